@@ -1,0 +1,23 @@
+//! Compiles the protos without a protoc on the machine, and keeps the descriptor set for reflection.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use protox::prost::Message;
+
+const PROTOS: [&str; 4] = [
+    "aforo/v1/policy.proto",
+    "aforo/v1/usage.proto",
+    "aforo/v1/quota_service.proto",
+    "aforo/v1/admin_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("aforo_descriptor.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

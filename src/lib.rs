@@ -1,0 +1,3 @@
+//! Aforo: a quota authority for AI token usage.
+
+pub mod grpc;
