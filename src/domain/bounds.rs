@@ -1,0 +1,36 @@
+//! Every bound of the contract, with its unit last in its name.
+
+/// Longest id or name.
+pub const NAME_LENGTH_MAX_BYTES: usize = 128;
+/// Longest text for people, such as a display name or a reason.
+pub const TEXT_LENGTH_MAX_BYTES: usize = 256;
+/// Longest unit of a resource.
+pub const UNIT_LENGTH_MAX_BYTES: usize = 64;
+/// Most amounts in one operation.
+pub const AMOUNTS_MAX: usize = 16;
+/// Most labels of one reservation.
+pub const LABELS_MAX: usize = 16;
+/// Longest key of a label.
+pub const LABEL_KEY_MAX_BYTES: usize = 64;
+/// Longest value of a label.
+pub const LABEL_VALUE_MAX_BYTES: usize = 256;
+/// Time to the deadline when none is given.
+pub const TTL_DEFAULT_MILLIS: i64 = 5 * 60 * 1_000;
+/// Longest time to the deadline.
+pub const TTL_MAX_MILLIS: i64 = 24 * 3_600 * 1_000;
+/// Longest life of a hold, Extends included.
+pub const LIFETIME_MAX_MILLIS: i64 = 48 * 3_600 * 1_000;
+/// Most limits of one plan.
+pub const LIMITS_MAX: usize = 64;
+/// Most thresholds of one limit.
+pub const THRESHOLDS_MAX: usize = 10;
+/// Largest threshold.
+pub const THRESHOLD_MAX_PERCENT: i32 = 1_000;
+/// Entries of a page when no size is given.
+pub const PAGE_DEFAULT: usize = 50;
+/// Most entries of a page.
+pub const PAGE_MAX: usize = 1_000;
+/// Most operations of one Batch call.
+pub const BATCH_MAX: usize = 1_000;
+/// Most counters that one ResetUsage changes.
+pub const RESET_COUNTERS_MAX: usize = 10_000;

@@ -1,0 +1,17 @@
+//! The rules of quota. Pure: no I/O, and time comes in as an argument.
+//!
+//! Read in this order: what is counted ([`id`], [`window`], [`plan`], [`counter`]), what is held
+//! ([`reservation`]), what is asked ([`operation`]), every named no ([`refusal`]), the state of one tenant
+//! ([`books`]), and the one function that decides ([`decide`]).
+
+pub mod books;
+pub mod bounds;
+pub mod counter;
+pub mod decide;
+pub mod id;
+pub mod operation;
+pub mod plan;
+pub mod refusal;
+pub mod reservation;
+pub mod tenant;
+pub mod window;

@@ -1,0 +1,44 @@
+//! The customer whose usage is limited.
+
+use chrono_tz::Tz;
+
+use super::{
+    id::{PlanKey, TenantKey},
+    window::Millis,
+};
+
+/// Whether a tenant may take new holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantState {
+    /// It may do everything.
+    Active,
+    /// It may settle what it holds, and nothing more.
+    Suspended,
+}
+
+/// A tenant as its row says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Key of its rows.
+    pub key: TenantKey,
+    /// Its plain id.
+    pub id: String,
+    /// For people.
+    pub display_name: String,
+    /// Its plan.
+    pub plan: PlanKey,
+    /// Where its days and months begin.
+    pub zone: Tz,
+    /// Whether it may take new holds.
+    pub state: TenantState,
+    /// The latest instant at which something was decided for it: time never goes back behind it.
+    pub decided_at: Millis,
+    /// No open hold is due before this instant; `i64::MAX` when there is none.
+    pub next_due: Millis,
+    /// When it got its plan.
+    pub plan_since: Millis,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was changed last.
+    pub updated_at: Millis,
+}

@@ -1,0 +1,3 @@
+//! The calendar (to be replaced).
+/// Unix milliseconds.
+pub type Millis = i64;
