@@ -1,3 +1,5 @@
 //! Aforo: a quota authority for AI token usage.
 
+pub mod clock;
+pub mod domain;
 pub mod grpc;
