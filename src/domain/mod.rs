@@ -1,0 +1,3 @@
+//! The rules of quota. Pure: time comes in as an argument.
+
+pub mod window;
