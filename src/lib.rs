@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod domain;
 pub mod grpc;
+pub mod policy;
+pub mod store;
