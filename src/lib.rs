@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod domain;
+pub mod engine;
 pub mod grpc;
 pub mod policy;
 pub mod store;

@@ -174,10 +174,9 @@ impl Books {
         self.counters.iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
     }
 
-    /// The holds that are loaded.
-    pub fn open_holds(&self) -> impl Iterator<Item = &Reservation> {
-        let all = self.reservations.values().map(|slot| slot.reservation.as_ref());
-        all.filter(|reservation| reservation.state == ReservationState::Reserved)
+    /// The reservations that are loaded, or were made.
+    pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.reservations.values().map(|slot| slot.reservation.as_ref())
     }
 
     /// The reservation of this id.

@@ -1,10 +1,17 @@
 //! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only place that
 //! knows SeaORM, and SQL. It knows nothing of lanes, protos, or why a row changes.
 
+mod batch;
+mod body;
+mod bulk;
+mod clock;
 mod connect;
 mod entity;
 mod error;
 mod migrate;
+mod policy;
+mod scan;
+mod tenant;
 mod transaction;
 
 pub use connect::{Dialect, Store, StoreOptions};
