@@ -1,5 +1,6 @@
 //! Aforo: a quota authority for AI token usage.
 
+pub mod cli;
 pub mod clock;
 pub mod domain;
 pub mod engine;
