@@ -191,12 +191,17 @@ impl Books {
 
     /// The figures that count: of a counter, if there is one, without what is due.
     pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
-        let mut counter = self.counters.get(key)?.as_ref()?.counter;
+        let counter = self.counters.get(key)?.as_ref()?.counter;
+        Some(self.without_due(key, counter))
+    }
+
+    /// The figures of a counter without what is due.
+    pub fn without_due(&self, key: &CounterKey, mut counter: Counter) -> Counter {
         if let Some(due) = self.due.get(key) {
             counter.reserved = counter.reserved.saturating_sub(due.held);
             counter.committed = counter.committed.saturating_add(due.charged);
         }
-        Some(counter)
+        counter
     }
 
     /// The balance of a limit, or of a counter without one; `fresh` is the counter if there is none yet.

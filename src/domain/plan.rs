@@ -89,6 +89,12 @@ impl Shape {
             .all(|(selector, value)| selector.as_deref().is_none_or(|selected| selected == value))
     }
 
+    /// The subject of the selectors: the only one of a shape without `per`.
+    pub fn selected(&self) -> Subject {
+        let [agent, user, model] = self.selectors.clone().map(Option::unwrap_or_default);
+        Subject { agent, user, model }
+    }
+
     /// Whether a limit of this shape reads the counter.
     pub fn counts(&self, key: &CounterKey) -> bool {
         let values = key.dimensions();

@@ -118,6 +118,20 @@ impl Reservation {
         self.state == ReservationState::Reserved && self.deadline <= now
     }
 
+    /// The reservation after its deadline has come.
+    pub fn into_expired(mut self) -> Reservation {
+        let charge = self.on_expiry == OnExpiry::Charge;
+        for line in &mut self.lines {
+            line.charged = if charge { line.held } else { 0 };
+        }
+        for amount in &mut self.amounts {
+            amount.committed = if charge { amount.reserved } else { 0 };
+        }
+        self.state = ReservationState::Expired;
+        self.settled_at = self.deadline;
+        self
+    }
+
     /// What Reserve answers for it.
     pub fn answer(&self) -> HoldAnswer {
         // What is committed without having been reserved is no part of it.

@@ -8,6 +8,9 @@ mod batch;
 mod hints;
 mod lane;
 mod load;
+mod read;
+
+pub use self::read::{Page, Reader, ReservationQuery, UsagePlace, UsageQuery};
 
 use std::sync::{
     Arc,

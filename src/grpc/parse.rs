@@ -6,7 +6,8 @@ use super::{name::parse_reservation_name, v1};
 use crate::{
     domain::{
         bounds::{
-            AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT_MILLIS, TTL_MAX_MILLIS,
+            AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT_MILLIS,
+            TTL_MAX_MILLIS,
         },
         id::{name_fault, optional_name_fault, text_fault},
         operation::{
@@ -78,7 +79,8 @@ pub(super) fn reserve(request: v1::ReserveRequest) -> Result<Request, Refusal> {
 pub(super) fn commit(request: v1::CommitRequest) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
-    let amounts = units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+    let amounts =
+        units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
     settled(faults, target, |target| Operation::Commit(Commit { target, amounts }))
 }
 
@@ -96,7 +98,8 @@ pub(super) fn extend(request: v1::ExtendRequest) -> Result<Request, Refusal> {
     let named = [&request.reservation, &request.tenant, &request.reserve_request_id].map(String::clone);
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
-    let amounts = units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
+    let amounts =
+        units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
     let key = request_key(&mut faults, request.request_id, || {
         let print = named.iter().fold(Fingerprinter::new("Extend"), |print, text| print.text(text));
         print.number(ttl.unwrap_or(0)).units(&amounts)
@@ -169,7 +172,8 @@ pub(super) fn target(
 /// Whole milliseconds of a duration that must be above 0 and at most 24 hours.
 fn duration(faults: &mut Faults, field: &str, duration: prost_types::Duration) -> Millis {
     let nanos = i64::from(duration.nanos);
-    let valid = (0..1_000_000_000).contains(&nanos) || (duration.seconds <= 0 && nanos < 0 && nanos > -1_000_000_000);
+    let valid =
+        (0..1_000_000_000).contains(&nanos) || (duration.seconds <= 0 && nanos < 0 && nanos > -1_000_000_000);
     // A part of a millisecond is rounded up, so that what is above 0 stays above 0.
     let millis = duration.seconds.saturating_mul(1_000).saturating_add(nanos.div_euclid(1_000_000));
     let millis = millis.saturating_add(i64::from(nanos.rem_euclid(1_000_000) > 0));

@@ -18,7 +18,8 @@ use crate::{
 /// The reservation and balances of a reply that has them.
 pub(super) fn reservation_and_balances(answer: &Answer) -> (Option<v1::Reservation>, Vec<v1::Balance>) {
     match &answer.reply {
-        Reply::Reservation { reservation, balances: touched } | Reply::Recorded { reservation, balances: touched, .. } => {
+        Reply::Reservation { reservation, balances: touched }
+        | Reply::Recorded { reservation, balances: touched, .. } => {
             (Some(self::reservation(reservation, &answer.frame)), balances(touched, &answer.frame.policy))
         }
         Reply::Checked { .. } => (None, Vec::new()),
@@ -60,12 +61,14 @@ pub(super) fn check(answer: &Answer) -> v1::CheckResponse {
         return v1::CheckResponse::default();
     };
     let policy = &answer.frame.policy;
-    let amount = |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
+    let amount =
+        |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
     v1::CheckResponse {
         allowed: violations.is_empty() && !suspended,
         verdicts: verdicts.iter().map(|verdict| self::verdict(verdict, policy)).collect(),
         granted: granted.iter().map(amount).collect(),
-        retry_delay: retry_delay(violations, answer.frame.now).map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        retry_delay: retry_delay(violations, answer.frame.now)
+            .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
         suspended: *suspended,
     }
 }

@@ -152,6 +152,19 @@ impl Transaction {
         rows.iter().map(tenant_from_row).collect()
     }
 
+    /// The tenant of this id or key, without a lock.
+    pub async fn find_tenant(
+        &self,
+        id: Option<&str>,
+        key: Option<TenantKey>,
+    ) -> Result<Option<Tenant>, StoreError> {
+        let text = "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at,
+                           updated_at FROM tenants WHERE id IS NOT NULL AND (id = $1 OR key = $2)";
+        let values = vec![Value::from(id.map(str::to_owned)), Value::from(key.map(|key| key.0))];
+        let rows = self.rows(text, text, values).await?;
+        rows.first().map(tenant_from_row).transpose()
+    }
+
     /// The revision of the policy, and the database's time if it is asked for. Read after the lock: `now()` would be the
     /// time of BEGIN.
     pub async fn read_head(&self, with_time: bool) -> Result<(i64, Option<Millis>), StoreError> {

@@ -22,7 +22,7 @@ use super::{
     operation::{Operation, RequestKey, Target},
     plan::Policy,
     refusal::{Refusal, Violation},
-    reservation::{OnExpiry, Reservation, ReservationState},
+    reservation::{Reservation, ReservationState},
     window::Millis,
 };
 
@@ -141,17 +141,10 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     else {
         return;
     };
-    let mut ended = Reservation::clone(reservation);
-    ended.state = ReservationState::Expired;
-    ended.settled_at = ended.deadline;
-    let charge = ended.on_expiry == OnExpiry::Charge;
-    for line in &mut ended.lines {
-        line.charged = if charge { line.held } else { 0 };
+    let ended = Reservation::clone(reservation).into_expired();
+    for line in &ended.lines {
         let fresh = touch::fresh_of_line(books, calendar, &line.key, ended.created_at);
         books.add(&line.key, line.charged, -line.held, fresh);
-    }
-    for amount in &mut ended.amounts {
-        amount.committed = if charge { amount.reserved } else { 0 };
     }
     books.update_reservation(ended);
 }
