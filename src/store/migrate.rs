@@ -78,38 +78,50 @@ fn refuse_newer(applied: &[String]) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreOptions;
+    use crate::store::fixture::{databases, empty_databases};
 
-    async fn store(folder: &tempfile::TempDir, exclusive: bool) -> Store {
-        let url = format!("sqlite://{}", folder.path().join("aforo.db").display());
-        let options = StoreOptions { exclusive, ..StoreOptions::default() };
-        Store::connect(&url, options).await.expect("opened")
+    #[tokio::test]
+    async fn migrating_again_changes_nothing() {
+        for fixture in empty_databases().await {
+            let store = &fixture.store;
+            let message = store.check_schema().await.expect_err("nothing there yet").to_string();
+            assert!(message.contains("aforo migrate"), "{message}");
+            store.migrate().await.expect("the first time");
+            store.migrate().await.expect("the second time");
+            store.check_schema().await.expect("up to date");
+        }
     }
 
     #[tokio::test]
-    async fn migrating_twice_is_migrating_once() {
-        let folder = tempfile::tempdir().expect("a folder for the test");
-        let store = store(&folder, true).await;
-        let message = store.check_schema().await.expect_err("nothing there yet").to_string();
-        assert!(message.contains("aforo migrate"), "{message}");
-        store.migrate().await.expect("the first time");
-        store.migrate().await.expect("the second time");
-        store.check_schema().await.expect("up to date");
+    async fn replicas_that_migrate_at_once_wait_for_each_other() {
+        for fixture in empty_databases().await {
+            let tasks: Vec<_> = (0..4)
+                .map(|_| {
+                    let store = fixture.store.clone();
+                    tokio::spawn(async move { store.migrate().await })
+                })
+                .collect();
+            for task in tasks {
+                task.await.expect("no panic").expect("migrated");
+            }
+            fixture.store.check_schema().await.expect("up to date");
+        }
     }
 
     #[tokio::test]
     async fn a_schema_that_is_newer_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder for the test");
-        let store = store(&folder, true).await;
-        store.migrate().await.expect("migrated");
-        let transaction = store.begin_write("test").await.expect("begun");
-        let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_000001_later', 0)";
-        transaction.connection().execute_unprepared(newer).await.expect("inserted");
-        transaction.commit().await.expect("committed");
-        for refused in [store.migrate().await, store.check_schema().await] {
-            let message = refused.expect_err("newer").to_string();
-            assert!(message.contains("newer than this aforo"), "{message}");
-            assert!(message.contains("m99991231_000001_later"), "{message}");
+        for fixture in databases().await {
+            let store = &fixture.store;
+            let transaction = store.begin_write("test").await.expect("begun");
+            let newer =
+                "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_000001_later', 0)";
+            transaction.connection().execute_unprepared(newer).await.expect("inserted");
+            transaction.commit().await.expect("committed");
+            for refused in [store.migrate().await, store.check_schema().await] {
+                let message = refused.expect_err("newer").to_string();
+                assert!(message.contains("newer than this aforo"), "{message}");
+                assert!(message.contains("m99991231_000001_later"), "{message}");
+            }
         }
     }
 }

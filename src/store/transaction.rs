@@ -72,11 +72,12 @@ impl Store {
         Ok(Transaction { inner, name, dialect: self.dialect() })
     }
 
-    /// Runs `steps` in a transaction that may write and commits it. A refusal or an error rolls it back; one that
-    /// ran into another transaction is repeated whole, up to 5 times in all.
-    pub async fn run<T, F>(&self, name: &'static str, steps: F) -> Result<T, AdminError>
+    /// Runs `steps` in a transaction that may write, and commits it when they hand it back. A refusal or an error rolls
+    /// it back; one that ran into another transaction is repeated whole, up to 5 times in all.
+    pub(super) async fn run<T, F, S>(&self, name: &'static str, steps: F) -> Result<T, AdminError>
     where
-        F: AsyncFn(&Transaction) -> Result<T, AdminError>,
+        F: Fn(Transaction) -> S,
+        S: Future<Output = Result<(Transaction, T), AdminError>>,
     {
         let mut attempt = 1;
         loop {
@@ -92,21 +93,92 @@ impl Store {
         }
     }
 
-    async fn attempt<T, F>(&self, name: &'static str, steps: &F) -> Result<T, AdminError>
+    async fn attempt<T, F, S>(&self, name: &'static str, steps: &F) -> Result<T, AdminError>
     where
-        F: AsyncFn(&Transaction) -> Result<T, AdminError>,
+        F: Fn(Transaction) -> S,
+        S: Future<Output = Result<(Transaction, T), AdminError>>,
     {
-        let transaction = self.begin_write(name).await?;
-        match steps(&transaction).await {
-            Ok(value) => {
-                transaction.commit().await?;
-                Ok(value)
-            }
-            Err(error) => {
-                // The first error is the one to tell; a connection that cannot roll back is given up by its pool.
-                let _ = transaction.rollback().await;
-                Err(error)
-            }
+        let (transaction, value) = steps(self.begin_write(name).await?).await?;
+        transaction.commit().await?;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use sea_orm::{ConnectionTrait, DbErr};
+
+    use super::*;
+    use crate::store::fixture::databases;
+
+    fn collision() -> AdminError {
+        StoreError::Serialization(DbErr::Custom("another one was faster".to_owned())).into()
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_runs_into_others_is_repeated_with_a_bound() {
+        for fixture in databases().await {
+            let begun = AtomicU32::new(0);
+            let third =
+                fixture.store.run("test", async |transaction| match begun.fetch_add(1, Ordering::Relaxed) {
+                    0 | 1 => Err(collision()),
+                    attempt => Ok((transaction, attempt)),
+                });
+            assert_eq!(third.await.expect("at last"), 2);
+            begun.store(0, Ordering::Relaxed);
+            let never = fixture.store.run("test", async |_| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                Err::<(Transaction, ()), _>(collision())
+            });
+            assert!(matches!(never.await, Err(AdminError::Store(StoreError::Serialization(_)))));
+            assert_eq!(begun.load(Ordering::Relaxed), ATTEMPTS_MAX);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_committed_did_not_happen() {
+        for fixture in databases().await {
+            let bump = "UPDATE policy SET revision = revision + 1";
+            let failed = fixture.store.run("test", async |transaction| {
+                transaction.connection().execute_unprepared(bump).await?;
+                Err::<(Transaction, ()), _>(StoreError::Corrupt("test".to_owned()).into())
+            });
+            failed.await.expect_err("rolled back");
+            let dropped = fixture.store.begin_write("test").await.expect("begun");
+            dropped.connection().execute_unprepared(bump).await.expect("updated");
+            drop(dropped);
+            let read = fixture.store.begin_read("test").await.expect("begun");
+            assert_eq!(read.read_revision().await.expect("a revision"), 0);
+            let written = read.connection().execute_unprepared(bump).await;
+            written.expect_err("it only reads");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_sees_one_state_of_the_whole() {
+        for fixture in databases().await {
+            let read = fixture.store.begin_read("test").await.expect("begun");
+            assert_eq!(read.read_revision().await.expect("a revision"), 0);
+            let write = fixture.store.begin_write("test").await.expect("begun");
+            let bump = "UPDATE policy SET revision = revision + 1";
+            write.connection().execute_unprepared(bump).await.expect("updated");
+            write.commit().await.expect("committed");
+            assert_eq!(read.read_revision().await.expect("a revision"), 0);
+            read.rollback().await.expect("ended");
+            let read = fixture.store.begin_read("test").await.expect("begun");
+            assert_eq!(read.read_revision().await.expect("a revision"), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_database_tells_the_time() {
+        for fixture in databases().await {
+            let read = fixture.store.begin_read("test").await.expect("begun");
+            let apart = read.database_now().await.expect("a time") - crate::clock::system_now();
+            assert!(apart.abs() < 60_000, "{apart} ms");
+            assert_eq!(read.now(Some(7)).await.expect("a time"), 7);
         }
     }
 }
