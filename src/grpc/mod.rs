@@ -1,5 +1,10 @@
 //! The gRPC door.
 
+pub mod admin;
+mod admin_convert;
+mod admin_limits;
+#[cfg(test)]
+mod admin_tests;
 pub mod layer;
 mod name;
 mod parse;
