@@ -101,6 +101,7 @@ impl Side {
             held: Mutex::new(VecDeque::new()),
             over: AtomicBool::new(false),
         });
+        let end = EndOnDrop(Arc::clone(&round));
         let calls = TaskTracker::new();
         let begin = Instant::now();
         match pace {
@@ -115,7 +116,7 @@ impl Side {
             }
         }
         tokio::time::sleep(duration).await;
-        round.over.store(true, Ordering::Relaxed);
+        drop(end);
         let elapsed = begin.elapsed();
         calls.close();
         let ended = timeout(ROUND_END_TIMEOUT, calls.wait()).await.is_ok();
@@ -182,6 +183,15 @@ impl Round {
             failed: sum.failed,
             failure: sum.failure,
         }
+    }
+}
+
+/// Ends the round, also when its future is dropped: the open loop's thread would go on for ever.
+struct EndOnDrop(Arc<Round>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
     }
 }
 
