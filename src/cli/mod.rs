@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::telemetry;
+
 pub mod backup;
 pub mod bench;
 pub mod client;
@@ -45,6 +47,9 @@ pub enum Command {
 ///
 /// When the command failed.
 pub async fn run(cli: Cli) -> Result<(), error::CliError> {
+    if !matches!(cli.command, Command::Serve(_)) {
+        telemetry::start_quietly();
+    }
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
@@ -69,10 +74,4 @@ impl DatabaseArgs {
     fn tried(&self, verb: &str) -> String {
         format!("cannot {verb} {}", serve::without_password(&self.database))
     }
-}
-
-/// Prints a line of data.
-#[expect(clippy::print_stdout, reason = "data goes to stdout; this is the place")]
-fn say(line: impl std::fmt::Display) {
-    println!("{line}");
 }

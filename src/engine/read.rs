@@ -263,7 +263,7 @@ impl View {
     fn books(&self) -> Result<Books, StoreError> {
         let plan = self.policy.plans.get(&self.tenant.plan).cloned();
         let plan = plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
-        Ok(Books::new(self.tenant.clone(), plan))
+        Ok(Books::open(self.tenant.clone(), plan, None))
     }
 
     async fn load_due(&self, books: &mut Books) -> Result<(), StoreError> {
@@ -442,7 +442,10 @@ fn failed(error: StoreError) -> Failure {
     tracing::error!(error = &error as &dyn std::error::Error, "read failed");
     match error {
         StoreError::Unavailable(_) | StoreError::Serialization(_) => Failure::DatabaseUnavailable,
-        StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => Failure::Internal,
+        StoreError::Permanent(_)
+        | StoreError::KnownRequest
+        | StoreError::Unusable(_)
+        | StoreError::Corrupt(_) => Failure::Internal,
     }
 }
 

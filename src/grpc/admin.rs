@@ -271,7 +271,10 @@ fn of_store_error(error: &StoreError) -> Failure {
             tracing::warn!(error = error as &dyn std::error::Error, "an administrative call failed");
             Failure::DatabaseUnavailable
         }
-        StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => {
+        StoreError::Permanent(_)
+        | StoreError::KnownRequest
+        | StoreError::Unusable(_)
+        | StoreError::Corrupt(_) => {
             tracing::error!(error = error as &dyn std::error::Error, "an administrative call failed");
             Failure::Internal
         }

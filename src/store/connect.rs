@@ -25,6 +25,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait of SQLite for a lock of another process, such as a backup's.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Page cache of the connection that writes: 32 MiB, in the units of the pragma.
+const SQLITE_CACHE: &str = "-32768";
+
+/// Pages in the write-ahead log, 4 KiB each, before they are copied into the database: a page that changes often is copied
+/// once for many changes.
+const SQLITE_CHECKPOINT_PAGES: &str = "8192";
+
 /// What each PostgreSQL connection is told: a replica that is cut off holds its tenants for half a minute, not for
 /// ever. Settings of the server, by their names there.
 const POSTGRES_SETTINGS: [(&str, &str); 7] = [
@@ -210,7 +217,13 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
         if read_only {
             sqlite.read_only(true)
         } else {
-            sqlite.create_if_missing(true).pragma("journal_mode", "WAL").pragma("synchronous", "FULL")
+            sqlite
+                .create_if_missing(true)
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", "FULL")
+                .pragma("temp_store", "MEMORY")
+                .pragma("cache_size", SQLITE_CACHE)
+                .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
         }
     });
     options

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The database refuses what was asked, and would again.
     #[error("the database refuses a statement")]
     Permanent(#[source] DbErr),
+    /// A request_id is there already. Look it up, and repeat the whole transaction.
+    #[error("a request_id is known")]
+    KnownRequest,
     /// The database cannot be opened as configured, or is not one of this program; the text says why.
     #[error("{0}")]
     Unusable(String),
