@@ -194,7 +194,7 @@ async fn probe(store: Store, clock: Clock, demo: bool, health: HealthReporter, s
             Ok(()) => misses = 0,
             Err(error) => {
                 misses += 1;
-                if told || misses == 1 || misses % 30 == 0 {
+                if told || misses == 1 || misses.is_multiple_of(30) {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "the database is away; trying on"

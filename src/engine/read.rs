@@ -267,8 +267,11 @@ impl View {
     }
 
     async fn load_due(&self, books: &mut Books) -> Result<(), StoreError> {
+        if self.tenant.next_due > self.now {
+            return Ok(());
+        }
         let mut after = None;
-        while self.tenant.next_due <= self.now {
+        loop {
             let page = self
                 .transaction
                 .list_holds_by_deadline(self.tenant.key, after, self.now, as_limit(CHUNK))
@@ -276,10 +279,9 @@ impl View {
             page.iter().for_each(|hold| books.load_due(hold));
             match page.last() {
                 Some(last) => after = Some((last.deadline, last.id)),
-                None => break,
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// The counters of the running window of one limit or resource, from a place on.

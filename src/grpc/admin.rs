@@ -266,15 +266,13 @@ fn of_error(error: AdminError) -> Status {
 }
 
 fn of_store_error(error: &StoreError) -> Failure {
-    let source = std::error::Error::source(error).map(ToString::to_string);
-    let source = source.unwrap_or_default();
     match error {
         StoreError::Unavailable(_) | StoreError::Serialization(_) => {
-            tracing::warn!(error = %error, error.source = source, "an administrative call failed");
+            tracing::warn!(error = error as &dyn std::error::Error, "an administrative call failed");
             Failure::DatabaseUnavailable
         }
         StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => {
-            tracing::error!(error = %error, error.source = source, "an administrative call failed");
+            tracing::error!(error = error as &dyn std::error::Error, "an administrative call failed");
             Failure::Internal
         }
     }

@@ -144,7 +144,7 @@ impl Transaction {
         } else if ids.is_empty() {
             LOCK_BY_KEY.query(connection, by_key).await?
         } else if connection.get_database_backend() == DbBackend::Postgres {
-            LOCK_BOTH.query(connection, vec![by_id, by_key].concat()).await?
+            LOCK_BOTH.query(connection, [by_id, by_key].concat()).await?
         } else {
             let mut rows = LOCK_BY_ID.query(connection, by_id).await?;
             rows.append(&mut LOCK_BY_KEY.query(connection, by_key).await?);
