@@ -23,6 +23,7 @@ pub async fn run(args: MigrateArgs) -> Result<(), CliError> {
     let failed = |error| CliError::caused(&tried, &error);
     let options = StoreOptions { exclusive: true, ..StoreOptions::default() };
     let store = Store::connect(&args.database.database, options).await.map_err(failed)?;
+    store.ping().await.map_err(failed)?;
     store.migrate().await.map_err(failed)?;
     store.close().await.map_err(failed)?;
     print_line("the schema is up to date")?;

@@ -22,6 +22,7 @@ pub async fn run(args: VerifyArgs) -> Result<(), CliError> {
     let tried = args.database.tried("verify");
     let failed = |error| CliError::caused(&tried, &error);
     let store = Store::connect(&args.database.database, StoreOptions::default()).await.map_err(failed)?;
+    store.ping().await.map_err(failed)?;
     store.check_schema().await.map_err(failed)?;
     let report = store.verify().await.map_err(failed)?;
     store.close().await.map_err(failed)?;

@@ -366,7 +366,9 @@ fn fail(items: &mut [Item], error: &StoreError) {
         "batch failed"
     );
     let failure = match error {
-        StoreError::Unavailable(_) | StoreError::Serialization(_) => Failure::DatabaseUnavailable,
+        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
+            Failure::DatabaseUnavailable
+        }
         StoreError::Permanent(_)
         | StoreError::KnownRequest
         | StoreError::Unusable(_)

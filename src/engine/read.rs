@@ -10,6 +10,7 @@ use crate::{
         books::Books,
         calendar::Calendar,
         counter::{Balance, Counter, CounterKey},
+        decide::not_found,
         id::{ReservationId, ResourceKey, TenantKey},
         operation::{DimensionFilter, Target},
         plan::{Limit, Policy},
@@ -164,13 +165,7 @@ impl Reader {
         let found = view.find_reservation(target).await.map_err(failed)?;
         match found {
             Some(reservation) => Ok((shown(reservation, view.now), frame)),
-            None => Err(refused(
-                Refusal::ReservationNotFound(match target {
-                    Target::Id(_) => String::new(),
-                    Target::Request(request) => request.clone(),
-                }),
-                &frame,
-            )),
+            None => Err(refused(not_found(target), &frame)),
         }
     }
 
@@ -405,9 +400,10 @@ fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) ->
         anchor_day: limit.shape.anchor_day,
         limit: Some(Arc::clone(limit)),
     });
-    let meters = policy.resources.keys().map(|&resource| Counted {
+    let declared = policy.resources.values().filter(|resource| !resource.deleted);
+    let meters = declared.map(|resource| Counted {
         limit: None,
-        resource,
+        resource: resource.key,
         period: Period::Meter,
         anchor_day: 0,
     });
@@ -441,7 +437,9 @@ fn refused(refusal: Refusal, frame: &Frame) -> Failure {
 fn failed(error: StoreError) -> Failure {
     tracing::error!(error = &error as &dyn std::error::Error, "read failed");
     match error {
-        StoreError::Unavailable(_) | StoreError::Serialization(_) => Failure::DatabaseUnavailable,
+        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
+            Failure::DatabaseUnavailable
+        }
         StoreError::Permanent(_)
         | StoreError::KnownRequest
         | StoreError::Unusable(_)

@@ -14,6 +14,9 @@ pub enum StoreError {
     /// from a commit, its outcome is unknown.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
+    /// The same, before anything was asked; the text says which database, and why.
+    #[error("{0}")]
+    Unreachable(String),
     /// Another transaction was in the way. The whole transaction can be repeated at once.
     #[error("the transaction ran into another one")]
     Serialization(#[source] DbErr),
