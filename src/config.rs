@@ -87,8 +87,11 @@ pub struct Flags {
 pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
     if let Some(file) = file {
-        if !file.is_file() {
+        if !file.exists() {
             return Err(format!("the settings file {} does not exist", file.display()));
+        }
+        if !file.is_file() {
+            return Err(format!("the settings file {} is not a file", file.display()));
         }
         figment = figment.merge(Toml::file_exact(file));
     }
@@ -97,9 +100,86 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         .merge(Env::prefixed("AFORO_").only(&known))
         .merge(Serialized::defaults(flags))
         .extract()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.into_iter().map(|one| told(&one)).collect::<Vec<_>>().join("; "))?;
     if config.lanes == 0 || config.lanes > LANES_MAX {
         return Err(format!("lanes must be 1 to {LANES_MAX}, and is {}", config.lanes));
     }
     Ok(config)
+}
+
+/// An error in terms of where the setting was given.
+fn told(error: &figment::Error) -> String {
+    use figment::error::Kind;
+    let source = error.metadata.as_ref();
+    let from_environment = source.is_some_and(|metadata| metadata.name.contains("environment"));
+    let setting = error.path.last().map(String::as_str).unwrap_or_default();
+    let place = match source.and_then(|metadata| metadata.source.as_ref()) {
+        _ if from_environment => format!("environment variable AFORO_{}", setting.to_uppercase()),
+        Some(figment::Source::File(file)) => format!("setting {setting:?} in {}", file.display()),
+        Some(_) | None => format!("setting {setting:?}"),
+    };
+    match &error.kind {
+        Kind::UnknownField(name, known) => {
+            let file = source.and_then(|metadata| metadata.source.as_ref()).map(ToString::to_string);
+            format!(
+                "{name:?} in {} is not a setting; those are {}",
+                file.unwrap_or_default(),
+                known.join(", ")
+            )
+        }
+        Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => {
+            format!("{place} must be {}, and is {found}", wanted(setting))
+        }
+        Kind::Message(text) if setting.is_empty() => text.lines().next().unwrap_or_default().to_owned(),
+        _ => format!("{place} must be {}", wanted(setting)),
+    }
+}
+
+fn wanted(setting: &str) -> &'static str {
+    match setting {
+        "listen" => "an IP address and a port, such as 127.0.0.1:50051",
+        "database" => "a URL, such as sqlite://aforo.db",
+        "log_format" => "text or json",
+        "drain_seconds" => "a number of seconds",
+        "lanes" => "a number, 1 to 64",
+        _ => "something else",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_names_the_setting_and_where_it_was_given() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let cases = [
+            ("listen = \"nonsense\"", "setting \"listen\" in "),
+            ("lanes = \"two\"", "must be a number, 1 to 64, and is string \"two\""),
+            ("lanes = 65", "lanes must be 1 to 64, and is 65"),
+            ("lsten = \"127.0.0.1:1\"", "\"lsten\" in "),
+            ("log_format = \"xml\"", "must be text or json"),
+            ("drain_seconds = -1", "must be a number of seconds"),
+        ];
+        for (text, said) in cases {
+            let file = directory.path().join("aforo.toml");
+            std::fs::write(&file, text).expect("written");
+            let error = load(Some(&file), &Flags::default()).expect_err(text);
+            assert!(error.contains(said), "{text}: {error}");
+            assert!(!error.contains('\n'), "{text}: {error}");
+        }
+        let missing = load(Some(&directory.path().join("none")), &Flags::default()).expect_err("missing");
+        assert!(missing.ends_with("does not exist"), "{missing}");
+        let folder = load(Some(directory.path()), &Flags::default()).expect_err("a folder");
+        assert!(folder.ends_with("is not a file"), "{folder}");
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let file = directory.path().join("aforo.toml");
+        std::fs::write(&file, "lanes = 3\ndrain_seconds = 4").expect("written");
+        let config = load(Some(&file), &Flags { lanes: Some(5), ..Flags::default() }).expect("loaded");
+        assert_eq!((config.lanes, config.drain_seconds), (5, 4));
+    }
 }

@@ -183,13 +183,11 @@ fn duration(faults: &mut Faults, field: &str, duration: prost_types::Duration) -
     let nanos = i64::from(duration.nanos);
     let valid =
         (0..1_000_000_000).contains(&nanos) || (duration.seconds <= 0 && nanos < 0 && nanos > -1_000_000_000);
-    // A part of a millisecond is rounded up, so that what is above 0 stays above 0.
     let millis = duration.seconds.saturating_mul(1_000).saturating_add(nanos.div_euclid(1_000_000));
-    let millis = millis.saturating_add(i64::from(nanos.rem_euclid(1_000_000) > 0));
     if !valid {
         faults.add(field, "must be a valid duration");
-    } else if duration.seconds < 0 || nanos < 0 || millis == 0 {
-        faults.add(field, "must be above 0");
+    } else if millis < 1 {
+        faults.add(field, "must be 1 millisecond or more");
     } else if millis > TTL_MAX_MILLIS {
         faults.add(field, "must be at most 24 hours");
     }

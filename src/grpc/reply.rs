@@ -63,10 +63,12 @@ pub(super) fn check(answer: &Answer) -> v1::CheckResponse {
     let policy = &answer.frame.policy;
     let amount =
         |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
+    let mut granted: Vec<v1::Amount> = granted.iter().map(amount).collect();
+    granted.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
     v1::CheckResponse {
         allowed: violations.is_empty() && !suspended,
         verdicts: verdicts.iter().map(|verdict| self::verdict(verdict, policy)).collect(),
-        granted: granted.iter().map(amount).collect(),
+        granted,
         retry_delay: retry_delay(violations, answer.frame.now)
             .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
         suspended: *suspended,

@@ -53,8 +53,17 @@ const POSTGRES_SETTINGS: [(&str, &str); 7] = [
     ("tcp_user_timeout", "30s"),
 ];
 
-/// On connections that write.
-const POSTGRES_WRITER_SETTINGS: [(&str, &str); 1] = [("default_transaction_isolation", "read committed")];
+/// On connections that write. Their statements find rows by key for a list of values, in any number: the plan is always the
+/// same, nested loops over an index, and is told so, since what the planner takes for better depends on what the tables
+/// held when it looked (an empty one is scanned ever after).
+const POSTGRES_WRITER_SETTINGS: [(&str, &str); 6] = [
+    ("default_transaction_isolation", "read committed"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
 
 /// On connections that read: one BEGIN says it all.
 const POSTGRES_READER_SETTINGS: [(&str, &str); 2] =

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use sea_orm::Value;
+use sea_orm::{QueryResult, Value};
 
 use super::{
     Store, StoreError, Transaction,
     batch::{counter_from_row, reservation_from_row, uuid},
+    body::state_code,
 };
 use crate::domain::{
     counter::CounterKey,
     id::{ReservationId, TenantKey},
+    plan::Dimension,
     reservation::{Reservation, ReservationState},
-    window::Millis,
+    window::{Millis, Window},
 };
 
 /// Rows of one page.
@@ -36,6 +38,8 @@ pub struct Report {
     pub requests: u64,
     /// Adjustments.
     pub adjustments: u64,
+    /// Names of tenants, for the texts of faults.
+    names: HashMap<TenantKey, String>,
     /// Faults, all of them.
     pub fault_count: u64,
     /// The first faults: which row, and what is wrong with it.
@@ -48,6 +52,30 @@ impl Report {
         if self.faults.len() < FAULTS_TOLD_MAX {
             self.faults.push(text);
         }
+    }
+
+    fn told(&self, tenant: TenantKey, id: ReservationId) -> String {
+        format!("{} of {}", uuid::Uuid::from_bytes(id.0), self.told_tenant(tenant))
+    }
+
+    fn told_tenant(&self, tenant: TenantKey) -> String {
+        match self.names.get(&tenant) {
+            Some(name) => format!("tenant {name:?} ({})", tenant.0),
+            None => format!("tenant {}", tenant.0),
+        }
+    }
+
+    fn told_counter(&self, tenant: TenantKey, key: &CounterKey) -> String {
+        let mut text = format!("of resource {}, {:?}", key.resource().0, key.period());
+        if let Some(start) = chrono::DateTime::from_timestamp_millis(key.window_start()) {
+            text.push_str(&format!(" from {}", start.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)));
+        }
+        for (dimension, value) in Dimension::ALL.into_iter().zip(key.dimensions()) {
+            if let Some(value) = value {
+                text.push_str(&format!(", {} {value:?}", dimension.name()));
+            }
+        }
+        format!("{text}, of {}", self.told_tenant(tenant))
     }
 }
 
@@ -67,6 +95,7 @@ impl Store {
         let transaction = self.begin_read("verify").await?;
         let mut report = Report::default();
         let mut sums = Sums::new();
+        load_names(&transaction, &mut report).await?;
         let deadlines = verify_holds(&transaction, &mut report, &mut sums).await?;
         verify_settled(&transaction, &mut report, &mut sums).await?;
         add_adjustments(&transaction, &mut report, &mut sums).await?;
@@ -75,6 +104,14 @@ impl Store {
         transaction.rollback().await?;
         Ok(report)
     }
+}
+
+async fn load_names(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
+    let text = "SELECT key, COALESCE(id, deleted_id) FROM tenants";
+    for row in transaction.rows(text, text, Vec::new()).await? {
+        report.names.insert(TenantKey(row.try_get_by_index(0)?), row.try_get_by_index(1)?);
+    }
+    Ok(())
 }
 
 /// Returns the earliest deadline of each tenant.
@@ -86,7 +123,7 @@ async fn verify_holds(
     let mut deadlines: HashMap<TenantKey, Millis> = HashMap::new();
     let mut after = (TenantKey(i64::MIN), ReservationId([0; 16]));
     loop {
-        let text = "SELECT tenant_key, id, body FROM holds WHERE (tenant_key, id) > ($1, $2)
+        let text = "SELECT tenant_key, id, body, deadline FROM holds WHERE (tenant_key, id) > ($1, $2)
                      ORDER BY tenant_key, id LIMIT $3";
         let values = vec![after.0.0.into(), uuid(after.1), page()];
         let rows = transaction.rows(text, text, values).await?;
@@ -96,7 +133,18 @@ async fn verify_holds(
             after = (tenant, hold.id);
             report.holds += 1;
             if hold.state != ReservationState::Reserved {
-                report.fault(format!("hold {}: its state is {}", told(tenant, hold.id), hold.state.name()));
+                let text =
+                    format!("hold {}: its state is {}", report.told(tenant, hold.id), hold.state.name());
+                report.fault(text);
+            }
+            let deadline: Millis = row.try_get_by_index(3)?;
+            if deadline != hold.deadline {
+                let text = format!(
+                    "hold {}: its deadline is {}, its row's is {deadline}",
+                    report.told(tenant, hold.id),
+                    hold.deadline
+                );
+                report.fault(text);
             }
             let first = deadlines.entry(tenant).or_insert(hold.deadline);
             *first = hold.deadline.min(*first);
@@ -110,7 +158,9 @@ async fn verify_holds(
         verify_requests(transaction, report, &holds).await?;
         let ids: Vec<_> = holds.iter().map(|(tenant, hold)| (*tenant, hold.id)).collect();
         for (tenant, settled) in transaction.find_settled(&ids).await? {
-            report.fault(format!("reservation {}: it is open and settled (I3)", told(tenant, settled.id)));
+            let text =
+                format!("reservation {}: it is open and settled (I3)", report.told(tenant, settled.id));
+            report.fault(text);
         }
         if rows.len() < PAGE_ROWS {
             return Ok(deadlines);
@@ -125,7 +175,7 @@ async fn verify_settled(
 ) -> Result<(), StoreError> {
     let mut after = (ReservationId([0; 16]), TenantKey(i64::MIN));
     loop {
-        let text = "SELECT tenant_key, id, body FROM reservations WHERE (id, tenant_key) > ($1, $2)
+        let text = "SELECT tenant_key, id, body, state, settled_at FROM reservations WHERE (id, tenant_key) > ($1, $2)
                      ORDER BY id, tenant_key LIMIT $3";
         let values = vec![uuid(after.0), after.1.0.into(), page()];
         let rows = transaction.rows(text, text, values).await?;
@@ -135,8 +185,18 @@ async fn verify_settled(
             after = (reservation.id, tenant);
             report.settled += 1;
             if reservation.state == ReservationState::Reserved {
-                let text =
-                    format!("reservation {}: it is settled, and RESERVED", told(tenant, reservation.id));
+                let text = format!(
+                    "reservation {}: it is settled, and RESERVED",
+                    report.told(tenant, reservation.id)
+                );
+                report.fault(text);
+            }
+            let columns: (i16, Millis) = (row.try_get_by_index(3)?, row.try_get_by_index(4)?);
+            if columns != (state_code(reservation.state), reservation.settled_at) {
+                let text = format!(
+                    "reservation {}: the row's state or settled_at is not its own",
+                    report.told(tenant, reservation.id)
+                );
                 report.fault(text);
             }
             for line in &reservation.lines {
@@ -174,12 +234,13 @@ async fn verify_requests(
         // A request_id that was pruned leads nowhere, and can no longer take effect twice.
         let other = found.get(&(*tenant, reservation.request_id.clone())).filter(|id| **id != reservation.id);
         if let Some(other) = other {
-            report.fault(format!(
+            let text = format!(
                 "reservation {}: its request_id {:?} made {} too (I3)",
-                told(*tenant, reservation.id),
+                report.told(*tenant, reservation.id),
                 reservation.request_id,
-                told(*tenant, *other),
-            ));
+                report.told(*tenant, *other),
+            );
+            report.fault(text);
         }
     }
     Ok(())
@@ -207,7 +268,7 @@ async fn add_adjustments(
                     let sum = sums.entry((tenant, key)).or_default();
                     sum.committed += i128::from(row.try_get_by_index::<i64>(3)?);
                 }
-                None => report.fault(format!("adjustment {}: it names no counter", told(tenant, id))),
+                None => report.fault(format!("adjustment {}: it names no counter", report.told(tenant, id))),
             }
         }
         if rows.len() < PAGE_ROWS {
@@ -223,7 +284,8 @@ async fn verify_counters(
 ) -> Result<(), StoreError> {
     let mut after: (i64, Vec<u8>) = (i64::MIN, Vec::new());
     loop {
-        let text = "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
+        let text = "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since,
+                           resource_key, period, agent, user_name, model FROM counters
                      WHERE (tenant_key, key) > ($1, $2) ORDER BY tenant_key, key LIMIT $3";
         let values = vec![after.0.into(), std::mem::take(&mut after.1).into(), page()];
         let rows = transaction.rows(text, text, values).await?;
@@ -231,15 +293,23 @@ async fn verify_counters(
             let (tenant, (key, counter)) = counter_from_row(row)?;
             after = (tenant.0, key.as_bytes().to_vec());
             report.counters += 1;
+            if !columns_agree(row, &key, counter.window)? {
+                let text = format!(
+                    "counter {}: the row's columns are not those of its key",
+                    report.told_counter(tenant, &key)
+                );
+                report.fault(text);
+            }
             let sum = sums.remove(&(tenant, key.clone())).unwrap_or_default();
             let (committed, reserved) = (i128::from(counter.committed), i128::from(counter.reserved));
             if (sum.committed, sum.reserved) != (committed, reserved) {
-                report.fault(format!(
+                let text = format!(
                     "counter {}: committed {committed}, reserved {reserved}; its rows add up to {} and {} (I2)",
-                    told_counter(tenant, &key),
+                    report.told_counter(tenant, &key),
                     sum.committed,
                     sum.reserved,
-                ));
+                );
+                report.fault(text);
             }
         }
         if rows.len() < PAGE_ROWS {
@@ -248,15 +318,29 @@ async fn verify_counters(
     }
     for ((tenant, key), sum) in sums {
         if (sum.committed, sum.reserved) != (0, 0) {
-            report.fault(format!(
+            let text = format!(
                 "counter {}: it is missing; its rows add up to {} and {} (I2)",
-                told_counter(tenant, &key),
+                report.told_counter(tenant, &key),
                 sum.committed,
                 sum.reserved,
-            ));
+            );
+            report.fault(text);
         }
     }
     Ok(())
+}
+
+/// Whether the columns that people read, and the window, are those that the key names.
+fn columns_agree(row: &QueryResult, key: &CounterKey, window: Window) -> Result<bool, StoreError> {
+    let resource: i32 = row.try_get_by_index(7)?;
+    let period: i16 = row.try_get_by_index(8)?;
+    let values: [Option<String>; 3] =
+        [row.try_get_by_index(9)?, row.try_get_by_index(10)?, row.try_get_by_index(11)?];
+    Ok(resource == key.resource().0
+        && period == i16::from(key.period().code())
+        && values.iter().map(Option::as_deref).eq(key.dimensions())
+        && window.start == key.window_start()
+        && window.end > window.start)
 }
 
 /// No hold may be due before the tenant's row says so, or it would count for ever.
@@ -274,7 +358,11 @@ async fn verify_tenants(
             report.tenants += 1;
             let next_due: i64 = row.try_get_by_index(1)?;
             if deadlines.get(&TenantKey(after)).is_some_and(|deadline| *deadline < next_due) {
-                report.fault(format!("tenant {after}: a hold is due before next_due, {next_due}"));
+                let text = format!(
+                    "{}: a hold is due before next_due, {next_due}",
+                    report.told_tenant(TenantKey(after))
+                );
+                report.fault(text);
             }
         }
         if rows.len() < PAGE_ROWS {
@@ -285,13 +373,4 @@ async fn verify_tenants(
 
 fn page() -> Value {
     Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
-}
-
-fn told(tenant: TenantKey, id: ReservationId) -> String {
-    format!("{} of tenant {}", uuid::Uuid::from_bytes(id.0), tenant.0)
-}
-
-fn told_counter(tenant: TenantKey, key: &CounterKey) -> String {
-    let bytes: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{bytes} of tenant {}", tenant.0)
 }

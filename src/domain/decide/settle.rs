@@ -58,6 +58,8 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
         }
     }
     if !faults.is_empty() {
+        // Several counters of one resource are one field.
+        faults.dedup();
         return Err(Refusal::Invalid(faults).into());
     }
     settled.late = found.state == ReservationState::Expired;
