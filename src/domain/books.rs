@@ -1,9 +1,8 @@
 //! The books of one tenant, as far as a batch of operations needs them, and what the batch changes in them.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::{collections::hash_map::Entry, sync::Arc};
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::{
     counter::{Balance, Counter, CounterKey},

@@ -1,8 +1,7 @@
 //! The windows that run, remembered: most operations fall into the window of the one before.
 
-use std::collections::HashMap;
-
 use chrono_tz::Tz;
+use foldhash::HashMap;
 
 use super::window::{Millis, Period, Window, window_at};
 

@@ -1,11 +1,8 @@
 //! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use super::{
     Answer, Failure, Frame, Outcome, Request, TenantRef, hints,

@@ -1,6 +1,6 @@
 //! When a refused caller may ask again: at the earliest deadline of an open hold on the counter that refused.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::{Failure, Outcome, batch::check_violations};
 use crate::{

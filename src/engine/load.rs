@@ -1,6 +1,6 @@
 //! What a batch reads after the lock: what the operations name, and the holds that are due.
 
-use std::collections::HashSet;
+use foldhash::{HashSet, HashSetExt};
 
 use super::batch::{Item, Session, request_of_target, touched_by};
 use crate::{

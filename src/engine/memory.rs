@@ -1,7 +1,7 @@
 //! What a lane remembers of the books from batch to batch, so that it need not read what it wrote itself. It is true as
 //! long as the tenant's row, read under its lock, has the version that the lane wrote: nobody else has changed the books.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::domain::{books::Remembered, id::TenantKey};
 

@@ -40,7 +40,8 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// The dependencies that `domain` may name: those that do no I/O and run nothing.
-const DOMAIN_CRATES: [&str; 6] = ["chrono", "chrono_tz", "data_encoding", "sha2", "thiserror", "uuid"];
+const DOMAIN_CRATES: [&str; 7] =
+    ["chrono", "chrono_tz", "data_encoding", "foldhash", "sha2", "thiserror", "uuid"];
 
 /// What no source may hold: a name, and what to do instead.
 const BANNED: [(&str, &str); 6] = [
