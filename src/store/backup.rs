@@ -1,12 +1,32 @@
-//! A copy of a SQLite database, made while it is in use.
+//! A copy of a SQLite database, made while it is in use, and what makes a database durable.
 
 use std::{fs::File, path::Path};
 
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
 use super::{Dialect, Store, StoreError};
 
+/// What decides whether PostgreSQL keeps what it has acknowledged.
+const POSTGRES_DURABILITY: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
+
 impl Store {
+    /// The settings that decide whether what was acknowledged survives a power failure.
+    pub async fn durability(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
+        if self.dialect() == Dialect::Sqlite {
+            // Of the connection that writes: another one cannot read them.
+            return Ok(vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())]);
+        }
+        let mut settings = Vec::with_capacity(POSTGRES_DURABILITY.len());
+        for name in POSTGRES_DURABILITY {
+            let text = "SELECT current_setting($1)";
+            let question = Statement::from_sql_and_values(DbBackend::Postgres, text, [Value::from(name)]);
+            if let Some(row) = self.reader().query_one_raw(question).await? {
+                settings.push((name, row.try_get_by_index(0)?));
+            }
+        }
+        Ok(settings)
+    }
+
     /// Copies the database into a new file, as it is at one instant. PostgreSQL has its own means.
     pub async fn backup(&self, file: &Path) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {

@@ -26,6 +26,7 @@ use super::{
     error::CliError,
     without_password,
 };
+use crate::store::{Store, StoreOptions};
 
 /// How long each side is loaded before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -134,6 +135,9 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
     let workload = Arc::new(Workload::new(args.tenants));
     let replies = workload.prepare(&connect(target).await?).await?;
     let report = compare(&args, target, &replies, workload).await?;
+    if args.target.is_none() {
+        print_durability(&database).await?;
+    }
     // In this order: a database file is removed when nobody has it open.
     drop(server);
     drop(scratch);
@@ -157,6 +161,16 @@ async fn print_surroundings(args: &BenchArgs, database: &str) -> Result<(), CliE
         report::milliseconds(disk.p50),
         report::milliseconds(disk.p99),
     ))
+}
+
+/// What the database that was measured promises when the power fails.
+async fn print_durability(database: &str) -> Result<(), CliError> {
+    let failed = |error| CliError::caused("cannot read the database's settings", &error);
+    let store = Store::connect(database, StoreOptions::default()).await.map_err(failed)?;
+    let settings = store.durability().await.map_err(failed)?;
+    store.close().await.map_err(failed)?;
+    let told: Vec<String> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    print_line(format_args!("durable   {}", told.join(", ")))
 }
 
 async fn compare(
