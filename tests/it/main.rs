@@ -2,14 +2,21 @@
 
 mod harness;
 
+mod admin_plans;
+mod admin_reset;
+mod admin_resources;
+mod admin_tenants;
+mod bad_input;
 mod batch;
 mod calendar;
 mod check;
 mod clock_skew;
 mod expiry;
 mod extend;
+mod health;
 mod idempotency;
 mod inspect;
+mod overload;
 mod policy_change;
 mod record;
 mod reserve;

@@ -1,6 +1,6 @@
 //! A server on a fresh database with a clock that is set by hand, and clients of it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use aforo::{
     clock::ManualClock,
@@ -78,6 +78,11 @@ impl World {
         self.quota = Quota::new(self.channel.clone());
         self.admin = Admin::new(self.channel.clone());
         self.server = Some(server);
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("it runs").address()
     }
 
     /// Stops the server.
