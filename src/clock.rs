@@ -8,7 +8,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::domain::window::Millis;
+use uuid::Uuid;
+
+use crate::domain::{id::ReservationId, window::Millis};
 
 /// Where "now" comes from.
 #[derive(Clone, Debug)]
@@ -30,6 +32,31 @@ impl Clock {
             Clock::Manual(clock) => Some(clock.now()),
         }
     }
+}
+
+impl Clock {
+    /// A new id, later in order than the ones before: the time, and a counter or chance below the millisecond.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn mint(&self) -> ReservationId {
+        let id = match self {
+            // The machine's time will do: an id's order is for people, and nothing is decided by it.
+            Clock::System | Clock::Database => Uuid::now_v7(),
+            Clock::Manual(clock) => {
+                let mut chance = [0; 10];
+                chance.copy_from_slice(&Uuid::now_v7().as_bytes()[6..]);
+                let millis = u64::try_from(clock.now()).unwrap_or(0);
+                uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid()
+            }
+        };
+        ReservationId(id.into_bytes())
+    }
+}
+
+/// A number that nobody can guess before.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn random() -> u32 {
+    let bytes = Uuid::new_v4().into_bytes();
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// A clock that stands still until it is set.

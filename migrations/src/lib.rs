@@ -1,1 +1,19 @@
-//! x
+//! The schema, step by step, for SQLite and PostgreSQL. Append-only: a migration that was released never changes,
+//! and none imports the entities of the day.
+
+use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait::async_trait};
+
+pub use sea_orm_migration;
+
+mod dialect;
+mod m20261124_000001_books;
+
+/// All migrations, in order.
+pub struct Migrator;
+
+#[async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261124_000001_books::Migration)]
+    }
+}

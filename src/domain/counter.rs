@@ -56,7 +56,7 @@ impl CounterKey {
     /// A key as it was stored; `None` when it is none.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let key = Self(bytes.into());
-        key.parse().map(|_| key)
+        key.parse().is_some().then_some(key)
     }
 
     /// As it is stored.
@@ -74,6 +74,11 @@ impl CounterKey {
     /// Length of its window.
     pub fn period(&self) -> Period {
         Period::from_code(self.0[4]).unwrap_or(Period::Meter)
+    }
+
+    /// Day of the month on which its windows start; 0 for other periods than MONTH.
+    pub fn anchor_day(&self) -> u8 {
+        self.0[5]
     }
 
     /// First instant of its window.

@@ -22,9 +22,9 @@ impl TenantKey {
 
 /// 31 bits of FNV-1a, folded. Stored in keys: it must never change.
 pub fn name_hash(name: &str) -> u32 {
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     u32::try_from((hash ^ (hash >> 33)) & 0x7fff_ffff).unwrap_or(0)
 }
 
@@ -42,20 +42,12 @@ pub struct ReservationId(pub [u8; 16]);
 
 /// What is wrong with a name, if anything: it must be 1-128 bytes without control characters.
 pub fn name_fault(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("must not be empty")
-    } else {
-        optional_name_fault(name)
-    }
+    if name.is_empty() { Some("must not be empty") } else { optional_name_fault(name) }
 }
 
 /// Like [`name_fault`], for a name that may be absent (empty).
 pub fn optional_name_fault(name: &str) -> Option<&'static str> {
-    if name.len() > NAME_LENGTH_MAX_BYTES {
-        Some("must be at most 128 bytes")
-    } else {
-        text_fault(name)
-    }
+    if name.len() > NAME_LENGTH_MAX_BYTES { Some("must be at most 128 bytes") } else { text_fault(name) }
 }
 
 /// Text must not have control characters.

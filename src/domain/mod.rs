@@ -6,6 +6,7 @@
 
 pub mod books;
 pub mod bounds;
+pub mod calendar;
 pub mod counter;
 pub mod decide;
 pub mod id;

@@ -178,6 +178,7 @@ impl Operation {
 
 /// Takes a fingerprint, field by field. Each part is followed by its length or has a fixed one, so that no two
 /// payloads read alike.
+#[derive(Clone)]
 pub struct Fingerprinter(Sha256);
 
 impl Fingerprinter {
@@ -233,5 +234,10 @@ impl Fingerprinter {
         let mut print = [0; 16];
         print.copy_from_slice(&self.0.finalize()[..16]);
         print
+    }
+
+    /// The fingerprint so far.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.clone().finish()
     }
 }

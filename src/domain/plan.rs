@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    counter::CounterKey,
     id::{PlanKey, ResourceKey},
     window::{Millis, Period},
 };
@@ -88,6 +89,25 @@ impl Shape {
             .all(|(selector, value)| selector.as_deref().is_none_or(|selected| selected == value))
     }
 
+    /// The subject of the selectors: the only one of a shape without `per`.
+    pub fn selected(&self) -> Subject {
+        let [agent, user, model] = self.selectors.clone().map(Option::unwrap_or_default);
+        Subject { agent, user, model }
+    }
+
+    /// Whether a limit of this shape reads the counter.
+    pub fn counts(&self, key: &CounterKey) -> bool {
+        let values = key.dimensions();
+        let dimension = |place: usize| {
+            self.counts_apart(place) == values[place].is_some()
+                && self.selectors[place].as_deref().is_none_or(|selected| values[place] == Some(selected))
+        };
+        self.resource == key.resource()
+            && self.period == key.period()
+            && self.anchor_day == key.anchor_day()
+            && (0..3).all(dimension)
+    }
+
     /// Whether the dimension is part of the counter's key.
     pub fn counts_apart(&self, dimension: usize) -> bool {
         self.per[dimension] || self.selectors[dimension].is_some()
@@ -135,7 +155,9 @@ impl Plan {
         resource: ResourceKey,
         subject: &'a Subject,
     ) -> impl Iterator<Item = &'a Arc<Limit>> {
-        self.limits.iter().filter(move |limit| limit.shape.resource == resource && limit.shape.applies_to(subject))
+        self.limits
+            .iter()
+            .filter(move |limit| limit.shape.resource == resource && limit.shape.applies_to(subject))
     }
 }
 

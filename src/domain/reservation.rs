@@ -70,12 +70,12 @@ pub struct Line {
     pub charged: i64,
 }
 
-/// What an Extend would otherwise make the first reply forget.
+/// What Reserve or Extend answered: kept where a later Extend would make the books forget it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirstReply {
-    /// What was granted at first: resource and units.
+pub struct HoldAnswer {
+    /// What was granted by then: resource and units.
     pub granted: Vec<(ResourceKey, i64)>,
-    /// The first deadline.
+    /// The deadline by then.
     pub deadline: Millis,
 }
 
@@ -109,7 +109,7 @@ pub struct Reservation {
     /// As it was given; empty where it was not.
     pub request_id: String,
     /// What Reserve answered, when an Extend has changed it since.
-    pub first: Option<FirstReply>,
+    pub first: Option<HoldAnswer>,
 }
 
 impl Reservation {
@@ -118,32 +118,54 @@ impl Reservation {
         self.state == ReservationState::Reserved && self.deadline <= now
     }
 
-    /// The reservation as Reserve answered it.
+    /// The reservation after its deadline has come.
+    pub fn into_expired(mut self) -> Reservation {
+        let charge = self.on_expiry == OnExpiry::Charge;
+        for line in &mut self.lines {
+            line.charged = if charge { line.held } else { 0 };
+        }
+        for amount in &mut self.amounts {
+            amount.committed = if charge { amount.reserved } else { 0 };
+        }
+        self.state = ReservationState::Expired;
+        self.settled_at = self.deadline;
+        self
+    }
+
+    /// What Reserve answers for it.
+    pub fn answer(&self) -> HoldAnswer {
+        // What is committed without having been reserved is no part of it.
+        let held = self.amounts.iter().filter(|amount| amount.reserved > 0);
+        HoldAnswer {
+            granted: held.map(|amount| (amount.resource, amount.reserved)).collect(),
+            deadline: self.deadline,
+        }
+    }
+
+    /// The reservation as it was when Reserve or Extend answered it so.
+    pub fn as_answered(&self, answer: &HoldAnswer) -> Reservation {
+        let held = |&(resource, reserved)| ReservedAmount { resource, reserved, committed: 0 };
+        Reservation {
+            state: ReservationState::Reserved,
+            late: false,
+            settled_at: 0,
+            deadline: answer.deadline,
+            amounts: answer.granted.iter().map(held).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The reservation as its Reserve or Record answered it.
     pub fn as_first_answered(&self) -> Reservation {
-        let mut first = self.clone();
-        if self.record {
-            return first;
+        match &self.first {
+            _ if self.record => self.clone(),
+            Some(answer) => self.as_answered(answer),
+            None => self.as_answered(&self.answer()),
         }
-        first.state = ReservationState::Reserved;
-        first.late = false;
-        first.settled_at = 0;
-        if let Some(reply) = &self.first {
-            first.deadline = reply.deadline;
-            first.amounts = reply.granted.iter().map(|&(resource, reserved)| held(resource, reserved)).collect();
-        } else {
-            // What was committed without having been reserved was not in the first reply.
-            first.amounts =
-                self.amounts.iter().filter(|a| a.reserved > 0).map(|a| held(a.resource, a.reserved)).collect();
-        }
-        first
     }
 
     /// The lines of one resource.
     pub fn lines_of(&self, resource: ResourceKey) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(move |line| line.key.resource() == resource)
     }
-}
-
-fn held(resource: ResourceKey, reserved: i64) -> ReservedAmount {
-    ReservedAmount { resource, reserved, committed: 0 }
 }

@@ -1,3 +1,197 @@
-//! The calendar (to be replaced).
-/// Unix milliseconds.
+//! The calendar: which window of a period an instant falls into.
+//!
+//! A window begins where local time first reaches its date. This one rule says it all: a midnight that does
+//! not exist is the first instant after the gap, one that exists twice is the first, a day that a zone left
+//! out has no window, and an hour that is repeated across midnight stays in the window that has begun. So the
+//! windows of a period tile time: each ends where the next one starts.
+
+use chrono::{
+    DateTime, Datelike, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone,
+};
+use chrono_tz::Tz;
+
+/// An instant, or a span, in unix milliseconds.
 pub type Millis = i64;
+
+/// Start of a window that has none.
+pub const WINDOW_START_NONE: Millis = 0;
+
+/// End of a window that has none.
+pub const WINDOW_END_NONE: Millis = Millis::MAX;
+
+/// 0001-01-01T00:00:00Z, the earliest instant of a protobuf Timestamp. What lies before shares its window.
+const CALENDAR_FIRST: Millis = -62_135_596_800_000;
+
+/// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. What lies after shares its window.
+const CALENDAR_LAST: Millis = 253_402_300_799_999;
+
+/// No zone is farther than this from UTC (the widest, local mean times, stay below 16 hours).
+const OFFSET_SECONDS_MAX: i64 = 24 * 60 * 60;
+
+/// How often a counter starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Period {
+    /// Of a resource that no limit applies to: without end, and apart from every limit's counter.
+    Meter,
+    /// From one local midnight to the next.
+    Day,
+    /// From the anchor day of one month to that of the next.
+    Month,
+    /// Without end.
+    Lifetime,
+}
+
+impl Period {
+    /// The number that stands for it in keys and rows. Never changes its meaning.
+    pub fn code(self) -> u8 {
+        match self {
+            Period::Meter => 0,
+            Period::Day => 3,
+            Period::Month => 5,
+            Period::Lifetime => 7,
+        }
+    }
+
+    /// The period that a number from [`Period::code`] stands for.
+    pub fn from_code(code: u8) -> Option<Period> {
+        match code {
+            0 => Some(Period::Meter),
+            3 => Some(Period::Day),
+            5 => Some(Period::Month),
+            7 => Some(Period::Lifetime),
+            _ => None,
+        }
+    }
+}
+
+/// One concrete period, `[start, end)`.
+///
+/// `start` is negative before 1970, which only a clock that is far off asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Window {
+    /// First instant, or [`WINDOW_START_NONE`].
+    pub start: Millis,
+    /// First instant after it, or [`WINDOW_END_NONE`].
+    pub end: Millis,
+}
+
+impl Window {
+    /// The window of LIFETIME: all of time.
+    pub const ENDLESS: Window = Window { start: WINDOW_START_NONE, end: WINDOW_END_NONE };
+
+    /// Whether the instant falls into it.
+    pub fn contains(self, at: Millis) -> bool {
+        self == Window::ENDLESS || (self.start <= at && (at < self.end || self.end == WINDOW_END_NONE))
+    }
+}
+
+/// The window of `period` that runs at the instant `at`, in the calendar of `zone`.
+///
+/// `anchor_day` is the day of the month, 1-31, on which a MONTH begins; on the last day of months that are
+/// shorter. Other periods do not look at it. A value outside 1-31 counts as the nearest one inside.
+///
+/// The result always contains `at`. All instants before year 1 share one window, as do all after year 9999.
+pub fn window_at(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
+    let boundaries = match period {
+        Period::Meter | Period::Lifetime => return Window::ENDLESS,
+        Period::Day => Boundaries::Daily,
+        Period::Month => Boundaries::Monthly { anchor_day: u32::from(anchor_day.clamp(1, 31)) },
+    };
+    let inside = at.clamp(CALENDAR_FIRST, CALENDAR_LAST);
+    let mut date = boundaries.on_or_before(local_date(zone, inside));
+    let mut start = first_instant_of(zone, date);
+    loop {
+        let date_next = boundaries.after(date);
+        let end = first_instant_of(zone, date_next);
+        if inside < end {
+            return Window {
+                start: if start <= CALENDAR_FIRST { Millis::MIN } else { start },
+                end: if end > CALENDAR_LAST { WINDOW_END_NONE } else { end },
+            };
+        }
+        // The next window has begun already: local time went back across its first midnight, or that date was
+        // left out. Each step moves on by a day at least, so this ends.
+        (date, start) = (date_next, end);
+    }
+}
+
+/// The dates on which windows begin.
+#[derive(Clone, Copy)]
+enum Boundaries {
+    Daily,
+    Monthly { anchor_day: u32 },
+}
+
+impl Boundaries {
+    fn on_or_before(self, date: NaiveDate) -> NaiveDate {
+        match self {
+            Boundaries::Daily => date,
+            Boundaries::Monthly { anchor_day } => {
+                let this_month = in_month_of(date, anchor_day);
+                if this_month <= date { this_month } else { in_month_of(month_before(date), anchor_day) }
+            }
+        }
+    }
+
+    fn after(self, date: NaiveDate) -> NaiveDate {
+        match self {
+            Boundaries::Daily => date.succ_opt().expect(IN_RANGE),
+            Boundaries::Monthly { anchor_day } => in_month_of(month_after(date), anchor_day),
+        }
+    }
+}
+
+/// Why date arithmetic in this file cannot fail.
+const IN_RANGE: &str = "chrono's dates reach 260,000 years beyond the calendar's";
+
+/// The anchor day in the month of `date`, or the month's last day where it has no such day.
+fn in_month_of(date: NaiveDate, anchor_day: u32) -> NaiveDate {
+    (1..=anchor_day).rev().find_map(|day| date.with_day(day)).expect("every month has a first day")
+}
+
+/// A date in the month before that of `date`.
+fn month_before(date: NaiveDate) -> NaiveDate {
+    date.checked_sub_months(Months::new(1)).expect(IN_RANGE)
+}
+
+/// A date in the month after that of `date`.
+fn month_after(date: NaiveDate) -> NaiveDate {
+    date.checked_add_months(Months::new(1)).expect(IN_RANGE)
+}
+
+/// The date that a calendar on the wall shows.
+fn local_date(zone: Tz, at: Millis) -> NaiveDate {
+    let utc = DateTime::from_timestamp_millis(at).expect(IN_RANGE);
+    utc.with_timezone(&zone).date_naive()
+}
+
+/// The first instant at which local time reaches the midnight that `date` begins with.
+fn first_instant_of(zone: Tz, date: NaiveDate) -> Millis {
+    let midnight = date.and_time(NaiveTime::MIN);
+    match zone.from_local_datetime(&midnight) {
+        LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => instant.timestamp_millis(),
+        LocalResult::None => end_of_gap(zone, midnight),
+    }
+}
+
+/// The first instant after the gap that `missing`, a local time that does not exist, lies in.
+fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Millis {
+    let wanted = missing.and_utc().timestamp();
+    // Local time is before the gap at `before`, and after it at `after`.
+    let (mut before, mut after) = (wanted - OFFSET_SECONDS_MAX, wanted + OFFSET_SECONDS_MAX);
+    while after - before > 1 {
+        let middle = before + (after - before) / 2;
+        if local_seconds(zone, middle) < wanted { before = middle } else { after = middle }
+    }
+    after * 1000
+}
+
+/// The clock on the wall at a unix time in seconds, read as if it were UTC.
+fn local_seconds(zone: Tz, at_seconds: i64) -> i64 {
+    let utc = DateTime::from_timestamp_secs(at_seconds).expect(IN_RANGE).naive_utc();
+    at_seconds + i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

@@ -25,4 +25,4 @@ mod settle;
 mod suspended;
 mod usage;
 
-// mod tidy;
+mod tidy;

@@ -1,0 +1,124 @@
+//! The books: policy, tenants, counters, holds, what was settled, what was asked, and corrections.
+
+use sea_orm_migration::prelude::{
+    DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
+};
+
+use crate::dialect;
+
+/// Makes the first tables.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        dialect::run(manager, &POLICY).await?;
+        dialect::run(manager, &TENANTS).await?;
+        dialect::run(manager, &RESERVATIONS).await
+    }
+}
+
+/// What may be spent. A key is the revision that made the row. Rows of `resources` stay when deleted.
+const POLICY: [&str; 5] = [
+    "CREATE TABLE policy (
+        id {int} NOT NULL PRIMARY KEY CHECK (id = 1),
+        revision {bigint} NOT NULL
+    ) {rows}",
+    "INSERT INTO policy (id, revision) VALUES (1, 0)",
+    "CREATE TABLE resources (
+        key {int} NOT NULL PRIMARY KEY,
+        id {key_text} NOT NULL,
+        display_name {text} NOT NULL,
+        unit {text} NOT NULL,
+        deleted {smallint} NOT NULL CHECK (deleted IN (0, 1)),
+        created_at {bigint} NOT NULL,
+        updated_at {bigint} NOT NULL
+    ) {rows}",
+    "CREATE UNIQUE INDEX resources_id ON resources (id) WHERE deleted = 0",
+    "CREATE TABLE plans (
+        key {int} NOT NULL PRIMARY KEY,
+        id {key_text} NOT NULL UNIQUE,
+        display_name {text} NOT NULL,
+        limits {text} NOT NULL,
+        created_at {bigint} NOT NULL,
+        updated_at {bigint} NOT NULL
+    ) {rows}",
+];
+
+/// Tenants, and their counters. No index names a column that decisions update. A deleted tenant has no id.
+const TENANTS: [&str; 5] = [
+    "CREATE TABLE tenants (
+        key {bigint} NOT NULL PRIMARY KEY,
+        id {key_text} UNIQUE,
+        deleted_id {text},
+        display_name {text} NOT NULL,
+        plan_key {int} NOT NULL,
+        zone {text} NOT NULL,
+        state {smallint} NOT NULL CHECK (state IN (1, 2)),
+        decided_at {bigint} NOT NULL,
+        next_due {bigint} NOT NULL,
+        plan_since {bigint} NOT NULL,
+        created_at {bigint} NOT NULL,
+        updated_at {bigint} NOT NULL,
+        CHECK ((id IS NULL) <> (deleted_id IS NULL))
+    ) {updated_often} {rows}",
+    "CREATE INDEX tenants_plan_key ON tenants (plan_key)",
+    "CREATE TABLE counters (
+        tenant_key {bigint} NOT NULL,
+        key {blob} NOT NULL,
+        resource_key {int} NOT NULL,
+        period {smallint} NOT NULL,
+        window_start {bigint} NOT NULL,
+        window_end {bigint} NOT NULL,
+        agent {text},
+        user_name {text},
+        model {text},
+        committed {bigint} NOT NULL,
+        reserved {bigint} NOT NULL,
+        counted_since {bigint} NOT NULL,
+        PRIMARY KEY (tenant_key, key)
+    ) {updated_often} {rows_by_key}",
+    "CREATE TABLE adjustments (
+        id {uuid} NOT NULL,
+        tenant_key {bigint} NOT NULL,
+        counter_key {blob} NOT NULL,
+        delta {bigint} NOT NULL,
+        reason {text} NOT NULL,
+        operator {text} NOT NULL,
+        created_at {bigint} NOT NULL,
+        PRIMARY KEY (id, tenant_key)
+    ) {rows_by_key}",
+    "CREATE INDEX adjustments_counter ON adjustments (tenant_key, counter_key)",
+];
+
+/// Open holds by tenant; settled reservations in the order of time (their ids are), so that old pages stay cold;
+/// request ids. States: 2 COMMITTED, 3 RELEASED, 4 EXPIRED. Methods: 1 Reserve, 2 Extend, 3 Record.
+const RESERVATIONS: [&str; 4] = [
+    "CREATE TABLE holds (
+        tenant_key {bigint} NOT NULL,
+        id {uuid} NOT NULL,
+        deadline {bigint} NOT NULL,
+        body {blob} NOT NULL,
+        PRIMARY KEY (tenant_key, id)
+    ) {rows_by_key}",
+    "CREATE INDEX holds_deadline ON holds (tenant_key, deadline)",
+    "CREATE TABLE reservations (
+        id {uuid} NOT NULL,
+        tenant_key {bigint} NOT NULL,
+        state {smallint} NOT NULL CHECK (state IN (2, 3, 4)),
+        settled_at {bigint} NOT NULL,
+        body {blob} NOT NULL,
+        PRIMARY KEY (id, tenant_key)
+    ) {rows_by_key}",
+    "CREATE TABLE requests (
+        tenant_key {bigint} NOT NULL,
+        request_id {key_text} NOT NULL,
+        fingerprint {uuid} NOT NULL,
+        method {smallint} NOT NULL CHECK (method IN (1, 2, 3)),
+        reservation_id {uuid} NOT NULL,
+        reply {blob},
+        created_at {bigint} NOT NULL,
+        PRIMARY KEY (tenant_key, request_id)
+    ) {rows_by_key}",
+];

@@ -1,0 +1,152 @@
+//! One call of the load, and what came of it.
+
+use std::time::Duration;
+
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::workload::{Workload, name_of};
+use crate::grpc::v1::{
+    BatchRequest, BatchResponse, CommitRequest, Operation, OperationResult, ReserveRequest, operation,
+    operation_result, quota_service_client::QuotaServiceClient,
+};
+
+/// The longest pause that a server's hint can cause.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pause after a failure that came without a hint, so that a dead server is not hammered.
+const FAILURE_PAUSE: Duration = Duration::from_millis(10);
+
+/// What is sent.
+#[derive(Debug)]
+pub enum Call {
+    /// One hold.
+    Reserve(ReserveRequest),
+    /// Settles one hold.
+    Commit(CommitRequest),
+    /// Some of both.
+    Batch(BatchRequest),
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Operations that succeeded.
+    pub succeeded: u64,
+    /// Operations that the server had no room for.
+    pub overloaded: u64,
+    /// Operations that failed.
+    pub failed: u64,
+    /// The first failure, in words.
+    pub failure: Option<String>,
+    /// Reservations that are to be committed.
+    pub held: Vec<String>,
+    /// How long the sender is to wait.
+    pub pause: Option<Duration>,
+}
+
+impl Call {
+    /// A Batch of so many new holds and the settling of some.
+    pub fn batch(workload: &Workload, reserves: usize, commits: Vec<String>) -> Self {
+        let commits = commits.into_iter().map(|name| operation::Operation::Commit(workload.commit(name)));
+        let reserves = (0..reserves).map(|_| operation::Operation::Reserve(workload.reserve()));
+        let operations = commits.chain(reserves).map(|operation| Operation { operation: Some(operation) });
+        Self::Batch(BatchRequest { operations: operations.collect() })
+    }
+
+    /// Sends it, once.
+    pub async fn send(self, client: &mut QuotaServiceClient<Channel>) -> Answer {
+        match self {
+            Self::Reserve(request) => match client.reserve(request).await {
+                Ok(reply) => Answer {
+                    succeeded: 1,
+                    held: vec![name_of(reply.into_inner().reservation.as_ref())],
+                    ..Answer::default()
+                },
+                Err(status) => Answer::of_error(&status, 1, Vec::new()),
+            },
+            Self::Commit(request) => {
+                let name = request.reservation.clone();
+                match client.commit(request).await {
+                    Ok(_) => Answer { succeeded: 1, ..Answer::default() },
+                    Err(status) => Answer::of_error(&status, 1, vec![name]),
+                }
+            }
+            Self::Batch(request) => {
+                let commits = commits_in(&request);
+                let operations = request.operations.len() as u64;
+                match client.batch(request).await {
+                    Ok(reply) => Answer::of_batch(reply.into_inner(), commits),
+                    Err(status) => {
+                        Answer::of_error(&status, operations, commits.into_iter().flatten().collect())
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// An overloaded server settles nothing: the commits are to be sent again.
+    fn of_error(status: &Status, operations: u64, commits: Vec<String>) -> Self {
+        if is_overload(status.code(), &status.get_error_details()) {
+            let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
+            let pause = hint.unwrap_or(FAILURE_PAUSE).min(PAUSE_MAX);
+            return Self { overloaded: operations, held: commits, pause: Some(pause), ..Self::default() };
+        }
+        let failure = Some(format!("{:?}: {}", status.code(), status.message()));
+        Self { failed: operations, failure, pause: Some(FAILURE_PAUSE), ..Self::default() }
+    }
+
+    fn of_batch(reply: BatchResponse, commits: Vec<Option<String>>) -> Self {
+        let mut sum = Self::default();
+        if reply.results.len() != commits.len() {
+            let failure = format!("{} results for {} operations", reply.results.len(), commits.len());
+            return Self { failed: commits.len() as u64, failure: Some(failure), ..Self::default() };
+        }
+        for (result, commit) in reply.results.into_iter().zip(commits) {
+            sum.add(Self::of_result(result, commit));
+        }
+        sum
+    }
+
+    fn of_result(result: OperationResult, commit: Option<String>) -> Self {
+        match result.result {
+            Some(operation_result::Result::Reserve(reply)) => {
+                Self { succeeded: 1, held: vec![name_of(reply.reservation.as_ref())], ..Self::default() }
+            }
+            Some(operation_result::Result::Commit(_)) => Self { succeeded: 1, ..Self::default() },
+            Some(operation_result::Result::Error(error)) => {
+                let status = Status::with_details(
+                    Code::from_i32(error.code),
+                    error.message.clone(),
+                    prost::Message::encode_to_vec(&error).into(),
+                );
+                Self::of_error(&status, 1, commit.into_iter().collect())
+            }
+            _ => Self { failed: 1, failure: Some("a result of another kind".to_owned()), ..Self::default() },
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.succeeded += other.succeeded;
+        self.overloaded += other.overloaded;
+        self.failed += other.failed;
+        self.failure = self.failure.take().or(other.failure);
+        self.held.extend(other.held);
+        self.pause = self.pause.max(other.pause);
+    }
+}
+
+/// Per operation, the reservation that it commits.
+fn commits_in(request: &BatchRequest) -> Vec<Option<String>> {
+    let commit = |operation: &Operation| match &operation.operation {
+        Some(operation::Operation::Commit(commit)) => Some(commit.reservation.clone()),
+        _ => None,
+    };
+    request.operations.iter().map(commit).collect()
+}
+
+/// A server that is not there says UNAVAILABLE, too, but without details.
+fn is_overload(code: Code, details: &ErrorDetails) -> bool {
+    code == Code::Unavailable && details.error_info().is_some()
+}

@@ -1,0 +1,69 @@
+//! How fast the disk makes a write durable.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+
+use crate::cli::client::run_id;
+
+/// What one write and fsync writes, in bytes: a page of a database.
+const WRITE_BYTES: usize = 4096;
+
+/// What writing and syncing one page after the other showed.
+#[derive(Debug, Clone, Copy)]
+pub struct DiskFigures {
+    /// Pages per second.
+    pub per_second: f64,
+    /// Half of them took at most this long.
+    pub p50: Duration,
+    /// 99 of 100 took at most this long.
+    pub p99: Duration,
+}
+
+/// Writes and syncs pages at the end of a new file in `folder` for so long, and removes the file.
+///
+/// # Errors
+///
+/// When the folder is not writable.
+pub fn measure(folder: &Path, duration: Duration) -> io::Result<DiskFigures> {
+    let path = folder.join(format!("aforo-fsync-{}.tmp", run_id()));
+    let figures = File::create_new(&path).and_then(|file| write_and_sync(file, duration));
+    fs::remove_file(&path)?;
+    figures
+}
+
+fn write_and_sync(mut file: File, duration: Duration) -> io::Result<DiskFigures> {
+    let page = [0x5a; WRITE_BYTES];
+    let mut latency = Histogram::<u64>::new(3).expect("three digits are allowed");
+    let begin = Instant::now();
+    while begin.elapsed() < duration {
+        let start = Instant::now();
+        file.write_all(&page)?;
+        file.sync_data()?;
+        latency.saturating_record(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+    let quantile = |q| Duration::from_micros(latency.value_at_quantile(q));
+    Ok(DiskFigures {
+        per_second: latency.len() as f64 / begin.elapsed().as_secs_f64(),
+        p50: quantile(0.5),
+        p99: quantile(0.99),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_is_measured_and_nothing_stays_behind() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let figures = measure(folder.path(), Duration::from_millis(10)).expect("a writable folder");
+        assert!(figures.per_second > 0.0 && figures.p50 <= figures.p99, "{figures:?}");
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder is there").count(), 0);
+    }
+}

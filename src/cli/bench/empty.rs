@@ -1,0 +1,183 @@
+//! The empty service: what a gRPC call costs when nothing is done.
+//!
+//! It has the proto, the server settings and the layers of the real one, decodes the same Reserve and Commit, and
+//! answers bytes that were made beforehand: replies of the real server, so that they are of its size and shape.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    marker::PhantomData,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{BufMut, Bytes};
+use clap::Args;
+use data_encoding::HEXLOWER;
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codec::{Codec, EncodeBuf, Encoder},
+    server::{Grpc, NamedService, UnaryService},
+    service::Routes,
+};
+use tonic_prost::ProstDecoder;
+use tower::Service;
+
+use super::workload::Replies;
+use crate::{
+    cli::error::CliError,
+    grpc::{
+        serve::serve,
+        v1::{CommitRequest, ReserveRequest, quota_service_server::SERVICE_NAME},
+    },
+};
+
+/// How long open calls may take when the process is told to stop.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Options of `aforo bench-empty`.
+#[derive(Debug, Args)]
+pub struct EmptyArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50052")]
+    pub listen: SocketAddr,
+
+    /// The reply to Reserve, as hex of its protobuf bytes [default: one of the usual size]
+    #[arg(long, value_name = "HEX")]
+    pub reserve_reply: Option<String>,
+
+    /// The reply to Commit, likewise
+    #[arg(long, value_name = "HEX")]
+    pub commit_reply: Option<String>,
+}
+
+/// Serves Reserve and Commit without doing anything, until Ctrl-C.
+///
+/// # Errors
+///
+/// When a reply is not hex, or the address cannot be listened on.
+pub async fn run(args: EmptyArgs) -> Result<(), CliError> {
+    let typical = Replies::typical();
+    let service = EmptyService {
+        reserve: prebuilt(args.reserve_reply, &typical.reserve)?,
+        commit: prebuilt(args.commit_reply, &typical.commit)?,
+    };
+    let tried = format!("cannot listen on {}", args.listen);
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| CliError::caused(&tried, &error))?;
+    let shutdown = CancellationToken::new();
+    let stopped = shutdown.clone();
+    tokio::spawn(async move {
+        // Without a handler for Ctrl-C there is no orderly end, and nothing else is lost.
+        let _ = tokio::signal::ctrl_c().await;
+        stopped.cancel();
+    });
+    serve(listener, service.routes(), shutdown, DRAIN)
+        .await
+        .map_err(|error| CliError::caused("cannot serve", &error))
+}
+
+fn prebuilt(hex: Option<String>, typical: &impl Message) -> Result<Bytes, CliError> {
+    match hex {
+        None => Ok(typical.encode_to_vec().into()),
+        Some(hex) => match HEXLOWER.decode(hex.as_bytes()) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(CliError::caused("a reply is not hex", &error)),
+        },
+    }
+}
+
+/// QuotaService, of which only Reserve and Commit answer. The replies are shared bytes.
+#[derive(Debug, Clone)]
+pub struct EmptyService {
+    /// The bytes of each ReserveResponse.
+    pub reserve: Bytes,
+    /// The bytes of each CommitResponse.
+    pub commit: Bytes,
+}
+
+impl EmptyService {
+    /// The service with health beside it, as `serve` takes them.
+    pub fn routes(self) -> Routes {
+        // A new reporter says SERVING for the server as a whole.
+        let (_, health) = tonic_health::server::health_reporter();
+        Routes::new(self).add_service(health)
+    }
+}
+
+impl NamedService for EmptyService {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+impl Service<http::Request<Body>> for EmptyService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Answer {
+        match request.uri().path() {
+            "/aforo.v1.QuotaService/Reserve" => answer::<ReserveRequest>(request, self.reserve.clone()),
+            "/aforo.v1.QuotaService/Commit" => answer::<CommitRequest>(request, self.commit.clone()),
+            _ => Box::pin(ready(Ok(Status::unimplemented("the empty service").into_http()))),
+        }
+    }
+}
+
+fn answer<T: Message + Default + 'static>(request: http::Request<Body>, reply: Bytes) -> Answer {
+    Box::pin(async move {
+        let mut grpc = Grpc::new(PrebuiltCodec::<T>(PhantomData));
+        Ok(grpc.unary(Prebuilt(reply), request).await)
+    })
+}
+
+/// A handler that has its answer.
+struct Prebuilt(Bytes);
+
+impl<T> UnaryService<T> for Prebuilt {
+    type Response = Bytes;
+    type Future = Ready<Result<Response<Bytes>, Status>>;
+
+    fn call(&mut self, _: Request<T>) -> Self::Future {
+        ready(Ok(Response::new(self.0.clone())))
+    }
+}
+
+/// Decodes messages as the real service does, and encodes bytes as they are.
+struct PrebuiltCodec<T>(PhantomData<T>);
+
+impl<T: Message + Default + 'static> Codec for PrebuiltCodec<T> {
+    type Encode = Bytes;
+    type Decode = T;
+    type Encoder = PrebuiltEncoder;
+    type Decoder = ProstDecoder<T>;
+
+    fn encoder(&mut self) -> PrebuiltEncoder {
+        PrebuiltEncoder
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<T> {
+        ProstDecoder::default()
+    }
+}
+
+struct PrebuiltEncoder;
+
+impl Encoder for PrebuiltEncoder {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}

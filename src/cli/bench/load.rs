@@ -1,0 +1,277 @@
+//! The load generator: the generated client over a few channels, in a closed or an open loop.
+//!
+//! Closed: so many workers, each with one call in flight, timed from its send. Open: a call is due at each tick of
+//! the rate, whatever became of the ones before, and is timed from when it was due.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use tokio::{runtime::Handle, time::timeout};
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+
+use super::{
+    call::{Answer, Call},
+    workload::Workload,
+};
+use crate::{
+    cli::{client::endpoint, error::CliError},
+    grpc::v1::quota_service_client::QuotaServiceClient,
+};
+
+/// Latencies above this are counted as this.
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+/// How exact the open loop's sends are.
+const TICK: Duration = Duration::from_micros(250);
+/// Calls that the open loop has under way at most; further ones wait, and their wait counts.
+const OPEN_CALLS_MAX: usize = 20_000;
+/// How long a round waits for the calls that are still under way at its end.
+const ROUND_END_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A server under load, and what it is loaded with.
+#[derive(Debug)]
+pub struct Side {
+    clients: Vec<QuotaServiceClient<Channel>>,
+    workload: Arc<Workload>,
+    /// Operations per Batch; None sends single calls.
+    batch: Option<usize>,
+}
+
+/// When calls are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// So many calls in flight, always.
+    Closed(usize),
+    /// So many calls a second.
+    Open(u32),
+}
+
+/// What one round showed.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// Operations that were answered with success, per second.
+    pub per_second: f64,
+    /// Half of the calls took at most this long.
+    pub p50: Duration,
+    /// 99 of 100 calls took at most this long.
+    pub p99: Duration,
+    /// Operations that the server had no room for (UNAVAILABLE with a hint when to come back).
+    pub overloaded: u64,
+    /// Operations that failed otherwise.
+    pub failed: u64,
+    /// The first failure, in words.
+    pub failure: Option<String>,
+}
+
+impl Side {
+    /// Opens the channels to a server.
+    ///
+    /// # Errors
+    ///
+    /// When the address is malformed or nobody answers there.
+    pub async fn connect(
+        target: &str,
+        channels: usize,
+        workload: Arc<Workload>,
+        batch: Option<usize>,
+    ) -> Result<Self, CliError> {
+        let mut clients = Vec::with_capacity(channels);
+        for _ in 0..channels {
+            let channel = endpoint(target)?.connect().await;
+            let channel = channel
+                .map_err(|error| CliError::caused(format_args!("cannot connect to {target}"), &error))?;
+            clients.push(QuotaServiceClient::new(channel));
+        }
+        Ok(Self { clients, workload, batch })
+    }
+
+    /// Loads the server for so long.
+    pub async fn run(self: &Arc<Self>, pace: Pace, duration: Duration) -> Figures {
+        let round = Arc::new(Round {
+            side: Arc::clone(self),
+            tallies: self.clients.iter().map(|_| Mutex::new(Tally::new())).collect(),
+            held: Mutex::new(VecDeque::new()),
+            over: AtomicBool::new(false),
+        });
+        let calls = TaskTracker::new();
+        let begin = Instant::now();
+        match pace {
+            Pace::Closed(in_flight) => {
+                for worker in 0..in_flight {
+                    calls.spawn(work(Arc::clone(&round), worker));
+                }
+            }
+            Pace::Open(per_second) => {
+                let (round, tracker, runtime) = (Arc::clone(&round), calls.clone(), Handle::current());
+                calls.spawn_blocking(move || send_at_rate(&round, per_second, &tracker, &runtime));
+            }
+        }
+        tokio::time::sleep(duration).await;
+        round.over.store(true, Ordering::Relaxed);
+        let elapsed = begin.elapsed();
+        calls.close();
+        let ended = timeout(ROUND_END_TIMEOUT, calls.wait()).await.is_ok();
+        let held = lock(&round.held).drain(..).collect();
+        settle(self, 0, held).await;
+        let mut figures = round.figures(elapsed);
+        if !ended {
+            figures.failed += calls.len() as u64;
+            figures.failure.get_or_insert("calls were not answered".to_owned());
+        }
+        figures
+    }
+
+    /// A Commit when something is held, else a Reserve: in the long run as many of the one as of the other.
+    fn next_call(&self, held: &mut VecDeque<String>) -> Call {
+        match self.batch {
+            Some(operations) => {
+                let commits = held.len().min(operations / 2);
+                let reserves = operations - operations / 2;
+                Call::batch(&self.workload, reserves, held.drain(..commits).collect())
+            }
+            None => match held.pop_front() {
+                Some(name) => Call::Commit(self.workload.commit(name)),
+                None => Call::Reserve(self.workload.reserve()),
+            },
+        }
+    }
+}
+
+/// What the calls of one round share.
+struct Round {
+    side: Arc<Side>,
+    /// One per channel, so that they are rarely waited for.
+    tallies: Vec<Mutex<Tally>>,
+    /// What the open loop holds; the workers of a closed one each have their own.
+    held: Mutex<VecDeque<String>>,
+    over: AtomicBool,
+}
+
+impl Round {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    async fn send(&self, lane: usize, call: Call, since: Instant) -> Answer {
+        let lane = lane % self.tallies.len();
+        let answer = call.send(&mut self.side.clients[lane].clone()).await;
+        let waited = since.elapsed();
+        lock(&self.tallies[lane]).record(&answer, waited, !self.is_over());
+        answer
+    }
+
+    fn figures(&self, elapsed: Duration) -> Figures {
+        let mut sum = Tally::new();
+        for tally in &self.tallies {
+            sum.add(&lock(tally));
+        }
+        let quantile = |q| Duration::from_micros(sum.latency.value_at_quantile(q));
+        Figures {
+            per_second: sum.succeeded as f64 / elapsed.as_secs_f64(),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            overloaded: sum.overloaded,
+            failed: sum.failed,
+            failure: sum.failure,
+        }
+    }
+}
+
+/// One worker of the closed loop.
+async fn work(round: Arc<Round>, worker: usize) {
+    let mut held = VecDeque::new();
+    while !round.is_over() {
+        let call = round.side.next_call(&mut held);
+        let answer = round.send(worker, call, Instant::now()).await;
+        held.extend(answer.held);
+        if let Some(pause) = answer.pause {
+            tokio::time::sleep(pause).await;
+        }
+    }
+    settle(&round.side, worker, held.into()).await;
+}
+
+/// The open loop's clock. It has a thread of its own: the runtime's timers count in milliseconds.
+fn send_at_rate(round: &Arc<Round>, per_second: u32, calls: &TaskTracker, runtime: &Handle) {
+    let begin = Instant::now();
+    let mut sent: u32 = 0;
+    let mut due = begin;
+    while !round.is_over() {
+        while due <= Instant::now() && calls.len() < OPEN_CALLS_MAX {
+            calls.spawn_on(send_one(Arc::clone(round), sent as usize, due), runtime);
+            sent = sent.wrapping_add(1);
+            due += Duration::from_secs(1) / per_second;
+        }
+        thread::sleep(TICK);
+    }
+}
+
+async fn send_one(round: Arc<Round>, number: usize, due: Instant) {
+    let call = round.side.next_call(&mut lock(&round.held));
+    let answer = round.send(number, call, due).await;
+    lock(&round.held).extend(answer.held);
+}
+
+/// Commits what a round leaves behind, outside its figures, so that nothing stays held.
+async fn settle(side: &Side, lane: usize, mut held: Vec<String>) {
+    let mut client = side.clients[lane % side.clients.len()].clone();
+    while !held.is_empty() {
+        let some = held.split_off(held.len().saturating_sub(side.batch.unwrap_or(1)));
+        match side.batch {
+            Some(_) => Call::batch(&side.workload, 0, some).send(&mut client).await,
+            None => Call::Commit(side.workload.commit(some.concat())).send(&mut client).await,
+        };
+    }
+}
+
+struct Tally {
+    succeeded: u64,
+    overloaded: u64,
+    failed: u64,
+    failure: Option<String>,
+    /// Microseconds, of each call.
+    latency: Histogram<u64>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let latency_max = u64::try_from(LATENCY_MAX.as_micros()).expect("a minute has few microseconds");
+        let latency = Histogram::new_with_max(latency_max, 3).expect("the bounds are constants that fit");
+        Self { succeeded: 0, overloaded: 0, failed: 0, failure: None, latency }
+    }
+
+    fn record(&mut self, answer: &Answer, waited: Duration, in_time: bool) {
+        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.latency.saturating_record(waited);
+        if in_time {
+            self.succeeded += answer.succeeded;
+        }
+        self.overloaded += answer.overloaded;
+        self.failed += answer.failed;
+        if self.failure.is_none() {
+            self.failure.clone_from(&answer.failure);
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.succeeded += other.succeeded;
+        self.overloaded += other.overloaded;
+        self.failed += other.failed;
+        if self.failure.is_none() {
+            self.failure.clone_from(&other.failure);
+        }
+        self.latency.add(&other.latency).expect("all histograms have the same bounds");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

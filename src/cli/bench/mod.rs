@@ -1,0 +1,228 @@
+//! `aforo bench`: how fast a server is, and how near it comes to a gRPC call that does nothing.
+//!
+//! Both sides are processes of their own on this machine, loaded by this one, in turns, so that whatever else the
+//! machine does in these seconds meets both. The ratio is that of the medians.
+
+pub mod call;
+pub mod disk;
+pub mod empty;
+pub mod load;
+pub mod process;
+pub mod report;
+pub mod workload;
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use clap::Args;
+
+use self::{
+    load::{Figures, Pace, Side},
+    process::{ScratchDatabase, Server},
+    report::Report,
+    workload::{Replies, Workload},
+};
+use super::{
+    client::{connect, print_line},
+    error::CliError,
+};
+
+/// How long each side is loaded before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// How long the disk is measured.
+const DISK_TIME: Duration = Duration::from_millis(500);
+/// How long each step of a search takes.
+const SEARCH_STEP: Duration = Duration::from_secs(1);
+/// Calls in flight that a search begins and ends with. Each step doubles.
+const SEARCH_UNARY: (usize, usize) = (32, 8_192);
+const SEARCH_BATCH: (usize, usize) = (1, 64);
+
+/// Options of `aforo bench`. Without any it ends within 40 seconds.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// Drive this server, such as http://127.0.0.1:50051, instead of starting one. The bench leaves a resource, a plan
+    /// and tenants (bench-00000 …) there
+    #[arg(long, value_name = "URL", conflicts_with = "database")]
+    pub target: Option<String>,
+
+    /// The database of the server that is started; it should hold nothing else, and keeps what the bench leaves
+    /// [default: a new SQLite file in the current folder, removed afterwards]
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+
+    /// Tenants that the load is spread over
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tenants: u32,
+
+    /// HTTP/2 connections to each side
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub channels: u16,
+
+    /// Single calls in flight over all channels, on each side; "best" finds each side's own best number first
+    #[arg(long, value_name = "N|best", default_value = "512")]
+    pub in_flight: InFlight,
+
+    /// Seconds per round and side
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+
+    /// Rounds, each of both sides
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+
+    /// Send Batch calls of so many operations, half Reserve and half Commit; operations are counted, and compared with
+    /// single calls of the empty service
+    #[arg(long, value_name = "OPERATIONS", value_parser = clap::value_parser!(u16).range(2..=1_000))]
+    pub batch: Option<u16>,
+
+    /// Batch calls in flight over all channels; "best" finds the best number first
+    #[arg(long, value_name = "N|best", default_value = "8", requires = "batch")]
+    pub batch_in_flight: InFlight,
+
+    /// Open loop: send so many calls a second to each side, and time each from when it was due
+    #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["in_flight", "batch_in_flight"])]
+    pub rate: Option<u32>,
+}
+
+/// How many calls are in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFlight {
+    /// So many.
+    Fixed(usize),
+    /// As many as give the highest rate; to be found.
+    Best,
+}
+
+impl FromStr for InFlight {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "best" => Ok(Self::Best),
+            Ok(number @ 1..=100_000) => Ok(Self::Fixed(number)),
+            _ => Err("a number from 1 to 100000, or \"best\"".to_owned()),
+        }
+    }
+}
+
+/// Measures, and prints what it measures as it goes.
+///
+/// # Errors
+///
+/// When a server cannot be started or reached, refuses the set-up, or failed any operation for another reason than
+/// overload; and when it is interrupted. What the bench started ends in each case.
+pub async fn run(args: BenchArgs) -> Result<(), CliError> {
+    tokio::select! {
+        measured = measure(args) => measured,
+        () = interrupted() => Err(CliError::new("interrupted")),
+    }
+}
+
+async fn measure(args: BenchArgs) -> Result<(), CliError> {
+    let scratch = ScratchDatabase::in_current_folder();
+    let database = args.database.clone().unwrap_or_else(|| scratch.url());
+    print_surroundings(&args, &database).await?;
+    let server = match &args.target {
+        Some(_) => None,
+        None => Some(Server::start(&database).await?),
+    };
+    let target = match (&args.target, &server) {
+        (Some(target), _) => target.as_str(),
+        (None, Some(server)) => server.target.as_str(),
+        (None, None) => unreachable!("without a target a server was started"),
+    };
+    let workload = Arc::new(Workload::new(args.tenants));
+    let replies = workload.prepare(&connect(target).await?).await?;
+    let report = compare(&args, target, &replies, workload).await?;
+    // In this order: a database file is removed when nobody has it open.
+    drop(server);
+    drop(scratch);
+    report.finish()
+}
+
+async fn print_surroundings(args: &BenchArgs, database: &str) -> Result<(), CliError> {
+    let folder = process::folder_of(database);
+    match (&args.target, &args.database) {
+        (Some(target), _) => print_line(format_args!("server    {target}"))?,
+        (None, Some(_)) => print_line(format_args!("database  {}", process::without_password(database)))?,
+        (None, None) => print_line(format_args!("database  {database} (new, removed afterwards)"))?,
+    }
+    let shown = folder.display().to_string();
+    let measured = tokio::task::spawn_blocking(move || disk::measure(&folder, DISK_TIME)).await;
+    let measured = measured.map_err(|error| CliError::caused("the disk was not measured", &error))?;
+    let disk = measured.map_err(|error| CliError::caused(format_args!("cannot write in {shown}"), &error))?;
+    print_line(format_args!(
+        "disk      {:.0} fsyncs/s in {shown}, p50 {:.3} ms, p99 {:.3} ms",
+        disk.per_second,
+        report::milliseconds(disk.p50),
+        report::milliseconds(disk.p99),
+    ))
+}
+
+async fn compare(
+    args: &BenchArgs,
+    target: &str,
+    replies: &Replies,
+    workload: Arc<Workload>,
+) -> Result<Report, CliError> {
+    let empty_server = Server::start_empty(replies).await?;
+    let channels = usize::from(args.channels);
+    let batch = args.batch.map(usize::from);
+    let empty = Side::connect(&empty_server.target, channels, Arc::clone(&workload), None).await?;
+    let aforo = Side::connect(target, channels, workload, batch).await?;
+    let (empty, aforo) = (Arc::new(empty), Arc::new(aforo));
+    let in_flight = if batch.is_some() { args.batch_in_flight } else { args.in_flight };
+    let range = if batch.is_some() { SEARCH_BATCH } else { SEARCH_UNARY };
+    let empty_pace = pace_of(&empty, args.rate, args.in_flight, SEARCH_UNARY).await;
+    let aforo_pace = pace_of(&aforo, args.rate, in_flight, range).await;
+    let mut report = Report::new(batch.is_some());
+    report.print_head(args, empty_pace, aforo_pace)?;
+    // A warm-up's figures do not count; what fails in it fails again.
+    empty.run(empty_pace, WARM_UP).await;
+    aforo.run(aforo_pace, WARM_UP).await;
+    let seconds = Duration::from_secs(args.seconds);
+    for _ in 0..args.rounds {
+        let of_empty = empty.run(empty_pace, seconds).await;
+        let of_aforo = aforo.run(aforo_pace, seconds).await;
+        report.add_round(of_empty, of_aforo)?;
+    }
+    Ok(report)
+}
+
+async fn pace_of(side: &Arc<Side>, rate: Option<u32>, in_flight: InFlight, range: (usize, usize)) -> Pace {
+    match (rate, in_flight) {
+        (Some(rate), _) => Pace::Open(rate),
+        (None, InFlight::Fixed(calls)) => Pace::Closed(calls),
+        (None, InFlight::Best) => Pace::Closed(find_best(side, range).await),
+    }
+}
+
+/// Doubles the calls in flight until the rate has not risen twice in a row.
+async fn find_best(side: &Arc<Side>, (first, last): (usize, usize)) -> usize {
+    side.run(Pace::Closed(first), SEARCH_STEP).await;
+    let (mut best, mut best_rate, mut without_gain) = (first, 0.0, 0);
+    let mut calls = first;
+    while calls <= last && without_gain < 2 {
+        let Figures { per_second, .. } = side.run(Pace::Closed(calls), SEARCH_STEP).await;
+        if per_second > best_rate {
+            (best, best_rate, without_gain) = (calls, per_second, 0);
+        } else {
+            without_gain += 1;
+        }
+        calls *= 2;
+    }
+    best
+}
+
+/// Ends when the process is asked to end, so that its servers and files do not outlive it.
+async fn interrupted() {
+    let ctrl_c = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = ctrl_c => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    let _ = ctrl_c.await;
+}

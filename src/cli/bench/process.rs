@@ -1,0 +1,187 @@
+//! The servers that a bench starts: processes of their own, so that each side pays for its own work only.
+
+use std::{
+    env, fs, io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use data_encoding::HEXLOWER;
+use prost::Message;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::workload::Replies;
+use crate::cli::{
+    client::{endpoint, run_id},
+    error::CliError,
+};
+
+/// How long a server may take to say SERVING.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is asked.
+const START_POLL: Duration = Duration::from_millis(20);
+
+/// A server process, killed when this is dropped: what was acknowledged is durable.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    /// Its address, as a URL.
+    pub target: String,
+}
+
+/// A database file of the bench's own, removed when this is dropped.
+#[derive(Debug)]
+pub struct ScratchDatabase(PathBuf);
+
+impl Server {
+    /// Starts `aforo serve` on a database.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to serve.
+    pub async fn start(database: &str) -> Result<Self, CliError> {
+        Self::start_with("serve", &["--database", database]).await
+    }
+
+    /// Starts the empty service with these replies.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to serve.
+    pub async fn start_empty(replies: &Replies) -> Result<Self, CliError> {
+        let reserve = HEXLOWER.encode(&replies.reserve.encode_to_vec());
+        let commit = HEXLOWER.encode(&replies.commit.encode_to_vec());
+        Self::start_with("bench-empty", &["--reserve-reply", &reserve, "--commit-reply", &commit]).await
+    }
+
+    async fn start_with(command: &str, args: &[&str]) -> Result<Self, CliError> {
+        let failed =
+            |error: io::Error| CliError::caused(format_args!("cannot start `aforo {command}`"), &error);
+        let address = free_address().map_err(failed)?;
+        let mut process = Command::new(env::current_exe().map_err(failed)?);
+        process
+            .arg(command)
+            .args(["--listen", &address])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        // Its warnings belong on the bench's stderr, its daily talk does not.
+        if env::var_os("RUST_LOG").is_none() {
+            process.env("RUST_LOG", "warn");
+        }
+        let mut server =
+            Self { process: process.spawn().map_err(failed)?, target: format!("http://{address}") };
+        server.wait_until_serving(command).await?;
+        Ok(server)
+    }
+
+    async fn wait_until_serving(&mut self, command: &str) -> Result<(), CliError> {
+        let mut health = HealthClient::new(endpoint(&self.target)?.connect_lazy());
+        let begin = Instant::now();
+        loop {
+            if let Ok(Some(status)) = self.process.try_wait() {
+                return Err(CliError::new(format!("`aforo {command}` ended before it served ({status})")));
+            }
+            let reply = health.check(HealthCheckRequest::default()).await;
+            if reply.is_ok_and(|reply| reply.into_inner().status() == ServingStatus::Serving) {
+                return Ok(());
+            }
+            if begin.elapsed() > START_TIMEOUT {
+                let seconds = START_TIMEOUT.as_secs();
+                return Err(CliError::new(format!("`aforo {command}` does not serve after {seconds} s")));
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only when the process has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl ScratchDatabase {
+    /// A name that no file in the current folder has.
+    pub fn in_current_folder() -> Self {
+        Self(PathBuf::from(format!("aforo-bench-{}.db", run_id())))
+    }
+
+    /// For `serve --database`.
+    pub fn url(&self) -> String {
+        format!("sqlite://{}", self.0.display())
+    }
+}
+
+impl Drop for ScratchDatabase {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm", ".lock"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(suffix);
+            // Not each of them is always there.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The folder in which a database lies, as far as its URL says: the current one for a server elsewhere.
+pub fn folder_of(database: &str) -> PathBuf {
+    let Some(rest) = database.strip_prefix("sqlite:") else { return PathBuf::from(".") };
+    let path = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or_default();
+    match Path::new(path).parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// A database URL as it may be shown: without its password and its parameters.
+pub fn without_password(database: &str) -> String {
+    let shown = database.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = shown.split_once("://") else { return shown.to_owned() };
+    let Some((user, place)) = rest.rsplit_once('@') else { return shown.to_owned() };
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{place}")
+}
+
+/// A port that nobody listens on now. Another process may take it before the server does; then the start fails.
+fn free_address() -> io::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_database_is_that_of_its_file() {
+        let cases = [
+            ("sqlite://aforo.db", "."),
+            ("sqlite:///var/lib/aforo.db?mode=rw", "/var/lib"),
+            ("sqlite:data/aforo.db", "data"),
+            ("postgres://localhost/aforo", "."),
+        ];
+        for (database, folder) in cases {
+            assert_eq!(folder_of(database), Path::new(folder), "{database}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let cases = [
+            ("postgres://me:s3cret@db:5432/aforo", "postgres://me@db:5432/aforo"),
+            ("postgres://me:p@s/s@db/aforo", "postgres://me@db/aforo"),
+            ("postgres://db/aforo?user=me&password=s3cret", "postgres://db/aforo"),
+            ("postgres://db/aforo", "postgres://db/aforo"),
+            ("sqlite://aforo.db", "sqlite://aforo.db"),
+        ];
+        for (database, shown) in cases {
+            assert_eq!(without_password(database), shown);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The table of a bench, printed line by line while it is measured.
+
+use std::time::Duration;
+
+use super::{
+    BenchArgs,
+    load::{Figures, Pace},
+};
+use crate::cli::{client::print_line, error::CliError};
+
+/// The rounds so far.
+#[derive(Debug)]
+pub struct Report {
+    unit: &'static str,
+    empty: Vec<Figures>,
+    aforo: Vec<Figures>,
+}
+
+impl Report {
+    /// Nothing measured yet. Batches are counted in operations.
+    pub fn new(batch: bool) -> Self {
+        Self { unit: if batch { "op/s" } else { "rpc/s" }, empty: Vec::new(), aforo: Vec::new() }
+    }
+
+    /// Says what the load is, and names the columns.
+    ///
+    /// # Errors
+    ///
+    /// When stdout is closed.
+    pub fn print_head(&self, args: &BenchArgs, empty: Pace, aforo: Pace) -> Result<(), CliError> {
+        let calls = match args.batch {
+            None => "single calls".to_owned(),
+            Some(operations) => format!("Batch calls of {operations} (the empty service: single calls)"),
+        };
+        print_line(format_args!(
+            "load      {calls}; empty {}, aforo {}; {} channels, {} tenants",
+            in_words(empty),
+            in_words(aforo),
+            args.channels,
+            args.tenants,
+        ))?;
+        print_line("")?;
+        print_line(format_args!("{:<8}{:^32}{:^32}", "", "empty", "aforo"))?;
+        print_line(format_args!(
+            "{:<8}{:>12}{:>10}{:>10}{:>12}{:>10}{:>10}",
+            "round", "rpc/s", "p50 ms", "p99 ms", self.unit, "p50 ms", "p99 ms"
+        ))
+    }
+
+    /// Keeps a round, and prints it.
+    ///
+    /// # Errors
+    ///
+    /// When stdout is closed.
+    pub fn add_round(&mut self, empty: Figures, aforo: Figures) -> Result<(), CliError> {
+        self.empty.push(empty);
+        self.aforo.push(aforo);
+        let number = self.empty.len().to_string();
+        let (empty, aforo) = (&self.empty[self.empty.len() - 1..], &self.aforo[self.aforo.len() - 1..]);
+        print_line(row(&number, empty, aforo))
+    }
+
+    /// Prints the medians, the errors and the ratio.
+    ///
+    /// # Errors
+    ///
+    /// When stdout is closed, or an operation failed for another reason than overload.
+    pub fn finish(&self) -> Result<(), CliError> {
+        print_line(row("median", &self.empty, &self.aforo))?;
+        print_line("")?;
+        let all = || self.empty.iter().chain(&self.aforo);
+        let overloaded: u64 = all().map(|figures| figures.overloaded).sum();
+        let failed: u64 = all().map(|figures| figures.failed).sum();
+        print_line(format_args!("errors    {overloaded} overloaded, {failed} failed"))?;
+        print_line(format_args!("ratio {:.2}", self.ratio()))?;
+        match all().find_map(|figures| figures.failure.as_ref()) {
+            Some(failure) => Err(CliError::new(format!("{failed} operations failed, first: {failure}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Aforo's median rate over that of the empty service; 0 when that one is 0.
+    fn ratio(&self) -> f64 {
+        let rate = |figures: &Figures| figures.per_second;
+        let (empty, aforo) = (median(&self.empty, rate), median(&self.aforo, rate));
+        if empty > 0.0 { aforo / empty } else { 0.0 }
+    }
+}
+
+/// For tables.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+fn in_words(pace: Pace) -> String {
+    match pace {
+        Pace::Closed(calls) => format!("{calls} in flight"),
+        Pace::Open(per_second) => format!("{per_second} a second"),
+    }
+}
+
+fn row(name: &str, empty: &[Figures], aforo: &[Figures]) -> String {
+    let cells = |figures: &[Figures]| {
+        let rate = median(figures, |figures| figures.per_second);
+        let p50 = median(figures, |figures| milliseconds(figures.p50));
+        let p99 = median(figures, |figures| milliseconds(figures.p99));
+        format!("{rate:>12.0}{p50:>10.3}{p99:>10.3}")
+    };
+    format!("{name:<8}{}{}", cells(empty), cells(aforo))
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(figures: &[Figures], value: impl Fn(&Figures) -> f64) -> f64 {
+    let mut values: Vec<f64> = figures.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => values[length / 2],
+        length => f64::midpoint(values[length / 2 - 1], values[length / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(per_second: f64) -> Figures {
+        Figures {
+            per_second,
+            p50: Duration::from_millis(1),
+            p99: Duration::from_millis(2),
+            overloaded: 1,
+            failed: 0,
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        let cases: [(&[f64], f64); 4] =
+            [(&[], 0.0), (&[3.0], 3.0), (&[9.0, 1.0, 2.0], 2.0), (&[4.0, 1.0, 2.0, 9.0], 3.0)];
+        for (rates, expected) in cases {
+            let all: Vec<Figures> = rates.iter().map(|rate| figures(*rate)).collect();
+            assert!((median(&all, |figures| figures.per_second) - expected).abs() < 1e-9, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn the_ratio_is_that_of_the_medians() {
+        let mut report = Report::new(false);
+        assert!(report.ratio().abs() < 1e-9);
+        for (empty, aforo) in [(100.0, 50.0), (200.0, 60.0), (90.0, 10.0)] {
+            report.empty.push(figures(empty));
+            report.aforo.push(figures(aforo));
+        }
+        assert!((report.ratio() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn overload_is_no_failure_but_a_failed_operation_is() {
+        let mut report = Report::new(false);
+        report.add_round(figures(2.0), figures(1.0)).expect("stdout");
+        assert_eq!(report.finish(), Ok(()));
+        let failure = Some("NotFound: gone".to_owned());
+        report.add_round(figures(2.0), Figures { failed: 3, failure, ..figures(1.0) }).expect("stdout");
+        assert_eq!(report.finish(), Err(CliError::new("3 operations failed, first: NotFound: gone")));
+    }
+}

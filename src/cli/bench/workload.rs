@@ -1,0 +1,183 @@
+//! What the load consists of: one resource, a daily and a monthly limit that are never reached, Reserve and Commit.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{TryStreamExt, stream};
+use prost_types::Timestamp;
+use tonic::transport::Channel;
+
+use crate::{
+    cli::{
+        client::{created, run_id},
+        error::CliError,
+    },
+    grpc::v1::{
+        Amount, Balance, CommitRequest, CommitResponse, CreatePlanRequest, CreateResourceRequest,
+        CreateTenantRequest, Enforcement, Limit, Period, Plan, Reservation, ReservationAmount,
+        ReservationState, ReserveAmount, ReserveRequest, ReserveResponse, Resource, Tenant,
+        admin_service_client::AdminServiceClient, quota_service_client::QuotaServiceClient,
+    },
+};
+
+const RESOURCE: &str = "tokens";
+const PLAN: &str = "bench";
+/// Units per window: never reached.
+const LIMIT_QUANTITY: i64 = 1_000_000_000_000_000;
+const RESERVED: i64 = 1_000;
+const COMMITTED: i64 = 800;
+/// Tenants that are created at once.
+const CREATE_IN_FLIGHT: usize = 64;
+
+/// Makes the requests of one run; shared by all who send them.
+#[derive(Debug)]
+pub struct Workload {
+    run: String,
+    tenants: Vec<String>,
+    next: AtomicU64,
+}
+
+/// One reply of each kind.
+#[derive(Debug, Clone)]
+pub struct Replies {
+    /// To a Reserve.
+    pub reserve: ReserveResponse,
+    /// To a Commit.
+    pub commit: CommitResponse,
+}
+
+impl Workload {
+    /// A workload over so many tenants, with request_ids that no other run has.
+    pub fn new(tenants: u32) -> Self {
+        let tenants = (0..tenants).map(|number| format!("bench-{number:05}")).collect();
+        Self { run: run_id(), tenants, next: AtomicU64::new(0) }
+    }
+
+    /// A Reserve by the next tenant in a fixed, evenly spread order.
+    pub fn reserve(&self) -> ReserveRequest {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        ReserveRequest {
+            request_id: format!("{}-{number:08}", self.run),
+            tenant: self.tenants[spread(number, self.tenants.len())].clone(),
+            amounts: vec![ReserveAmount { resource: RESOURCE.to_owned(), quantity: RESERVED, minimum: 0 }],
+            ..ReserveRequest::default()
+        }
+    }
+
+    /// The Commit of a reservation.
+    pub fn commit(&self, reservation: String) -> CommitRequest {
+        let amounts = vec![Amount { resource: RESOURCE.to_owned(), quantity: COMMITTED }];
+        CommitRequest { reservation, amounts, ..CommitRequest::default() }
+    }
+
+    /// Creates the resource, the plan and the tenants that are not there yet, and tries one Reserve and Commit.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses any of it.
+    pub async fn prepare(&self, channel: &Channel) -> Result<Replies, CliError> {
+        let admin = AdminServiceClient::new(channel.clone());
+        let resource = Resource { id: RESOURCE.to_owned(), ..Resource::default() };
+        let request = CreateResourceRequest { resource: Some(resource) };
+        created("CreateResource", admin.clone().create_resource(request).await)?;
+        created("CreatePlan", admin.clone().create_plan(CreatePlanRequest { plan: Some(plan()) }).await)?;
+        let tenants: Vec<Result<&String, CliError>> = self.tenants.iter().map(Ok).collect();
+        let create = |tenant: &String| {
+            let (mut admin, tenant) = (admin.clone(), tenant.clone());
+            async move {
+                let tenant = Tenant { id: tenant, plan: PLAN.to_owned(), ..Tenant::default() };
+                let request = CreateTenantRequest { tenant: Some(tenant) };
+                created("CreateTenant", admin.create_tenant(request).await).map(|_| ())
+            }
+        };
+        stream::iter(tenants).try_for_each_concurrent(CREATE_IN_FLIGHT, create).await?;
+        self.try_once(channel).await
+    }
+
+    async fn try_once(&self, channel: &Channel) -> Result<Replies, CliError> {
+        let mut client = QuotaServiceClient::new(channel.clone());
+        let reply = client.reserve(self.reserve()).await;
+        let reserve = reply.map_err(|status| CliError::refused("Reserve", &status))?.into_inner();
+        let name = name_of(reserve.reservation.as_ref());
+        let reply = client.commit(self.commit(name)).await;
+        let commit = reply.map_err(|status| CliError::refused("Commit", &status))?.into_inner();
+        Ok(Replies { reserve, commit })
+    }
+}
+
+impl Replies {
+    /// Replies as the real service gives them to this workload.
+    pub fn typical() -> Self {
+        let instant = Some(Timestamp { seconds: 1_790_000_000, nanos: 123_000_000 });
+        let balance = |limit: &str, period: Period| Balance {
+            resource: RESOURCE.to_owned(),
+            limit_id: limit.to_owned(),
+            quantity: Some(LIMIT_QUANTITY),
+            allowance: Some(LIMIT_QUANTITY),
+            committed: 800_000,
+            reserved: 5_000,
+            remaining: Some(LIMIT_QUANTITY - 805_000),
+            window_start: instant,
+            window_end: instant,
+            counted_since: instant,
+            enforcement: Enforcement::Hard.into(),
+            period: period.into(),
+            ..Balance::default()
+        };
+        let balances = vec![balance("day", Period::Day), balance("month", Period::Month)];
+        let amount = |committed| ReservationAmount {
+            resource: RESOURCE.to_owned(),
+            reserved: RESERVED,
+            committed,
+            overrun: 0,
+        };
+        let reserved = Reservation {
+            name: "0123456789abcdefghjkmnpqrs".to_owned(),
+            tenant: "bench-00000".to_owned(),
+            state: ReservationState::Reserved.into(),
+            amounts: vec![amount(0)],
+            create_time: instant,
+            expire_time: instant,
+            on_expiry: 1,
+            request_id: "0123456789abcdef-00000000".to_owned(),
+            ..Reservation::default()
+        };
+        let committed = Reservation {
+            state: ReservationState::Committed.into(),
+            amounts: vec![amount(COMMITTED)],
+            settle_time: instant,
+            ..reserved.clone()
+        };
+        Self {
+            reserve: ReserveResponse { reservation: Some(reserved), balances: balances.clone() },
+            commit: CommitResponse { reservation: Some(committed), balances },
+        }
+    }
+}
+
+/// The name of the reservation in a reply, empty when there is none.
+pub fn name_of(reservation: Option<&Reservation>) -> String {
+    reservation.map(|reservation| reservation.name.clone()).unwrap_or_default()
+}
+
+fn plan() -> Plan {
+    let limit = |id: &str, period: Period| Limit {
+        id: id.to_owned(),
+        resource: RESOURCE.to_owned(),
+        quantity: LIMIT_QUANTITY,
+        period: period.into(),
+        enforcement: Enforcement::Hard.into(),
+        thresholds: vec![80, 100],
+        ..Limit::default()
+    };
+    let limits = vec![limit("day", Period::Day), limit("month", Period::Month)];
+    Plan { id: PLAN.to_owned(), limits, ..Plan::default() }
+}
+
+/// An index below `length` that looks random but is the same in each run (the finalizer of SplitMix64).
+fn spread(number: u64, length: usize) -> usize {
+    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^= z >> 31;
+    usize::try_from(z % length as u64).expect("it is below a usize")
+}

@@ -1,0 +1,77 @@
+//! What the commands that speak to a server share.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    io::{self, Write},
+    time::Duration,
+};
+
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use super::error::CliError;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the address of a server, such as `http://127.0.0.1:50051`.
+///
+/// # Errors
+///
+/// When it is not an `http` URL.
+pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
+    let malformed = || CliError::new(format!("{target:?} is not a URL like http://127.0.0.1:50051"));
+    let endpoint = Endpoint::from_shared(target.to_owned()).map_err(|_| malformed())?;
+    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
+        return Err(malformed());
+    }
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+}
+
+/// Connects to a server, now.
+///
+/// # Errors
+///
+/// When the address is malformed or nobody answers there.
+pub async fn connect(target: &str) -> Result<Channel, CliError> {
+    let connected = endpoint(target)?.connect().await;
+    connected.map_err(|error| CliError::caused(format_args!("cannot connect to {target}"), &error))
+}
+
+/// Whether it was created; false when it was there before.
+///
+/// # Errors
+///
+/// When the server refused for any other reason.
+pub fn created<T>(tried: impl fmt::Display, reply: Result<Response<T>, Status>) -> Result<bool, CliError> {
+    match reply {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(false),
+        Err(status) => Err(CliError::refused(tried, &status)),
+    }
+}
+
+/// The delay that the server asks for before the call is repeated.
+pub fn find_retry_delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
+/// Sixteen hex digits that differ from run to run, so that the request_ids of two runs never meet.
+pub fn run_id() -> String {
+    // The keys of the standard library's hash are random; nothing more is needed here.
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// Writes one line of data to stdout.
+///
+/// # Errors
+///
+/// When stdout is closed.
+pub fn print_line(line: impl fmt::Display) -> Result<(), CliError> {
+    writeln!(io::stdout().lock(), "{line}")
+        .map_err(|error| CliError::caused("cannot write to stdout", &error))
+}

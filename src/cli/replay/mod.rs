@@ -1,0 +1,268 @@
+//! `aforo replay`: plays a trace of model calls against a server, as an agent backend would make them.
+//!
+//! Each call reserves its context and an estimate of what comes back, and commits what it really used. A call that is
+//! refused is counted and left out. What gets no answer is repeated: a Reserve by its request_id and a Commit by its
+//! reservation take effect once.
+
+pub mod setup;
+pub mod trace;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use tonic::{Code, Status, transport::Channel};
+
+use self::trace::ModelCall;
+use super::{
+    client::{connect, find_retry_delay, print_line, run_id},
+    error::CliError,
+};
+use crate::grpc::v1::{
+    Amount, CommitRequest, CommitResponse, GetUsageRequest, ReserveAmount, ReserveRequest, ReserveResponse,
+    quota_service_client::QuotaServiceClient,
+};
+
+/// The resource that is spent.
+const RESOURCE: &str = "tokens";
+/// How often a call is tried.
+const ATTEMPTS_MAX: u32 = 10;
+/// The pause after the first failed attempt without a hint; it doubles.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Options of `aforo replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// The trace: a CSV file with the columns TIMESTAMP, ContextTokens, GeneratedTokens
+    #[arg(value_name = "FILE.csv")]
+    pub file: PathBuf,
+
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    pub target: String,
+
+    /// Who pays; created in UTC when it is not there
+    #[arg(long, value_name = "NAME", default_value = "replay")]
+    pub tenant: String,
+
+    /// Tokens that the tenant may spend, ever: one HARD LIFETIME limit in the plan replay-TENANT-N, which is created when
+    /// it is not there [default: the plan replay-TENANT-unlimited, without a limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    pub limit: Option<i64>,
+
+    /// Tokens that each call reserves beyond its context
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(0..))]
+    pub estimate: i64,
+
+    /// Model calls at once; with 1 they are made one after the other, in the order of the file
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub in_flight: u16,
+
+    /// Keep the trace's pauses, divided by this [default: no pauses]
+    #[arg(long, value_name = "FACTOR", value_parser = parse_speed)]
+    pub speed: Option<f64>,
+}
+
+/// What came of the calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Summary {
+    calls: u64,
+    granted: u64,
+    committed: i64,
+    overruns: u64,
+    overrun: i64,
+}
+
+/// Plays the trace and prints a summary.
+///
+/// # Errors
+///
+/// When the trace is faulty (then nothing was sent), or the server cannot be reached or answers a call with anything
+/// but yes or no quota.
+pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
+    let calls = trace::read(&args.file)?;
+    let channel = connect(&args.target).await?;
+    setup::create_missing(&channel, &args.tenant, args.limit).await?;
+    let player = Player {
+        client: QuotaServiceClient::new(channel),
+        run: run_id(),
+        tenant: args.tenant.clone(),
+        estimate: args.estimate,
+    };
+    let begin = Instant::now();
+    let summary = player.play(&calls, &args).await?;
+    let elapsed = begin.elapsed();
+    print_summary(&summary, elapsed)?;
+    player.print_balances().await
+}
+
+struct Player {
+    client: QuotaServiceClient<Channel>,
+    run: String,
+    tenant: String,
+    estimate: i64,
+}
+
+impl Player {
+    async fn play(&self, calls: &[ModelCall], args: &ReplayArgs) -> Result<Summary, CliError> {
+        let progress = ProgressBar::new(calls.len() as u64);
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} calls, {per_sec}, {eta} left") {
+            progress.set_style(style);
+        }
+        let begin = tokio::time::Instant::now();
+        let played = stream::iter(calls)
+            .then(|call| async move {
+                if let Some(speed) = args.speed {
+                    tokio::time::sleep_until(begin + call.offset.div_f64(speed)).await;
+                }
+                call
+            })
+            .map(|call| self.play_one(call))
+            .buffer_unordered(usize::from(args.in_flight))
+            .inspect_ok(|_| progress.inc(1))
+            .try_fold(Summary::default(), |sum, one| async move { sum.plus(&one) })
+            .await;
+        progress.finish_and_clear();
+        played
+    }
+
+    async fn play_one(&self, call: &ModelCall) -> Result<Summary, CliError> {
+        let at = |status: &Status, rpc: &str| {
+            CliError::refused(format_args!("line {} of the trace: {rpc}", call.line), status)
+        };
+        let too_much =
+            || CliError::new(format!("line {} of the trace: the sum of its tokens overflows", call.line));
+        let asked = call.context.checked_add(self.estimate).ok_or_else(too_much)?;
+        let used = call.context.checked_add(call.generated).ok_or_else(too_much)?;
+        let reservation = match self.reserve(call.line, asked).await {
+            Ok(reply) => reply.reservation.map(|reservation| reservation.name).unwrap_or_default(),
+            Err(status) if status.code() == Code::ResourceExhausted => {
+                return Ok(Summary { calls: 1, ..Summary::default() });
+            }
+            Err(status) => return Err(at(&status, "Reserve")),
+        };
+        let reply = self.commit(reservation, used).await.map_err(|status| at(&status, "Commit"))?;
+        let amounts = reply.reservation.map(|reservation| reservation.amounts).unwrap_or_default();
+        let overrun = amounts.iter().map(|amount| amount.overrun).sum();
+        Ok(Summary {
+            calls: 1,
+            granted: 1,
+            committed: amounts.iter().map(|amount| amount.committed).sum(),
+            overruns: u64::from(overrun > 0),
+            overrun,
+        })
+    }
+
+    async fn reserve(&self, line: u64, quantity: i64) -> Result<ReserveResponse, Status> {
+        // A Reserve asks for 1 at least, as the contract says.
+        let amount = ReserveAmount { resource: RESOURCE.to_owned(), quantity: quantity.max(1), minimum: 0 };
+        let request = ReserveRequest {
+            request_id: format!("{}-{line}", self.run),
+            tenant: self.tenant.clone(),
+            amounts: vec![amount],
+            ..ReserveRequest::default()
+        };
+        let mut attempts = Attempts::default();
+        loop {
+            match self.client.clone().reserve(request.clone()).await {
+                Ok(reply) => return Ok(reply.into_inner()),
+                Err(status) => attempts.pause_after(status).await?,
+            }
+        }
+    }
+
+    async fn commit(&self, reservation: String, quantity: i64) -> Result<CommitResponse, Status> {
+        let amounts = vec![Amount { resource: RESOURCE.to_owned(), quantity }];
+        let request = CommitRequest { reservation, amounts, ..CommitRequest::default() };
+        let mut attempts = Attempts::default();
+        loop {
+            match self.client.clone().commit(request.clone()).await {
+                Ok(reply) => return Ok(reply.into_inner()),
+                Err(status) => attempts.pause_after(status).await?,
+            }
+        }
+    }
+
+    async fn print_balances(&self) -> Result<(), CliError> {
+        let request = GetUsageRequest {
+            tenant: self.tenant.clone(),
+            resources: vec![RESOURCE.to_owned()],
+            ..GetUsageRequest::default()
+        };
+        let usage = self.client.clone().get_usage(request).await;
+        let usage = usage.map_err(|status| CliError::refused("GetUsage", &status))?.into_inner();
+        for balance in usage.balances {
+            let limit = if balance.limit_id.is_empty() { "without a limit" } else { &balance.limit_id };
+            let remaining = balance.remaining.map(|remaining| format!(", {remaining} remaining"));
+            print_line(format_args!(
+                "balance     {RESOURCE} ({limit}): {} committed, {} reserved{}",
+                balance.committed,
+                balance.reserved,
+                remaining.unwrap_or_default(),
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    fn plus(self, other: &Self) -> Result<Self, CliError> {
+        let overflow = || CliError::new("the sum of the committed tokens overflows");
+        Ok(Self {
+            calls: self.calls + other.calls,
+            granted: self.granted + other.granted,
+            committed: self.committed.checked_add(other.committed).ok_or_else(overflow)?,
+            overruns: self.overruns + other.overruns,
+            overrun: self.overrun.checked_add(other.overrun).ok_or_else(overflow)?,
+        })
+    }
+}
+
+/// The failed attempts of one call.
+#[derive(Debug, Default)]
+struct Attempts(u32);
+
+impl Attempts {
+    /// Waits as the server asks, or longer each time; gives the error back when it is an answer, or the last one.
+    async fn pause_after(&mut self, status: Status) -> Result<(), Status> {
+        self.0 += 1;
+        if self.0 >= ATTEMPTS_MAX || !may_pass(&status) {
+            return Err(status);
+        }
+        let pause = find_retry_delay(&status).unwrap_or_else(|| PAUSE_FIRST * (1 << (self.0 - 1)));
+        tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+        Ok(())
+    }
+}
+
+/// Whether the same call may succeed later: the server says so, or the connection broke (then tonic made the status
+/// itself, out of another error).
+fn may_pass(status: &Status) -> bool {
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+}
+
+fn print_summary(summary: &Summary, elapsed: Duration) -> Result<(), CliError> {
+    let seconds = elapsed.as_secs_f64();
+    // One Reserve each, and a Commit for those that were granted.
+    let rpcs = summary.calls + summary.granted;
+    print_line(format_args!("calls       {}", summary.calls))?;
+    print_line(format_args!("granted     {}", summary.granted))?;
+    print_line(format_args!("refused     {}", summary.calls - summary.granted))?;
+    print_line(format_args!("committed   {}", summary.committed))?;
+    print_line(format_args!("overruns    {} ({} tokens)", summary.overruns, summary.overrun))?;
+    print_line(format_args!("duration    {seconds:.2} s"))?;
+    print_line(format_args!("rpc/s       {:.0}", rpcs as f64 / seconds.max(f64::MIN_POSITIVE)))
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor >= 0.001 => Ok(factor),
+        _ => Err("a number of at least 0.001: 1 keeps the trace's pace, 10 is ten times as fast".to_owned()),
+    }
+}

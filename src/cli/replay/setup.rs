@@ -1,0 +1,92 @@
+//! What a replay needs on the server, created where it is missing.
+
+use tonic::{Code, Status, transport::Channel};
+
+use super::RESOURCE;
+use crate::{
+    cli::{client::created, error::CliError},
+    grpc::v1::{
+        CreatePlanRequest, CreateResourceRequest, CreateTenantRequest, Enforcement, GetTenantRequest, Limit,
+        Period, Plan, Resource, Tenant, admin_service_client::AdminServiceClient,
+    },
+};
+
+/// Creates the resource, and the tenant with its plan, where they are missing. A tenant that is there keeps its plan.
+///
+/// # Errors
+///
+/// When the server refuses, or the tenant is there with a plan in which `limit` would not count.
+pub async fn create_missing(channel: &Channel, tenant: &str, limit: Option<i64>) -> Result<(), CliError> {
+    let mut admin = AdminServiceClient::new(channel.clone());
+    let resource = Resource { id: RESOURCE.to_owned(), unit: "token".to_owned(), ..Resource::default() };
+    let reply = admin.create_resource(CreateResourceRequest { resource: Some(resource) }).await;
+    created("CreateResource", reply)?;
+    let plan = plan(tenant, limit);
+    if let Some(found) = find_tenant(&mut admin, tenant).await? {
+        return check_plan(&found, &plan, limit);
+    }
+    let plan_id = plan.id.clone();
+    created("CreatePlan", admin.create_plan(CreatePlanRequest { plan: Some(plan) }).await)?;
+    let tenant = Tenant { id: tenant.to_owned(), plan: plan_id, ..Tenant::default() };
+    created("CreateTenant", admin.create_tenant(CreateTenantRequest { tenant: Some(tenant) }).await)?;
+    Ok(())
+}
+
+async fn find_tenant(admin: &mut AdminServiceClient<Channel>, id: &str) -> Result<Option<Tenant>, CliError> {
+    let failed = |status: &Status| CliError::refused("GetTenant", status);
+    match admin.get_tenant(GetTenantRequest { id: id.to_owned() }).await {
+        Ok(reply) => Ok(Some(reply.into_inner())),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(failed(&status)),
+    }
+}
+
+/// A limit that would silently not count makes a replay that means nothing.
+fn check_plan(tenant: &Tenant, wanted: &Plan, limit: Option<i64>) -> Result<(), CliError> {
+    if limit.is_none() || tenant.plan == wanted.id {
+        return Ok(());
+    }
+    Err(CliError::new(format!(
+        "the tenant {:?} is there and has the plan {:?}, so --limit would not count: leave it out, or name another tenant",
+        tenant.id, tenant.plan
+    )))
+}
+
+/// The plan's name is made of the tenant's and the limit, so that two replays never share one by accident.
+fn plan(tenant: &str, limit: Option<i64>) -> Plan {
+    let Some(quantity) = limit else {
+        return Plan { id: format!("replay-{tenant}-unlimited"), ..Plan::default() };
+    };
+    let lifetime = Limit {
+        id: "lifetime".to_owned(),
+        resource: RESOURCE.to_owned(),
+        quantity,
+        period: Period::Lifetime.into(),
+        enforcement: Enforcement::Hard.into(),
+        ..Limit::default()
+    };
+    Plan { id: format!("replay-{tenant}-{quantity}"), limits: vec![lifetime], ..Plan::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_is_named_after_tenant_and_limit_and_has_one_limit_or_none() {
+        let limited = plan("acme", Some(13_000_000));
+        assert_eq!((limited.id.as_str(), limited.limits.len()), ("replay-acme-13000000", 1));
+        assert_eq!(limited.limits[0].period(), Period::Lifetime);
+        let unlimited = plan("acme", None);
+        assert_eq!((unlimited.id.as_str(), unlimited.limits.len()), ("replay-acme-unlimited", 0));
+    }
+
+    #[test]
+    fn a_limit_that_would_not_count_is_an_error() {
+        let tenant =
+            |plan: &str| Tenant { id: "acme".to_owned(), plan: plan.to_owned(), ..Tenant::default() };
+        assert!(check_plan(&tenant("free"), &plan("acme", Some(5)), Some(5)).is_err());
+        assert!(check_plan(&tenant("replay-acme-5"), &plan("acme", Some(5)), Some(5)).is_ok());
+        assert!(check_plan(&tenant("free"), &plan("acme", None), None).is_ok());
+    }
+}

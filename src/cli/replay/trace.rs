@@ -1,0 +1,144 @@
+//! A trace of model calls: a CSV file with the columns TIMESTAMP, ContextTokens and GeneratedTokens.
+
+use std::{path::Path, time::Duration};
+
+use chrono::NaiveDateTime;
+use csv::{ReaderBuilder, StringRecord, Trim};
+
+use crate::cli::error::CliError;
+
+const TIMESTAMP: &str = "TIMESTAMP";
+const CONTEXT: &str = "ContextTokens";
+const GENERATED: &str = "GeneratedTokens";
+
+/// One model call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelCall {
+    /// Its line in the file, for messages.
+    pub line: u64,
+    /// When it began, after the trace's first call; zero for a call that is out of order.
+    pub offset: Duration,
+    /// Tokens that were sent.
+    pub context: i64,
+    /// Tokens that came back.
+    pub generated: i64,
+}
+
+/// Reads a whole trace, so that a fault in its last line is known before anything is sent.
+///
+/// # Errors
+///
+/// When the file cannot be read, lacks a column, or holds a value that is not what its column says; the message names
+/// the line and the column.
+pub fn read(path: &Path) -> Result<Vec<ModelCall>, CliError> {
+    let shown = path.display();
+    let unreadable = |error: csv::Error| CliError::caused(format_args!("cannot read {shown}"), &error);
+    let mut reader = ReaderBuilder::new().trim(Trim::All).from_path(path).map_err(unreadable)?;
+    let headers = reader.headers().map_err(unreadable)?.clone();
+    let missing: Vec<&str> = [TIMESTAMP, CONTEXT, GENERATED]
+        .into_iter()
+        .filter(|column| !headers.iter().any(|header| header == *column))
+        .collect();
+    if !missing.is_empty() {
+        return Err(CliError::new(format!("{shown}: line 1: missing column {}", missing.join(", "))));
+    }
+    let column = |name: &str| headers.iter().position(|header| header == name).unwrap_or(usize::MAX);
+    let columns = (column(TIMESTAMP), column(CONTEXT), column(GENERATED));
+    let mut calls = Vec::new();
+    let mut first = None;
+    for record in reader.records() {
+        let record = record.map_err(unreadable)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let at = |fault: String| CliError::new(format!("{shown}: line {line}: {fault}"));
+        let time = parse_time(&record, columns.0).map_err(at)?;
+        let first = *first.get_or_insert(time);
+        calls.push(ModelCall {
+            line,
+            offset: (time - first).to_std().unwrap_or_default(),
+            context: parse_tokens(&record, columns.1, CONTEXT).map_err(at)?,
+            generated: parse_tokens(&record, columns.2, GENERATED).map_err(at)?,
+        });
+    }
+    Ok(calls)
+}
+
+fn parse_time(record: &StringRecord, column: usize) -> Result<NaiveDateTime, String> {
+    let text = record.get(column).unwrap_or_default();
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f")
+        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.fZ"))
+        .map_err(|_| format!("{TIMESTAMP}: {text:?} is not a time like 2023-11-16 18:15:46.680590"))
+}
+
+fn parse_tokens(record: &StringRecord, column: usize, name: &str) -> Result<i64, String> {
+    let text = record.get(column).unwrap_or_default();
+    match text.parse::<i64>() {
+        Ok(tokens) if tokens >= 0 => Ok(tokens),
+        Ok(_) => Err(format!("{name}: {text:?} is below 0")),
+        Err(_) => Err(format!("{name}: {text:?} is not a whole number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Vec<ModelCall>, CliError> {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(text.as_bytes()).expect("a writable file");
+        read(file.path())
+    }
+
+    #[test]
+    fn a_trace_is_read_in_its_order_with_offsets_from_its_first_call() {
+        let calls = read_text(
+            "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n\
+             2023-11-16 18:15:48.1805900,396,109\r\n2023-11-16 18:15:40.0,0,0\r\n",
+        );
+        let expected = [(2, 0, 374, 44), (3, 1_500, 396, 109), (4, 0, 0, 0)];
+        let expected = expected.map(|(line, millis, context, generated)| ModelCall {
+            line,
+            offset: Duration::from_millis(millis),
+            context,
+            generated,
+        });
+        assert_eq!(calls, Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn columns_may_stand_in_any_order_among_others() {
+        let calls =
+            read_text("Model,GeneratedTokens,TIMESTAMP,ContextTokens\nx, 5 ,2023-11-16T18:15:46Z,7\n")
+                .expect("a trace");
+        assert_eq!((calls[0].context, calls[0].generated), (7, 5));
+    }
+
+    #[test]
+    fn a_fault_is_named_with_its_line_and_column() {
+        let head = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+        let cases = [
+            ("", "line 1: missing column TIMESTAMP, ContextTokens, GeneratedTokens"),
+            ("TIMESTAMP,GeneratedTokens\n", "line 1: missing column ContextTokens"),
+            ("2023-11-16 18:15:46,1,2\n2023-11-16 18:15:46,many,2\n", "line 3: ContextTokens: \"many\""),
+            ("2023-11-16 18:15:46,1,-2\n", "line 2: GeneratedTokens: \"-2\" is below 0"),
+            ("2023-11-16 18:15:46,1,1.5\n", "line 2: GeneratedTokens: \"1.5\" is not a whole number"),
+            ("2023-11-16 18:15:46,1,\n", "line 2: GeneratedTokens: \"\" is not a whole number"),
+            ("2023-11-16 18:15:46,99999999999999999999,1\n", "line 2: ContextTokens"),
+            ("yesterday,1,2\n", "line 2: TIMESTAMP: \"yesterday\" is not a time"),
+            ("2023-11-16 18:15:46,1\n", "line: 2"),
+        ];
+        for (text, expected) in cases {
+            let whole = text.starts_with("TIMESTAMP") || text.is_empty();
+            let text = if whole { text.to_owned() } else { format!("{head}{text}") };
+            let error = read_text(&text).expect_err("a faulty trace").to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = read(Path::new("no/such/trace.csv")).expect_err("no file").to_string();
+        assert!(error.contains("cannot read no/such/trace.csv"), "{error}");
+    }
+}

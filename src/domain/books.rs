@@ -1,0 +1,310 @@
+//! The books of one tenant, as far as a batch of operations needs them, and what the batch changes in them.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use super::{
+    counter::{Balance, Counter, CounterKey},
+    id::{ReservationId, TenantKey},
+    operation::Fingerprint,
+    plan::{Limit, Plan},
+    reservation::{HoldAnswer, OnExpiry, Reservation, ReservationState},
+    tenant::Tenant,
+    window::Millis,
+};
+
+/// The rpc that a request_id came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reserve.
+    Reserve,
+    /// Extend.
+    Extend,
+    /// Record.
+    Record,
+}
+
+/// A request_id that took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Of the payload that came with it.
+    pub fingerprint: Fingerprint,
+    /// The rpc.
+    pub method: Method,
+    /// The reservation that it made or changed.
+    pub reservation: ReservationId,
+    /// What Extend answered; the reservation itself says what the others answered.
+    pub answer: Option<HoldAnswer>,
+}
+
+/// A correction of a counter that no reservation caused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adjustment {
+    /// The counter.
+    pub key: CounterKey,
+    /// What was added to its committed.
+    pub delta: i64,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub operator: String,
+}
+
+/// Where a reservation's row is before the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nowhere: the batch made it.
+    New,
+    /// Among the open holds.
+    Hold,
+    /// Among the settled ones.
+    Settled,
+}
+
+#[derive(Debug)]
+struct ReservationSlot {
+    reservation: Arc<Reservation>,
+    origin: Origin,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct CounterSlot {
+    counter: Counter,
+    changed: bool,
+}
+
+/// What is due and not yet swept, of one counter: it counts no longer, though its rows say so.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    held: i64,
+    charged: i64,
+}
+
+/// The books of one tenant. What is not in them was not loaded, or does not exist.
+#[derive(Debug)]
+pub struct Books {
+    /// Whose books.
+    pub tenant: Tenant,
+    /// The tenant's plan.
+    pub plan: Arc<Plan>,
+    counters: HashMap<CounterKey, Option<CounterSlot>>,
+    reservations: HashMap<ReservationId, ReservationSlot>,
+    requests: HashMap<String, (Request, Origin)>,
+    adjustments: Vec<Adjustment>,
+    due: HashMap<CounterKey, Due>,
+}
+
+/// What a batch changed in the books of one tenant.
+#[derive(Debug)]
+pub struct Changes {
+    /// Whose books.
+    pub tenant: TenantKey,
+    /// The instant of the decision.
+    pub decided_at: Millis,
+    /// No open hold is due before this instant.
+    pub next_due: Millis,
+    /// Counters, with their new figures.
+    pub counters: Vec<(CounterKey, Counter)>,
+    /// Holds that are new, or changed.
+    pub holds: Vec<Arc<Reservation>>,
+    /// Holds that are no more.
+    pub ended_holds: Vec<ReservationId>,
+    /// Reservations that were settled, and were not before.
+    pub settled: Vec<Arc<Reservation>>,
+    /// Settled reservations that changed.
+    pub resettled: Vec<Arc<Reservation>>,
+    /// New request_ids.
+    pub requests: Vec<(String, Request)>,
+    /// Corrections.
+    pub adjustments: Vec<Adjustment>,
+}
+
+impl Books {
+    /// Empty books.
+    pub fn new(tenant: Tenant, plan: Arc<Plan>) -> Self {
+        Self {
+            tenant,
+            plan,
+            counters: HashMap::new(),
+            reservations: HashMap::new(),
+            requests: HashMap::new(),
+            adjustments: Vec::new(),
+            due: HashMap::new(),
+        }
+    }
+
+    /// Enters a counter as it was loaded; `None` says that there is none.
+    pub fn load_counter(&mut self, key: CounterKey, counter: Option<Counter>) {
+        let slot = counter.map(|counter| CounterSlot { counter, changed: false });
+        self.counters.entry(key).or_insert(slot);
+    }
+
+    /// Enters a reservation as it was loaded.
+    pub fn load_reservation(&mut self, reservation: Reservation, origin: Origin) {
+        let slot = ReservationSlot { reservation: Arc::new(reservation), origin, changed: false };
+        self.reservations.entry(slot.reservation.id).or_insert(slot);
+    }
+
+    /// Enters a request_id as it was loaded.
+    pub fn load_request(&mut self, id: String, request: Request) {
+        self.requests.entry(id).or_insert((request, Origin::Settled));
+    }
+
+    /// Takes a hold out of what counts that is due and will not be swept by this batch.
+    pub fn load_due(&mut self, reservation: &Reservation) {
+        for line in &reservation.lines {
+            let due = self.due.entry(line.key.clone()).or_default();
+            due.held = due.held.saturating_add(line.held);
+            if reservation.on_expiry == OnExpiry::Charge {
+                due.charged = due.charged.saturating_add(line.held);
+            }
+        }
+    }
+
+    /// Whether the counter was looked for.
+    pub fn knows(&self, key: &CounterKey) -> bool {
+        self.counters.contains_key(key)
+    }
+
+    /// The counters that were loaded.
+    pub fn counter_keys(&self) -> impl Iterator<Item = &CounterKey> {
+        self.counters.iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
+    }
+
+    /// The reservations that are loaded, or were made.
+    pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.reservations.values().map(|slot| slot.reservation.as_ref())
+    }
+
+    /// The reservation of this id.
+    pub fn find_reservation(&self, id: ReservationId) -> Option<&Arc<Reservation>> {
+        self.reservations.get(&id).map(|slot| &slot.reservation)
+    }
+
+    /// The request of this id.
+    pub fn find_request(&self, id: &str) -> Option<&Request> {
+        self.requests.get(id).map(|(request, _)| request)
+    }
+
+    /// The figures that count: of a counter, if there is one, without what is due.
+    pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
+        let counter = self.counters.get(key)?.as_ref()?.counter;
+        Some(self.without_due(key, counter))
+    }
+
+    /// The figures of a counter without what is due.
+    pub fn without_due(&self, key: &CounterKey, mut counter: Counter) -> Counter {
+        if let Some(due) = self.due.get(key) {
+            counter.reserved = counter.reserved.saturating_sub(due.held);
+            counter.committed = counter.committed.saturating_add(due.charged);
+        }
+        counter
+    }
+
+    /// The balance of a limit, or of a counter without one; `fresh` is the counter if there is none yet.
+    pub fn balance(&self, key: &CounterKey, limit: Option<&Arc<Limit>>, fresh: Counter) -> Balance {
+        let counter = self.find_counter(key).unwrap_or(fresh);
+        Balance { key: key.clone(), limit: limit.cloned(), counter }
+    }
+
+    /// Adds to a counter; `fresh` is the counter if there is none yet. The caller has checked that it fits.
+    pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
+        let slot = match self.counters.entry(key.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(None),
+        };
+        let slot = slot.get_or_insert(CounterSlot { counter: fresh, changed: true });
+        slot.counter.committed = slot.counter.committed.saturating_add(committed);
+        slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
+        slot.changed = true;
+    }
+
+    /// Enters a reservation that the batch made.
+    pub fn insert_reservation(&mut self, reservation: Reservation) -> Arc<Reservation> {
+        let reservation = Arc::new(reservation);
+        let slot =
+            ReservationSlot { reservation: Arc::clone(&reservation), origin: Origin::New, changed: true };
+        self.tenant.next_due = match reservation.state {
+            ReservationState::Reserved => self.tenant.next_due.min(reservation.deadline),
+            _ => self.tenant.next_due,
+        };
+        self.reservations.insert(reservation.id, slot);
+        reservation
+    }
+
+    /// Replaces a reservation that is there.
+    pub fn update_reservation(&mut self, reservation: Reservation) -> Arc<Reservation> {
+        let reservation = Arc::new(reservation);
+        if let Some(slot) = self.reservations.get_mut(&reservation.id) {
+            slot.reservation = Arc::clone(&reservation);
+            slot.changed = true;
+        }
+        reservation
+    }
+
+    /// Enters a request_id that takes effect.
+    pub fn insert_request(&mut self, id: String, request: Request) {
+        self.requests.insert(id, (request, Origin::New));
+    }
+
+    /// Enters a correction.
+    pub fn insert_adjustment(&mut self, adjustment: Adjustment) {
+        self.adjustments.push(adjustment);
+    }
+
+    /// What has to be written.
+    pub fn into_changes(self) -> Changes {
+        let mut changes = Changes {
+            tenant: self.tenant.key,
+            decided_at: self.tenant.decided_at,
+            next_due: self.tenant.next_due,
+            counters: Vec::with_capacity(self.counters.len()),
+            holds: Vec::new(),
+            ended_holds: Vec::new(),
+            settled: Vec::new(),
+            resettled: Vec::new(),
+            requests: Vec::new(),
+            adjustments: self.adjustments,
+        };
+        for (key, slot) in self.counters {
+            if let Some(slot) = slot.filter(|slot| slot.changed) {
+                changes.counters.push((key, slot.counter));
+            }
+        }
+        for (id, slot) in self.reservations {
+            let open = slot.reservation.state == ReservationState::Reserved;
+            match (slot.changed, slot.origin, open) {
+                (false, _, _) => {}
+                (true, Origin::New | Origin::Hold, true) => changes.holds.push(slot.reservation),
+                (true, Origin::New, false) => changes.settled.push(slot.reservation),
+                (true, Origin::Hold, false) => {
+                    changes.ended_holds.push(id);
+                    changes.settled.push(slot.reservation);
+                }
+                (true, Origin::Settled, _) => changes.resettled.push(slot.reservation),
+            }
+        }
+        for (id, (request, origin)) in self.requests {
+            if origin == Origin::New {
+                changes.requests.push((id, request));
+            }
+        }
+        changes
+    }
+}
+
+impl Changes {
+    /// Nothing but the time of the decision.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty()
+            && self.holds.is_empty()
+            && self.ended_holds.is_empty()
+            && self.settled.is_empty()
+            && self.resettled.is_empty()
+            && self.requests.is_empty()
+            && self.adjustments.is_empty()
+    }
+}

@@ -1,0 +1,58 @@
+//! Check: what a Reserve would hear, without holding anything.
+
+use super::{
+    super::{books::Books, operation::Check, plan::Enforcement, refusal::Refusal, tenant::TenantState},
+    Applied, Context, Outcome, Reply, Stop, Touched, Verdict,
+    reserve::grants,
+    touch::{require, touch},
+};
+
+pub(super) fn check(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    check: &Check,
+    touched: Option<&[Touched]>,
+) -> Result<Reply, Stop> {
+    let computed;
+    let touched = match touched {
+        Some(touched) => touched,
+        None => {
+            let names = check.amounts.iter().map(|ask| ask.resource.as_str());
+            let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
+            computed =
+                touch((tenant, &books.plan), (context.policy, calendar), &check.subject, names, context.now)
+                    .map_err(Refusal::Invalid)?;
+            &computed
+        }
+    };
+    require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
+    let suspended = books.tenant.state == TenantState::Suspended;
+    let (granted, violations) = match grants(books, touched, &check.amounts) {
+        Ok(granted) => (granted, Vec::new()),
+        Err(Refusal::QuotaExceeded(violations)) => (Vec::new(), violations),
+        Err(other) => return Err(other.into()),
+    };
+    let mut verdicts = Vec::new();
+    for (touched, ask) in touched.iter().zip(&check.amounts) {
+        for applied in touched.applied.iter().filter(|applied| applied.limit.is_some()) {
+            verdicts.push(verdict(books, applied, ask.quantity, ask.minimum));
+        }
+    }
+    let granted = if suspended { Vec::new() } else { granted };
+    let granted =
+        touched.iter().zip(granted).map(|(touched, quantity)| (touched.resource, quantity)).collect();
+    Ok(Reply::Checked { verdicts, granted, violations, suspended })
+}
+
+fn verdict(books: &Books, applied: &Applied, quantity: i64, minimum: i64) -> Verdict {
+    let balance = books.balance(&applied.key, applied.limit.as_ref(), applied.fresh);
+    let remaining = balance.remaining().unwrap_or(i64::MAX);
+    let hard = applied.limit.as_ref().is_some_and(|limit| limit.enforcement == Enforcement::Hard);
+    let outcome = match (hard, remaining) {
+        (_, remaining) if remaining >= quantity => Outcome::Pass,
+        (false, _) => Outcome::Exceed,
+        (true, remaining) if remaining >= minimum => Outcome::Partial,
+        (true, _) => Outcome::Refuse,
+    };
+    Verdict { requested: quantity, outcome, balance }
+}

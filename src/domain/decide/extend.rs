@@ -1,0 +1,151 @@
+//! Extend: more time, more quantity, or both, for a hold that runs on.
+
+use std::sync::Arc;
+
+use super::{
+    super::{
+        books::{Books, Method, Request},
+        bounds::LIFETIME_MAX_MILLIS,
+        id::ReservationId,
+        operation::{Ask, Extend},
+        refusal::{Fault, Refusal},
+        reservation::{Line, Reservation, ReservationState, ReservedAmount},
+        tenant::TenantState,
+    },
+    Applied, Context, Reply, Stop, Touched, find_replay, get_target, minted_request_id,
+    reserve::grants,
+    touch::{fresh_of_line, require, reservation_balances, touch},
+};
+
+pub(super) fn extend(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    extend: &Extend,
+    id: ReservationId,
+) -> Result<Reply, Stop> {
+    let replayed = find_replay(books, extend.request.as_ref(), Method::Extend)?.cloned();
+    let minted = minted_request_id(id);
+    if let Some(request) = replayed.or_else(|| books.find_request(&minted).cloned()) {
+        return replay(books, context, &request);
+    }
+    let found = get_target(books, &extend.target)?;
+    match found.state {
+        ReservationState::Reserved => {}
+        ReservationState::Expired => return Err(Refusal::ReservationExpired.into()),
+        ReservationState::Committed | ReservationState::Released => {
+            return Err(Refusal::ReservationSettled(found.state).into());
+        }
+    }
+    if books.tenant.state == TenantState::Suspended {
+        return Err(Refusal::TenantSuspended(books.tenant.id.clone()).into());
+    }
+    let mut extended = Reservation::clone(&found);
+    if extended.first.is_none() {
+        extended.first = Some(found.answer());
+    }
+    extended.deadline = deadline(context, extend, &found)?;
+    let touched = counters(books, context, extend, &found)?;
+    require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
+    require(books, found.lines.iter().map(|line| &line.key))?;
+    let asks: Vec<Ask> = extend
+        .amounts
+        .iter()
+        .map(|u| Ask { resource: u.resource.clone(), quantity: u.quantity, minimum: u.quantity })
+        .collect();
+    grants(books, &touched, &asks)?;
+    hold(books, &mut extended, &touched, &asks)?;
+
+    let request = Request {
+        fingerprint: extend.request.as_ref().map_or([0; 16], |request| request.fingerprint),
+        method: Method::Extend,
+        reservation: found.id,
+        answer: Some(extended.answer()),
+    };
+    books.insert_request(extend.request.as_ref().map_or(minted, |key| key.id.clone()), request);
+    let extended = books.update_reservation(extended);
+    let balances = reservation_balances(books, context.calendar, &extended);
+    Ok(Reply::Reservation { reservation: extended, balances })
+}
+
+fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result<Reply, Stop> {
+    let found = books
+        .find_reservation(request.reservation)
+        .ok_or_else(|| Refusal::ReservationNotFound(String::new()))?;
+    require(books, found.lines.iter().map(|line| &line.key))?;
+    let answered =
+        request.answer.as_ref().map_or_else(|| found.as_first_answered(), |a| found.as_answered(a));
+    let balances = reservation_balances(books, context.calendar, found);
+    Ok(Reply::Reservation { reservation: Arc::new(answered), balances })
+}
+
+/// The later of the old deadline and now + ttl, within the longest life of a hold.
+fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Result<i64, Refusal> {
+    let asked = extend.ttl.map_or(found.deadline, |ttl| context.now.saturating_add(ttl));
+    if asked > found.created_at.saturating_add(LIFETIME_MAX_MILLIS) {
+        let text = "must not take the deadline past 48 hours after the reservation was made";
+        return Err(Refusal::Invalid(vec![Fault::new("ttl", text)]));
+    }
+    Ok(asked.max(found.deadline))
+}
+
+/// Per amount: the limits that apply now, in the windows of the hold, and the counters that hold it already.
+fn counters(
+    books: &Books,
+    context: &mut Context<'_>,
+    extend: &Extend,
+    found: &Reservation,
+) -> Result<Vec<Touched>, Refusal> {
+    let names = extend.amounts.iter().map(|units| units.resource.as_str());
+    let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
+    let mut touched =
+        touch((tenant, &books.plan), (context.policy, calendar), &found.subject, names, found.created_at)
+            .map_err(Refusal::Invalid)?;
+    for touched in &mut touched {
+        for line in found.lines_of(touched.resource) {
+            if touched.applied.iter().all(|applied| applied.key != line.key) {
+                let fresh = fresh_of_line(books, calendar, &line.key, found.created_at);
+                touched.applied.push(Applied { limit: None, key: line.key.clone(), fresh });
+            }
+        }
+    }
+    Ok(touched)
+}
+
+/// Adds the quantities to the hold and its counters.
+fn hold(
+    books: &mut Books,
+    extended: &mut Reservation,
+    touched: &[Touched],
+    asks: &[Ask],
+) -> Result<(), Refusal> {
+    let mut faults = Vec::new();
+    for (place, (touched, ask)) in touched.iter().zip(asks).enumerate() {
+        match extended.amounts.iter_mut().find(|amount| amount.resource == touched.resource) {
+            Some(amount) => match amount.reserved.checked_add(ask.quantity) {
+                Some(reserved) => amount.reserved = reserved,
+                None => faults.push(super::touch::overflow(place)),
+            },
+            None => extended.amounts.push(ReservedAmount {
+                resource: touched.resource,
+                reserved: ask.quantity,
+                committed: 0,
+            }),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Refusal::Invalid(faults));
+    }
+    for (touched, ask) in touched.iter().zip(asks) {
+        for applied in touched.keys() {
+            books.add(&applied.key, 0, ask.quantity, applied.fresh);
+            match extended.lines.iter_mut().find(|line| line.key == applied.key) {
+                // A line's hold is never more than the amount, which was checked.
+                Some(line) => line.held = line.held.saturating_add(ask.quantity),
+                None => {
+                    extended.lines.push(Line { key: applied.key.clone(), held: ask.quantity, charged: 0 })
+                }
+            }
+        }
+    }
+    Ok(())
+}

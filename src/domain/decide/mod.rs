@@ -1,0 +1,190 @@
+//! The one yes or no: what an operation does to the books of a tenant at an instant.
+//!
+//! An operation that is refused changes nothing. An operation whose counters were not all looked for is
+//! stopped with their keys, to be decided again once they are in the books.
+
+mod check;
+mod extend;
+mod record;
+mod reserve;
+mod reset;
+mod settle;
+mod touch;
+
+use std::sync::Arc;
+
+pub use self::touch::{Applied, Touched, touch};
+use super::{
+    books::Books,
+    calendar::Calendar,
+    counter::{Balance, CounterKey},
+    id::{ReservationId, ResourceKey},
+    operation::{Operation, RequestKey, Target},
+    plan::Policy,
+    refusal::{Refusal, Violation},
+    reservation::{Reservation, ReservationState},
+    window::Millis,
+};
+
+/// What a decision depends on, beside the books and the operation.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Resources and plans.
+    pub policy: &'a Policy,
+    /// Windows.
+    pub calendar: &'a mut Calendar,
+    /// The instant of the decision.
+    pub now: Millis,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum Stop {
+    /// A no.
+    Refused(Refusal),
+    /// These counters have to be looked for first.
+    Missing(Vec<CounterKey>),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+/// What one limit says to a Check.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Units asked of it.
+    pub requested: i64,
+    /// What it says.
+    pub outcome: Outcome,
+    /// What it has.
+    pub balance: Balance,
+}
+
+/// What a limit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It fits.
+    Pass,
+    /// It fits in part, which was allowed.
+    Partial,
+    /// It does not fit, and the limit is HARD.
+    Refuse,
+    /// It does not fit, and passes.
+    Exceed,
+}
+
+/// A yes, and what it did.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// To Reserve, Commit, Release and Extend.
+    Reservation {
+        /// As it is now.
+        reservation: Arc<Reservation>,
+        /// What it touched.
+        balances: Vec<Balance>,
+    },
+    /// To Record.
+    Recorded {
+        /// It was born COMMITTED.
+        reservation: Arc<Reservation>,
+        /// What it touched.
+        balances: Vec<Balance>,
+        /// What was added to the counter of each balance.
+        applied: Vec<i64>,
+    },
+    /// To Check.
+    Checked {
+        /// Of every limit that applies.
+        verdicts: Vec<Verdict>,
+        /// What would be granted; empty when it is refused.
+        granted: Vec<(ResourceKey, i64)>,
+        /// Of the limits that would refuse.
+        violations: Vec<Violation>,
+        /// The tenant is suspended.
+        suspended: bool,
+    },
+    /// To ResetUsage.
+    Reset {
+        /// The counters that were changed.
+        balances: Vec<Balance>,
+        /// What was added to the committed of each.
+        adjusted: Vec<i64>,
+    },
+}
+
+/// Decides one operation. `id` is that of the reservation which it may make; `touched` are the counters that a
+/// Reserve, Record or Check is about, if they are known already.
+pub fn decide(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    operation: &Operation,
+    id: ReservationId,
+    touched: Option<&[Touched]>,
+) -> Result<Reply, Stop> {
+    match operation {
+        Operation::Reserve(reserve) => reserve::reserve(books, context, reserve, id, touched),
+        Operation::Commit(commit) => settle::commit(books, context, commit),
+        Operation::Release(target) => settle::release(books, context, target),
+        Operation::Extend(extend) => extend::extend(books, context, extend, id),
+        Operation::Record(record) => record::record(books, context, record, id, touched),
+        Operation::Check(check) => check::check(books, context, check, touched),
+        Operation::Reset(reset) => reset::reset(books, context, reset),
+    }
+}
+
+/// Ends a hold whose deadline has come. Its counters must be in the books.
+pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
+    let Some(reservation) = books.find_reservation(id).filter(|r| r.state == ReservationState::Reserved)
+    else {
+        return;
+    };
+    let ended = Reservation::clone(reservation).into_expired();
+    for line in &ended.lines {
+        let fresh = touch::fresh_of_line(books, calendar, &line.key, ended.created_at);
+        books.add(&line.key, line.charged, -line.held, fresh);
+    }
+    books.update_reservation(ended);
+}
+
+/// Under which id an Extend without request_id is remembered, so that the batch that made it can tell whether it
+/// took effect. No client can use it: ids have no control characters.
+pub fn minted_request_id(id: ReservationId) -> String {
+    let digits = id.0.iter().map(|byte| format!("{byte:02x}"));
+    digits.fold(String::from("\u{1}"), |text, digit| text + &digit)
+}
+
+/// The reservation that an operation is about.
+fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusal> {
+    let id = match target {
+        Target::Id(id) => Some(*id),
+        Target::Request(request) => books
+            .find_request(request)
+            .filter(|request| request.method != super::books::Method::Extend)
+            .map(|request| request.reservation),
+    };
+    id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| {
+        Refusal::ReservationNotFound(match target {
+            Target::Id(_) => String::new(),
+            Target::Request(request) => request.clone(),
+        })
+    })
+}
+
+/// The request that this one repeats, if any.
+fn find_replay<'a>(
+    books: &'a Books,
+    request: Option<&RequestKey>,
+    method: super::books::Method,
+) -> Result<Option<&'a super::books::Request>, Refusal> {
+    let Some(key) = request else {
+        return Ok(None);
+    };
+    match books.find_request(&key.id) {
+        Some(found) if found.fingerprint == key.fingerprint && found.method == method => Ok(Some(found)),
+        Some(_) => Err(Refusal::RequestIdReused(key.id.clone())),
+        None => Ok(None),
+    }
+}

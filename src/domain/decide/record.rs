@@ -1,0 +1,103 @@
+//! Record: consumption in one step, always recorded.
+
+use super::{
+    super::{
+        books::{Books, Method, Request},
+        id::ReservationId,
+        operation::Record,
+        refusal::Refusal,
+        reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+    },
+    Context, Reply, Stop, Touched, find_replay,
+    touch::{overflow, require, reservation_balances, touch},
+};
+
+pub(super) fn record(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    record: &Record,
+    id: ReservationId,
+    touched: Option<&[Touched]>,
+) -> Result<Reply, Stop> {
+    let replayed = find_replay(books, record.request.as_ref(), Method::Record)?.map(|r| r.reservation);
+    if let Some(first) = books.find_reservation(replayed.unwrap_or(id)).cloned() {
+        require(books, first.lines.iter().map(|line| &line.key))?;
+        return Ok(answer(books, context, first));
+    }
+    let computed;
+    let touched = match touched {
+        Some(touched) => touched,
+        None => {
+            let names = record.amounts.iter().map(|units| units.resource.as_str());
+            let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
+            computed =
+                touch((tenant, &books.plan), (context.policy, calendar), &record.subject, names, context.now)
+                    .map_err(Refusal::Invalid)?;
+            &computed
+        }
+    };
+    require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
+    let lines = lines(books, touched, record)?;
+    for (line, fresh) in &lines {
+        books.add(&line.key, line.charged, 0, *fresh);
+    }
+    let amounts = touched.iter().zip(&record.amounts);
+    let reservation = books.insert_reservation(Reservation {
+        id,
+        subject: record.subject.clone(),
+        state: ReservationState::Committed,
+        late: false,
+        record: true,
+        on_expiry: OnExpiry::Release,
+        created_at: context.now,
+        deadline: context.now,
+        settled_at: context.now,
+        amounts: amounts
+            .map(|(t, units)| ReservedAmount { resource: t.resource, reserved: 0, committed: units.quantity })
+            .collect(),
+        lines: lines.into_iter().map(|(line, _)| line).collect(),
+        labels: record.labels.clone(),
+        request_id: record.request.as_ref().map_or_else(String::new, |request| request.id.clone()),
+        first: None,
+    });
+    if let Some(request) = &record.request {
+        let made = Request {
+            fingerprint: request.fingerprint,
+            method: Method::Record,
+            reservation: id,
+            answer: None,
+        };
+        books.insert_request(request.id.clone(), made);
+    }
+    Ok(answer(books, context, reservation))
+}
+
+/// What is added to each counter: the quantity, or less where a negative one would take it below zero.
+fn lines(
+    books: &Books,
+    touched: &[Touched],
+    record: &Record,
+) -> Result<Vec<(Line, super::super::counter::Counter)>, Refusal> {
+    let mut lines = Vec::with_capacity(touched.len() * 2);
+    let mut faults = Vec::new();
+    for (place, (touched, units)) in touched.iter().zip(&record.amounts).enumerate() {
+        for applied in touched.keys() {
+            let counter = books.find_counter(&applied.key).unwrap_or(applied.fresh);
+            let charged = units.quantity.max(counter.committed.saturating_neg().min(0));
+            let used = counter.committed.checked_add(counter.reserved);
+            if used.and_then(|used| used.checked_add(charged)).is_none() && charged > 0 {
+                faults.push(overflow(place));
+                break;
+            }
+            lines.push((Line { key: applied.key.clone(), held: 0, charged }, applied.fresh));
+        }
+    }
+    if faults.is_empty() { Ok(lines) } else { Err(Refusal::Invalid(faults)) }
+}
+
+fn answer(books: &Books, context: &mut Context<'_>, reservation: std::sync::Arc<Reservation>) -> Reply {
+    let balances = reservation_balances(books, context.calendar, &reservation);
+    let charged = |key| reservation.lines.iter().find(|line| &line.key == key).map_or(0, |line| line.charged);
+    let applied = balances.iter().map(|balance| charged(&balance.key)).collect();
+    Reply::Recorded { reservation, balances, applied }
+}

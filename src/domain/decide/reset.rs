@@ -1,0 +1,82 @@
+//! ResetUsage: what was committed in the running windows becomes zero, and an adjustment says so.
+
+use std::collections::HashSet;
+
+use super::{
+    super::{
+        books::{Adjustment, Books},
+        bounds::RESET_COUNTERS_MAX,
+        counter::CounterKey,
+        id::ResourceKey,
+        operation::Reset,
+        refusal::{Fault, Refusal},
+    },
+    Context, Reply, Stop,
+    touch::fresh_of_line,
+};
+
+/// The counters that the operation may be about must be in the books: all of the running windows.
+pub(super) fn reset(books: &mut Books, context: &mut Context<'_>, reset: &Reset) -> Result<Reply, Stop> {
+    let mut chosen = HashSet::new();
+    let mut faults = Vec::new();
+    for (place, name) in reset.resources.iter().enumerate() {
+        match context.policy.find_resource(name) {
+            Some(resource) => {
+                chosen.insert(resource);
+            }
+            None => faults.push(Fault::new(
+                format!("resources[{place}]"),
+                format!("must be a declared resource; {name:?} is not"),
+            )),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Refusal::Invalid(faults).into());
+    }
+    let mut keys: Vec<CounterKey> =
+        books.counter_keys().filter(|key| matches(books, context, reset, &chosen, key)).cloned().collect();
+    if keys.len() > RESET_COUNTERS_MAX {
+        return Err(Refusal::TooManyCounters(RESET_COUNTERS_MAX).into());
+    }
+    keys.sort_unstable();
+    let mut balances = Vec::new();
+    let mut adjusted = Vec::new();
+    for key in keys {
+        let counter = fresh_of_line(books, context.calendar, &key, context.now);
+        let delta = counter.committed.saturating_neg();
+        books.add(&key, delta, 0, counter);
+        books.insert_adjustment(Adjustment {
+            key: key.clone(),
+            delta,
+            reason: reset.reason.clone(),
+            operator: reset.operator.clone(),
+        });
+        let limits = books.plan.limits.iter().filter(|limit| limit.shape.counts(&key));
+        let before = balances.len();
+        balances.extend(limits.map(|limit| books.balance(&key, Some(limit), counter)));
+        if balances.len() == before {
+            balances.push(books.balance(&key, None, counter));
+        }
+        adjusted.resize(balances.len(), delta);
+    }
+    Ok(Reply::Reset { balances, adjusted })
+}
+
+/// Whether the counter is one to be reset: of the chosen resources and subjects, running, and not at zero.
+fn matches(
+    books: &Books,
+    context: &Context<'_>,
+    reset: &Reset,
+    chosen: &HashSet<ResourceKey>,
+    key: &CounterKey,
+) -> bool {
+    let subject = reset.filter.iter().zip(key.dimensions());
+    let mut values =
+        subject.map(|(wanted, value)| wanted.as_deref().is_none_or(|wanted| value == Some(wanted)));
+    let used = |key| {
+        books
+            .find_counter(key)
+            .is_some_and(|counter| counter.committed != 0 && counter.window.contains(context.now))
+    };
+    (chosen.is_empty() || chosen.contains(&key.resource())) && values.all(|fits| fits) && used(key)
+}

@@ -1,0 +1,196 @@
+//! Commit and Release: the end of a hold, before its deadline or after it.
+
+use std::sync::Arc;
+
+use super::{
+    super::{
+        books::Books,
+        counter::CounterKey,
+        id::ResourceKey,
+        operation::{Commit, Target, Units},
+        plan::Policy,
+        refusal::{Fault, Refusal},
+        reservation::{Line, Reservation, ReservationState, ReservedAmount},
+    },
+    Context, Reply, Stop, get_target,
+    touch::{applied, fresh_of_line, overflow, require, reservation_balances, undeclared},
+};
+
+/// What a settlement adds to one counter.
+struct Step {
+    committed: i64,
+    reserved: i64,
+}
+
+pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Commit) -> Result<Reply, Stop> {
+    let found = get_target(books, &commit.target)?;
+    let used = resolve(context.policy, &found, &commit.amounts)?;
+    match found.state {
+        ReservationState::Released => return Err(Refusal::ReservationSettled(found.state).into()),
+        ReservationState::Committed => {
+            return if charges(&found, &used) == committed(&found) {
+                answer(books, context, found)
+            } else {
+                Err(Refusal::ReservationSettled(found.state).into())
+            };
+        }
+        ReservationState::Reserved | ReservationState::Expired => {}
+    }
+    let mut settled = Reservation::clone(&found);
+    join_unreserved(books, context, &mut settled, &used);
+    require(books, settled.lines.iter().map(|line| &line.key))?;
+
+    let mut faults = Vec::new();
+    let mut steps = Vec::with_capacity(settled.lines.len());
+    for (resource, quantity) in charges(&found, &used) {
+        for line in settled.lines.iter_mut().filter(|line| line.key.resource() == resource) {
+            let reserved = found.amounts.iter().find(|a| a.resource == resource).map_or(0, |a| a.reserved);
+            // What was held before the counter joined with an Extend is none of its business.
+            let charge = quantity.saturating_sub(reserved.saturating_sub(line.held)).max(0);
+            match step(books, context, &found, line, charge) {
+                Some(step) => steps.push((line.key.clone(), step)),
+                None => faults.push(place_of(&commit.amounts, context.policy, resource)),
+            }
+        }
+        match settled.amounts.iter_mut().find(|amount| amount.resource == resource) {
+            Some(amount) => amount.committed = quantity,
+            None => settled.amounts.push(ReservedAmount { resource, reserved: 0, committed: quantity }),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Refusal::Invalid(faults).into());
+    }
+    settled.late = found.state == ReservationState::Expired;
+    settled.state = ReservationState::Committed;
+    settled.settled_at = context.now;
+    take(books, context, settled, steps)
+}
+
+pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Target) -> Result<Reply, Stop> {
+    let found = get_target(books, target)?;
+    match found.state {
+        ReservationState::Committed => return Err(Refusal::ReservationSettled(found.state).into()),
+        ReservationState::Released => return answer(books, context, found),
+        ReservationState::Reserved | ReservationState::Expired => {}
+    }
+    require(books, found.lines.iter().map(|line| &line.key))?;
+    let mut settled = Reservation::clone(&found);
+    let mut steps = Vec::with_capacity(settled.lines.len());
+    for line in &mut settled.lines {
+        // Giving back cannot overflow.
+        steps.extend(step(books, context, &found, line, 0).map(|step| (line.key.clone(), step)));
+    }
+    for amount in &mut settled.amounts {
+        amount.committed = 0;
+    }
+    settled.state = ReservationState::Released;
+    settled.settled_at = context.now;
+    take(books, context, settled, steps)
+}
+
+/// Enters the settlement in the books.
+fn take(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    settled: Reservation,
+    steps: Vec<(CounterKey, Step)>,
+) -> Result<Reply, Stop> {
+    for (key, step) in steps {
+        let fresh = fresh_of_line(books, context.calendar, &key, settled.created_at);
+        books.add(&key, step.committed, step.reserved, fresh);
+    }
+    let settled = books.update_reservation(settled);
+    answer(books, context, settled)
+}
+
+fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation>) -> Result<Reply, Stop> {
+    require(books, reservation.lines.iter().map(|line| &line.key))?;
+    let balances = reservation_balances(books, context.calendar, &reservation);
+    Ok(Reply::Reservation { reservation, balances })
+}
+
+/// What charging `charge` units changes in a counter, in place of the hold, or of the charge at the deadline.
+/// `None`: it would overflow.
+fn step(
+    books: &Books,
+    context: &mut Context<'_>,
+    found: &Reservation,
+    line: &mut Line,
+    charge: i64,
+) -> Option<Step> {
+    let counter = fresh_of_line(books, context.calendar, &line.key, found.created_at);
+    let freed = if found.state == ReservationState::Reserved { line.held } else { 0 };
+    // A correction may have taken away what was charged: a counter does not go below zero.
+    let committed = counter.committed.checked_add(charge.checked_sub(line.charged)?)?.max(0);
+    committed.checked_add(counter.reserved.checked_sub(freed)?)?;
+    let added = committed.checked_sub(counter.committed)?;
+    line.charged = line.charged.checked_add(added)?;
+    Some(Step { committed: added, reserved: -freed })
+}
+
+/// The resources that were used. A resource that was deleted since can be settled where it is held.
+fn resolve(
+    policy: &Policy,
+    found: &Reservation,
+    amounts: &[Units],
+) -> Result<Vec<(ResourceKey, i64)>, Refusal> {
+    let mut used = Vec::with_capacity(amounts.len());
+    let mut faults: Vec<Fault> = Vec::new();
+    for (place, units) in amounts.iter().enumerate() {
+        let held = found.amounts.iter().map(|amount| amount.resource);
+        let of_hold = held.into_iter().find(|&key| policy.resource_id(key) == units.resource);
+        match of_hold.or_else(|| policy.find_resource(&units.resource)) {
+            Some(resource) => used.push((resource, units.quantity)),
+            None => faults.push(undeclared(place, &units.resource)),
+        }
+    }
+    if faults.is_empty() { Ok(used) } else { Err(Refusal::Invalid(faults)) }
+}
+
+/// What is charged in all: what was given, and as reserved what was left out.
+fn charges(found: &Reservation, used: &[(ResourceKey, i64)]) -> Vec<(ResourceKey, i64)> {
+    let left_out = found
+        .amounts
+        .iter()
+        .filter(|amount| amount.reserved > 0 && used.iter().all(|(resource, _)| *resource != amount.resource))
+        .map(|amount| (amount.resource, amount.reserved));
+    let mut all: Vec<(ResourceKey, i64)> = used.iter().copied().chain(left_out).collect();
+    all.sort_unstable();
+    all
+}
+
+fn committed(found: &Reservation) -> Vec<(ResourceKey, i64)> {
+    let mut all: Vec<(ResourceKey, i64)> = found.amounts.iter().map(|a| (a.resource, a.committed)).collect();
+    all.sort_unstable();
+    all
+}
+
+/// Adds the counters of resources that were used without having been reserved, in the windows of the hold.
+fn join_unreserved(
+    books: &Books,
+    context: &mut Context<'_>,
+    settled: &mut Reservation,
+    used: &[(ResourceKey, i64)],
+) {
+    for &(resource, _) in used {
+        if settled.lines_of(resource).next().is_some() {
+            continue;
+        }
+        let (tenant, plan) = (&books.tenant, &books.plan);
+        let joined = applied(tenant, plan, context.calendar, resource, &settled.subject, settled.created_at);
+        for applied in joined {
+            if settled.lines.iter().all(|line| line.key != applied.key) {
+                settled.lines.push(Line { key: applied.key, held: 0, charged: 0 });
+            }
+        }
+    }
+}
+
+/// The field that brought an overflow; a resource that was left out has none of its own.
+fn place_of(amounts: &[Units], policy: &Policy, resource: ResourceKey) -> Fault {
+    let name = policy.resource_id(resource);
+    amounts.iter().position(|units| units.resource == name).map_or_else(
+        || Fault::new("amounts", format!("must not take a counter of {name:?} past the largest int64")),
+        overflow,
+    )
+}

@@ -1,0 +1,159 @@
+//! Which counters an operation is about.
+
+use std::sync::Arc;
+
+use super::super::{
+    books::Books,
+    calendar::Calendar,
+    counter::{Balance, Counter, CounterKey},
+    id::ResourceKey,
+    plan::{Limit, Plan, Policy, Subject},
+    refusal::Fault,
+    reservation::Reservation,
+    tenant::Tenant,
+    window::{Millis, Period},
+};
+use super::Stop;
+
+/// A limit that applies, or none, and the counter that it reads.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The limit; `None` for the counter of a resource that no limit covers.
+    pub limit: Option<Arc<Limit>>,
+    /// Its counter.
+    pub key: CounterKey,
+    /// The counter, if there is none yet.
+    pub fresh: Counter,
+}
+
+/// One amount of an operation: its resource, and all that applies to it.
+#[derive(Clone, Debug)]
+pub struct Touched {
+    /// The resource.
+    pub resource: ResourceKey,
+    /// At least one. Several may share a counter.
+    pub applied: Vec<Applied>,
+}
+
+impl Touched {
+    /// The counters, each once.
+    pub fn keys(&self) -> impl Iterator<Item = &Applied> {
+        let repeated = |place: usize| self.applied[..place].iter().any(|a| a.key == self.applied[place].key);
+        self.applied
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| !repeated(*place))
+            .map(|(_, applied)| applied)
+    }
+}
+
+/// All that applies to one resource and subject at an instant.
+pub(super) fn applied(
+    tenant: &Tenant,
+    plan: &Plan,
+    calendar: &mut Calendar,
+    resource: ResourceKey,
+    subject: &Subject,
+    at: Millis,
+) -> Vec<Applied> {
+    let mut applied = Vec::with_capacity(2);
+    for limit in plan.limits_for(resource, subject) {
+        let shape = &limit.shape;
+        let window = calendar.window(tenant.zone, shape.period, shape.anchor_day, at);
+        let counted_since = window.start.max(limit.since).max(tenant.plan_since).max(tenant.created_at);
+        applied.push(Applied {
+            limit: Some(Arc::clone(limit)),
+            key: CounterKey::of_shape(shape, window.start, subject),
+            fresh: Counter { committed: 0, reserved: 0, window, counted_since },
+        });
+    }
+    if applied.is_empty() {
+        let window = calendar.window(tenant.zone, Period::Meter, 0, at);
+        applied.push(Applied {
+            limit: None,
+            key: CounterKey::of_meter(resource, window.start),
+            fresh: Counter { committed: 0, reserved: 0, window, counted_since: at.max(tenant.created_at) },
+        });
+    }
+    applied
+}
+
+/// All that applies to the resources of an operation, in its order, or the fields at fault.
+pub fn touch<'a>(
+    (tenant, plan): (&Tenant, &Plan),
+    (policy, calendar): (&Policy, &mut Calendar),
+    subject: &Subject,
+    resources: impl Iterator<Item = &'a str>,
+    at: Millis,
+) -> Result<Vec<Touched>, Vec<Fault>> {
+    let mut touched = Vec::with_capacity(1);
+    let mut faults = Vec::new();
+    for (place, name) in resources.enumerate() {
+        match policy.find_resource(name) {
+            Some(resource) => {
+                let applied = applied(tenant, plan, calendar, resource, subject, at);
+                touched.push(Touched { resource, applied });
+            }
+            None => faults.push(undeclared(place, name)),
+        }
+    }
+    if faults.is_empty() { Ok(touched) } else { Err(faults) }
+}
+
+/// A resource that was not declared.
+pub(super) fn undeclared(place: usize, name: &str) -> Fault {
+    Fault::new(format!("amounts[{place}].resource"), format!("must be a declared resource; {name:?} is not"))
+}
+
+/// A quantity that a counter cannot take.
+pub(super) fn overflow(place: usize) -> Fault {
+    Fault::new(format!("amounts[{place}].quantity"), "must not take a counter past the largest int64")
+}
+
+/// Stops unless all counters were looked for.
+pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterKey>) -> Result<(), Stop> {
+    let missing: Vec<CounterKey> = keys.filter(|key| !books.knows(key)).cloned().collect();
+    if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
+}
+
+/// What a counter named by a reservation is, if its row is gone.
+pub(super) fn fresh_of_line(
+    books: &Books,
+    calendar: &mut Calendar,
+    key: &CounterKey,
+    since: Millis,
+) -> Counter {
+    if let Some(counter) = books.find_counter(key) {
+        return counter;
+    }
+    let window = calendar.window(books.tenant.zone, key.period(), key.anchor_day(), key.window_start());
+    Counter { committed: 0, reserved: 0, window, counted_since: window.start.max(since) }
+}
+
+/// The balances of what was touched: one per limit and counter.
+pub(super) fn balances(books: &Books, touched: &[Touched]) -> Vec<Balance> {
+    let all = touched.iter().flat_map(|touched| &touched.applied);
+    all.map(|applied| books.balance(&applied.key, applied.limit.as_ref(), applied.fresh)).collect()
+}
+
+/// The balances of a reservation's counters, with the limits that read them now.
+pub(super) fn reservation_balances(
+    books: &Books,
+    calendar: &mut Calendar,
+    reservation: &Reservation,
+) -> Vec<Balance> {
+    let mut balances = Vec::with_capacity(reservation.lines.len());
+    for line in &reservation.lines {
+        let fresh = fresh_of_line(books, calendar, &line.key, reservation.created_at);
+        let before = balances.len();
+        for limit in books.plan.limits_for(line.key.resource(), &reservation.subject) {
+            if limit.shape.counts(&line.key) {
+                balances.push(books.balance(&line.key, Some(limit), fresh));
+            }
+        }
+        if balances.len() == before {
+            balances.push(books.balance(&line.key, None, fresh));
+        }
+    }
+    balances
+}

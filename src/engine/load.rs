@@ -1,0 +1,244 @@
+//! What a batch reads after the lock: what the operations name, and the holds that are due.
+
+use std::collections::HashSet;
+
+use super::batch::{Item, Session, request_of_target, touched_by};
+use crate::{
+    domain::{
+        books::{Books, Origin},
+        bounds::RESET_COUNTERS_MAX,
+        calendar::Calendar,
+        counter::CounterKey,
+        decide::{Touched, expire, minted_request_id},
+        id::{ReservationId, TenantKey},
+        operation::{Operation, Target},
+        reservation::Reservation,
+        window::{Millis, Period},
+    },
+    store::StoreError,
+};
+
+/// Most holds that are due and swept by one batch.
+const SWEEP_HOLDS_MAX: usize = 2_000;
+
+/// Holds that are due and not swept are read, to be taken out of what counts, in pages of this size.
+const DUE_PAGE: usize = 2_000;
+
+/// Fills the books of a session.
+pub(super) struct Loader<'a, 's> {
+    pub(super) session: &'a mut Session<'s>,
+    pub(super) calendar: &'a mut Calendar,
+}
+
+impl Loader<'_, '_> {
+    /// Loads request_ids, and the reservations that operations and request_ids name. A batch that is `repeated` looks
+    /// for what it may have made itself, too.
+    pub(super) async fn load_reservations(
+        &mut self,
+        work: &[(TenantKey, &Item)],
+        repeated: bool,
+    ) -> Result<(), StoreError> {
+        let mut ids: HashSet<(TenantKey, ReservationId)> = HashSet::new();
+        let mut minted: Vec<(TenantKey, String)> = Vec::new();
+        let mut names: HashSet<(TenantKey, &str)> = HashSet::new();
+        for &(tenant, item) in work {
+            let operation = &item.request.operation;
+            names.extend(operation.request().map(|request| (tenant, request.id.as_str())));
+            names.extend(request_of_target(operation).map(|request| (tenant, request)));
+            if let Some(Target::Id(id)) = operation.target() {
+                ids.insert((tenant, *id));
+            }
+            if repeated {
+                ids.insert((tenant, item.id));
+                minted.push((tenant, minted_request_id(item.id)));
+            }
+        }
+        names.extend(minted.iter().map(|(tenant, name)| (*tenant, name.as_str())));
+        let names: Vec<(TenantKey, &str)> = names.into_iter().collect();
+        for (tenant, (name, request)) in self.session.transaction.find_requests(&names).await? {
+            ids.insert((tenant, request.reservation));
+            if let Some(books) = self.session.books.get_mut(&tenant) {
+                books.load_request(name, request);
+            }
+        }
+        let ids: Vec<(TenantKey, ReservationId)> = ids.into_iter().collect();
+        let holds = self.session.transaction.find_holds(&ids).await?;
+        self.enter(holds, Origin::Hold);
+        let rest: Vec<_> =
+            ids.into_iter().filter(|&(tenant, id)| !self.has_reservation(tenant, id)).collect();
+        let settled = self.session.transaction.find_settled(&rest).await?;
+        self.enter(settled, Origin::Settled);
+        Ok(())
+    }
+
+    /// Loads the counters that operations and loaded reservations are about. Returns what each operation touches, where
+    /// it says so itself; a field at fault is found again by the decision.
+    pub(super) async fn load_counters(
+        &mut self,
+        work: &[(TenantKey, &Item)],
+    ) -> Result<Vec<Option<Vec<Touched>>>, StoreError> {
+        let mut keys: HashSet<(TenantKey, CounterKey)> = HashSet::new();
+        let mut all_touched = Vec::with_capacity(work.len());
+        let mut resets = Vec::new();
+        for &(tenant, item) in work {
+            let touched = self.session.books.get(&tenant).and_then(|books| {
+                let frame = (self.session.policy.as_ref(), self.session.now);
+                touched_by(books, frame, self.calendar, &item.request.operation)
+            });
+            let touched = touched.and_then(Result::ok);
+            for applied in touched.iter().flatten().flat_map(|touched| &touched.applied) {
+                keys.insert((tenant, applied.key.clone()));
+            }
+            all_touched.push(touched);
+            if matches!(item.request.operation, Operation::Reset(_)) {
+                resets.push(tenant);
+            }
+        }
+        for (&tenant, books) in &self.session.books {
+            let lines = books.reservations().flat_map(|reservation| &reservation.lines);
+            keys.extend(lines.map(|line| (tenant, line.key.clone())));
+        }
+        self.find_counters(keys.into_iter().collect()).await?;
+        for tenant in resets {
+            self.load_running_windows(tenant).await?;
+        }
+        Ok(all_touched)
+    }
+
+    /// Loads counters; what is not found is remembered as such.
+    pub(super) async fn find_counters(
+        &mut self,
+        keys: Vec<(TenantKey, CounterKey)>,
+    ) -> Result<(), StoreError> {
+        for (tenant, (key, counter)) in self.session.transaction.find_counters(&keys).await? {
+            if let Some(books) = self.session.books.get_mut(&tenant) {
+                books.load_counter(key, Some(counter));
+            }
+        }
+        for (tenant, key) in keys {
+            if let Some(books) = self.session.books.get_mut(&tenant) {
+                books.load_counter(key, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the holds that are due: those that are loaded, and of the others as many as a batch may; the rest is taken
+    /// out of what counts.
+    pub(super) async fn sweep(&mut self) -> Result<(), StoreError> {
+        let now = self.session.now;
+        let due: Vec<TenantKey> = self
+            .session
+            .books
+            .values()
+            .filter(|books| books.tenant.next_due <= now)
+            .map(|b| b.tenant.key)
+            .collect();
+        let portion = (SWEEP_HOLDS_MAX / due.len().max(1)).max(1);
+        for tenant in due {
+            let mut holds = self
+                .session
+                .transaction
+                .list_holds_by_deadline(tenant, None, now, as_limit(portion + 1))
+                .await?;
+            let first_left = (holds.len() > portion).then(|| holds.pop()).flatten();
+            self.expire(tenant, holds).await?;
+            let next = match &first_left {
+                Some(left) => Some(left.deadline),
+                None => self.session.transaction.find_next_deadline(tenant, now).await?,
+            };
+            if let Some(left) = first_left {
+                self.set_aside(tenant, left).await?;
+            }
+            if let Some(books) = self.session.books.get_mut(&tenant) {
+                books.tenant.next_due = next.unwrap_or(Millis::MAX);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends these holds, and those in the books that are due.
+    async fn expire(&mut self, tenant: TenantKey, holds: Vec<Reservation>) -> Result<(), StoreError> {
+        let lines = holds.iter().flat_map(|hold| &hold.lines);
+        let keys: HashSet<_> = lines.map(|line| (tenant, line.key.clone())).collect();
+        self.find_counters(keys.into_iter().collect()).await?;
+        self.enter(holds.into_iter().map(|hold| (tenant, hold)).collect(), Origin::Hold);
+        let now = self.session.now;
+        if let Some(books) = self.session.books.get_mut(&tenant) {
+            let due: Vec<ReservationId> =
+                books.reservations().filter(|hold| hold.is_due(now)).map(|hold| hold.id).collect();
+            for id in due {
+                expire(books, self.calendar, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes holds that are due out of what counts, from one of them on.
+    async fn set_aside(&mut self, tenant: TenantKey, first: Reservation) -> Result<(), StoreError> {
+        let now = self.session.now;
+        let mut page = vec![first];
+        while let Some(last) = page.last().map(|hold| (hold.deadline, hold.id)) {
+            if let Some(books) = self.session.books.get_mut(&tenant) {
+                load_due(books, &page);
+            }
+            page = self
+                .session
+                .transaction
+                .list_holds_by_deadline(tenant, Some(last), now, as_limit(DUE_PAGE))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Loads every counter of the windows that run now, of the limits of the plan and of resources without one.
+    async fn load_running_windows(&mut self, tenant: TenantKey) -> Result<(), StoreError> {
+        let now = self.session.now;
+        let Some(books) = self.session.books.get(&tenant) else {
+            return Ok(());
+        };
+        let zone = books.tenant.zone;
+        let shapes = books.plan.limits.iter().map(|l| (l.shape.resource, l.shape.period, l.shape.anchor_day));
+        let meters = self.session.policy.resources.keys().map(|&resource| (resource, Period::Meter, 0));
+        let prefixes: HashSet<Vec<u8>> = shapes
+            .chain(meters)
+            .map(|(resource, period, anchor_day)| {
+                let window = self.calendar.window(zone, period, anchor_day, now);
+                CounterKey::prefix(resource, period, anchor_day, window.start)
+            })
+            .collect();
+        for prefix in prefixes {
+            let limit = as_limit(RESET_COUNTERS_MAX + 1);
+            let counters = self.session.transaction.list_counters(tenant, &prefix, None, limit).await?;
+            if let Some(books) = self.session.books.get_mut(&tenant) {
+                counters.into_iter().for_each(|(key, counter)| books.load_counter(key, Some(counter)));
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, reservations: Vec<(TenantKey, Reservation)>, origin: Origin) {
+        for (tenant, reservation) in reservations {
+            if let Some(books) = self.session.books.get_mut(&tenant) {
+                books.load_reservation(reservation, origin);
+            }
+        }
+    }
+
+    fn has_reservation(&self, tenant: TenantKey, id: ReservationId) -> bool {
+        self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())
+    }
+}
+
+/// Those that are in the books were ended there already.
+fn load_due(books: &mut Books, page: &[Reservation]) {
+    for hold in page {
+        if books.find_reservation(hold.id).is_none() {
+            books.load_due(hold);
+        }
+    }
+}
+
+fn as_limit(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

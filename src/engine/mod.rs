@@ -1,0 +1,237 @@
+//! Lanes and batches: every operation joins a batch, and a batch is one transaction.
+//!
+//! An operation waits in the lane of its tenant. The lane takes all that waits, up to a bound, locks the tenants, loads
+//! what the operations name, decides them in order of arrival, saves, commits, and only then answers. While one batch
+//! commits the next one fills. Nothing runs in the caller: one that goes away leaves its operation to the lane.
+
+mod batch;
+mod hints;
+mod lane;
+mod load;
+mod read;
+
+pub use self::read::{Page, Reader, ReservationQuery, UsagePlace, UsageQuery};
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    clock::Clock,
+    domain::{
+        decide::Reply,
+        id::{TenantKey, name_hash},
+        operation::Operation,
+        plan::Policy,
+        refusal::Refusal,
+        window::Millis,
+    },
+    policy::PolicyCache,
+    store::Store,
+};
+
+/// Most operations that wait in one lane.
+pub const QUEUE_OPERATIONS_MAX: usize = 10_000;
+
+/// Most operations of one batch.
+pub const BATCH_OPERATIONS_MAX: usize = 1_000;
+
+/// Whose books an operation is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TenantRef {
+    /// By its id, as clients know it.
+    Id(String),
+    /// By its key, from the name of a reservation.
+    Key(TenantKey),
+}
+
+impl TenantRef {
+    fn hash(&self) -> u32 {
+        match self {
+            TenantRef::Id(id) => name_hash(id),
+            TenantRef::Key(key) => key.hash(),
+        }
+    }
+}
+
+/// An operation, and whose books it is about.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Whose.
+    pub tenant: TenantRef,
+    /// What.
+    pub operation: Operation,
+}
+
+/// What an answer has to be told with: the tenant's id, the names of resources, the instant of the decision.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The tenant's key.
+    pub tenant_key: TenantKey,
+    /// The tenant's id; as it was given where there is no such tenant.
+    pub tenant: Arc<str>,
+    /// Resources and plans.
+    pub policy: Arc<Policy>,
+    /// When it was decided.
+    pub now: Millis,
+}
+
+/// A yes.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What it did.
+    pub reply: Reply,
+    /// What it has to be told with.
+    pub frame: Frame,
+}
+
+/// Why an operation has no answer.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The rules say no.
+    Refused {
+        /// The no.
+        refusal: Refusal,
+        /// What it has to be told with.
+        frame: Box<Frame>,
+    },
+    /// The lane's queue is full.
+    Overloaded,
+    /// The process ends.
+    Draining,
+    /// The database is away.
+    DatabaseUnavailable,
+    /// The caller's time ran out before the decision, which was not taken.
+    DeadlineExceeded,
+    /// A defect, or a database that refuses; it was logged.
+    Internal,
+}
+
+/// The outcome of an operation.
+pub type Outcome = Result<Answer, Failure>;
+
+/// Operations of one caller for one lane, with one wake-up.
+struct Submission {
+    requests: Vec<Request>,
+    /// When the caller stops waiting.
+    deadline: Option<Instant>,
+    reply: oneshot::Sender<Vec<Outcome>>,
+}
+
+#[derive(Debug)]
+struct LaneDoor {
+    queue: mpsc::UnboundedSender<Submission>,
+    /// Operations in the queue: the bound of the unbounded channel.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The lanes.
+#[derive(Debug)]
+pub struct Engine {
+    lanes: Vec<LaneDoor>,
+}
+
+/// The running lanes.
+#[derive(Debug)]
+pub struct Lanes {
+    tasks: JoinSet<()>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Engine {
+    /// Starts `count` lanes on a database.
+    pub fn start(store: &Store, policies: &Arc<PolicyCache>, clock: &Clock, count: usize) -> (Engine, Lanes) {
+        let mut tasks = JoinSet::new();
+        let stop = tokio_util::sync::CancellationToken::new();
+        let lanes = (0..count)
+            .map(|_| {
+                let (queue, submissions) = mpsc::unbounded_channel();
+                let waiting = Arc::new(AtomicUsize::new(0));
+                let batcher = batch::Batcher::new(store.clone(), Arc::clone(policies), clock.clone());
+                let lane =
+                    lane::Lane { submissions, waiting: Arc::clone(&waiting), batcher, stop: stop.clone() };
+                tasks.spawn(lane.run());
+                LaneDoor { queue, waiting }
+            })
+            .collect();
+        (Engine { lanes }, Lanes { tasks, stop })
+    }
+
+    /// Has one operation decided.
+    pub async fn submit(&self, request: Request, deadline: Option<Instant>) -> Outcome {
+        let lane = self.lane_of(&request.tenant);
+        let answers = match self.enqueue(lane, vec![request], deadline) {
+            Ok(answers) => answers.await.ok(),
+            Err(failure) => return Err(failure),
+        };
+        answers.and_then(|mut answers| answers.pop()).unwrap_or(Err(Failure::Internal))
+    }
+
+    /// Has several operations decided, those of one tenant in order. Outcome i is that of request i.
+    pub async fn submit_all(&self, requests: Vec<Request>, deadline: Option<Instant>) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Err(Failure::Internal)).collect();
+        let mut groups: Vec<(Vec<usize>, Vec<Request>)> =
+            self.lanes.iter().map(|_| Default::default()).collect();
+        for (place, request) in requests.into_iter().enumerate() {
+            let (places, group) = &mut groups[self.lane_of(&request.tenant)];
+            places.push(place);
+            group.push(request);
+        }
+        let mut waiting = Vec::with_capacity(groups.len());
+        for (lane, (places, group)) in groups.into_iter().enumerate() {
+            if group.is_empty() {
+                continue;
+            }
+            match self.enqueue(lane, group, deadline) {
+                Ok(answers) => waiting.push((places, answers)),
+                Err(failure) => places.iter().for_each(|&place| outcomes[place] = Err(failure.clone())),
+            }
+        }
+        for (places, answers) in waiting {
+            for (place, outcome) in places.into_iter().zip(answers.await.unwrap_or_default()) {
+                outcomes[place] = outcome;
+            }
+        }
+        outcomes
+    }
+
+    fn lane_of(&self, tenant: &TenantRef) -> usize {
+        tenant.hash() as usize % self.lanes.len()
+    }
+
+    fn enqueue(
+        &self,
+        lane: usize,
+        requests: Vec<Request>,
+        deadline: Option<Instant>,
+    ) -> Result<oneshot::Receiver<Vec<Outcome>>, Failure> {
+        let lane = &self.lanes[lane];
+        let count = requests.len();
+        let before = lane.waiting.fetch_add(count, Ordering::AcqRel);
+        if before + count > QUEUE_OPERATIONS_MAX {
+            lane.waiting.fetch_sub(count, Ordering::AcqRel);
+            return Err(Failure::Overloaded);
+        }
+        let (reply, answers) = oneshot::channel();
+        lane.queue.send(Submission { requests, deadline, reply }).map_err(|_| {
+            lane.waiting.fetch_sub(count, Ordering::AcqRel);
+            Failure::Draining
+        })?;
+        Ok(answers)
+    }
+}
+
+impl Lanes {
+    /// Takes no more operations, answers those that wait, and ends.
+    pub async fn drain(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

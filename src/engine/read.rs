@@ -1,0 +1,446 @@
+//! Reads: one read transaction, no lock. Holds that are due are taken out of what is shown, whether or not a batch has
+//! swept them.
+
+use std::sync::Arc;
+
+use super::{Failure, Frame, TenantRef};
+use crate::{
+    clock::Clock,
+    domain::{
+        books::Books,
+        calendar::Calendar,
+        counter::{Balance, Counter, CounterKey},
+        id::{ReservationId, ResourceKey, TenantKey},
+        operation::{DimensionFilter, Target},
+        plan::{Limit, Policy},
+        refusal::{Fault, Refusal},
+        reservation::{Reservation, ReservationState},
+        tenant::Tenant,
+        window::{Millis, Period},
+    },
+    policy::PolicyCache,
+    store::{Store, StoreError, Transaction},
+};
+
+/// Rows that one call looks through at most, when most do not match its filters.
+const SCAN_ROWS_MAX: usize = 10_000;
+
+/// Rows of one statement.
+const CHUNK: usize = 1_000;
+
+/// Reads what the engine wrote.
+#[derive(Debug)]
+pub struct Reader {
+    store: Store,
+    policies: Arc<PolicyCache>,
+    clock: Clock,
+}
+
+/// Which balances are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct UsageQuery {
+    /// Whose.
+    pub tenant: String,
+    /// Only counters of these values, and those that do not count the dimension apart.
+    pub filter: DimensionFilter,
+    /// Names; empty: all.
+    pub resources: Vec<String>,
+    /// Where the page before ended.
+    pub after: Option<UsagePlace>,
+    /// Most balances.
+    pub limit: usize,
+}
+
+/// A place in the list of balances: a counter of the limit at a position of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsagePlace {
+    /// Position in the list of what is counted: the plan's limits, then resources without one.
+    pub position: usize,
+    /// The last counter that was shown of it; `None` when nothing was.
+    pub key: Option<CounterKey>,
+}
+
+/// Which reservations are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct ReservationQuery {
+    /// Whose.
+    pub tenant: String,
+    /// In which states.
+    pub states: Vec<ReservationState>,
+    /// Only of this agent.
+    pub agent: Option<String>,
+    /// Only those at least this old.
+    pub min_age: Millis,
+    /// Older than this one: where the page before ended.
+    pub before: Option<ReservationId>,
+    /// Most reservations.
+    pub limit: usize,
+}
+
+/// A page of a list, and where it ended, if there may be more.
+#[derive(Debug)]
+pub struct Page<T, P> {
+    /// What was found.
+    pub entries: Vec<T>,
+    /// Where the next page begins.
+    pub next: Option<P>,
+    /// What the entries have to be told with.
+    pub frame: Frame,
+}
+
+/// One state of the books of one tenant.
+struct View {
+    transaction: Transaction,
+    tenant: Tenant,
+    policy: Arc<Policy>,
+    now: Millis,
+}
+
+/// What a balance is of: a limit, or a resource without one.
+struct Counted {
+    limit: Option<Arc<Limit>>,
+    resource: ResourceKey,
+    period: Period,
+    anchor_day: u8,
+}
+
+impl Reader {
+    /// A reader of a database.
+    pub fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
+        Self { store, policies, clock }
+    }
+
+    /// What is left.
+    pub async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
+        let view = self.open("usage", &TenantRef::Id(query.tenant.clone())).await?;
+        let frame = view.frame();
+        let chosen = chosen(&view.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
+        let mut books = view.books().map_err(failed)?;
+        view.load_due(&mut books).await.map_err(failed)?;
+        let counted = counted(&view.policy, &books, &chosen);
+        let mut page = Page { entries: Vec::new(), next: None, frame };
+        let mut calendar = Calendar::default();
+        let mut place = query.after.clone().unwrap_or(UsagePlace { position: 0, key: None });
+        let mut scanned = 0;
+        while let Some(counted) = counted.get(place.position) {
+            let room = query.limit - page.entries.len();
+            let found = view.counters_of(counted, &mut calendar, &place, query).await.map_err(failed)?;
+            scanned += found.scanned;
+            for (key, fresh) in found.counters.into_iter().take(room) {
+                page.entries.push(books.balance(
+                    &key,
+                    counted.limit.as_ref(),
+                    books.without_due(&key, fresh),
+                ));
+                place.key = Some(key);
+            }
+            if found.last_key.is_none() && page.entries.len() < query.limit {
+                place = UsagePlace { position: place.position + 1, key: None };
+                continue;
+            }
+            if page.entries.len() >= query.limit || scanned >= SCAN_ROWS_MAX {
+                page.next = Some(place);
+                return Ok(page);
+            }
+            place.key = found.last_key;
+        }
+        Ok(page)
+    }
+
+    /// One reservation, as it is now.
+    pub async fn get_reservation(
+        &self,
+        tenant: &TenantRef,
+        target: &Target,
+    ) -> Result<(Reservation, Frame), Failure> {
+        let view = match (self.open("get_reservation", tenant).await, target) {
+            // The tenant was deleted, or there never was one with this key.
+            (Err(Failure::Refused { frame, .. }), Target::Id(_)) => {
+                return Err(refused(Refusal::ReservationNotFound(String::new()), &frame));
+            }
+            (view, _) => view?,
+        };
+        let frame = view.frame();
+        let found = view.find_reservation(target).await.map_err(failed)?;
+        match found {
+            Some(reservation) => Ok((shown(reservation, view.now), frame)),
+            None => Err(refused(
+                Refusal::ReservationNotFound(match target {
+                    Target::Id(_) => String::new(),
+                    Target::Request(request) => request.clone(),
+                }),
+                &frame,
+            )),
+        }
+    }
+
+    /// Reservations of a tenant, newest first.
+    pub async fn list_reservations(
+        &self,
+        query: &ReservationQuery,
+    ) -> Result<Page<Reservation, ReservationId>, Failure> {
+        let view = self.open("list_reservations", &TenantRef::Id(query.tenant.clone())).await?;
+        let mut page = Page { entries: Vec::new(), next: None, frame: view.frame() };
+        let mut before = query.before.unwrap_or(ReservationId([u8::MAX; 16]));
+        let settled = query.states.iter().any(|state| *state != ReservationState::Reserved);
+        let mut scanned = 0;
+        loop {
+            let (chunk, more) = view.reservations_before(before, settled).await.map_err(failed)?;
+            scanned += chunk.len().max(1);
+            for (id, reservation) in chunk {
+                if page.entries.len() == query.limit {
+                    page.next = Some(before);
+                    return Ok(page);
+                }
+                before = id;
+                let reservation = reservation.map(|reservation| shown(reservation, view.now));
+                page.entries.extend(reservation.filter(|reservation| matches(query, reservation, view.now)));
+            }
+            if !more {
+                return Ok(page);
+            }
+            if scanned >= SCAN_ROWS_MAX {
+                page.next = Some(before);
+                return Ok(page);
+            }
+        }
+    }
+
+    async fn open(&self, name: &'static str, tenant: &TenantRef) -> Result<View, Failure> {
+        self.begin(name, tenant).await.map_err(failed)?.map_err(|(refusal, frame)| refused(refusal, &frame))
+    }
+
+    async fn begin(
+        &self,
+        name: &'static str,
+        tenant: &TenantRef,
+    ) -> Result<Result<View, (Refusal, Frame)>, StoreError> {
+        let transaction = self.store.begin_read(name).await?;
+        let (id, key) = match tenant {
+            TenantRef::Id(id) => (Some(id.as_str()), None),
+            TenantRef::Key(key) => (None, Some(*key)),
+        };
+        let found = transaction.find_tenant(id, key).await?;
+        let (revision, database_now) = transaction.read_head(self.clock.now().is_none()).await?;
+        let policy = self.policies.get(&transaction, revision).await?;
+        let now = self.clock.now().or(database_now).unwrap_or(0);
+        Ok(match found {
+            Some(tenant) => {
+                let now = now.max(tenant.decided_at);
+                Ok(View { transaction, tenant, policy, now })
+            }
+            None => {
+                let name = id.unwrap_or_default();
+                let frame = Frame { tenant_key: TenantKey(0), tenant: Arc::from(name), policy, now };
+                Err((Refusal::TenantNotFound(name.to_owned()), frame))
+            }
+        })
+    }
+}
+
+/// Counters of one limit, or resource.
+#[derive(Default)]
+struct Found {
+    counters: Vec<(CounterKey, Counter)>,
+    /// The last key that was looked at, when there may be more.
+    last_key: Option<CounterKey>,
+    scanned: usize,
+}
+
+impl View {
+    fn frame(&self) -> Frame {
+        Frame {
+            tenant_key: self.tenant.key,
+            tenant: Arc::from(self.tenant.id.as_str()),
+            policy: Arc::clone(&self.policy),
+            now: self.now,
+        }
+    }
+
+    fn books(&self) -> Result<Books, StoreError> {
+        let plan = self.policy.plans.get(&self.tenant.plan).cloned();
+        let plan = plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
+        Ok(Books::new(self.tenant.clone(), plan))
+    }
+
+    async fn load_due(&self, books: &mut Books) -> Result<(), StoreError> {
+        let mut after = None;
+        while self.tenant.next_due <= self.now {
+            let page = self
+                .transaction
+                .list_holds_by_deadline(self.tenant.key, after, self.now, as_limit(CHUNK))
+                .await?;
+            page.iter().for_each(|hold| books.load_due(hold));
+            match page.last() {
+                Some(last) => after = Some((last.deadline, last.id)),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The counters of the running window of one limit or resource, from a place on.
+    async fn counters_of(
+        &self,
+        counted: &Counted,
+        calendar: &mut Calendar,
+        place: &UsagePlace,
+        query: &UsageQuery,
+    ) -> Result<Found, StoreError> {
+        let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
+        let tenant = self.tenant.key;
+        let Some(limit) = counted.limit.as_ref().filter(|limit| limit.shape.per.contains(&true)) else {
+            // One counter at most.
+            return if place.key.is_some() {
+                Ok(Found::default())
+            } else {
+                self.single_counter(counted, window, query).await
+            };
+        };
+        let prefix = CounterKey::prefix(counted.resource, counted.period, counted.anchor_day, window.start);
+        let rows =
+            self.transaction.list_counters(tenant, &prefix, place.key.as_ref(), as_limit(CHUNK)).await?;
+        let scanned = rows.len();
+        let last_key = (scanned == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
+        let of_limit = |key: &CounterKey| limit.shape.counts(key) && passes(&query.filter, key);
+        let counters = rows.into_iter().filter(|(key, _)| of_limit(key)).collect();
+        Ok(Found { counters, last_key, scanned })
+    }
+
+    async fn single_counter(
+        &self,
+        counted: &Counted,
+        window: crate::domain::window::Window,
+        query: &UsageQuery,
+    ) -> Result<Found, StoreError> {
+        let key = match &counted.limit {
+            Some(limit) => CounterKey::of_shape(&limit.shape, window.start, &limit.shape.selected()),
+            None => CounterKey::of_meter(counted.resource, window.start),
+        };
+        if !passes(&query.filter, &key) {
+            return Ok(Found::default());
+        }
+        let rows = self.transaction.find_counters(&[(self.tenant.key, key.clone())]).await?;
+        let stored = rows.into_iter().next().map(|(_, (_, counter))| counter);
+        let since = counted.limit.as_ref().map(|limit| limit.since.max(self.tenant.plan_since));
+        // A limit that nobody has touched is shown; a resource without one that nobody has used is not.
+        let fresh = since.map(|since| Counter {
+            committed: 0,
+            reserved: 0,
+            window,
+            counted_since: window.start.max(since).max(self.tenant.created_at),
+        });
+        let counters = stored.or(fresh).map(|counter| (key, counter)).into_iter().collect();
+        Ok(Found { counters, last_key: None, scanned: 1 })
+    }
+
+    async fn find_reservation(&self, target: &Target) -> Result<Option<Reservation>, StoreError> {
+        let tenant = self.tenant.key;
+        let id = match target {
+            Target::Id(id) => Some(*id),
+            Target::Request(request) => {
+                let found = self.transaction.find_requests(&[(tenant, request)]).await?;
+                found.into_iter().next().map(|(_, (_, request))| request.reservation)
+            }
+        };
+        let Some(id) = id else {
+            return Ok(None);
+        };
+        let mut found = self.transaction.find_holds(&[(tenant, id)]).await?;
+        if found.is_empty() {
+            found = self.transaction.find_settled(&[(tenant, id)]).await?;
+        }
+        Ok(found.into_iter().next().map(|(_, reservation)| reservation))
+    }
+
+    /// Some reservations before an id, newest first, and whether there may be more. Those of other tenants are `None`.
+    async fn reservations_before(
+        &self,
+        before: ReservationId,
+        settled: bool,
+    ) -> Result<(Vec<(ReservationId, Option<Reservation>)>, bool), StoreError> {
+        let tenant = self.tenant.key;
+        let holds = self.transaction.list_holds(tenant, before, as_limit(CHUNK)).await?;
+        let mut all: Vec<_> = holds.into_iter().map(|hold| (hold.id, Some(hold))).collect();
+        // Below the last id of a full chunk nothing is known.
+        let mut floor = (all.len() == CHUNK).then(|| all.last().map(|(id, _)| *id)).flatten();
+        if settled {
+            let rows = self.transaction.list_settled(tenant, before, as_limit(CHUNK)).await?;
+            let end = (rows.len() == CHUNK).then(|| rows.last().map(|(id, _)| *id)).flatten();
+            floor = floor.max(end);
+            all.extend(rows);
+        }
+        all.retain(|(id, _)| floor.is_none_or(|floor| *id >= floor));
+        all.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        Ok((all, floor.is_some()))
+    }
+}
+
+/// The resources that are wanted; `None`: all.
+fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<ResourceKey>>, Refusal> {
+    let mut faults = Vec::new();
+    let mut keys = Vec::with_capacity(names.len());
+    for (place, name) in names.iter().enumerate() {
+        match policy.find_resource(name) {
+            Some(key) => keys.push(key),
+            None => faults.push(Fault::new(
+                format!("resources[{place}]"),
+                format!("must be a declared resource; {name:?} is not"),
+            )),
+        }
+    }
+    if faults.is_empty() { Ok((!names.is_empty()).then_some(keys)) } else { Err(Refusal::Invalid(faults)) }
+}
+
+fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) -> Vec<Counted> {
+    let wanted = |resource: ResourceKey| chosen.as_ref().is_none_or(|chosen| chosen.contains(&resource));
+    let limits = books.plan.limits.iter().map(|limit| Counted {
+        resource: limit.shape.resource,
+        period: limit.shape.period,
+        anchor_day: limit.shape.anchor_day,
+        limit: Some(Arc::clone(limit)),
+    });
+    let meters = policy.resources.keys().map(|&resource| Counted {
+        limit: None,
+        resource,
+        period: Period::Meter,
+        anchor_day: 0,
+    });
+    limits.chain(meters).filter(|counted| wanted(counted.resource)).collect()
+}
+
+fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {
+    let wanted = filter.iter().zip(key.dimensions());
+    let mut fits = wanted.map(|(wanted, value)| match (wanted, value) {
+        (Some(wanted), Some(value)) => wanted == value,
+        (None, _) | (_, None) => true,
+    });
+    fits.all(|fits| fits)
+}
+
+/// A hold that is due is shown as what it is.
+fn shown(reservation: Reservation, now: Millis) -> Reservation {
+    if reservation.is_due(now) { reservation.into_expired() } else { reservation }
+}
+
+fn matches(query: &ReservationQuery, reservation: &Reservation, now: Millis) -> bool {
+    query.states.contains(&reservation.state)
+        && query.agent.as_ref().is_none_or(|agent| *agent == reservation.subject.agent)
+        && reservation.created_at.saturating_add(query.min_age) <= now
+}
+
+fn refused(refusal: Refusal, frame: &Frame) -> Failure {
+    Failure::Refused { refusal, frame: Box::new(frame.clone()) }
+}
+
+fn failed(error: StoreError) -> Failure {
+    tracing::error!(error = &error as &dyn std::error::Error, "read failed");
+    match error {
+        StoreError::Unavailable(_) | StoreError::Serialization(_) => Failure::DatabaseUnavailable,
+        StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => Failure::Internal,
+    }
+}
+
+fn as_limit(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

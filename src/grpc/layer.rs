@@ -1,0 +1,271 @@
+//! What tonic leaves open at the door: a deadline that is kept, and errors in the contract's words.
+//!
+//! tonic's own timeout ends a call as CANCELLED, and tonic answers a body that it cannot take with OUT_OF_RANGE,
+//! RESOURCE_EXHAUSTED or INTERNAL. In the contract these are DEADLINE_EXCEEDED and INVALID_ARGUMENT, with details.
+//!
+//! The layer works on response headers only: a stream that has begun to answer is past its deadline's reach, and
+//! its client ends it.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::{HeaderMap, Request, Response};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tower::{Layer, Service};
+
+/// The largest request, in bytes. It is tonic's own default, which the services keep.
+pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Paths of the services whose errors are ours. Health and reflection speak for themselves.
+const OWN_PATHS: &str = "/aforo.v1.";
+const ERROR_DOMAIN: &str = "aforo";
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+const TOO_LARGE: &str = "the request is larger than 4 MiB";
+const NOT_A_MESSAGE: &str = "the request is not a valid aforo.v1 message";
+
+/// When the client stops waiting, in the extensions of each request that came with a `grpc-timeout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(pub Instant);
+
+/// Puts [`Contract`] around a service.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ContractLayer;
+
+/// Keeps `grpc-timeout`, and rewords what tonic answers in place of our services.
+///
+/// A call without a `grpc-timeout` pays for a look at two headers, and for no timer.
+#[derive(Debug, Clone)]
+pub struct Contract<S> {
+    inner: S,
+}
+
+/// The answer of [`Contract`].
+#[derive(Debug)]
+pub struct ContractFuture<F> {
+    inner: F,
+    /// In a box, because few calls have one and every call would carry its size.
+    timer: Option<Pin<Box<Sleep>>>,
+    own: bool,
+}
+
+impl<S> Layer<S> for ContractLayer {
+    type Service = Contract<S>;
+
+    fn layer(&self, inner: S) -> Contract<S> {
+        Contract { inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Contract<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ContractFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let own = request.uri().path().starts_with(OWN_PATHS);
+        let timer = find_deadline(request.headers()).map(|deadline| {
+            request.extensions_mut().insert(Deadline(deadline));
+            Box::pin(sleep_until(deadline))
+        });
+        ContractFuture { inner: self.inner.call(request), timer, own }
+    }
+}
+
+impl<F> Future for ContractFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The handler goes first: an answer that is there is given, even at the last moment.
+        if let Poll::Ready(Ok(response)) = Pin::new(&mut self.inner).poll(cx) {
+            return Poll::Ready(Ok(if self.own { reword(response) } else { response }));
+        }
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().poll(cx).map(|()| Ok(out_of_time())),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// The deadline that the headers ask for; none when they do not, and none when it cannot be read, as in tonic.
+fn find_deadline(headers: &HeaderMap) -> Option<Instant> {
+    let timeout = parse_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes())?;
+    Instant::now().checked_add(timeout)
+}
+
+/// `TimeoutValue TimeoutUnit` of the gRPC protocol over HTTP/2: 1-8 digits, then one of H, M, S, m, u, n.
+fn parse_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count = digits.iter().fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Some(Duration::from_secs(count * 3600)),
+        b'M' => Some(Duration::from_secs(count * 60)),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+/// Turns what tonic says about a body into INVALID_ARGUMENT. Our own errors have details, and pass as they are.
+fn reword(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    let Some(code) = headers.get(Status::GRPC_STATUS) else { return response };
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return response;
+    }
+    match Code::from_bytes(code.as_bytes()) {
+        Code::OutOfRange | Code::ResourceExhausted => refused_body(TOO_LARGE),
+        Code::Internal => refused_body(NOT_A_MESSAGE),
+        _ => response,
+    }
+}
+
+fn refused_body(description: &str) -> Response<Body> {
+    let mut details = ErrorDetails::with_error_info("INVALID_ARGUMENT", ERROR_DOMAIN, HashMap::new());
+    details.add_bad_request_violation("", description);
+    Status::with_error_details(Code::InvalidArgument, description, details).into_http()
+}
+
+fn out_of_time() -> Response<Body> {
+    let details = ErrorDetails::with_error_info("DEADLINE_EXCEEDED", ERROR_DOMAIN, HashMap::new());
+    let text = "the call's time ran out before it was answered";
+    Status::with_error_details(Code::DeadlineExceeded, text, details).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn request(path: &str, timeout: Option<&str>) -> Request<()> {
+        let mut request = Request::new(());
+        *request.uri_mut() = path.parse().expect("the paths of the tests are URIs");
+        if let Some(timeout) = timeout {
+            let value = timeout.parse().expect("the timeouts of the tests are header values");
+            request.headers_mut().insert(GRPC_TIMEOUT, value);
+        }
+        request
+    }
+
+    async fn answer(request: Request<()>, inner: impl Fn(Request<()>) -> Answer) -> Status {
+        let service = ContractLayer.layer(service_fn(inner));
+        let Ok(response) = service.oneshot(request).await;
+        Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok(""))
+    }
+
+    async fn reworded(path: &str, status: Status) -> Status {
+        answer(request(path, None), move |_| Box::pin(ready(Ok(status.clone().into_http())))).await
+    }
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_says() {
+        let cases: [(&str, Option<Duration>); 15] = [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("0S", Some(Duration::ZERO)),
+            ("250m", Some(Duration::from_millis(250))),
+            ("82u", Some(Duration::from_micros(82))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("100000000n", None),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("1s", None),
+            ("-1S", None),
+            ("1.5S", None),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(parse_timeout(value.as_bytes()), expected, "{value:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_out_of_time_is_deadline_exceeded_with_its_reason() {
+        let status =
+            answer(request("/aforo.v1.QuotaService/Reserve", Some("1m")), |_| Box::pin(pending())).await;
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let info = status.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("DEADLINE_EXCEEDED", "aforo"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_at_the_deadline_is_given() {
+        let status = answer(request("/aforo.v1.QuotaService/Reserve", Some("0n")), |_| {
+            Box::pin(ready(Ok(Response::new(Body::empty()))))
+        });
+        assert_eq!(status.await.code(), Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn the_handler_sees_the_deadline_only_when_there_is_one() {
+        for timeout in [None, Some("1H"), Some("soon")] {
+            let status = answer(request("/x", timeout), move |request| {
+                let seen = request.extensions().get::<Deadline>().is_some();
+                assert_eq!(seen, timeout == Some("1H"), "{timeout:?}");
+                Box::pin(ready(Ok(Response::new(Body::empty()))))
+            });
+            assert_eq!(status.await.code(), Code::Ok);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_tonic_says_about_a_body_is_invalid_argument() {
+        let cases = [
+            (Status::out_of_range("found 5 bytes"), TOO_LARGE),
+            (Status::resource_exhausted("decompressed"), TOO_LARGE),
+            (Status::internal("failed to decode"), NOT_A_MESSAGE),
+        ];
+        for (status, text) in cases {
+            let status = reworded("/aforo.v1.QuotaService/Reserve", status).await;
+            assert_eq!((status.code(), status.message()), (Code::InvalidArgument, text));
+            let details = status.get_error_details();
+            let info = details.error_info().expect("an ErrorInfo");
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_ARGUMENT", "aforo"));
+            let violations = &details.bad_request().expect("a BadRequest").field_violations;
+            assert_eq!(violations.len(), 1);
+            assert_eq!((violations[0].field.as_str(), violations[0].description.as_str()), ("", text));
+        }
+    }
+
+    #[tokio::test]
+    async fn our_own_errors_and_those_of_other_services_pass_as_they_are() {
+        let details = ErrorDetails::with_error_info("QUOTA_EXCEEDED", ERROR_DOMAIN, HashMap::new());
+        let own = Status::with_error_details(Code::ResourceExhausted, "no quota", details);
+        let path = "/aforo.v1.QuotaService/Reserve";
+        assert_eq!(reworded(path, own).await.message(), "no quota");
+        assert_eq!(reworded(path, Status::unimplemented("")).await.code(), Code::Unimplemented);
+        let elsewhere = reworded("/grpc.health.v1.Health/Check", Status::internal("theirs")).await;
+        assert_eq!((elsewhere.code(), elsewhere.message()), (Code::Internal, "theirs"));
+    }
+}

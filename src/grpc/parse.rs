@@ -1,0 +1,289 @@
+//! Requests of the data plane → operations, with every field at fault.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{name::parse_reservation_name, v1};
+use crate::{
+    domain::{
+        bounds::{
+            AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT_MILLIS,
+            TTL_MAX_MILLIS,
+        },
+        id::{name_fault, optional_name_fault, text_fault},
+        operation::{
+            Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
+        },
+        plan::Subject,
+        refusal::{Fault, Refusal},
+        reservation::OnExpiry,
+        window::Millis,
+    },
+    engine::{Request, TenantRef},
+};
+
+/// Collects the fields at fault of one request.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// One more.
+    pub(super) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Fault::new(field, description));
+    }
+
+    /// One more, if there is one.
+    pub(super) fn check(&mut self, field: &str, fault: Option<&'static str>) {
+        if let Some(description) = fault {
+            self.add(field, description);
+        }
+    }
+
+    /// The value, unless there are faults.
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Refusal> {
+        if self.0.is_empty() { Ok(value) } else { Err(Refusal::Invalid(self.0)) }
+    }
+}
+
+pub(super) fn reserve(request: v1::ReserveRequest) -> Result<Request, Refusal> {
+    let mut faults = Faults::default();
+    let tenant = tenant(&mut faults, request.tenant);
+    let subject = subject(&mut faults, request.agent, request.user, request.model);
+    let amounts = asks(&mut faults, request.amounts, request.allow_partial);
+    let ttl = match request.ttl {
+        Some(ttl) => duration(&mut faults, "ttl", ttl),
+        None => TTL_DEFAULT_MILLIS,
+    };
+    let on_expiry = match v1::OnExpiry::try_from(request.on_expiry) {
+        Ok(v1::OnExpiry::Unspecified | v1::OnExpiry::Release) => OnExpiry::Release,
+        Ok(v1::OnExpiry::Charge) => OnExpiry::Charge,
+        Err(_) => {
+            faults.add("on_expiry", "must be RELEASE or CHARGE");
+            OnExpiry::Release
+        }
+    };
+    let labels = labels(&mut faults, request.labels);
+    let key = request_key(&mut faults, request.request_id, || {
+        Fingerprinter::new("Reserve")
+            .subject(&subject)
+            .asks(&amounts)
+            .number(ttl)
+            .number(i64::from(request.allow_partial))
+            .number(i64::from(on_expiry == OnExpiry::Charge))
+            .labels(&labels)
+    });
+    let allow_partial = request.allow_partial;
+    let reserve = Reserve { request: key, subject, amounts, ttl, allow_partial, on_expiry, labels };
+    faults.into_result(Request { tenant, operation: Operation::Reserve(reserve) })
+}
+
+pub(super) fn commit(request: v1::CommitRequest) -> Result<Request, Refusal> {
+    let mut faults = Faults::default();
+    let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
+    let amounts =
+        units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+    settled(faults, target, |target| Operation::Commit(Commit { target, amounts }))
+}
+
+pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Refusal> {
+    let mut faults = Faults::default();
+    let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
+    settled(faults, target, Operation::Release)
+}
+
+pub(super) fn extend(request: v1::ExtendRequest) -> Result<Request, Refusal> {
+    let mut faults = Faults::default();
+    if request.ttl.is_none() && request.amounts.is_empty() {
+        faults.add("ttl", "must be given, or amounts, or both");
+    }
+    let named = [&request.reservation, &request.tenant, &request.reserve_request_id].map(String::clone);
+    let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
+    let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
+    let amounts =
+        units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
+    let key = request_key(&mut faults, request.request_id, || {
+        let print = named.iter().fold(Fingerprinter::new("Extend"), |print, text| print.text(text));
+        print.number(ttl.unwrap_or(0)).units(&amounts)
+    });
+    settled(faults, target, |target| Operation::Extend(Extend { target, request: key, ttl, amounts }))
+}
+
+pub(super) fn record(request: v1::RecordRequest) -> Result<Request, Refusal> {
+    let mut faults = Faults::default();
+    let tenant = tenant(&mut faults, request.tenant);
+    let subject = subject(&mut faults, request.agent, request.user, request.model);
+    if request.amounts.is_empty() {
+        faults.add("amounts", "must not be empty");
+    }
+    let amounts = units(&mut faults, request.amounts, |quantity| (quantity == 0).then_some("must not be 0"));
+    let labels = labels(&mut faults, request.labels);
+    let key = request_key(&mut faults, request.request_id, || {
+        Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&labels)
+    });
+    let record = Record { request: key, subject, amounts, labels };
+    faults.into_result(Request { tenant, operation: Operation::Record(record) })
+}
+
+pub(super) fn check(request: v1::CheckRequest) -> Result<Request, Refusal> {
+    let mut faults = Faults::default();
+    let tenant = tenant(&mut faults, request.tenant);
+    let subject = subject(&mut faults, request.agent, request.user, request.model);
+    let amounts = asks(&mut faults, request.amounts, request.allow_partial);
+    let check = Check { subject, amounts, allow_partial: request.allow_partial };
+    faults.into_result(Request { tenant, operation: Operation::Check(check) })
+}
+
+/// One operation of a Batch.
+pub(super) fn operation(operation: v1::Operation) -> Result<Request, Refusal> {
+    use v1::operation::Operation as Kind;
+    match operation.operation {
+        Some(Kind::Reserve(request)) => reserve(request),
+        Some(Kind::Commit(request)) => commit(request),
+        Some(Kind::Release(request)) => release(request),
+        Some(Kind::Extend(request)) => extend(request),
+        Some(Kind::Record(request)) => record(request),
+        Some(Kind::Check(request)) => check(request),
+        None => Err(Refusal::Invalid(vec![Fault::new("operation", "must be given")])),
+    }
+}
+
+/// Which reservation is meant: by its name, or by its tenant and the request_id that made it.
+pub(super) fn target(
+    faults: &mut Faults,
+    reservation: String,
+    tenant: String,
+    request_id: String,
+) -> Result<(TenantRef, Target), Refusal> {
+    if reservation.is_empty() && tenant.is_empty() && request_id.is_empty() {
+        faults.add("reservation", "must be given, or tenant and reserve_request_id in its place");
+    } else if reservation.is_empty() {
+        faults.check("tenant", name_fault(&tenant));
+        faults.check("reserve_request_id", name_fault(&request_id));
+    } else if !tenant.is_empty() || !request_id.is_empty() {
+        faults.add("reservation", "must not be given together with tenant or reserve_request_id");
+    } else {
+        return match parse_reservation_name(&reservation) {
+            Some((tenant, id)) => Ok((TenantRef::Key(tenant), Target::Id(id))),
+            None => Err(Refusal::ReservationNotFound(reservation)),
+        };
+    }
+    Ok((TenantRef::Id(tenant), Target::Request(request_id)))
+}
+
+/// Whole milliseconds of a duration that must be above 0 and at most 24 hours.
+fn duration(faults: &mut Faults, field: &str, duration: prost_types::Duration) -> Millis {
+    let nanos = i64::from(duration.nanos);
+    let valid =
+        (0..1_000_000_000).contains(&nanos) || (duration.seconds <= 0 && nanos < 0 && nanos > -1_000_000_000);
+    // A part of a millisecond is rounded up, so that what is above 0 stays above 0.
+    let millis = duration.seconds.saturating_mul(1_000).saturating_add(nanos.div_euclid(1_000_000));
+    let millis = millis.saturating_add(i64::from(nanos.rem_euclid(1_000_000) > 0));
+    if !valid {
+        faults.add(field, "must be a valid duration");
+    } else if duration.seconds < 0 || nanos < 0 || millis == 0 {
+        faults.add(field, "must be above 0");
+    } else if millis > TTL_MAX_MILLIS {
+        faults.add(field, "must be at most 24 hours");
+    }
+    millis
+}
+
+fn settled(
+    faults: Faults,
+    target: Result<(TenantRef, Target), Refusal>,
+    operation: impl FnOnce(Target) -> Operation,
+) -> Result<Request, Refusal> {
+    // Fields at fault come first: the client has to mend them whatever the name stands for.
+    faults.into_result(())?;
+    let (tenant, target) = target?;
+    Ok(Request { tenant, operation: operation(target) })
+}
+
+fn tenant(faults: &mut Faults, tenant: String) -> TenantRef {
+    faults.check("tenant", name_fault(&tenant));
+    TenantRef::Id(tenant)
+}
+
+fn subject(faults: &mut Faults, agent: String, user: String, model: String) -> Subject {
+    faults.check("agent", optional_name_fault(&agent));
+    faults.check("user", optional_name_fault(&user));
+    faults.check("model", optional_name_fault(&model));
+    Subject { agent, user, model }
+}
+
+fn request_key(faults: &mut Faults, id: String, print: impl FnOnce() -> Fingerprinter) -> Option<RequestKey> {
+    faults.check("request_id", optional_name_fault(&id));
+    (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
+}
+
+fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: bool) -> Vec<Ask> {
+    if amounts.is_empty() {
+        faults.add("amounts", "must not be empty");
+    }
+    resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
+    let mut asks = Vec::with_capacity(amounts.len());
+    for (place, amount) in amounts.into_iter().enumerate() {
+        if amount.quantity < 1 {
+            faults.add(format!("amounts[{place}].quantity"), "must be 1 or more");
+        }
+        if amount.minimum != 0 && !allow_partial {
+            faults.add(format!("amounts[{place}].minimum"), "must not be given without allow_partial");
+        } else if amount.minimum < 0 {
+            faults.add(format!("amounts[{place}].minimum"), "must be 1 or more");
+        } else if amount.minimum > amount.quantity {
+            faults.add(format!("amounts[{place}].minimum"), "must be at most quantity");
+        }
+        let minimum = if allow_partial { amount.minimum.max(1) } else { amount.quantity };
+        asks.push(Ask { resource: amount.resource, quantity: amount.quantity, minimum });
+    }
+    asks
+}
+
+fn units(
+    faults: &mut Faults,
+    amounts: Vec<v1::Amount>,
+    fault: impl Fn(i64) -> Option<&'static str>,
+) -> Vec<Units> {
+    resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
+    for (place, amount) in amounts.iter().enumerate() {
+        if let Some(description) = fault(amount.quantity) {
+            faults.add(format!("amounts[{place}].quantity"), description);
+        }
+    }
+    amounts.into_iter().map(|amount| Units { resource: amount.resource, quantity: amount.quantity }).collect()
+}
+
+fn resources<'a>(faults: &mut Faults, names: impl ExactSizeIterator<Item = &'a str>) {
+    if names.len() > AMOUNTS_MAX {
+        faults.add("amounts", "must be at most 16");
+        return;
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    for (place, name) in names.enumerate() {
+        if let Some(description) = name_fault(name) {
+            faults.add(format!("amounts[{place}].resource"), description);
+        } else if !seen.insert(name) {
+            faults.add(format!("amounts[{place}].resource"), "must not be given twice");
+        }
+    }
+}
+
+fn labels(faults: &mut Faults, labels: HashMap<String, String>) -> Vec<(String, String)> {
+    if labels.len() > LABELS_MAX {
+        faults.add("labels", "must be at most 16");
+    }
+    let mut labels: Vec<(String, String)> = labels.into_iter().collect();
+    labels.sort_unstable();
+    for (key, value) in &labels {
+        let field = || format!("labels[{key:?}]");
+        if key.is_empty() || key.len() > LABEL_KEY_MAX_BYTES {
+            faults.add(field(), "must have a key of 1 to 64 bytes");
+        }
+        if value.len() > LABEL_VALUE_MAX_BYTES {
+            faults.add(field(), "must be at most 256 bytes");
+        }
+        if let Some(description) = text_fault(key).or_else(|| text_fault(value)) {
+            faults.add(field(), description);
+        }
+    }
+    labels
+}

@@ -1,0 +1,324 @@
+//! The data plane: QuotaService.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    layer::Deadline,
+    parse::{self, Faults},
+    reply, status,
+    token::{self, Token},
+    v1::{self, quota_service_server::QuotaService},
+};
+use crate::{
+    domain::{
+        bounds::BATCH_MAX,
+        counter::CounterKey,
+        id::{ReservationId, name_fault, optional_name_fault},
+        refusal::{Fault, Refusal},
+        reservation::ReservationState,
+    },
+    engine::{
+        self, Answer, Engine, Failure, Outcome, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery,
+    },
+};
+
+/// QuotaService on an engine.
+#[derive(Debug)]
+pub struct Quota {
+    engine: Arc<Engine>,
+    reader: Arc<Reader>,
+}
+
+impl Quota {
+    /// The service.
+    pub fn new(engine: Arc<Engine>, reader: Arc<Reader>) -> Self {
+        Self { engine, reader }
+    }
+
+    /// Has one operation decided. `named` is what the client called the reservation, for the error.
+    async fn submit<T>(
+        &self,
+        extensions: &tonic::Extensions,
+        request: Result<engine::Request, Refusal>,
+        named: &str,
+        reply: impl FnOnce(&Answer) -> T,
+    ) -> Result<Response<T>, Status> {
+        let request = request.map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
+        match self.engine.submit(request, deadline).await {
+            Ok(answer) => Ok(Response::new(reply(&answer))),
+            Err(failure) => Err(status::of_failure(&name_it(failure, named))),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl QuotaService for Quota {
+    async fn reserve(
+        &self,
+        request: Request<v1::ReserveRequest>,
+    ) -> Result<Response<v1::ReserveResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        self.submit(&extensions, parse::reserve(message), "", reply::reserve).await
+    }
+
+    async fn commit(
+        &self,
+        request: Request<v1::CommitRequest>,
+    ) -> Result<Response<v1::CommitResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let named = message.reservation.clone();
+        self.submit(&extensions, parse::commit(message), &named, reply::commit).await
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let named = message.reservation.clone();
+        self.submit(&extensions, parse::release(message), &named, reply::release).await
+    }
+
+    async fn extend(
+        &self,
+        request: Request<v1::ExtendRequest>,
+    ) -> Result<Response<v1::ExtendResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let named = message.reservation.clone();
+        self.submit(&extensions, parse::extend(message), &named, reply::extend).await
+    }
+
+    async fn record(
+        &self,
+        request: Request<v1::RecordRequest>,
+    ) -> Result<Response<v1::RecordResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        self.submit(&extensions, parse::record(message), "", reply::record).await
+    }
+
+    async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        self.submit(&extensions, parse::check(message), "", reply::check).await
+    }
+
+    async fn get_usage(
+        &self,
+        request: Request<v1::GetUsageRequest>,
+    ) -> Result<Response<v1::GetUsageResponse>, Status> {
+        let (query, list) =
+            usage_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let page = self.reader.usage(&query).await.map_err(|failure| status::of_failure(&failure))?;
+        let next_page_token = page.next.as_ref().map(|place| token::encode(&list, &place_bytes(place)));
+        Ok(Response::new(v1::GetUsageResponse {
+            balances: reply::balances(&page.entries, &page.frame.policy),
+            next_page_token: next_page_token.unwrap_or_default(),
+        }))
+    }
+
+    async fn get_reservation(
+        &self,
+        request: Request<v1::GetReservationRequest>,
+    ) -> Result<Response<v1::Reservation>, Status> {
+        let message = request.into_inner();
+        let named = message.reservation.clone();
+        let mut faults = Faults::default();
+        let target =
+            parse::target(&mut faults, message.reservation, message.tenant, message.reserve_request_id);
+        let target = faults.into_result(()).and(target);
+        let (tenant, target) = target.map_err(|refusal| status::of_refusal(&refusal, None))?;
+        match self.reader.get_reservation(&tenant, &target).await {
+            Ok((reservation, frame)) => Ok(Response::new(reply::reservation(&reservation, &frame))),
+            Err(failure) => Err(status::of_failure(&name_it(failure, &named))),
+        }
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<v1::ListReservationsRequest>,
+    ) -> Result<Response<v1::ListReservationsResponse>, Status> {
+        let (query, list) =
+            reservation_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let page =
+            self.reader.list_reservations(&query).await.map_err(|failure| status::of_failure(&failure))?;
+        let next_page_token = page.next.map(|id| token::encode(&list, &id.0));
+        Ok(Response::new(v1::ListReservationsResponse {
+            reservations: page.entries.iter().map(|found| reply::reservation(found, &page.frame)).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+        }))
+    }
+
+    async fn batch(&self, request: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let count = message.operations.len();
+        if count == 0 || count > BATCH_MAX {
+            let fault = Fault::new("operations", format!("must be 1 to {BATCH_MAX}; there are {count}"));
+            return Err(status::of_refusal(&Refusal::Invalid(vec![fault]), None));
+        }
+        let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
+        let mut results: Vec<Option<v1::OperationResult>> = Vec::with_capacity(count);
+        let mut requests = Vec::with_capacity(count);
+        let mut kinds = Vec::with_capacity(count);
+        for operation in message.operations {
+            let kind = Kind::of(&operation);
+            match parse::operation(operation) {
+                Ok(request) => {
+                    requests.push(request);
+                    kinds.push(kind);
+                    results.push(None);
+                }
+                Err(refusal) => results.push(Some(error_result(&status::of_refusal(&refusal, None)))),
+            }
+        }
+        let outcomes = self.engine.submit_all(requests, deadline).await;
+        let mut decided = kinds.into_iter().zip(outcomes).map(|(kind, outcome)| kind.result(outcome));
+        let results = results.into_iter().map(|result| result.or_else(|| decided.next()).unwrap_or_default());
+        Ok(Response::new(v1::BatchResponse { results: results.collect() }))
+    }
+}
+
+/// What an operation of a Batch is answered with.
+enum Kind {
+    Reserve,
+    Commit(String),
+    Release(String),
+    Extend(String),
+    Record,
+    Check,
+    None,
+}
+
+impl Kind {
+    fn of(operation: &v1::Operation) -> Self {
+        use v1::operation::Operation as Wire;
+        match &operation.operation {
+            Some(Wire::Reserve(_)) => Kind::Reserve,
+            Some(Wire::Commit(request)) => Kind::Commit(request.reservation.clone()),
+            Some(Wire::Release(request)) => Kind::Release(request.reservation.clone()),
+            Some(Wire::Extend(request)) => Kind::Extend(request.reservation.clone()),
+            Some(Wire::Record(_)) => Kind::Record,
+            Some(Wire::Check(_)) => Kind::Check,
+            None => Kind::None,
+        }
+    }
+
+    fn result(&self, outcome: Outcome) -> v1::OperationResult {
+        use v1::operation_result::Result as Wire;
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(failure) => return error_result(&status::of_failure(&name_it(failure, self.named()))),
+        };
+        let result = match self {
+            Kind::Reserve => Some(Wire::Reserve(reply::reserve(&answer))),
+            Kind::Commit(_) => Some(Wire::Commit(reply::commit(&answer))),
+            Kind::Release(_) => Some(Wire::Release(reply::release(&answer))),
+            Kind::Extend(_) => Some(Wire::Extend(reply::extend(&answer))),
+            Kind::Record => Some(Wire::Record(reply::record(&answer))),
+            Kind::Check => Some(Wire::Check(reply::check(&answer))),
+            Kind::None => None,
+        };
+        v1::OperationResult { result }
+    }
+
+    fn named(&self) -> &str {
+        match self {
+            Kind::Commit(named) | Kind::Release(named) | Kind::Extend(named) => named,
+            Kind::Reserve | Kind::Record | Kind::Check | Kind::None => "",
+        }
+    }
+}
+
+fn error_result(status: &Status) -> v1::OperationResult {
+    v1::OperationResult { result: Some(v1::operation_result::Result::Error(status::to_rpc(status))) }
+}
+
+/// The engine does not know what the client called a reservation.
+fn name_it(failure: Failure, named: &str) -> Failure {
+    match failure {
+        Failure::Refused { refusal: Refusal::ReservationNotFound(text), frame } if text.is_empty() => {
+            Failure::Refused { refusal: Refusal::ReservationNotFound(named.to_owned()), frame }
+        }
+        other => other,
+    }
+}
+
+fn usage_query(request: v1::GetUsageRequest) -> Result<(UsageQuery, Token), Refusal> {
+    let mut faults = Faults::default();
+    faults.check("tenant", name_fault(&request.tenant));
+    for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
+        faults.check(field, value.as_deref().and_then(optional_name_fault));
+    }
+    for (place, name) in request.resources.iter().enumerate() {
+        faults.check(&format!("resources[{place}]"), name_fault(name));
+    }
+    let list = Token::new("GetUsage")
+        .text(&request.tenant)
+        .optional(request.agent.as_deref())
+        .optional(request.user.as_deref())
+        .optional(request.model.as_deref())
+        .texts(&request.resources);
+    let limit = token::page_size(&mut faults, request.page_size);
+    let after = token::decode(&mut faults, &list, &request.page_token, parse_place);
+    let query = UsageQuery {
+        tenant: request.tenant,
+        filter: [request.agent, request.user, request.model],
+        resources: request.resources,
+        after,
+        limit,
+    };
+    faults.into_result((query, list))
+}
+
+fn reservation_query(request: v1::ListReservationsRequest) -> Result<(ReservationQuery, Token), Refusal> {
+    let mut faults = Faults::default();
+    faults.check("tenant", name_fault(&request.tenant));
+    faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
+    let mut states = Vec::new();
+    let mut numbers = Vec::new();
+    for (place, &state) in request.states.iter().enumerate() {
+        match v1::ReservationState::try_from(state) {
+            Ok(v1::ReservationState::Reserved) => states.push(ReservationState::Reserved),
+            Ok(v1::ReservationState::Committed) => states.push(ReservationState::Committed),
+            Ok(v1::ReservationState::Released) => states.push(ReservationState::Released),
+            Ok(v1::ReservationState::Expired) => states.push(ReservationState::Expired),
+            Ok(v1::ReservationState::Unspecified) | Err(_) => {
+                faults.add(format!("states[{place}]"), "must be RESERVED, COMMITTED, RELEASED or EXPIRED");
+            }
+        }
+        numbers.push(state.to_string());
+    }
+    if states.is_empty() {
+        states.push(ReservationState::Reserved);
+    }
+    let age = request.min_age.unwrap_or_default();
+    if age.seconds < 0 || age.nanos < 0 {
+        faults.add("min_age", "must be 0 or more");
+    }
+    let min_age = age.seconds.saturating_mul(1_000).saturating_add(i64::from(age.nanos) / 1_000_000);
+    let list = Token::new("ListReservations")
+        .text(&request.tenant)
+        .texts(&numbers)
+        .optional(request.agent.as_deref())
+        .text(&min_age.to_string());
+    let limit = token::page_size(&mut faults, request.page_size);
+    let before = token::decode(&mut faults, &list, &request.page_token, |bytes| {
+        bytes.try_into().ok().map(ReservationId)
+    });
+    let query =
+        ReservationQuery { tenant: request.tenant, states, agent: request.agent, min_age, before, limit };
+    faults.into_result((query, list))
+}
+
+fn place_bytes(place: &UsagePlace) -> Vec<u8> {
+    let position = u32::try_from(place.position).unwrap_or(u32::MAX).to_be_bytes();
+    [&position[..], place.key.as_ref().map_or(&[][..], CounterKey::as_bytes)].concat()
+}
+
+fn parse_place(bytes: &[u8]) -> Option<UsagePlace> {
+    let (position, key) = bytes.split_first_chunk::<4>()?;
+    let position = usize::try_from(u32::from_be_bytes(*position)).ok()?;
+    let key = if key.is_empty() { None } else { Some(CounterKey::from_bytes(key)?) };
+    Some(UsagePlace { position, key })
+}

@@ -1,0 +1,198 @@
+//! Answers of the engine → replies of the data plane.
+
+use std::collections::HashMap;
+
+use super::{name::reservation_name, v1};
+use crate::{
+    domain::{
+        counter::Balance,
+        decide::{Outcome, Reply, Verdict},
+        plan::{Enforcement, Policy},
+        refusal::{Retry, Violation},
+        reservation::{OnExpiry, Reservation, ReservationState},
+        window::{Millis, Period, WINDOW_END_NONE},
+    },
+    engine::{Answer, Frame},
+};
+
+/// The reservation and balances of a reply that has them.
+pub(super) fn reservation_and_balances(answer: &Answer) -> (Option<v1::Reservation>, Vec<v1::Balance>) {
+    match &answer.reply {
+        Reply::Reservation { reservation, balances: touched }
+        | Reply::Recorded { reservation, balances: touched, .. } => {
+            (Some(self::reservation(reservation, &answer.frame)), balances(touched, &answer.frame.policy))
+        }
+        Reply::Checked { .. } => (None, Vec::new()),
+        Reply::Reset { balances: touched, .. } => (None, balances(touched, &answer.frame.policy)),
+    }
+}
+
+pub(super) fn reserve(answer: &Answer) -> v1::ReserveResponse {
+    let (reservation, balances) = reservation_and_balances(answer);
+    v1::ReserveResponse { reservation, balances }
+}
+
+pub(super) fn commit(answer: &Answer) -> v1::CommitResponse {
+    let (reservation, balances) = reservation_and_balances(answer);
+    v1::CommitResponse { reservation, balances }
+}
+
+pub(super) fn release(answer: &Answer) -> v1::ReleaseResponse {
+    let (reservation, balances) = reservation_and_balances(answer);
+    v1::ReleaseResponse { reservation, balances }
+}
+
+pub(super) fn extend(answer: &Answer) -> v1::ExtendResponse {
+    let (reservation, balances) = reservation_and_balances(answer);
+    v1::ExtendResponse { reservation, balances }
+}
+
+pub(super) fn record(answer: &Answer) -> v1::RecordResponse {
+    let (reservation, balances) = reservation_and_balances(answer);
+    let applied = match &answer.reply {
+        Reply::Recorded { applied, .. } => applied.clone(),
+        Reply::Reservation { .. } | Reply::Checked { .. } | Reply::Reset { .. } => Vec::new(),
+    };
+    v1::RecordResponse { reservation, balances, applied }
+}
+
+pub(super) fn check(answer: &Answer) -> v1::CheckResponse {
+    let Reply::Checked { verdicts, granted, violations, suspended } = &answer.reply else {
+        return v1::CheckResponse::default();
+    };
+    let policy = &answer.frame.policy;
+    let amount =
+        |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
+    v1::CheckResponse {
+        allowed: violations.is_empty() && !suspended,
+        verdicts: verdicts.iter().map(|verdict| self::verdict(verdict, policy)).collect(),
+        granted: granted.iter().map(amount).collect(),
+        retry_delay: retry_delay(violations, answer.frame.now)
+            .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        suspended: *suspended,
+    }
+}
+
+/// How long to wait until no violation is left, in whole seconds, rounded up; `None` when waiting never helps, or
+/// there is none.
+pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> {
+    let mut latest = None;
+    for violation in violations {
+        match violation.retry {
+            Retry::Never => return None,
+            Retry::At(at) | Retry::WhenHoldEnds(at) => latest = latest.max(Some(at)),
+        }
+    }
+    latest.map(|at| (at.saturating_sub(now).max(1) + 999) / 1_000)
+}
+
+pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reservation {
+    let mut amounts: Vec<v1::ReservationAmount> = reservation
+        .amounts
+        .iter()
+        .map(|amount| v1::ReservationAmount {
+            resource: frame.policy.resource_id(amount.resource).to_owned(),
+            reserved: amount.reserved,
+            committed: amount.committed,
+            overrun: if reservation.record { 0 } else { amount.overrun() },
+        })
+        .collect();
+    amounts.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
+    let held = reservation.state == ReservationState::Reserved;
+    v1::Reservation {
+        name: reservation_name(frame.tenant_key, reservation.id),
+        tenant: frame.tenant.to_string(),
+        agent: reservation.subject.agent.clone(),
+        user: reservation.subject.user.clone(),
+        model: reservation.subject.model.clone(),
+        state: state(reservation.state).into(),
+        amounts,
+        create_time: Some(timestamp(reservation.created_at)),
+        expire_time: (!reservation.record).then(|| timestamp(reservation.deadline)),
+        settle_time: (!held).then(|| timestamp(reservation.settled_at)),
+        on_expiry: match reservation.on_expiry {
+            _ if reservation.record => v1::OnExpiry::Unspecified,
+            OnExpiry::Release => v1::OnExpiry::Release,
+            OnExpiry::Charge => v1::OnExpiry::Charge,
+        }
+        .into(),
+        late: reservation.late,
+        labels: reservation.labels.iter().cloned().collect::<HashMap<_, _>>(),
+        request_id: reservation.request_id.clone(),
+    }
+}
+
+pub(super) fn state(state: ReservationState) -> v1::ReservationState {
+    match state {
+        ReservationState::Reserved => v1::ReservationState::Reserved,
+        ReservationState::Committed => v1::ReservationState::Committed,
+        ReservationState::Released => v1::ReservationState::Released,
+        ReservationState::Expired => v1::ReservationState::Expired,
+    }
+}
+
+pub(super) fn balances(balances: &[Balance], policy: &Policy) -> Vec<v1::Balance> {
+    balances.iter().map(|balance| self::balance(balance, policy)).collect()
+}
+
+pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
+    let counter = &balance.counter;
+    let period = balance.key.period();
+    let endless = counter.window.end == WINDOW_END_NONE;
+    let [agent, user, model] = balance.key.dimensions().map(|value| value.map(str::to_owned));
+    let limit = balance.limit.as_deref();
+    v1::Balance {
+        resource: policy.resource_id(balance.key.resource()).to_owned(),
+        limit_id: limit.map(|limit| limit.id.clone()).unwrap_or_default(),
+        quantity: limit.map(|limit| limit.quantity),
+        allowance: balance.allowance(),
+        committed: counter.committed,
+        reserved: counter.reserved,
+        remaining: balance.remaining().map(|remaining| remaining.max(0)),
+        window_start: (!endless).then(|| timestamp(counter.window.start)),
+        window_end: (!endless).then(|| timestamp(counter.window.end)),
+        counted_since: Some(timestamp(counter.counted_since)),
+        enforcement: match limit.map(|limit| limit.enforcement) {
+            None => v1::Enforcement::Unspecified,
+            Some(Enforcement::Hard) => v1::Enforcement::Hard,
+            Some(Enforcement::Soft) => v1::Enforcement::Soft,
+            Some(Enforcement::Observe) => v1::Enforcement::Observe,
+        }
+        .into(),
+        agent,
+        user,
+        model,
+        exceeded: balance.remaining().is_some_and(|remaining| remaining < 0),
+        period: match period {
+            Period::Day => v1::Period::Day,
+            Period::Month => v1::Period::Month,
+            Period::Lifetime | Period::Meter => v1::Period::Lifetime,
+        }
+        .into(),
+    }
+}
+
+fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {
+    use v1::verdict::Outcome as Wire;
+    let remaining = verdict.balance.remaining().unwrap_or(0).max(0);
+    let limit = verdict.balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
+    let requested = verdict.requested;
+    let (outcome, text) = match verdict.outcome {
+        Outcome::Pass => (Wire::Pass, "it fits"),
+        Outcome::Partial => (Wire::Partial, "it fits in part"),
+        Outcome::Refuse => (Wire::Refuse, "it does not fit, and the limit is HARD"),
+        Outcome::Exceed => (Wire::Exceed, "it does not fit, and passes"),
+    };
+    v1::Verdict {
+        outcome: outcome.into(),
+        reason: format!("limit {limit:?} has {remaining} left, {requested} requested: {text}"),
+        requested,
+        balance: Some(balance(&verdict.balance, policy)),
+    }
+}
+
+/// An instant on the wire.
+pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
+    let nanos = millis.rem_euclid(1_000) * 1_000_000;
+    prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
+}

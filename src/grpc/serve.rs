@@ -1,0 +1,209 @@
+//! The HTTP/2 server: tonic's routes on hyper, without tonic's `Server`.
+//!
+//! tonic's `Server` ends late calls as CANCELLED in a place that no layer of ours can reach, and puts boxes and
+//! layers around each call that nobody here needs. What remains is small: accept, serve, and end in good order.
+
+use std::{convert::Infallible, io, pin::pin, time::Duration};
+
+use axum::{Router, body::Body};
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+use tower::{Layer, Service};
+
+use super::layer::{Contract, ContractFuture, ContractLayer};
+
+/// Calls that one connection may have open. More than a lane's batch, less than its queue; a client that has more
+/// waits for its own calls, as HTTP/2 says.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
+
+/// What a client may send on one stream before the server has read it: a Batch of 1,000 fits.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What a client may send on one connection before the server has read it. It bounds what a connection can make the
+/// server hold, and is wide enough that window updates are rare.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Streams that the client reset before the server saw them, per connection. hyper's default of 20 ends the whole
+/// connection when a burst of calls runs out of time at once; beyond this bound it is an attack (rapid reset).
+const PENDING_RESETS_MAX: usize = 1_024;
+
+/// A connection that is silent for this long is pinged.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A connection whose ping is not answered within this time is closed.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The pause after an `accept` that failed for want of something (file descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled.
+///
+/// It then accepts nothing more, tells each client so (GOAWAY), answers what was accepted, and after at most `drain`
+/// closes what is still open.
+///
+/// # Errors
+///
+/// When the listener is not usable. A connection that fails is logged at DEBUG and fails alone.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::debug!(net.address = %address, "accepting connections");
+    let door = Door { routes: ContractLayer.layer(routes.prepare().into_axum_router()) };
+    let http2 = http2_settings();
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    loop {
+        let socket = tokio::select! {
+            () = shutdown.cancelled() => break,
+            socket = accept(&listener) => socket,
+        };
+        // Without it small replies wait up to 40 ms for an acknowledgement.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(error = %error, "cannot set TCP_NODELAY");
+        }
+        let connection = http2.serve_connection(TokioIo::new(socket), door.clone());
+        connections.spawn(run_connection(connection, shutdown.clone(), cut.clone()));
+    }
+    drop(listener);
+    connections.close();
+    if timeout(drain, connections.wait()).await.is_err() {
+        tracing::warn!(net.connections = connections.len(), "closing connections that did not end in time");
+        cut.cancel();
+        connections.wait().await;
+    }
+    Ok(())
+}
+
+type Connection = http2::Connection<TokioIo<TcpStream>, Door, TokioExecutor>;
+
+async fn run_connection(connection: Connection, shutdown: CancellationToken, cut: CancellationToken) {
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        biased;
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                served = connection => served,
+                () = cut.cancelled() => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(error = %error, "connection failed");
+    }
+}
+
+/// The next connection. An error is never the listener's end: either that one client is gone, or something ran out
+/// and the next attempt may find it.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => return socket,
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
+}
+
+fn http2_settings() -> http2::Builder<TokioExecutor> {
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        // gRPC has no use for a date.
+        .auto_date_header(false);
+    http2
+}
+
+/// hyper's view of the routes, which are always ready and cheap to clone.
+#[derive(Debug, Clone)]
+struct Door {
+    routes: Contract<Router>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Door {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ContractFuture<<Router as Service<Request<Incoming>>>::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.routes.clone().call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::Endpoint;
+    use tonic_health::{
+        ServingStatus,
+        pb::{HealthCheckRequest, health_client::HealthClient},
+        server::health_reporter,
+    };
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn it_serves_until_it_is_told_to_stop_and_cuts_what_stays_open_after_the_drain() {
+        let (reporter, health) = health_reporter();
+        reporter.set_service_status("", ServingStatus::Serving).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a valid address");
+        let shutdown = CancellationToken::new();
+        let routes = Routes::new(health);
+        let server = tokio::spawn(serve(listener, routes, shutdown.clone(), Duration::from_millis(50)));
+
+        let mut client = HealthClient::new(endpoint.connect().await.expect("the server accepts"));
+        let request = HealthCheckRequest { service: String::new() };
+        let reply = client.check(request.clone()).await.expect("an answer").into_inner();
+        assert_eq!(reply.status, 1);
+        let mut watch = client.watch(request).await.expect("a stream").into_inner();
+        assert!(watch.message().await.expect("the state of now").is_some());
+
+        shutdown.cancel();
+        let served = timeout(BOUND, server).await.expect("the drain is bounded").expect("no panic");
+        assert!(served.is_ok());
+        let rest = timeout(BOUND, watch.message()).await.expect("the stream was cut");
+        assert!(!matches!(rest, Ok(Some(_))), "{rest:?}");
+        assert!(endpoint.connect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn it_ends_at_once_when_nothing_is_open() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let served = serve(listener, Routes::default(), shutdown, Duration::from_secs(3600));
+        assert!(timeout(BOUND, served).await.expect("nothing to wait for").is_ok());
+    }
+}

@@ -1,0 +1,256 @@
+//! All of the error mapping, in one place: refusals and failures → google.rpc.Status with details (AIP-193).
+
+use std::collections::HashMap;
+
+use prost::Message;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt};
+
+use super::reply::retry_delay;
+use crate::{
+    domain::{
+        plan::Dimension,
+        refusal::{Fault, Refusal, Violation},
+        window::{Millis, WINDOW_END_NONE},
+    },
+    engine::{Failure, Frame},
+};
+
+const DOMAIN: &str = "aforo";
+
+/// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a
+/// message that repeats them, and clients take 8 KiB of those (grpc-core's default).
+const DETAILS_MAX_BYTES: usize = 2_500;
+
+/// Most bytes of a message for people, for the same reason.
+const MESSAGE_MAX_BYTES: usize = 1_000;
+
+/// How long to wait before a call is repeated that the server could not take.
+const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
+
+/// The status of an operation without an answer.
+pub(super) fn of_failure(failure: &Failure) -> Status {
+    match failure {
+        Failure::Refused { refusal, frame } => of_refusal(refusal, Some(frame)),
+        Failure::Overloaded => unavailable("OVERLOADED", "the queue is full; repeat the call later"),
+        Failure::Draining => unavailable("DRAINING", "the server ends; repeat the call"),
+        Failure::DatabaseUnavailable => {
+            unavailable("DATABASE_UNAVAILABLE", "the database is unavailable; repeat the call later")
+        }
+        Failure::DeadlineExceeded => {
+            let text = "the call's time ran out before the decision";
+            with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text, [], ErrorDetails::new())
+        }
+        Failure::Internal => with_reason(
+            Code::Internal,
+            "INTERNAL",
+            "internal error; the server's log says more",
+            [],
+            ErrorDetails::new(),
+        ),
+    }
+}
+
+/// Not now, for a reason that passes.
+pub(super) fn unavailable(reason: &'static str, text: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(std::time::Duration::from_secs(UNAVAILABLE_RETRY_SECONDS)));
+    with_reason(Code::Unavailable, reason, text, [], details)
+}
+
+/// The status of a refusal. The frame tells a quota's violations: without one they have no names.
+pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
+    let mut details = ErrorDetails::new();
+    let text = refusal.to_string();
+    let tenant = frame.map(|frame| frame.tenant.to_string()).unwrap_or_default();
+    match refusal {
+        Refusal::Invalid(faults) => invalid(faults, details),
+        Refusal::TenantNotFound(id) => not_found("TENANT_NOT_FOUND", "tenant", id, &text, details),
+        Refusal::ReservationNotFound(id) => {
+            not_found("RESERVATION_NOT_FOUND", "reservation", id, &text, details)
+        }
+        Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text, details),
+        Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text, details),
+        Refusal::TenantSuspended(id) => {
+            with_reason(Code::PermissionDenied, "TENANT_SUSPENDED", &text, [("tenant", id.clone())], details)
+        }
+        Refusal::RequestIdReused(id) => {
+            details.set_resource_info("request", id.as_str(), "", text.as_str());
+            with_reason(
+                Code::AlreadyExists,
+                "REQUEST_ID_REUSED",
+                &text,
+                [("request_id", id.clone())],
+                details,
+            )
+        }
+        Refusal::NameTaken { kind, id } => {
+            details.set_resource_info(*kind, id.as_str(), "", text.as_str());
+            with_reason(Code::AlreadyExists, "NAME_TAKEN", &text, [(*kind, id.clone())], details)
+        }
+        Refusal::ReservationSettled(state) => precondition(
+            "RESERVATION_SETTLED",
+            "reservation",
+            &text,
+            [("state", state.name().to_owned())],
+            details,
+        ),
+        Refusal::ReservationExpired => precondition(
+            "RESERVATION_EXPIRED",
+            "reservation",
+            &text,
+            [("state", "EXPIRED".to_owned())],
+            details,
+        ),
+        Refusal::ResourceInUse { id, plan } => {
+            let metadata = [("resource", id.clone()), ("plan", plan.clone())];
+            precondition("RESOURCE_IN_USE", id, &text, metadata, details)
+        }
+        Refusal::PlanInUse { id, tenant, tenants } => {
+            let metadata =
+                [("plan", id.clone()), ("tenant", tenant.clone()), ("tenants", tenants.to_string())];
+            precondition("PLAN_IN_USE", id, &text, metadata, details)
+        }
+        Refusal::TenantHasHolds { id, holds } => {
+            let metadata = [("tenant", id.clone()), ("holds", holds.to_string())];
+            precondition("TENANT_HAS_HOLDS", id, &text, metadata, details)
+        }
+        Refusal::TooManyCounters(most) => {
+            precondition("TOO_MANY_COUNTERS", &tenant, &text, [("counters_max", most.to_string())], details)
+        }
+        Refusal::QuotaExceeded(violations) => quota(violations, &tenant, &text, frame, details),
+    }
+}
+
+/// The same status as a message, for a result of Batch.
+pub(super) fn to_rpc(status: &Status) -> tonic_types::pb::Status {
+    // The details of our statuses are a google.rpc.Status themselves.
+    tonic_types::pb::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::pb::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+fn invalid(faults: &[Fault], mut details: ErrorDetails) -> Status {
+    let mut texts = Vec::with_capacity(faults.len());
+    let mut room = DETAILS_MAX_BYTES;
+    for (place, fault) in faults.iter().enumerate() {
+        let text = format!("{} {}", fault.field, fault.description);
+        let Some(left) = room.checked_sub(text.len()) else {
+            let rest = faults.len() - place;
+            details.add_bad_request_violation("", format!("{rest} more field(s) are at fault"));
+            texts.push(format!("and {rest} more"));
+            break;
+        };
+        room = left;
+        details.add_bad_request_violation(fault.field.as_str(), fault.description.as_str());
+        texts.push(text);
+    }
+    let text = texts.join("; ");
+    with_reason(Code::InvalidArgument, "INVALID_ARGUMENT", &text, [], details)
+}
+
+fn not_found(
+    reason: &'static str,
+    kind: &'static str,
+    id: &str,
+    text: &str,
+    mut details: ErrorDetails,
+) -> Status {
+    details.set_resource_info(kind, id, "", text);
+    with_reason(Code::NotFound, reason, text, [(kind, id.to_owned())], details)
+}
+
+fn precondition<const N: usize>(
+    reason: &'static str,
+    subject: &str,
+    text: &str,
+    metadata: [(&str, String); N],
+    mut details: ErrorDetails,
+) -> Status {
+    details.set_precondition_failure(vec![PreconditionViolation::new(reason, subject, text)]);
+    with_reason(Code::FailedPrecondition, reason, text, metadata, details)
+}
+
+fn quota(
+    violations: &[Violation],
+    tenant: &str,
+    text: &str,
+    frame: Option<&Frame>,
+    mut details: ErrorDetails,
+) -> Status {
+    let mut room = DETAILS_MAX_BYTES;
+    let told =
+        violations.iter().map(|violation| quota_violation(violation, tenant, frame)).take_while(|told| {
+            let dimensions = told.quota_dimensions.iter().map(|(name, value)| name.len() + value.len() + 6);
+            let size = told.subject.len() + told.description.len() + dimensions.sum::<usize>() + 40;
+            let fits = room >= size || room == DETAILS_MAX_BYTES;
+            room = room.saturating_sub(size);
+            fits
+        });
+    details.set_quota_failure(told.collect::<Vec<_>>());
+    if let Some(seconds) = frame.and_then(|frame| retry_delay(violations, frame.now)) {
+        details.set_retry_info(Some(std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))));
+    }
+    with_reason(Code::ResourceExhausted, "QUOTA_EXCEEDED", text, [("tenant", tenant.to_owned())], details)
+}
+
+fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -> QuotaViolation {
+    let balance = &violation.balance;
+    let resource = frame.map_or("", |frame| frame.policy.resource_id(balance.key.resource()));
+    let limit = balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
+    let remaining = balance.remaining().unwrap_or(0).max(0);
+    let allowance = balance.allowance().unwrap_or(0);
+    let mut dimensions = HashMap::from([
+        ("requested".to_owned(), violation.requested.to_string()),
+        ("remaining".to_owned(), remaining.to_string()),
+        ("allowance".to_owned(), allowance.to_string()),
+    ]);
+    if balance.counter.window.end != WINDOW_END_NONE {
+        dimensions.insert("window_end".to_owned(), rfc3339(balance.counter.window.end));
+    }
+    let mut subject = format!("tenant:{tenant}");
+    for (dimension, value) in Dimension::ALL.into_iter().zip(balance.key.dimensions()) {
+        if let Some(value) = value {
+            dimensions.insert(dimension.name().to_owned(), value.to_owned());
+            subject.push_str(&format!(",{}:{value}", dimension.name()));
+        }
+    }
+    QuotaViolation {
+        subject,
+        description: format!(
+            "limit {limit:?} of {resource:?} has {remaining} left of {allowance}, {} requested",
+            violation.requested
+        ),
+        api_service: DOMAIN.to_owned(),
+        quota_metric: resource.to_owned(),
+        quota_id: limit.to_owned(),
+        quota_dimensions: dimensions,
+        quota_value: allowance,
+        futura_quota_value: None,
+    }
+}
+
+/// An instant for people: 2026-12-01T00:00:00Z.
+fn rfc3339(millis: Millis) -> String {
+    chrono::DateTime::from_timestamp_millis(millis)
+        .map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+        .unwrap_or_default()
+}
+
+fn with_reason<const N: usize>(
+    code: Code,
+    reason: &'static str,
+    text: &str,
+    metadata: [(&str, String); N],
+    mut details: ErrorDetails,
+) -> Status {
+    let metadata: HashMap<String, String> =
+        metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    details.set_error_info(reason, DOMAIN, metadata);
+    let end =
+        text.char_indices().map(|(place, _)| place).take_while(|place| *place <= MESSAGE_MAX_BYTES).last();
+    let shown = if text.len() > MESSAGE_MAX_BYTES { &text[..end.unwrap_or(0)] } else { text };
+    Status::with_error_details(code, shown, details)
+}

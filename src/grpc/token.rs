@@ -1,0 +1,76 @@
+//! Page tokens: opaque, and good only for the list that they came from.
+
+use data_encoding::BASE64URL_NOPAD;
+
+use super::parse::Faults;
+use crate::domain::{
+    bounds::{PAGE_DEFAULT, PAGE_MAX},
+    operation::Fingerprinter,
+};
+
+/// What identifies a list: its rpc and its filters.
+pub(super) struct Token(Fingerprinter);
+
+impl Token {
+    /// The list of an rpc.
+    pub(super) fn new(method: &str) -> Self {
+        Self(Fingerprinter::new(method))
+    }
+
+    /// A filter.
+    pub(super) fn text(self, text: &str) -> Self {
+        Self(self.0.text(text))
+    }
+
+    /// A filter that may be absent.
+    pub(super) fn optional(self, text: Option<&str>) -> Self {
+        Self(self.0.number(i64::from(text.is_some())).text(text.unwrap_or_default()))
+    }
+
+    /// A filter of several values.
+    pub(super) fn texts(self, texts: &[String]) -> Self {
+        let counted = self.0.number(i64::try_from(texts.len()).unwrap_or(i64::MAX));
+        Self(texts.iter().fold(counted, |print, text| print.text(text)))
+    }
+
+    fn mark(&self) -> [u8; 8] {
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&self.0.fingerprint()[..8]);
+        mark
+    }
+}
+
+/// The token of a place in a list.
+pub(super) fn encode(list: &Token, place: &[u8]) -> String {
+    BASE64URL_NOPAD.encode(&[&list.mark(), place].concat())
+}
+
+/// The place of a token; `None` when there is no token, or it is at fault.
+pub(super) fn decode<T>(
+    faults: &mut Faults,
+    list: &Token,
+    token: &str,
+    place: impl FnOnce(&[u8]) -> Option<T>,
+) -> Option<T> {
+    if token.is_empty() {
+        return None;
+    }
+    let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok();
+    let found = bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&list.mark()[..])).and_then(place);
+    if found.is_none() {
+        faults.add("page_token", "must be one that this list returned, with the same filters");
+    }
+    found
+}
+
+/// Entries of a page.
+pub(super) fn page_size(faults: &mut Faults, asked: i32) -> usize {
+    match usize::try_from(asked) {
+        Ok(0) => PAGE_DEFAULT,
+        Ok(size) if size <= PAGE_MAX => size,
+        Ok(_) | Err(_) => {
+            faults.add("page_size", format!("must be 0 to {PAGE_MAX}"));
+            PAGE_DEFAULT
+        }
+    }
+}

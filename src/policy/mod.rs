@@ -1,0 +1,62 @@
+//! What applies to whom: resources and plans, kept in memory by revision.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::{
+    domain::plan::Policy,
+    store::{StoreError, Transaction},
+};
+
+/// The policy that was loaded last, shared by all who decide or read. The revision that counts is the one that a
+/// transaction reads: a change binds whoever reads it after the change was acknowledged, on every replica.
+#[derive(Debug, Default)]
+pub struct PolicyCache {
+    /// Read by every batch and replaced seldom; held for as long as it takes to copy a pointer.
+    latest: RwLock<Arc<Policy>>,
+}
+
+impl PolicyCache {
+    /// The policy of a revision that was read in this transaction; it is loaded when it is not the one remembered. A
+    /// transaction that may write reads the revision after it has locked what it decides about.
+    pub async fn get(&self, transaction: &Transaction, revision: i64) -> Result<Arc<Policy>, StoreError> {
+        let latest = Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner));
+        if latest.revision == revision {
+            return Ok(latest);
+        }
+        let loaded = Arc::new(transaction.load_policy().await?);
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        // A reader of an older state must not push out what others use by now.
+        if latest.revision < loaded.revision {
+            *latest = Arc::clone(&loaded);
+        }
+        Ok(loaded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{NewResource, fixture::databases};
+
+    #[tokio::test]
+    async fn a_change_is_seen_by_the_next_transaction_and_an_old_reader_does_not_undo_it() {
+        for fixture in databases().await {
+            let cache = PolicyCache::default();
+            let get = async |transaction: &Transaction| {
+                let revision = transaction.read_revision().await.expect("a revision");
+                cache.get(transaction, revision).await.expect("a policy")
+            };
+            let old = fixture.store.begin_read("test").await.expect("begun");
+            assert_eq!(get(&old).await.revision, 0);
+            let new =
+                NewResource { id: "tokens".to_owned(), display_name: String::new(), unit: String::new() };
+            fixture.store.create_resource(None, &new).await.expect("declared");
+            let young = fixture.store.begin_read("test").await.expect("begun");
+            let first = get(&young).await;
+            assert!(first.find_resource("tokens").is_some());
+            assert!(get(&old).await.find_resource("tokens").is_none());
+            let second = get(&young).await;
+            assert!(Arc::ptr_eq(&first, &second), "it is loaded once");
+        }
+    }
+}

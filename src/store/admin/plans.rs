@@ -1,0 +1,171 @@
+//! Plans.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::{
+    super::{
+        connect::Store,
+        entity::{plan, tenant},
+        error::{AdminError, StoreError},
+        policy::{limits_to_text, plan_from_model},
+        transaction::Transaction,
+    },
+    Page, lock_policy, next_revision, rows_to_read, set_if,
+};
+use crate::domain::{
+    plan::{Limit, Plan, Policy, Shape},
+    refusal::{Fault, Refusal},
+    window::Millis,
+};
+
+/// A plan to make.
+#[derive(Clone, Debug)]
+pub struct NewPlan {
+    /// Its plain id.
+    pub id: String,
+    /// For people.
+    pub display_name: String,
+    /// Of declared resources. Their `since` is set when they are stored.
+    pub limits: Vec<Limit>,
+}
+
+/// What to change of a plan; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct PlanChange {
+    /// For people.
+    pub display_name: Option<String>,
+    /// All of the limits. Their `since` is set when they are stored.
+    pub limits: Option<Vec<Limit>>,
+}
+
+impl Store {
+    /// Makes a plan.
+    pub async fn create_plan(&self, shown: Option<Millis>, new: &NewPlan) -> Result<Plan, AdminError> {
+        self.run("create plan", move |transaction| async move {
+            let revision = lock_policy(&transaction).await?;
+            if find_row(&transaction, &new.id).await?.is_some() {
+                return Err(Refusal::NameTaken { kind: "plan", id: new.id.clone() }.into());
+            }
+            refuse_undeclared(&transaction.load_policy().await?, &new.limits)?;
+            let now = transaction.now(shown).await?;
+            let row = plan::ActiveModel {
+                key: Set(next_revision(&transaction, revision).await?),
+                id: Set(new.id.clone()),
+                display_name: Set(new.display_name.clone()),
+                limits: Set(limits_to_text(&since_of_shapes(&[], &new.limits, now))?),
+                created_at: Set(now),
+                updated_at: Set(now),
+            };
+            let row = row.insert(transaction.connection()).await?;
+            Ok((transaction, plan_from_model(row)?))
+        })
+        .await
+    }
+
+    /// Changes a plan.
+    pub async fn update_plan(
+        &self,
+        shown: Option<Millis>,
+        id: &str,
+        change: &PlanChange,
+    ) -> Result<Plan, AdminError> {
+        self.run("update plan", move |transaction| async move {
+            let revision = lock_policy(&transaction).await?;
+            let before = plan_from_model(get_row(&transaction, id).await?)?;
+            let now = transaction.now(shown).await?.max(before.updated_at);
+            let limits = match &change.limits {
+                Some(limits) => {
+                    refuse_undeclared(&transaction.load_policy().await?, limits)?;
+                    Some(limits_to_text(&since_of_shapes(&before.limits, limits, now))?)
+                }
+                None => None,
+            };
+            next_revision(&transaction, revision).await?;
+            let row = plan::ActiveModel {
+                key: Unchanged(before.key.0),
+                display_name: set_if(change.display_name.clone()),
+                limits: set_if(limits),
+                updated_at: Set(now),
+                ..Default::default()
+            };
+            let row = row.update(transaction.connection()).await?;
+            Ok((transaction, plan_from_model(row)?))
+        })
+        .await
+    }
+
+    /// Deletes a plan, unless a tenant has it.
+    pub async fn delete_plan(&self, id: &str) -> Result<(), AdminError> {
+        self.run("delete plan", move |transaction| async move {
+            let revision = lock_policy(&transaction).await?;
+            let found = get_row(&transaction, id).await?;
+            let connection = transaction.connection();
+            let having = tenant::Entity::find()
+                .filter(tenant::Column::PlanKey.eq(found.key))
+                .filter(tenant::Column::Id.is_not_null());
+            if let Some(first) = having.clone().order_by_asc(tenant::Column::Id).one(connection).await? {
+                let tenants = having.count(connection).await?;
+                let tenant = first.id.unwrap_or_default();
+                return Err(Refusal::PlanInUse { id: id.to_owned(), tenant, tenants }.into());
+            }
+            next_revision(&transaction, revision).await?;
+            plan::Entity::delete_by_id(found.key).exec(connection).await?;
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}
+
+impl Transaction {
+    /// A plan.
+    pub async fn get_plan(&self, id: &str) -> Result<Plan, AdminError> {
+        Ok(plan_from_model(get_row(self, id).await?)?)
+    }
+
+    /// The plans behind an id, or from the first one on.
+    pub async fn list_plans(&self, after: Option<&str>, size: usize) -> Result<Page<Plan>, StoreError> {
+        let mut rows = plan::Entity::find();
+        if let Some(after) = after {
+            rows = rows.filter(plan::Column::Id.gt(after));
+        }
+        let rows =
+            rows.order_by_asc(plan::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
+        Ok(Page::of(rows.into_iter().map(plan_from_model).collect::<Result<_, _>>()?, size))
+    }
+}
+
+/// A resource may have been deleted since the request was read.
+fn refuse_undeclared(policy: &Policy, limits: &[Limit]) -> Result<(), Refusal> {
+    let declared =
+        |limit: &Limit| policy.resources.get(&limit.shape.resource).is_some_and(|found| !found.deleted);
+    let at_fault = limits.iter().enumerate().filter(|(_, limit)| !declared(limit));
+    let faults: Vec<Fault> = at_fault
+        .map(|(place, _)| Fault::new(format!("plan.limits[{place}].resource"), "must be a declared resource"))
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid(faults)) }
+}
+
+/// A limit counts since one of its shape was in the plan: the earliest of them, or now.
+fn since_of_shapes(before: &[Arc<Limit>], limits: &[Limit], now: Millis) -> Vec<Arc<Limit>> {
+    let mut since: HashMap<&Shape, Millis> = HashMap::new();
+    for limit in before {
+        since.entry(&limit.shape).and_modify(|since| *since = limit.since.min(*since)).or_insert(limit.since);
+    }
+    let with_since =
+        |limit: &Limit| Limit { since: since.get(&limit.shape).copied().unwrap_or(now), ..limit.clone() };
+    limits.iter().map(|limit| Arc::new(with_since(limit))).collect()
+}
+
+pub(super) async fn find_row(transaction: &Transaction, id: &str) -> Result<Option<plan::Model>, StoreError> {
+    Ok(plan::Entity::find().filter(plan::Column::Id.eq(id)).one(transaction.connection()).await?)
+}
+
+pub(super) async fn get_row(transaction: &Transaction, id: &str) -> Result<plan::Model, AdminError> {
+    find_row(transaction, id).await?.ok_or_else(|| Refusal::PlanNotFound(id.to_owned()).into())
+}

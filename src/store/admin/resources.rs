@@ -1,0 +1,157 @@
+//! Resources.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::{
+    super::{
+        connect::Store,
+        entity::resource,
+        error::{AdminError, StoreError},
+        policy::resource_from_model,
+        transaction::Transaction,
+    },
+    Page, lock_policy, next_revision, rows_to_read, set_if,
+};
+use crate::domain::{
+    id::ResourceKey,
+    plan::{Plan, Resource},
+    refusal::Refusal,
+    window::Millis,
+};
+
+/// A resource to declare.
+#[derive(Clone, Debug)]
+pub struct NewResource {
+    /// Its plain id.
+    pub id: String,
+    /// For people.
+    pub display_name: String,
+    /// What one unit is, for people.
+    pub unit: String,
+}
+
+/// What to change of a resource; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct ResourceChange {
+    /// For people.
+    pub display_name: Option<String>,
+    /// What one unit is, for people.
+    pub unit: Option<String>,
+}
+
+impl Store {
+    /// Declares a resource. `shown` is what the process's clock shows; without it, the database's counts (here and
+    /// in all that follows).
+    pub async fn create_resource(
+        &self,
+        shown: Option<Millis>,
+        new: &NewResource,
+    ) -> Result<Resource, AdminError> {
+        self.run("create resource", move |transaction| async move {
+            let revision = lock_policy(&transaction).await?;
+            if find_row(&transaction, &new.id).await?.is_some() {
+                return Err(Refusal::NameTaken { kind: "resource", id: new.id.clone() }.into());
+            }
+            let now = transaction.now(shown).await?;
+            let row = resource::ActiveModel {
+                key: Set(next_revision(&transaction, revision).await?),
+                id: Set(new.id.clone()),
+                display_name: Set(new.display_name.clone()),
+                unit: Set(new.unit.clone()),
+                deleted: Set(0),
+                created_at: Set(now),
+                updated_at: Set(now),
+            };
+            let row = row.insert(transaction.connection()).await?;
+            Ok((transaction, resource_from_model(row)))
+        })
+        .await
+    }
+
+    /// Changes a resource.
+    pub async fn update_resource(
+        &self,
+        shown: Option<Millis>,
+        id: &str,
+        change: &ResourceChange,
+    ) -> Result<Resource, AdminError> {
+        self.run("update resource", move |transaction| async move {
+            let revision = lock_policy(&transaction).await?;
+            let found = get_row(&transaction, id).await?;
+            next_revision(&transaction, revision).await?;
+            let row = resource::ActiveModel {
+                key: Unchanged(found.key),
+                display_name: set_if(change.display_name.clone()),
+                unit: set_if(change.unit.clone()),
+                updated_at: Set(transaction.now(shown).await?.max(found.updated_at)),
+                ..Default::default()
+            };
+            let row = row.update(transaction.connection()).await?;
+            Ok((transaction, resource_from_model(row)))
+        })
+        .await
+    }
+
+    /// Marks a resource as deleted, unless a plan limits it.
+    pub async fn delete_resource(&self, shown: Option<Millis>, id: &str) -> Result<(), AdminError> {
+        self.run("delete resource", move |transaction| async move {
+            let revision = lock_policy(&transaction).await?;
+            let found = get_row(&transaction, id).await?;
+            let policy = transaction.load_policy().await?;
+            let key = ResourceKey(found.key);
+            let limits_it = |plan: &&Arc<Plan>| plan.limits.iter().any(|limit| limit.shape.resource == key);
+            if let Some(plan) = policy.plans.values().find(limits_it) {
+                return Err(Refusal::ResourceInUse { id: id.to_owned(), plan: plan.id.clone() }.into());
+            }
+            next_revision(&transaction, revision).await?;
+            let row = resource::ActiveModel {
+                key: Unchanged(found.key),
+                deleted: Set(1),
+                updated_at: Set(transaction.now(shown).await?.max(found.updated_at)),
+                ..Default::default()
+            };
+            row.update(transaction.connection()).await?;
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}
+
+impl Transaction {
+    /// A declared resource.
+    pub async fn get_resource(&self, id: &str) -> Result<Resource, AdminError> {
+        Ok(resource_from_model(get_row(self, id).await?))
+    }
+
+    /// The declared resources behind an id, or from the first one on.
+    pub async fn list_resources(
+        &self,
+        after: Option<&str>,
+        size: usize,
+    ) -> Result<Page<Resource>, StoreError> {
+        let mut rows = resource::Entity::find().filter(resource::Column::Deleted.eq(0));
+        if let Some(after) = after {
+            rows = rows.filter(resource::Column::Id.gt(after));
+        }
+        let rows =
+            rows.order_by_asc(resource::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
+        Ok(Page::of(rows.into_iter().map(resource_from_model).collect(), size))
+    }
+}
+
+async fn find_row(transaction: &Transaction, id: &str) -> Result<Option<resource::Model>, StoreError> {
+    let rows =
+        resource::Entity::find().filter(resource::Column::Id.eq(id)).filter(resource::Column::Deleted.eq(0));
+    Ok(rows.one(transaction.connection()).await?)
+}
+
+async fn get_row(transaction: &Transaction, id: &str) -> Result<resource::Model, AdminError> {
+    let found = find_row(transaction, id).await?;
+    found.ok_or_else(|| Refusal::ResourceNotFound(id.to_owned()).into())
+}

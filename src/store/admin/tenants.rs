@@ -1,0 +1,230 @@
+//! Tenants.
+
+use chrono_tz::Tz;
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::{
+    super::{
+        connect::Store,
+        entity::{hold, plan, tenant},
+        error::{AdminError, StoreError},
+        tenant::{state_code, tenant_from_model},
+        transaction::Transaction,
+    },
+    Page, lock_policy, plans, rows_to_read, set_if,
+};
+use crate::domain::{
+    id::TenantKey,
+    refusal::Refusal,
+    tenant::{Tenant, TenantState},
+    window::Millis,
+};
+
+/// A tenant to make.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// Minted for its id.
+    pub key: TenantKey,
+    /// Its plain id.
+    pub id: String,
+    /// For people.
+    pub display_name: String,
+    /// Id of its plan.
+    pub plan: String,
+    /// Where its days and months begin.
+    pub zone: Tz,
+    /// Whether it may take new holds.
+    pub state: TenantState,
+}
+
+/// What to change of a tenant; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct TenantChange {
+    /// For people.
+    pub display_name: Option<String>,
+    /// Id of its plan.
+    pub plan: Option<String>,
+    /// Whether it may take new holds.
+    pub state: Option<TenantState>,
+}
+
+/// A tenant, and the id of its plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTenant {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Id of its plan.
+    pub plan_id: String,
+}
+
+impl Store {
+    /// Makes a tenant.
+    pub async fn create_tenant(
+        &self,
+        shown: Option<Millis>,
+        new: &NewTenant,
+    ) -> Result<PlannedTenant, AdminError> {
+        self.run("create tenant", move |transaction| async move {
+            lock_policy(&transaction).await?;
+            if find_row(&transaction, &new.id, Lock::No).await?.is_some() {
+                return Err(Refusal::NameTaken { kind: "tenant", id: new.id.clone() }.into());
+            }
+            let plan = plans::get_row(&transaction, &new.plan).await?;
+            let now = transaction.now(shown).await?;
+            let row = tenant::ActiveModel {
+                key: Set(new.key.0),
+                id: Set(Some(new.id.clone())),
+                deleted_id: Set(None),
+                display_name: Set(new.display_name.clone()),
+                plan_key: Set(plan.key),
+                zone: Set(new.zone.name().to_owned()),
+                state: Set(state_code(new.state)),
+                decided_at: Set(now),
+                next_due: Set(Millis::MAX),
+                plan_since: Set(now),
+                created_at: Set(now),
+                updated_at: Set(now),
+            };
+            let row = row.insert(transaction.connection()).await?;
+            Ok((transaction, PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id }))
+        })
+        .await
+    }
+
+    /// Changes a tenant.
+    pub async fn update_tenant(
+        &self,
+        shown: Option<Millis>,
+        id: &str,
+        change: &TenantChange,
+    ) -> Result<PlannedTenant, AdminError> {
+        self.run("update tenant", move |transaction| async move {
+            lock_policy(&transaction).await?;
+            let found = get_row(&transaction, id, Lock::Yes).await?;
+            let plan = match &change.plan {
+                Some(plan) => plans::get_row(&transaction, plan).await?,
+                None => plan_of(&transaction, &found).await?,
+            };
+            let now = transaction.now(shown).await?.max(found.decided_at);
+            let other_plan = plan.key != found.plan_key;
+            let row = tenant::ActiveModel {
+                key: Unchanged(found.key),
+                display_name: set_if(change.display_name.clone()),
+                plan_key: set_if(other_plan.then_some(plan.key)),
+                plan_since: set_if(other_plan.then_some(now)),
+                state: set_if(change.state.map(state_code)),
+                decided_at: Set(now),
+                updated_at: Set(now),
+                ..Default::default()
+            };
+            let row = row.update(transaction.connection()).await?;
+            Ok((transaction, PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id }))
+        })
+        .await
+    }
+
+    /// Takes a tenant's name away; its rows stay. Refused while it has open holds, unless forced. A hold whose deadline
+    /// has come is not open, whether or not it was swept.
+    pub async fn delete_tenant(
+        &self,
+        shown: Option<Millis>,
+        id: &str,
+        force: bool,
+    ) -> Result<(), AdminError> {
+        self.run("delete tenant", move |transaction| async move {
+            lock_policy(&transaction).await?;
+            let found = get_row(&transaction, id, Lock::Yes).await?;
+            let now = transaction.now(shown).await?.max(found.decided_at);
+            let open = hold::Entity::find()
+                .filter(hold::Column::TenantKey.eq(found.key))
+                .filter(hold::Column::Deadline.gt(now));
+            let holds = open.count(transaction.connection()).await?;
+            if holds > 0 && !force {
+                return Err(Refusal::TenantHasHolds { id: id.to_owned(), holds }.into());
+            }
+            let row = tenant::ActiveModel {
+                key: Unchanged(found.key),
+                id: Set(None),
+                deleted_id: Set(found.id),
+                decided_at: Set(now),
+                updated_at: Set(now),
+                ..Default::default()
+            };
+            row.update(transaction.connection()).await?;
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}
+
+impl Transaction {
+    /// A tenant.
+    pub async fn get_tenant(&self, id: &str) -> Result<PlannedTenant, AdminError> {
+        let row = get_row(self, id, Lock::No).await?;
+        let plan = plan_of(self, &row).await?;
+        Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id })
+    }
+
+    /// The tenants behind an id, or from the first one on; only those of a plan when one is given.
+    pub async fn list_tenants(
+        &self,
+        plan: Option<&str>,
+        after: Option<&str>,
+        size: usize,
+    ) -> Result<Page<PlannedTenant>, AdminError> {
+        let mut rows = tenant::Entity::find().filter(tenant::Column::Id.is_not_null());
+        if let Some(plan) = plan {
+            rows = rows.filter(tenant::Column::PlanKey.eq(plans::get_row(self, plan).await?.key));
+        }
+        if let Some(after) = after {
+            rows = rows.filter(tenant::Column::Id.gt(after));
+        }
+        let rows =
+            rows.order_by_asc(tenant::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
+        let used = rows.iter().map(|row| row.plan_key);
+        let used = plan::Entity::find().filter(plan::Column::Key.is_in(used)).all(self.connection()).await?;
+        let with_plan = |row: tenant::Model| {
+            let plan = used.iter().find(|plan| plan.key == row.plan_key).ok_or_else(|| lost_plan(&row))?;
+            Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id.clone() })
+        };
+        let items = rows.into_iter().map(with_plan).collect::<Result<_, StoreError>>()?;
+        Ok(Page::of(items, size))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    No,
+    /// As decisions do. SQLite has one writer, and needs none.
+    Yes,
+}
+
+async fn find_row(
+    transaction: &Transaction,
+    id: &str,
+    lock: Lock,
+) -> Result<Option<tenant::Model>, StoreError> {
+    let mut rows = tenant::Entity::find().filter(tenant::Column::Id.eq(id));
+    if lock == Lock::Yes {
+        rows = rows.lock_exclusive();
+    }
+    Ok(rows.one(transaction.connection()).await?)
+}
+
+async fn get_row(transaction: &Transaction, id: &str, lock: Lock) -> Result<tenant::Model, AdminError> {
+    let found = find_row(transaction, id, lock).await?;
+    found.ok_or_else(|| Refusal::TenantNotFound(id.to_owned()).into())
+}
+
+async fn plan_of(transaction: &Transaction, row: &tenant::Model) -> Result<plan::Model, StoreError> {
+    let found = plan::Entity::find_by_id(row.plan_key).one(transaction.connection()).await?;
+    found.ok_or_else(|| lost_plan(row))
+}
+
+fn lost_plan(row: &tenant::Model) -> StoreError {
+    StoreError::Corrupt(format!("the plan of tenant {} is missing", row.key))
+}

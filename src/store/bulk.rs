@@ -1,0 +1,88 @@
+//! Statements over many rows, whose texts never vary: PostgreSQL takes one array per column, SQLite a fixed set of
+//! row counts. A text that varied with the batch would be prepared anew each time.
+
+use std::sync::OnceLock;
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value, sea_query::ArrayType};
+
+/// Rows of one statement on SQLite, largest first.
+const CHUNKS: [usize; 4] = [64, 16, 4, 1];
+
+/// A statement over rows of values.
+pub(super) struct Bulk {
+    /// Types of the columns.
+    columns: &'static [ArrayType],
+    /// The text for PostgreSQL: `$1` is the array of the first column, and so on.
+    postgres: &'static str,
+    /// The text for SQLite, with `{rows}` where `(?, …), (?, …)` goes.
+    sqlite: &'static str,
+    texts: OnceLock<[String; CHUNKS.len()]>,
+}
+
+impl Bulk {
+    /// A statement.
+    pub(super) const fn new(
+        columns: &'static [ArrayType],
+        postgres: &'static str,
+        sqlite: &'static str,
+    ) -> Self {
+        Self { columns, postgres, sqlite, texts: OnceLock::new() }
+    }
+
+    /// Runs it over rows, given column by column, and says how many rows it affected.
+    pub(super) async fn execute(
+        &self,
+        connection: &impl ConnectionTrait,
+        columns: Vec<Vec<Value>>,
+    ) -> Result<u64, DbErr> {
+        let mut affected = 0;
+        for statement in self.statements(connection.get_database_backend(), columns) {
+            affected += connection.execute_raw(statement).await?.rows_affected();
+        }
+        Ok(affected)
+    }
+
+    /// Runs it over rows, given column by column, and returns what it finds.
+    pub(super) async fn query(
+        &self,
+        connection: &impl ConnectionTrait,
+        columns: Vec<Vec<Value>>,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        let mut found = Vec::new();
+        for statement in self.statements(connection.get_database_backend(), columns) {
+            found.append(&mut connection.query_all_raw(statement).await?);
+        }
+        Ok(found)
+    }
+
+    fn statements(&self, backend: DbBackend, columns: Vec<Vec<Value>>) -> Vec<Statement> {
+        if columns.first().is_none_or(Vec::is_empty) {
+            return Vec::new();
+        }
+        if backend == DbBackend::Postgres {
+            let arrays = self.columns.iter().zip(columns);
+            let arrays = arrays.map(|(kind, values)| Value::Array(kind.clone(), Some(Box::new(values))));
+            return vec![Statement::from_sql_and_values(backend, self.postgres, arrays)];
+        }
+        let texts = self.texts.get_or_init(|| CHUNKS.map(|rows| self.sqlite_text(rows)));
+        let mut rest = columns.first().map_or(0, Vec::len);
+        let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+        let mut statements = Vec::new();
+        for (size, text) in CHUNKS.into_iter().zip(texts) {
+            while rest >= size {
+                let mut values = Vec::with_capacity(size * columns.len());
+                for _ in 0..size {
+                    values.extend(columns.iter_mut().filter_map(Iterator::next));
+                }
+                statements.push(Statement::from_sql_and_values(backend, text.as_str(), values));
+                rest -= size;
+            }
+        }
+        statements
+    }
+
+    fn sqlite_text(&self, rows: usize) -> String {
+        let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
+        self.sqlite.replace("{rows}", &vec![row; rows].join(", "))
+    }
+}

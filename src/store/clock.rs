@@ -1,0 +1,29 @@
+//! The database's time of day, which replicas share.
+
+use sea_orm::{ConnectionTrait, Statement};
+
+use super::{connect::Dialect, error::StoreError, transaction::Transaction};
+use crate::domain::window::Millis;
+
+impl Transaction {
+    /// What the database's clock shows at this statement, and not when the transaction began.
+    pub async fn database_now(&self) -> Result<Millis, StoreError> {
+        let text = match self.dialect() {
+            Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            Dialect::Postgres => "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+        };
+        let connection = self.connection();
+        let statement = Statement::from_string(connection.get_database_backend(), text);
+        let row = connection.query_one_raw(statement).await?;
+        let row = row.ok_or_else(|| StoreError::Corrupt("no time of day".to_owned()))?;
+        Ok(row.try_get_by_index(0)?)
+    }
+
+    /// Now: what the process's clock shows, or the database's when it has none to show.
+    pub(super) async fn now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
+        match shown {
+            Some(now) => Ok(now),
+            None => self.database_now().await,
+        }
+    }
+}

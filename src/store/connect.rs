@@ -1,0 +1,391 @@
+//! Opening a database: which one a URL means, its connections, and who may write.
+//!
+//! SQLite has one writing connection and a few that only read, in WAL mode, and one process that writes at a time:
+//! it holds a lock on `<file>.lock`. PostgreSQL has a pool for lanes and administration and one for reads; it is
+//! connected when first used, so that a server can start before its database.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+
+use super::error::{StoreError, classify};
+
+/// Longest wait for a free connection, a new one to PostgreSQL included.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait of SQLite for a lock of another process, such as a backup's.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What each PostgreSQL connection is told: a replica that is cut off holds its tenants for half a minute, not for
+/// ever. Settings of the server, by their names there.
+const POSTGRES_SETTINGS: [(&str, &str); 7] = [
+    ("lock_timeout", "5s"),
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "30s"),
+];
+
+/// On connections that write.
+const POSTGRES_WRITER_SETTINGS: [(&str, &str); 1] = [("default_transaction_isolation", "read committed")];
+
+/// On connections that read: one BEGIN says it all.
+const POSTGRES_READER_SETTINGS: [(&str, &str); 2] =
+    [("default_transaction_isolation", "repeatable read"), ("default_transaction_read_only", "on")];
+
+/// What every SQLite file begins with (<https://www.sqlite.org/fileformat.html>).
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// What is accepted, for messages.
+const ACCEPTED: &str = "sqlite://FILE, sqlite:FILE, postgres://… or postgresql://…";
+
+/// The kind of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A file, written by one process.
+    Sqlite,
+    /// A server, shared by replicas.
+    Postgres,
+}
+
+/// How a database is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Write to it. A SQLite file is made when it is missing, and refused when another process has it; without this, it
+    /// must exist and is only read. PostgreSQL is shared in either case.
+    pub exclusive: bool,
+    /// Most PostgreSQL connections that write: one per lane, and one or two for administration.
+    pub writers_max: u32,
+    /// Most connections that only read.
+    pub readers_max: u32,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { exclusive: false, writers_max: 6, readers_max: 4 }
+    }
+}
+
+/// An open database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dialect: Dialect,
+    /// None when it is only read.
+    writer: Option<DatabaseConnection>,
+    reader: DatabaseConnection,
+    /// Held as long as any copy of the store lives; the operating system lets go of it when the process dies.
+    _lock: Option<Arc<File>>,
+}
+
+impl Store {
+    /// Opens the database of a URL. Changes nothing in it: see [`Store::migrate`]. PostgreSQL is not contacted yet: see
+    /// [`Store::ping`].
+    pub async fn connect(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+        match parse_url(url)? {
+            Location::Sqlite(path) => connect_sqlite(&path, options).await,
+            Location::Postgres(url) => connect_postgres(&url, options).await,
+        }
+    }
+
+    /// The kind of the database.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let answer = self
+            .reader
+            .query_one_raw(sea_orm::Statement::from_string(self.reader.get_database_backend(), "SELECT 1"));
+        answer.await.map(drop).map_err(classify)
+    }
+
+    /// Closes all connections, so that a SQLite file is left without a write-ahead log, and lets go of the file.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.reader.close_by_ref().await?;
+        if let Some(writer) = &self.writer {
+            writer.close_by_ref().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn writer(&self) -> Result<&DatabaseConnection, StoreError> {
+        self.writer.as_ref().ok_or_else(|| unusable("the database was opened to be read, not written"))
+    }
+
+    pub(super) fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+}
+
+/// Where a database is.
+#[derive(Debug, PartialEq, Eq)]
+enum Location {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A URL that begins with `postgres://`.
+    Postgres(String),
+}
+
+fn parse_url(url: &str) -> Result<Location, StoreError> {
+    if let Some(rest) = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")) {
+        return Ok(Location::Postgres(format!("postgres://{rest}")));
+    }
+    let Some(rest) = url.strip_prefix("sqlite:") else {
+        // What comes after the scheme may hold a password.
+        let scheme = url.split_once(':').map_or("none", |(scheme, _)| scheme);
+        return Err(unusable(format!("the database URL has the scheme {scheme:?}; accepted are {ACCEPTED}")));
+    };
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() || path.contains(":memory:") {
+        return Err(unusable(format!("the database URL {url:?} names no file; accepted are {ACCEPTED}")));
+    }
+    if path.contains('?') {
+        return Err(unusable(format!(
+            "the database URL {url:?} has parameters; SQLite takes a file name only"
+        )));
+    }
+    Ok(Location::Sqlite(PathBuf::from(path)))
+}
+
+async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
+    let path = check_file(path, options.exclusive)?;
+    let lock = if options.exclusive { Some(Arc::new(lock_file(&path)?)) } else { None };
+    let open = |options: ConnectOptions| {
+        let path = path.display().to_string();
+        async move {
+            let refusal = |error| unusable(format!("the database {path:?} cannot be opened: {error}"));
+            Database::connect(options).await.map_err(refusal)
+        }
+    };
+    let writer = match &lock {
+        Some(_) => Some(open(sqlite_options(&path, 1, false)).await?),
+        None => None,
+    };
+    let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
+    Ok(Store { dialect: Dialect::Sqlite, writer, reader, _lock: lock })
+}
+
+async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    let open = |settings: &'static [(&str, &str)], connections_max| async move {
+        let options = postgres_options(url, settings, connections_max);
+        let refusal = |error| unusable(format!("the URL of the PostgreSQL database is not usable: {error}"));
+        Database::connect(options).await.map_err(refusal)
+    };
+    let writer = Some(open(&POSTGRES_WRITER_SETTINGS, options.writers_max).await?);
+    let reader = open(&POSTGRES_READER_SETTINGS, options.readers_max).await?;
+    Ok(Store { dialect: Dialect::Postgres, writer, reader, _lock: None })
+}
+
+fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {
+    // The path is set below as it is: in a URL it would be decoded.
+    let mut options = pool_options("sqlite:aforo", connections_max);
+    options.min_connections(1).idle_timeout(None);
+    let path = path.to_owned();
+    options.map_sqlx_sqlite_opts(move |sqlite| {
+        let sqlite = sqlite.filename(&path).busy_timeout(SQLITE_BUSY_TIMEOUT);
+        if read_only {
+            sqlite.read_only(true)
+        } else {
+            sqlite.create_if_missing(true).pragma("journal_mode", "WAL").pragma("synchronous", "FULL")
+        }
+    });
+    options
+}
+
+fn postgres_options(url: &str, settings: &'static [(&str, &str)], connections_max: u32) -> ConnectOptions {
+    let mut options = pool_options(url, connections_max);
+    options.connect_lazy(true).set_application_name("aforo");
+    options.map_sqlx_postgres_opts(move |postgres| {
+        let all = POSTGRES_SETTINGS.iter().chain(settings);
+        postgres.options(all.copied())
+    });
+    options
+}
+
+fn pool_options(url: &str, connections_max: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections_max)
+        .max_lifetime(None)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false);
+    options
+}
+
+/// Finds out what would fail later with a poorer message. Returns the path without symbolic links, so that a file has
+/// one lock whatever it is called.
+fn check_file(path: &Path, exclusive: bool) -> Result<PathBuf, StoreError> {
+    let name = path.display();
+    let Some(file_name) = path.file_name() else {
+        return Err(unusable(format!("the database {name} is not a file")));
+    };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(directory) = directory.canonicalize() else {
+        return Err(unusable(format!(
+            "the directory {} of the database does not exist",
+            directory.display()
+        )));
+    };
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(unusable(format!("the database {name} is not a file"))),
+        Ok(_) => {
+            check_magic(path, exclusive)?;
+            path.canonicalize()
+                .map_err(|error| unusable(format!("the database {name} cannot be read: {error}")))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && exclusive => Ok(directory.join(file_name)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(unusable(format!("the database {name} does not exist")))
+        }
+        Err(error) => Err(unusable(format!("the database {name} cannot be read: {error}"))),
+    }
+}
+
+fn check_magic(path: &Path, write: bool) -> Result<(), StoreError> {
+    let name = path.display();
+    let mut file = OpenOptions::new().read(true).write(write).open(path).map_err(|error| {
+        let needed = if write { "written" } else { "read" };
+        unusable(format!("the database {name} cannot be {needed}: {error}"))
+    })?;
+    let mut start = Vec::with_capacity(SQLITE_MAGIC.len());
+    let length = u64::try_from(SQLITE_MAGIC.len()).unwrap_or(u64::MAX);
+    file.by_ref()
+        .take(length)
+        .read_to_end(&mut start)
+        .map_err(|error| unusable(format!("the database {name} cannot be read: {error}")))?;
+    // SQLite takes an empty file for an empty database.
+    if start.is_empty() || start == SQLITE_MAGIC {
+        Ok(())
+    } else {
+        Err(unusable(format!("the file {name} is not a SQLite database")))
+    }
+}
+
+fn lock_file(database: &Path) -> Result<File, StoreError> {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = open.map_err(|error| {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        unusable(format!("the directory {} of the database cannot be written: {error}", directory.display()))
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(unusable(format!(
+            "the database {} is in use by another aforo; only one may write a SQLite file",
+            database.display()
+        ))),
+        Err(TryLockError::Error(error)) => {
+            Err(unusable(format!("the lock file {} cannot be locked: {error}", path.display())))
+        }
+    }
+}
+
+fn unusable(text: impl Into<String>) -> StoreError {
+    StoreError::Unusable(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_file_or_a_server() {
+        let accepted = [
+            ("sqlite://aforo.db", Location::Sqlite("aforo.db".into())),
+            ("sqlite:aforo.db", Location::Sqlite("aforo.db".into())),
+            ("sqlite:///var/lib/a b.db", Location::Sqlite("/var/lib/a b.db".into())),
+            ("postgres://u@h/d", Location::Postgres("postgres://u@h/d".into())),
+            (
+                "postgresql://u@h/d?sslmode=disable",
+                Location::Postgres("postgres://u@h/d?sslmode=disable".into()),
+            ),
+        ];
+        for (url, location) in accepted {
+            assert_eq!(parse_url(url).expect(url), location);
+        }
+        let refused = [
+            "",
+            "aforo.db",
+            "mysql://u:secret@h/d",
+            "sqlite:",
+            "sqlite://",
+            "sqlite::memory:",
+            "sqlite://a?b=c",
+        ];
+        for url in refused {
+            let message = parse_url(url).expect_err(url).to_string();
+            assert!(message.contains("database URL"), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
+    async fn refusal(url: &str, exclusive: bool) -> String {
+        let options = StoreOptions { exclusive, ..StoreOptions::default() };
+        Store::connect(url, options).await.expect_err(url).to_string()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_refused_with_the_reason() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("text"), "this is not a database, but long enough for one").expect("writable");
+        fs::write(path("short"), "x").expect("writable");
+        let url = |name: &str| format!("sqlite://{}", path(name).display());
+        assert!(refusal(&url("text"), true).await.contains("is not a SQLite database"));
+        assert!(refusal(&url("short"), false).await.contains("is not a SQLite database"));
+        assert!(refusal(&url("absent"), false).await.contains("does not exist"));
+        assert!(refusal(&url("absent/aforo.db"), true).await.contains("directory"));
+        assert!(
+            refusal(&format!("sqlite://{}", folder.path().display()), true).await.contains("is not a file")
+        );
+        assert!(!path("absent").exists());
+    }
+
+    #[tokio::test]
+    async fn one_process_writes_a_file_and_others_read_it() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let url = format!("sqlite://{}", folder.path().join("aforo.db").display());
+        let exclusive = StoreOptions { exclusive: true, ..StoreOptions::default() };
+        let first = Store::connect(&url, exclusive).await.expect("the first");
+        assert!(refusal(&url, true).await.contains("in use by another aforo"));
+        let reader = Store::connect(&url, StoreOptions::default()).await.expect("a reader");
+        reader.ping().await.expect("it answers");
+        let message = reader.begin_write("test").await.expect_err("it only reads").to_string();
+        assert!(message.contains("opened to be read"), "{message}");
+        first.close().await.expect("closed");
+        Store::connect(&url, exclusive).await.expect("the next");
+    }
+
+    #[tokio::test]
+    async fn the_settings_of_a_sqlite_file_are_durable() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let url = format!("sqlite://{}", folder.path().join("aforo.db").display());
+        let exclusive = StoreOptions { exclusive: true, ..StoreOptions::default() };
+        let store = Store::connect(&url, exclusive).await.expect("opened");
+        let transaction = store.begin_write("test").await.expect("begun");
+        let connection = transaction.connection();
+        let pragma = async |name: &str| {
+            let statement = sea_orm::Statement::from_string(
+                connection.get_database_backend(),
+                format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"),
+            );
+            let row = connection.query_one_raw(statement).await.expect("a row").expect("a row");
+            row.try_get_by_index::<String>(0).expect("a text")
+        };
+        assert_eq!(pragma("journal_mode").await, "wal");
+        assert_eq!(pragma("synchronous").await, "2");
+    }
+}

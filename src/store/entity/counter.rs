@@ -1,0 +1,43 @@
+//! What was spent and what is held, of one subject scope, resource and window.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `counters`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "counters")]
+#[expect(dead_code, reason = "these rows are read and written in bulk, by SQL text")]
+pub(in crate::store) struct Model {
+    /// Whose.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) tenant_key: i64,
+    /// The bytes of a counter key.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) key: Vec<u8>,
+    /// Out of the key.
+    pub(in crate::store) resource_key: i32,
+    /// Out of the key.
+    pub(in crate::store) period: i16,
+    /// Out of the key.
+    pub(in crate::store) window_start: i64,
+    /// First instant after the window.
+    pub(in crate::store) window_end: i64,
+    /// Out of the key; none when agents are not counted apart.
+    pub(in crate::store) agent: Option<String>,
+    /// Likewise, the user.
+    pub(in crate::store) user_name: Option<String>,
+    /// Likewise, the model.
+    pub(in crate::store) model: Option<String>,
+    /// Units that were spent.
+    pub(in crate::store) committed: i64,
+    /// Units that are held.
+    pub(in crate::store) reserved: i64,
+    /// Since when it counts.
+    pub(in crate::store) counted_since: i64,
+}
+
+/// None: the tenant is part of every key, and no constraint crosses tenants.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+#[expect(dead_code, reason = "these rows are read and written in bulk, by SQL text")]
+pub(in crate::store) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,25 @@
+//! Open reservations.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `holds`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "holds")]
+pub(in crate::store) struct Model {
+    /// Whose.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) tenant_key: i64,
+    /// Id of the reservation.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) id: Uuid,
+    /// Exclusive.
+    pub(in crate::store) deadline: i64,
+    /// The rest of the reservation.
+    pub(in crate::store) body: Vec<u8>,
+}
+
+/// None: the tenant is part of every key, and no constraint crosses tenants.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub(in crate::store) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

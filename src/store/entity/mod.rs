@@ -1,0 +1,11 @@
+//! The tables as SeaORM sees them. They stop at the store; migrations never import them.
+
+pub(super) mod adjustment;
+pub(super) mod counter;
+pub(super) mod hold;
+pub(super) mod plan;
+pub(super) mod policy;
+pub(super) mod request;
+pub(super) mod reservation;
+pub(super) mod resource;
+pub(super) mod tenant;

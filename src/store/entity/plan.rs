@@ -1,0 +1,28 @@
+//! Named sets of limits.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `plans`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "plans")]
+pub(in crate::store) struct Model {
+    /// The revision that made it.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) key: i32,
+    /// Plain id.
+    pub(in crate::store) id: String,
+    /// For people.
+    pub(in crate::store) display_name: String,
+    /// JSON, see `policy.rs`.
+    pub(in crate::store) limits: String,
+    /// When it was made.
+    pub(in crate::store) created_at: i64,
+    /// When it was changed last.
+    pub(in crate::store) updated_at: i64,
+}
+
+/// None: the tenant is part of every key, and no constraint crosses tenants.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub(in crate::store) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

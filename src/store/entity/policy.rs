@@ -1,0 +1,20 @@
+//! One row: how often resources and plans were changed.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `policy`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "policy")]
+pub(in crate::store) struct Model {
+    /// Always 1.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) id: i32,
+    /// Grows by one with each change to resources or plans.
+    pub(in crate::store) revision: i64,
+}
+
+/// None: the tenant is part of every key, and no constraint crosses tenants.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub(in crate::store) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,29 @@
+//! Settled reservations.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `reservations`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "reservations")]
+#[expect(dead_code, reason = "these rows are read and written in bulk, by SQL text")]
+pub(in crate::store) struct Model {
+    /// Of version 7: in the order of time.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) id: Uuid,
+    /// Whose.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(in crate::store) tenant_key: i64,
+    /// 2 COMMITTED, 3 RELEASED, 4 EXPIRED.
+    pub(in crate::store) state: i16,
+    /// When.
+    pub(in crate::store) settled_at: i64,
+    /// The rest of the reservation.
+    pub(in crate::store) body: Vec<u8>,
+}
+
+/// None: the tenant is part of every key, and no constraint crosses tenants.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+#[expect(dead_code, reason = "these rows are read and written in bulk, by SQL text")]
+pub(in crate::store) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

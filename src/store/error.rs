@@ -1,0 +1,168 @@
+//! What can go wrong with the database, sorted by what helps: waiting, repeating, or neither.
+
+use sea_orm::{
+    ConnAcquireErr, DbErr, RuntimeErr, SqlxError, SqlxPostgresError, SqlxSqliteError,
+    sqlx::error::DatabaseError,
+};
+
+use crate::domain::refusal::Refusal;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or cannot work now. Nothing is wrong with what was asked. When it comes
+    /// from a commit, its outcome is unknown.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] DbErr),
+    /// Another transaction was in the way. The whole transaction can be repeated at once.
+    #[error("the transaction ran into another one")]
+    Serialization(#[source] DbErr),
+    /// The database refuses what was asked, and would again.
+    #[error("the database refuses a statement")]
+    Permanent(#[source] DbErr),
+    /// The database cannot be opened as configured, or is not one of this program; the text says why.
+    #[error("{0}")]
+    Unusable(String),
+    /// A row is not one that this program writes.
+    #[error("a row of the database cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        classify(error)
+    }
+}
+
+/// Why an administrative call had no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The rules say no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<DbErr> for AdminError {
+    fn from(error: DbErr) -> Self {
+        AdminError::Store(classify(error))
+    }
+}
+
+/// Sorts an error of SeaORM. The codes are PostgreSQL's SQLSTATE (its documentation, appendix A) and SQLite's result
+/// codes.
+pub fn classify(error: DbErr) -> StoreError {
+    let kind = match &error {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed) => {
+            Kind::Unavailable
+        }
+        // No statement ran yet: whatever it is, it is not the statement's fault.
+        DbErr::Conn(_) => Kind::Unavailable,
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
+            kind_of(inner)
+        }
+        _ => Kind::Permanent,
+    };
+    match kind {
+        Kind::Unavailable => StoreError::Unavailable(error),
+        Kind::Serialization => StoreError::Serialization(error),
+        Kind::Permanent => StoreError::Permanent(error),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Unavailable,
+    Serialization,
+    Permanent,
+}
+
+fn kind_of(error: &SqlxError) -> Kind {
+    match error {
+        SqlxError::Io(_)
+        | SqlxError::Tls(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed
+        | SqlxError::BeginFailed => Kind::Unavailable,
+        SqlxError::Database(inner) => kind_of_database(inner.as_ref()),
+        _ => Kind::Permanent,
+    }
+}
+
+fn kind_of_database(error: &dyn DatabaseError) -> Kind {
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<SqlxSqliteError>().is_some() {
+        code.parse().map_or(Kind::Permanent, kind_of_sqlite)
+    } else if error.try_downcast_ref::<SqlxPostgresError>().is_some() {
+        kind_of_postgres(&code)
+    } else {
+        Kind::Permanent
+    }
+}
+
+fn kind_of_sqlite(extended_code: u32) -> Kind {
+    // The low byte is the primary code: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN. The machine or a neighbour
+    // is the reason, and no statement would fare better.
+    match extended_code & 0xff {
+        5 | 6 | 8 | 10 | 13 | 14 => Kind::Unavailable,
+        _ => Kind::Permanent,
+    }
+}
+
+fn kind_of_postgres(sqlstate: &str) -> Kind {
+    match sqlstate {
+        // serialization_failure, deadlock_detected, lock_not_available.
+        "40001" | "40P01" | "55P03" => Kind::Serialization,
+        // query_canceled (statement_timeout), admin_shutdown, crash_shutdown, cannot_connect_now,
+        // idle_in_transaction_session_timeout, read_only_sql_transaction (a standby, after a failover).
+        "57014" | "57P01" | "57P02" | "57P03" | "25P03" | "25006" => Kind::Unavailable,
+        // Classes: connection exceptions; too many connections, a full disk, no memory; system errors.
+        code if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
+        _ => Kind::Permanent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_says_what_helps() {
+        let postgres = [
+            ("40001", Kind::Serialization),
+            ("40P01", Kind::Serialization),
+            ("55P03", Kind::Serialization),
+            ("57P01", Kind::Unavailable),
+            ("57P02", Kind::Unavailable),
+            ("57P03", Kind::Unavailable),
+            ("53300", Kind::Unavailable),
+            ("53100", Kind::Unavailable),
+            ("08006", Kind::Unavailable),
+            ("57014", Kind::Unavailable),
+            ("23505", Kind::Permanent),
+            ("22003", Kind::Permanent),
+            ("42601", Kind::Permanent),
+            ("", Kind::Permanent),
+        ];
+        for (code, kind) in postgres {
+            assert_eq!(kind_of_postgres(code), kind, "{code}");
+        }
+        // BUSY, BUSY_SNAPSHOT, FULL, IOERR_WRITE; CONSTRAINT_PRIMARYKEY, CORRUPT, NOTADB.
+        let sqlite =
+            [(5, true), (517, true), (13, true), (778, true), (1555, false), (11, false), (26, false)];
+        for (code, unavailable) in sqlite {
+            assert_eq!(kind_of_sqlite(code) == Kind::Unavailable, unavailable, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_print_its_source() {
+        let error = classify(DbErr::Custom("secret".to_owned()));
+        assert_eq!(error.to_string(), "the database refuses a statement");
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("Custom Error: secret"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Bringing the schema up to date, once, whoever asks.
+
+use aforo_migrations::{Migrator, sea_orm_migration::prelude::MigratorTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+
+use super::{
+    connect::{Dialect, Store},
+    error::StoreError,
+};
+
+/// The advisory lock under which replicas migrate: "aforo" in ASCII.
+const LOCK_KEY: i64 = 0x61_66_6f_72_6f;
+
+impl Store {
+    /// Applies the migrations that are missing, all or none. Replicas that do it at once wait for each other (on
+    /// SQLite there is one process). Refused when the schema is newer than this program.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let transaction = self.begin_write("migrate").await?;
+        let connection = transaction.connection();
+        if self.dialect() == Dialect::Postgres {
+            // Another replica may take longer than a statement is allowed to wait.
+            let wait = format!(
+                "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '600s'; SELECT pg_advisory_xact_lock({LOCK_KEY})"
+            );
+            connection.execute_unprepared(&wait).await?;
+        }
+        Migrator::install(connection).await?;
+        refuse_newer(&applied(connection).await?)?;
+        Migrator::up(connection, None).await?;
+        transaction.commit().await
+    }
+
+    /// Refuses a database whose schema is not the one of this program, for commands that do not migrate.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        let transaction = self.begin_read("check schema").await?;
+        let connection = transaction.connection();
+        let pending = if has_migrations(connection).await? {
+            refuse_newer(&applied(connection).await?)?;
+            !Migrator::get_pending_migrations_read_only(connection).await?.is_empty()
+        } else {
+            true
+        };
+        if pending {
+            let text = "the database's schema is not up to date; run `aforo migrate` first";
+            return Err(StoreError::Unusable(text.to_owned()));
+        }
+        transaction.rollback().await
+    }
+}
+
+async fn has_migrations(connection: &DatabaseTransaction) -> Result<bool, StoreError> {
+    let text = match connection.get_database_backend() {
+        DbBackend::Sqlite => "SELECT name FROM sqlite_schema WHERE name = 'seaql_migrations'",
+        _ => "SELECT relname FROM pg_class WHERE oid = to_regclass('seaql_migrations')",
+    };
+    let statement = Statement::from_string(connection.get_database_backend(), text);
+    Ok(connection.query_one_raw(statement).await?.is_some())
+}
+
+async fn applied(connection: &DatabaseTransaction) -> Result<Vec<String>, StoreError> {
+    let text = "SELECT version FROM seaql_migrations ORDER BY version";
+    let statement = Statement::from_string(connection.get_database_backend(), text);
+    let rows = connection.query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()
+}
+
+fn refuse_newer(applied: &[String]) -> Result<(), StoreError> {
+    let known: Vec<String> =
+        Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    match applied.iter().find(|version| !known.contains(version)) {
+        None => Ok(()),
+        Some(version) => Err(StoreError::Unusable(format!(
+            "the database's schema is newer than this aforo (it has the migration {version}); run a newer aforo"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture::{databases, empty_databases};
+
+    #[tokio::test]
+    async fn migrating_again_changes_nothing() {
+        for fixture in empty_databases().await {
+            let store = &fixture.store;
+            let message = store.check_schema().await.expect_err("nothing there yet").to_string();
+            assert!(message.contains("aforo migrate"), "{message}");
+            store.migrate().await.expect("the first time");
+            store.migrate().await.expect("the second time");
+            store.check_schema().await.expect("up to date");
+        }
+    }
+
+    #[tokio::test]
+    async fn replicas_that_migrate_at_once_wait_for_each_other() {
+        for fixture in empty_databases().await {
+            let tasks: Vec<_> = (0..4)
+                .map(|_| {
+                    let store = fixture.store.clone();
+                    tokio::spawn(async move { store.migrate().await })
+                })
+                .collect();
+            for task in tasks {
+                task.await.expect("no panic").expect("migrated");
+            }
+            fixture.store.check_schema().await.expect("up to date");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_is_newer_is_refused() {
+        for fixture in databases().await {
+            let store = &fixture.store;
+            let transaction = store.begin_write("test").await.expect("begun");
+            let newer =
+                "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_000001_later', 0)";
+            transaction.connection().execute_unprepared(newer).await.expect("inserted");
+            transaction.commit().await.expect("committed");
+            for refused in [store.migrate().await, store.check_schema().await] {
+                let message = refused.expect_err("newer").to_string();
+                assert!(message.contains("newer than this aforo"), "{message}");
+                assert!(message.contains("m99991231_000001_later"), "{message}");
+            }
+        }
+    }
+}

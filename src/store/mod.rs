@@ -1,0 +1,25 @@
+//! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only place that
+//! knows SeaORM, and SQL. It knows nothing of lanes, protos, or why a row changes.
+
+mod admin;
+mod batch;
+mod body;
+mod bulk;
+mod clock;
+mod connect;
+mod entity;
+mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod migrate;
+mod policy;
+mod scan;
+mod tenant;
+mod transaction;
+
+pub use admin::{
+    NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
+};
+pub use connect::{Dialect, Store, StoreOptions};
+pub use error::{AdminError, StoreError, classify};
+pub use transaction::Transaction;

@@ -1,0 +1,189 @@
+//! Resources and plans: rows ⇄ domain. The limits of a plan lie in its row, as JSON.
+
+use std::sync::Arc;
+
+use sea_orm::{DbErr, EntityTrait, QueryOrder};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    entity::{plan, policy, resource},
+    error::StoreError,
+    transaction::Transaction,
+};
+use crate::domain::{
+    id::{PlanKey, ResourceKey},
+    plan::{Enforcement, Limit, Plan, Policy, Resource, Shape},
+    window::{Millis, Period},
+};
+
+/// Key of the one row of `policy`.
+pub(super) const POLICY_ROW: i32 = 1;
+
+/// How often the policy is loaded that changes meanwhile.
+const LOADS_MAX: u32 = 10;
+
+impl Transaction {
+    /// How often resources and plans were changed: the revision of what [`Transaction::load_policy`] returns.
+    pub async fn read_revision(&self) -> Result<i64, StoreError> {
+        let row = policy::Entity::find_by_id(POLICY_ROW).one(self.connection()).await?;
+        revision_of(row)
+    }
+
+    /// All resources and plans, of one revision: the one of [`Transaction::read_revision`], or a later one when it was
+    /// changed in between and the transaction sees it.
+    pub async fn load_policy(&self) -> Result<Policy, StoreError> {
+        let connection = self.connection();
+        for _ in 0..LOADS_MAX {
+            let revision = self.read_revision().await?;
+            let resources =
+                resource::Entity::find().order_by_asc(resource::Column::Key).all(connection).await?;
+            let plans = plan::Entity::find().order_by_asc(plan::Column::Key).all(connection).await?;
+            // Each statement of READ COMMITTED sees what was committed before it.
+            if self.read_revision().await? == revision {
+                let plans = plans.into_iter().map(plan_from_model).collect::<Result<_, _>>()?;
+                return Ok(Policy::new(
+                    revision,
+                    resources.into_iter().map(resource_from_model).collect(),
+                    plans,
+                ));
+            }
+        }
+        Err(StoreError::Serialization(DbErr::Custom("the policy changes all the time".to_owned())))
+    }
+}
+
+pub(super) fn revision_of(row: Option<policy::Model>) -> Result<i64, StoreError> {
+    row.map(|row| row.revision).ok_or_else(|| StoreError::Corrupt("the row of policy is missing".to_owned()))
+}
+
+pub(super) fn resource_from_model(row: resource::Model) -> Resource {
+    Resource {
+        key: ResourceKey(row.key),
+        id: row.id,
+        display_name: row.display_name,
+        unit: row.unit,
+        deleted: row.deleted != 0,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    }
+}
+
+pub(super) fn plan_from_model(row: plan::Model) -> Result<Plan, StoreError> {
+    Ok(Plan {
+        key: PlanKey(row.key),
+        limits: limits_from_text(&row.limits)
+            .ok_or_else(|| StoreError::Corrupt(format!("limits of plan {:?}", row.id)))?,
+        id: row.id,
+        display_name: row.display_name,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}
+
+/// A limit as it lies in the row. Fields may be added, with a default; none changes its meaning.
+#[derive(Serialize, Deserialize)]
+struct LimitRow {
+    id: String,
+    resource: i32,
+    quantity: i64,
+    period: u8,
+    anchor_day: u8,
+    selectors: [Option<String>; 3],
+    per: [bool; 3],
+    enforcement: EnforcementRow,
+    thresholds: Vec<i32>,
+    since: Millis,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum EnforcementRow {
+    Hard,
+    Soft,
+    Observe,
+}
+
+/// The text that lies in the row.
+pub(super) fn limits_to_text(limits: &[Arc<Limit>]) -> Result<String, StoreError> {
+    let rows: Vec<LimitRow> = limits.iter().map(|limit| row_from_limit(limit)).collect();
+    serde_json::to_string(&rows)
+        .map_err(|error| StoreError::Corrupt(format!("limits that are no JSON: {error}")))
+}
+
+fn limits_from_text(text: &str) -> Option<Vec<Arc<Limit>>> {
+    let rows: Vec<LimitRow> = serde_json::from_str(text).ok()?;
+    rows.into_iter().map(|row| limit_from_row(row).map(Arc::new)).collect()
+}
+
+fn row_from_limit(limit: &Limit) -> LimitRow {
+    LimitRow {
+        id: limit.id.clone(),
+        resource: limit.shape.resource.0,
+        quantity: limit.quantity,
+        period: limit.shape.period.code(),
+        anchor_day: limit.shape.anchor_day,
+        selectors: limit.shape.selectors.clone(),
+        per: limit.shape.per,
+        enforcement: match limit.enforcement {
+            Enforcement::Hard => EnforcementRow::Hard,
+            Enforcement::Soft => EnforcementRow::Soft,
+            Enforcement::Observe => EnforcementRow::Observe,
+        },
+        thresholds: limit.thresholds.clone(),
+        since: limit.since,
+    }
+}
+
+fn limit_from_row(row: LimitRow) -> Option<Limit> {
+    Some(Limit {
+        id: row.id,
+        shape: Shape {
+            resource: ResourceKey(row.resource),
+            period: Period::from_code(row.period)?,
+            anchor_day: row.anchor_day,
+            selectors: row.selectors,
+            per: row.per,
+        },
+        quantity: row.quantity,
+        enforcement: match row.enforcement {
+            EnforcementRow::Hard => Enforcement::Hard,
+            EnforcementRow::Soft => Enforcement::Soft,
+            EnforcementRow::Observe => Enforcement::Observe,
+        },
+        thresholds: row.thresholds,
+        since: row.since,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_come_back_as_they_were() {
+        let limit = |enforcement, period| {
+            Arc::new(Limit {
+                id: "a \"limit\"".to_owned(),
+                shape: Shape {
+                    resource: ResourceKey(3),
+                    period,
+                    anchor_day: 31,
+                    selectors: [Some("planner".to_owned()), None, Some(String::new())],
+                    per: [false, true, false],
+                },
+                quantity: i64::MAX,
+                enforcement,
+                thresholds: vec![80, 100, 1_000],
+                since: 1_700_000_000_000,
+            })
+        };
+        let limits = vec![
+            limit(Enforcement::Hard, Period::Day),
+            limit(Enforcement::Soft, Period::Month),
+            limit(Enforcement::Observe, Period::Lifetime),
+        ];
+        let text = limits_to_text(&limits).expect("JSON");
+        assert_eq!(limits_from_text(&text), Some(limits));
+        assert_eq!(limits_from_text("[{}]"), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! What is read of one tenant in the order of a key, page by page: holds by deadline, counters of a window,
+//! reservations by age.
+
+use sea_orm::{ConnectionTrait, QueryResult, Value};
+
+use super::{
+    StoreError, Transaction,
+    batch::{counter_from_row, reservation_from_row, statement, uuid},
+};
+use crate::domain::{
+    counter::{Counter, CounterKey},
+    id::{ReservationId, TenantKey},
+    reservation::Reservation,
+    window::Millis,
+};
+
+impl Transaction {
+    /// Open holds of a tenant by deadline: those after a place, and not after `until`.
+    pub async fn list_holds_by_deadline(
+        &self,
+        tenant: TenantKey,
+        after: Option<(Millis, ReservationId)>,
+        until: Millis,
+        limit: u64,
+    ) -> Result<Vec<Reservation>, StoreError> {
+        let (deadline, id) = after.unwrap_or((Millis::MIN, ReservationId([0; 16])));
+        let values = vec![tenant.0.into(), deadline.into(), uuid(id), until.into(), limit_value(limit)];
+        let rows = self
+            .rows(
+                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND (deadline, id) > ($2, $3)
+                    AND deadline <= $4 ORDER BY deadline, id LIMIT $5",
+                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = ? AND (deadline, id) > (?, ?)
+                    AND deadline <= ? ORDER BY deadline, id LIMIT ?",
+                values,
+            )
+            .await?;
+        rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
+    }
+
+    /// The earliest deadline of a tenant's open holds after an instant.
+    pub async fn find_next_deadline(
+        &self,
+        tenant: TenantKey,
+        after: Millis,
+    ) -> Result<Option<Millis>, StoreError> {
+        let rows = self
+            .rows(
+                "SELECT MIN(deadline) FROM holds WHERE tenant_key = $1 AND deadline > $2",
+                "SELECT MIN(deadline) FROM holds WHERE tenant_key = ? AND deadline > ?",
+                vec![tenant.0.into(), after.into()],
+            )
+            .await?;
+        Ok(rows.first().map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose()?.flatten())
+    }
+
+    /// Counters of a tenant whose keys begin with `prefix`, in the order of their keys, after one of them.
+    pub async fn list_counters(
+        &self,
+        tenant: TenantKey,
+        prefix: &[u8],
+        after: Option<&CounterKey>,
+        limit: u64,
+    ) -> Result<Vec<(CounterKey, Counter)>, StoreError> {
+        let start = after.map_or_else(|| prefix.to_vec(), |key| key.as_bytes().to_vec());
+        let values = vec![
+            tenant.0.into(),
+            start.into(),
+            after.is_none().into(),
+            successor(prefix).into(),
+            limit_value(limit),
+        ];
+        let rows = self
+            .rows(
+                "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
+                  WHERE tenant_key = $1 AND key >= $2 AND ($3 OR key <> $2) AND key < $4 ORDER BY key LIMIT $5",
+                "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
+                  WHERE tenant_key = ?1 AND key >= ?2 AND (?3 OR key <> ?2) AND key < ?4 ORDER BY key LIMIT ?5",
+                values,
+            )
+            .await?;
+        rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
+    }
+
+    /// Open holds of a tenant, newest first: those older than an id, and not younger than another.
+    pub async fn list_holds(
+        &self,
+        tenant: TenantKey,
+        before: ReservationId,
+        limit: u64,
+    ) -> Result<Vec<Reservation>, StoreError> {
+        let rows = self
+            .rows(
+                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = ? AND id < ? ORDER BY id DESC LIMIT ?",
+                vec![tenant.0.into(), uuid(before), limit_value(limit)],
+            )
+            .await?;
+        rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
+    }
+
+    /// Settled reservations of all tenants, newest first: those older than an id. The rows have no index by tenant, since
+    /// one would move with every settlement; the caller picks its tenant's, in bounded steps.
+    pub async fn list_settled(
+        &self,
+        tenant: TenantKey,
+        before: ReservationId,
+        limit: u64,
+    ) -> Result<Vec<(ReservationId, Option<Reservation>)>, StoreError> {
+        let rows = self
+            .rows(
+                "SELECT tenant_key, id, CASE WHEN tenant_key = $1 THEN body END FROM reservations WHERE id < $2
+                  ORDER BY id DESC LIMIT $3",
+                "SELECT tenant_key, id, CASE WHEN tenant_key = ? THEN body END FROM reservations WHERE id < ?
+                  ORDER BY id DESC LIMIT ?",
+                vec![tenant.0.into(), uuid(before), limit_value(limit)],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let id = ReservationId(row.try_get_by_index::<uuid::Uuid>(1)?.into_bytes());
+                let own = row.try_get_by_index::<i64>(0)? == tenant.0;
+                let reservation = own.then(|| reservation_from_row(row)).transpose()?;
+                Ok((id, reservation.map(|(_, reservation)| reservation)))
+            })
+            .collect()
+    }
+
+    pub(super) async fn rows(
+        &self,
+        postgres: &str,
+        sqlite: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        let connection = self.connection();
+        let statement = statement(connection.get_database_backend(), postgres, sqlite, values);
+        Ok(connection.query_all_raw(statement).await?)
+    }
+}
+
+fn limit_value(limit: u64) -> Value {
+    Value::from(i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+/// The first key that does not begin with the prefix.
+fn successor(prefix: &[u8]) -> Vec<u8> {
+    let mut bytes = prefix.to_vec();
+    while let Some(last) = bytes.pop() {
+        if last < u8::MAX {
+            bytes.push(last + 1);
+            return bytes;
+        }
+    }
+    vec![u8::MAX; 16]
+}

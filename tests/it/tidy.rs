@@ -1,0 +1,349 @@
+//! The house rules that a machine can check, so that ARCHITECTURE.md stays true: imports point one way, files
+//! and functions stay short, tests neither sleep nor sit out, and the contract explains itself.
+
+mod source;
+
+use std::{fmt::Write as _, path::Path};
+
+use source::Source;
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// The modules from the outermost to the innermost: each may import those of later rows, and of no other.
+const LAYERS: [&[&str]; 9] = [
+    &["main"],
+    &["cli"],
+    &["server"],
+    &["jobs", "grpc"],
+    &["events"],
+    &["engine"],
+    &["policy"],
+    &["store", "clock"],
+    &["domain"],
+];
+
+/// Modules beside the layers, and who may import them.
+const SETTINGS: [&str; 2] = ["config", "telemetry"];
+const SETTINGS_READERS: [&str; 3] = ["main", "cli", "server"];
+
+/// Crates that are named in these modules only.
+const CRATE_HOMES: &[(&str, &[&str])] = &[
+    ("aforo_migrations", &["store"]),
+    ("sea_orm", &["store"]),
+    ("tokio_cron_scheduler", &["jobs"]),
+    ("tonic", &["cli", "grpc", "server"]),
+    ("tonic_health", &["cli", "grpc", "server"]),
+    ("tonic_prost", &["grpc"]),
+    ("tonic_reflection", &["grpc", "server"]),
+    ("tonic_types", &["cli", "grpc"]),
+];
+
+/// The dependencies that `domain` may name: those that do no I/O and run nothing.
+const DOMAIN_CRATES: [&str; 6] = ["chrono", "chrono_tz", "data_encoding", "sha2", "thiserror", "uuid"];
+
+/// What no source may hold: a name, and what to do instead.
+const BANNED: [(&str, &str); 6] = [
+    ("#[ignore", "a test runs or is deleted"),
+    ("should_panic", "assert on the error that is returned"),
+    ("thread::sleep", "wait for a condition, with a bound"),
+    ("todo!", "finish it, or leave it out"),
+    ("unimplemented!", "finish it, or leave it out"),
+    ("dbg!", "use tracing, or nothing"),
+];
+
+#[test]
+fn imports_point_one_way() {
+    let sources = Source::list_rust("src");
+    assert!(!sources.is_empty(), "src is empty");
+    report(sources.iter().flat_map(imports_at_fault));
+}
+
+#[test]
+fn each_crate_stays_in_its_module() {
+    report(Source::list_rust("src").iter().flat_map(crates_at_fault));
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let sources = rust_sources();
+    let lines: usize = sources.iter().map(|source| source.text.lines().count()).sum();
+    println!("{} files, {} lines on average", sources.len(), lines / sources.len());
+    report(sources.iter().flat_map(lengths_at_fault));
+}
+
+#[test]
+fn no_source_sleeps_or_sits_out() {
+    report(rust_sources().iter().flat_map(bans_at_fault));
+}
+
+#[test]
+fn everything_in_the_contract_has_a_comment() {
+    let protos = Source::list_protos("proto/aforo");
+    assert!(!protos.is_empty(), "there are no protos");
+    report(protos.iter().flat_map(comments_at_fault));
+}
+
+/// The checks above find nothing in a tidy project; here is what they find in an untidy one.
+#[test]
+fn each_check_finds_what_it_is_for() {
+    type Check = fn(&Source) -> Vec<String>;
+    let long_file = "\n".repeat(FILE_LINES_MAX + 1);
+    let long_function = format!("fn long() {{{}}}", "\n    f();".repeat(FUNCTION_LINES_MAX + 1));
+    let rows: &[(Check, &str, &str, &[usize])] = &[
+        (imports_at_fault, "src/domain/a.rs", "use crate::store::Store;", &[1]),
+        (imports_at_fault, "src/store/a.rs", "use crate::clock::Clock;", &[1]),
+        (imports_at_fault, "src/store.rs", "\nuse crate::{domain::id::Id, engine};", &[2]),
+        (imports_at_fault, "src/engine/a.rs", "fn f() {\n    crate::grpc::v1::f();\n}", &[2]),
+        (imports_at_fault, "src/policy/a.rs", "use super::super::engine::Lane;", &[1]),
+        (imports_at_fault, "src/grpc/mod.rs", "use crate::{\n    config::Config,\n};", &[2]),
+        (imports_at_fault, "src/cli/a.rs", "use aforo::main;", &[1]),
+        (imports_at_fault, "src/util.rs", "", &[1]),
+        (imports_at_fault, "src/cli/a.rs", "use crate::{config, domain::{store, cli}, store};", &[]),
+        (imports_at_fault, "src/store/a.rs", "// crate::grpc\nuse crate::store::b; f(\"crate::grpc\")", &[]),
+        (imports_at_fault, "src/main.rs", "use aforo::cli;", &[]),
+        (crates_at_fault, "src/engine/a.rs", "use sea_orm::Value;", &[1]),
+        (crates_at_fault, "src/domain/a.rs", "use tracing::info;", &[1]),
+        (crates_at_fault, "src/domain/a.rs", "fn f() -> ::tokio::X {}", &[1]),
+        (
+            crates_at_fault,
+            "src/domain/a.rs",
+            "use chrono_tz::Tz; fn f(http: u8) { self.http; a::http::b(); }",
+            &[],
+        ),
+        (lengths_at_fault, "src/domain/a.rs", &long_file, &[1]),
+        (lengths_at_fault, "src/domain/a.rs", &long_function, &[1]),
+        (lengths_at_fault, "src/domain/a.rs", "trait T { fn f(x: [u8; 2]); }", &[]),
+        (bans_at_fault, "tests/it/a.rs", "#[test]\n#[ignore = \"slow\"]\nfn f() {}", &[2]),
+        (bans_at_fault, "tests/it/a.rs", "let c = '\"'; std::thread::sleep(d); // '\"'", &[1]),
+        (
+            bans_at_fault,
+            "tests/it/a.rs",
+            "/* todo!() /* */ todo!() */ f(r#\"todo!\"()\"#, \"\\\"todo!\")",
+            &[],
+        ),
+        (
+            comments_at_fault,
+            "a.proto",
+            "// X.\nmessage X {\n  int64 a = 1;\n  // B.\n  int64 b = 2;\n}",
+            &[3],
+        ),
+        (comments_at_fault, "a.proto", "// S.\nservice S {\n\n  rpc A(B) returns (C);\n}", &[4]),
+    ];
+    for &(check, path, text, want) in rows {
+        let found = check(&Source::invented(path, text));
+        let want: Vec<String> = want.iter().map(|line| format!("{path}:{line}: ")).collect();
+        let agree = found.len() == want.len() && found.iter().zip(&want).all(|(f, w)| f.starts_with(w));
+        assert!(agree, "{path} with {text:?}: found {found:?}, wanted {want:?}");
+    }
+}
+
+/// Everything that people write and the compiler reads.
+fn rust_sources() -> Vec<Source> {
+    ["build.rs", "src", "migrations", "tests", "benches"].into_iter().flat_map(Source::list_rust).collect()
+}
+
+fn report(faults: impl Iterator<Item = String>) {
+    let faults: Vec<String> = faults.collect();
+    let mut text = String::new();
+    for fault in &faults {
+        let _ = write!(text, "\n  {fault}");
+    }
+    assert!(faults.is_empty(), "{} at fault:{text}", faults.len());
+}
+
+fn fault(source: &Source, offset: usize, what: impl std::fmt::Display) -> String {
+    format!("{}:{}: {what}", source.path.display(), source.line_of(offset))
+}
+
+/// The top-level module that a file of `src` belongs to.
+fn module_of(path: &Path) -> String {
+    let first = path.components().nth(1).expect("a file of src has a second component");
+    first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+fn imports_at_fault(source: &Source) -> Vec<String> {
+    let module = module_of(&source.path);
+    if module == "lib" {
+        return Vec::new();
+    }
+    if layer_of(&module).is_none() && !SETTINGS.contains(&module.as_str()) {
+        return vec![fault(source, 0, format!("`{module}` has no place among the layers"))];
+    }
+    let wrong = |(_, target): &(usize, String)| !may_import(&module, target);
+    let imports = imports_of(source).into_iter().filter(wrong);
+    imports.map(|(at, target)| fault(source, at, format!("`{module}` must not import `{target}`"))).collect()
+}
+
+fn may_import(module: &str, target: &str) -> bool {
+    if module == target {
+        return true;
+    }
+    if SETTINGS.contains(&target) {
+        return SETTINGS_READERS.contains(&module) || SETTINGS.contains(&module);
+    }
+    match (layer_of(module), layer_of(target)) {
+        (Some(from), Some(to)) => from < to,
+        (None, Some(_)) => target == "domain",
+        // Not a module of ours: a macro, or an item of the crate's root.
+        (_, None) => true,
+    }
+}
+
+/// The top-level modules that a file names, and where.
+fn imports_of(source: &Source) -> Vec<(usize, String)> {
+    // `super` leaves a module when it is said once more than the file is deep in it.
+    let depth = source.path.components().count() - 1 - usize::from(source.path.ends_with("mod.rs"));
+    let roots = ["crate::".to_owned(), "aforo::".to_owned(), "super::".repeat(depth)];
+    let mut imports = Vec::new();
+    for root in roots {
+        for at in source.find_words(&root) {
+            if !source.code[..at].ends_with("::") {
+                imports.extend(first_names(&source.code, at + root.len()));
+            }
+        }
+    }
+    imports.sort();
+    imports
+}
+
+/// The name at `at`, or, where a group in braces stands, the first name of each of its paths.
+fn first_names(code: &str, at: usize) -> Vec<(usize, String)> {
+    let Some(group) = code[at..].strip_prefix('{') else {
+        return vec![(at, name_at(code, at))];
+    };
+    let mut names = Vec::new();
+    let (mut depth, mut expected) = (0, true);
+    for (offset, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => expected = true,
+            _ if expected && !c.is_whitespace() => {
+                expected = false;
+                let at = at + 1 + offset;
+                names.push((at, name_at(code, at)));
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn name_at(code: &str, at: usize) -> String {
+    code[at..].chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect()
+}
+
+fn crates_at_fault(source: &Source) -> Vec<String> {
+    let module = module_of(&source.path);
+    let refused = |name: &str| match CRATE_HOMES.iter().find(|(homed, _)| *homed == name) {
+        _ if module == "domain" => !DOMAIN_CRATES.contains(&name),
+        Some((_, homes)) => !homes.contains(&module.as_str()),
+        None => false,
+    };
+    let mut faults = Vec::new();
+    for name in dependencies().iter().filter(|name| refused(name)) {
+        let found = source.find_words(name).into_iter().filter(|&at| is_crate_at(&source.code, at, name));
+        faults.extend(found.map(|at| fault(source, at, format!("`{module}` must not name `{name}`"))));
+    }
+    faults
+}
+
+/// The crates that Cargo.toml lists, as they are written in code.
+fn dependencies() -> Vec<String> {
+    let manifest = include_str!("../../Cargo.toml");
+    let section = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    let lines = section.take_while(|line| !line.starts_with('['));
+    lines
+        .filter_map(|line| line.split_once(['=', '.']))
+        .map(|(name, _)| name.trim().replace('-', "_"))
+        .collect()
+}
+
+/// Whether the name at `at` begins a path, or is all that a `use` names.
+fn is_crate_at(code: &str, at: usize, name: &str) -> bool {
+    let (before, after) = (code[..at].trim_end(), code[at + name.len()..].trim_start());
+    if before.ends_with("use") {
+        return after.starts_with(';') || after.starts_with("::") || after.starts_with("as ");
+    }
+    // A path may begin with `::`, and then nothing that has a name comes before that.
+    let inner = before
+        .strip_suffix("::")
+        .is_some_and(|outer| outer.ends_with(|c: char| c.is_alphanumeric() || c == '>'));
+    after.starts_with("::") && !inner
+}
+
+fn lengths_at_fault(source: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    let lines = source.text.lines().count();
+    if lines > FILE_LINES_MAX {
+        faults.push(fault(source, 0, format!("{lines} lines, at most {FILE_LINES_MAX}")));
+    }
+    for at in source.find_words("fn") {
+        let name = name_at(&source.code, at + "fn ".len());
+        let lines = body_of(&source.code[at..]).lines().filter(|line| !line.trim().is_empty()).count();
+        if !name.is_empty() && lines > FUNCTION_LINES_MAX {
+            let what = format!("`{name}` has {lines} lines of code, at most {FUNCTION_LINES_MAX}");
+            faults.push(fault(source, at, what));
+        }
+    }
+    faults
+}
+
+/// What stands between the braces of the function that `code` begins with; empty when it has none.
+fn body_of(code: &str) -> &str {
+    let (mut brackets, mut braces, mut opened) = (0, 0, 0);
+    for (at, c) in code.char_indices() {
+        match c {
+            '(' | '[' => brackets += 1,
+            ')' | ']' => brackets -= 1,
+            ';' if brackets == 0 && braces == 0 => return "",
+            '{' => {
+                if braces == 0 {
+                    opened = at + 1;
+                }
+                braces += 1;
+            }
+            '}' if braces == 1 => return &code[opened..at],
+            '}' => braces -= 1,
+            _ => {}
+        }
+    }
+    ""
+}
+
+fn bans_at_fault(source: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, instead) in BANNED {
+        let found = source.find_words(name).into_iter();
+        faults.extend(found.map(|at| fault(source, at, format!("`{name}`: {instead}"))));
+    }
+    faults
+}
+
+fn comments_at_fault(source: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut commented = false;
+    for (index, line) in source.text.lines().map(str::trim).enumerate() {
+        if is_declaration(line) && !commented {
+            faults.push(format!("{}:{}: no comment above `{line}`", source.path.display(), index + 1));
+        }
+        commented = line.starts_with("//");
+    }
+    faults
+}
+
+/// Whether a line of a proto declares something that a caller can see: a service, rpc, message, field …
+fn is_declaration(line: &str) -> bool {
+    match line.split(' ').next().unwrap_or_default() {
+        "service" | "rpc" | "message" | "enum" | "oneof" => true,
+        "syntax" | "package" | "import" | "option" | "reserved" => false,
+        // A field, or a value of an enum: a name, and its number.
+        first => !first.starts_with("//") && line.contains(" = "),
+    }
+}
