@@ -16,6 +16,7 @@ mod extend;
 mod health;
 mod idempotency;
 mod inspect;
+mod model;
 mod overload;
 mod policy_change;
 mod record;
