@@ -2,8 +2,11 @@
 
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod grpc;
 pub mod policy;
+pub mod server;
 pub mod store;
+pub mod telemetry;

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod client;
 pub mod error;
 pub mod replay;
+pub mod serve;
 
 /// A quota authority for AI token usage.
 #[derive(Debug, Parser)]
@@ -18,6 +19,8 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the server until Ctrl-C
+    Serve(serve::ServeArgs),
     /// Measure a server against an empty service
     Bench(bench::BenchArgs),
     /// The empty service that `bench` measures against
@@ -34,6 +37,7 @@ pub enum Command {
 /// When the command failed.
 pub async fn run(cli: Cli) -> Result<(), error::CliError> {
     match cli.command {
+        Command::Serve(args) => serve::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::BenchEmpty(args) => bench::empty::run(args).await,
         Command::Replay(args) => replay::run(args).await,

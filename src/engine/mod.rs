@@ -136,6 +136,7 @@ struct LaneDoor {
 #[derive(Debug)]
 pub struct Engine {
     lanes: Vec<LaneDoor>,
+    store: Store,
 }
 
 /// The running lanes.
@@ -161,7 +162,7 @@ impl Engine {
                 LaneDoor { queue, waiting }
             })
             .collect();
-        (Engine { lanes }, Lanes { tasks, stop })
+        (Engine { lanes, store: store.clone() }, Lanes { tasks, stop })
     }
 
     /// Has one operation decided.
@@ -212,6 +213,9 @@ impl Engine {
         requests: Vec<Request>,
         deadline: Option<Instant>,
     ) -> Result<oneshot::Receiver<Vec<Outcome>>, Failure> {
+        if !self.store.is_available() {
+            return Err(Failure::DatabaseUnavailable);
+        }
         let lane = &self.lanes[lane];
         let count = requests.len();
         let before = lane.waiting.fetch_add(count, Ordering::AcqRel);

@@ -207,6 +207,9 @@ impl Reader {
     }
 
     async fn open(&self, name: &'static str, tenant: &TenantRef) -> Result<View, Failure> {
+        if !self.store.is_available() {
+            return Err(Failure::DatabaseUnavailable);
+        }
         self.begin(name, tenant).await.map_err(failed)?.map_err(|(refusal, frame)| refused(refusal, &frame))
     }
 

@@ -9,6 +9,29 @@ pub mod serve;
 mod status;
 mod token;
 
+use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};
+
+/// What reflection tells, error details included.
+const DESCRIPTORS: [&[u8]; 3] = [
+    include_bytes!(concat!(env!("OUT_DIR"), "/aforo_descriptor.bin")),
+    tonic_types::pb::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+];
+
+fn reflection_builder() -> Builder<'static> {
+    DESCRIPTORS.into_iter().fold(Builder::configure(), Builder::register_encoded_file_descriptor_set)
+}
+
+/// Reflection, version v1.
+pub fn reflection_v1() -> reflection::ServerReflectionServer<impl reflection::ServerReflection> {
+    reflection_builder().build_v1().expect("the descriptors were compiled with this program")
+}
+
+/// Reflection, version v1alpha: older clients speak nothing else.
+pub fn reflection_v1alpha() -> reflection_old::ServerReflectionServer<impl reflection_old::ServerReflection> {
+    reflection_builder().build_v1alpha().expect("the descriptors were compiled with this program")
+}
+
 /// Generated from `proto/aforo/v1`.
 #[expect(clippy::all, clippy::allow_attributes, clippy::too_many_lines, reason = "generated code")]
 pub mod v1 {

@@ -20,7 +20,7 @@ use crate::{
         reservation::ReservationState,
     },
     engine::{
-        self, Answer, Engine, Failure, Outcome, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery,
+        self, Answer, Engine, Failure, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery,
     },
 };
 

@@ -8,7 +8,10 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -83,9 +86,21 @@ pub struct Store {
     reader: DatabaseConnection,
     /// Held as long as any copy of the store lives; the operating system lets go of it when the process dies.
     _lock: Option<Arc<File>>,
+    /// Whether it is worth to ask: the schema is up to date, and the last looks were answered.
+    available: Arc<AtomicBool>,
 }
 
 impl Store {
+    /// Whether calls should be taken. False until [`Store::set_available`].
+    pub fn is_available(&self) -> bool {
+        self.available.load(Ordering::Acquire)
+    }
+
+    /// Says whether calls should be taken.
+    pub fn set_available(&self, available: bool) {
+        self.available.store(available, Ordering::Release);
+    }
+
     /// Opens the database of a URL. Changes nothing in it: see [`Store::migrate`]. PostgreSQL is not contacted yet: see
     /// [`Store::ping`].
     pub async fn connect(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
@@ -171,7 +186,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         None => None,
     };
     let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
-    Ok(Store { dialect: Dialect::Sqlite, writer, reader, _lock: lock })
+    Ok(Store { dialect: Dialect::Sqlite, writer, reader, _lock: lock, available: Arc::default() })
 }
 
 async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
@@ -182,7 +197,7 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
     };
     let writer = Some(open(&POSTGRES_WRITER_SETTINGS, options.writers_max).await?);
     let reader = open(&POSTGRES_READER_SETTINGS, options.readers_max).await?;
-    Ok(Store { dialect: Dialect::Postgres, writer, reader, _lock: None })
+    Ok(Store { dialect: Dialect::Postgres, writer, reader, _lock: None, available: Arc::default() })
 }
 
 fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {

@@ -1,0 +1,111 @@
+//! `aforo serve`: runs the server until Ctrl-C or SIGTERM.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::error::CliError;
+use crate::{
+    config::{self, Flags, LogFormat},
+    server::{Server, ServerOptions},
+    telemetry,
+};
+
+/// Options of `aforo serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on [default: 127.0.0.1:50051] [env: AFORO_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+
+    /// Database: sqlite://FILE or postgres://… [default: sqlite://aforo.db] [env: AFORO_DATABASE]
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+
+    /// Also create, once and never overwriting, resources, plans (free, pro) and tenants (acme, globex) to try it with
+    #[arg(long)]
+    pub demo: bool,
+
+    /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes
+    #[arg(long, value_name = "FILE", env = "AFORO_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Form of the log [default: text] [env: AFORO_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+
+    /// Longest time, in seconds, that open calls may take when the server ends [default: 10] [env: AFORO_DRAIN_SECONDS]
+    #[arg(long, value_name = "SECONDS")]
+    pub drain_seconds: Option<u64>,
+
+    /// Batches that run at once on PostgreSQL (SQLite has one) [default: 2] [env: AFORO_LANES]
+    #[arg(long, value_name = "N")]
+    pub lanes: Option<usize>,
+}
+
+/// Runs the server.
+///
+/// # Errors
+///
+/// When the settings are at fault, or it cannot start.
+pub async fn run(args: ServeArgs) -> Result<(), CliError> {
+    let flags = Flags {
+        listen: args.listen,
+        database: args.database,
+        log_format: args.log_format,
+        drain_seconds: args.drain_seconds,
+        lanes: args.lanes,
+    };
+    let config = config::load(args.config.as_deref(), &flags).map_err(CliError::new)?;
+    telemetry::start(config.log_format);
+    let options = ServerOptions {
+        demo: args.demo,
+        drain: Duration::from_secs(config.drain_seconds),
+        lanes: config.lanes,
+        ..ServerOptions::new(config.listen, &config.database)
+    };
+    let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;
+    if !server.address().ip().is_loopback() {
+        tracing::warn!(
+            net.address = %server.address(),
+            "listening beyond loopback: there are no keys and no TLS, whoever reaches this port may spend and administer"
+        );
+    }
+    tracing::info!(
+        net.address = %server.address(),
+        database = %without_password(&config.database),
+        version = env!("CARGO_PKG_VERSION"),
+        "aforo serves; Ctrl-C ends it"
+    );
+    wait_for_signal().await?;
+    tracing::info!("ending: answering what was accepted");
+    server.shutdown().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<(), CliError> {
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|error| CliError::caused("cannot wait for signals", &error))?;
+    tokio::select! {
+        outcome = tokio::signal::ctrl_c() => {
+            outcome.map_err(|error| CliError::caused("cannot wait for signals", &error))
+        }
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// A URL as it may be shown.
+pub(super) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    match rest.rsplit_once('@') {
+        Some((credentials, place)) => {
+            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
+            format!("{scheme}://{user}@{place}")
+        }
+        None => url.to_owned(),
+    }
+}

@@ -1,0 +1,232 @@
+//! The composition root: database, engine, services, health, and their end in good order.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    clock::{Clock, ManualClock},
+    config::{DRAIN_DEFAULT_SECONDS, LANES_DEFAULT},
+    engine::{Engine, Lanes, Reader},
+    grpc::{
+        //ADMIN admin::Admin,
+        quota::Quota,
+        serve::serve,
+        v1::{
+            admin_service_server,
+            quota_service_server::{self, QuotaServiceServer},
+        },
+    },
+    policy::PolicyCache,
+    store::{Dialect, Store, StoreError, StoreOptions},
+};
+
+mod demo;
+
+/// Pause between two attempts to reach a database that is away, and between two looks at one that is there.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A database that does not answer a look within this time is away.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The services that health speaks of; "" is all of them.
+const SERVICES: [&str; 3] = ["", quota_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
+
+/// How a server runs.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// URL of the database.
+    pub database: String,
+    /// For tests. `None`: this machine's clock on SQLite, the database's on PostgreSQL.
+    pub clock: Option<ManualClock>,
+    /// Make the resources, plans and tenants of the demonstration, where they are missing.
+    pub demo: bool,
+    /// Longest time that open calls may take at the end.
+    pub drain: Duration,
+    /// Batches that run at once, on PostgreSQL.
+    pub lanes: usize,
+}
+
+impl ServerOptions {
+    /// The defaults.
+    pub fn new(listen: SocketAddr, database: impl Into<String>) -> Self {
+        Self {
+            listen,
+            database: database.into(),
+            clock: None,
+            demo: false,
+            drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
+            lanes: LANES_DEFAULT,
+        }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("cannot use the database")]
+    Database(#[from] StoreError),
+    /// The demonstration's data could not be made.
+    #[error("cannot make the demonstration's data")]
+    Demo(#[from] crate::store::AdminError),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    serving: JoinHandle<io::Result<()>>,
+    probe: JoinHandle<()>,
+    lanes: Lanes,
+    health: HealthReporter,
+    store: Store,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Starts a server. It listens when this returns. SQLite is ready then; PostgreSQL is waited for in the background, and
+    /// calls are UNAVAILABLE meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the address or the database cannot be used.
+    pub async fn start(options: ServerOptions) -> Result<Server, ServerError> {
+        let address = options.listen;
+        let listen_error = |source| ServerError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+
+        let lanes = if options.database.starts_with("sqlite") { 1 } else { options.lanes };
+        let writers_max = u32::try_from(lanes).unwrap_or(1) + 2;
+        let store_options = StoreOptions { exclusive: true, writers_max, ..StoreOptions::default() };
+        let store = Store::connect(&options.database, store_options).await?;
+        let clock = match (&options.clock, store.dialect()) {
+            (Some(manual), _) => Clock::Manual(manual.clone()),
+            (None, Dialect::Sqlite) => Clock::System,
+            (None, Dialect::Postgres) => Clock::Database,
+        };
+        if store.dialect() == Dialect::Sqlite {
+            prepare(&store, &clock, options.demo).await?;
+        }
+        let policies = Arc::new(PolicyCache::default());
+        let (engine, lanes) = Engine::start(&store, &policies, &clock, lanes);
+        let engine = Arc::new(engine);
+        let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
+        let quota = Quota::new(Arc::clone(&engine), reader);
+        //ADMIN let admin = Admin::new(store.clone(), policies, clock.clone(), engine);
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        tell(&health, store.is_available()).await;
+        let routes = Routes::new(QuotaServiceServer::new(quota))
+            //ADMIN .add_service(AdminServiceServer::new(admin))
+            .add_service(health_service)
+            .add_service(crate::grpc::reflection_v1())
+            .add_service(crate::grpc::reflection_v1alpha());
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
+        let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
+        Ok(Server { address, serving, probe, lanes, health, store, stop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
+    pub async fn shutdown(mut self) {
+        self.probe.abort();
+        tell(&self.health, false).await;
+        self.stop.cancel();
+        // Who watches health would hold its connection open; the last it hears is NOT_SERVING.
+        for service in SERVICES {
+            self.health.clear_service_status(service).await;
+        }
+        match self.serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
+            Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
+        }
+        self.lanes.drain().await;
+        if let Err(error) = self.store.close().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
+        }
+    }
+}
+
+/// Brings the schema up to date, and says that the database can be used.
+async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<(), ServerError> {
+    store.migrate().await?;
+    if demo {
+        demo::create(store, clock).await?;
+    }
+    store.set_available(true);
+    Ok(())
+}
+
+/// Waits for the database, and then looks whether it is there, for as long as the server runs.
+async fn probe(store: Store, clock: Clock, demo: bool, health: HealthReporter, stop: CancellationToken) {
+    let mut prepared = store.is_available();
+    let mut told = store.is_available();
+    let mut misses = 0_u32;
+    loop {
+        let outcome = if prepared {
+            look(&store).await
+        } else {
+            prepare(&store, &clock, demo).await.inspect(|()| prepared = true)
+        };
+        match outcome {
+            Ok(()) => misses = 0,
+            Err(error) => {
+                misses += 1;
+                if told || misses == 1 || misses % 30 == 0 {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the database is away; trying on"
+                    );
+                }
+            }
+        }
+        // One miss may be a hiccup; before the first success there is nothing to lose.
+        let available = prepared && misses < 2;
+        store.set_available(available);
+        if available != told {
+            told = available;
+            tell(&health, available).await;
+            tracing::info!(health.serving = available, "health changed");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PROBE_INTERVAL) => {}
+        }
+    }
+}
+
+async fn look(store: &Store) -> Result<(), ServerError> {
+    match tokio::time::timeout(PROBE_TIMEOUT, store.ping()).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(StoreError::Unusable("the database does not answer".to_owned()).into()),
+    }
+}
+
+async fn tell(health: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in SERVICES {
+        health.set_service_status(service, status).await;
+    }
+}

@@ -1,0 +1,80 @@
+//! The demonstration's data: made once, and never overwriting what is there.
+
+use chrono_tz::Tz;
+
+use crate::{
+    clock::{self, Clock},
+    domain::{
+        id::{ResourceKey, TenantKey},
+        plan::{Enforcement, Limit, Shape},
+        refusal::Refusal,
+        tenant::TenantState,
+        window::Period,
+    },
+    store::{AdminError, NewPlan, NewResource, NewTenant, Store},
+};
+
+const RESOURCES: [(&str, &str); 3] =
+    [("tokens", "token"), ("requests", "request"), ("storage_bytes", "byte")];
+
+/// Plan, tokens a day, tokens a month.
+const PLANS: [(&str, i64, i64); 2] = [("free", 100_000, 1_000_000), ("pro", 1_000_000, 10_000_000)];
+
+/// Tenant, plan.
+const TENANTS: [(&str, &str); 2] = [("acme", "free"), ("globex", "pro")];
+
+/// Makes what is missing.
+pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminError> {
+    let now = clock.now();
+    for (id, unit) in RESOURCES {
+        let new = NewResource { id: id.to_owned(), display_name: String::new(), unit: unit.to_owned() };
+        unless_there(store.create_resource(now, &new).await)?;
+    }
+    let reading = store.begin_read("demo").await?;
+    let tokens = reading.get_resource("tokens").await?.key;
+    reading.rollback().await?;
+    for (id, day, month) in PLANS {
+        let limits = vec![
+            limit("tokens-per-day", tokens, Period::Day, day),
+            limit("tokens-per-month", tokens, Period::Month, month),
+        ];
+        let new = NewPlan { id: id.to_owned(), display_name: String::new(), limits };
+        unless_there(store.create_plan(now, &new).await)?;
+    }
+    for (id, plan) in TENANTS {
+        let new = NewTenant {
+            key: TenantKey::mint(id, clock::random()),
+            id: id.to_owned(),
+            display_name: String::new(),
+            plan: plan.to_owned(),
+            zone: Tz::UTC,
+            state: TenantState::Active,
+        };
+        unless_there(store.create_tenant(now, &new).await)?;
+    }
+    Ok(())
+}
+
+fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limit {
+    Limit {
+        id: id.to_owned(),
+        shape: Shape {
+            resource,
+            period,
+            anchor_day: u8::from(period == Period::Month),
+            selectors: [None, None, None],
+            per: [false; 3],
+        },
+        quantity,
+        enforcement: Enforcement::Hard,
+        thresholds: vec![80, 100],
+        since: 0,
+    }
+}
+
+fn unless_there<T>(outcome: Result<T, AdminError>) -> Result<(), AdminError> {
+    match outcome {
+        Ok(_) | Err(AdminError::Refused(Refusal::NameTaken { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
