@@ -12,11 +12,11 @@ use crate::{
     config::{DRAIN_DEFAULT_SECONDS, LANES_DEFAULT},
     engine::{Engine, Lanes, Reader},
     grpc::{
-        //ADMIN admin::Admin,
+        admin::Admin,
         quota::Quota,
         serve::serve,
         v1::{
-            admin_service_server,
+            admin_service_server::{self, AdminServiceServer},
             quota_service_server::{self, QuotaServiceServer},
         },
     },
@@ -128,12 +128,12 @@ impl Server {
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
         let quota = Quota::new(Arc::clone(&engine), reader);
-        //ADMIN let admin = Admin::new(store.clone(), policies, clock.clone(), engine);
+        let admin = Admin::new(store.clone(), policies, clock.clone(), engine);
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tell(&health, store.is_available()).await;
         let routes = Routes::new(QuotaServiceServer::new(quota))
-            //ADMIN .add_service(AdminServiceServer::new(admin))
+            .add_service(AdminServiceServer::new(admin))
             .add_service(health_service)
             .add_service(crate::grpc::reflection_v1())
             .add_service(crate::grpc::reflection_v1alpha());

@@ -75,3 +75,24 @@ pub fn print_line(line: impl fmt::Display) -> Result<(), CliError> {
     writeln!(io::stdout().lock(), "{line}")
         .map_err(|error| CliError::caused("cannot write to stdout", &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_an_http_url() {
+        for target in ["http://127.0.0.1:50051", "http://[::1]:50051", "http://aforo.internal"] {
+            assert!(endpoint(target).is_ok(), "{target}");
+        }
+        for target in ["127.0.0.1:50051", "localhost", "https://aforo.internal", "", "http://"] {
+            assert!(endpoint(target).is_err(), "{target}");
+        }
+    }
+
+    #[test]
+    fn two_runs_have_two_ids() {
+        assert_ne!(run_id(), run_id());
+        assert_eq!(run_id().len(), 16);
+    }
+}

@@ -33,7 +33,8 @@ impl CliError {
     pub fn refused(tried: impl fmt::Display, status: &Status) -> Self {
         let mut text = format!("{tried}: {}", status.message());
         if let Some(bad) = status.get_details_bad_request() {
-            for violation in bad.field_violations {
+            // A violation without a field is of the request as a whole: the message has said it.
+            for violation in bad.field_violations.iter().filter(|violation| !violation.field.is_empty()) {
                 text = format!("{text}; {}: {}", violation.field, violation.description);
             }
         }
@@ -51,3 +52,36 @@ impl fmt::Display for CliError {
 }
 
 impl Error for CliError {}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, io};
+
+    use tonic::Code;
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let inner = io::Error::other("connection refused");
+        let error = CliError::caused("cannot connect to x", &io::Error::other(inner));
+        assert_eq!(error.to_string(), "cannot connect to x: connection refused");
+    }
+
+    #[test]
+    fn a_refusal_names_its_fields_and_its_reason() {
+        let mut details = ErrorDetails::with_error_info("INVALID_ARGUMENT", "aforo", HashMap::new());
+        details.add_bad_request_violation("plan.id", "is empty");
+        details.add_bad_request_violation("", "the request is not valid");
+        let status = Status::with_error_details(Code::InvalidArgument, "the request is not valid", details);
+        assert_eq!(
+            CliError::refused("CreatePlan", &status).to_string(),
+            "CreatePlan: the request is not valid; plan.id: is empty (InvalidArgument, INVALID_ARGUMENT)"
+        );
+        assert_eq!(
+            CliError::refused("Commit", &Status::not_found("gone")).to_string(),
+            "Commit: gone (NotFound)"
+        );
+    }
+}

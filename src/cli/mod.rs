@@ -2,11 +2,14 @@
 
 use clap::{Parser, Subcommand};
 
+pub mod backup;
 pub mod bench;
 pub mod client;
 pub mod error;
+pub mod migrate;
 pub mod replay;
 pub mod serve;
+pub mod verify;
 
 /// A quota authority for AI token usage.
 #[derive(Debug, Parser)]
@@ -21,6 +24,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the server until Ctrl-C
     Serve(serve::ServeArgs),
+    /// Bring the schema of a database up to date (`serve` does it at its start, too)
+    Migrate(migrate::MigrateArgs),
+    /// Check that the books of a database add up
+    Verify(verify::VerifyArgs),
+    /// Copy a SQLite database while it is in use
+    Backup(backup::BackupArgs),
     /// Measure a server against an empty service
     Bench(bench::BenchArgs),
     /// The empty service that `bench` measures against
@@ -38,8 +47,32 @@ pub enum Command {
 pub async fn run(cli: Cli) -> Result<(), error::CliError> {
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::Backup(args) => backup::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::BenchEmpty(args) => bench::empty::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     }
+}
+
+/// The database that a command works on.
+#[derive(Debug, clap::Args)]
+pub struct DatabaseArgs {
+    /// Database: sqlite://FILE or postgres://…
+    #[arg(long, value_name = "URL", env = "AFORO_DATABASE", default_value = crate::config::DATABASE_DEFAULT)]
+    pub database: String,
+}
+
+impl DatabaseArgs {
+    /// What was tried, for an error.
+    fn tried(&self, verb: &str) -> String {
+        format!("cannot {verb} {}", serve::without_password(&self.database))
+    }
+}
+
+/// Prints a line of data.
+#[expect(clippy::print_stdout, reason = "data goes to stdout; this is the place")]
+fn say(line: impl std::fmt::Display) {
+    println!("{line}");
 }

@@ -1,5 +1,10 @@
 //! The gRPC door.
 
+pub mod admin;
+mod admin_convert;
+mod admin_limits;
+#[cfg(test)]
+mod admin_tests;
 pub mod layer;
 mod name;
 mod parse;
@@ -12,14 +17,19 @@ mod token;
 use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};
 
 /// What reflection tells, error details included.
-const DESCRIPTORS: [&[u8]; 3] = [
+const DESCRIPTORS: [&[u8]; 5] = [
     include_bytes!(concat!(env!("OUT_DIR"), "/aforo_descriptor.bin")),
     tonic_types::pb::FILE_DESCRIPTOR_SET,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
 fn reflection_builder() -> Builder<'static> {
-    DESCRIPTORS.into_iter().fold(Builder::configure(), Builder::register_encoded_file_descriptor_set)
+    DESCRIPTORS.into_iter().fold(
+        Builder::configure().include_reflection_service(false),
+        Builder::register_encoded_file_descriptor_set,
+    )
 }
 
 /// Reflection, version v1.

@@ -19,9 +19,7 @@ use crate::{
         refusal::{Fault, Refusal},
         reservation::ReservationState,
     },
-    engine::{
-        self, Answer, Engine, Failure, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery,
-    },
+    engine::{self, Answer, Engine, Failure, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
 };
 
 /// QuotaService on an engine.

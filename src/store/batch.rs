@@ -87,11 +87,12 @@ static SAVE_HOLDS: Bulk = Bulk::new(
     "INSERT INTO holds (tenant_key, id, deadline, body) VALUES {rows}
      ON CONFLICT (tenant_key, id) DO UPDATE SET deadline = excluded.deadline, body = excluded.body",
 );
-static DELETE_HOLDS: Bulk = Bulk::new(
+static DELETE_HOLDS: Bulk = Bulk::of_conditions(
     &[BigInt, Id],
     "DELETE FROM holds h USING UNNEST($1, $2) AS w (tenant_key, id)
       WHERE h.tenant_key = w.tenant_key AND h.id = w.id",
-    "DELETE FROM holds WHERE (tenant_key, id) IN (VALUES {rows})",
+    "DELETE FROM holds WHERE {rows}",
+    "(tenant_key = ? AND id = ?)",
 );
 static INSERT_SETTLED: Bulk = Bulk::new(
     &[Id, BigInt, SmallInt, BigInt, Bytes],

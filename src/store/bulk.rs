@@ -14,8 +14,10 @@ pub(super) struct Bulk {
     columns: &'static [ArrayType],
     /// The text for PostgreSQL: `$1` is the array of the first column, and so on.
     postgres: &'static str,
-    /// The text for SQLite, with `{rows}` where `(?, …), (?, …)` goes.
+    /// The text for SQLite, with `{rows}` where one `row` for each row goes.
     sqlite: &'static str,
+    /// What stands for a row; `None`: `(?, …)`, with commas in between.
+    row: Option<(&'static str, &'static str)>,
     texts: OnceLock<[String; CHUNKS.len()]>,
 }
 
@@ -26,7 +28,18 @@ impl Bulk {
         postgres: &'static str,
         sqlite: &'static str,
     ) -> Self {
-        Self { columns, postgres, sqlite, texts: OnceLock::new() }
+        Self { columns, postgres, sqlite, row: None, texts: OnceLock::new() }
+    }
+
+    /// A statement whose rows on SQLite are conditions, one of which must hold: it searches by key with those, and would
+    /// scan the table with a list of row values.
+    pub(super) const fn of_conditions(
+        columns: &'static [ArrayType],
+        postgres: &'static str,
+        sqlite: &'static str,
+        condition: &'static str,
+    ) -> Self {
+        Self { columns, postgres, sqlite, row: Some((condition, " OR ")), texts: OnceLock::new() }
     }
 
     /// Runs it over rows, given column by column, and says how many rows it affected.
@@ -82,7 +95,8 @@ impl Bulk {
     }
 
     fn sqlite_text(&self, rows: usize) -> String {
-        let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
-        self.sqlite.replace("{rows}", &vec![row; rows].join(", "))
+        let values = format!("({})", vec!["?"; self.columns.len()].join(", "));
+        let (row, between) = self.row.unwrap_or((&values, ", "));
+        self.sqlite.replace("{rows}", &vec![row; rows].join(between))
     }
 }

@@ -2,6 +2,7 @@
 //! knows SeaORM, and SQL. It knows nothing of lanes, protos, or why a row changes.
 
 mod admin;
+mod backup;
 mod batch;
 mod body;
 mod bulk;
@@ -16,10 +17,13 @@ mod policy;
 mod scan;
 mod tenant;
 mod transaction;
+mod verify;
 
 pub use admin::{
     NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
 };
+pub use batch::Owned;
 pub use connect::{Dialect, Store, StoreOptions};
 pub use error::{AdminError, StoreError, classify};
 pub use transaction::Transaction;
+pub use verify::Report;

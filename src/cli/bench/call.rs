@@ -150,3 +150,56 @@ fn commits_in(request: &BatchRequest) -> Vec<Option<String>> {
 fn is_overload(code: Code, details: &ErrorDetails) -> bool {
     code == Code::Unavailable && details.error_info().is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::grpc::v1::{CommitResponse, Reservation, ReserveResponse};
+
+    fn overload() -> Status {
+        let mut details = ErrorDetails::with_error_info("OVERLOADED", "aforo", HashMap::new());
+        details.set_retry_info(Some(Duration::from_millis(70)));
+        Status::with_error_details(Code::Unavailable, "the queue is full", details)
+    }
+
+    #[test]
+    fn an_overloaded_server_gets_its_commits_again_after_the_pause_it_asks_for() {
+        let answer = Answer::of_error(&overload(), 1, vec!["r".to_owned()]);
+        assert_eq!((answer.overloaded, answer.failed), (1, 0));
+        assert_eq!((answer.held, answer.pause), (vec!["r".to_owned()], Some(Duration::from_millis(70))));
+    }
+
+    #[test]
+    fn any_other_error_is_a_failure_and_a_dead_server_is_no_overload() {
+        for status in [Status::not_found("gone"), Status::unavailable("tcp connect error")] {
+            let answer = Answer::of_error(&status, 3, vec!["r".to_owned()]);
+            assert_eq!((answer.overloaded, answer.failed, answer.held.len()), (0, 3, 0));
+            assert!(answer.failure.is_some_and(|failure| failure.contains(status.message())));
+        }
+    }
+
+    #[test]
+    fn each_result_of_a_batch_is_counted_for_itself() {
+        let reserved = Reservation { name: "new".to_owned(), ..Reservation::default() };
+        let reserved = ReserveResponse { reservation: Some(reserved), ..ReserveResponse::default() };
+        let error = tonic_types::pb::Status {
+            code: i32::from(overload().code()),
+            message: "the queue is full".to_owned(),
+            details: prost::Message::decode(overload().details())
+                .map(|status: tonic_types::pb::Status| status.details)
+                .expect("details are a google.rpc.Status"),
+        };
+        let results = [
+            operation_result::Result::Commit(CommitResponse::default()),
+            operation_result::Result::Error(error),
+            operation_result::Result::Reserve(reserved),
+        ];
+        let results = results.into_iter().map(|result| OperationResult { result: Some(result) }).collect();
+        let commits = vec![Some("a".to_owned()), Some("b".to_owned()), None];
+        let answer = Answer::of_batch(BatchResponse { results }, commits);
+        assert_eq!((answer.succeeded, answer.overloaded, answer.failed), (2, 1, 0));
+        assert_eq!(answer.held, ["b", "new"]);
+    }
+}

@@ -181,3 +181,61 @@ impl Encoder for PrebuiltEncoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Code, client, transport::Channel};
+    use tonic_types::StatusExt;
+
+    use super::*;
+    use crate::{
+        cli::client::connect,
+        grpc::{
+            layer::REQUEST_BYTES_MAX,
+            v1::{ReserveResponse, quota_service_client::QuotaServiceClient},
+        },
+    };
+
+    async fn start() -> (Channel, CancellationToken) {
+        let typical = Replies::typical();
+        let service = EmptyService {
+            reserve: typical.reserve.encode_to_vec().into(),
+            commit: typical.commit.encode_to_vec().into(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let target = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve(listener, service.routes(), shutdown.clone(), DRAIN));
+        (connect(&target).await.expect("it accepts"), shutdown)
+    }
+
+    #[tokio::test]
+    async fn the_replies_are_those_that_were_given() {
+        let (channel, shutdown) = start().await;
+        let _stop = shutdown.drop_guard();
+        let mut client = QuotaServiceClient::new(channel);
+        let reserved = client.reserve(ReserveRequest::default()).await.expect("an answer").into_inner();
+        assert_eq!(reserved, Replies::typical().reserve);
+        let committed = client.commit(CommitRequest::default()).await.expect("an answer").into_inner();
+        assert_eq!(committed, Replies::typical().commit);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_cannot_be_taken_is_invalid_argument_over_the_wire() {
+        let (channel, shutdown) = start().await;
+        let _stop = shutdown.drop_guard();
+        let bodies = [
+            (vec![0xff; 40], "the request is not a valid aforo.v1 message"),
+            (vec![0; REQUEST_BYTES_MAX + 1], "the request is larger than 4 MiB"),
+        ];
+        for (body, text) in bodies {
+            let mut grpc = client::Grpc::new(channel.clone());
+            grpc.ready().await.expect("a connection");
+            let path = http::uri::PathAndQuery::from_static("/aforo.v1.QuotaService/Reserve");
+            let codec = PrebuiltCodec::<ReserveResponse>(PhantomData);
+            let status = grpc.unary(Request::new(body.into()), path, codec).await.expect_err("a refusal");
+            assert_eq!((status.code(), status.message()), (Code::InvalidArgument, text));
+            assert!(status.get_details_bad_request().is_some(), "{status:?}");
+        }
+    }
+}

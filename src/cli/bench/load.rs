@@ -101,6 +101,7 @@ impl Side {
             held: Mutex::new(VecDeque::new()),
             over: AtomicBool::new(false),
         });
+        let end = EndOnDrop(Arc::clone(&round));
         let calls = TaskTracker::new();
         let begin = Instant::now();
         match pace {
@@ -115,7 +116,7 @@ impl Side {
             }
         }
         tokio::time::sleep(duration).await;
-        round.over.store(true, Ordering::Relaxed);
+        drop(end);
         let elapsed = begin.elapsed();
         calls.close();
         let ended = timeout(ROUND_END_TIMEOUT, calls.wait()).await.is_ok();
@@ -182,6 +183,15 @@ impl Round {
             failed: sum.failed,
             failure: sum.failure,
         }
+    }
+}
+
+/// Ends the round, also when its future is dropped: the open loop's thread would go on for ever.
+struct EndOnDrop(Arc<Round>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -274,4 +284,59 @@ impl Tally {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::{CancellationToken, DropGuard};
+
+    use super::*;
+    use crate::{
+        cli::bench::{empty::EmptyService, workload::Replies},
+        grpc::serve::serve,
+    };
+
+    const ROUND: Duration = Duration::from_millis(200);
+
+    async fn side(batch: Option<usize>) -> (Arc<Side>, DropGuard) {
+        let typical = Replies::typical();
+        let service = EmptyService {
+            reserve: typical.reserve.encode_to_vec().into(),
+            commit: typical.commit.encode_to_vec().into(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let target = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve(listener, service.routes(), shutdown.clone(), Duration::from_secs(1)));
+        let workload = Arc::new(Workload::new(3));
+        let side = Side::connect(&target, 2, workload, batch).await.expect("it accepts");
+        (Arc::new(side), shutdown.drop_guard())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_closed_loop_is_answered_and_counted() {
+        let (side, _server) = side(None).await;
+        let figures = side.run(Pace::Closed(8), ROUND).await;
+        assert_eq!((figures.overloaded, figures.failed, figures.failure), (0, 0, None));
+        assert!(figures.per_second > 0.0 && figures.p50 <= figures.p99 && !figures.p99.is_zero());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_open_loop_never_sends_faster_than_its_rate() {
+        let (side, _server) = side(None).await;
+        let figures = side.run(Pace::Open(500), ROUND).await;
+        assert_eq!(figures.failure, None);
+        // The first call is due at once, so one more than the rate says may fall into the round.
+        assert!(figures.per_second > 0.0 && figures.per_second <= 505.0, "{figures:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_the_server_does_not_answer_is_a_failure() {
+        let (side, _server) = side(Some(10)).await;
+        let figures = side.run(Pace::Closed(1), ROUND).await;
+        assert!(figures.per_second.abs() < 1e-9 && figures.failed >= 5, "{figures:?}");
+        assert!(figures.failure.is_some_and(|failure| failure.starts_with("Unimplemented")));
+    }
 }

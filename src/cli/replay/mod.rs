@@ -266,3 +266,47 @@ fn parse_speed(text: &str) -> Result<f64, String> {
         _ => Err("a number of at least 0.001: 1 keeps the trace's pace, 10 is ten times as fast".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let broken = io::Error::from(io::ErrorKind::BrokenPipe);
+        let cases = [
+            (Status::unavailable("the queue is full"), true),
+            (Status::from_error(Box::new(broken)), true),
+            (Status::resource_exhausted("no quota"), false),
+            (Status::not_found("no such tenant"), false),
+            (Status::internal("a defect"), false),
+        ];
+        for (status, expected) in cases {
+            assert_eq!(may_pass(&status), expected, "{status:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_attempt_gives_its_error_back() {
+        let mut attempts = Attempts(ATTEMPTS_MAX - 1);
+        let status = attempts.pause_after(Status::unavailable("still full")).await;
+        assert_eq!(status.map_err(|status| status.code()), Err(Code::Unavailable));
+    }
+
+    #[test]
+    fn a_sum_that_overflows_is_an_error() {
+        let one = Summary { committed: i64::MAX, ..Summary::default() };
+        assert!(one.clone().plus(&one).is_err());
+    }
+
+    #[test]
+    fn a_speed_is_a_positive_number() {
+        for (text, expected) in
+            [("1", true), ("0.5", true), ("0", false), ("-1", false), ("inf", false), ("x", false)]
+        {
+            assert_eq!(parse_speed(text).is_ok(), expected, "{text}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! A trace of model calls: a CSV file with the columns TIMESTAMP, ContextTokens and GeneratedTokens.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use chrono::NaiveDateTime;
 use csv::{ReaderBuilder, StringRecord, Trim};
@@ -32,34 +32,77 @@ pub struct ModelCall {
 /// the line and the column.
 pub fn read(path: &Path) -> Result<Vec<ModelCall>, CliError> {
     let shown = path.display();
-    let unreadable = |error: csv::Error| CliError::caused(format_args!("cannot read {shown}"), &error);
-    let mut reader = ReaderBuilder::new().trim(Trim::All).from_path(path).map_err(unreadable)?;
-    let headers = reader.headers().map_err(unreadable)?.clone();
-    let missing: Vec<&str> = [TIMESTAMP, CONTEXT, GENERATED]
-        .into_iter()
-        .filter(|column| !headers.iter().any(|header| header == *column))
-        .collect();
-    if !missing.is_empty() {
-        return Err(CliError::new(format!("{shown}: line 1: missing column {}", missing.join(", "))));
-    }
-    let column = |name: &str| headers.iter().position(|header| header == name).unwrap_or(usize::MAX);
-    let columns = (column(TIMESTAMP), column(CONTEXT), column(GENERATED));
+    let text =
+        fs::read(path).map_err(|error| CliError::caused(format_args!("cannot read {shown}"), &error))?;
+    let unreadable = |error: csv::Error| CliError::caused(format_args!("{shown} is not a CSV file"), &error);
+    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(text.as_slice());
+    let columns = Columns::find(reader.headers().map_err(unreadable)?).map_err(|missing| {
+        CliError::new(format!("{shown}: line 1: missing column {}", missing.join(", ")))
+    })?;
+    let mut lines = Lines::new(&text);
     let mut calls = Vec::new();
     let mut first = None;
     for record in reader.records() {
         let record = record.map_err(unreadable)?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = lines.line_of(record.position().map_or(0, csv::Position::byte));
         let at = |fault: String| CliError::new(format!("{shown}: line {line}: {fault}"));
-        let time = parse_time(&record, columns.0).map_err(at)?;
+        let time = parse_time(&record, columns.time).map_err(at)?;
         let first = *first.get_or_insert(time);
         calls.push(ModelCall {
             line,
             offset: (time - first).to_std().unwrap_or_default(),
-            context: parse_tokens(&record, columns.1, CONTEXT).map_err(at)?,
-            generated: parse_tokens(&record, columns.2, GENERATED).map_err(at)?,
+            context: parse_tokens(&record, columns.context, CONTEXT).map_err(at)?,
+            generated: parse_tokens(&record, columns.generated, GENERATED).map_err(at)?,
         });
     }
     Ok(calls)
+}
+
+/// Where the columns are.
+struct Columns {
+    time: usize,
+    context: usize,
+    generated: usize,
+}
+
+impl Columns {
+    /// The columns, or the names of those that are missing.
+    fn find(headers: &StringRecord) -> Result<Self, Vec<&'static str>> {
+        let place = |name: &str| headers.iter().position(|header| header == name);
+        match (place(TIMESTAMP), place(CONTEXT), place(GENERATED)) {
+            (Some(time), Some(context), Some(generated)) => Ok(Self { time, context, generated }),
+            _ => Err([TIMESTAMP, CONTEXT, GENERATED]
+                .into_iter()
+                .filter(|name| place(name).is_none())
+                .collect()),
+        }
+    }
+}
+
+/// Counts lines. The CSV reader's own count is one too low where lines end in CR LF.
+struct Lines<'a> {
+    text: &'a [u8],
+    counted: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self { text, counted: 0, line: 1 }
+    }
+
+    /// The line of a record, of which the reader says that it begins at `byte`: at its first letter, or in the line's
+    /// end before it. Records come in their order.
+    fn line_of(&mut self, byte: u64) -> u64 {
+        while let Some(&letter) = self.text.get(self.counted) {
+            if self.counted as u64 >= byte && !matches!(letter, b'\r' | b'\n') {
+                break;
+            }
+            self.line += u64::from(letter == b'\n');
+            self.counted += 1;
+        }
+        self.line
+    }
 }
 
 fn parse_time(record: &StringRecord, column: usize) -> Result<NaiveDateTime, String> {
@@ -126,7 +169,8 @@ mod tests {
             ("2023-11-16 18:15:46,1,\n", "line 2: GeneratedTokens: \"\" is not a whole number"),
             ("2023-11-16 18:15:46,99999999999999999999,1\n", "line 2: ContextTokens"),
             ("yesterday,1,2\n", "line 2: TIMESTAMP: \"yesterday\" is not a time"),
-            ("2023-11-16 18:15:46,1\n", "line: 2"),
+            ("2023-11-16 18:15:46,1\n", "line 2: GeneratedTokens: \"\" is not a whole number"),
+            ("2023-11-16 18:15:46,1,2\r\n\r\n2023-11-16 18:15:46,x,2\r\n", "line 4: ContextTokens"),
         ];
         for (text, expected) in cases {
             let whole = text.starts_with("TIMESTAMP") || text.is_empty();

@@ -1,5 +1,7 @@
 //! Claims about administration, on every database at hand.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use sea_orm::{ActiveModelTrait, ActiveValue::Set};
 use uuid::Uuid;
 
@@ -17,6 +19,12 @@ use crate::{
 
 const NOON: Millis = 1_750_000_000_000;
 
+/// In place of chance.
+fn next_number() -> u32 {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
 async fn resource(store: &Store, id: &str, now: Millis) -> Result<Resource, AdminError> {
     let new = NewResource { id: id.to_owned(), display_name: "Name".to_owned(), unit: "unit".to_owned() };
     store.create_resource(Some(now), &new).await
@@ -27,9 +35,8 @@ async fn plan(store: &Store, id: &str, limits: Vec<Limit>, now: Millis) -> Resul
 }
 
 async fn tenant(store: &Store, id: &str, plan: &str, now: Millis) -> Result<PlannedTenant, AdminError> {
-    let random = u32::from_be_bytes(Uuid::now_v7().as_bytes()[12..].try_into().expect("four bytes"));
     let new = NewTenant {
-        key: TenantKey::mint(id, random),
+        key: TenantKey::mint(id, next_number()),
         id: id.to_owned(),
         display_name: String::new(),
         plan: plan.to_owned(),
@@ -66,7 +73,7 @@ async fn hold_until(store: &Store, tenant: TenantKey, deadline: Millis) {
     let transaction = store.begin_write("test").await.expect("begun");
     let row = hold::ActiveModel {
         tenant_key: Set(tenant.0),
-        id: Set(Uuid::now_v7()),
+        id: Set(Uuid::from_u128(u128::from(next_number()))),
         deadline: Set(deadline),
         body: Set(Vec::new()),
     };

@@ -1,0 +1,35 @@
+//! `aforo backup`: copies a SQLite database while it is in use.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{DatabaseArgs, error::CliError, say};
+use crate::store::{Store, StoreOptions};
+
+/// Options of `aforo backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The copy to make; it must not exist
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Which database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+/// Copies a database.
+///
+/// # Errors
+///
+/// When the database cannot be read, or the copy not written.
+pub async fn run(args: BackupArgs) -> Result<(), CliError> {
+    let tried = args.database.tried("back up");
+    let failed = |error| CliError::caused(&tried, &error);
+    let store = Store::connect(&args.database.database, StoreOptions::default()).await.map_err(failed)?;
+    store.backup(&args.file).await.map_err(failed)?;
+    store.close().await.map_err(failed)?;
+    say(format!("copied to {}", args.file.display()));
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! The control plane: AdminService.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    admin_convert as convert,
+    layer::Deadline,
+    parse::Faults,
+    reply, status,
+    token::{self, Token},
+    v1::{self, admin_service_server::AdminService},
+};
+use crate::{
+    clock::Clock,
+    domain::{decide::Reply, id::optional_name_fault, operation::Operation, plan::Policy, refusal::Refusal},
+    engine::{self, Engine, Failure, TenantRef},
+    policy::PolicyCache,
+    store::{AdminError, Store, StoreError, Transaction},
+};
+
+/// AdminService on a store; what touches counters goes through the engine.
+#[derive(Debug)]
+pub struct Admin {
+    store: Store,
+    policies: Arc<PolicyCache>,
+    clock: Clock,
+    engine: Arc<Engine>,
+}
+
+impl Admin {
+    /// The service.
+    pub fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock, engine: Arc<Engine>) -> Self {
+        Self { store, policies, clock, engine }
+    }
+
+    async fn read(&self, name: &'static str) -> Result<Transaction, Status> {
+        self.store.begin_read(name).await.map_err(|error| of_error(error.into()))
+    }
+
+    /// The policy as the transaction sees it.
+    async fn policy_in(&self, transaction: &Transaction) -> Result<Arc<Policy>, AdminError> {
+        let revision = transaction.read_revision().await?;
+        Ok(self.policies.get(transaction, revision).await?)
+    }
+
+    /// The policy of now. It has the names of all resources that were ever declared.
+    async fn policy(&self) -> Result<Arc<Policy>, Status> {
+        let transaction = self.read("read policy").await?;
+        self.policy_in(&transaction).await.map_err(of_error)
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn create_resource(
+        &self,
+        request: Request<v1::CreateResourceRequest>,
+    ) -> Result<Response<v1::Resource>, Status> {
+        let new = convert::new_resource(request.into_inner().resource).map_err(of_refusal)?;
+        let made = self.store.create_resource(self.clock.now(), &new).await.map_err(of_error)?;
+        Ok(Response::new(convert::resource(made)))
+    }
+
+    async fn get_resource(
+        &self,
+        request: Request<v1::GetResourceRequest>,
+    ) -> Result<Response<v1::Resource>, Status> {
+        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        let found = self.read("get resource").await?.get_resource(&id).await.map_err(of_error)?;
+        Ok(Response::new(convert::resource(found)))
+    }
+
+    async fn list_resources(
+        &self,
+        request: Request<v1::ListResourcesRequest>,
+    ) -> Result<Response<v1::ListResourcesResponse>, Status> {
+        let message = request.into_inner();
+        let list = List::read("ListResources", "", message.page_size, &message.page_token)?;
+        let transaction = self.read("list resources").await?;
+        let page = transaction.list_resources(list.after(), list.size).await;
+        let page = page.map_err(|error| of_error(error.into()))?;
+        let next_page_token = list.next(page.more, page.items.last().map(|last| &*last.id));
+        let resources = page.items.into_iter().map(convert::resource).collect();
+        Ok(Response::new(v1::ListResourcesResponse { resources, next_page_token }))
+    }
+
+    async fn update_resource(
+        &self,
+        request: Request<v1::UpdateResourceRequest>,
+    ) -> Result<Response<v1::Resource>, Status> {
+        let (id, change) = convert::resource_change(request.into_inner()).map_err(of_refusal)?;
+        let changed = self.store.update_resource(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        Ok(Response::new(convert::resource(changed)))
+    }
+
+    async fn delete_resource(
+        &self,
+        request: Request<v1::DeleteResourceRequest>,
+    ) -> Result<Response<()>, Status> {
+        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        self.store.delete_resource(self.clock.now(), &id).await.map_err(of_error)?;
+        Ok(Response::new(()))
+    }
+
+    async fn create_plan(
+        &self,
+        request: Request<v1::CreatePlanRequest>,
+    ) -> Result<Response<v1::Plan>, Status> {
+        let policy = self.policy().await?;
+        let new = convert::new_plan(request.into_inner().plan, &policy).map_err(of_refusal)?;
+        let made = self.store.create_plan(self.clock.now(), &new).await.map_err(of_error)?;
+        Ok(Response::new(convert::plan(&made, &policy)))
+    }
+
+    async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Result<Response<v1::Plan>, Status> {
+        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        let transaction = self.read("get plan").await?;
+        let found = transaction.get_plan(&id).await.map_err(of_error)?;
+        let policy = self.policy_in(&transaction).await.map_err(of_error)?;
+        Ok(Response::new(convert::plan(&found, &policy)))
+    }
+
+    async fn list_plans(
+        &self,
+        request: Request<v1::ListPlansRequest>,
+    ) -> Result<Response<v1::ListPlansResponse>, Status> {
+        let message = request.into_inner();
+        let list = List::read("ListPlans", "", message.page_size, &message.page_token)?;
+        let transaction = self.read("list plans").await?;
+        let page = transaction.list_plans(list.after(), list.size).await;
+        let page = page.map_err(|error| of_error(error.into()))?;
+        let policy = self.policy_in(&transaction).await.map_err(of_error)?;
+        let next_page_token = list.next(page.more, page.items.last().map(|last| &*last.id));
+        let plans = page.items.iter().map(|plan| convert::plan(plan, &policy)).collect();
+        Ok(Response::new(v1::ListPlansResponse { plans, next_page_token }))
+    }
+
+    async fn update_plan(
+        &self,
+        request: Request<v1::UpdatePlanRequest>,
+    ) -> Result<Response<v1::Plan>, Status> {
+        let policy = self.policy().await?;
+        let (id, change) = convert::plan_change(request.into_inner(), &policy).map_err(of_refusal)?;
+        let changed = self.store.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        // Limits that were not given may be of resources that were declared since.
+        let policy = self.policy().await?;
+        Ok(Response::new(convert::plan(&changed, &policy)))
+    }
+
+    async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
+        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        self.store.delete_plan(&id).await.map_err(of_error)?;
+        Ok(Response::new(()))
+    }
+
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::Tenant>, Status> {
+        let new = convert::new_tenant(request.into_inner().tenant).map_err(of_refusal)?;
+        let made = self.store.create_tenant(self.clock.now(), &new).await.map_err(of_error)?;
+        Ok(Response::new(convert::tenant(made)))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<v1::GetTenantRequest>,
+    ) -> Result<Response<v1::Tenant>, Status> {
+        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        let found = self.read("get tenant").await?.get_tenant(&id).await.map_err(of_error)?;
+        Ok(Response::new(convert::tenant(found)))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        let message = request.into_inner();
+        let list = List::read("ListTenants", &message.plan, message.page_size, &message.page_token)?;
+        let plan = Some(message.plan.as_str()).filter(|plan| !plan.is_empty());
+        let transaction = self.read("list tenants").await?;
+        let page = transaction.list_tenants(plan, list.after(), list.size).await.map_err(of_error)?;
+        let next_page_token = list.next(page.more, page.items.last().map(|last| &*last.tenant.id));
+        let tenants = page.items.into_iter().map(convert::tenant).collect();
+        Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token }))
+    }
+
+    async fn update_tenant(
+        &self,
+        request: Request<v1::UpdateTenantRequest>,
+    ) -> Result<Response<v1::Tenant>, Status> {
+        let (id, change) = convert::tenant_change(request.into_inner()).map_err(of_refusal)?;
+        let changed = self.store.update_tenant(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        Ok(Response::new(convert::tenant(changed)))
+    }
+
+    async fn delete_tenant(&self, request: Request<v1::DeleteTenantRequest>) -> Result<Response<()>, Status> {
+        let message = request.into_inner();
+        let id = convert::id(message.id).map_err(of_refusal)?;
+        self.store.delete_tenant(self.clock.now(), &id, message.force).await.map_err(of_error)?;
+        Ok(Response::new(()))
+    }
+
+    async fn reset_usage(
+        &self,
+        request: Request<v1::ResetUsageRequest>,
+    ) -> Result<Response<v1::ResetUsageResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let (tenant, reset) = convert::reset(message).map_err(of_refusal)?;
+        let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
+        let request = engine::Request { tenant: TenantRef::Id(tenant), operation: Operation::Reset(reset) };
+        let answer = self.engine.submit(request, deadline).await;
+        let answer = answer.map_err(|failure| status::of_failure(&failure))?;
+        let Reply::Reset { balances, adjusted } = answer.reply else {
+            return Err(status::of_failure(&Failure::Internal));
+        };
+        let balances = reply::balances(&balances, &answer.frame.policy);
+        Ok(Response::new(v1::ResetUsageResponse { balances, adjusted }))
+    }
+}
+
+/// Which page of which list is asked for.
+struct List {
+    token: Token,
+    after: Option<String>,
+    size: usize,
+}
+
+impl List {
+    /// Of an rpc, with its only filter, which may be empty.
+    fn read(method: &str, plan: &str, page_size: i32, page_token: &str) -> Result<Self, Status> {
+        let mut faults = Faults::default();
+        faults.check("plan", optional_name_fault(plan));
+        let token = Token::new(method).text(plan);
+        let size = token::page_size(&mut faults, page_size);
+        let last_id = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let after = token::decode(&mut faults, &token, page_token, last_id);
+        faults.into_result(Self { token, after, size }).map_err(of_refusal)
+    }
+
+    /// The last id of the page before.
+    fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// The token of the next page; empty on the last one.
+    fn next(&self, more: bool, last_id: Option<&str>) -> String {
+        match last_id {
+            Some(last_id) if more => token::encode(&self.token, last_id.as_bytes()),
+            Some(_) | None => String::new(),
+        }
+    }
+}
+
+fn of_refusal(refusal: Refusal) -> Status {
+    status::of_refusal(&refusal, None)
+}
+
+fn of_error(error: AdminError) -> Status {
+    match error {
+        AdminError::Refused(refusal) => of_refusal(refusal),
+        AdminError::Store(error) => status::of_failure(&of_store_error(&error)),
+    }
+}
+
+fn of_store_error(error: &StoreError) -> Failure {
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    let source = source.unwrap_or_default();
+    match error {
+        StoreError::Unavailable(_) | StoreError::Serialization(_) => {
+            tracing::warn!(error = %error, error.source = source, "an administrative call failed");
+            Failure::DatabaseUnavailable
+        }
+        StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => {
+            tracing::error!(error = %error, error.source = source, "an administrative call failed");
+            Failure::Internal
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The control plane's messages ⇄ what the store takes and returns, with every field at fault.
+
+use super::{admin_limits, parse::Faults, reply::timestamp, v1};
+use crate::{
+    clock,
+    domain::{
+        bounds::{TEXT_LENGTH_MAX_BYTES, UNIT_LENGTH_MAX_BYTES},
+        id::{TenantKey, name_fault, optional_name_fault, text_fault},
+        operation::Reset,
+        plan::{Plan, Policy, Resource},
+        refusal::{Fault, Refusal},
+        tenant::TenantState,
+    },
+    store::{NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange, TenantChange},
+};
+
+/// A resource to declare.
+pub(super) fn new_resource(message: Option<v1::Resource>) -> Result<NewResource, Refusal> {
+    let mut faults = Faults::default();
+    let message = required("resource", message)?;
+    faults.check("resource.id", name_fault(&message.id));
+    faults.check("resource.display_name", display_name_fault(&message.display_name));
+    faults.check("resource.unit", unit_fault(&message.unit));
+    faults.into_result(NewResource { id: message.id, display_name: message.display_name, unit: message.unit })
+}
+
+/// Which resource to change, and what of it.
+pub(super) fn resource_change(
+    request: v1::UpdateResourceRequest,
+) -> Result<(String, ResourceChange), Refusal> {
+    let mut faults = Faults::default();
+    let message = required("resource", request.resource)?;
+    faults.check("resource.id", name_fault(&message.id));
+    let mask = Mask::read(&mut faults, request.update_mask, &["display_name", "unit"], &ID_IS_FIXED);
+    let display_name = mask.take("display_name", message.display_name, String::is_empty);
+    let unit = mask.take("unit", message.unit, String::is_empty);
+    faults.check("resource.display_name", display_name.as_deref().and_then(display_name_fault));
+    faults.check("resource.unit", unit.as_deref().and_then(unit_fault));
+    faults.into_result((message.id, ResourceChange { display_name, unit }))
+}
+
+/// A plan to make.
+pub(super) fn new_plan(message: Option<v1::Plan>, policy: &Policy) -> Result<NewPlan, Refusal> {
+    let mut faults = Faults::default();
+    let message = required("plan", message)?;
+    faults.check("plan.id", name_fault(&message.id));
+    faults.check("plan.display_name", display_name_fault(&message.display_name));
+    let limits = admin_limits::parse(&mut faults, message.limits, policy);
+    faults.into_result(NewPlan { id: message.id, display_name: message.display_name, limits })
+}
+
+/// Which plan to change, and what of it.
+pub(super) fn plan_change(
+    request: v1::UpdatePlanRequest,
+    policy: &Policy,
+) -> Result<(String, PlanChange), Refusal> {
+    let mut faults = Faults::default();
+    let message = required("plan", request.plan)?;
+    faults.check("plan.id", name_fault(&message.id));
+    let mask = Mask::read(&mut faults, request.update_mask, &["display_name", "limits"], &ID_IS_FIXED);
+    let display_name = mask.take("display_name", message.display_name, String::is_empty);
+    faults.check("plan.display_name", display_name.as_deref().and_then(display_name_fault));
+    let limits = mask.take("limits", message.limits, Vec::is_empty);
+    let limits = limits.map(|limits| admin_limits::parse(&mut faults, limits, policy));
+    faults.into_result((message.id, PlanChange { display_name, limits }))
+}
+
+/// A tenant to make.
+pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refusal> {
+    let mut faults = Faults::default();
+    let message = required("tenant", message)?;
+    faults.check("tenant.id", name_fault(&message.id));
+    faults.check("tenant.display_name", display_name_fault(&message.display_name));
+    faults.check("tenant.plan", name_fault(&message.plan));
+    let zone = match message.zone.as_str() {
+        "" => Some(chrono_tz::UTC),
+        zone => zone.parse().ok(),
+    };
+    if zone.is_none() {
+        let text = "must be the IANA name of a time zone, such as \"Europe/Lisbon\"";
+        faults.add("tenant.zone", text);
+    }
+    let state = state(&mut faults, message.state);
+    faults.into_result(NewTenant {
+        key: TenantKey::mint(&message.id, clock::random()),
+        id: message.id,
+        display_name: message.display_name,
+        plan: message.plan,
+        zone: zone.unwrap_or(chrono_tz::UTC),
+        state: state.unwrap_or(TenantState::Active),
+    })
+}
+
+/// Which tenant to change, and what of it.
+pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String, TenantChange), Refusal> {
+    let mut faults = Faults::default();
+    let message = required("tenant", request.tenant)?;
+    faults.check("tenant.id", name_fault(&message.id));
+    let fixed = [ID_IS_FIXED[0], ("zone", "is fixed at creation")];
+    let mask = Mask::read(&mut faults, request.update_mask, &["display_name", "plan", "state"], &fixed);
+    if mask.paths.is_none() && !message.zone.is_empty() {
+        faults.add("tenant.zone", "is fixed at creation");
+    }
+    let display_name = mask.take("display_name", message.display_name, String::is_empty);
+    faults.check("tenant.display_name", display_name.as_deref().and_then(display_name_fault));
+    let plan = mask.take("plan", message.plan, String::is_empty);
+    faults.check("tenant.plan", plan.as_deref().and_then(name_fault));
+    let given = mask.take("state", message.state, |state| *state == 0);
+    let state = given.and_then(|given| state(&mut faults, given));
+    faults.into_result((message.id, TenantChange { display_name, plan, state }))
+}
+
+/// Whose usage to reset, and which.
+pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), Refusal> {
+    let mut faults = Faults::default();
+    faults.check("tenant", name_fault(&request.tenant));
+    for (place, name) in request.resources.iter().enumerate() {
+        faults.check(&format!("resources[{place}]"), name_fault(name));
+    }
+    for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
+        faults.check(field, value.as_deref().and_then(optional_name_fault));
+    }
+    let reason = if request.reason.is_empty() {
+        Some("must not be empty")
+    } else {
+        display_name_fault(&request.reason)
+    };
+    faults.check("reason", reason);
+    faults.check("operator", name_fault(&request.operator));
+    faults.into_result((
+        request.tenant,
+        Reset {
+            resources: request.resources,
+            filter: [request.agent, request.user, request.model],
+            reason: request.reason,
+            operator: request.operator,
+        },
+    ))
+}
+
+/// The id of what is to be read or deleted.
+pub(super) fn id(id: String) -> Result<String, Refusal> {
+    let mut faults = Faults::default();
+    faults.check("id", name_fault(&id));
+    faults.into_result(id)
+}
+
+/// A resource on the wire.
+pub(super) fn resource(resource: Resource) -> v1::Resource {
+    v1::Resource {
+        id: resource.id,
+        display_name: resource.display_name,
+        unit: resource.unit,
+        create_time: Some(timestamp(resource.created_at)),
+        update_time: Some(timestamp(resource.updated_at)),
+    }
+}
+
+/// A plan on the wire.
+pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
+    v1::Plan {
+        id: plan.id.clone(),
+        display_name: plan.display_name.clone(),
+        limits: plan.limits.iter().map(|limit| admin_limits::tell(limit, policy)).collect(),
+        create_time: Some(timestamp(plan.created_at)),
+        update_time: Some(timestamp(plan.updated_at)),
+    }
+}
+
+/// A tenant on the wire.
+pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
+    let tenant = planned.tenant;
+    v1::Tenant {
+        id: tenant.id,
+        display_name: tenant.display_name,
+        plan: planned.plan_id,
+        zone: tenant.zone.name().to_owned(),
+        state: match tenant.state {
+            TenantState::Active => v1::TenantState::Active,
+            TenantState::Suspended => v1::TenantState::Suspended,
+        }
+        .into(),
+        create_time: Some(timestamp(tenant.created_at)),
+        update_time: Some(timestamp(tenant.updated_at)),
+    }
+}
+
+/// Fields that are in every message and cannot change.
+const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation")];
+
+/// Fields that the server sets: ignored in a message, and refused in a mask.
+const SET_BY_SERVER: [&str; 2] = ["create_time", "update_time"];
+
+/// The fields that an update changes.
+struct Mask {
+    /// As they were named; `None`: those that are not at their zero value.
+    paths: Option<Vec<String>>,
+}
+
+impl Mask {
+    fn read(
+        faults: &mut Faults,
+        mask: Option<prost_types::FieldMask>,
+        changeable: &[&str],
+        fixed: &[(&str, &str)],
+    ) -> Self {
+        let paths = mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
+        for path in paths.iter().flatten() {
+            if changeable.contains(&path.as_str()) {
+                continue;
+            }
+            let text = if let Some((name, reason)) = fixed.iter().find(|(name, _)| name == path) {
+                format!("must not name {name}: it {reason}")
+            } else if SET_BY_SERVER.contains(&path.as_str()) {
+                format!("must not name {path}: it is set by the server")
+            } else {
+                let shown: String = path.chars().take(128).collect();
+                format!("must name only {}; there is no field {shown:?} to change", changeable.join(", "))
+            };
+            faults.add("update_mask", text);
+        }
+        Self { paths }
+    }
+
+    /// The value, if its field is to be changed.
+    fn take<T>(&self, field: &str, value: T, is_zero: impl FnOnce(&T) -> bool) -> Option<T> {
+        let named = match &self.paths {
+            Some(paths) => paths.iter().any(|path| path == field),
+            None => !is_zero(&value),
+        };
+        named.then_some(value)
+    }
+}
+
+/// Without the message there is nothing else to look at.
+fn required<T>(field: &str, message: Option<T>) -> Result<T, Refusal> {
+    message.ok_or_else(|| Refusal::Invalid(vec![Fault::new(field, "must be given")]))
+}
+
+fn display_name_fault(text: &str) -> Option<&'static str> {
+    if text.len() > TEXT_LENGTH_MAX_BYTES { Some("must be at most 256 bytes") } else { text_fault(text) }
+}
+
+fn unit_fault(text: &str) -> Option<&'static str> {
+    if text.len() > UNIT_LENGTH_MAX_BYTES { Some("must be at most 64 bytes") } else { text_fault(text) }
+}
+
+/// `None` when it is unset, or at fault.
+fn state(faults: &mut Faults, state: i32) -> Option<TenantState> {
+    match v1::TenantState::try_from(state) {
+        Ok(v1::TenantState::Unspecified) => None,
+        Ok(v1::TenantState::Active) => Some(TenantState::Active),
+        Ok(v1::TenantState::Suspended) => Some(TenantState::Suspended),
+        Err(_) => {
+            faults.add("tenant.state", "must be ACTIVE or SUSPENDED");
+            None
+        }
+    }
+}

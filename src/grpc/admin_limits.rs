@@ -1,0 +1,208 @@
+//! The limits of a plan: messages ⇄ domain, with every field at fault.
+
+use std::collections::HashSet;
+
+use super::{parse::Faults, v1};
+use crate::domain::{
+    bounds::{LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
+    id::{ResourceKey, name_fault, optional_name_fault},
+    plan::{Dimension, Enforcement, Limit, Policy, Shape},
+    window::Period,
+};
+
+/// The limits of a plan, as far as they are not at fault. Their `since` is set when they are stored.
+pub(super) fn parse(faults: &mut Faults, limits: Vec<v1::Limit>, policy: &Policy) -> Vec<Limit> {
+    if limits.len() > LIMITS_MAX {
+        faults.add("plan.limits", format!("must be at most {LIMITS_MAX}"));
+        return Vec::new();
+    }
+    let mut seen = HashSet::new();
+    let mut parsed = Vec::with_capacity(limits.len());
+    for (place, limit) in limits.into_iter().enumerate() {
+        let mut fields = Fields { faults: &mut *faults, path: format!("plan.limits[{place}]") };
+        fields.check("id", name_fault(&limit.id));
+        if !limit.id.is_empty() && !seen.insert(limit.id.clone()) {
+            fields.add("id", "must be unique in the plan");
+        }
+        parsed.extend(fields.limit(limit, policy));
+    }
+    parsed
+}
+
+/// A limit on the wire.
+pub(super) fn tell(limit: &Limit, policy: &Policy) -> v1::Limit {
+    let shape = &limit.shape;
+    let [agent, user, model] = shape.selectors.clone().map(Option::unwrap_or_default);
+    let per = Dimension::ALL.into_iter().zip(shape.per).filter(|(_, apart)| *apart);
+    v1::Limit {
+        id: limit.id.clone(),
+        resource: policy.resource_id(shape.resource).to_owned(),
+        quantity: limit.quantity,
+        period: match shape.period {
+            Period::Day => v1::Period::Day,
+            Period::Month => v1::Period::Month,
+            Period::Lifetime | Period::Meter => v1::Period::Lifetime,
+        }
+        .into(),
+        anchor_day: i32::from(shape.anchor_day),
+        agent,
+        user,
+        model,
+        per: per.map(|(dimension, _)| dimension_code(dimension).into()).collect(),
+        enforcement: match limit.enforcement {
+            Enforcement::Hard => v1::Enforcement::Hard,
+            Enforcement::Soft => v1::Enforcement::Soft,
+            Enforcement::Observe => v1::Enforcement::Observe,
+        }
+        .into(),
+        thresholds: limit.thresholds.clone(),
+    }
+}
+
+fn dimension_code(dimension: Dimension) -> v1::Dimension {
+    match dimension {
+        Dimension::Agent => v1::Dimension::Agent,
+        Dimension::User => v1::Dimension::User,
+        Dimension::Model => v1::Dimension::Model,
+    }
+}
+
+/// The fields of one limit.
+struct Fields<'a> {
+    faults: &'a mut Faults,
+    /// Of the limit, in the request.
+    path: String,
+}
+
+impl Fields<'_> {
+    fn add(&mut self, field: &str, description: impl Into<String>) {
+        self.faults.add(format!("{}.{field}", self.path), description);
+    }
+
+    fn check(&mut self, field: &str, fault: Option<&'static str>) {
+        if let Some(description) = fault {
+            self.add(field, description);
+        }
+    }
+
+    /// The limit, or `None` when a field is at fault without which there is none.
+    fn limit(&mut self, limit: v1::Limit, policy: &Policy) -> Option<Limit> {
+        let resource = self.resource(&limit.resource, policy);
+        if limit.quantity < 0 {
+            self.add("quantity", "must be 0 or more");
+        }
+        let period = self.period(limit.period);
+        let anchor_day = self.anchor_day(limit.anchor_day, period);
+        let selectors = self.selectors([limit.agent, limit.user, limit.model]);
+        let per = self.per(&limit.per, &selectors);
+        let enforcement = self.enforcement(limit.enforcement);
+        let thresholds = self.thresholds(limit.thresholds);
+        Some(Limit {
+            id: limit.id,
+            shape: Shape { resource: resource?, period: period?, anchor_day, selectors, per },
+            quantity: limit.quantity,
+            enforcement,
+            thresholds,
+            since: 0,
+        })
+    }
+
+    fn resource(&mut self, name: &str, policy: &Policy) -> Option<ResourceKey> {
+        let found = policy.find_resource(name);
+        if let Some(description) = name_fault(name) {
+            self.add("resource", description);
+        } else if found.is_none() {
+            self.add("resource", format!("must be a declared resource; {name:?} is not"));
+        }
+        found
+    }
+
+    fn period(&mut self, period: i32) -> Option<Period> {
+        match v1::Period::try_from(period) {
+            Ok(v1::Period::Day) => Some(Period::Day),
+            Ok(v1::Period::Month) => Some(Period::Month),
+            Ok(v1::Period::Lifetime) => Some(Period::Lifetime),
+            Ok(v1::Period::Unspecified) | Err(_) => {
+                self.add("period", "must be DAY, MONTH or LIFETIME");
+                None
+            }
+        }
+    }
+
+    fn anchor_day(&mut self, day: i32, period: Option<Period>) -> u8 {
+        match (period, u8::try_from(day)) {
+            // Whether there may be one is known when the period is.
+            (None, _) | (Some(Period::Day | Period::Lifetime | Period::Meter), Ok(0)) => 0,
+            (Some(Period::Month), Ok(0)) => 1,
+            (Some(Period::Month), Ok(day @ 1..=31)) => day,
+            (Some(Period::Month), _) => {
+                self.add("anchor_day", "must be 1 to 31, or 0 for 1");
+                0
+            }
+            (Some(Period::Day | Period::Lifetime | Period::Meter), _) => {
+                self.add("anchor_day", "must be 0 unless the period is MONTH");
+                0
+            }
+        }
+    }
+
+    fn selectors(&mut self, values: [String; 3]) -> [Option<String>; 3] {
+        for (dimension, value) in Dimension::ALL.into_iter().zip(&values) {
+            self.check(dimension.name(), optional_name_fault(value));
+        }
+        values.map(|value| (!value.is_empty()).then_some(value))
+    }
+
+    fn per(&mut self, dimensions: &[i32], selectors: &[Option<String>; 3]) -> [bool; 3] {
+        let mut per = [false; 3];
+        for (place, &dimension) in dimensions.iter().enumerate() {
+            let field = format!("per[{place}]");
+            let position = match v1::Dimension::try_from(dimension) {
+                Ok(v1::Dimension::Agent) => 0,
+                Ok(v1::Dimension::User) => 1,
+                Ok(v1::Dimension::Model) => 2,
+                Ok(v1::Dimension::Unspecified) | Err(_) => {
+                    self.add(&field, "must be AGENT, USER or MODEL");
+                    continue;
+                }
+            };
+            if per[position] {
+                self.add(&field, "must not be given twice");
+                // However long the list is, its faults are few.
+                break;
+            } else if selectors[position].is_some() {
+                self.add(&field, "must not be a dimension that is selected");
+            }
+            per[position] = true;
+        }
+        per
+    }
+
+    fn enforcement(&mut self, enforcement: i32) -> Enforcement {
+        match v1::Enforcement::try_from(enforcement) {
+            Ok(v1::Enforcement::Unspecified | v1::Enforcement::Hard) => Enforcement::Hard,
+            Ok(v1::Enforcement::Soft) => Enforcement::Soft,
+            Ok(v1::Enforcement::Observe) => Enforcement::Observe,
+            Err(_) => {
+                self.add("enforcement", "must be HARD, SOFT or OBSERVE");
+                Enforcement::Hard
+            }
+        }
+    }
+
+    fn thresholds(&mut self, mut thresholds: Vec<i32>) -> Vec<i32> {
+        if thresholds.len() > THRESHOLDS_MAX {
+            self.add("thresholds", format!("must be at most {THRESHOLDS_MAX}"));
+            return Vec::new();
+        }
+        for (place, percent) in thresholds.iter().enumerate() {
+            if !(1..=THRESHOLD_MAX_PERCENT).contains(percent) {
+                self.add(&format!("thresholds[{place}]"), "must be a whole percentage, 1 to 1,000");
+            } else if thresholds[..place].contains(percent) {
+                self.add(&format!("thresholds[{place}]"), "must not be given twice");
+            }
+        }
+        thresholds.sort_unstable();
+        thresholds
+    }
+}

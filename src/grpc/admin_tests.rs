@@ -1,0 +1,240 @@
+//! Claims about the control plane's messages: which fields are at fault, and what the rest means.
+
+use super::{admin_convert::*, v1};
+use crate::domain::{
+    id::ResourceKey,
+    plan::{Enforcement, Policy, Resource},
+    refusal::Refusal,
+    tenant::TenantState,
+    window::Period,
+};
+
+fn policy() -> Policy {
+    let resource = |key, id: &str, deleted| Resource {
+        key: ResourceKey(key),
+        id: id.to_owned(),
+        display_name: String::new(),
+        unit: String::new(),
+        deleted,
+        created_at: 0,
+        updated_at: 0,
+    };
+    Policy::new(2, vec![resource(1, "tokens", false), resource(2, "gone", true)], Vec::new())
+}
+
+/// The fields at fault, in order.
+fn fields<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Vec<String> {
+    match outcome {
+        Ok(_) => Vec::new(),
+        Err(Refusal::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn descriptions<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> String {
+    match outcome {
+        Err(Refusal::Invalid(faults)) => {
+            faults.into_iter().map(|fault| fault.description).collect::<Vec<_>>().join("; ")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn limit() -> v1::Limit {
+    v1::Limit {
+        id: "day".to_owned(),
+        resource: "tokens".to_owned(),
+        quantity: 100,
+        period: v1::Period::Day.into(),
+        ..v1::Limit::default()
+    }
+}
+
+fn plan_of(limits: Vec<v1::Limit>) -> Option<v1::Plan> {
+    Some(v1::Plan { id: "free".to_owned(), limits, ..v1::Plan::default() })
+}
+
+fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+}
+
+#[test]
+fn each_limit_tells_all_of_its_fields_at_fault() {
+    let month = v1::Period::Month.into();
+    let agent = v1::Dimension::Agent.into();
+    let cases: Vec<(v1::Limit, &[&str])> = vec![
+        (limit(), &[]),
+        (v1::Limit { quantity: 0, thresholds: vec![1, 1_000, 80], ..limit() }, &[]),
+        (v1::Limit { id: String::new(), ..limit() }, &["id"]),
+        (v1::Limit { id: "a\nb".to_owned(), quantity: -1, ..limit() }, &["id", "quantity"]),
+        (v1::Limit { resource: String::new(), ..limit() }, &["resource"]),
+        (v1::Limit { resource: "x".to_owned(), ..limit() }, &["resource"]),
+        (v1::Limit { resource: "gone".to_owned(), ..limit() }, &["resource"]),
+        (v1::Limit { period: 0, anchor_day: 99, ..limit() }, &["period"]),
+        (v1::Limit { period: 1, ..limit() }, &["period"]),
+        (v1::Limit { anchor_day: 1, ..limit() }, &["anchor_day"]),
+        (v1::Limit { period: month, anchor_day: 31, ..limit() }, &[]),
+        (v1::Limit { period: month, anchor_day: 32, ..limit() }, &["anchor_day"]),
+        (v1::Limit { period: month, anchor_day: -1, ..limit() }, &["anchor_day"]),
+        (v1::Limit { agent: "x".repeat(129), model: "a\0".to_owned(), ..limit() }, &["agent", "model"]),
+        (v1::Limit { per: vec![0, agent, agent], ..limit() }, &["per[0]", "per[2]"]),
+        (v1::Limit { per: vec![9], enforcement: 9, ..limit() }, &["per[0]", "enforcement"]),
+        (v1::Limit { per: vec![agent], agent: "planner".to_owned(), ..limit() }, &["per[0]"]),
+        (
+            v1::Limit { thresholds: vec![0, 80, 80, 1_001], ..limit() },
+            &["thresholds[0]", "thresholds[2]", "thresholds[3]"],
+        ),
+        (v1::Limit { thresholds: (1..=11).collect(), ..limit() }, &["thresholds"]),
+    ];
+    for (limit, at_fault) in cases {
+        let shown = format!("{limit:?}");
+        let want: Vec<String> = at_fault.iter().map(|field| format!("plan.limits[0].{field}")).collect();
+        assert_eq!(fields(new_plan(plan_of(vec![limit]), &policy())), want, "{shown}");
+    }
+}
+
+#[test]
+fn a_plan_tells_the_faults_of_all_of_its_fields() {
+    let message = v1::Plan {
+        id: String::new(),
+        display_name: "x".repeat(257),
+        limits: vec![limit(), limit(), v1::Limit { period: 0, id: "b".to_owned(), ..limit() }],
+        ..v1::Plan::default()
+    };
+    let want = ["plan.id", "plan.display_name", "plan.limits[1].id", "plan.limits[2].period"];
+    assert_eq!(fields(new_plan(Some(message), &policy())), want);
+    let many = (0..65).map(|number| v1::Limit { id: number.to_string(), ..limit() }).collect();
+    assert_eq!(fields(new_plan(plan_of(many), &policy())), ["plan.limits"]);
+    assert_eq!(fields(new_plan(None, &policy())), ["plan"]);
+}
+
+#[test]
+fn a_limit_comes_back_as_it_was_given() {
+    let given = v1::Limit {
+        period: v1::Period::Month.into(),
+        user: "ada".to_owned(),
+        per: vec![v1::Dimension::Agent.into(), v1::Dimension::Model.into()],
+        enforcement: v1::Enforcement::Observe.into(),
+        thresholds: vec![80, 100],
+        anchor_day: 31,
+        ..limit()
+    };
+    let lifetime = v1::Limit { id: "all".to_owned(), period: v1::Period::Lifetime.into(), ..limit() };
+    let new = new_plan(plan_of(vec![given.clone(), lifetime]), &policy()).expect("valid");
+    assert_eq!(new.limits[0].shape.per, [true, false, true]);
+    assert_eq!(
+        (new.limits[1].enforcement, new.limits[1].shape.period),
+        (Enforcement::Hard, Period::Lifetime)
+    );
+    let stored = crate::domain::plan::Plan {
+        key: crate::domain::id::PlanKey(3),
+        id: new.id,
+        display_name: new.display_name,
+        limits: new.limits.into_iter().map(std::sync::Arc::new).collect(),
+        created_at: 1_500,
+        updated_at: 2_000,
+    };
+    let told = plan(&stored, &policy());
+    assert_eq!(told.limits[0], given);
+    assert_eq!(told.limits[1].enforcement(), v1::Enforcement::Hard);
+    assert_eq!(told.create_time, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
+}
+
+#[test]
+fn the_anchor_of_a_month_is_its_first_day_unless_given() {
+    let month = v1::Limit { period: v1::Period::Month.into(), ..limit() };
+    let new = new_plan(plan_of(vec![month, v1::Limit { id: "b".to_owned(), ..limit() }]), &policy());
+    let anchors: Vec<u8> = new.expect("valid").limits.iter().map(|limit| limit.shape.anchor_day).collect();
+    assert_eq!(anchors, [1, 0]);
+}
+
+#[test]
+fn a_resource_tells_its_fields_at_fault() {
+    let message = v1::Resource {
+        id: "a\u{7f}".to_owned(),
+        display_name: "a\n".to_owned(),
+        unit: "x".repeat(65),
+        ..v1::Resource::default()
+    };
+    assert_eq!(
+        fields(new_resource(Some(message))),
+        ["resource.id", "resource.display_name", "resource.unit"]
+    );
+    assert_eq!(fields(new_resource(None)), ["resource"]);
+}
+
+#[test]
+fn a_tenant_has_defaults_and_tells_its_fields_at_fault() {
+    let tenant = v1::Tenant { id: "acme".to_owned(), plan: "free".to_owned(), ..v1::Tenant::default() };
+    let new = new_tenant(Some(tenant.clone())).expect("valid");
+    assert_eq!((new.zone, new.state), (chrono_tz::UTC, TenantState::Active));
+    let lisbon = v1::Tenant { zone: "Europe/Lisbon".to_owned(), state: 2, ..tenant };
+    let new = new_tenant(Some(lisbon)).expect("valid");
+    assert_eq!((new.zone, new.state), (chrono_tz::Europe::Lisbon, TenantState::Suspended));
+    let wrong = v1::Tenant { zone: "Europe/Atlantis".to_owned(), state: 3, ..v1::Tenant::default() };
+    let want = ["tenant.id", "tenant.plan", "tenant.zone", "tenant.state"];
+    assert_eq!(fields(new_tenant(Some(wrong))), want);
+    assert_eq!(fields(new_tenant(None)), ["tenant"]);
+}
+
+#[test]
+fn a_mask_names_what_changes() {
+    let resource =
+        v1::Resource { id: "tokens".to_owned(), unit: "token".to_owned(), ..v1::Resource::default() };
+    let change = |update_mask| {
+        resource_change(v1::UpdateResourceRequest { resource: Some(resource.clone()), update_mask })
+    };
+    let (id, implied) = change(None).expect("valid");
+    assert_eq!((id.as_str(), implied.display_name, implied.unit.as_deref()), ("tokens", None, Some("token")));
+    let (_, named) = change(mask(&["display_name"])).expect("valid");
+    assert_eq!((named.display_name.as_deref(), named.unit), (Some(""), None));
+    assert!(descriptions(change(mask(&["unit", "nonsense"]))).contains("\"nonsense\""));
+    assert!(descriptions(change(mask(&["id"]))).contains("id: it is fixed"));
+    assert!(descriptions(change(mask(&["create_time"]))).contains("set by the server"));
+    assert_eq!(fields(change(mask(&["id", "*"]))), ["update_mask", "update_mask"]);
+    let limits = v1::UpdatePlanRequest { plan: plan_of(Vec::new()), update_mask: mask(&["limits"]) };
+    let (_, cleared) = plan_change(limits, &policy()).expect("valid");
+    assert_eq!(cleared.limits.map(|limits| limits.len()), Some(0));
+    let at_fault = v1::UpdatePlanRequest {
+        plan: plan_of(vec![v1::Limit { quantity: -1, ..limit() }]),
+        update_mask: mask(&["display_name"]),
+    };
+    assert_eq!(fields(plan_change(at_fault, &policy())), Vec::<String>::new(), "it is not in the mask");
+}
+
+#[test]
+fn the_zone_of_a_tenant_does_not_change() {
+    let tenant = v1::Tenant {
+        id: "acme".to_owned(),
+        zone: "UTC".to_owned(),
+        state: v1::TenantState::Suspended.into(),
+        ..v1::Tenant::default()
+    };
+    let change =
+        |update_mask| tenant_change(v1::UpdateTenantRequest { tenant: Some(tenant.clone()), update_mask });
+    assert_eq!(fields(change(None)), ["tenant.zone"]);
+    assert!(descriptions(change(mask(&["zone"]))).contains("zone: it is fixed at creation"));
+    assert_eq!(fields(change(mask(&["plan"]))), ["tenant.plan"]);
+    let (_, suspended) = change(mask(&["state"])).expect("valid");
+    assert_eq!((suspended.state, suspended.plan), (Some(TenantState::Suspended), None));
+}
+
+#[test]
+fn a_reset_says_why_and_who() {
+    let wrong = v1::ResetUsageRequest {
+        resources: vec![String::new()],
+        agent: Some("a\t".to_owned()),
+        reason: "x".repeat(257),
+        ..v1::ResetUsageRequest::default()
+    };
+    assert_eq!(fields(reset(wrong)), ["tenant", "resources[0]", "agent", "reason", "operator"]);
+    let right = v1::ResetUsageRequest {
+        tenant: "acme".to_owned(),
+        user: Some(String::new()),
+        reason: "a wrong price".to_owned(),
+        operator: "ada".to_owned(),
+        ..v1::ResetUsageRequest::default()
+    };
+    let (tenant, reset) = reset(right).expect("valid");
+    assert_eq!((tenant.as_str(), reset.filter), ("acme", [None, Some(String::new()), None]));
+}
