@@ -2,7 +2,7 @@
 
 use tonic::Code;
 
-use crate::harness::{v1::*, world::done, *};
+use crate::harness::{clients::done, v1::*, *};
 
 fn request() -> ResetUsageRequest {
     ResetUsageRequest {

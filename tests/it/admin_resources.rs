@@ -3,8 +3,8 @@
 use tonic::Code;
 
 use crate::harness::{
+    clients::{done, mask},
     v1::*,
-    world::{done, mask},
     *,
 };
 

@@ -41,7 +41,7 @@ both! {
             world.reserve("acme").tokens(1).await.expect_err(&number.to_string()).is_quota(&["day"]);
             assert_eq!(world.figures("acme", "day").await, (0, HOLDS));
         }
-        let expired = crate::harness::world::reservations(&world.quota, "acme", &[ReservationState::Expired]);
+        let expired = clients::reservations(&world.quota, "acme", &[ReservationState::Expired]);
         assert_eq!(i64::try_from(expired.await.len()), Ok(HOLDS));
     }
 

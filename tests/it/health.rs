@@ -8,9 +8,9 @@ use tonic_health::pb::{
 use tonic_reflection::pb::{v1 as reflection, v1alpha as old_reflection};
 
 use crate::harness::{
+    clients::{Admin, done, serving, status},
     postgres::{self, Cluster},
     v1::*,
-    world::{Admin, connect, serving, status},
     *,
 };
 
@@ -119,7 +119,7 @@ async fn not_serving(health: &HealthClient<Channel>) {
 
 async fn unavailable(channel: &Channel) {
     let request = GetTenantRequest { id: "acme".into() };
-    let no = world::done(Admin::new(channel.clone()).get_tenant(request).await).expect_err("it is away");
+    let no = done(Admin::new(channel.clone()).get_tenant(request).await).expect_err("it is away");
     no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
     assert!(no.retry.is_some(), "{no:?}");
     let request = ReserveRequest {
@@ -128,7 +128,7 @@ async fn unavailable(channel: &Channel) {
         ..ReserveRequest::default()
     };
     let mut quota = call::Quota::new(channel.clone());
-    let no = world::done(quota.reserve(request).await).expect_err("it is away");
+    let no = done(quota.reserve(request).await).expect_err("it is away");
     no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
     assert!(no.retry.is_some(), "{no:?}");
 }

@@ -2,7 +2,7 @@
 
 use tonic::Code;
 
-use crate::harness::{call::span, v1::*, world::ALL_STATES, *};
+use crate::harness::{call::span, clients::ALL_STATES, v1::*, *};
 
 fn names(reservations: &[Reservation]) -> Vec<&str> {
     reservations.iter().map(|reservation| reservation.name.as_str()).collect()
@@ -50,7 +50,7 @@ both! {
             (&ALL_STATES, &[4, 3, 2, 1, 0]),
         ];
         for (states, wanted) in cases {
-            let read = crate::harness::world::reservations(&world.quota, "acme", states).await;
+            let read = clients::reservations(&world.quota, "acme", states).await;
             let wanted: Vec<&str> = wanted.iter().map(|&index| made[index].as_str()).collect();
             assert_eq!(names(&read), wanted, "{states:?}");
         }
@@ -102,7 +102,7 @@ both! {
         }
         world.batch(operations).await.expect("each stands for itself");
         for states in [&ALL_STATES[..1], &ALL_STATES[1..2], &ALL_STATES[..]] {
-            let whole = crate::harness::world::reservations(&world.quota, "acme", states).await;
+            let whole = clients::reservations(&world.quota, "acme", states).await;
             for size in [1, 17, 1_000] {
                 let mut call = world.list("acme").states(states).with(|request| request.page_size = size);
                 let mut read = Vec::new();

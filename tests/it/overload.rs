@@ -6,7 +6,7 @@ use futures::future::join_all;
 use prost::Message;
 use tonic::Code;
 
-use crate::harness::{raw, world::done, *};
+use crate::harness::{clients::done, raw, *};
 
 both! {
     async fn a_call_whose_time_ran_out_is_told_so_and_nothing_is_held(world: World) {
@@ -16,7 +16,7 @@ both! {
         let no = raw::post(world.address(), path, &[("grpc-timeout", "0n")], &late).await;
         no.expect("it was too late when it came").is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 
-        let stall = world.stall().await;
+        let stall = world.database.stall().await;
         // The first waits for the lock with its batch; the others wait behind it until their time is over.
         let first = tokio::spawn(world.record("acme").tokens(1).into_future());
         let no = raw::post(world.address(), path, &[("grpc-timeout", "300m")], &late).await;
@@ -34,7 +34,7 @@ both! {
     async fn a_full_queue_is_unavailable_and_not_out_of_quota(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000_000)]).await;
         let operation = world.record("acme").tokens(1).operation();
-        let stall = world.stall().await;
+        let stall = world.database.stall().await;
         let batches: Vec<_> = (0..20)
             .map(|_| {
                 let request = crate::harness::v1::BatchRequest { operations: vec![operation.clone(); 1_000] };

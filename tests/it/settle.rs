@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 
 use tonic::Code;
 
-use crate::harness::{v1::*, world::serving, *};
+use crate::harness::{clients::serving, v1::*, *};
 
 /// A tenant with 1,000 tokens a day, and a hold of 100 of them.
 async fn hold_of_100(world: &World) -> String {
@@ -176,7 +176,7 @@ both! {
         let committed = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
         let released = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
 
-        let stall = world.stall().await;
+        let stall = world.database.stall().await;
         let calls = (
             sent(world.commit(&committed).tokens(80)).await,
             sent(world.release(&released)).await,
@@ -197,7 +197,7 @@ both! {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
 
-        let stall = world.stall().await;
+        let stall = world.database.stall().await;
         // The first of them may be in the batch that waits for the lock; what comes after it is in the queue.
         let first = sent(world.record("acme").tokens(1)).await;
         accepted(world).await;

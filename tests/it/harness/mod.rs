@@ -3,6 +3,7 @@
 //! A claim is written once, inside [`both!`], and tried on both databases.
 
 pub mod call;
+pub mod clients;
 pub mod database;
 pub mod limits;
 pub mod no;
@@ -17,6 +18,7 @@ pub mod world;
 pub use aforo::grpc::v1;
 
 pub use call::Call;
+pub use clients::Clients;
 pub use database::{Database, Kind};
 pub use limits::{LimitExt, day, lifetime, month};
 pub use no::No;

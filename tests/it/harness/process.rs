@@ -10,9 +10,9 @@ use std::{
 use tonic::transport::Channel;
 
 use super::{
+    clients::{connect, serving},
     postgres::free_port,
     wait::eventually,
-    world::{connect, serving},
 };
 
 /// A command line of the binary.
