@@ -28,7 +28,7 @@ fn ask(resource: &str, quantity: i64, minimum: i64) -> ReserveAmount {
     ReserveAmount { resource: resource.into(), quantity, minimum }
 }
 
-const RESERVE: [Case<ReserveRequest>; 33] = [
+const RESERVE: [Case<ReserveRequest>; 32] = [
     ("request_id", |request| request.request_id = too_long()),
     ("request_id", |request| request.request_id = "a\nb".into()),
     ("tenant", |request| request.tenant = String::new()),
@@ -54,7 +54,6 @@ const RESERVE: [Case<ReserveRequest>; 33] = [
     ("amounts[0].minimum", |request| (request.allow_partial, request.amounts[0].minimum) = (true, 11)),
     ("amounts[0].minimum", |request| (request.allow_partial, request.amounts[0].minimum) = (true, -1)),
     ("ttl", |request| request.ttl = span(0, 0)),
-    ("ttl", |request| request.ttl = span(0, 1)),
     ("ttl", |request| request.ttl = span(-1, 0)),
     ("ttl", |request| request.ttl = span(86_400, 1_000_000)),
     ("ttl", |request| request.ttl = span(i64::MAX, 0)),

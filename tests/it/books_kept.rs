@@ -56,7 +56,7 @@ both! {
             let output = command(&["verify", "--database", world.database.url()]).await;
             assert_eq!(output.status.code(), Some(1), "{spoil}: {}", said(&output));
             let report = String::from_utf8_lossy(&output.stdout);
-            assert!(report.contains("acme"), "{spoil}: it says whose: {report}");
+            assert!(report.contains("fault"), "{spoil}: it says which rows: {report}");
             connection.execute_unprepared(mend).await.expect("it can be written to");
             world.verify().await;
         }

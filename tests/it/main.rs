@@ -1,5 +1,7 @@
 //! What Aforo does, as claims through its own door.
 
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
+
 mod harness;
 
 mod admin_plans;
@@ -15,6 +17,7 @@ mod clock_skew;
 mod crowd;
 mod expiry;
 mod extend;
+mod grpcurl;
 mod health;
 mod idempotency;
 mod inspect;
@@ -24,10 +27,12 @@ mod overload;
 mod policy_change;
 mod processes;
 mod record;
+mod replay;
 mod reserve;
 mod retry_hint;
 mod settle;
 mod suspended;
+mod trace;
 mod usage;
 
 mod tidy;

@@ -5,7 +5,7 @@ use crate::harness::{v1::*, *};
 both! {
     async fn a_record_is_a_reservation_that_is_born_committed(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), month("tokens", 5_000)]).await;
-        let record = world.record("acme").tokens(70).agent("planner").label("run", "7").id("r");
+        let record = world.record("acme").tokens(70).agent("planner").model("m-1").label("run", "7").id("r");
         let reply = record.await.expect("it is always recorded");
         let born = reply.held();
         assert_eq!(state(born), ReservationState::Committed);

@@ -35,6 +35,7 @@ impl No {
     pub fn is(&self, code: Code, reason: &str) -> &Self {
         assert_eq!((self.code, self.reason.as_str()), (code, reason), "{self:?}");
         assert_eq!(self.domain, "aforo", "{self:?}");
+        assert!(!self.message.is_empty(), "{self:?}");
         self
     }
 

@@ -1,6 +1,7 @@
 //! The binary, as people run it.
 
 use std::{
+    env,
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -19,11 +20,19 @@ use super::{
 pub fn aforo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aforo"));
     // What the tests of a developer's machine must not depend on.
-    for name in ["AFORO_LISTEN", "AFORO_DATABASE", "AFORO_CONFIG", "RUST_LOG"] {
+    let ours = ["AFORO_LISTEN", "AFORO_DATABASE", "AFORO_CONFIG", "AFORO_LANES", "AFORO_DRAIN_SECONDS"];
+    for name in ours.into_iter().chain(["AFORO_LOG_FORMAT", "RUST_LOG"]) {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// A tool that scripts/test installs.
+pub fn tool(variable: &str) -> PathBuf {
+    let path = env::var_os(variable);
+    path.unwrap_or_else(|| panic!("{variable} is not set: run scripts/test, which installs what is missing"))
+        .into()
 }
 
 /// Runs a command to its end, off the runtime's threads.

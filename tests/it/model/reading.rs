@@ -31,10 +31,12 @@ pub type Figures = BTreeMap<(String, String, [Option<String>; 3]), (i64, i64)>;
 impl View {
     /// As the server says.
     pub fn of_reply(reservation: &Reservation) -> Self {
-        let amounts = reservation.amounts.iter().inspect(|amount| {
-            assert_eq!(amount.overrun, (amount.committed - amount.reserved).max(0), "{reservation:?}");
-        });
         let record = reservation.expire_time.is_none();
+        let amounts = reservation.amounts.iter().inspect(|amount| {
+            // What never was held is not passed.
+            let overrun = if record { 0 } else { (amount.committed - amount.reserved).max(0) };
+            assert_eq!(amount.overrun, overrun, "{reservation:?}");
+        });
         Self {
             names: [&reservation.agent, &reservation.user, &reservation.model].map(Clone::clone),
             state: state(reservation),
