@@ -127,7 +127,7 @@ impl Server {
         let (engine, lanes) = Engine::start(&store, &policies, &clock, lanes);
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
-        let quota = Quota::new(Arc::clone(&engine), reader);
+        let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies));
         let admin = Admin::new(store.clone(), policies, clock.clone(), engine);
 
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -171,6 +171,8 @@ impl Server {
 
 /// Brings the schema up to date, and says that the database can be used.
 async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<(), ServerError> {
+    // Says best why it cannot be reached.
+    store.ping().await?;
     store.migrate().await?;
     if demo {
         demo::create(store, clock).await?;
@@ -194,7 +196,7 @@ async fn probe(store: Store, clock: Clock, demo: bool, health: HealthReporter, s
             Ok(()) => misses = 0,
             Err(error) => {
                 misses += 1;
-                if told || misses == 1 || misses % 30 == 0 {
+                if told || misses == 1 || misses.is_multiple_of(30) {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "the database is away; trying on"

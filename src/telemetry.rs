@@ -7,11 +7,24 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 use crate::config::LogFormat;
 
 /// What is logged when RUST_LOG says nothing.
-const FILTER_DEFAULT: &str = "info,sqlx=warn";
+const FILTER_DEFAULT: &str = "info,sqlx=error,sqlx_core=error";
+
+/// The same, of commands whose output is not a log.
+const FILTER_QUIET: &str = "warn";
 
 /// Starts logging. Once per process; again has no effect.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
+    start_with(format, FILTER_DEFAULT);
+}
+
+/// Starts logging for a command whose output is not a log. Without a start, spans cost more than with one: some of the
+/// libraries turn on tracing's way to the `log` crate, which is taken when nobody listens.
+pub fn start_quietly() {
+    start_with(LogFormat::Text, FILTER_QUIET);
+}
+
+fn start_with(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let registry = tracing_subscriber::registry().with(filter);
     // A second start is a test's: the first one's log goes on.
     let _ = match format {

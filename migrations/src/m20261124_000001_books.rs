@@ -58,6 +58,7 @@ const TENANTS: [&str; 5] = [
         state {smallint} NOT NULL CHECK (state IN (1, 2)),
         decided_at {bigint} NOT NULL,
         next_due {bigint} NOT NULL,
+        version {bigint} NOT NULL,
         plan_since {bigint} NOT NULL,
         created_at {bigint} NOT NULL,
         updated_at {bigint} NOT NULL,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DatabaseArgs, error::CliError, say};
+use super::{DatabaseArgs, client::print_line, error::CliError};
 use crate::store::{Store, StoreOptions};
 
 /// Options of `aforo backup`.
@@ -30,6 +30,6 @@ pub async fn run(args: BackupArgs) -> Result<(), CliError> {
     let store = Store::connect(&args.database.database, StoreOptions::default()).await.map_err(failed)?;
     store.backup(&args.file).await.map_err(failed)?;
     store.close().await.map_err(failed)?;
-    say(format!("copied to {}", args.file.display()));
+    print_line(format!("copied to {}", args.file.display()))?;
     Ok(())
 }

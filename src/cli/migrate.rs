@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DatabaseArgs, error::CliError, say};
+use super::{DatabaseArgs, client::print_line, error::CliError};
 use crate::store::{Store, StoreOptions};
 
 /// Options of `aforo migrate`.
@@ -23,8 +23,9 @@ pub async fn run(args: MigrateArgs) -> Result<(), CliError> {
     let failed = |error| CliError::caused(&tried, &error);
     let options = StoreOptions { exclusive: true, ..StoreOptions::default() };
     let store = Store::connect(&args.database.database, options).await.map_err(failed)?;
+    store.ping().await.map_err(failed)?;
     store.migrate().await.map_err(failed)?;
     store.close().await.map_err(failed)?;
-    say("the schema is up to date");
+    print_line("the schema is up to date")?;
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::telemetry;
+
 pub mod backup;
 pub mod bench;
 pub mod client;
@@ -13,6 +15,7 @@ pub mod verify;
 
 /// A quota authority for AI token usage.
 #[derive(Debug, Parser)]
+#[command(version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -45,6 +48,9 @@ pub enum Command {
 ///
 /// When the command failed.
 pub async fn run(cli: Cli) -> Result<(), error::CliError> {
+    if !matches!(cli.command, Command::Serve(_)) {
+        telemetry::start_quietly();
+    }
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
@@ -60,19 +66,41 @@ pub async fn run(cli: Cli) -> Result<(), error::CliError> {
 #[derive(Debug, clap::Args)]
 pub struct DatabaseArgs {
     /// Database: sqlite://FILE or postgres://…
-    #[arg(long, value_name = "URL", env = "AFORO_DATABASE", default_value = crate::config::DATABASE_DEFAULT)]
+    #[arg(long, value_name = "URL", env = "AFORO_DATABASE", hide_env_values = true, default_value = crate::config::DATABASE_DEFAULT)]
     pub database: String,
 }
 
 impl DatabaseArgs {
     /// What was tried, for an error.
     fn tried(&self, verb: &str) -> String {
-        format!("cannot {verb} {}", serve::without_password(&self.database))
+        format!("cannot {verb} {}", without_password(&self.database))
     }
 }
 
-/// Prints a line of data.
-#[expect(clippy::print_stdout, reason = "data goes to stdout; this is the place")]
-fn say(line: impl std::fmt::Display) {
-    println!("{line}");
+/// A database URL as it may be shown: without its password and its parameters.
+fn without_password(database: &str) -> String {
+    let shown = database.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = shown.split_once("://") else { return shown.to_owned() };
+    let Some((user, place)) = rest.rsplit_once('@') else { return shown.to_owned() };
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let cases = [
+            ("postgres://me:s3cret@db:5432/aforo", "postgres://me@db:5432/aforo"),
+            ("postgres://me:p@s/s@db/aforo", "postgres://me@db/aforo"),
+            ("postgres://db/aforo?user=me&password=s3cret", "postgres://db/aforo"),
+            ("postgres://db/aforo", "postgres://db/aforo"),
+            ("sqlite://aforo.db", "sqlite://aforo.db"),
+        ];
+        for (database, shown) in cases {
+            assert_eq!(without_password(database), shown);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::error::CliError;
+use super::{error::CliError, without_password};
 use crate::{
     config::{self, Flags, LogFormat},
     server::{Server, ServerOptions},
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Address and port to listen on [default: 127.0.0.1:50051] [env: AFORO_LISTEN]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub listen: Option<SocketAddr>,
 
     /// Database: sqlite://FILE or postgres://… [default: sqlite://aforo.db] [env: AFORO_DATABASE]
@@ -28,10 +28,10 @@ pub struct ServeArgs {
     pub demo: bool,
 
     /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes
-    #[arg(long, value_name = "FILE", env = "AFORO_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "AFORO_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
-    /// Form of the log [default: text] [env: AFORO_LOG_FORMAT]
+    /// Form of the log, which goes to stderr; RUST_LOG says what is in it [default: text] [env: AFORO_LOG_FORMAT]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 
@@ -79,10 +79,22 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         "aforo serves; Ctrl-C ends it"
     );
     wait_for_signal().await?;
-    tracing::info!("ending: answering what was accepted");
-    server.shutdown().await;
-    tracing::info!("ended");
-    Ok(())
+    tracing::info!("ending: answering what was accepted; a second Ctrl-C ends at once");
+    tokio::select! {
+        () = server.shutdown() => {
+            tracing::info!("ended");
+            Ok(())
+        }
+        outcome = wait_for_signal() => {
+            outcome?;
+            Err(CliError::new("ended at once: calls that were open have no answer"))
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051".to_owned())
 }
 
 async fn wait_for_signal() -> Result<(), CliError> {
@@ -93,19 +105,5 @@ async fn wait_for_signal() -> Result<(), CliError> {
             outcome.map_err(|error| CliError::caused("cannot wait for signals", &error))
         }
         _ = terminate.recv() => Ok(()),
-    }
-}
-
-/// A URL as it may be shown.
-pub(super) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    match rest.rsplit_once('@') {
-        Some((credentials, place)) => {
-            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
-            format!("{scheme}://{user}@{place}")
-        }
-        None => url.to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DatabaseArgs, error::CliError, say};
+use super::{DatabaseArgs, client::print_line, error::CliError};
 use crate::store::{Store, StoreOptions};
 
 /// Options of `aforo verify`.
@@ -22,20 +22,27 @@ pub async fn run(args: VerifyArgs) -> Result<(), CliError> {
     let tried = args.database.tried("verify");
     let failed = |error| CliError::caused(&tried, &error);
     let store = Store::connect(&args.database.database, StoreOptions::default()).await.map_err(failed)?;
+    store.ping().await.map_err(failed)?;
     store.check_schema().await.map_err(failed)?;
     let report = store.verify().await.map_err(failed)?;
     store.close().await.map_err(failed)?;
-    say(format!("tenants       {:>12}  no hold is due before the tenant's row says so", report.tenants));
-    say(format!("counters      {:>12}  I2: each is the sum of the rows that name it", report.counters));
-    say(format!("open holds    {:>12}  I3: none is settled, too", report.holds));
-    say(format!("settled       {:>12}  Records included", report.settled));
-    say(format!("request ids   {:>12}  I3: each made one reservation", report.requests));
-    say(format!("adjustments   {:>12}", report.adjustments));
+    print_line(format!(
+        "tenants       {:>12}  no hold is due before the tenant's row says so",
+        report.tenants
+    ))?;
+    print_line(format!(
+        "counters      {:>12}  I2: each is the sum of the rows that name it",
+        report.counters
+    ))?;
+    print_line(format!("open holds    {:>12}  I3: none is settled, too", report.holds))?;
+    print_line(format!("settled       {:>12}  Records included", report.settled))?;
+    print_line(format!("request ids   {:>12}  I3: each made one reservation", report.requests))?;
+    print_line(format!("adjustments   {:>12}", report.adjustments))?;
     for fault in &report.faults {
-        say(format!("fault         {fault}"));
+        print_line(format!("fault         {fault}"))?;
     }
     if report.fault_count == 0 {
-        say("the books add up");
+        print_line("the books add up")?;
         Ok(())
     } else {
         Err(CliError::new(format!("{} fault(s): the books do not add up", report.fault_count)))

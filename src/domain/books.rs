@@ -74,6 +74,8 @@ struct ReservationSlot {
 struct CounterSlot {
     counter: Counter,
     changed: bool,
+    /// It has a row.
+    stored: bool,
 }
 
 /// What is due and not yet swept, of one counter: it counts no longer, though its rows say so.
@@ -90,11 +92,40 @@ pub struct Books {
     pub tenant: Tenant,
     /// The tenant's plan.
     pub plan: Arc<Plan>,
-    counters: HashMap<CounterKey, Option<CounterSlot>>,
-    reservations: HashMap<ReservationId, ReservationSlot>,
+    known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
     due: HashMap<CounterKey, Due>,
+    /// Counters that changed, each once.
+    changed_counters: Vec<CounterKey>,
+    /// Reservations that were loaded, made or changed; some more than once.
+    visited: Vec<ReservationId>,
+}
+
+/// Counters and reservations.
+#[derive(Debug, Default)]
+struct Known {
+    /// `None`: there is no such counter.
+    counters: HashMap<CounterKey, Option<CounterSlot>>,
+    reservations: HashMap<ReservationId, ReservationSlot>,
+}
+
+/// Most counters, and most holds, of one tenant that are remembered from batch to batch.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// What is known of the books of one tenant after a batch, counters and open holds: true as long as the tenant's row has
+/// this version.
+#[derive(Debug)]
+pub struct Remembered {
+    version: i64,
+    known: Known,
+}
+
+impl Remembered {
+    /// How much is remembered, in rows.
+    pub fn rows(&self) -> usize {
+        1 + self.known.counters.len() + self.known.reservations.len()
+    }
 }
 
 /// What a batch changed in the books of one tenant.
@@ -102,13 +133,19 @@ pub struct Books {
 pub struct Changes {
     /// Whose books.
     pub tenant: TenantKey,
+    /// The version that the change makes.
+    pub version: i64,
     /// The instant of the decision.
     pub decided_at: Millis,
     /// No open hold is due before this instant.
     pub next_due: Millis,
-    /// Counters, with their new figures.
+    /// Counters that are new.
+    pub new_counters: Vec<(CounterKey, Counter)>,
+    /// Counters that changed, with their new figures.
     pub counters: Vec<(CounterKey, Counter)>,
-    /// Holds that are new, or changed.
+    /// Holds that are new.
+    pub new_holds: Vec<Arc<Reservation>>,
+    /// Holds that changed.
     pub holds: Vec<Arc<Reservation>>,
     /// Holds that are no more.
     pub ended_holds: Vec<ReservationId>,
@@ -123,29 +160,32 @@ pub struct Changes {
 }
 
 impl Books {
-    /// Empty books.
-    pub fn new(tenant: Tenant, plan: Arc<Plan>) -> Self {
+    /// Books of which nothing is known, but what is remembered of this very version.
+    pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
+        let known = remembered.filter(|remembered| remembered.version == tenant.version);
         Self {
             tenant,
             plan,
-            counters: HashMap::new(),
-            reservations: HashMap::new(),
+            known: known.map(|remembered| remembered.known).unwrap_or_default(),
             requests: HashMap::new(),
             adjustments: Vec::new(),
             due: HashMap::new(),
+            changed_counters: Vec::new(),
+            visited: Vec::new(),
         }
     }
 
     /// Enters a counter as it was loaded; `None` says that there is none.
     pub fn load_counter(&mut self, key: CounterKey, counter: Option<Counter>) {
-        let slot = counter.map(|counter| CounterSlot { counter, changed: false });
-        self.counters.entry(key).or_insert(slot);
+        let slot = counter.map(|counter| CounterSlot { counter, changed: false, stored: true });
+        self.known.counters.entry(key).or_insert(slot);
     }
 
     /// Enters a reservation as it was loaded.
     pub fn load_reservation(&mut self, reservation: Reservation, origin: Origin) {
         let slot = ReservationSlot { reservation: Arc::new(reservation), origin, changed: false };
-        self.reservations.entry(slot.reservation.id).or_insert(slot);
+        self.visited.push(slot.reservation.id);
+        self.known.reservations.entry(slot.reservation.id).or_insert(slot);
     }
 
     /// Enters a request_id as it was loaded.
@@ -166,22 +206,22 @@ impl Books {
 
     /// Whether the counter was looked for.
     pub fn knows(&self, key: &CounterKey) -> bool {
-        self.counters.contains_key(key)
+        self.known.counters.contains_key(key)
     }
 
     /// The counters that were loaded.
     pub fn counter_keys(&self) -> impl Iterator<Item = &CounterKey> {
-        self.counters.iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
+        self.known.counters.iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
     }
 
     /// The reservations that are loaded, or were made.
     pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
-        self.reservations.values().map(|slot| slot.reservation.as_ref())
+        self.known.reservations.values().map(|slot| slot.reservation.as_ref())
     }
 
     /// The reservation of this id.
     pub fn find_reservation(&self, id: ReservationId) -> Option<&Arc<Reservation>> {
-        self.reservations.get(&id).map(|slot| &slot.reservation)
+        self.known.reservations.get(&id).map(|slot| &slot.reservation)
     }
 
     /// The request of this id.
@@ -191,7 +231,7 @@ impl Books {
 
     /// The figures that count: of a counter, if there is one, without what is due.
     pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
-        let counter = self.counters.get(key)?.as_ref()?.counter;
+        let counter = self.known.counters.get(key)?.as_ref()?.counter;
         Some(self.without_due(key, counter))
     }
 
@@ -212,14 +252,14 @@ impl Books {
 
     /// Adds to a counter; `fresh` is the counter if there is none yet. The caller has checked that it fits.
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
-        let slot = match self.counters.entry(key.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(None),
-        };
-        let slot = slot.get_or_insert(CounterSlot { counter: fresh, changed: true });
+        let slot = self.known.counters.entry(key.clone()).or_default();
+        let slot = slot.get_or_insert(CounterSlot { counter: fresh, changed: false, stored: false });
         slot.counter.committed = slot.counter.committed.saturating_add(committed);
         slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
-        slot.changed = true;
+        if !slot.changed {
+            slot.changed = true;
+            self.changed_counters.push(key.clone());
+        }
     }
 
     /// Enters a reservation that the batch made.
@@ -231,16 +271,18 @@ impl Books {
             ReservationState::Reserved => self.tenant.next_due.min(reservation.deadline),
             _ => self.tenant.next_due,
         };
-        self.reservations.insert(reservation.id, slot);
+        self.visited.push(reservation.id);
+        self.known.reservations.insert(reservation.id, slot);
         reservation
     }
 
     /// Replaces a reservation that is there.
     pub fn update_reservation(&mut self, reservation: Reservation) -> Arc<Reservation> {
         let reservation = Arc::new(reservation);
-        if let Some(slot) = self.reservations.get_mut(&reservation.id) {
+        if let Some(slot) = self.known.reservations.get_mut(&reservation.id) {
             slot.reservation = Arc::clone(&reservation);
             slot.changed = true;
+            self.visited.push(reservation.id);
         }
         reservation
     }
@@ -255,36 +297,37 @@ impl Books {
         self.adjustments.push(adjustment);
     }
 
-    /// What has to be written.
-    pub fn into_changes(self) -> Changes {
+    /// What has to be written, and what is known once it is.
+    pub fn into_changes(mut self) -> (Changes, Remembered) {
         let mut changes = Changes {
             tenant: self.tenant.key,
+            version: self.tenant.version.wrapping_add(1),
             decided_at: self.tenant.decided_at,
             next_due: self.tenant.next_due,
-            counters: Vec::with_capacity(self.counters.len()),
+            new_counters: Vec::new(),
+            counters: Vec::with_capacity(self.changed_counters.len()),
+            new_holds: Vec::new(),
             holds: Vec::new(),
             ended_holds: Vec::new(),
             settled: Vec::new(),
             resettled: Vec::new(),
-            requests: Vec::new(),
+            requests: Vec::with_capacity(self.requests.len()),
             adjustments: self.adjustments,
         };
-        for (key, slot) in self.counters {
-            if let Some(slot) = slot.filter(|slot| slot.changed) {
-                changes.counters.push((key, slot.counter));
+        for key in self.changed_counters {
+            if let Some(Some(slot)) = self.known.counters.get_mut(&key) {
+                let changed = if slot.stored { &mut changes.counters } else { &mut changes.new_counters };
+                changed.push((key, slot.counter));
+                (slot.changed, slot.stored) = (false, true);
             }
         }
-        for (id, slot) in self.reservations {
-            let open = slot.reservation.state == ReservationState::Reserved;
-            match (slot.changed, slot.origin, open) {
-                (false, _, _) => {}
-                (true, Origin::New | Origin::Hold, true) => changes.holds.push(slot.reservation),
-                (true, Origin::New, false) => changes.settled.push(slot.reservation),
-                (true, Origin::Hold, false) => {
-                    changes.ended_holds.push(id);
-                    changes.settled.push(slot.reservation);
+        for id in self.visited {
+            if let Entry::Occupied(mut entry) = self.known.reservations.entry(id) {
+                changes.take_reservation(entry.get_mut());
+                // Only open holds are worth to be remembered: most are settled next.
+                if entry.get().reservation.state != ReservationState::Reserved {
+                    entry.remove();
                 }
-                (true, Origin::Settled, _) => changes.resettled.push(slot.reservation),
             }
         }
         for (id, (request, origin)) in self.requests {
@@ -292,14 +335,40 @@ impl Books {
                 changes.requests.push((id, request));
             }
         }
-        changes
+        if self.known.counters.len() > REMEMBERED_MAX || self.known.reservations.len() > REMEMBERED_MAX {
+            self.known = Known::default();
+        }
+        let version = if changes.is_empty() { self.tenant.version } else { changes.version };
+        (changes, Remembered { version, known: self.known })
     }
 }
 
 impl Changes {
+    /// Notes what became of a reservation, and makes its slot say that it is written.
+    fn take_reservation(&mut self, slot: &mut ReservationSlot) {
+        if !slot.changed {
+            return;
+        }
+        let reservation = Arc::clone(&slot.reservation);
+        let open = reservation.state == ReservationState::Reserved;
+        match (slot.origin, open) {
+            (Origin::New, true) => self.new_holds.push(reservation),
+            (Origin::Hold, true) => self.holds.push(reservation),
+            (Origin::New, false) => self.settled.push(reservation),
+            (Origin::Hold, false) => {
+                self.ended_holds.push(reservation.id);
+                self.settled.push(reservation);
+            }
+            (Origin::Settled, _) => self.resettled.push(reservation),
+        }
+        (slot.changed, slot.origin) = (false, Origin::Hold);
+    }
+
     /// Nothing but the time of the decision.
     pub fn is_empty(&self) -> bool {
-        self.counters.is_empty()
+        self.new_counters.is_empty()
+            && self.counters.is_empty()
+            && self.new_holds.is_empty()
             && self.holds.is_empty()
             && self.ended_holds.is_empty()
             && self.settled.is_empty()

@@ -53,6 +53,9 @@ pub enum Refusal {
     /// No such reservation; the text is what the client gave.
     #[error("reservation {0:?} does not exist")]
     ReservationNotFound(String),
+    /// No reservation was made by this request_id.
+    #[error("no Reserve or Record came with request_id {0:?}")]
+    RequestNotFound(String),
     /// No resource of this name.
     #[error("resource {0:?} does not exist")]
     ResourceNotFound(String),

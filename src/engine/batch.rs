@@ -1,12 +1,21 @@
 //! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
 
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
-use super::{Answer, Failure, Frame, Outcome, Request, TenantRef, hints, load::Loader};
+use super::{
+    Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
+    load::{Loader, Look},
+    memory::Memory,
+};
 use crate::{
     clock::Clock,
     domain::{
-        books::Books,
+        books::{Books, Changes, Remembered},
         calendar::Calendar,
         decide::{Context, Reply, Stop, Touched, decide, touch},
         id::{ReservationId, TenantKey},
@@ -24,6 +33,9 @@ const SERIALIZATION_RETRIES_MAX: u32 = 8;
 
 /// How often a batch is repeated that lost its database.
 const UNAVAILABLE_RETRIES_MAX: u32 = 3;
+
+/// How many batches look request_ids up after one of them was known: clients that repeat themselves do so for a while.
+const LOOKING_BATCHES: u32 = 64;
 
 /// Pause before the first repeat; doubled for each further one.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -44,6 +56,9 @@ pub(super) struct Batcher {
     policies: Arc<PolicyCache>,
     clock: Clock,
     calendar: Calendar,
+    memory: Memory,
+    /// For so many batches request_ids are looked up before they are taken for new.
+    looking: u32,
 }
 
 /// What a batch knows once its tenants are locked.
@@ -58,7 +73,7 @@ pub(super) struct Session<'a> {
 
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
-        Self { store, policies, clock, calendar: Calendar::default() }
+        Self { store, policies, clock, calendar: Calendar::default(), memory: Memory::default(), looking: 0 }
     }
 
     pub(super) fn mint(&self) -> ReservationId {
@@ -73,7 +88,9 @@ impl Batcher {
             match self.settle(&mut items[range.clone()]).await {
                 Ok(()) => {}
                 // Somewhere in it is an operation that the database refuses: its neighbours shall not suffer.
-                Err(StoreError::Permanent(_) | StoreError::Corrupt(_)) if range.len() > 1 => {
+                Err(StoreError::Permanent(_) | StoreError::KnownRequest | StoreError::Corrupt(_))
+                    if range.len() > 1 =>
+                {
                     let [first, second] = halves(range);
                     ranges.push(second);
                     ranges.push(first);
@@ -87,9 +104,21 @@ impl Batcher {
     async fn settle(&mut self, items: &mut [Item]) -> Result<(), StoreError> {
         let (mut collisions, mut losses) = (0, 0);
         loop {
-            // After a loss the outcome of the commit may be unknown: look for what the batch itself made.
-            let error = match self.attempt(items, losses > 0).await {
-                Ok(()) => return Ok(()),
+            let look = match (losses, self.looking) {
+                (0, 0) => Look::Nowhere,
+                (0, _) => Look::AtRequests,
+                // The outcome of the commit may be unknown.
+                (_, _) => Look::AtOwn,
+            };
+            let error = match self.attempt(items, look).await {
+                Ok(()) => {
+                    self.looking = self.looking.saturating_sub(1);
+                    return Ok(());
+                }
+                Err(StoreError::KnownRequest) if look == Look::Nowhere => {
+                    self.looking = LOOKING_BATCHES;
+                    continue;
+                }
                 Err(error) => error,
             };
             let repeats = match &error {
@@ -108,16 +137,17 @@ impl Batcher {
         }
     }
 
-    async fn attempt(&mut self, items: &mut [Item], repeated: bool) -> Result<(), StoreError> {
+    async fn attempt(&mut self, items: &mut [Item], look: Look) -> Result<(), StoreError> {
         let open: Vec<usize> = (0..items.len()).filter(|&place| !is_kept_out(&items[place])).collect();
         if open.is_empty() {
             return Ok(());
         }
         let transaction = self.store.begin_write("batch").await?;
-        let outcomes = self.decide(&transaction, items, &open, repeated).await;
+        let outcomes = self.decide(&transaction, items, &open, look).await;
         match outcomes {
-            Ok(outcomes) => {
+            Ok((outcomes, remembered)) => {
                 transaction.commit().await?;
+                remembered.into_iter().for_each(|(tenant, known)| self.memory.put(tenant, known));
                 for (place, outcome) in open.into_iter().zip(outcomes) {
                     items[place].outcome = Some(outcome);
                 }
@@ -137,8 +167,8 @@ impl Batcher {
         transaction: &Transaction,
         items: &[Item],
         open: &[usize],
-        repeated: bool,
-    ) -> Result<Vec<Outcome>, StoreError> {
+        look: Look,
+    ) -> Result<(Vec<Outcome>, Vec<(TenantKey, Remembered)>), StoreError> {
         let mut session = self.lock(transaction, items, open).await?;
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(open.len());
@@ -149,16 +179,19 @@ impl Batcher {
             work.extend(known.map(|key| (key, item)));
         }
         let mut loader = Loader { session: &mut session, calendar: &mut self.calendar };
-        loader.load_reservations(&work, repeated).await?;
-        let touched = loader.load_counters(&work).await?;
+        let named = loader.load_reservations(&work, look).await?;
+        let touched = loader.load_counters(&work, &named).await?;
         loader.sweep().await?;
 
         let mut decided = Vec::with_capacity(work.len());
         for ((tenant, item), touched) in work.iter().zip(&touched) {
             decided.push(self.decide_one(&mut session, *tenant, item, touched.as_deref()).await?);
         }
+        if look == Look::Nowhere {
+            refuse_known_requests(transaction, &work, &decided).await?;
+        }
         let mut violations = hints::collect(&mut decided);
-        let changes = session.take_changes();
+        let (changes, remembered) = session.take_changes();
         if !changes.is_empty() {
             transaction.save(&changes, || self.clock.mint()).await?;
         }
@@ -166,12 +199,12 @@ impl Batcher {
         let mut decided = decided.into_iter();
         let outcome =
             |outcome: Option<Outcome>| outcome.or_else(|| decided.next()).unwrap_or(Err(Failure::Internal));
-        Ok(outcomes.into_iter().map(outcome).collect())
+        Ok((outcomes.into_iter().map(outcome).collect(), remembered))
     }
 
     /// Locks the tenants, and then reads policy and time.
     async fn lock<'a>(
-        &self,
+        &mut self,
         transaction: &'a Transaction,
         items: &[Item],
         open: &[usize],
@@ -219,7 +252,8 @@ impl Batcher {
                 plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
             session.keys.insert(tenant.id.clone(), tenant.key);
             session.names.insert(tenant.key, Arc::from(tenant.id.as_str()));
-            session.books.insert(tenant.key, Books::new(tenant, plan));
+            let known = self.memory.take(tenant.key);
+            session.books.insert(tenant.key, Books::open(tenant, plan, known));
         }
         Ok(session)
     }
@@ -284,18 +318,35 @@ impl Session<'_> {
         Failure::Refused { refusal, frame: Box::new(frame) }
     }
 
-    fn take_changes(&mut self) -> Vec<crate::domain::books::Changes> {
+    fn take_changes(&mut self) -> (Vec<Changes>, Vec<(TenantKey, Remembered)>) {
         let now = self.now;
         let books = std::mem::take(&mut self.books);
-        books
-            .into_values()
-            .map(|mut books| {
-                books.tenant.decided_at = books.tenant.decided_at.max(now);
-                books.into_changes()
-            })
-            .filter(|changes| !changes.is_empty())
-            .collect()
+        let mut all = Vec::with_capacity(books.len());
+        let mut remembered = Vec::with_capacity(books.len());
+        for (tenant, mut books) in books {
+            books.tenant.decided_at = books.tenant.decided_at.max(now);
+            let (changes, known) = books.into_changes();
+            remembered.push((tenant, known));
+            all.push(changes);
+        }
+        all.retain(|changes| !changes.is_empty());
+        (all, remembered)
     }
+}
+
+/// A request_id that was taken for new and is not shows when its row is inserted. That of a refused operation is not
+/// inserted: it has to be looked for, since a first reply comes before any refusal.
+async fn refuse_known_requests(
+    transaction: &Transaction,
+    work: &[(TenantKey, &Item)],
+    decided: &[Outcome],
+) -> Result<(), StoreError> {
+    let refused = work.iter().zip(decided).filter(|(_, outcome)| outcome.is_err());
+    let ids: HashSet<(TenantKey, &str)> = refused
+        .filter_map(|((tenant, item), _)| Some((*tenant, item.request.operation.request()?.id.as_str())))
+        .collect();
+    let ids: Vec<_> = ids.into_iter().collect();
+    if transaction.find_requests(&ids).await?.is_empty() { Ok(()) } else { Err(StoreError::KnownRequest) }
 }
 
 fn is_kept_out(item: &Item) -> bool {
@@ -315,8 +366,13 @@ fn fail(items: &mut [Item], error: &StoreError) {
         "batch failed"
     );
     let failure = match error {
-        StoreError::Unavailable(_) | StoreError::Serialization(_) => Failure::DatabaseUnavailable,
-        StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => Failure::Internal,
+        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
+            Failure::DatabaseUnavailable
+        }
+        StoreError::Permanent(_)
+        | StoreError::KnownRequest
+        | StoreError::Unusable(_)
+        | StoreError::Corrupt(_) => Failure::Internal,
     };
     for item in items.iter_mut().filter(|item| item.outcome.is_none()) {
         item.outcome = Some(Err(failure.clone()));

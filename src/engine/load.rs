@@ -24,6 +24,17 @@ const SWEEP_HOLDS_MAX: usize = 2_000;
 /// Holds that are due and not swept are read, to be taken out of what counts, in pages of this size.
 const DUE_PAGE: usize = 2_000;
 
+/// What a batch looks for, beside what its operations name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Look {
+    /// Nothing: a request_id is taken for new. When it is not, its row cannot be inserted, and the batch is repeated.
+    Nowhere,
+    /// At request_ids: one of the batch is known.
+    AtRequests,
+    /// At what the batch may have made itself: the outcome of its last commit is unknown.
+    AtOwn,
+}
+
 /// Fills the books of a session.
 pub(super) struct Loader<'a, 's> {
     pub(super) session: &'a mut Session<'s>,
@@ -31,24 +42,26 @@ pub(super) struct Loader<'a, 's> {
 }
 
 impl Loader<'_, '_> {
-    /// Loads request_ids, and the reservations that operations and request_ids name. A batch that is `repeated` looks
-    /// for what it may have made itself, too.
+    /// Loads the reservations that operations name, and request_ids as far as they are looked for. Returns which
+    /// reservations these are.
     pub(super) async fn load_reservations(
         &mut self,
         work: &[(TenantKey, &Item)],
-        repeated: bool,
-    ) -> Result<(), StoreError> {
+        look: Look,
+    ) -> Result<Vec<(TenantKey, ReservationId)>, StoreError> {
         let mut ids: HashSet<(TenantKey, ReservationId)> = HashSet::new();
         let mut minted: Vec<(TenantKey, String)> = Vec::new();
         let mut names: HashSet<(TenantKey, &str)> = HashSet::new();
         for &(tenant, item) in work {
             let operation = &item.request.operation;
-            names.extend(operation.request().map(|request| (tenant, request.id.as_str())));
+            if look >= Look::AtRequests {
+                names.extend(operation.request().map(|request| (tenant, request.id.as_str())));
+            }
             names.extend(request_of_target(operation).map(|request| (tenant, request)));
             if let Some(Target::Id(id)) = operation.target() {
                 ids.insert((tenant, *id));
             }
-            if repeated {
+            if look == Look::AtOwn {
                 ids.insert((tenant, item.id));
                 minted.push((tenant, minted_request_id(item.id)));
             }
@@ -62,20 +75,19 @@ impl Loader<'_, '_> {
             }
         }
         let ids: Vec<(TenantKey, ReservationId)> = ids.into_iter().collect();
-        let holds = self.session.transaction.find_holds(&ids).await?;
+        let holds = self.session.transaction.find_holds(&self.unknown(&ids)).await?;
         self.enter(holds, Origin::Hold);
-        let rest: Vec<_> =
-            ids.into_iter().filter(|&(tenant, id)| !self.has_reservation(tenant, id)).collect();
-        let settled = self.session.transaction.find_settled(&rest).await?;
+        let settled = self.session.transaction.find_settled(&self.unknown(&ids)).await?;
         self.enter(settled, Origin::Settled);
-        Ok(())
+        Ok(ids)
     }
 
-    /// Loads the counters that operations and loaded reservations are about. Returns what each operation touches, where
+    /// Loads the counters that operations and the reservations that they name are about. Returns what each operation touches, where
     /// it says so itself; a field at fault is found again by the decision.
     pub(super) async fn load_counters(
         &mut self,
         work: &[(TenantKey, &Item)],
+        named: &[(TenantKey, ReservationId)],
     ) -> Result<Vec<Option<Vec<Touched>>>, StoreError> {
         let mut keys: HashSet<(TenantKey, CounterKey)> = HashSet::new();
         let mut all_touched = Vec::with_capacity(work.len());
@@ -94,8 +106,9 @@ impl Loader<'_, '_> {
                 resets.push(tenant);
             }
         }
-        for (&tenant, books) in &self.session.books {
-            let lines = books.reservations().flat_map(|reservation| &reservation.lines);
+        for &(tenant, id) in named {
+            let found = self.session.books.get(&tenant).and_then(|books| books.find_reservation(id));
+            let lines = found.into_iter().flat_map(|reservation| &reservation.lines);
             keys.extend(lines.map(|line| (tenant, line.key.clone())));
         }
         self.find_counters(keys.into_iter().collect()).await?;
@@ -105,11 +118,12 @@ impl Loader<'_, '_> {
         Ok(all_touched)
     }
 
-    /// Loads counters; what is not found is remembered as such.
+    /// Loads the counters that are not known; what is not found is known as such.
     pub(super) async fn find_counters(
         &mut self,
-        keys: Vec<(TenantKey, CounterKey)>,
+        mut keys: Vec<(TenantKey, CounterKey)>,
     ) -> Result<(), StoreError> {
+        keys.retain(|(tenant, key)| self.session.books.get(tenant).is_some_and(|books| !books.knows(key)));
         for (tenant, (key, counter)) in self.session.transaction.find_counters(&keys).await? {
             if let Some(books) = self.session.books.get_mut(&tenant) {
                 books.load_counter(key, Some(counter));
@@ -159,17 +173,18 @@ impl Loader<'_, '_> {
 
     /// Ends these holds, and those in the books that are due.
     async fn expire(&mut self, tenant: TenantKey, holds: Vec<Reservation>) -> Result<(), StoreError> {
-        let lines = holds.iter().flat_map(|hold| &hold.lines);
-        let keys: HashSet<_> = lines.map(|line| (tenant, line.key.clone())).collect();
-        self.find_counters(keys.into_iter().collect()).await?;
         self.enter(holds.into_iter().map(|hold| (tenant, hold)).collect(), Origin::Hold);
         let now = self.session.now;
+        let mut due = Vec::new();
+        let mut keys = HashSet::new();
+        let books = self.session.books.get(&tenant);
+        for hold in books.into_iter().flat_map(Books::reservations).filter(|hold| hold.is_due(now)) {
+            due.push(hold.id);
+            keys.extend(hold.lines.iter().map(|line| (tenant, line.key.clone())));
+        }
+        self.find_counters(keys.into_iter().collect()).await?;
         if let Some(books) = self.session.books.get_mut(&tenant) {
-            let due: Vec<ReservationId> =
-                books.reservations().filter(|hold| hold.is_due(now)).map(|hold| hold.id).collect();
-            for id in due {
-                expire(books, self.calendar, id);
-            }
+            due.into_iter().for_each(|id| expire(books, self.calendar, id));
         }
         Ok(())
     }
@@ -225,8 +240,12 @@ impl Loader<'_, '_> {
         }
     }
 
-    fn has_reservation(&self, tenant: TenantKey, id: ReservationId) -> bool {
-        self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())
+    /// Those that are not in the books.
+    fn unknown(&self, ids: &[(TenantKey, ReservationId)]) -> Vec<(TenantKey, ReservationId)> {
+        let known = |&(tenant, id): &(TenantKey, ReservationId)| {
+            self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())
+        };
+        ids.iter().filter(|owned| !known(owned)).copied().collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod batch;
 mod hints;
 mod lane;
 mod load;
+mod memory;
 mod read;
 
 pub use self::read::{Page, Reader, ReservationQuery, UsagePlace, UsageQuery};

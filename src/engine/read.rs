@@ -10,6 +10,7 @@ use crate::{
         books::Books,
         calendar::Calendar,
         counter::{Balance, Counter, CounterKey},
+        decide::not_found,
         id::{ReservationId, ResourceKey, TenantKey},
         operation::{DimensionFilter, Target},
         plan::{Limit, Policy},
@@ -164,13 +165,7 @@ impl Reader {
         let found = view.find_reservation(target).await.map_err(failed)?;
         match found {
             Some(reservation) => Ok((shown(reservation, view.now), frame)),
-            None => Err(refused(
-                Refusal::ReservationNotFound(match target {
-                    Target::Id(_) => String::new(),
-                    Target::Request(request) => request.clone(),
-                }),
-                &frame,
-            )),
+            None => Err(refused(not_found(target), &frame)),
         }
     }
 
@@ -263,12 +258,15 @@ impl View {
     fn books(&self) -> Result<Books, StoreError> {
         let plan = self.policy.plans.get(&self.tenant.plan).cloned();
         let plan = plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
-        Ok(Books::new(self.tenant.clone(), plan))
+        Ok(Books::open(self.tenant.clone(), plan, None))
     }
 
     async fn load_due(&self, books: &mut Books) -> Result<(), StoreError> {
+        if self.tenant.next_due > self.now {
+            return Ok(());
+        }
         let mut after = None;
-        while self.tenant.next_due <= self.now {
+        loop {
             let page = self
                 .transaction
                 .list_holds_by_deadline(self.tenant.key, after, self.now, as_limit(CHUNK))
@@ -276,10 +274,9 @@ impl View {
             page.iter().for_each(|hold| books.load_due(hold));
             match page.last() {
                 Some(last) => after = Some((last.deadline, last.id)),
-                None => break,
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// The counters of the running window of one limit or resource, from a place on.
@@ -403,9 +400,10 @@ fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) ->
         anchor_day: limit.shape.anchor_day,
         limit: Some(Arc::clone(limit)),
     });
-    let meters = policy.resources.keys().map(|&resource| Counted {
+    let declared = policy.resources.values().filter(|resource| !resource.deleted);
+    let meters = declared.map(|resource| Counted {
         limit: None,
-        resource,
+        resource: resource.key,
         period: Period::Meter,
         anchor_day: 0,
     });
@@ -439,8 +437,13 @@ fn refused(refusal: Refusal, frame: &Frame) -> Failure {
 fn failed(error: StoreError) -> Failure {
     tracing::error!(error = &error as &dyn std::error::Error, "read failed");
     match error {
-        StoreError::Unavailable(_) | StoreError::Serialization(_) => Failure::DatabaseUnavailable,
-        StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => Failure::Internal,
+        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
+            Failure::DatabaseUnavailable
+        }
+        StoreError::Permanent(_)
+        | StoreError::KnownRequest
+        | StoreError::Unusable(_)
+        | StoreError::Corrupt(_) => Failure::Internal,
     }
 }
 

@@ -35,8 +35,17 @@ impl Admin {
         Self { store, policies, clock, engine }
     }
 
+    /// The store, if it is worth to ask.
+    fn store(&self) -> Result<&Store, Status> {
+        if self.store.is_available() {
+            Ok(&self.store)
+        } else {
+            Err(status::of_failure(&Failure::DatabaseUnavailable))
+        }
+    }
+
     async fn read(&self, name: &'static str) -> Result<Transaction, Status> {
-        self.store.begin_read(name).await.map_err(|error| of_error(error.into()))
+        self.store()?.begin_read(name).await.map_err(|error| of_error(error.into()))
     }
 
     /// The policy as the transaction sees it.
@@ -59,7 +68,7 @@ impl AdminService for Admin {
         request: Request<v1::CreateResourceRequest>,
     ) -> Result<Response<v1::Resource>, Status> {
         let new = convert::new_resource(request.into_inner().resource).map_err(of_refusal)?;
-        let made = self.store.create_resource(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_resource(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(convert::resource(made)))
     }
 
@@ -91,7 +100,8 @@ impl AdminService for Admin {
         request: Request<v1::UpdateResourceRequest>,
     ) -> Result<Response<v1::Resource>, Status> {
         let (id, change) = convert::resource_change(request.into_inner()).map_err(of_refusal)?;
-        let changed = self.store.update_resource(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        let changed =
+            self.store()?.update_resource(self.clock.now(), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(convert::resource(changed)))
     }
 
@@ -100,7 +110,7 @@ impl AdminService for Admin {
         request: Request<v1::DeleteResourceRequest>,
     ) -> Result<Response<()>, Status> {
         let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store.delete_resource(self.clock.now(), &id).await.map_err(of_error)?;
+        self.store()?.delete_resource(self.clock.now(), &id).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -110,7 +120,7 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::Plan>, Status> {
         let policy = self.policy().await?;
         let new = convert::new_plan(request.into_inner().plan, &policy).map_err(of_refusal)?;
-        let made = self.store.create_plan(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_plan(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(convert::plan(&made, &policy)))
     }
 
@@ -143,7 +153,7 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::Plan>, Status> {
         let policy = self.policy().await?;
         let (id, change) = convert::plan_change(request.into_inner(), &policy).map_err(of_refusal)?;
-        let changed = self.store.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        let changed = self.store()?.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
         // Limits that were not given may be of resources that were declared since.
         let policy = self.policy().await?;
         Ok(Response::new(convert::plan(&changed, &policy)))
@@ -151,7 +161,7 @@ impl AdminService for Admin {
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
         let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store.delete_plan(&id).await.map_err(of_error)?;
+        self.store()?.delete_plan(&id).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -160,7 +170,7 @@ impl AdminService for Admin {
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
         let new = convert::new_tenant(request.into_inner().tenant).map_err(of_refusal)?;
-        let made = self.store.create_tenant(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_tenant(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(convert::tenant(made)))
     }
 
@@ -192,14 +202,14 @@ impl AdminService for Admin {
         request: Request<v1::UpdateTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
         let (id, change) = convert::tenant_change(request.into_inner()).map_err(of_refusal)?;
-        let changed = self.store.update_tenant(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        let changed = self.store()?.update_tenant(self.clock.now(), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(convert::tenant(changed)))
     }
 
     async fn delete_tenant(&self, request: Request<v1::DeleteTenantRequest>) -> Result<Response<()>, Status> {
         let message = request.into_inner();
         let id = convert::id(message.id).map_err(of_refusal)?;
-        self.store.delete_tenant(self.clock.now(), &id, message.force).await.map_err(of_error)?;
+        self.store()?.delete_tenant(self.clock.now(), &id, message.force).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -266,15 +276,16 @@ fn of_error(error: AdminError) -> Status {
 }
 
 fn of_store_error(error: &StoreError) -> Failure {
-    let source = std::error::Error::source(error).map(ToString::to_string);
-    let source = source.unwrap_or_default();
     match error {
-        StoreError::Unavailable(_) | StoreError::Serialization(_) => {
-            tracing::warn!(error = %error, error.source = source, "an administrative call failed");
+        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
+            tracing::warn!(error = error as &dyn std::error::Error, "an administrative call failed");
             Failure::DatabaseUnavailable
         }
-        StoreError::Permanent(_) | StoreError::Unusable(_) | StoreError::Corrupt(_) => {
-            tracing::error!(error = %error, error.source = source, "an administrative call failed");
+        StoreError::Permanent(_)
+        | StoreError::KnownRequest
+        | StoreError::Unusable(_)
+        | StoreError::Corrupt(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "an administrative call failed");
             Failure::Internal
         }
     }

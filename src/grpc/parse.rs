@@ -13,7 +13,7 @@ use crate::{
         operation::{
             Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
         },
-        plan::Subject,
+        plan::{Policy, Subject},
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
         window::Millis,
@@ -23,12 +23,16 @@ use crate::{
 
 /// Collects the fields at fault of one request.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<Fault>);
+pub(super) struct Faults {
+    found: Vec<Fault>,
+    /// Told only beside others: whether a resource is declared is for the decision to say.
+    supposed: Vec<Fault>,
+}
 
 impl Faults {
     /// One more.
     pub(super) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Fault::new(field, description));
+        self.found.push(Fault::new(field, description));
     }
 
     /// One more, if there is one.
@@ -39,16 +43,20 @@ impl Faults {
     }
 
     /// The value, unless there are faults.
-    pub(super) fn into_result<T>(self, value: T) -> Result<T, Refusal> {
-        if self.0.is_empty() { Ok(value) } else { Err(Refusal::Invalid(self.0)) }
+    pub(super) fn into_result<T>(mut self, value: T) -> Result<T, Refusal> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        self.found.append(&mut self.supposed);
+        Err(Refusal::Invalid(self.found))
     }
 }
 
-pub(super) fn reserve(request: v1::ReserveRequest) -> Result<Request, Refusal> {
+pub(super) fn reserve(request: v1::ReserveRequest, policy: &Policy) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
-    let amounts = asks(&mut faults, request.amounts, request.allow_partial);
+    let amounts = asks(&mut faults, policy, request.amounts, request.allow_partial);
     let ttl = match request.ttl {
         Some(ttl) => duration(&mut faults, "ttl", ttl),
         None => TTL_DEFAULT_MILLIS,
@@ -76,11 +84,11 @@ pub(super) fn reserve(request: v1::ReserveRequest) -> Result<Request, Refusal> {
     faults.into_result(Request { tenant, operation: Operation::Reserve(reserve) })
 }
 
-pub(super) fn commit(request: v1::CommitRequest) -> Result<Request, Refusal> {
+pub(super) fn commit(request: v1::CommitRequest, policy: &Policy) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let amounts =
-        units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+        units(&mut faults, policy, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
     settled(faults, target, |target| Operation::Commit(Commit { target, amounts }))
 }
 
@@ -90,7 +98,7 @@ pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Refusal> {
     settled(faults, target, Operation::Release)
 }
 
-pub(super) fn extend(request: v1::ExtendRequest) -> Result<Request, Refusal> {
+pub(super) fn extend(request: v1::ExtendRequest, policy: &Policy) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     if request.ttl.is_none() && request.amounts.is_empty() {
         faults.add("ttl", "must be given, or amounts, or both");
@@ -99,7 +107,7 @@ pub(super) fn extend(request: v1::ExtendRequest) -> Result<Request, Refusal> {
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
     let amounts =
-        units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
+        units(&mut faults, policy, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
     let key = request_key(&mut faults, request.request_id, || {
         let print = named.iter().fold(Fingerprinter::new("Extend"), |print, text| print.text(text));
         print.number(ttl.unwrap_or(0)).units(&amounts)
@@ -107,14 +115,15 @@ pub(super) fn extend(request: v1::ExtendRequest) -> Result<Request, Refusal> {
     settled(faults, target, |target| Operation::Extend(Extend { target, request: key, ttl, amounts }))
 }
 
-pub(super) fn record(request: v1::RecordRequest) -> Result<Request, Refusal> {
+pub(super) fn record(request: v1::RecordRequest, policy: &Policy) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
     if request.amounts.is_empty() {
         faults.add("amounts", "must not be empty");
     }
-    let amounts = units(&mut faults, request.amounts, |quantity| (quantity == 0).then_some("must not be 0"));
+    let amounts =
+        units(&mut faults, policy, request.amounts, |quantity| (quantity == 0).then_some("must not be 0"));
     let labels = labels(&mut faults, request.labels);
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&labels)
@@ -123,25 +132,25 @@ pub(super) fn record(request: v1::RecordRequest) -> Result<Request, Refusal> {
     faults.into_result(Request { tenant, operation: Operation::Record(record) })
 }
 
-pub(super) fn check(request: v1::CheckRequest) -> Result<Request, Refusal> {
+pub(super) fn check(request: v1::CheckRequest, policy: &Policy) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
-    let amounts = asks(&mut faults, request.amounts, request.allow_partial);
+    let amounts = asks(&mut faults, policy, request.amounts, request.allow_partial);
     let check = Check { subject, amounts, allow_partial: request.allow_partial };
     faults.into_result(Request { tenant, operation: Operation::Check(check) })
 }
 
 /// One operation of a Batch.
-pub(super) fn operation(operation: v1::Operation) -> Result<Request, Refusal> {
+pub(super) fn operation(operation: v1::Operation, policy: &Policy) -> Result<Request, Refusal> {
     use v1::operation::Operation as Kind;
     match operation.operation {
-        Some(Kind::Reserve(request)) => reserve(request),
-        Some(Kind::Commit(request)) => commit(request),
+        Some(Kind::Reserve(request)) => reserve(request, policy),
+        Some(Kind::Commit(request)) => commit(request, policy),
         Some(Kind::Release(request)) => release(request),
-        Some(Kind::Extend(request)) => extend(request),
-        Some(Kind::Record(request)) => record(request),
-        Some(Kind::Check(request)) => check(request),
+        Some(Kind::Extend(request)) => extend(request, policy),
+        Some(Kind::Record(request)) => record(request, policy),
+        Some(Kind::Check(request)) => check(request, policy),
         None => Err(Refusal::Invalid(vec![Fault::new("operation", "must be given")])),
     }
 }
@@ -215,11 +224,16 @@ fn request_key(faults: &mut Faults, id: String, print: impl FnOnce() -> Fingerpr
     (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
 }
 
-fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: bool) -> Vec<Ask> {
+fn asks(
+    faults: &mut Faults,
+    policy: &Policy,
+    amounts: Vec<v1::ReserveAmount>,
+    allow_partial: bool,
+) -> Vec<Ask> {
     if amounts.is_empty() {
         faults.add("amounts", "must not be empty");
     }
-    resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
+    resources(faults, policy, amounts.iter().map(|amount| amount.resource.as_str()));
     let mut asks = Vec::with_capacity(amounts.len());
     for (place, amount) in amounts.into_iter().enumerate() {
         if amount.quantity < 1 {
@@ -240,10 +254,11 @@ fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: boo
 
 fn units(
     faults: &mut Faults,
+    policy: &Policy,
     amounts: Vec<v1::Amount>,
     fault: impl Fn(i64) -> Option<&'static str>,
 ) -> Vec<Units> {
-    resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
+    resources(faults, policy, amounts.iter().map(|amount| amount.resource.as_str()));
     for (place, amount) in amounts.iter().enumerate() {
         if let Some(description) = fault(amount.quantity) {
             faults.add(format!("amounts[{place}].quantity"), description);
@@ -252,7 +267,7 @@ fn units(
     amounts.into_iter().map(|amount| Units { resource: amount.resource, quantity: amount.quantity }).collect()
 }
 
-fn resources<'a>(faults: &mut Faults, names: impl ExactSizeIterator<Item = &'a str>) {
+fn resources<'a>(faults: &mut Faults, policy: &Policy, names: impl ExactSizeIterator<Item = &'a str>) {
     if names.len() > AMOUNTS_MAX {
         faults.add("amounts", "must be at most 16");
         return;
@@ -263,6 +278,9 @@ fn resources<'a>(faults: &mut Faults, names: impl ExactSizeIterator<Item = &'a s
             faults.add(format!("amounts[{place}].resource"), description);
         } else if !seen.insert(name) {
             faults.add(format!("amounts[{place}].resource"), "must not be given twice");
+        } else if policy.find_resource(name).is_none() {
+            let description = format!("must be a declared resource; {name:?} is not");
+            faults.supposed.push(Fault::new(format!("amounts[{place}].resource"), description));
         }
     }
 }

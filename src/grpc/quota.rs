@@ -20,6 +20,7 @@ use crate::{
         reservation::ReservationState,
     },
     engine::{self, Answer, Engine, Failure, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
+    policy::PolicyCache,
 };
 
 /// QuotaService on an engine.
@@ -27,12 +28,13 @@ use crate::{
 pub struct Quota {
     engine: Arc<Engine>,
     reader: Arc<Reader>,
+    policies: Arc<PolicyCache>,
 }
 
 impl Quota {
     /// The service.
-    pub fn new(engine: Arc<Engine>, reader: Arc<Reader>) -> Self {
-        Self { engine, reader }
+    pub fn new(engine: Arc<Engine>, reader: Arc<Reader>, policies: Arc<PolicyCache>) -> Self {
+        Self { engine, reader, policies }
     }
 
     /// Has one operation decided. `named` is what the client called the reservation, for the error.
@@ -59,7 +61,7 @@ impl QuotaService for Quota {
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::reserve(message), "", reply::reserve).await
+        self.submit(&extensions, parse::reserve(message, &self.policies.latest()), "", reply::reserve).await
     }
 
     async fn commit(
@@ -68,7 +70,7 @@ impl QuotaService for Quota {
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
         let named = message.reservation.clone();
-        self.submit(&extensions, parse::commit(message), &named, reply::commit).await
+        self.submit(&extensions, parse::commit(message, &self.policies.latest()), &named, reply::commit).await
     }
 
     async fn release(
@@ -86,7 +88,7 @@ impl QuotaService for Quota {
     ) -> Result<Response<v1::ExtendResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
         let named = message.reservation.clone();
-        self.submit(&extensions, parse::extend(message), &named, reply::extend).await
+        self.submit(&extensions, parse::extend(message, &self.policies.latest()), &named, reply::extend).await
     }
 
     async fn record(
@@ -94,12 +96,12 @@ impl QuotaService for Quota {
         request: Request<v1::RecordRequest>,
     ) -> Result<Response<v1::RecordResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::record(message), "", reply::record).await
+        self.submit(&extensions, parse::record(message, &self.policies.latest()), "", reply::record).await
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::check(message), "", reply::check).await
+        self.submit(&extensions, parse::check(message, &self.policies.latest()), "", reply::check).await
     }
 
     async fn get_usage(
@@ -159,9 +161,10 @@ impl QuotaService for Quota {
         let mut results: Vec<Option<v1::OperationResult>> = Vec::with_capacity(count);
         let mut requests = Vec::with_capacity(count);
         let mut kinds = Vec::with_capacity(count);
+        let policy = self.policies.latest();
         for operation in message.operations {
             let kind = Kind::of(&operation);
-            match parse::operation(operation) {
+            match parse::operation(operation, &policy) {
                 Ok(request) => {
                     requests.push(request);
                     kinds.push(kind);

@@ -69,6 +69,11 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         Refusal::ReservationNotFound(id) => {
             not_found("RESERVATION_NOT_FOUND", "reservation", id, &text, details)
         }
+        Refusal::RequestNotFound(id) => {
+            details.set_resource_info("reservation", "", "", text.as_str());
+            let metadata = [("reserve_request_id", id.clone())];
+            with_reason(Code::NotFound, "RESERVATION_NOT_FOUND", &text, metadata, details)
+        }
         Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text, details),
         Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text, details),
         Refusal::TenantSuspended(id) => {

@@ -16,10 +16,15 @@ pub struct PolicyCache {
 }
 
 impl PolicyCache {
+    /// The policy that was loaded last, which may be old: for hints, and never for a decision.
+    pub fn latest(&self) -> Arc<Policy> {
+        Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The policy of a revision that was read in this transaction; it is loaded when it is not the one remembered. A
     /// transaction that may write reads the revision after it has locked what it decides about.
     pub async fn get(&self, transaction: &Transaction, revision: i64) -> Result<Arc<Policy>, StoreError> {
-        let latest = Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner));
+        let latest = self.latest();
         if latest.revision == revision {
             return Ok(latest);
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value, sea_query::ArrayType};
+use sea_orm::{ConnectionTrait, DbBackend, QueryResult, SqlErr, Statement, Value, sea_query::ArrayType};
 use uuid::Uuid;
 
 use super::{StoreError, Transaction, body, bulk::Bulk, tenant::tenant_from_row};
@@ -23,17 +23,17 @@ use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
 static LOCK_BY_ID: Bulk = Bulk::new(
     &[Text],
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at
-       FROM tenants WHERE id = ANY($1) ORDER BY key FOR UPDATE",
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at
-       FROM tenants WHERE id IN (VALUES {rows})",
+    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
+            version FROM tenants WHERE id = ANY($1) ORDER BY key FOR UPDATE",
+    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
+            version FROM tenants WHERE id IN (VALUES {rows})",
 );
 static LOCK_BY_KEY: Bulk = Bulk::new(
     &[BigInt],
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at
-       FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE",
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at
-       FROM tenants WHERE key IN (VALUES {rows}) AND id IS NOT NULL",
+    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
+            version FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE",
+    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
+            version FROM tenants WHERE key IN (VALUES {rows}) AND id IS NOT NULL",
 );
 static FIND_REQUESTS: Bulk = Bulk::new(
     &[BigInt, Text],
@@ -67,25 +67,40 @@ static FIND_COUNTERS: Bulk = Bulk::new(
      SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since
        FROM w CROSS JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key",
 );
-/// No name has control characters: `\x01` stands for a value that is not counted apart.
-static SAVE_COUNTERS: Bulk = Bulk::new(
+/// No name has control characters: `\x01` stands for a value that is not counted apart. OR FAIL, here and below: without
+/// it SQLite keeps a journal to undo the statement alone, and here nothing is ever undone alone.
+static INSERT_COUNTERS: Bulk = Bulk::new(
     &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt],
     "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name, model,
                            committed, reserved, counted_since)
      SELECT a, b, c, d, e, f, NULLIF(g, E'\\x01'), NULLIF(h, E'\\x01'), NULLIF(i, E'\\x01'), j, k, l
-       FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS w (a, b, c, d, e, f, g, h, i, j, k, l)
-     ON CONFLICT (tenant_key, key) DO UPDATE SET committed = excluded.committed, reserved = excluded.reserved",
-    "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name, model,
-                           committed, reserved, counted_since)
-     VALUES {rows}
-     ON CONFLICT (tenant_key, key) DO UPDATE SET committed = excluded.committed, reserved = excluded.reserved",
+       FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS w (a, b, c, d, e, f, g, h, i, j, k, l)",
+    "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
+                                   model, committed, reserved, counted_since)
+     VALUES {rows}",
 );
-static SAVE_HOLDS: Bulk = Bulk::new(
+static UPDATE_COUNTERS: Bulk = Bulk::new(
+    &[BigInt, Bytes, BigInt, BigInt],
+    "UPDATE counters c SET committed = w.committed, reserved = w.reserved
+       FROM UNNEST($1, $2, $3, $4) AS w (tenant_key, key, committed, reserved)
+      WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
+    "WITH w (tenant_key, key, committed, reserved) AS (VALUES {rows})
+     UPDATE counters SET committed = w.committed, reserved = w.reserved FROM w
+      WHERE counters.tenant_key = w.tenant_key AND counters.key = w.key",
+);
+static INSERT_HOLDS: Bulk = Bulk::new(
     &[BigInt, Id, BigInt, Bytes],
-    "INSERT INTO holds (tenant_key, id, deadline, body) SELECT * FROM UNNEST($1, $2, $3, $4)
-     ON CONFLICT (tenant_key, id) DO UPDATE SET deadline = excluded.deadline, body = excluded.body",
-    "INSERT INTO holds (tenant_key, id, deadline, body) VALUES {rows}
-     ON CONFLICT (tenant_key, id) DO UPDATE SET deadline = excluded.deadline, body = excluded.body",
+    "INSERT INTO holds (tenant_key, id, deadline, body) SELECT * FROM UNNEST($1, $2, $3, $4)",
+    "INSERT OR FAIL INTO holds (tenant_key, id, deadline, body) VALUES {rows}",
+);
+static UPDATE_HOLDS: Bulk = Bulk::new(
+    &[BigInt, Id, BigInt, Bytes],
+    "UPDATE holds h SET deadline = w.deadline, body = w.body
+       FROM UNNEST($1, $2, $3, $4) AS w (tenant_key, id, deadline, body)
+      WHERE h.tenant_key = w.tenant_key AND h.id = w.id",
+    "WITH w (tenant_key, id, deadline, body) AS (VALUES {rows})
+     UPDATE holds SET deadline = w.deadline, body = w.body FROM w
+      WHERE holds.tenant_key = w.tenant_key AND holds.id = w.id",
 );
 static DELETE_HOLDS: Bulk = Bulk::of_conditions(
     &[BigInt, Id],
@@ -97,23 +112,23 @@ static DELETE_HOLDS: Bulk = Bulk::of_conditions(
 static INSERT_SETTLED: Bulk = Bulk::new(
     &[Id, BigInt, SmallInt, BigInt, Bytes],
     "INSERT INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM UNNEST($1, $2, $3, $4, $5)",
-    "INSERT INTO reservations (id, tenant_key, state, settled_at, body) VALUES {rows}",
+    "INSERT OR FAIL INTO reservations (id, tenant_key, state, settled_at, body) VALUES {rows}",
 );
 static UPDATE_SETTLED: Bulk = Bulk::new(
     &[Id, BigInt, SmallInt, BigInt, Bytes],
-    "INSERT INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM UNNEST($1, $2, $3, $4, $5)
-     ON CONFLICT (id, tenant_key)
-     DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at, body = excluded.body",
-    "INSERT INTO reservations (id, tenant_key, state, settled_at, body) VALUES {rows}
-     ON CONFLICT (id, tenant_key)
-     DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at, body = excluded.body",
+    "UPDATE reservations r SET state = w.state, settled_at = w.settled_at, body = w.body
+       FROM UNNEST($1, $2, $3, $4, $5) AS w (id, tenant_key, state, settled_at, body)
+      WHERE r.id = w.id AND r.tenant_key = w.tenant_key",
+    "WITH w (id, tenant_key, state, settled_at, body) AS (VALUES {rows})
+     UPDATE reservations SET state = w.state, settled_at = w.settled_at, body = w.body FROM w
+      WHERE reservations.id = w.id AND reservations.tenant_key = w.tenant_key",
 );
 static INSERT_REQUESTS: Bulk = Bulk::new(
     &[BigInt, Text, Id, SmallInt, Id, Bytes, BigInt],
     "INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
      SELECT a, b, c, d, e, NULLIF(f, ''::bytea), g
        FROM UNNEST($1, $2, $3, $4, $5, $6, $7) AS w (a, b, c, d, e, f, g)",
-    "INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
+    "INSERT OR FAIL INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
      VALUES {rows}",
 );
 static INSERT_ADJUSTMENTS: Bulk = Bulk::new(
@@ -123,11 +138,12 @@ static INSERT_ADJUSTMENTS: Bulk = Bulk::new(
     "INSERT INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at) VALUES {rows}",
 );
 static UPDATE_TENANTS: Bulk = Bulk::new(
-    &[BigInt, BigInt, BigInt],
-    "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due
-       FROM UNNEST($1, $2, $3) AS w (key, decided_at, next_due) WHERE t.key = w.key",
-    "WITH w (key, decided_at, next_due) AS (VALUES {rows})
-     UPDATE tenants SET decided_at = w.decided_at, next_due = w.next_due FROM w WHERE tenants.key = w.key",
+    &[BigInt, BigInt, BigInt, BigInt],
+    "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version
+       FROM UNNEST($1, $2, $3, $4) AS w (key, decided_at, next_due, version) WHERE t.key = w.key",
+    "WITH w (key, decided_at, next_due, version) AS (VALUES {rows})
+     UPDATE tenants SET decided_at = w.decided_at, next_due = w.next_due, version = w.version FROM w
+      WHERE tenants.key = w.key",
 );
 
 /// A row that belongs to a tenant.
@@ -144,7 +160,7 @@ impl Transaction {
         } else if ids.is_empty() {
             LOCK_BY_KEY.query(connection, by_key).await?
         } else if connection.get_database_backend() == DbBackend::Postgres {
-            LOCK_BOTH.query(connection, vec![by_id, by_key].concat()).await?
+            LOCK_BOTH.query(connection, [by_id, by_key].concat()).await?
         } else {
             let mut rows = LOCK_BY_ID.query(connection, by_id).await?;
             rows.append(&mut LOCK_BY_KEY.query(connection, by_key).await?);
@@ -160,7 +176,7 @@ impl Transaction {
         key: Option<TenantKey>,
     ) -> Result<Option<Tenant>, StoreError> {
         let text = "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at,
-                           updated_at FROM tenants WHERE id IS NOT NULL AND (id = $1 OR key = $2)";
+                           updated_at, version FROM tenants WHERE id IS NOT NULL AND (id = $1 OR key = $2)";
         let values = vec![Value::from(id.map(str::to_owned)), Value::from(key.map(|key| key.0))];
         let rows = self.rows(text, text, values).await?;
         rows.first().map(tenant_from_row).transpose()
@@ -230,9 +246,13 @@ impl Transaction {
         self.save_reservations(changes).await?;
         self.save_requests(changes).await?;
         self.save_adjustments(changes, mint).await?;
-        let mut columns = empty_columns(3);
+        let mut columns = empty_columns(4);
         for change in changes {
-            push(&mut columns, [change.tenant.0.into(), change.decided_at.into(), change.next_due.into()]);
+            let version = change.version.into();
+            push(
+                &mut columns,
+                [change.tenant.0.into(), change.decided_at.into(), change.next_due.into(), version],
+            );
         }
         expect(UPDATE_TENANTS.execute(self.connection(), columns).await?, changes.len(), "tenants")
     }
@@ -244,7 +264,7 @@ impl Transaction {
             Value::String(None)
         };
         let mut columns = empty_columns(12);
-        for (tenant, (key, counter)) in owned(changes, |change| &change.counters) {
+        for (tenant, (key, counter)) in owned(changes, |change| &change.new_counters) {
             let [agent, user, model] =
                 key.dimensions().map(|value| value.map_or_else(|| absent.clone(), Value::from));
             let row = [
@@ -264,7 +284,18 @@ impl Transaction {
             push(&mut columns, row);
         }
         let count = columns[0].len();
-        expect(SAVE_COUNTERS.execute(self.connection(), columns).await?, count, "counters")
+        expect(INSERT_COUNTERS.execute(self.connection(), columns).await?, count, "new counters")?;
+
+        let mut columns = empty_columns(4);
+        for (tenant, (key, counter)) in owned(changes, |change| &change.counters) {
+            let key = key.as_bytes().to_vec();
+            push(
+                &mut columns,
+                [tenant.0.into(), key.into(), counter.committed.into(), counter.reserved.into()],
+            );
+        }
+        let count = columns[0].len();
+        expect(UPDATE_COUNTERS.execute(self.connection(), columns).await?, count, "counters")
     }
 
     async fn save_reservations(&self, changes: &[Changes]) -> Result<(), StoreError> {
@@ -275,13 +306,12 @@ impl Transaction {
         let count = ended[0].len();
         expect(DELETE_HOLDS.execute(self.connection(), ended).await?, count, "ended holds")?;
 
-        let mut holds = empty_columns(4);
-        for (tenant, hold) in owned(changes, |change| &change.holds) {
-            let body = body::encode_reservation(hold);
-            push(&mut holds, [tenant.0.into(), uuid(hold.id), hold.deadline.into(), body.into()]);
-        }
+        let holds = hold_columns(owned(changes, |change| &change.new_holds));
         let count = holds[0].len();
-        expect(SAVE_HOLDS.execute(self.connection(), holds).await?, count, "holds")?;
+        expect(INSERT_HOLDS.execute(self.connection(), holds).await?, count, "new holds")?;
+        let holds = hold_columns(owned(changes, |change| &change.holds));
+        let count = holds[0].len();
+        expect(UPDATE_HOLDS.execute(self.connection(), holds).await?, count, "holds")?;
 
         let settled = settled_columns(owned(changes, |change| &change.settled));
         let count = settled[0].len();
@@ -310,7 +340,12 @@ impl Transaction {
             }
         }
         let count = columns[0].len();
-        expect(INSERT_REQUESTS.execute(self.connection(), columns).await?, count, "requests")
+        let inserted = INSERT_REQUESTS.execute(self.connection(), columns).await;
+        let inserted = inserted.map_err(|error| match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::KnownRequest,
+            _ => error.into(),
+        })?;
+        expect(inserted, count, "requests")
     }
 
     async fn save_adjustments(
@@ -340,8 +375,8 @@ impl Transaction {
 
 static LOCK_BOTH: Bulk = Bulk::new(
     &[Text, BigInt],
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at
-       FROM tenants WHERE (id = ANY($1) OR key = ANY($2)) AND id IS NOT NULL ORDER BY key FOR UPDATE",
+    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
+            version FROM tenants WHERE (id = ANY($1) OR key = ANY($2)) AND id IS NOT NULL ORDER BY key FOR UPDATE",
     "",
 );
 
@@ -372,6 +407,15 @@ fn owned<'a, T: 'a>(
     rows: impl Fn(&'a Changes) -> &'a Vec<T>,
 ) -> impl Iterator<Item = Owned<&'a T>> {
     changes.iter().flat_map(move |change| rows(change).iter().map(|row| (change.tenant, row)))
+}
+
+fn hold_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>) -> Vec<Vec<Value>> {
+    let mut columns = empty_columns(4);
+    for (tenant, hold) in owned {
+        let body = body::encode_reservation(hold);
+        push(&mut columns, [tenant.0.into(), uuid(hold.id), hold.deadline.into(), body.into()]);
+    }
+    columns
 }
 
 /// In the order of their ids, which is that of time: they are appended.

@@ -15,15 +15,31 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError, Statement,
+    sqlx::{
+        Connection,
+        postgres::{PgConnectOptions, PgConnection},
+    },
+};
 
 use super::error::{StoreError, classify};
 
 /// Longest wait for a free connection, a new one to PostgreSQL included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest wait for a connection that shall tell why others fail.
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Longest wait of SQLite for a lock of another process, such as a backup's.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Page cache of the connection that writes: 32 MiB, in the units of the pragma.
+const SQLITE_CACHE: &str = "-32768";
+
+/// Pages in the write-ahead log, 4 KiB each, before they are copied into the database: a page that changes often is copied
+/// once for many changes.
+const SQLITE_CHECKPOINT_PAGES: &str = "8192";
 
 /// What each PostgreSQL connection is told: a replica that is cut off holds its tenants for half a minute, not for
 /// ever. Settings of the server, by their names there.
@@ -84,6 +100,8 @@ pub struct Store {
     /// None when it is only read.
     writer: Option<DatabaseConnection>,
     reader: DatabaseConnection,
+    /// How PostgreSQL is reached.
+    postgres: Option<Box<PgConnectOptions>>,
     /// Held as long as any copy of the store lives; the operating system lets go of it when the process dies.
     _lock: Option<Arc<File>>,
     /// Whether it is worth to ask: the schema is up to date, and the last looks were answered.
@@ -117,10 +135,30 @@ impl Store {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let answer = self
-            .reader
-            .query_one_raw(sea_orm::Statement::from_string(self.reader.get_database_backend(), "SELECT 1"));
-        answer.await.map(drop).map_err(classify)
+        let question = Statement::from_string(self.reader.get_database_backend(), "SELECT 1");
+        match self.reader.query_one_raw(question).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.diagnose(error).await),
+        }
+    }
+
+    /// Why the database cannot be reached, as a connection of its own says it: a pool only says that it waited in vain.
+    pub(super) async fn diagnose(&self, error: DbErr) -> StoreError {
+        let Some(options) = &self.postgres else {
+            return classify(error);
+        };
+        let place = format!("PostgreSQL at {}:{}", options.get_host(), options.get_port());
+        match tokio::time::timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
+            Ok(Ok(_)) => classify(error),
+            Ok(Err(SqlxError::Database(reason))) => {
+                StoreError::Unreachable(format!("{place} refuses the connection: {}", reason.message()))
+            }
+            Ok(Err(SqlxError::Io(reason))) => {
+                StoreError::Unreachable(format!("{place} cannot be reached: {reason}"))
+            }
+            Ok(Err(reason)) => StoreError::Unreachable(format!("{place} cannot be used: {reason}")),
+            Err(_) => StoreError::Unreachable(format!("{place} does not answer")),
+        }
     }
 
     /// Closes all connections, so that a SQLite file is left without a write-ahead log, and lets go of the file.
@@ -186,18 +224,27 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         None => None,
     };
     let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
-    Ok(Store { dialect: Dialect::Sqlite, writer, reader, _lock: lock, available: Arc::default() })
+    Ok(Store {
+        dialect: Dialect::Sqlite,
+        writer,
+        reader,
+        postgres: None,
+        _lock: lock,
+        available: Arc::default(),
+    })
 }
 
 async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
     let open = |settings: &'static [(&str, &str)], connections_max| async move {
         let options = postgres_options(url, settings, connections_max);
-        let refusal = |error| unusable(format!("the URL of the PostgreSQL database is not usable: {error}"));
+        // The error quotes the URL, which may hold a password.
+        let refusal = |_| unusable("the URL of the PostgreSQL database is not one");
         Database::connect(options).await.map_err(refusal)
     };
     let writer = Some(open(&POSTGRES_WRITER_SETTINGS, options.writers_max).await?);
     let reader = open(&POSTGRES_READER_SETTINGS, options.readers_max).await?;
-    Ok(Store { dialect: Dialect::Postgres, writer, reader, _lock: None, available: Arc::default() })
+    let postgres = url.parse().ok().map(Box::new);
+    Ok(Store { dialect: Dialect::Postgres, writer, reader, postgres, _lock: None, available: Arc::default() })
 }
 
 fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {
@@ -210,7 +257,13 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
         if read_only {
             sqlite.read_only(true)
         } else {
-            sqlite.create_if_missing(true).pragma("journal_mode", "WAL").pragma("synchronous", "FULL")
+            sqlite
+                .create_if_missing(true)
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", "FULL")
+                .pragma("temp_store", "MEMORY")
+                .pragma("cache_size", SQLITE_CACHE)
+                .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
         }
     });
     options

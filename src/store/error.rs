@@ -14,12 +14,18 @@ pub enum StoreError {
     /// from a commit, its outcome is unknown.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
+    /// The same, before anything was asked; the text says which database, and why.
+    #[error("{0}")]
+    Unreachable(String),
     /// Another transaction was in the way. The whole transaction can be repeated at once.
     #[error("the transaction ran into another one")]
     Serialization(#[source] DbErr),
     /// The database refuses what was asked, and would again.
     #[error("the database refuses a statement")]
     Permanent(#[source] DbErr),
+    /// A request_id is there already. Look it up, and repeat the whole transaction.
+    #[error("a request_id is known")]
+    KnownRequest,
     /// The database cannot be opened as configured, or is not one of this program; the text says why.
     #[error("{0}")]
     Unusable(String),

@@ -9,7 +9,7 @@ use crate::domain::{
 };
 
 /// A tenant out of the columns key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since,
-/// created_at, updated_at, in this order.
+/// created_at, updated_at, version, in this order.
 pub(super) fn tenant_from_row(row: &QueryResult) -> Result<Tenant, StoreError> {
     tenant_from_model(tenant::Model {
         key: row.try_get_by_index(0)?,
@@ -24,6 +24,7 @@ pub(super) fn tenant_from_row(row: &QueryResult) -> Result<Tenant, StoreError> {
         plan_since: row.try_get_by_index(8)?,
         created_at: row.try_get_by_index(9)?,
         updated_at: row.try_get_by_index(10)?,
+        version: row.try_get_by_index(11)?,
     })
 }
 
@@ -42,6 +43,7 @@ pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError
         plan_since: row.plan_since,
         created_at: row.created_at,
         updated_at: row.updated_at,
+        version: row.version,
     })
 }
 

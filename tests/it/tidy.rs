@@ -34,7 +34,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tokio_cron_scheduler", &["jobs"]),
     ("tonic", &["cli", "grpc", "server"]),
     ("tonic_health", &["cli", "grpc", "server"]),
-    ("tonic_prost", &["grpc"]),
+    ("tonic_prost", &["cli", "grpc"]),
     ("tonic_reflection", &["grpc", "server"]),
     ("tonic_types", &["cli", "grpc"]),
 ];

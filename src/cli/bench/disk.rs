@@ -11,6 +11,9 @@ use hdrhistogram::Histogram;
 
 use crate::cli::client::run_id;
 
+/// A sync that takes longer counts as one of this length.
+const LATENCY_MAX_MICROS: u64 = 60_000_000;
+
 /// What one write and fsync writes, in bytes: a page of a database.
 const WRITE_BYTES: usize = 4096;
 
@@ -39,7 +42,7 @@ pub fn measure(folder: &Path, duration: Duration) -> io::Result<DiskFigures> {
 
 fn write_and_sync(mut file: File, duration: Duration) -> io::Result<DiskFigures> {
     let page = [0x5a; WRITE_BYTES];
-    let mut latency = Histogram::<u64>::new(3).expect("three digits are allowed");
+    let mut latency = new_histogram();
     let begin = Instant::now();
     while begin.elapsed() < duration {
         let start = Instant::now();
@@ -55,9 +58,21 @@ fn write_and_sync(mut file: File, duration: Duration) -> io::Result<DiskFigures>
     })
 }
 
+/// A histogram does not grow when it is told to clamp: its largest value is set here.
+fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_MAX_MICROS, 3).expect("the bounds are constants that fit")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_sync_counts_as_a_slow_one() {
+        let mut latency = new_histogram();
+        latency.saturating_record(5_000);
+        assert!(latency.value_at_quantile(0.5) >= 5_000);
+    }
 
     #[test]
     fn the_disk_is_measured_and_nothing_stays_behind() {

@@ -220,7 +220,7 @@ fn send_at_rate(round: &Arc<Round>, per_second: u32, calls: &TaskTracker, runtim
             sent = sent.wrapping_add(1);
             due += Duration::from_secs(1) / per_second;
         }
-        thread::sleep(TICK);
+        thread::park_timeout(TICK);
     }
 }
 

@@ -24,6 +24,7 @@ use self::{
 use super::{
     client::{connect, print_line},
     error::CliError,
+    without_password,
 };
 
 /// How long each side is loaded before anything is measured.
@@ -143,7 +144,7 @@ async fn print_surroundings(args: &BenchArgs, database: &str) -> Result<(), CliE
     let folder = process::folder_of(database);
     match (&args.target, &args.database) {
         (Some(target), _) => print_line(format_args!("server    {target}"))?,
-        (None, Some(_)) => print_line(format_args!("database  {}", process::without_password(database)))?,
+        (None, Some(_)) => print_line(format_args!("database  {}", without_password(database)))?,
         (None, None) => print_line(format_args!("database  {database} (new, removed afterwards)"))?,
     }
     let shown = folder.display().to_string();

@@ -53,11 +53,11 @@ pub struct ReplayArgs {
 
     /// Tokens that the tenant may spend, ever: one HARD LIFETIME limit in the plan replay-TENANT-N, which is created when
     /// it is not there [default: the plan replay-TENANT-unlimited, without a limit]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub limit: Option<i64>,
 
     /// Tokens that each call reserves beyond its context
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(0..))]
     pub estimate: i64,
 
     /// Model calls at once; with 1 they are made one after the other, in the order of the file

@@ -165,12 +165,15 @@ fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusa
             .filter(|request| request.method != super::books::Method::Extend)
             .map(|request| request.reservation),
     };
-    id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| {
-        Refusal::ReservationNotFound(match target {
-            Target::Id(_) => String::new(),
-            Target::Request(request) => request.clone(),
-        })
-    })
+    id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| not_found(target))
+}
+
+/// The client's name for a reservation is not known here: whoever has it puts it in.
+pub fn not_found(target: &Target) -> Refusal {
+    match target {
+        Target::Id(_) => Refusal::ReservationNotFound(String::new()),
+        Target::Request(request) => Refusal::RequestNotFound(request.clone()),
+    }
 }
 
 /// The request that this one repeats, if any.

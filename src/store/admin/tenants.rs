@@ -85,6 +85,7 @@ impl Store {
                 state: Set(state_code(new.state)),
                 decided_at: Set(now),
                 next_due: Set(Millis::MAX),
+                version: Set(0),
                 plan_since: Set(now),
                 created_at: Set(now),
                 updated_at: Set(now),

@@ -25,6 +25,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) decided_at: i64,
     /// No open hold is due before; `i64::MAX` when there is none.
     pub(in crate::store) next_due: i64,
+    /// How many batches have changed its rows.
+    pub(in crate::store) version: i64,
     /// When it got its plan.
     pub(in crate::store) plan_since: i64,
     /// When it was made.
