@@ -1,0 +1,190 @@
+//! Plans and their limits.
+
+use tonic::Code;
+
+use crate::harness::{
+    clients::{done, mask},
+    v1::*,
+    *,
+};
+
+async fn get(world: &World, id: &str) -> Result<Plan, No> {
+    done(world.admin.clone().get_plan(GetPlanRequest { id: id.into() }).await)
+}
+
+async fn update(world: &World, plan: Plan, paths: &[&str]) -> Result<Plan, No> {
+    let request = UpdatePlanRequest { plan: Some(plan), update_mask: Some(mask(paths)) };
+    done(world.admin.clone().update_plan(request).await)
+}
+
+async fn delete(world: &World, id: &str) -> Result<(), No> {
+    done(world.admin.clone().delete_plan(DeletePlanRequest { id: id.into() }).await)
+}
+
+async fn list(world: &World, page_size: i32, page_token: &str) -> Result<ListPlansResponse, No> {
+    let request = ListPlansRequest { page_size, page_token: page_token.into() };
+    done(world.admin.clone().list_plans(request).await)
+}
+
+both! {
+    async fn a_plan_comes_back_as_it_was_given(world: World) {
+        world.declare("tokens").await;
+        world.declare("requests").await;
+        let limits = [
+            day("tokens", 100_000).thresholds(&[80, 100]),
+            month("tokens", 1_000_000).anchor(31).soft(),
+            lifetime("requests", 0).observe().per(&[Dimension::Agent, Dimension::Model]),
+            day("requests", i64::MAX).named("planner").agent("planner").user("ana").per(&[Dimension::Model]),
+        ];
+        let created = world.plan("free", &limits).await.expect("it is new");
+        assert_eq!(created.limits.len(), 4);
+        for (given, kept) in limits.iter().zip(&created.limits) {
+            let mut wanted = given.clone();
+            if wanted.enforcement() == Enforcement::Unspecified {
+                wanted.enforcement = Enforcement::Hard.into();
+            }
+            let mut kept = kept.clone();
+            // 0 means 1; which of the two comes back is not said.
+            if kept.period() == Period::Month && given.anchor_day == 0 {
+                kept.anchor_day = 0;
+            }
+            assert_eq!(kept, wanted, "in order");
+        }
+        assert_eq!(millis(created.create_time.as_ref()), Some(NOON));
+        assert_eq!(get(world, "free").await.expect("it is there"), created);
+        world.restart().await;
+        assert_eq!(get(world, "free").await.expect("it is kept"), created);
+    }
+
+    async fn a_plan_is_changed_by_its_mask(world: World) {
+        world.declare("tokens").await;
+        world.plan("free", &[day("tokens", 10)]).await.expect("it is new");
+        world.clock.advance(MINUTE);
+        let change =
+            Plan { id: "free".into(), display_name: "Free".into(), limits: vec![], ..Plan::default() };
+        let named = update(world, change.clone(), &["display_name"]).await.expect("it is there");
+        assert_eq!((named.display_name.as_str(), named.limits.len()), ("Free", 1));
+        assert_eq!(millis(named.update_time.as_ref()), Some(NOON + MINUTE));
+        let kept = update(world, Plan { display_name: String::new(), ..change.clone() }, &[]).await;
+        let kept = kept.expect("nothing is at other than its zero value");
+        assert_eq!((kept.display_name.as_str(), kept.limits.len()), ("Free", 1));
+        let emptied = update(world, change, &["limits"]).await.expect("it is there");
+        assert_eq!((emptied.display_name.as_str(), emptied.limits.len()), ("Free", 0));
+    }
+
+    async fn a_plan_in_use_is_not_deleted(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        let no = delete(world, "acme").await.expect_err("it is in use");
+        no.is(Code::FailedPrecondition, "PLAN_IN_USE");
+        assert!(no.metadata.values().any(|value| value == "acme"), "it says who: {no:?}");
+        world.reserve("acme").tokens(11).await.expect_err("it is still there").is_quota(&["day"]);
+        world.plan("other", &[]).await.expect("it is new");
+        world.set_plan("acme", "other").await;
+        delete(world, "acme").await.expect("nobody has it");
+        get(world, "acme").await.expect_err("it is gone").is(Code::NotFound, "PLAN_NOT_FOUND");
+    }
+
+    async fn a_name_is_taken_once(world: World) {
+        world.plan("free", &[]).await.expect("it is new");
+        world.plan("free", &[]).await.expect_err("it is taken").is(Code::AlreadyExists, "NAME_TAKEN");
+        delete(world, "free").await.expect("nobody has it");
+        world.plan("free", &[]).await.expect("it is free again");
+    }
+
+    async fn pages_are_in_the_order_of_ids(world: World) {
+        let ids: Vec<String> = (0..12).map(|number| format!("p{number:02}")).collect();
+        for id in ids.iter().rev() {
+            world.plan(id, &[]).await.expect("it is new");
+        }
+        for size in [1, 5, 12, 13] {
+            let (mut read, mut token) = (Vec::new(), String::new());
+            loop {
+                let page = list(world, size, &token).await.expect("a page");
+                read.extend(page.plans.into_iter().map(|plan| plan.id));
+                if page.next_page_token.is_empty() {
+                    break;
+                }
+                token = page.next_page_token;
+            }
+            assert_eq!(read, ids, "pages of {size}");
+        }
+        list(world, 1_001, "").await.expect_err("too large").names(&["page_size"]);
+        list(world, 0, "garbage").await.expect_err("not a token").names(&["page_token"]);
+    }
+
+    async fn a_limit_at_fault_is_named(world: World) {
+        world.declare("tokens").await;
+        world.plan("free", &[day("tokens", 10)]).await.expect("it is new");
+        let before = get(world, "free").await.expect("it is there");
+        let cases: [(&str, fn(Limit) -> Limit); 27] = [
+            ("id", |limit| limit.named("")),
+            ("id", |limit| limit.named(&"x".repeat(129))),
+            ("id", |limit| limit.named("\n")),
+            ("resource", |limit| Limit { resource: String::new(), ..limit }),
+            ("resource", |limit| Limit { resource: "undeclared".into(), ..limit }),
+            ("quantity", |limit| Limit { quantity: -1, ..limit }),
+            ("quantity", |limit| Limit { quantity: i64::MIN, ..limit }),
+            ("period", |limit| Limit { period: 0, ..limit }),
+            ("period", |limit| Limit { period: 1, ..limit }),
+            ("period", |limit| Limit { period: -7, ..limit }),
+            ("anchor_day", |limit| limit.anchor(1)),
+            ("anchor_day", |limit| Limit { period: Period::Month.into(), ..limit }.anchor(32)),
+            ("anchor_day", |limit| Limit { period: Period::Month.into(), ..limit }.anchor(-1)),
+            ("agent", |limit| limit.agent(&"x".repeat(129))),
+            ("user", |limit| limit.user("\0")),
+            ("model", |limit| limit.model("\u{9f}")),
+            ("per[0]", |limit| Limit { per: vec![0], ..limit }),
+            ("per[0]", |limit| Limit { per: vec![9], ..limit }),
+            ("per[1]", |limit| limit.per(&[Dimension::User, Dimension::User])),
+            ("per[0]", |limit| limit.user("ana").per(&[Dimension::User])),
+            ("enforcement", |limit| Limit { enforcement: 9, ..limit }),
+            ("thresholds[0]", |limit| limit.thresholds(&[0])),
+            ("thresholds[0]", |limit| limit.thresholds(&[-1])),
+            ("thresholds[0]", |limit| limit.thresholds(&[1_001])),
+            ("thresholds[1]", |limit| limit.thresholds(&[80, 1_001])),
+            ("thresholds[1]", |limit| limit.thresholds(&[80, 80])),
+            ("thresholds", |limit| limit.thresholds(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])),
+        ];
+        for (number, (field, spoil)) in cases.into_iter().enumerate() {
+            let limits = [month("tokens", 1), spoil(day("tokens", 10))];
+            let wanted = format!("plan.limits[1].{field}");
+            let no = world.plan("bad", &limits).await.expect_err(field);
+            assert!(no.fields.contains(&wanted), "case {number}, {wanted}: {no:?}");
+            no.is(Code::InvalidArgument, "INVALID_ARGUMENT");
+            let no = world.change_plan("free", &limits).await.expect_err(field);
+            assert!(no.fields.contains(&wanted), "case {number}, {wanted}: {no:?}");
+        }
+        let twins = [day("tokens", 1), day("tokens", 2)];
+        world.plan("bad", &twins).await.expect_err("one id twice").names(&["plan.limits[1].id"]);
+        let many: Vec<Limit> =
+            (0..65).map(|number| day("tokens", number).named(&format!("l{number}"))).collect();
+        world.plan("bad", &many).await.expect_err("65 limits").names(&["plan.limits"]);
+        world.plan("full", &many[1..]).await.expect("64 limits");
+        assert_eq!(get(world, "free").await.expect("it is there"), before);
+        get(world, "bad").await.expect_err("never made").is(Code::NotFound, "PLAN_NOT_FOUND");
+    }
+
+    async fn fields_at_fault_are_named(world: World) {
+        world.plan("free", &[]).await.expect("it is new");
+        for id in [String::new(), "x".repeat(129), "a\nb".into()] {
+            world.plan(&id, &[]).await.expect_err("a bad id").names(&["plan.id"]);
+        }
+        let request = CreatePlanRequest { plan: None };
+        let no = done(world.admin.clone().create_plan(request).await).expect_err("nothing");
+        no.names(&["plan"]);
+        let long = Plan { id: "free".into(), display_name: "x".repeat(257), ..Plan::default() };
+        let no = update(world, long, &["display_name"]).await.expect_err("too long");
+        no.names(&["plan.display_name"]);
+        let plan = Plan { id: "free".into(), display_name: "n".into(), ..Plan::default() };
+        for path in ["id", "update_time", "nonsense", "limits.quantity"] {
+            let no = update(world, plan.clone(), &[path]).await.expect_err(path);
+            no.is(Code::InvalidArgument, "INVALID_ARGUMENT");
+            assert!(no.fields.iter().all(|field| field.starts_with("update_mask")), "{no:?}");
+        }
+        let nobody = Plan { id: "nobody".into(), ..plan };
+        let no = update(world, nobody, &["display_name"]).await.expect_err("unknown");
+        no.is(Code::NotFound, "PLAN_NOT_FOUND");
+        delete(world, "nobody").await.expect_err("unknown").is(Code::NotFound, "PLAN_NOT_FOUND");
+        get(world, "").await.expect_err("no id").names(&["id"]);
+    }
+}

@@ -1,0 +1,133 @@
+//! ResetUsage corrects the books, on the record.
+
+use tonic::Code;
+
+use crate::harness::{clients::done, v1::*, *};
+
+fn request() -> ResetUsageRequest {
+    ResetUsageRequest {
+        tenant: "acme".into(),
+        reason: "credit note 7".into(),
+        operator: "ops@example.com".into(),
+        ..ResetUsageRequest::default()
+    }
+}
+
+async fn reset(world: &World, change: impl FnOnce(&mut ResetUsageRequest)) -> Result<ResetUsageResponse, No> {
+    let mut request = request();
+    change(&mut request);
+    done(world.admin.clone().reset_usage(request).await)
+}
+
+both! {
+    async fn what_was_committed_is_zero_and_open_holds_stay(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
+        world.record("acme").tokens(60).await.expect("it is recorded");
+        let hold = world.reserve("acme").tokens(30).await.expect("there is quota");
+        let reply = reset(world, |_| ()).await.expect("the tenant is there");
+        assert_eq!(reply.balances.len(), 2);
+        assert_eq!(reply.adjusted, [-60, -60]);
+        assert_eq!(reply.balances.figures("day"), (0, 30));
+        assert_eq!(reply.balances.figures("month"), (0, 30));
+        assert_eq!(world.figures("acme", "day").await, (0, 30));
+        world.verify().await;
+        // The hold is settled as if nothing had been.
+        world.reserve("acme").tokens(71).await.expect_err("70 are left").is_quota(&["day"]);
+        world.commit(hold.name()).tokens(25).await.expect("it is held");
+        assert_eq!(world.figures("acme", "day").await, (25, 0));
+        let again = reset(world, |_| ()).await.expect("the tenant is there");
+        assert_eq!(again.adjusted, [-25, -25]);
+        let idle = reset(world, |_| ()).await.expect("nothing is left to do");
+        assert!(idle.adjusted.iter().all(|&adjusted| adjusted == 0), "{idle:?}");
+    }
+
+    async fn windows_that_are_over_keep_their_figures(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let hold = world.reserve("acme").tokens(10).ttl(DAY).await.expect("there is quota");
+        world.record("acme").tokens(60).await.expect("it is recorded");
+        world.clock.advance(13 * HOUR);
+        world.record("acme").tokens(5).await.expect("a new day");
+        let reply = reset(world, |_| ()).await.expect("the tenant is there");
+        assert_eq!(reply.adjusted, [-5]);
+        let settled = world.commit(hold.name()).tokens(10).await.expect("it is held");
+        assert_eq!(settled.figures("day"), (70, 0), "yesterday's");
+    }
+
+    /// What a reset took away is not taken away again when the charge at the deadline is replaced by less.
+    async fn a_charge_that_is_replaced_after_a_reset_leaves_no_debt(world: World) {
+        let cases: [(i64, Option<i64>); 4] = [(50, Some(10)), (40, Some(0)), (10, Some(0)), (0, None)];
+        for (number, (used, at_most)) in cases.into_iter().enumerate() {
+            let tenant = format!("t{number}");
+            world.tenant_with(&tenant, &[lifetime("tokens", 100)]).await;
+            let hold = world.reserve(&tenant).tokens(40).ttl(MINUTE).charged_on_expiry();
+            let hold = hold.await.expect("there is quota");
+            world.clock.advance(MINUTE);
+            let reply = reset(world, |request| request.tenant = tenant.clone()).await;
+            assert_eq!(reply.expect("it is there").adjusted, [-40], "a hold that was due is charged first");
+            let settled = match at_most {
+                Some(_) => world.commit(hold.name()).tokens(used).await.expect("it is kept").figures("lifetime"),
+                None => world.release(hold.name()).await.expect("it is kept").figures("lifetime"),
+            };
+            assert_eq!(settled, (at_most.unwrap_or(0), 0), "{used} used");
+            assert_eq!(world.figures(&tenant, "lifetime").await, settled, "{used} used");
+            world.reserve(&tenant).tokens(101).await.expect_err("100 in all").is_quota(&["lifetime"]);
+            world.verify().await;
+        }
+    }
+
+    async fn resources_and_subjects_narrow_it(world: World) {
+        let limits = [
+            day("tokens", 100),
+            day("tokens", 100).per(&[Dimension::Agent]).named("each"),
+            day("requests", 100).named("calls"),
+        ];
+        world.tenant_with("acme", &limits).await;
+        for agent in ["a", "b"] {
+            let record = world.record("acme").tokens(10).amount("requests", 1).agent(agent);
+            record.await.expect("it is recorded");
+        }
+        let reply = reset(world, |request| request.resources = vec!["requests".into()]).await;
+        let reply = reply.expect("the tenant is there");
+        assert_eq!((reply.balances.len(), reply.adjusted), (1, vec![-2]));
+        let reply = reset(world, |request| request.agent = Some("a".into())).await.expect("the tenant is there");
+        assert_eq!(reply.adjusted, [-10], "only counters that count this agent apart");
+        assert_eq!(reply.balances[0].agent.as_deref(), Some("a"));
+        assert_eq!(world.figures("acme", "day").await, (20, 0));
+        let reply = reset(world, |_| ()).await.expect("the tenant is there");
+        let mut adjusted = reply.adjusted;
+        adjusted.retain(|&adjusted| adjusted != 0);
+        adjusted.sort_unstable();
+        assert_eq!(adjusted, [-20, -10]);
+    }
+
+    async fn a_meter_is_reset_too(world: World) {
+        world.tenant_with("acme", &[]).await;
+        world.declare("meter").await;
+        world.record("acme").amount("meter", 9).await.expect("it is metered");
+        let reply = reset(world, |_| ()).await.expect("the tenant is there");
+        assert_eq!(reply.adjusted, [-9]);
+        world.record("acme").amount("meter", -5).await.expect("clamped at zero");
+        assert_eq!(world.figures("acme", "").await, (0, 0));
+    }
+
+    async fn fields_at_fault_are_named(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        world.record("acme").tokens(60).await.expect("it is recorded");
+        let cases: [(&str, fn(&mut ResetUsageRequest)); 8] = [
+            ("tenant", |request| request.tenant = String::new()),
+            ("resources[0]", |request| request.resources = vec!["undeclared".into()]),
+            ("agent", |request| request.agent = Some("x".repeat(129))),
+            ("reason", |request| request.reason = String::new()),
+            ("reason", |request| request.reason = "x".repeat(257)),
+            ("operator", |request| request.operator = String::new()),
+            ("operator", |request| request.operator = "x".repeat(129)),
+            ("operator", |request| request.operator = "\n".into()),
+        ];
+        for (field, spoil) in cases {
+            reset(world, spoil).await.expect_err(field).names(&[field]);
+        }
+        let no = reset(world, |request| request.tenant = "nobody".into()).await.expect_err("unknown");
+        no.is(Code::NotFound, "TENANT_NOT_FOUND");
+        assert_eq!(world.figures("acme", "day").await, (60, 0));
+    }
+}

@@ -1,0 +1,147 @@
+//! Batch: many operations in one call, each for itself, in the order of their tenant.
+
+use tonic::Code;
+
+use crate::harness::{v1::operation_result::Result as Answered, v1::*, *};
+
+fn error(result: OperationResult) -> No {
+    match result.result {
+        Some(Answered::Error(status)) => status.into(),
+        other => panic!("it should be refused: {other:?}"),
+    }
+}
+
+fn ok(result: &OperationResult) -> &Answered {
+    match result.result.as_ref() {
+        Some(Answered::Error(status)) => panic!("{:?}", No::from(status.clone())),
+        Some(answer) => answer,
+        None => panic!("every operation has its answer"),
+    }
+}
+
+both! {
+    async fn each_operation_has_the_answer_of_its_rpc(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        let by_request = (String::from("acme"), String::from("r"));
+        let operations = vec![
+            world.reserve("acme").tokens(100).id("r").operation(),
+            world
+                .extend("")
+                .tokens(20)
+                .with(|request| (request.tenant, request.reserve_request_id) = by_request.clone())
+                .operation(),
+            world.check("acme").tokens(881).operation(),
+            world
+                .commit("")
+                .tokens(90)
+                .with(|request| (request.tenant, request.reserve_request_id) = by_request.clone())
+                .operation(),
+            world.record("acme").tokens(5).operation(),
+            world.reserve("acme").tokens(7).id("s").operation(),
+            world
+                .release("")
+                .with(|request| (request.tenant, request.reserve_request_id) = ("acme".into(), "s".into()))
+                .operation(),
+        ];
+        let results = world.batch(operations).await.expect("each stands for itself");
+        assert_eq!(results.len(), 7);
+        let Answered::Reserve(reserve) = ok(&results[0]) else { panic!("{results:?}") };
+        assert_eq!(reserve.figures("day"), (0, 100));
+        let Answered::Extend(extend) = ok(&results[1]) else { panic!("{results:?}") };
+        assert_eq!(amount(extend.held(), "tokens"), (120, 0));
+        let Answered::Check(check) = ok(&results[2]) else { panic!("{results:?}") };
+        assert!(!check.allowed, "120 are held");
+        let Answered::Commit(commit) = ok(&results[3]) else { panic!("{results:?}") };
+        assert_eq!(amount(commit.held(), "tokens"), (120, 90));
+        let Answered::Record(record) = ok(&results[4]) else { panic!("{results:?}") };
+        assert_eq!(record.figures("day"), (95, 0));
+        let Answered::Release(release) = ok(&results[6]) else { panic!("{results:?}") };
+        assert_eq!(state(release.held()), ReservationState::Released);
+        assert_eq!(world.figures("acme", "day").await, (95, 0));
+    }
+
+    /// Not atomic: one that is refused leaves its neighbours alone.
+    async fn a_refusal_is_an_answer_among_others(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let operations = vec![
+            world.reserve("acme").tokens(60).operation(),
+            world.reserve("acme").tokens(60).operation(),
+            world.reserve("acme").tokens(0).operation(),
+            world.reserve("nobody").tokens(1).operation(),
+            world.commit("nonsense").operation(),
+            Operation { operation: None },
+            world.reserve("acme").tokens(40).operation(),
+        ];
+        let mut results = world.batch(operations).await.expect("each stands for itself");
+        assert!(matches!(ok(&results[0]), Answered::Reserve(_)));
+        assert!(matches!(ok(&results[6]), Answered::Reserve(_)));
+        let quota = error(results.remove(1));
+        quota.is_quota(&["day"]);
+        assert!(quota.retry.is_some(), "details included");
+        error(results.remove(1)).names(&["amounts[0].quantity"]);
+        error(results.remove(1)).is(Code::NotFound, "TENANT_NOT_FOUND");
+        error(results.remove(1)).is(Code::NotFound, "RESERVATION_NOT_FOUND");
+        error(results.remove(1)).is(Code::InvalidArgument, "INVALID_ARGUMENT");
+        assert_eq!(world.figures("acme", "day").await, (0, 100));
+    }
+
+    async fn one_tenants_operations_run_in_order(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        world.tenant_with("globex", &[day("tokens", 10)]).await;
+        let mut operations = Vec::new();
+        // Ten fit; what comes after them is refused, until the correction in the middle makes room for five.
+        for number in 0..30 {
+            for tenant in ["acme", "globex"] {
+                operations.push(match number {
+                    15 => world.record(tenant).tokens(-5).operation(),
+                    _ => world.reserve(tenant).tokens(1).id(&format!("r{number}")).operation(),
+                });
+                let commit = world.commit("").with(|request| {
+                    (request.tenant, request.reserve_request_id) = (tenant.into(), format!("r{number}"));
+                });
+                operations.push(commit.operation());
+            }
+        }
+        let results = world.batch(operations).await.expect("each stands for itself");
+        for (index, pair) in results.chunks(2).enumerate() {
+            let number = index / 2;
+            let passes = number < 10 || (16..21).contains(&number);
+            let committed = matches!(pair[1].result, Some(Answered::Commit(_)));
+            assert_eq!(committed, passes, "number {number}: {pair:?}");
+        }
+        for tenant in ["acme", "globex"] {
+            assert_eq!(world.figures(tenant, "day").await, (10, 0));
+        }
+    }
+
+    /// I8.
+    async fn a_thousand_operations_and_no_more(world: World) {
+        world.tenant_with("acme", &[day("tokens", 5_000)]).await;
+        let operation = world.reserve("acme").tokens(1).operation();
+        let results = world.batch(vec![operation.clone(); 1_000]).await.expect("a thousand");
+        assert_eq!(results.iter().filter(|result| matches!(ok(result), Answered::Reserve(_))).count(), 1_000);
+        let before = world.books("acme").await;
+        world.batch(vec![operation; 1_001]).await.expect_err("one more").names(&["operations"]);
+        world.batch(vec![]).await.expect_err("none").names(&["operations"]);
+        assert_eq!(world.books("acme").await, before);
+    }
+
+    async fn the_same_request_id_twice_in_one_batch_takes_effect_once(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        let reserve = world.reserve("acme").tokens(10).id("same").operation();
+        let other = world.reserve("acme").tokens(11).id("same").operation();
+        let record = world.record("acme").tokens(3).id("twice").operation();
+        let operations = vec![reserve.clone(), reserve, other, record.clone(), record];
+        let mut results = world.batch(operations).await.expect("each stands for itself");
+        let (Answered::Reserve(first), Answered::Reserve(second)) = (ok(&results[0]), ok(&results[1])) else {
+            panic!("{results:?}")
+        };
+        assert_eq!(first.reservation, second.reservation);
+        let (Answered::Record(first), Answered::Record(second)) = (ok(&results[3]), ok(&results[4])) else {
+            panic!("{results:?}")
+        };
+        assert_eq!(first.reservation, second.reservation);
+        error(results.remove(2)).is(Code::AlreadyExists, "REQUEST_ID_REUSED");
+        assert_eq!(world.figures("acme", "day").await, (3, 10));
+    }
+}

@@ -1,0 +1,227 @@
+//! Requests in few words: `world.reserve("acme").tokens(100).ttl(MINUTE).await`.
+//!
+//! Awaiting one sends it; the answer is the reply, or the refusal, decoded. `operation()` makes it a part of a Batch.
+
+use std::{future::IntoFuture, pin::Pin};
+
+use futures::future::FutureExt;
+use prost_types::Duration;
+use tonic::{Response, Status, transport::Channel};
+
+use super::{
+    no::No,
+    v1::{
+        Amount, CheckRequest, CheckResponse, CommitRequest, CommitResponse, ExtendRequest, ExtendResponse,
+        GetReservationRequest, GetUsageRequest, GetUsageResponse, ListReservationsRequest,
+        ListReservationsResponse, OnExpiry, Operation, RecordRequest, RecordResponse, ReleaseRequest,
+        ReleaseResponse, Reservation, ReservationState, ReserveAmount, ReserveRequest, ReserveResponse,
+        operation, quota_service_client::QuotaServiceClient,
+    },
+};
+
+/// The client that calls go through.
+pub type Quota = QuotaServiceClient<Channel>;
+
+/// What a call answers.
+pub type Answer<T> = Result<T, No>;
+
+type Sending<T> = Pin<Box<dyn Future<Output = Answer<T>> + Send>>;
+
+/// A request that knows where to go.
+#[derive(Clone, Debug)]
+pub struct Call<Q> {
+    quota: Quota,
+    /// As it will be sent.
+    pub request: Q,
+}
+
+impl<Q> Call<Q> {
+    /// A request as it stands.
+    pub fn new(quota: &Quota, request: Q) -> Self {
+        Self { quota: quota.clone(), request }
+    }
+
+    /// Changes what the short words below have no word for.
+    pub fn with(mut self, change: impl FnOnce(&mut Q)) -> Self {
+        change(&mut self.request);
+        self
+    }
+}
+
+fn answer<T>(result: Result<Response<T>, Status>) -> Answer<T> {
+    result.map(Response::into_inner).map_err(No::from)
+}
+
+macro_rules! rpcs {
+    ($($request:ty => $method:ident => $reply:ty;)*) => {$(
+        impl IntoFuture for Call<$request> {
+            type Output = Answer<$reply>;
+            type IntoFuture = Sending<$reply>;
+
+            fn into_future(mut self) -> Self::IntoFuture {
+                async move { answer(self.quota.$method(self.request).await) }.boxed()
+            }
+        }
+    )*};
+}
+rpcs! {
+    ReserveRequest => reserve => ReserveResponse;
+    CommitRequest => commit => CommitResponse;
+    ReleaseRequest => release => ReleaseResponse;
+    ExtendRequest => extend => ExtendResponse;
+    RecordRequest => record => RecordResponse;
+    CheckRequest => check => CheckResponse;
+    GetUsageRequest => get_usage => GetUsageResponse;
+    GetReservationRequest => get_reservation => Reservation;
+    ListReservationsRequest => list_reservations => ListReservationsResponse;
+}
+
+macro_rules! operations {
+    ($($request:ty => $variant:ident;)*) => {$(
+        impl Call<$request> {
+            /// As a part of a Batch.
+            pub fn operation(self) -> Operation {
+                Operation { operation: Some(operation::Operation::$variant(self.request)) }
+            }
+        }
+    )*};
+}
+operations! {
+    ReserveRequest => Reserve;
+    CommitRequest => Commit;
+    ReleaseRequest => Release;
+    ExtendRequest => Extend;
+    RecordRequest => Record;
+    CheckRequest => Check;
+}
+
+/// Requests with a subject of plain names.
+macro_rules! subjects {
+    ($($request:ty),*) => {$(
+        impl Call<$request> {
+            /// Who spends.
+            pub fn agent(self, agent: &str) -> Self {
+                self.with(|request| request.agent = agent.into())
+            }
+
+            /// Who spends.
+            pub fn user(self, user: &str) -> Self {
+                self.with(|request| request.user = user.into())
+            }
+
+            /// Who spends.
+            pub fn model(self, model: &str) -> Self {
+                self.with(|request| request.model = model.into())
+            }
+        }
+    )*};
+}
+subjects!(ReserveRequest, RecordRequest, CheckRequest);
+
+/// Requests that ask for units.
+macro_rules! asking {
+    ($($request:ty),*) => {$(
+        impl Call<$request> {
+            /// Units of a resource.
+            pub fn amount(self, resource: &str, quantity: i64) -> Self {
+                self.at_least(resource, quantity, 0)
+            }
+
+            /// Units of `tokens`.
+            pub fn tokens(self, quantity: i64) -> Self {
+                self.amount("tokens", quantity)
+            }
+
+            /// Units of a resource, and the least that is of use.
+            pub fn at_least(self, resource: &str, quantity: i64, minimum: i64) -> Self {
+                let amount = ReserveAmount { resource: resource.into(), quantity, minimum };
+                self.with(|request| request.amounts.push(amount))
+            }
+
+            /// Less is of use, too.
+            pub fn partial(self) -> Self {
+                self.with(|request| request.allow_partial = true)
+            }
+        }
+    )*};
+}
+asking!(ReserveRequest, CheckRequest);
+
+/// Requests that name units.
+macro_rules! naming {
+    ($($request:ty),*) => {$(
+        impl Call<$request> {
+            /// Units of a resource.
+            pub fn amount(self, resource: &str, quantity: i64) -> Self {
+                self.with(|request| request.amounts.push(Amount { resource: resource.into(), quantity }))
+            }
+
+            /// Units of `tokens`.
+            pub fn tokens(self, quantity: i64) -> Self {
+                self.amount("tokens", quantity)
+            }
+        }
+    )*};
+}
+naming!(CommitRequest, ExtendRequest, RecordRequest);
+
+/// Requests that bring a request_id.
+macro_rules! keyed {
+    ($($request:ty),*) => {$(
+        impl Call<$request> {
+            /// What makes a retry safe.
+            pub fn id(self, request_id: &str) -> Self {
+                self.with(|request| request.request_id = request_id.into())
+            }
+        }
+    )*};
+}
+keyed!(ReserveRequest, ExtendRequest, RecordRequest);
+
+/// Requests with a time to the deadline.
+macro_rules! timed {
+    ($($request:ty),*) => {$(
+        impl Call<$request> {
+            /// Time to the deadline, in the clock's unit.
+            pub fn ttl(self, millis: i64) -> Self {
+                self.with(|request| request.ttl = Some(span(millis)))
+            }
+        }
+    )*};
+}
+timed!(ReserveRequest, ExtendRequest);
+
+/// Requests with labels.
+macro_rules! labelled {
+    ($($request:ty),*) => {$(
+        impl Call<$request> {
+            /// One more label.
+            pub fn label(self, key: &str, value: &str) -> Self {
+                self.with(|request| {
+                    request.labels.insert(key.into(), value.into());
+                })
+            }
+        }
+    )*};
+}
+labelled!(ReserveRequest, RecordRequest);
+
+impl Call<ReserveRequest> {
+    /// The hold is charged at its deadline.
+    pub fn charged_on_expiry(self) -> Self {
+        self.with(|request| request.on_expiry = OnExpiry::Charge.into())
+    }
+}
+
+impl Call<ListReservationsRequest> {
+    /// Only in these states.
+    pub fn states(self, states: &[ReservationState]) -> Self {
+        self.with(|request| request.states = states.iter().map(|&state| state.into()).collect())
+    }
+}
+
+/// A span of the clock's unit.
+pub fn span(millis: i64) -> Duration {
+    let nanos = i32::try_from(millis % 1_000 * 1_000_000).expect("less than a second");
+    Duration { seconds: millis / 1_000, nanos }
+}

@@ -1,0 +1,84 @@
+//! One door for every test: a fresh database, a clock that is set by hand, a real server, a real client.
+//!
+//! A claim is written once, inside [`both!`], and tried on both databases.
+
+pub mod call;
+pub mod clients;
+pub mod database;
+pub mod limits;
+pub mod no;
+pub mod postgres;
+pub mod process;
+pub mod raw;
+pub mod reading;
+pub mod stall;
+pub mod wait;
+pub mod world;
+
+pub use aforo::grpc::v1;
+
+pub use call::Call;
+pub use clients::Clients;
+pub use database::{Database, Kind};
+pub use limits::{LimitExt, day, lifetime, month};
+pub use no::No;
+pub use process::Process;
+pub use reading::{Balances, Held, amount, figures, millis, state};
+pub use wait::eventually;
+pub use world::{NOON, World};
+
+/// One second, in the clock's unit.
+pub const SECOND: i64 = 1_000;
+/// One minute, in the clock's unit.
+pub const MINUTE: i64 = 60 * SECOND;
+/// One hour, in the clock's unit.
+pub const HOUR: i64 = 60 * MINUTE;
+/// One day of 24 hours, in the clock's unit.
+pub const DAY: i64 = 24 * HOUR;
+
+/// Claims that hold on both databases. `async fn name(world: World) { … }` becomes the tests `name::sqlite` and
+/// `name::postgres`; each has a world of its own, whose books are verified at the end.
+macro_rules! both {
+    ($($(#[doc = $text:literal])* async fn $name:ident($world:ident: World) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            $(#[doc = $text])*
+            async fn claim($world: &mut World) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                crate::harness::world::hold(crate::harness::Kind::Sqlite, claim).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                crate::harness::world::hold(crate::harness::Kind::Postgres, claim).await;
+            }
+        }
+    )*};
+}
+pub(crate) use both;
+
+/// Tests that hold on both databases, and make their own worlds: they are given the kind of database.
+macro_rules! on_both {
+    ($($(#[doc = $text:literal])* async fn $name:ident($kind:ident: Kind) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            $(#[doc = $text])*
+            async fn claim($kind: Kind) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                claim(Kind::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                claim(Kind::Postgres).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_both;

@@ -1,0 +1,189 @@
+//! A PostgreSQL of the tests' own, from the system's binaries.
+//!
+//! A child `sh` sets it up, runs it and obeys lines on its standard input. When that ends, because the cluster is
+//! dropped or because the test process is gone in whatever way, the child stops PostgreSQL and removes its folder.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, OnceLock},
+};
+
+/// Who may log in, without a password.
+pub const USER: &str = "aforo";
+
+/// Arguments: folder of the binaries, folder of temporary files, port.
+const SUPERVISOR: &str = r#"
+trap '' INT TERM HUP
+bin=$1 port=$3
+folder=$(mktemp -d "$2/aforo-postgres-XXXXXX") || exit 1
+cd "$folder" || exit 1
+start() {
+    "$bin/pg_ctl" start -D data -w -t 60 -l log -o "-h 127.0.0.1 -p $port -k $folder -c max_connections=300" \
+        >>log 2>&1 </dev/null && echo ready || { echo failed; cat log >&2; }
+}
+stop() {
+    "$bin/pg_ctl" stop -D data -w -m "$1" >>log 2>&1 </dev/null
+    echo stopped
+}
+if "$bin/initdb" -D data -U aforo -A trust -E UTF8 --locale=C --no-sync >log 2>&1 </dev/null; then
+    start
+else
+    echo failed
+    cat log >&2
+fi
+while read -r order; do
+    case $order in
+        start) start ;;
+        stop) stop immediate ;;
+    esac
+done
+stop immediate >/dev/null
+cd / && rm -rf "$folder"
+"#;
+
+/// A running PostgreSQL.
+pub struct Cluster {
+    port: u16,
+    supervisor: Child,
+    // In an Option so that Drop can close it first.
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Cluster {
+    /// Starts one on this port. A machine without PostgreSQL fails the test.
+    pub fn start(port: u16) -> Self {
+        let mut supervisor = shell()
+            .args(["-c", SUPERVISOR, "postgres"])
+            .args([binaries(), scratch()])
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell can be started");
+        let orders = supervisor.stdin.take();
+        let answers = BufReader::new(supervisor.stdout.take().expect("it is piped"));
+        let mut cluster = Self { port, supervisor, orders, answers };
+        cluster.expect_answer("ready");
+        cluster
+    }
+
+    /// Where a database of this cluster is.
+    pub fn url(&self, database: &str) -> String {
+        url(self.port, database)
+    }
+
+    /// Makes an empty database.
+    pub fn create(&self, database: &str) {
+        self.psql("postgres", &format!("CREATE DATABASE {database}"));
+    }
+
+    /// Runs one statement, and returns what it prints: values apart by `|`, one row a line.
+    pub fn psql(&self, database: &str, statement: &str) -> String {
+        psql(&self.url(database), statement)
+    }
+
+    /// Stops it at once, as a crash would.
+    pub fn stop(&mut self) {
+        self.order("stop");
+        self.expect_answer("stopped");
+    }
+
+    /// Starts it again.
+    pub fn resume(&mut self) {
+        self.order("start");
+        self.expect_answer("ready");
+    }
+
+    fn order(&mut self, order: &str) {
+        let orders = self.orders.as_mut().expect("it is open until the drop");
+        writeln!(orders, "{order}").expect("the supervisor listens");
+    }
+
+    fn expect_answer(&mut self, wanted: &str) {
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("the supervisor answers");
+        assert_eq!(answer.trim(), wanted, "PostgreSQL: see its log above");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        // An error would only say that it is gone already.
+        let _ = self.supervisor.wait();
+    }
+}
+
+/// Where a database on this port is.
+pub fn url(port: u16, database: &str) -> String {
+    format!("postgres://{USER}@127.0.0.1:{port}/{database}")
+}
+
+/// The cluster that all tests of this process share. It is not dropped: the end of the process ends it.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    // A first test that failed to start it must not stop the second from saying why.
+    let _starting = STARTING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    SHARED.get_or_init(|| Cluster::start(free_port()))
+}
+
+/// Runs one statement.
+pub fn psql(url: &str, statement: &str) -> String {
+    let output = Command::new(binaries().join("psql"))
+        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement])
+        .stdin(Stdio::null())
+        .output()
+        .expect("psql is next to postgres");
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A port on which nobody listens now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Where initdb and postgres are: what scripts/test found, or the newest that Debian installed.
+fn binaries() -> PathBuf {
+    if let Some(folder) = env::var_os("AFORO_TEST_POSTGRES_BIN") {
+        return folder.into();
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let with_version = versions.filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let folder = entry.path().join("bin");
+        folder.join("initdb").exists().then_some((version, folder))
+    });
+    let newest = with_version.max().map(|(_, folder)| folder);
+    newest.expect("the tests need PostgreSQL 15 or later: run scripts/test, which installs what is missing")
+}
+
+/// A folder on a real disk that every user can reach, which the build folder may not be.
+fn scratch() -> PathBuf {
+    if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { env::temp_dir() }
+}
+
+/// A shell of a user that PostgreSQL agrees to run as: it refuses root.
+fn shell() -> Command {
+    if user_id("-u", None).as_deref() != Some("0") {
+        return Command::new("sh");
+    }
+    let owner = ["postgres", "nobody"].into_iter().find(|name| user_id("-u", Some(name)).is_some());
+    let owner = owner.expect("root needs a user postgres or nobody to run PostgreSQL as");
+    let group = user_id("-g", Some(owner)).expect("every user has a group");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", owner, "--regid", &group, "--clear-groups", "sh"]).current_dir("/");
+    command
+}
+
+fn user_id(kind: &str, name: Option<&str>) -> Option<String> {
+    let output = Command::new("id").arg(kind).args(name).output().expect("every system has id");
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,146 @@
+//! The binary, as people run it.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+};
+
+use tonic::transport::Channel;
+
+use super::{
+    clients::{connect, serving},
+    postgres::free_port,
+    wait::eventually,
+};
+
+/// A command line of the binary.
+pub fn aforo() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aforo"));
+    // What the tests of a developer's machine must not depend on.
+    let ours = ["AFORO_LISTEN", "AFORO_DATABASE", "AFORO_CONFIG", "AFORO_LANES", "AFORO_DRAIN_SECONDS"];
+    for name in ours.into_iter().chain(["AFORO_LOG_FORMAT", "RUST_LOG"]) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A tool that scripts/test installs.
+pub fn tool(variable: &str) -> PathBuf {
+    let path = env::var_os(variable);
+    path.unwrap_or_else(|| panic!("{variable} is not set: run scripts/test, which installs what is missing"))
+        .into()
+}
+
+/// Runs a command to its end, off the runtime's threads.
+pub async fn run(mut command: Command) -> Output {
+    let running = tokio::task::spawn_blocking(move || command.output());
+    running.await.expect("it does not panic").expect("the command can be started")
+}
+
+/// Both streams of a command that has ended, for a message or a search.
+pub fn said(output: &Output) -> String {
+    format!(
+        "{}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Fails unless `aforo verify` finds the books in order.
+pub async fn verify(database: &str) {
+    let mut command = aforo();
+    command.args(["verify", "--database", database]);
+    let output = run(command).await;
+    assert!(output.status.success(), "verify: {}", said(&output));
+    assert!(!output.stdout.is_empty(), "verify says what it checked");
+}
+
+/// An `aforo serve` that runs.
+pub struct Process {
+    child: Child,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts one; it may not answer yet. What it logs goes to a file in `folder`.
+    pub fn start(database: &str, folder: &Path, arguments: &[&str]) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let log = folder.join(format!("serve-{}.log", address.port()));
+        let file = File::create(&log).expect("the folder can be written to");
+        let child = aforo()
+            .args(["serve", "--listen", &address.to_string(), "--database", database])
+            .args(arguments)
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .spawn()
+            .expect("the binary can be started");
+        Self { child, address, log }
+    }
+
+    /// Starts one, and waits until it serves.
+    pub async fn serving(database: &str, folder: &Path, arguments: &[&str]) -> (Self, Channel) {
+        let process = Self::start(database, folder, arguments);
+        let channel = process.connect().await;
+        serving(&channel).await;
+        (process, channel)
+    }
+
+    /// Where it listens.
+    pub fn target(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> Channel {
+        connect(&self.target()).await
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("the log is there")
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it is ours");
+    }
+
+    /// Sends a signal such as TERM.
+    pub fn signal(&self, signal: &str) {
+        let order = format!("kill -{signal} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &order]).status().expect("every system has sh");
+        assert!(status.success(), "{order}");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("the server ends", async || self.child.try_wait().expect("it is ours")).await
+    }
+
+    /// Asks it to end, and waits until it has, which it must do with exit code 0.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.ended().await;
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Errors say that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

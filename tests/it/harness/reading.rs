@@ -1,0 +1,94 @@
+//! Reading replies in few words.
+
+use prost_types::Timestamp;
+
+use super::v1::{
+    Balance, CommitResponse, ExtendResponse, GetUsageResponse, RecordResponse, ReleaseResponse, Reservation,
+    ReservationState, ReserveResponse,
+};
+
+/// Replies that carry balances.
+pub trait Balances {
+    /// All of them.
+    fn all(&self) -> &[Balance];
+
+    /// The one balance of a limit; "" is that of a resource without one.
+    fn balance(&self, limit: &str) -> &Balance {
+        let mut found = self.all().iter().filter(|balance| balance.limit_id == limit);
+        let balance = found.next().unwrap_or_else(|| panic!("no balance of {limit:?} in {:#?}", self.all()));
+        assert_eq!(found.next(), None, "more than one balance of {limit:?}");
+        balance
+    }
+
+    /// Committed and reserved of the one balance of a limit.
+    fn figures(&self, limit: &str) -> (i64, i64) {
+        figures(self.balance(limit))
+    }
+}
+
+/// Committed and reserved.
+pub fn figures(balance: &Balance) -> (i64, i64) {
+    (balance.committed, balance.reserved)
+}
+
+impl Balances for [Balance] {
+    fn all(&self) -> &[Balance] {
+        self
+    }
+}
+
+impl Balances for Vec<Balance> {
+    fn all(&self) -> &[Balance] {
+        self
+    }
+}
+
+/// Replies that carry a reservation.
+pub trait Held {
+    /// It.
+    fn held(&self) -> &Reservation;
+
+    /// Its name.
+    fn name(&self) -> &str {
+        &self.held().name
+    }
+}
+
+impl Balances for GetUsageResponse {
+    fn all(&self) -> &[Balance] {
+        &self.balances
+    }
+}
+
+macro_rules! replies {
+    ($($reply:ty),*) => {$(
+        impl Balances for $reply {
+            fn all(&self) -> &[Balance] {
+                &self.balances
+            }
+        }
+
+        impl Held for $reply {
+            fn held(&self) -> &Reservation {
+                self.reservation.as_ref().expect("every reply has its reservation")
+            }
+        }
+    )*};
+}
+replies!(ReserveResponse, CommitResponse, ReleaseResponse, ExtendResponse, RecordResponse);
+
+/// Reserved and committed of one resource of a reservation.
+pub fn amount(reservation: &Reservation, resource: &str) -> (i64, i64) {
+    let amount = reservation.amounts.iter().find(|amount| amount.resource == resource);
+    amount.map_or((0, 0), |amount| (amount.reserved, amount.committed))
+}
+
+/// Where it stands.
+pub fn state(reservation: &Reservation) -> ReservationState {
+    ReservationState::try_from(reservation.state).expect("a state of the contract")
+}
+
+/// An instant in the clock's unit.
+pub fn millis(timestamp: Option<&Timestamp>) -> Option<i64> {
+    timestamp.map(|at| at.seconds * 1_000 + i64::from(at.nanos / 1_000_000))
+}

@@ -1,0 +1,91 @@
+//! A server on a fresh database with a clock that is set by hand, and clients of it.
+
+use std::{net::SocketAddr, ops::Deref};
+
+use aforo::{
+    clock::ManualClock,
+    server::{Server, ServerOptions},
+};
+
+use super::{
+    clients::{Clients, connect, serving},
+    database::{Database, Kind},
+    process,
+};
+
+/// Where the clock of a world stands at first: 2026-03-16 12:00 UTC, a Monday.
+pub const NOON: i64 = 1_773_662_400_000;
+
+/// What a test has to do with.
+pub struct World {
+    /// The server's clock.
+    pub clock: ManualClock,
+    /// Under the server.
+    pub database: Database,
+    clients: Clients,
+    server: Option<Server>,
+}
+
+/// A world is used as a client, most of the time.
+impl Deref for World {
+    type Target = Clients;
+
+    fn deref(&self) -> &Clients {
+        &self.clients
+    }
+}
+
+/// Tries a claim in a world of its own, and verifies the books afterwards.
+pub async fn hold(kind: Kind, claim: impl AsyncFnOnce(&mut World)) {
+    let mut world = World::start(kind).await;
+    claim(&mut world).await;
+    world.end().await;
+}
+
+impl World {
+    /// With nothing in it.
+    pub async fn start(kind: Kind) -> Self {
+        let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
+        let (server, clients) = serve(&database, &clock).await;
+        Self { clock, database, clients, server: Some(server) }
+    }
+
+    /// Stops the server, and starts another on the same database.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        let (server, clients) = serve(&self.database, &self.clock).await;
+        (self.server, self.clients) = (Some(server), clients);
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("it runs").address()
+    }
+
+    /// Stops the server, and verifies the books: I2 and I3 hold whatever was done.
+    pub async fn end(mut self) {
+        self.stop().await;
+        self.verify().await;
+    }
+
+    /// Fails unless `aforo verify` finds the books in order.
+    pub async fn verify(&self) {
+        process::verify(self.database.url()).await;
+    }
+
+    async fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown().await;
+        }
+    }
+}
+
+async fn serve(database: &Database, clock: &ManualClock) -> (Server, Clients) {
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let mut options = ServerOptions::new(listen, database.url());
+    options.clock = Some(clock.clone());
+    let server = Server::start(options).await.expect("the server starts");
+    let channel = connect(&format!("http://{}", server.address())).await;
+    serving(&channel).await;
+    (server, Clients::of(channel))
+}

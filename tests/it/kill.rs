@@ -1,0 +1,158 @@
+//! I4: what was acknowledged is there after kill -9; what was not may be there or not, and a retry finds out.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use futures::future::join_all;
+
+use crate::harness::{
+    clients::{ALL_STATES, reservations},
+    database::scratch_folder,
+    postgres::{self, Cluster},
+    v1::*,
+    *,
+};
+
+/// How often the server is killed.
+const KILLS: usize = 10;
+/// Clients that never pause.
+const WORKERS: usize = 16;
+/// Operations that are acknowledged before the first kill, and how many more before each next one.
+const ACKNOWLEDGED: (usize, usize) = (150, 37);
+
+/// What a client knows of one model call.
+#[derive(Clone, Debug)]
+struct Known {
+    request_id: String,
+    tokens: i64,
+    /// The name, once the Reserve was acknowledged.
+    name: Option<String>,
+    /// The Commit was acknowledged.
+    committed: bool,
+}
+
+type Ledger = Arc<Mutex<Vec<Known>>>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_on_sqlite() {
+    let folder = scratch_folder();
+    let url = database::sqlite_url(&folder.path().join("aforo.db"));
+    survive(&url, folder.path(), &mut |_| ()).await;
+}
+
+/// Every other time PostgreSQL is stopped without a checkpoint, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_on_postgres() {
+    let folder = scratch_folder();
+    let mut cluster = Cluster::start(postgres::free_port());
+    cluster.create("aforo");
+    let url = cluster.url("aforo");
+    survive(&url, folder.path(), &mut |kill| {
+        if kill % 2 == 1 {
+            cluster.stop();
+            cluster.resume();
+        }
+    })
+    .await;
+}
+
+async fn survive(url: &str, folder: &std::path::Path, crash: &mut dyn FnMut(usize)) {
+    let ledger = Ledger::default();
+    let (setup, channel) = Process::serving(url, folder, &[]).await;
+    Clients::of(channel).tenant_with("acme", &[lifetime("tokens", i64::MAX)]).await;
+    setup.stop().await;
+    for kill in 0..KILLS {
+        let (mut process, channel) = Process::serving(url, folder, &[]).await;
+        settle_the_books(&Clients::of(channel.clone()), &ledger).await;
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|worker| {
+                let clients = Clients::of(channel.clone());
+                let prefix = format!("{kill}-{worker}");
+                tokio::spawn(work(clients, prefix, ledger.clone(), stop.clone(), acknowledged.clone()))
+            })
+            .collect();
+        let enough = ACKNOWLEDGED.0 + kill * ACKNOWLEDGED.1;
+        eventually("the load is acknowledged", async || {
+            (acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+        .await;
+        process.kill();
+        stop.store(true, Ordering::Relaxed);
+        for worker in join_all(workers).await {
+            worker.expect("no client fails");
+        }
+        crash(kill);
+        process::verify(url).await;
+    }
+    let (process, channel) = Process::serving(url, folder, &[]).await;
+    settle_the_books(&Clients::of(channel), &ledger).await;
+    process.stop().await;
+    process::verify(url).await;
+}
+
+/// Reserves and commits until the server is gone, and writes down what it heard.
+async fn work(
+    clients: Clients,
+    prefix: String,
+    ledger: Ledger,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
+) {
+    for number in 0_i64.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let request_id = format!("{prefix}-{number}");
+        let mut known = Known { request_id, tokens: 1 + number % 50, name: None, committed: false };
+        let reserved = clients.reserve("acme").tokens(known.tokens).id(&known.request_id).ttl(DAY).await;
+        if let Ok(reply) = reserved {
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+            known.name = Some(reply.name().to_owned());
+            // Some stay open.
+            if number % 5 != 0 && clients.commit(reply.name()).tokens(known.tokens + 1).await.is_ok() {
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+                known.committed = true;
+            }
+        }
+        ledger.lock().expect("no client fails").push(known);
+    }
+}
+
+/// Everything that was acknowledged is there; what was not is repeated, and then it is there once.
+async fn settle_the_books(clients: &Clients, ledger: &Ledger) {
+    let mut known = ledger.lock().expect("no client fails").clone();
+    let found = reservations(&clients.quota, "acme", &ALL_STATES).await;
+    let by_name: HashMap<&str, &Reservation> =
+        found.iter().map(|reservation| (reservation.name.as_str(), reservation)).collect();
+    for known in known.iter().filter(|known| known.name.is_some()) {
+        let name = known.name.as_deref().expect("it was filtered");
+        let reservation = by_name.get(name).unwrap_or_else(|| panic!("lost: {known:?}"));
+        assert_eq!(reservation.request_id, known.request_id);
+        if known.committed {
+            assert_eq!(state(reservation), ReservationState::Committed, "{known:?}");
+            assert_eq!(amount(reservation, "tokens"), (known.tokens, known.tokens + 1), "{known:?}");
+        }
+    }
+    for known in &mut known {
+        if known.name.is_none() {
+            let retry = clients.reserve("acme").tokens(known.tokens).id(&known.request_id).ttl(DAY);
+            known.name = Some(retry.await.expect("a retry finds out").name().to_owned());
+        }
+        if !known.committed {
+            let commit = clients.commit(known.name.as_deref().expect("it has one by now"));
+            commit.tokens(known.tokens + 1).await.expect("it is held, or was committed so");
+            known.committed = true;
+        }
+    }
+    let spent: i64 = known.iter().map(|known| known.tokens + 1).sum();
+    assert_eq!(clients.figures("acme", "lifetime").await, (spent, 0));
+    let found = reservations(&clients.quota, "acme", &ALL_STATES).await;
+    assert_eq!(found.len(), known.len(), "each took effect once");
+    *ledger.lock().expect("no client fails") = known;
+}

@@ -1,0 +1,100 @@
+//! From the model's words to the contract's, and to the server.
+
+use super::{
+    books,
+    steps::{Hold, NAMES, Units, Who},
+    window::Span,
+};
+use crate::harness::{
+    v1::{operation::Operation as Asked, operation_result::Result as Answered, *},
+    *,
+};
+
+/// What an operation answered.
+pub type Answer = Result<Answered, No>;
+
+/// Names of who spends.
+pub fn names_of(who: Who) -> [String; 3] {
+    who.map(|index| NAMES[index].to_owned())
+}
+
+/// What is asked for.
+pub fn asks(hold: &Hold) -> Vec<ReserveAmount> {
+    let amounts = hold.amounts.iter().map(|&(resource, quantity, minimum)| ReserveAmount {
+        resource: books::Books::resource(resource).into(),
+        quantity,
+        minimum: if hold.partial { minimum.min(quantity) } else { 0 },
+    });
+    amounts.collect()
+}
+
+/// What was used, or is added.
+pub fn amounts(units: &[Units]) -> Vec<Amount> {
+    let amounts = units
+        .iter()
+        .map(|&(resource, quantity)| Amount { resource: books::Books::resource(resource).into(), quantity });
+    amounts.collect()
+}
+
+/// A limit in the contract's words.
+pub fn contract(limit: &books::Limit) -> Limit {
+    let name = |dimension: usize| limit.selectors[dimension].map_or("", |index| NAMES[index]).to_owned();
+    let dimensions = [Dimension::Agent, Dimension::User, Dimension::Model].into_iter().zip(limit.per);
+    let (period, anchor_day) = match limit.span {
+        Span::Day => (Period::Day, 0),
+        Span::Month(anchor) => (Period::Month, i32::try_from(anchor).expect("a day of the month")),
+        Span::Lifetime => (Period::Lifetime, 0),
+        Span::Meter => (Period::Unspecified, 0),
+    };
+    Limit {
+        id: limit.id.into(),
+        resource: books::Books::resource(limit.resource).into(),
+        quantity: limit.quantity,
+        period: period.into(),
+        anchor_day,
+        agent: name(0),
+        user: name(1),
+        model: name(2),
+        per: dimensions.filter(|(_, apart)| *apart).map(|(dimension, _)| dimension.into()).collect(),
+        enforcement: i32::try_from(limit.enforcement).expect("one of three"),
+        thresholds: vec![],
+    }
+}
+
+/// Sends one operation by its own rpc.
+pub async fn send(world: &World, asked: Asked) -> Answer {
+    let quota = &world.quota;
+    match asked {
+        Asked::Reserve(request) => Call::new(quota, request).await.map(Answered::Reserve),
+        Asked::Commit(request) => Call::new(quota, request).await.map(Answered::Commit),
+        Asked::Release(request) => Call::new(quota, request).await.map(Answered::Release),
+        Asked::Extend(request) => Call::new(quota, request).await.map(Answered::Extend),
+        Asked::Record(request) => Call::new(quota, request).await.map(Answered::Record),
+        Asked::Check(request) => Call::new(quota, request).await.map(Answered::Check),
+    }
+}
+
+/// The answer to one operation of a Batch.
+pub fn answered(result: OperationResult) -> Answer {
+    match result.result.expect("every operation has its answer") {
+        Answered::Error(status) => Err(status.into()),
+        answer => Ok(answer),
+    }
+}
+
+/// The same request_id with another payload.
+pub fn spoiled(mut asked: Asked) -> Asked {
+    match &mut asked {
+        Asked::Reserve(request) => request.amounts[0].quantity += 1,
+        Asked::Extend(request) => match request.amounts.first_mut() {
+            Some(amount) => amount.quantity += 1,
+            None => request.ttl.as_mut().expect("either was given").seconds += 1,
+        },
+        Asked::Record(request) => {
+            let amount = &mut request.amounts[0];
+            amount.quantity += amount.quantity.signum();
+        }
+        Asked::Commit(_) | Asked::Release(_) | Asked::Check(_) => unreachable!("they bring no request_id"),
+    }
+    asked
+}

@@ -1,0 +1,454 @@
+//! A second opinion: the rules of a tenant's books, written down once more without looking at the first.
+//!
+//! Nothing is stored but what was said: figures are added up each time.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::Tz;
+
+use super::{
+    steps::{Hold, NAMES, RESOURCES, Units, Who, ZONES},
+    window::{Span, window_start},
+};
+use crate::harness::{DAY, HOUR};
+
+/// 1: HARD, 2: SOFT, 3: OBSERVE.
+const HARD: usize = 1;
+
+/// What a limit counts.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// Its id.
+    pub id: &'static str,
+    /// Index of the resource.
+    pub resource: usize,
+    /// Its windows.
+    pub span: Span,
+    /// Index of the name that each dimension must have.
+    pub selectors: [Option<usize>; 3],
+    /// Dimensions that count apart.
+    pub per: [bool; 3],
+    /// Units.
+    pub quantity: i64,
+    /// As in the contract.
+    pub enforcement: usize,
+}
+
+/// The menu of limits. The first and the last have one shape.
+pub fn menu(index: usize, quantity: i64, enforcement: usize) -> Limit {
+    let none = ([None; 3], [false; 3]);
+    let (id, resource, span, (selectors, per)) = match index {
+        0 => ("day", 0, Span::Day, none),
+        1 => ("month", 0, Span::Month(31), none),
+        2 => ("lifetime", 0, Span::Lifetime, none),
+        3 => ("day-each-user", 0, Span::Day, ([None; 3], [false, true, false])),
+        4 => ("day-of-a", 0, Span::Day, ([Some(1), None, None], [false; 3])),
+        5 => ("month-each-model-of-a", 0, Span::Month(1), ([Some(1), None, None], [false, false, true])),
+        6 => ("calls", 1, Span::Day, none),
+        7 => ("calls-each-agent-and-model", 1, Span::Lifetime, ([None; 3], [true, false, true])),
+        _ => ("day-again", 0, Span::Day, none),
+    };
+    Limit { id, resource, span, selectors, per, quantity, enforcement }
+}
+
+impl Limit {
+    fn applies(&self, who: Who) -> bool {
+        self.selectors.iter().zip(who).all(|(selector, name)| selector.is_none_or(|wanted| wanted == name))
+    }
+
+    /// Whether it reads this counter.
+    pub fn counts(&self, key: &Key) -> bool {
+        let names = key.names.iter().enumerate();
+        self.resource == key.resource
+            && self.span == key.span
+            && names.into_iter().all(|(dimension, name)| match self.selectors[dimension] {
+                Some(selected) => *name == Some(selected),
+                None => name.is_some() == self.per[dimension],
+            })
+    }
+
+    fn key(&self, zone: Tz, who: Who, at: i64) -> Key {
+        let apart = |dimension: usize| self.per[dimension] || self.selectors[dimension].is_some();
+        Key {
+            resource: self.resource,
+            span: self.span,
+            start: window_start(zone, self.span, at),
+            names: [0, 1, 2].map(|dimension| apart(dimension).then_some(who[dimension])),
+        }
+    }
+}
+
+/// A counter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Index of the resource.
+    pub resource: usize,
+    /// Its windows.
+    pub span: Span,
+    /// First instant of its window.
+    pub start: i64,
+    /// Index of the name of each dimension that counts apart.
+    pub names: [Option<usize>; 3],
+}
+
+/// Where a reservation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Reserved,
+    Committed,
+    Released,
+    Expired,
+}
+
+/// A reservation, and what it did to each counter: held and charged.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Who spends.
+    pub who: Who,
+    /// Where it stands.
+    pub state: State,
+    /// It was committed after its deadline.
+    pub late: bool,
+    /// Charged at the deadline.
+    pub charge: bool,
+    /// It never was a hold.
+    pub record: bool,
+    /// When it was made.
+    pub made: i64,
+    /// When it ends.
+    pub deadline: i64,
+    /// When it was settled.
+    pub settled: i64,
+    /// Reserved and committed per resource.
+    pub amounts: BTreeMap<usize, (i64, i64)>,
+    /// Held and charged per counter.
+    pub lines: BTreeMap<Key, (i64, i64)>,
+    /// With what it was committed.
+    pub commit: Option<Vec<Units>>,
+    /// Its request_id.
+    pub request_id: Option<String>,
+}
+
+/// Why not. Where several reasons hold, any of them will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Quota(Vec<&'static str>),
+    Suspended,
+    Settled,
+    Expired,
+    TooLong,
+}
+
+/// The books of one tenant.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// Where its days begin.
+    pub zone: Tz,
+    /// Its plan.
+    pub limits: Vec<Limit>,
+    /// It may take no new holds.
+    pub suspended: bool,
+    /// What the clock shows.
+    pub clock: i64,
+    /// The latest instant at which something was decided.
+    pub decided: i64,
+    /// Everything that was ever made.
+    pub entries: Vec<Entry>,
+    /// What ResetUsage added, and when.
+    pub adjustments: Vec<(i64, Key, i64)>,
+}
+
+impl Books {
+    /// Of a new tenant.
+    pub fn new(zone: usize, limits: Vec<Limit>, clock: i64) -> Self {
+        Self {
+            zone: ZONES[zone].parse().expect("a zone"),
+            limits,
+            suspended: false,
+            clock,
+            decided: clock,
+            entries: Vec::new(),
+            adjustments: Vec::new(),
+        }
+    }
+
+    /// I9.
+    pub fn now(&self) -> i64 {
+        self.clock.max(self.decided)
+    }
+
+    /// Ends what is due.
+    pub fn expire(&mut self) {
+        let now = self.now();
+        let due = |entry: &&mut Entry| entry.state == State::Reserved && entry.deadline <= now;
+        for entry in self.entries.iter_mut().filter(due) {
+            (entry.state, entry.settled) = (State::Expired, entry.deadline);
+            if entry.charge {
+                entry.amounts.values_mut().for_each(|(reserved, committed)| *committed = *reserved);
+                entry.lines.values_mut().for_each(|(held, charged)| *charged = *held);
+            }
+        }
+    }
+
+    /// Committed and reserved of a counter.
+    pub fn figures(&self, key: &Key) -> (i64, i64) {
+        let adjusted: i64 = self.adjustments.iter().filter(|(_, of, _)| of == key).map(|(.., by)| by).sum();
+        let lines =
+            self.entries.iter().filter_map(|entry| entry.lines.get(key).map(|line| (entry.state, line)));
+        lines.fold((adjusted, 0), |(committed, reserved), (state, (held, charged))| {
+            (committed + charged, reserved + if state == State::Reserved { *held } else { 0 })
+        })
+    }
+
+    /// The limits of a resource that concern a subject, each with its counter at an instant.
+    pub fn applying(&self, resource: usize, who: Who, at: i64) -> Vec<(&Limit, Key)> {
+        let concerned = self.limits.iter().filter(|limit| limit.resource == resource && limit.applies(who));
+        concerned.map(|limit| (limit, limit.key(self.zone, who, at))).collect()
+    }
+
+    /// The counters of a resource for a subject at an instant: those of its limits, or its meter.
+    pub fn counters(&self, resource: usize, who: Who, at: i64) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.applying(resource, who, at).into_iter().map(|(_, key)| key).collect();
+        if keys.is_empty() {
+            keys.push(Key { resource, span: Span::Meter, start: 0, names: [None; 3] });
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// What every HARD limit leaves of a resource.
+    fn remainders(&self, resource: usize, who: Who, at: i64) -> Vec<(&'static str, i64)> {
+        let applying = self.applying(resource, who, at).into_iter();
+        let hard = applying.filter(|(limit, _)| limit.enforcement == HARD);
+        hard.map(|(limit, key)| {
+            let (committed, reserved) = self.figures(&key);
+            (limit.id, limit.quantity - committed - reserved)
+        })
+        .collect()
+    }
+
+    /// What a Reserve would be granted now.
+    pub fn grant(&self, hold: &Hold) -> Result<Vec<Units>, Refusal> {
+        if self.suspended {
+            return Err(Refusal::Suspended);
+        }
+        let (mut granted, mut refusing) = (Vec::new(), Vec::new());
+        for &(resource, quantity, minimum) in &hold.amounts {
+            let least = if hold.partial { minimum.clamp(1, quantity) } else { quantity };
+            let remainders = self.remainders(resource, hold.who, self.now());
+            refusing.extend(remainders.iter().filter(|(_, left)| *left < least).map(|(id, _)| *id));
+            let left = remainders.into_iter().map(|(_, left)| left).min().unwrap_or(i64::MAX);
+            granted.push((resource, quantity.min(left)));
+        }
+        refusing.sort_unstable();
+        if refusing.is_empty() { Ok(granted) } else { Err(Refusal::Quota(refusing)) }
+    }
+
+    /// Reserve; answers the index of the entry.
+    pub fn reserve(&mut self, hold: &Hold, request_id: Option<String>) -> Result<usize, Refusal> {
+        let granted = self.grant(hold)?;
+        let now = self.now();
+        let mut entry = Entry {
+            who: hold.who,
+            state: State::Reserved,
+            late: false,
+            charge: hold.charge,
+            record: false,
+            made: now,
+            deadline: now + hold.ttl,
+            settled: 0,
+            amounts: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            commit: None,
+            request_id,
+        };
+        for (resource, units) in granted {
+            entry.amounts.insert(resource, (units, 0));
+            for key in self.counters(resource, hold.who, now) {
+                entry.lines.insert(key, (units, 0));
+            }
+        }
+        self.decided = now;
+        self.entries.push(entry);
+        Ok(self.entries.len() - 1)
+    }
+
+    /// Commit of what is RESERVED, EXPIRED, or was committed in the same way.
+    pub fn commit(&mut self, index: usize, used: &[Units]) -> Result<(), Vec<Refusal>> {
+        let now = self.now();
+        let entry = &self.entries[index];
+        match entry.state {
+            State::Committed if entry.commit.as_deref() == Some(used) => return Ok(()),
+            State::Committed | State::Released => return Err(vec![Refusal::Settled]),
+            State::Reserved | State::Expired => {}
+        }
+        let mut entry = entry.clone();
+        entry.late = entry.state == State::Expired;
+        (entry.state, entry.settled, entry.commit) = (State::Committed, now, Some(used.to_vec()));
+        let given: BTreeMap<usize, i64> = used.iter().copied().collect();
+        for (resource, (reserved, committed)) in &mut entry.amounts {
+            *committed = given.get(resource).copied().unwrap_or(*reserved);
+            let lines = entry.lines.iter_mut().filter(|(key, _)| key.resource == *resource);
+            lines.for_each(|(_, (_, charged))| *charged = *committed);
+        }
+        for (&resource, &units) in &given {
+            if entry.amounts.contains_key(&resource) {
+                continue;
+            }
+            entry.amounts.insert(resource, (0, units));
+            for key in self.counters(resource, entry.who, entry.made) {
+                entry.lines.insert(key, (0, units));
+            }
+        }
+        self.decided = now;
+        self.entries[index] = entry;
+        Ok(())
+    }
+
+    /// Release of what is not committed.
+    pub fn release(&mut self, index: usize) -> Result<(), Vec<Refusal>> {
+        let now = self.now();
+        let entry = &mut self.entries[index];
+        match entry.state {
+            State::Released => return Ok(()),
+            State::Committed => return Err(vec![Refusal::Settled]),
+            State::Reserved | State::Expired => {}
+        }
+        (entry.state, entry.settled) = (State::Released, now);
+        entry.amounts.values_mut().for_each(|(_, committed)| *committed = 0);
+        entry.lines.values_mut().for_each(|(_, charged)| *charged = 0);
+        self.decided = now;
+        Ok(())
+    }
+
+    /// Extend of what is RESERVED.
+    pub fn extend(&mut self, index: usize, added: &[Units], ttl: Option<i64>) -> Result<(), Vec<Refusal>> {
+        let now = self.now();
+        let entry = self.entries[index].clone();
+        let mut refusals = Vec::new();
+        match entry.state {
+            State::Reserved => {}
+            State::Expired => refusals.push(Refusal::Expired),
+            State::Committed | State::Released => refusals.push(Refusal::Settled),
+        }
+        if self.suspended {
+            refusals.push(Refusal::Suspended);
+        }
+        if ttl.is_some_and(|ttl| now + ttl > entry.made + 48 * HOUR) {
+            refusals.push(Refusal::TooLong);
+        }
+        let mut refusing: Vec<&'static str> = added
+            .iter()
+            .flat_map(|&(resource, units)| {
+                let remainders = self.remainders(resource, entry.who, entry.made).into_iter();
+                remainders.filter(move |(_, left)| *left < units).map(|(id, _)| id)
+            })
+            .collect();
+        if !refusing.is_empty() {
+            refusing.sort_unstable();
+            refusals.push(Refusal::Quota(refusing));
+        }
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        let mut entry = entry;
+        for &(resource, units) in added {
+            entry.amounts.entry(resource).or_default().0 += units;
+            for key in self.counters(resource, entry.who, entry.made) {
+                entry.lines.entry(key).or_default().0 += units;
+            }
+        }
+        entry.deadline = entry.deadline.max(ttl.map_or(0, |ttl| now + ttl));
+        self.decided = now;
+        self.entries[index] = entry;
+        Ok(())
+    }
+
+    /// Record; answers the index of the entry.
+    pub fn record(&mut self, who: Who, changes: &[Units], request_id: Option<String>) -> usize {
+        let now = self.now();
+        let mut lines = BTreeMap::new();
+        for &(resource, change) in changes {
+            for key in self.counters(resource, who, now) {
+                let (committed, _) = self.figures(&key);
+                lines.insert(key, (0, change.max(-committed)));
+            }
+        }
+        let entry = Entry {
+            who,
+            state: State::Committed,
+            late: false,
+            charge: false,
+            record: true,
+            made: now,
+            deadline: 0,
+            settled: now,
+            amounts: changes.iter().map(|&(resource, change)| (resource, (0, change))).collect(),
+            lines,
+            commit: None,
+            request_id,
+        };
+        self.decided = now;
+        self.entries.push(entry);
+        self.entries.len() - 1
+    }
+
+    /// ResetUsage of one resource, or all.
+    pub fn reset(&mut self, resource: Option<usize>) {
+        let now = self.now();
+        let lines = self.entries.iter().flat_map(|entry| entry.lines.keys());
+        let mut keys: Vec<Key> = lines
+            .filter(|key| resource.is_none_or(|only| key.resource == only))
+            .filter(|key| key.start == window_start(self.zone, key.span, now))
+            .cloned()
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let (committed, _) = self.figures(&key);
+            self.adjustments.push((now, key, -committed));
+        }
+        self.decided = now;
+    }
+
+    /// Whether it may be asked about: settled ones are kept for 30 days only.
+    pub fn is_kept(&self, index: usize) -> bool {
+        let entry = &self.entries[index];
+        entry.state == State::Reserved || self.now() < entry.settled + 29 * DAY
+    }
+
+    /// Whether a smaller charge would take away what a reset has taken away already: there is a claim of its own
+    /// about it.
+    pub fn is_reset_since_charged(&self, index: usize) -> bool {
+        let entry = &self.entries[index];
+        entry.state == State::Expired
+            && entry.charge
+            && self.adjustments.iter().any(|(_, key, _)| entry.lines.contains_key(key))
+    }
+
+    /// Whether a Commit would charge what another Commit charged, in other words: whether that is the same is not
+    /// said.
+    pub fn is_same_otherwise(&self, index: usize, used: &[Units]) -> bool {
+        let entry = &self.entries[index];
+        if entry.state != State::Committed || entry.record || entry.commit.as_deref() == Some(used) {
+            return false;
+        }
+        let mut charged: BTreeMap<usize, i64> =
+            entry.amounts.iter().map(|(&resource, &(reserved, _))| (resource, reserved)).collect();
+        charged.extend(used.iter().copied());
+        charged.retain(|_, units| *units != 0);
+        let committed = entry.amounts.iter().map(|(&resource, &(_, committed))| (resource, committed));
+        charged == committed.filter(|(_, units)| *units != 0).collect()
+    }
+
+    /// Names of who spends.
+    pub fn names(who: Who) -> [&'static str; 3] {
+        who.map(|index| NAMES[index])
+    }
+
+    /// Name of a resource.
+    pub fn resource(index: usize) -> &'static str {
+        RESOURCES[index]
+    }
+}

@@ -1,0 +1,57 @@
+//! Random lives of a tenant, step by step beside a model of its books that was written apart from them.
+//!
+//! After each step: every reply, every balance (I2) and every reservation (I3, I5) is as the model says, and no
+//! HARD limit is passed by what was granted (I1). The clock goes forward and back (I9).
+
+mod asking;
+mod books;
+mod comparing;
+mod pinned;
+mod player;
+mod reading;
+mod steps;
+mod window;
+
+use proptest::test_runner::{Config, TestRunner};
+
+use self::{player::play, steps::life};
+use crate::harness::{Kind, World};
+
+/// Lives per database.
+const LIVES: u32 = 40;
+/// Steps of a life.
+const STEPS_MAX: usize = 60;
+/// How often a life that failed is made simpler and tried again.
+const SHRINKS_MAX: u32 = 400;
+
+#[test]
+fn the_books_agree_with_the_model_on_sqlite() {
+    try_lives(Kind::Sqlite);
+}
+
+#[test]
+fn the_books_agree_with_the_model_on_postgres() {
+    try_lives(Kind::Postgres);
+}
+
+fn try_lives(kind: Kind) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let world = runtime.block_on(World::start(kind));
+    let config = Config {
+        cases: LIVES,
+        max_shrink_iters: SHRINKS_MAX,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new(config).run(&life(STEPS_MAX), |life| {
+        runtime.block_on(play(&world, &life));
+        Ok(())
+    });
+    // What is printed can be pinned as it is.
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    runtime.block_on(world.end());
+}

@@ -1,0 +1,312 @@
+//! Plays a life on a server and in the model, and compares.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{
+    asking::{amounts, answered, asks, contract, names_of, send, spoiled},
+    books::{Books, Refusal, menu},
+    reading::{Figures, View, figures_of_entry},
+    steps::{Hold, Life, RESOURCES, Step, Units, ZONES},
+};
+use crate::harness::{
+    call::span,
+    v1::{operation::Operation as Asked, *},
+    *,
+};
+
+/// What an operation should answer.
+#[derive(Debug)]
+pub enum Expected {
+    /// A reservation.
+    Held(Box<Hand>),
+    /// What the request answered the first time: its index among those sent.
+    Again(usize),
+    /// One of these refusals.
+    Refused(Vec<Refusal>),
+    /// The request_id came with another payload.
+    Reused,
+    /// A verdict.
+    Verdict(Result<Vec<Units>, Refusal>),
+}
+
+/// How a reservation should look in a reply.
+#[derive(Debug)]
+pub struct Hand {
+    /// Of its entry.
+    pub index: usize,
+    /// How it should look.
+    pub view: View,
+    /// Its counters.
+    pub figures: Figures,
+    /// Resources of which units were granted.
+    pub granted: Vec<&'static str>,
+    /// Its index among the requests that brought a request_id.
+    pub sent: Option<usize>,
+}
+
+/// A request that brought a request_id, and what it answered.
+pub struct Sent {
+    request: Asked,
+    at: i64,
+    /// The reservation as it was answered first.
+    pub first: Option<Reservation>,
+}
+
+/// A life that goes on.
+pub struct Player<'a> {
+    /// With the server.
+    pub world: &'a World,
+    /// Its name.
+    pub tenant: String,
+    /// The model.
+    pub books: Books,
+    /// Of the entries; unknown until the reply.
+    pub names: Vec<Option<String>>,
+    /// Requests that brought a request_id and took effect.
+    pub sent: Vec<Sent>,
+    /// The clock went back: then the list's order is that in which requests came, by that clock.
+    pub turned_back: bool,
+}
+
+/// Plays a life. A difference fails the test.
+pub async fn play(world: &World, life: &Life) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let tenant = format!("life-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    world.clock.set(NOON - 10 * DAY);
+    for resource in RESOURCES {
+        world.declare(resource).await;
+    }
+    let limits: Vec<_> =
+        life.limits.iter().map(|&(index, quantity, how)| menu(index, quantity, how)).collect();
+    let books = Books::new(life.zone, limits, world.clock.now());
+    world.plan(&tenant, &plan_limits(&books)).await.expect("it is new");
+    world.tenant(&tenant, &tenant, ZONES[life.zone]).await.expect("it is new");
+    let mut player = Player { world, tenant, books, names: Vec::new(), sent: Vec::new(), turned_back: false };
+    for step in &life.steps {
+        player.take(step).await;
+        player.compare().await;
+    }
+    world.verify().await;
+}
+
+fn plan_limits(books: &Books) -> Vec<Limit> {
+    books.limits.iter().map(contract).collect()
+}
+
+impl Player<'_> {
+    async fn take(&mut self, step: &Step) {
+        match step {
+            Step::Batch(steps) => self.operate(steps).await,
+            Step::Advance(by) => {
+                self.books.clock += by;
+                self.world.clock.advance(*by);
+            }
+            Step::TurnBack(by) => {
+                // Something is decided first, so that the instant is one that the tenant has seen.
+                self.operate(&[Step::Record([0; 3], vec![(2, 1)], false)]).await;
+                self.turned_back = true;
+                self.books.clock -= by;
+                self.world.clock.advance(-by);
+            }
+            Step::Suspend(suspended) => {
+                let state = if *suspended { TenantState::Suspended } else { TenantState::Active };
+                self.world.set_state(&self.tenant, state).await;
+                self.books.suspended = *suspended;
+            }
+            Step::ChangeLimits(changes) => {
+                for (limit, &(quantity, enforcement)) in self.books.limits.iter_mut().zip(changes) {
+                    (limit.quantity, limit.enforcement) = (quantity, enforcement);
+                }
+                let limits = plan_limits(&self.books);
+                self.world.change_plan(&self.tenant, &limits).await.expect("the plan is there");
+            }
+            Step::Reset(resource) => {
+                self.books.expire();
+                self.books.reset(*resource);
+                let resources: Vec<&str> = resource.iter().map(|&index| RESOURCES[index]).collect();
+                self.world.reset(&self.tenant, &resources).await.expect("the tenant is there");
+            }
+            operation => self.operate(std::slice::from_ref(operation)).await,
+        }
+        self.books.expire();
+    }
+
+    /// One is sent by itself, several as a Batch.
+    async fn operate(&mut self, steps: &[Step]) {
+        self.books.expire();
+        let prepared: Vec<(Asked, Expected)> = steps.iter().filter_map(|step| self.prepare(step)).collect();
+        let (asked, expected): (Vec<Asked>, Vec<Expected>) = prepared.into_iter().unzip();
+        let answers = match <[Asked; 1]>::try_from(asked) {
+            Ok([alone]) => vec![send(self.world, alone).await],
+            Err(asked) if asked.is_empty() => vec![],
+            Err(asked) => {
+                let operations =
+                    asked.into_iter().map(|asked| Operation { operation: Some(asked) }).collect();
+                let results = self.world.batch(operations).await.expect("each stands for itself");
+                results.into_iter().map(answered).collect()
+            }
+        };
+        assert_eq!(answers.len(), expected.len());
+        for (answer, expected) in answers.into_iter().zip(expected) {
+            self.check(answer, expected);
+        }
+    }
+
+    /// Decides in the model; `None` when the step does not make sense here.
+    fn prepare(&mut self, step: &Step) -> Option<(Asked, Expected)> {
+        match step {
+            Step::Reserve(hold) => Some(self.prepare_reserve(hold)),
+            Step::Check(hold) => {
+                let request = self.world.check(&self.tenant).with(|request| {
+                    [request.agent, request.user, request.model] = names_of(hold.who);
+                    request.amounts = asks(hold);
+                    request.allow_partial = hold.partial;
+                });
+                Some((Asked::Check(request.request), Expected::Verdict(self.books.grant(hold))))
+            }
+            Step::Commit(target, used) => self.prepare_commit(*target, used),
+            Step::Release(target) => self.prepare_release(*target),
+            Step::Extend(target, added, ttl, keyed) => self.prepare_extend(*target, added, *ttl, *keyed),
+            Step::Record(who, changes, keyed) => {
+                let request_id = self.next_id(*keyed);
+                let request = self.world.record(&self.tenant).with(|request| {
+                    request.request_id = request_id.clone().unwrap_or_default();
+                    [request.agent, request.user, request.model] = names_of(*who);
+                    request.amounts = amounts(changes);
+                });
+                let index = self.books.record(*who, changes, request_id);
+                self.names.push(None);
+                Some(self.expect_held(Asked::Record(request.request), index, vec![]))
+            }
+            Step::Replay(which) => {
+                let index = self.recent(*which)?;
+                Some((self.sent[index].request.clone(), Expected::Again(index)))
+            }
+            Step::Reuse(which) => {
+                let index = self.recent(*which)?;
+                Some((spoiled(self.sent[index].request.clone()), Expected::Reused))
+            }
+            other => unreachable!("not an operation: {other:?}"),
+        }
+    }
+
+    fn prepare_reserve(&mut self, hold: &Hold) -> (Asked, Expected) {
+        let request_id = self.next_id(hold.keyed);
+        let request = self.world.reserve(&self.tenant).ttl(hold.ttl).with(|request| {
+            request.request_id = request_id.clone().unwrap_or_default();
+            [request.agent, request.user, request.model] = names_of(hold.who);
+            request.amounts = asks(hold);
+            request.allow_partial = hold.partial;
+            if hold.charge {
+                request.on_expiry = OnExpiry::Charge.into();
+            }
+        });
+        let asked = Asked::Reserve(request.request);
+        match self.books.reserve(hold, request_id) {
+            Ok(index) => {
+                self.names.push(None);
+                self.expect_held(asked, index, hold.amounts.iter().map(|amount| amount.0).collect())
+            }
+            Err(refusal) => (asked, Expected::Refused(vec![refusal])),
+        }
+    }
+
+    fn prepare_commit(&mut self, target: usize, used: &[Units]) -> Option<(Asked, Expected)> {
+        let index = self.target(target)?;
+        let (reservation, tenant, reserve_request_id) = self.address(index)?;
+        let entry = &self.books.entries[index];
+        // A Record cannot be committed at all: whatever is given is other than what it was.
+        let used = if entry.record { vec![(0, 777)] } else { used.to_vec() };
+        if self.books.is_reset_since_charged(index) || self.books.is_same_otherwise(index, &used) {
+            return None;
+        }
+        let amounts = amounts(&used);
+        let asked = Asked::Commit(CommitRequest { reservation, tenant, reserve_request_id, amounts });
+        Some(match self.books.commit(index, &used) {
+            Ok(()) => self.expect_held(asked, index, vec![]),
+            Err(refusals) => (asked, Expected::Refused(refusals)),
+        })
+    }
+
+    fn prepare_release(&mut self, target: usize) -> Option<(Asked, Expected)> {
+        let index = self.target(target)?;
+        let (reservation, tenant, reserve_request_id) = self.address(index)?;
+        if self.books.is_reset_since_charged(index) {
+            return None;
+        }
+        let asked = Asked::Release(ReleaseRequest { reservation, tenant, reserve_request_id });
+        Some(match self.books.release(index) {
+            Ok(()) => self.expect_held(asked, index, vec![]),
+            Err(refusals) => (asked, Expected::Refused(refusals)),
+        })
+    }
+
+    fn prepare_extend(
+        &mut self,
+        target: usize,
+        added: &[Units],
+        ttl: Option<i64>,
+        keyed: bool,
+    ) -> Option<(Asked, Expected)> {
+        if added.is_empty() && ttl.is_none() {
+            return None;
+        }
+        let index = self.target(target)?;
+        let (reservation, tenant, reserve_request_id) = self.address(index)?;
+        let request_id = self.next_id(keyed);
+        let request = self.world.extend(&reservation).with(|request| {
+            (request.tenant, request.reserve_request_id) = (tenant, reserve_request_id);
+            request.request_id = request_id.clone().unwrap_or_default();
+            request.ttl = ttl.map(span);
+            request.amounts = amounts(added);
+        });
+        let asked = Asked::Extend(request.request);
+        Some(match self.books.extend(index, added, ttl) {
+            Ok(()) => self.expect_held(asked, index, added.iter().map(|units| units.0).collect()),
+            Err(refusals) => (asked, Expected::Refused(refusals)),
+        })
+    }
+
+    /// The reservation as it is now in the model; a request_id is remembered.
+    fn expect_held(&mut self, asked: Asked, index: usize, granted: Vec<usize>) -> (Asked, Expected) {
+        let entry = &self.books.entries[index];
+        let (view, figures) = (View::of_entry(entry), figures_of_entry(&self.books, entry));
+        let keyed = match &asked {
+            Asked::Reserve(request) => !request.request_id.is_empty(),
+            Asked::Extend(request) => !request.request_id.is_empty(),
+            Asked::Record(request) => !request.request_id.is_empty(),
+            Asked::Commit(_) | Asked::Release(_) | Asked::Check(_) => false,
+        };
+        let sent = keyed.then_some(self.sent.len());
+        if keyed {
+            self.sent.push(Sent { request: asked.clone(), at: self.books.now(), first: None });
+        }
+        let granted = granted.into_iter().map(Books::resource).collect();
+        (asked, Expected::Held(Box::new(Hand { index, view, figures, granted, sent })))
+    }
+
+    fn target(&self, target: usize) -> Option<usize> {
+        let index = target.checked_rem(self.books.entries.len())?;
+        self.books.is_kept(index).then_some(index)
+    }
+
+    /// By name; by request_id while there is no name, and now and then when there is.
+    fn address(&self, index: usize) -> Option<(String, String, String)> {
+        let entry = &self.books.entries[index];
+        let recent = self.books.now() < entry.made + DAY;
+        let by_request = entry.request_id.clone().filter(|_| recent);
+        let by_request = by_request.map(|id| (String::new(), self.tenant.clone(), id));
+        let by_name = self.names[index].clone().map(|name| (name, String::new(), String::new()));
+        if index % 2 == 0 { by_name.or(by_request) } else { by_request.or(by_name) }
+    }
+
+    fn recent(&self, which: usize) -> Option<usize> {
+        let index = which.checked_rem(self.sent.len())?;
+        (self.books.now() < self.sent[index].at + DAY).then_some(index)
+    }
+
+    fn next_id(&self, keyed: bool) -> Option<String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        keyed.then(|| format!("request-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+}

@@ -1,0 +1,142 @@
+//! What the server says and what the model says, in one form.
+
+use std::collections::BTreeMap;
+
+use super::{
+    books::{Books, Entry, Key, State},
+    window::window_start,
+};
+use crate::harness::{
+    v1::{Balance, Reservation, ReservationState},
+    *,
+};
+
+/// A reservation, but for its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    names: [String; 3],
+    state: ReservationState,
+    late: bool,
+    made: Option<i64>,
+    deadline: Option<i64>,
+    settled: Option<i64>,
+    /// Reserved and committed; resources with neither are left out.
+    amounts: Vec<(String, i64, i64)>,
+    request_id: String,
+}
+
+/// Limit and names of the dimensions that count apart; committed and reserved.
+pub type Figures = BTreeMap<(String, String, [Option<String>; 3]), (i64, i64)>;
+
+impl View {
+    /// As the server says.
+    pub fn of_reply(reservation: &Reservation) -> Self {
+        let record = reservation.expire_time.is_none();
+        let amounts = reservation.amounts.iter().inspect(|amount| {
+            // What never was held is not passed.
+            let overrun = if record { 0 } else { (amount.committed - amount.reserved).max(0) };
+            assert_eq!(amount.overrun, overrun, "{reservation:?}");
+        });
+        Self {
+            names: [&reservation.agent, &reservation.user, &reservation.model].map(Clone::clone),
+            state: state(reservation),
+            late: reservation.late,
+            made: millis(reservation.create_time.as_ref()),
+            deadline: millis(reservation.expire_time.as_ref()),
+            settled: millis(reservation.settle_time.as_ref()),
+            amounts: amounts
+                .map(|amount| (amount.resource.clone(), amount.reserved, amount.committed))
+                .filter(|(_, reserved, committed)| record || (*reserved, *committed) != (0, 0))
+                .collect(),
+            request_id: reservation.request_id.clone(),
+        }
+    }
+
+    /// As the model says.
+    pub fn of_entry(entry: &Entry) -> Self {
+        let mut amounts: Vec<_> = entry
+            .amounts
+            .iter()
+            .map(|(&resource, &(reserved, committed))| {
+                (Books::resource(resource).to_owned(), reserved, committed)
+            })
+            .filter(|(_, reserved, committed)| (*reserved, *committed) != (0, 0))
+            .collect();
+        amounts.sort_unstable();
+        Self {
+            names: Books::names(entry.who).map(str::to_owned),
+            state: match entry.state {
+                State::Reserved => ReservationState::Reserved,
+                State::Committed => ReservationState::Committed,
+                State::Released => ReservationState::Released,
+                State::Expired => ReservationState::Expired,
+            },
+            late: entry.late,
+            made: Some(entry.made),
+            deadline: (!entry.record).then_some(entry.deadline),
+            settled: (entry.state != State::Reserved).then_some(entry.settled),
+            amounts,
+            request_id: entry.request_id.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Balances as the server says.
+pub fn figures_of_reply(balances: &[Balance]) -> Figures {
+    let mut read = Figures::new();
+    for balance in balances {
+        let names = [&balance.agent, &balance.user, &balance.model].map(Clone::clone);
+        let key = (balance.resource.clone(), balance.limit_id.clone(), names);
+        let used = balance.committed + balance.reserved;
+        assert_eq!(
+            balance.remaining,
+            balance.allowance.map(|allowance| (allowance - used).max(0)),
+            "{balance:?}"
+        );
+        assert_eq!(
+            balance.exceeded,
+            balance.allowance.is_some_and(|allowance| used > allowance),
+            "{balance:?}"
+        );
+        assert_eq!(read.insert(key, figures(balance)), None, "twice: {balance:?}");
+    }
+    read
+}
+
+/// Balances of the counters of an entry, as the model says.
+pub fn figures_of_entry(books: &Books, entry: &Entry) -> Figures {
+    let mut figures = Figures::new();
+    for key in entry.lines.keys() {
+        let limits = books.applying(key.resource, entry.who, entry.made).into_iter();
+        let reading: Vec<&str> = limits.filter(|(_, of)| of == key).map(|(limit, _)| limit.id).collect();
+        for id in if reading.is_empty() { vec![""] } else { reading } {
+            figures.insert(named(id, key), books.figures(key));
+        }
+    }
+    figures
+}
+
+/// All balances of the running windows, as the model says. Counters apart that are at zero are left out.
+pub fn figures_of_books(books: &Books) -> Figures {
+    let now = books.now();
+    let mut figures = Figures::new();
+    let keys = books.entries.iter().flat_map(|entry| entry.lines.keys());
+    for key in keys.filter(|key| key.start == window_start(books.zone, key.span, now)) {
+        let sums = books.figures(key);
+        let reading = books.limits.iter().filter(|limit| limit.counts(key));
+        let mut ids: Vec<&str> = reading.map(|limit| limit.id).collect();
+        if key.span == super::window::Span::Meter {
+            ids.push("");
+        }
+        for id in ids {
+            figures.insert(named(id, key), sums);
+        }
+    }
+    figures.retain(|_, sums| *sums != (0, 0));
+    figures
+}
+
+fn named(id: &str, key: &Key) -> (String, String, [Option<String>; 3]) {
+    let names = key.names.map(|name| name.map(|index| super::steps::NAMES[index].to_owned()));
+    (Books::resource(key.resource).to_owned(), id.to_owned(), names)
+}

@@ -1,0 +1,50 @@
+//! The calendar once more, in the slowest way: look at the clock on the wall every quarter of an hour.
+
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate};
+use chrono_tz::Tz;
+
+use crate::harness::{HOUR, MINUTE};
+
+/// How long a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Span {
+    /// Without a limit: for ever.
+    Meter,
+    /// One day.
+    Day,
+    /// One month, from this day on.
+    Month(u32),
+    /// For ever.
+    Lifetime,
+}
+
+/// First instant of the window that runs at an instant; 0 for those without one.
+pub fn window_start(zone: Tz, span: Span, at: i64) -> i64 {
+    let today = local_date(zone, at);
+    let starts: Vec<NaiveDate> = match span {
+        Span::Meter | Span::Lifetime => return 0,
+        Span::Day => {
+            (0..4).filter_map(|days| (today + Days::new(1)).checked_sub_days(Days::new(days))).collect()
+        }
+        Span::Month(anchor) => {
+            (0..4).map(|months| anchored(today + Months::new(1) - Months::new(months), anchor)).collect()
+        }
+    };
+    let begun = starts.into_iter().map(|date| first_instant(zone, date)).filter(|&start| start <= at);
+    begun.max().expect("one of them has begun")
+}
+
+fn anchored(month: NaiveDate, anchor: u32) -> NaiveDate {
+    let day = (28..=anchor).rev().find(|&day| month.with_day(day).is_some()).unwrap_or(anchor);
+    month.with_day(day).expect("every month has 28 days")
+}
+
+fn first_instant(zone: Tz, date: NaiveDate) -> i64 {
+    let midnight = date.and_hms_opt(0, 0, 0).expect("a time").and_utc().timestamp_millis();
+    let quarters = (0..).map(|quarter| midnight - 18 * HOUR + quarter * 15 * MINUTE);
+    quarters.into_iter().find(|&instant| local_date(zone, instant) >= date).expect("it comes")
+}
+
+fn local_date(zone: Tz, at: i64) -> NaiveDate {
+    DateTime::from_timestamp_millis(at).expect("in range").with_timezone(&zone).date_naive()
+}

@@ -1,0 +1,121 @@
+//! Section 4, paragraph 7: a change binds every operation that begins after it was acknowledged.
+
+use crate::harness::*;
+
+both! {
+    async fn raising_a_limit_helps_at_once(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        world.reserve("acme").tokens(100).await.expect("there is quota");
+        for quantity in 101..120 {
+            world.reserve("acme").tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
+            world.change_plan("acme", &[day("tokens", quantity)]).await.expect("the plan is there");
+            let reply = world.reserve("acme").tokens(1).await.expect("one more");
+            assert_eq!(reply.balance("day").allowance, Some(quantity));
+        }
+    }
+
+    async fn lowering_it_below_what_is_used_touches_no_old_hold(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        world.record("acme").tokens(30).await.expect("it is recorded");
+        let hold = world.reserve("acme").tokens(50).await.expect("there is quota");
+        world.change_plan("acme", &[day("tokens", 10)]).await.expect("the plan is there");
+        let balance = world.usage("acme").await.balance("day").clone();
+        assert_eq!(figures(&balance), (30, 50));
+        assert_eq!((balance.allowance, balance.remaining, balance.exceeded), (Some(10), Some(0), true));
+        world.reserve("acme").tokens(1).await.expect_err("80 of 10").is_quota(&["day"]);
+        world.extend(hold.name()).tokens(1).await.expect_err("80 of 10").is_quota(&["day"]);
+        world.extend(hold.name()).ttl(HOUR).await.expect("time is not what is limited");
+        let reply = world.commit(hold.name()).tokens(45).await.expect("it is held");
+        assert_eq!(reply.figures("day"), (75, 0));
+    }
+
+    async fn usage_survives_a_change_of_plan(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
+        world.plan("pro", &[day("tokens", 500).named("daily"), lifetime("tokens", 9)]).await.expect("it is new");
+        let hold = world.reserve("acme").tokens(60).await.expect("there is quota");
+        world.record("acme").tokens(40).await.expect("it is recorded");
+        world.reserve("acme").tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
+
+        world.set_plan("acme", "pro").await;
+        let usage = world.usage("acme").await;
+        assert_eq!(usage.figures("daily"), (40, 60), "the same shape, the same counter");
+        assert_eq!(usage.figures("lifetime"), (0, 0), "a new shape counts from now on");
+        assert_eq!(usage.len(), 2);
+        world.commit(hold.name()).tokens(50).await.expect("it is held");
+        assert_eq!(world.figures("acme", "daily").await, (90, 0));
+
+        world.set_plan("acme", "acme").await;
+        assert_eq!(world.figures("acme", "day").await, (90, 0), "and back");
+    }
+
+    /// `counted_since` says so.
+    async fn a_limit_of_a_new_shape_counts_from_when_it_was_added(world: World) {
+        world.tenant_with("acme", &[month("tokens", 1_000)]).await;
+        world.record("acme").tokens(300).await.expect("it is recorded");
+        world.clock.advance(HOUR);
+        let limits = [month("tokens", 1_000), day("tokens", 100)];
+        world.change_plan("acme", &limits).await.expect("the plan is there");
+        let usage = world.usage("acme").await;
+        assert_eq!(usage.figures("day"), (0, 0));
+        assert_eq!(millis(usage.balance("day").counted_since.as_ref()), Some(NOON + HOUR));
+        assert_eq!(millis(usage.balance("month").counted_since.as_ref()), Some(NOON), "it is as it was");
+        let reply = world.reserve("acme").tokens(100).await.expect("the day has counted nothing yet");
+        assert_eq!(reply.figures("day"), (0, 100));
+        // A window that begins later is whole.
+        world.clock.advance(DAY);
+        let usage = world.usage("acme").await;
+        assert_eq!(millis(usage.balance("day").counted_since.as_ref()), Some(NOON + 12 * HOUR));
+    }
+
+    /// The limit is younger than the hold.
+    async fn a_new_limit_bounds_what_is_added_to_an_old_hold(world: World) {
+        world.tenant_with("acme", &[month("tokens", 1_000)]).await;
+        let hold = world.reserve("acme").tokens(300).await.expect("there is quota");
+        let limits = [month("tokens", 1_000), day("tokens", 100)];
+        world.change_plan("acme", &limits).await.expect("the plan is there");
+        world.extend(hold.name()).tokens(101).await.expect_err("100 a day").is_quota(&["day"]);
+        world.extend(hold.name()).tokens(100).await.expect("100 a day");
+        assert_eq!(world.figures("acme", "day").await, (0, 100));
+        assert_eq!(world.figures("acme", "month").await, (0, 400));
+        world.release(hold.name()).await.expect("it is held");
+        assert_eq!(world.figures("acme", "day").await, (0, 0));
+    }
+
+    async fn a_limit_that_is_taken_away_limits_no_more(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10), month("tokens", 100)]).await;
+        let hold = world.reserve("acme").tokens(10).await.expect("there is quota");
+        world.change_plan("acme", &[month("tokens", 100)]).await.expect("the plan is there");
+        let reply = world.reserve("acme").tokens(90).await.expect("only the month is left");
+        assert_eq!(reply.balances.len(), 1);
+        world.commit(hold.name()).tokens(5).await.expect("it is held");
+        assert_eq!(world.figures("acme", "month").await, (5, 90));
+        world.change_plan("acme", &[]).await.expect("a plan without limits");
+        world.reserve("acme").tokens(1_000_000).await.expect("metered");
+    }
+
+    async fn enforcement_can_change(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        world.reserve("acme").tokens(11).await.expect_err("HARD").is_quota(&["day"]);
+        world.change_plan("acme", &[day("tokens", 10).soft()]).await.expect("the plan is there");
+        let reply = world.reserve("acme").tokens(11).await.expect("SOFT");
+        assert!(reply.balance("day").exceeded);
+        world.change_plan("acme", &[day("tokens", 10)]).await.expect("the plan is there");
+        world.reserve("acme").tokens(1).await.expect_err("HARD again").is_quota(&["day"]);
+    }
+
+    async fn a_new_resource_and_a_new_plan_are_known_at_once(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        for number in 0..10 {
+            let resource = format!("resource-{number}");
+            let asked = world.reserve("acme").amount(&resource, 1);
+            asked.clone().await.expect_err("undeclared").names(&["amounts[0].resource"]);
+            world.resource(&resource).await.expect("it is new");
+            asked.await.expect("it is metered");
+            let plan = format!("plan-{number}");
+            world.plan(&plan, &[lifetime(&resource, 1)]).await.expect("it is new");
+            world.set_plan("acme", &plan).await;
+            let no = world.reserve("acme").amount(&resource, 2).await.expect_err("the new plan's");
+            no.is_quota(&["lifetime"]);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The trace of model calls that the replays play, and a model of what becomes of it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use crate::harness::v1::{Reservation, ReservationState};
+use crate::harness::{amount, state};
+
+/// Tokens that each call reserves beyond its context.
+pub const ESTIMATE: i64 = 1_000;
+
+/// The real trace, and what it adds up to.
+const FILE: &str = "data/azure_llm_conversation_2023.csv";
+const ROWS: usize = 19_366;
+const TOKENS: i64 = 26_450_535;
+
+/// Context and generated tokens of each call, in order.
+pub struct Trace {
+    /// The CSV.
+    pub path: PathBuf,
+    /// Its rows.
+    pub calls: Vec<(i64, i64)>,
+}
+
+impl Trace {
+    /// The real one where it is there; else one of the same shape, made in this folder.
+    pub fn get(folder: &Path) -> Self {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+        let shared = env::var_os("AFORO_SHARED").map(PathBuf::from);
+        let real = [Some(beside), shared].into_iter().flatten().map(|folder| folder.join(FILE));
+        let found = real.into_iter().find(|path| path.exists());
+        let is_real = found.is_some();
+        let path = found.unwrap_or_else(|| made_up(&folder.join("trace.csv")));
+        let mut reader = csv::Reader::from_path(&path).expect("the trace can be read");
+        let rows = reader.records().map(|row| row.expect("a row"));
+        let number = |text: &str| text.trim().parse::<i64>().expect("a number");
+        let calls: Vec<(i64, i64)> = rows.map(|row| (number(&row[1]), number(&row[2]))).collect();
+        let trace = Self { path, calls };
+        if is_real {
+            assert_eq!((trace.calls.len(), trace.tokens()), (ROWS, TOKENS), "this is not the trace");
+        }
+        trace
+    }
+
+    /// Context and generated tokens of all calls.
+    pub fn tokens(&self) -> i64 {
+        self.calls.iter().map(|(context, generated)| context + generated).sum()
+    }
+
+    /// A limit that is reached at about the middle of it.
+    pub fn limit(&self) -> i64 {
+        if self.calls.len() == ROWS { 13_000_000 } else { self.tokens() / 2 }
+    }
+
+    /// What a HARD LIFETIME limit does to the calls, one after the other: reserved and committed of those that are
+    /// granted, in order.
+    pub fn granted(&self, limit: i64) -> Vec<(i64, i64)> {
+        let mut spent = 0;
+        let mut granted = Vec::new();
+        for (context, generated) in &self.calls {
+            let (asked, used) = (context + ESTIMATE, context + generated);
+            if spent + asked <= limit {
+                spent += used;
+                granted.push((asked, used));
+            }
+        }
+        granted
+    }
+}
+
+/// Fails unless these, newest first, are the granted calls and no others.
+pub fn assert_granted(reservations: &[Reservation], granted: &[(i64, i64)]) {
+    assert!(reservations.iter().all(|reservation| state(reservation) == ReservationState::Committed));
+    let made: Vec<(i64, i64)> =
+        reservations.iter().rev().map(|reservation| amount(reservation, "tokens")).collect();
+    let differs = made.iter().zip(granted).position(|(made, granted)| made != granted);
+    assert_eq!(differs, None, "the first decision that differs");
+    assert_eq!(made.len(), granted.len());
+}
+
+/// Prompts of a few hundred to a few thousand tokens, answers of some hundred, three or four calls a second.
+fn made_up(path: &Path) -> PathBuf {
+    const CALLS: u64 = 4_000;
+    let mut csv = String::from("TIMESTAMP,ContextTokens,GeneratedTokens\n");
+    let mut seed: u64 = 20_231_116;
+    let mut next = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for call in 0..CALLS {
+        let (second, fraction) = (call * 3 / 10, next(10_000_000));
+        let context = if next(3) == 0 { 2_000 + next(4_000) } else { 50 + next(1_500) };
+        let generated = if next(50) == 0 { 1_000 + next(500) } else { 10 + next(450) };
+        let (minute, second) = (second / 60, second % 60);
+        csv.push_str(&format!("2023-11-16 18:{minute:02}:{second:02}.{fraction:07},{context},{generated}\n"));
+    }
+    fs::write(path, csv).expect("the folder can be written to");
+    path.to_owned()
+}
