@@ -1,6 +1,7 @@
 //! The command: one file per subcommand.
 
 use clap::{Parser, Subcommand};
+use futures::future::LocalBoxFuture;
 
 use crate::telemetry;
 
@@ -47,7 +48,13 @@ pub enum Command {
 /// # Errors
 ///
 /// When the command failed.
-pub async fn run(cli: Cli) -> Result<(), error::CliError> {
+#[inline(never)]
+pub fn run(cli: Cli) -> LocalBoxFuture<'static, Result<(), error::CliError>> {
+    // In a box, so that the commands are compiled here, and not once more with `main`.
+    Box::pin(carry_out(cli))
+}
+
+async fn carry_out(cli: Cli) -> Result<(), error::CliError> {
     if !matches!(cli.command, Command::Serve(_)) {
         telemetry::start_quietly();
     }
