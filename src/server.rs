@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -105,7 +106,12 @@ impl Server {
     /// # Errors
     ///
     /// When the address or the database cannot be used.
-    pub async fn start(options: ServerOptions) -> Result<Server, ServerError> {
+    pub fn start(options: ServerOptions) -> BoxFuture<'static, Result<Server, ServerError>> {
+        // In a box, so that it is compiled with the library and not once more with each program.
+        Box::pin(Self::start_unboxed(options))
+    }
+
+    async fn start_unboxed(options: ServerOptions) -> Result<Server, ServerError> {
         let address = options.listen;
         let listen_error = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
@@ -149,7 +155,11 @@ impl Server {
     }
 
     /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
-    pub async fn shutdown(mut self) {
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.shutdown_unboxed())
+    }
+
+    async fn shutdown_unboxed(mut self) {
         self.probe.abort();
         tell(&self.health, false).await;
         self.stop.cancel();
