@@ -106,13 +106,12 @@ impl Server {
     /// # Errors
     ///
     /// When the address or the database cannot be used.
-    #[inline(never)]
     pub fn start(options: ServerOptions) -> BoxFuture<'static, Result<Server, ServerError>> {
-        // In a box, so that the server is compiled here, and not once more by all who start one.
-        Box::pin(Self::begin(options))
+        // In a box, so that it is compiled with the library and not once more with each program.
+        Box::pin(Self::start_unboxed(options))
     }
 
-    async fn begin(options: ServerOptions) -> Result<Server, ServerError> {
+    async fn start_unboxed(options: ServerOptions) -> Result<Server, ServerError> {
         let address = options.listen;
         let listen_error = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
@@ -156,12 +155,11 @@ impl Server {
     }
 
     /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
-    #[inline(never)]
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
-        Box::pin(self.end())
+        Box::pin(self.shutdown_unboxed())
     }
 
-    async fn end(mut self) {
+    async fn shutdown_unboxed(mut self) {
         self.probe.abort();
         tell(&self.health, false).await;
         self.stop.cancel();

@@ -1,8 +1,10 @@
 //! The command: one file per subcommand.
 
-use clap::{Parser, Subcommand};
-use futures::future::LocalBoxFuture;
+use std::{io::Write, process::ExitCode};
 
+use clap::{Parser, Subcommand};
+
+use self::error::CliError;
 use crate::telemetry;
 
 pub mod backup;
@@ -43,18 +45,28 @@ pub enum Command {
     Replay(replay::ReplayArgs),
 }
 
-/// Runs a command.
-///
-/// # Errors
-///
-/// When the command failed.
-#[inline(never)]
-pub fn run(cli: Cli) -> LocalBoxFuture<'static, Result<(), error::CliError>> {
-    // In a box, so that the commands are compiled here, and not once more with `main`.
-    Box::pin(carry_out(cli))
+/// Parses the command line and runs the command. Not generic, so that it is compiled with the library and not once more with
+/// each program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&CliError::caused("cannot start", &error)),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
 }
 
-async fn carry_out(cli: Cli) -> Result<(), error::CliError> {
+fn failed(error: &CliError) -> ExitCode {
+    // Nothing is left to tell it to when stderr is closed.
+    let _ = writeln!(std::io::stderr(), "aforo: {error}");
+    ExitCode::FAILURE
+}
+
+/// Runs a command.
+async fn run(cli: Cli) -> Result<(), CliError> {
     if !matches!(cli.command, Command::Serve(_)) {
         telemetry::start_quietly();
     }
