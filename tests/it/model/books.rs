@@ -287,10 +287,10 @@ impl Books {
         entry.late = entry.state == State::Expired;
         (entry.state, entry.settled, entry.commit) = (State::Committed, now, Some(used.to_vec()));
         let given: BTreeMap<usize, i64> = used.iter().copied().collect();
-        for (resource, (reserved, committed)) in &mut entry.amounts {
-            *committed = given.get(resource).copied().unwrap_or(*reserved);
-            let lines = entry.lines.iter_mut().filter(|(key, _)| key.resource == *resource);
-            lines.for_each(|(_, (_, charged))| *charged = *committed);
+        for (&resource, (reserved, committed)) in &mut entry.amounts {
+            *committed = given.get(&resource).copied().unwrap_or(*reserved);
+            let lines = entry.lines.iter_mut().filter(|(key, _)| key.resource == resource);
+            lines.for_each(|(key, (_, charged))| *charged = self.recharged(key, *charged, *committed));
         }
         for (&resource, &units) in &given {
             if entry.amounts.contains_key(&resource) {
@@ -309,7 +309,7 @@ impl Books {
     /// Release of what is not committed.
     pub fn release(&mut self, index: usize) -> Result<(), Vec<Refusal>> {
         let now = self.now();
-        let entry = &mut self.entries[index];
+        let mut entry = self.entries[index].clone();
         match entry.state {
             State::Released => return Ok(()),
             State::Committed => return Err(vec![Refusal::Settled]),
@@ -317,9 +317,17 @@ impl Books {
         }
         (entry.state, entry.settled) = (State::Released, now);
         entry.amounts.values_mut().for_each(|(_, committed)| *committed = 0);
-        entry.lines.values_mut().for_each(|(_, charged)| *charged = 0);
+        entry.lines.iter_mut().for_each(|(key, (_, charged))| *charged = self.recharged(key, *charged, 0));
         self.decided = now;
+        self.entries[index] = entry;
         Ok(())
+    }
+
+    /// What a line charges when its charge at the deadline is replaced: a counter does not go below zero, though a
+    /// correction may have taken away what was charged.
+    fn recharged(&self, key: &Key, charged: i64, units: i64) -> i64 {
+        let (committed, _) = self.figures(key);
+        charged + (units - charged).max(-committed)
     }
 
     /// Extend of what is RESERVED.
@@ -416,15 +424,6 @@ impl Books {
     pub fn is_kept(&self, index: usize) -> bool {
         let entry = &self.entries[index];
         entry.state == State::Reserved || self.now() < entry.settled + 29 * DAY
-    }
-
-    /// Whether a smaller charge would take away what a reset has taken away already: there is a claim of its own
-    /// about it.
-    pub fn is_reset_since_charged(&self, index: usize) -> bool {
-        let entry = &self.entries[index];
-        entry.state == State::Expired
-            && entry.charge
-            && self.adjustments.iter().any(|(_, key, _)| entry.lines.contains_key(key))
     }
 
     /// Whether a Commit would charge what another Commit charged, in other words: whether that is the same is not

@@ -217,7 +217,7 @@ impl Player<'_> {
         let entry = &self.books.entries[index];
         // A Record cannot be committed at all: whatever is given is other than what it was.
         let used = if entry.record { vec![(0, 777)] } else { used.to_vec() };
-        if self.books.is_reset_since_charged(index) || self.books.is_same_otherwise(index, &used) {
+        if self.books.is_same_otherwise(index, &used) {
             return None;
         }
         let amounts = amounts(&used);
@@ -231,9 +231,6 @@ impl Player<'_> {
     fn prepare_release(&mut self, target: usize) -> Option<(Asked, Expected)> {
         let index = self.target(target)?;
         let (reservation, tenant, reserve_request_id) = self.address(index)?;
-        if self.books.is_reset_since_charged(index) {
-            return None;
-        }
         let asked = Asked::Release(ReleaseRequest { reservation, tenant, reserve_request_id });
         Some(match self.books.release(index) {
             Ok(()) => self.expect_held(asked, index, vec![]),
