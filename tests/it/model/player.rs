@@ -297,7 +297,7 @@ impl Player<'_> {
         let by_request = entry.request_id.clone().filter(|_| recent);
         let by_request = by_request.map(|id| (String::new(), self.tenant.clone(), id));
         let by_name = self.names[index].clone().map(|name| (name, String::new(), String::new()));
-        if index % 2 == 0 { by_name.or(by_request) } else { by_request.or(by_name) }
+        if index.is_multiple_of(2) { by_name.or(by_request) } else { by_request.or(by_name) }
     }
 
     fn recent(&self, which: usize) -> Option<usize> {
