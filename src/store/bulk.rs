@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value, sea_query::ArrayType};
 
 /// Rows of one statement on SQLite, largest first.
-const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
+const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// A statement over rows of values.
 pub(super) struct Bulk {
