@@ -5,8 +5,6 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use sea_orm::ConnectionTrait;
-
 use crate::harness::{
     database::sqlite_url,
     process::{aforo, run, said, verify},
@@ -50,21 +48,19 @@ both! {
             ("UPDATE counters SET reserved = reserved - 1", "UPDATE counters SET reserved = reserved + 1"),
             ("UPDATE adjustments SET delta = delta - 1", "UPDATE adjustments SET delta = delta + 1"),
         ];
-        let connection = sea_orm::Database::connect(world.database.url()).await.expect("it is there");
         for (spoil, mend) in faults {
-            connection.execute_unprepared(spoil).await.expect("it can be written to");
+            world.database.execute(spoil).await;
             let output = command(&["verify", "--database", world.database.url()]).await;
             assert_eq!(output.status.code(), Some(1), "{spoil}: {}", said(&output));
             let report = String::from_utf8_lossy(&output.stdout);
             assert!(report.contains("fault"), "{spoil}: it says which rows: {report}");
-            connection.execute_unprepared(mend).await.expect("it can be written to");
+            world.database.execute(mend).await;
             world.verify().await;
         }
-        connection.execute_unprepared("DELETE FROM holds").await.expect("it can be written to");
+        world.database.execute("DELETE FROM holds").await;
         let output = command(&["verify", "--database", world.database.url()]).await;
         assert_eq!(output.status.code(), Some(1), "a hold is missing: {}", said(&output));
-        connection.execute_unprepared("UPDATE counters SET reserved = 0").await.expect("it can be written to");
-        connection.close().await.expect("it is ours");
+        world.database.execute("UPDATE counters SET reserved = 0").await;
     }
 }
 

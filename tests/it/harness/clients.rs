@@ -1,7 +1,10 @@
 //! The clients of a server, and what they say in few words.
+//!
+//! What they answer is a future in a box, so that it is compiled once, and not with each test that awaits it.
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -35,79 +38,113 @@ impl Clients {
     }
 
     /// Declares a resource.
-    pub async fn resource(&self, id: &str) -> Answer<Resource> {
-        let resource = Resource { id: id.into(), ..Resource::default() };
-        let request = CreateResourceRequest { resource: Some(resource) };
-        done(self.admin.clone().create_resource(request).await)
+    pub fn resource<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Answer<Resource>> {
+        async move {
+            let resource = Resource { id: id.into(), ..Resource::default() };
+            let request = CreateResourceRequest { resource: Some(resource) };
+            done(self.admin.clone().create_resource(request).await)
+        }
+        .boxed()
     }
 
     /// Makes a plan.
-    pub async fn plan(&self, id: &str, limits: &[Limit]) -> Answer<Plan> {
-        let plan = Plan { id: id.into(), limits: limits.to_vec(), ..Plan::default() };
-        done(self.admin.clone().create_plan(CreatePlanRequest { plan: Some(plan) }).await)
+    pub fn plan<'a>(&'a self, id: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, Answer<Plan>> {
+        async move {
+            let plan = Plan { id: id.into(), limits: limits.to_vec(), ..Plan::default() };
+            done(self.admin.clone().create_plan(CreatePlanRequest { plan: Some(plan) }).await)
+        }
+        .boxed()
     }
 
     /// Replaces the limits of a plan.
-    pub async fn change_plan(&self, id: &str, limits: &[Limit]) -> Answer<Plan> {
-        let plan = Plan { id: id.into(), limits: limits.to_vec(), ..Plan::default() };
-        let update_mask = Some(mask(&["limits"]));
-        done(self.admin.clone().update_plan(UpdatePlanRequest { plan: Some(plan), update_mask }).await)
+    pub fn change_plan<'a>(&'a self, id: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, Answer<Plan>> {
+        async move {
+            let plan = Plan { id: id.into(), limits: limits.to_vec(), ..Plan::default() };
+            let update_mask = Some(mask(&["limits"]));
+            done(self.admin.clone().update_plan(UpdatePlanRequest { plan: Some(plan), update_mask }).await)
+        }
+        .boxed()
     }
 
     /// Makes a tenant.
-    pub async fn tenant(&self, id: &str, plan: &str, zone: &str) -> Answer<Tenant> {
-        let tenant = Tenant { id: id.into(), plan: plan.into(), zone: zone.into(), ..Tenant::default() };
-        done(self.admin.clone().create_tenant(CreateTenantRequest { tenant: Some(tenant) }).await)
+    pub fn tenant<'a>(&'a self, id: &'a str, plan: &'a str, zone: &'a str) -> BoxFuture<'a, Answer<Tenant>> {
+        async move {
+            let tenant = Tenant { id: id.into(), plan: plan.into(), zone: zone.into(), ..Tenant::default() };
+            done(self.admin.clone().create_tenant(CreateTenantRequest { tenant: Some(tenant) }).await)
+        }
+        .boxed()
     }
 
     /// Makes a tenant with a plan of its own, which has its name, and declares the resources that are limited.
-    pub async fn tenant_with(&self, id: &str, limits: &[Limit]) {
-        self.tenant_in(id, "", limits).await;
+    pub fn tenant_with<'a>(&'a self, id: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, ()> {
+        async move {
+            self.tenant_in(id, "", limits).await;
+        }
+        .boxed()
     }
 
     /// The same, in a time zone.
-    pub async fn tenant_in(&self, id: &str, zone: &str, limits: &[Limit]) {
-        for resource in limits.iter().map(|limit| limit.resource.as_str()) {
-            self.declare(resource).await;
+    pub fn tenant_in<'a>(&'a self, id: &'a str, zone: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, ()> {
+        async move {
+            for resource in limits.iter().map(|limit| limit.resource.as_str()) {
+                self.declare(resource).await;
+            }
+            self.plan(id, limits).await.expect("the plan is new");
+            self.tenant(id, id, zone).await.expect("the tenant is new");
         }
-        self.plan(id, limits).await.expect("the plan is new");
-        self.tenant(id, id, zone).await.expect("the tenant is new");
+        .boxed()
     }
 
     /// Declares a resource unless it is declared.
-    pub async fn declare(&self, id: &str) {
-        match self.resource(id).await {
-            Ok(_) => {}
-            Err(no) => assert_eq!(no.reason, "NAME_TAKEN", "{no:?}"),
+    pub fn declare<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
+        async move {
+            match self.resource(id).await {
+                Ok(_) => {}
+                Err(no) => assert_eq!(no.reason, "NAME_TAKEN", "{no:?}"),
+            }
         }
+        .boxed()
     }
 
     /// Suspends a tenant, or makes it active again.
-    pub async fn set_state(&self, id: &str, state: TenantState) {
-        let tenant = Tenant { id: id.into(), state: state.into(), ..Tenant::default() };
-        let update_mask = Some(mask(&["state"]));
-        let request = UpdateTenantRequest { tenant: Some(tenant), update_mask };
-        done(self.admin.clone().update_tenant(request).await).expect("the tenant is there");
+    pub fn set_state<'a>(&'a self, id: &'a str, state: TenantState) -> BoxFuture<'a, ()> {
+        async move {
+            let tenant = Tenant { id: id.into(), state: state.into(), ..Tenant::default() };
+            let update_mask = Some(mask(&["state"]));
+            let request = UpdateTenantRequest { tenant: Some(tenant), update_mask };
+            done(self.admin.clone().update_tenant(request).await).expect("the tenant is there");
+        }
+        .boxed()
     }
 
     /// Gives a tenant another plan.
-    pub async fn set_plan(&self, id: &str, plan: &str) {
-        let tenant = Tenant { id: id.into(), plan: plan.into(), ..Tenant::default() };
-        let update_mask = Some(mask(&["plan"]));
-        let request = UpdateTenantRequest { tenant: Some(tenant), update_mask };
-        done(self.admin.clone().update_tenant(request).await).expect("the tenant and the plan are there");
+    pub fn set_plan<'a>(&'a self, id: &'a str, plan: &'a str) -> BoxFuture<'a, ()> {
+        async move {
+            let tenant = Tenant { id: id.into(), plan: plan.into(), ..Tenant::default() };
+            let update_mask = Some(mask(&["plan"]));
+            let request = UpdateTenantRequest { tenant: Some(tenant), update_mask };
+            done(self.admin.clone().update_tenant(request).await).expect("the tenant and the plan are there");
+        }
+        .boxed()
     }
 
     /// Sets what a tenant spent to zero.
-    pub async fn reset(&self, tenant: &str, resources: &[&str]) -> Answer<ResetUsageResponse> {
-        let request = ResetUsageRequest {
-            tenant: tenant.into(),
-            resources: resources.iter().map(|&resource| resource.into()).collect(),
-            reason: "a test".into(),
-            operator: "tests".into(),
-            ..ResetUsageRequest::default()
-        };
-        done(self.admin.clone().reset_usage(request).await)
+    pub fn reset<'a>(
+        &'a self,
+        tenant: &'a str,
+        resources: &'a [&'a str],
+    ) -> BoxFuture<'a, Answer<ResetUsageResponse>> {
+        async move {
+            let request = ResetUsageRequest {
+                tenant: tenant.into(),
+                resources: resources.iter().map(|&resource| resource.into()).collect(),
+                reason: "a test".into(),
+                operator: "tests".into(),
+                ..ResetUsageRequest::default()
+            };
+            done(self.admin.clone().reset_usage(request).await)
+        }
+        .boxed()
     }
 
     /// Holds.
@@ -162,28 +199,31 @@ impl Clients {
     }
 
     /// Many at once.
-    pub async fn batch(&self, operations: Vec<Operation>) -> Answer<Vec<OperationResult>> {
+    pub fn batch<'a>(&'a self, operations: Vec<Operation>) -> BoxFuture<'a, Answer<Vec<OperationResult>>> {
+        async move {
         done(self.quota.clone().batch(BatchRequest { operations }).await).map(|reply| reply.results)
+        }
+        .boxed()
     }
 
     /// All that is left, whatever the number of pages.
-    pub async fn usage(&self, tenant: &str) -> Vec<Balance> {
-        usage(&self.quota, tenant).await
+    pub fn usage<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, Vec<Balance>> {
+        async move { usage(&self.quota, tenant).await }.boxed()
     }
 
     /// Committed and reserved of the one balance of a limit.
-    pub async fn figures(&self, tenant: &str, limit: &str) -> (i64, i64) {
-        super::Balances::figures(&self.usage(tenant).await, limit)
+    pub fn figures<'a>(&'a self, tenant: &'a str, limit: &'a str) -> BoxFuture<'a, (i64, i64)> {
+        async move { super::Balances::figures(&self.usage(tenant).await, limit) }.boxed()
     }
 
     /// All reservations of a tenant in all states, whatever the number of pages.
-    pub async fn reservations(&self, tenant: &str) -> Vec<Reservation> {
-        reservations(&self.quota, tenant, &ALL_STATES).await
+    pub fn reservations<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, Vec<Reservation>> {
+        async move { reservations(&self.quota, tenant, &ALL_STATES).await }.boxed()
     }
 
     /// All that a client can read of a tenant: equal before and after means that nothing changed.
-    pub async fn books(&self, tenant: &str) -> (Vec<Balance>, Vec<Reservation>) {
-        (self.usage(tenant).await, self.reservations(tenant).await)
+    pub fn books<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, (Vec<Balance>, Vec<Reservation>)> {
+        async move { (self.usage(tenant).await, self.reservations(tenant).await) }.boxed()
     }
 }
 
@@ -196,33 +236,45 @@ pub const ALL_STATES: [ReservationState; 4] = [
 ];
 
 /// Every balance of a tenant.
-pub async fn usage(quota: &Quota, tenant: &str) -> Vec<Balance> {
-    let request = GetUsageRequest { tenant: tenant.into(), page_size: 1_000, ..GetUsageRequest::default() };
-    let mut balances = Vec::new();
-    let mut call = Call::new(quota, request);
-    loop {
-        let page = call.clone().await.expect("the tenant is there");
-        balances.extend(page.balances);
-        if page.next_page_token.is_empty() {
-            return balances;
+pub fn usage<'a>(quota: &'a Quota, tenant: &'a str) -> BoxFuture<'a, Vec<Balance>> {
+    async move {
+        let request =
+            GetUsageRequest { tenant: tenant.into(), page_size: 1_000, ..GetUsageRequest::default() };
+        let mut balances = Vec::new();
+        let mut call = Call::new(quota, request);
+        loop {
+            let page = call.clone().await.expect("the tenant is there");
+            balances.extend(page.balances);
+            if page.next_page_token.is_empty() {
+                return balances;
+            }
+            call.request.page_token = page.next_page_token;
         }
-        call.request.page_token = page.next_page_token;
     }
+    .boxed()
 }
 
 /// Every reservation of a tenant in these states.
-pub async fn reservations(quota: &Quota, tenant: &str, states: &[ReservationState]) -> Vec<Reservation> {
-    let request = ListReservationsRequest { tenant: tenant.into(), page_size: 1_000, ..Default::default() };
-    let mut found = Vec::new();
-    let mut call = Call::new(quota, request).states(states);
-    loop {
-        let page = call.clone().await.expect("the tenant is there");
-        found.extend(page.reservations);
-        if page.next_page_token.is_empty() {
-            return found;
+pub fn reservations<'a>(
+    quota: &'a Quota,
+    tenant: &'a str,
+    states: &'a [ReservationState],
+) -> BoxFuture<'a, Vec<Reservation>> {
+    async move {
+        let request =
+            ListReservationsRequest { tenant: tenant.into(), page_size: 1_000, ..Default::default() };
+        let mut found = Vec::new();
+        let mut call = Call::new(quota, request).states(states);
+        loop {
+            let page = call.clone().await.expect("the tenant is there");
+            found.extend(page.reservations);
+            if page.next_page_token.is_empty() {
+                return found;
+            }
+            call.request.page_token = page.next_page_token;
         }
-        call.request.page_token = page.next_page_token;
     }
+    .boxed()
 }
 
 /// A reply, or the refusal, decoded.
@@ -236,25 +288,37 @@ pub fn mask(paths: &[&str]) -> prost_types::FieldMask {
 }
 
 /// A connection; the server may still be starting.
-pub async fn connect(target: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(target.to_owned())
-        .expect("an address")
-        .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(5));
-    eventually("the server accepts connections", async || endpoint.connect().await.ok()).await
+pub fn connect<'a>(target: &'a str) -> LocalBoxFuture<'a, Channel> {
+    async move {
+        let endpoint = Endpoint::from_shared(target.to_owned())
+            .expect("an address")
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(5));
+        eventually("the server accepts connections", async || endpoint.connect().await.ok()).await
+    }
+    .boxed_local()
 }
 
 /// Waits until the server says that it serves.
-pub async fn serving(channel: &Channel) {
-    let health = HealthClient::new(channel.clone());
-    eventually("health is SERVING", async || {
-        (status(&health, "").await == Some(ServingStatus::Serving)).then_some(())
-    })
-    .await;
+pub fn serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
+    async move {
+        let health = HealthClient::new(channel.clone());
+        eventually("health is SERVING", async || {
+            (status(&health, "").await == Some(ServingStatus::Serving)).then_some(())
+        })
+        .await;
+    }
+    .boxed_local()
 }
 
 /// What health says of a service now; `None` when it does not know it, or cannot be reached.
-pub async fn status(health: &HealthClient<Channel>, service: &str) -> Option<ServingStatus> {
-    let request = HealthCheckRequest { service: service.into() };
-    health.clone().check(request).await.ok().map(|reply| reply.into_inner().status())
+pub fn status<'a>(
+    health: &'a HealthClient<Channel>,
+    service: &'a str,
+) -> BoxFuture<'a, Option<ServingStatus>> {
+    async move {
+        let request = HealthCheckRequest { service: service.into() };
+        health.clone().check(request).await.ok().map(|reply| reply.into_inner().status())
+    }
+    .boxed()
 }

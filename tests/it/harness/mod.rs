@@ -46,14 +46,14 @@ macro_rules! both {
             $(#[doc = $text])*
             async fn claim($world: &mut World) $body
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn sqlite() {
-                crate::harness::world::hold(crate::harness::Kind::Sqlite, claim).await;
+            #[test]
+            fn sqlite() {
+                crate::harness::world::hold(crate::harness::Kind::Sqlite, |world| Box::pin(claim(world)));
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn postgres() {
-                crate::harness::world::hold(crate::harness::Kind::Postgres, claim).await;
+            #[test]
+            fn postgres() {
+                crate::harness::world::hold(crate::harness::Kind::Postgres, |world| Box::pin(claim(world)));
             }
         }
     )*};
@@ -64,19 +64,21 @@ pub(crate) use both;
 macro_rules! on_both {
     ($($(#[doc = $text:literal])* async fn $name:ident($kind:ident: Kind) $body:block)*) => {$(
         mod $name {
+            use futures::FutureExt;
+
             use super::*;
 
             $(#[doc = $text])*
             async fn claim($kind: Kind) $body
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn sqlite() {
-                claim(Kind::Sqlite).await;
+            #[test]
+            fn sqlite() {
+                crate::harness::world::run(claim(crate::harness::Kind::Sqlite).boxed_local());
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn postgres() {
-                claim(Kind::Postgres).await;
+            #[test]
+            fn postgres() {
+                crate::harness::world::run(claim(crate::harness::Kind::Postgres).boxed_local());
             }
         }
     )*};

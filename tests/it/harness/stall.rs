@@ -1,6 +1,7 @@
-//! A database that lets nobody write for a while.
+//! The database behind the server's back.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use futures::future::{BoxFuture, FutureExt};
+use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection};
 
 use super::database::{Database, Kind};
 
@@ -9,23 +10,43 @@ pub struct Stall(DatabaseConnection);
 
 impl Database {
     /// Takes the lock that every decision needs.
-    pub async fn stall(&self) -> Stall {
+    pub fn stall(&self) -> BoxFuture<'_, Stall> {
         let lock = match self.kind() {
             Kind::Sqlite => "BEGIN IMMEDIATE",
             Kind::Postgres => "BEGIN; LOCK TABLE tenants IN EXCLUSIVE MODE",
         };
-        let mut options = sea_orm::ConnectOptions::new(self.url());
-        options.max_connections(1).sqlx_logging(false);
-        let connection = sea_orm::Database::connect(options).await.expect("the database is there");
-        connection.execute_unprepared(lock).await.expect("the lock is free");
-        Stall(connection)
+        async move {
+            let connection = connect(self.url()).await;
+            connection.execute_unprepared(lock).await.expect("the lock is free");
+            Stall(connection)
+        }
+        .boxed()
+    }
+
+    /// Runs a statement.
+    pub fn execute<'a>(&'a self, statement: &'a str) -> BoxFuture<'a, ()> {
+        async move {
+            let connection = connect(self.url()).await;
+            connection.execute_unprepared(statement).await.expect("it can be written to");
+            connection.close().await.expect("it is ours");
+        }
+        .boxed()
     }
 }
 
 impl Stall {
     /// Gives the lock back.
-    pub async fn end(self) {
-        self.0.execute_unprepared("ROLLBACK").await.expect("it is ours");
-        self.0.close().await.expect("it is ours");
+    pub fn end(self) -> BoxFuture<'static, ()> {
+        async move {
+            self.0.execute_unprepared("ROLLBACK").await.expect("it is ours");
+            self.0.close().await.expect("it is ours");
+        }
+        .boxed()
     }
+}
+
+async fn connect(url: &str) -> DatabaseConnection {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(1).sqlx_logging(false);
+    sea_orm::Database::connect(options).await.expect("the database is there")
 }

@@ -6,6 +6,7 @@ use aforo::{
     clock::ManualClock,
     server::{Server, ServerOptions},
 };
+use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 
 use super::{
     clients::{Clients, connect, serving},
@@ -35,26 +36,44 @@ impl Deref for World {
     }
 }
 
+/// What a test does with a world.
+pub type Claim = for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, ()>;
+
 /// Tries a claim in a world of its own, and verifies the books afterwards.
-pub async fn hold(kind: Kind, claim: impl AsyncFnOnce(&mut World)) {
-    let mut world = World::start(kind).await;
-    claim(&mut world).await;
-    world.end().await;
+pub fn hold(kind: Kind, claim: Claim) {
+    run(async move {
+        let mut world = World::start(kind).await;
+        claim(&mut world).await;
+        world.end().await;
+    });
+}
+
+/// Runs a test to its end, on two threads beside its own.
+pub fn run(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(test);
 }
 
 impl World {
     /// With nothing in it.
-    pub async fn start(kind: Kind) -> Self {
-        let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
-        let (server, clients) = serve(&database, &clock).await;
-        Self { clock, database, clients, server: Some(server) }
+    pub fn start(kind: Kind) -> LocalBoxFuture<'static, Self> {
+        async move {
+            let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
+            let (server, clients) = serve(&database, &clock).await;
+            Self { clock, database, clients, server: Some(server) }
+        }
+        .boxed_local()
     }
 
     /// Stops the server, and starts another on the same database.
-    pub async fn restart(&mut self) {
-        self.stop().await;
-        let (server, clients) = serve(&self.database, &self.clock).await;
-        (self.server, self.clients) = (Some(server), clients);
+    pub fn restart(&mut self) -> LocalBoxFuture<'_, ()> {
+        async move {
+            self.stop().await;
+            let (server, clients) = serve(&self.database, &self.clock).await;
+            (self.server, self.clients) = (Some(server), clients);
+        }
+        .boxed_local()
     }
 
     /// Where the server listens.
@@ -69,8 +88,8 @@ impl World {
     }
 
     /// Fails unless `aforo verify` finds the books in order.
-    pub async fn verify(&self) {
-        process::verify(self.database.url()).await;
+    pub fn verify(&self) -> BoxFuture<'_, ()> {
+        process::verify(self.database.url()).boxed()
     }
 
     async fn stop(&mut self) {
