@@ -8,6 +8,7 @@ use super::{
     Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
     load::{Loader, Look},
     memory::Memory,
+    pace::{Pace, Phase},
 };
 use crate::{
     clock::Clock,
@@ -139,11 +140,15 @@ impl Batcher {
         if open.is_empty() {
             return Ok(());
         }
+        let mut pace = Pace::start();
         let transaction = self.store.begin_write("batch").await?;
-        let outcomes = self.decide(&transaction, items, &open, look).await;
+        pace.mark(Phase::Begin);
+        let outcomes = self.decide(&transaction, items, &open, look, &mut pace).await;
         match outcomes {
             Ok((outcomes, remembered)) => {
                 transaction.commit().await?;
+                pace.mark(Phase::Commit);
+                pace.log(open.len());
                 remembered.into_iter().for_each(|(tenant, known)| self.memory.put(tenant, known));
                 for (place, outcome) in open.into_iter().zip(outcomes) {
                     items[place].outcome = Some(outcome);
@@ -165,8 +170,10 @@ impl Batcher {
         items: &[Item],
         open: &[usize],
         look: Look,
+        pace: &mut Pace,
     ) -> Result<(Vec<Outcome>, Vec<(TenantKey, Remembered)>), StoreError> {
         let mut session = self.lock(transaction, items, open).await?;
+        pace.mark(Phase::Lock);
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(open.len());
         for &place in open {
@@ -179,6 +186,7 @@ impl Batcher {
         let named = loader.load_reservations(&work, look).await?;
         let touched = loader.load_counters(&work, &named).await?;
         loader.sweep().await?;
+        pace.mark(Phase::Load);
 
         let mut decided = Vec::with_capacity(work.len());
         for ((tenant, item), touched) in work.iter().zip(&touched) {
@@ -187,12 +195,14 @@ impl Batcher {
         if look == Look::Nowhere {
             refuse_known_requests(transaction, &work, &decided).await?;
         }
+        pace.mark(Phase::Decide);
         let mut violations = hints::collect(&mut decided);
         let (changes, remembered) = session.take_changes();
         if !changes.is_empty() {
             transaction.save(&changes, || self.clock.mint()).await?;
         }
         hints::resolve(transaction, session.now, &mut violations).await?;
+        pace.mark(Phase::Save);
         let mut decided = decided.into_iter();
         let outcome =
             |outcome: Option<Outcome>| outcome.or_else(|| decided.next()).unwrap_or(Err(Failure::Internal));
