@@ -20,6 +20,7 @@ use crate::{
         operation::{Operation, Target},
         plan::{Plan, Policy},
         refusal::Refusal,
+        tenant::Tenant,
         window::Millis,
     },
     policy::PolicyCache,
@@ -57,6 +58,15 @@ pub(super) struct Batcher {
     memory: Memory,
     /// For so many batches request_ids are looked up before they are taken for new.
     looking: u32,
+}
+
+/// The tenants of a batch.
+#[derive(Default)]
+struct Refs<'a> {
+    ids: Vec<&'a str>,
+    keys: Vec<TenantKey>,
+    /// Keys that ids are supposed to stand for.
+    supposed: Vec<(&'a str, TenantKey)>,
 }
 
 /// What a batch knows once its tenants are locked.
@@ -113,6 +123,8 @@ impl Batcher {
                     self.looking = self.looking.saturating_sub(1);
                     return Ok(());
                 }
+                // Its key was forgotten: the repeat looks for it by its id.
+                Err(StoreError::TenantMoved) => continue,
                 Err(StoreError::KnownRequest) if look == Look::Nowhere => {
                     self.looking = LOOKING_BATCHES;
                     continue;
@@ -216,24 +228,9 @@ impl Batcher {
         items: &[Item],
         open: &[usize],
     ) -> Result<Session<'a>, StoreError> {
-        let refs = || open.iter().map(|&place| &items[place].request.tenant);
-        let mut ids: Vec<&str> = refs()
-            .filter_map(|tenant| match tenant {
-                TenantRef::Id(id) => Some(id.as_str()),
-                TenantRef::Key(_) => None,
-            })
-            .collect();
-        let mut keys: Vec<TenantKey> = refs()
-            .filter_map(|tenant| match tenant {
-                TenantRef::Key(key) => Some(*key),
-                TenantRef::Id(_) => None,
-            })
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        keys.sort_unstable();
-        keys.dedup();
-        let tenants = transaction.lock_tenants(&ids, &keys).await?;
+        let refs = self.refs(items, open);
+        let tenants = transaction.lock_tenants(&refs.ids, &refs.keys).await?;
+        self.check(&refs, &tenants)?;
         let (revision, database_now) = transaction.read_head(self.clock.now().is_none()).await?;
         let policy = self.policies.get(transaction, revision).await?;
         let clock_now = self.clock.now().or(database_now).unwrap_or(0);
@@ -263,6 +260,45 @@ impl Batcher {
             session.books.insert(tenant.key, Books::open(tenant, plan, known));
         }
         Ok(session)
+    }
+
+    /// Which rows have to be locked: by key, as far as keys are known.
+    fn refs<'a>(&self, items: &'a [Item], open: &[usize]) -> Refs<'a> {
+        let mut refs = Refs::default();
+        for &place in open {
+            match &items[place].request.tenant {
+                TenantRef::Key(key) => refs.keys.push(*key),
+                TenantRef::Id(id) => match self.memory.key_of(id) {
+                    Some(key) => {
+                        refs.keys.push(key);
+                        refs.supposed.push((id, key));
+                    }
+                    None => refs.ids.push(id),
+                },
+            }
+        }
+        refs.ids.sort_unstable();
+        refs.ids.dedup();
+        refs.keys.sort_unstable();
+        refs.keys.dedup();
+        refs
+    }
+
+    /// Whether the tenants have the ids that their keys were supposed to stand for.
+    fn check(&mut self, refs: &Refs<'_>, tenants: &[Tenant]) -> Result<(), StoreError> {
+        let ids: HashMap<TenantKey, &str> =
+            tenants.iter().map(|tenant| (tenant.key, tenant.id.as_str())).collect();
+        let mut wrong = false;
+        for (id, key) in &refs.supposed {
+            if ids.get(key) != Some(id) {
+                self.memory.unlearn(id);
+                wrong = true;
+            }
+        }
+        refs.ids.iter().filter_map(|id| tenants.iter().find(|tenant| tenant.id == **id)).for_each(|tenant| {
+            self.memory.learn(&tenant.id, tenant.key);
+        });
+        if wrong { Err(StoreError::TenantMoved) } else { Ok(()) }
     }
 
     /// Decides one operation, loading what it turns out to need.
@@ -378,6 +414,7 @@ fn fail(items: &mut [Item], error: &StoreError) {
         }
         StoreError::Permanent(_)
         | StoreError::KnownRequest
+        | StoreError::TenantMoved
         | StoreError::Unusable(_)
         | StoreError::Corrupt(_) => Failure::Internal,
     };
