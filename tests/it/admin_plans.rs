@@ -3,28 +3,32 @@
 use tonic::Code;
 
 use crate::harness::{
+    call::Answer,
     clients::{done, mask},
     v1::*,
     *,
 };
 
-async fn get(world: &World, id: &str) -> Result<Plan, No> {
+async fn get(world: &World, id: &str) -> Answer<Plan> {
     done(world.admin.clone().get_plan(GetPlanRequest { id: id.into() }).await)
 }
 
-async fn update(world: &World, plan: Plan, paths: &[&str]) -> Result<Plan, No> {
+async fn update(world: &World, plan: Plan, paths: &[&str]) -> Answer<Plan> {
     let request = UpdatePlanRequest { plan: Some(plan), update_mask: Some(mask(paths)) };
     done(world.admin.clone().update_plan(request).await)
 }
 
-async fn delete(world: &World, id: &str) -> Result<(), No> {
+async fn delete(world: &World, id: &str) -> Answer<()> {
     done(world.admin.clone().delete_plan(DeletePlanRequest { id: id.into() }).await)
 }
 
-async fn list(world: &World, page_size: i32, page_token: &str) -> Result<ListPlansResponse, No> {
+async fn list(world: &World, page_size: i32, page_token: &str) -> Answer<ListPlansResponse> {
     let request = ListPlansRequest { page_size, page_token: page_token.into() };
     done(world.admin.clone().list_plans(request).await)
 }
+
+/// Spoils a limit.
+type Spoil = fn(Limit) -> Limit;
 
 both! {
     async fn a_plan_comes_back_as_it_was_given(world: World) {
@@ -116,7 +120,7 @@ both! {
         world.declare("tokens").await;
         world.plan("free", &[day("tokens", 10)]).await.expect("it is new");
         let before = get(world, "free").await.expect("it is there");
-        let cases: [(&str, fn(Limit) -> Limit); 27] = [
+        let cases: [(&str, Spoil); 27] = [
             ("id", |limit| limit.named("")),
             ("id", |limit| limit.named(&"x".repeat(129))),
             ("id", |limit| limit.named("\n")),

@@ -2,7 +2,7 @@
 
 use tonic::Code;
 
-use crate::harness::{clients::done, v1::*, *};
+use crate::harness::{call::Answer, clients::done, v1::*, *};
 
 fn request() -> ResetUsageRequest {
     ResetUsageRequest {
@@ -13,7 +13,7 @@ fn request() -> ResetUsageRequest {
     }
 }
 
-async fn reset(world: &World, change: impl FnOnce(&mut ResetUsageRequest)) -> Result<ResetUsageResponse, No> {
+async fn reset(world: &World, change: impl FnOnce(&mut ResetUsageRequest)) -> Answer<ResetUsageResponse> {
     let mut request = request();
     change(&mut request);
     done(world.admin.clone().reset_usage(request).await)
@@ -113,7 +113,7 @@ both! {
     async fn fields_at_fault_are_named(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(60).await.expect("it is recorded");
-        let cases: [(&str, fn(&mut ResetUsageRequest)); 8] = [
+        let cases: [Case<ResetUsageRequest>; 8] = [
             ("tenant", |request| request.tenant = String::new()),
             ("resources[0]", |request| request.resources = vec!["undeclared".into()]),
             ("agent", |request| request.agent = Some("x".repeat(129))),

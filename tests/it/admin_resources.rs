@@ -3,29 +3,30 @@
 use tonic::Code;
 
 use crate::harness::{
+    call::Answer,
     clients::{done, mask},
     v1::*,
     *,
 };
 
-async fn get(world: &World, id: &str) -> Result<Resource, No> {
+async fn get(world: &World, id: &str) -> Answer<Resource> {
     done(world.admin.clone().get_resource(GetResourceRequest { id: id.into() }).await)
 }
 
-async fn create(world: &World, resource: Option<Resource>) -> Result<Resource, No> {
+async fn create(world: &World, resource: Option<Resource>) -> Answer<Resource> {
     done(world.admin.clone().create_resource(CreateResourceRequest { resource }).await)
 }
 
-async fn update(world: &World, resource: Resource, paths: &[&str]) -> Result<Resource, No> {
+async fn update(world: &World, resource: Resource, paths: &[&str]) -> Answer<Resource> {
     let request = UpdateResourceRequest { resource: Some(resource), update_mask: Some(mask(paths)) };
     done(world.admin.clone().update_resource(request).await)
 }
 
-async fn delete(world: &World, id: &str) -> Result<(), No> {
+async fn delete(world: &World, id: &str) -> Answer<()> {
     done(world.admin.clone().delete_resource(DeleteResourceRequest { id: id.into() }).await)
 }
 
-async fn list(world: &World, page_size: i32, page_token: &str) -> Result<ListResourcesResponse, No> {
+async fn list(world: &World, page_size: i32, page_token: &str) -> Answer<ListResourcesResponse> {
     let request = ListResourcesRequest { page_size, page_token: page_token.into() };
     done(world.admin.clone().list_resources(request).await)
 }
@@ -139,7 +140,7 @@ both! {
             change(&mut resource);
             resource
         };
-        let cases: [(&str, fn(&mut Resource)); 6] = [
+        let cases: [Case<Resource>; 6] = [
             ("resource.id", |resource| resource.id = String::new()),
             ("resource.id", |resource| resource.id = "x".repeat(129)),
             ("resource.id", |resource| resource.id = "a\nb".into()),

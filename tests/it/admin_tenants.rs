@@ -3,25 +3,26 @@
 use tonic::Code;
 
 use crate::harness::{
+    call::Answer,
     clients::{done, mask},
     v1::*,
     *,
 };
 
-async fn get(world: &World, id: &str) -> Result<Tenant, No> {
+async fn get(world: &World, id: &str) -> Answer<Tenant> {
     done(world.admin.clone().get_tenant(GetTenantRequest { id: id.into() }).await)
 }
 
-async fn update(world: &World, tenant: Tenant, paths: &[&str]) -> Result<Tenant, No> {
+async fn update(world: &World, tenant: Tenant, paths: &[&str]) -> Answer<Tenant> {
     let request = UpdateTenantRequest { tenant: Some(tenant), update_mask: Some(mask(paths)) };
     done(world.admin.clone().update_tenant(request).await)
 }
 
-async fn delete(world: &World, id: &str, force: bool) -> Result<(), No> {
+async fn delete(world: &World, id: &str, force: bool) -> Answer<()> {
     done(world.admin.clone().delete_tenant(DeleteTenantRequest { id: id.into(), force }).await)
 }
 
-async fn list(world: &World, request: ListTenantsRequest) -> Result<ListTenantsResponse, No> {
+async fn list(world: &World, request: ListTenantsRequest) -> Answer<ListTenantsResponse> {
     done(world.admin.clone().list_tenants(request).await)
 }
 
@@ -138,7 +139,7 @@ both! {
         world.plan("free", &[]).await.expect("it is new");
         world.tenant("acme", "free", "").await.expect("it is new");
         let before = get(world, "acme").await.expect("it is there");
-        let cases: [(&str, fn(&mut Tenant)); 9] = [
+        let cases: [Case<Tenant>; 9] = [
             ("tenant.id", |tenant| tenant.id = String::new()),
             ("tenant.id", |tenant| tenant.id = "x".repeat(129)),
             ("tenant.id", |tenant| tenant.id = "a\u{7f}b".into()),

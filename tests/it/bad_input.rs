@@ -9,9 +9,6 @@ use tonic::Code;
 
 use crate::harness::{raw, v1::*, *};
 
-/// A field, and how to spoil it.
-type Case<Q> = (&'static str, fn(&mut Q));
-
 fn too_long() -> String {
     "x".repeat(129)
 }
@@ -292,7 +289,7 @@ both! {
     }
 }
 
-fn assert_names(no: No, field: &str, index: usize) {
+fn assert_names(no: Box<No>, field: &str, index: usize) {
     no.is(Code::InvalidArgument, "INVALID_ARGUMENT");
     assert!(no.fields.iter().any(|named| named == field), "case {index}, {field}: {no:?}");
 }

@@ -126,7 +126,7 @@ both! {
         let no = world.list("nobody").await.expect_err("there is none");
         no.is(Code::NotFound, "TENANT_NOT_FOUND");
         world.list("").await.expect_err("no tenant").names(&["tenant"]);
-        let change: [(&str, fn(&mut ListReservationsRequest)); 5] = [
+        let change: [Case<ListReservationsRequest>; 5] = [
             ("states[0]", |request| request.states = vec![0]),
             ("states[1]", |request| request.states = vec![1, 99]),
             ("page_size", |request| request.page_size = -1),

@@ -23,7 +23,7 @@ use super::{
 pub type Quota = QuotaServiceClient<Channel>;
 
 /// What a call answers.
-pub type Answer<T> = Result<T, No>;
+pub type Answer<T> = Result<T, Box<No>>;
 
 type Sending<T> = Pin<Box<dyn Future<Output = Answer<T>> + Send>>;
 
@@ -49,7 +49,7 @@ impl<Q> Call<Q> {
 }
 
 fn answer<T>(result: Result<Response<T>, Status>) -> Answer<T> {
-    result.map(Response::into_inner).map_err(No::from)
+    result.map(Response::into_inner).map_err(|status| Box::new(status.into()))
 }
 
 macro_rules! rpcs {

@@ -12,7 +12,6 @@ use tonic_health::pb::{
 
 use super::{
     call::{Answer, Call, Quota},
-    no::No,
     v1::{admin_service_client::AdminServiceClient, *},
     wait::eventually,
 };
@@ -279,7 +278,7 @@ pub fn reservations<'a>(
 
 /// A reply, or the refusal, decoded.
 pub fn done<T>(result: Result<tonic::Response<T>, tonic::Status>) -> Answer<T> {
-    result.map(tonic::Response::into_inner).map_err(No::from)
+    result.map(tonic::Response::into_inner).map_err(|status| Box::new(status.into()))
 }
 
 /// The paths of an update.

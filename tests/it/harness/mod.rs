@@ -27,6 +27,9 @@ pub use reading::{Balances, Held, amount, figures, millis, state};
 pub use wait::eventually;
 pub use world::{NOON, World};
 
+/// A field, and how to spoil it.
+pub type Case<Q> = (&'static str, fn(&mut Q));
+
 /// One second, in the clock's unit.
 pub const SECOND: i64 = 1_000;
 /// One minute, in the clock's unit.

@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// What an operation answered.
-pub type Answer = Result<Answered, No>;
+pub type Answer = call::Answer<Answered>;
 
 /// Names of who spends.
 pub fn names_of(who: Who) -> [String; 3] {
@@ -77,7 +77,7 @@ pub async fn send(world: &World, asked: Asked) -> Answer {
 /// The answer to one operation of a Batch.
 pub fn answered(result: OperationResult) -> Answer {
     match result.result.expect("every operation has its answer") {
-        Answered::Error(status) => Err(status.into()),
+        Answered::Error(status) => Err(Box::new(status.into())),
         answer => Ok(answer),
     }
 }
