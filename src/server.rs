@@ -82,6 +82,9 @@ pub enum ServerError {
     /// The database cannot be used.
     #[error("cannot use the database")]
     Database(#[from] StoreError),
+    /// The lanes have no threads.
+    #[error("cannot start the lanes")]
+    Threads(#[source] io::Error),
     /// The demonstration's data could not be made.
     #[error("cannot make the demonstration's data")]
     Demo(#[from] crate::store::AdminError),
@@ -130,7 +133,8 @@ impl Server {
             prepare(&store, &clock, options.demo).await?;
         }
         let policies = Arc::new(PolicyCache::default());
-        let (engine, lanes) = Engine::start(&store, &policies, &clock, lanes);
+        let (engine, lanes) =
+            Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
         let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies));
@@ -176,6 +180,7 @@ impl Server {
         if let Err(error) = self.store.close().await {
             tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
         }
+        self.lanes.end();
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
     load::{Loader, Look},
     memory::Memory,
+    pace::{Pace, Phase},
 };
 use crate::{
     clock::Clock,
@@ -19,6 +20,7 @@ use crate::{
         operation::{Operation, Target},
         plan::{Plan, Policy},
         refusal::Refusal,
+        tenant::Tenant,
         window::Millis,
     },
     policy::PolicyCache,
@@ -56,6 +58,15 @@ pub(super) struct Batcher {
     memory: Memory,
     /// For so many batches request_ids are looked up before they are taken for new.
     looking: u32,
+}
+
+/// The tenants of a batch.
+#[derive(Default)]
+struct Refs<'a> {
+    ids: Vec<&'a str>,
+    keys: Vec<TenantKey>,
+    /// Keys that ids are supposed to stand for.
+    supposed: Vec<(&'a str, TenantKey)>,
 }
 
 /// What a batch knows once its tenants are locked.
@@ -112,6 +123,8 @@ impl Batcher {
                     self.looking = self.looking.saturating_sub(1);
                     return Ok(());
                 }
+                // Its key was forgotten: the repeat looks for it by its id.
+                Err(StoreError::TenantMoved) => continue,
                 Err(StoreError::KnownRequest) if look == Look::Nowhere => {
                     self.looking = LOOKING_BATCHES;
                     continue;
@@ -139,11 +152,15 @@ impl Batcher {
         if open.is_empty() {
             return Ok(());
         }
+        let mut pace = Pace::start();
         let transaction = self.store.begin_write("batch").await?;
-        let outcomes = self.decide(&transaction, items, &open, look).await;
+        pace.mark(Phase::Begin);
+        let outcomes = self.decide(&transaction, items, &open, look, &mut pace).await;
         match outcomes {
             Ok((outcomes, remembered)) => {
                 transaction.commit().await?;
+                pace.mark(Phase::Commit);
+                pace.log(open.len());
                 remembered.into_iter().for_each(|(tenant, known)| self.memory.put(tenant, known));
                 for (place, outcome) in open.into_iter().zip(outcomes) {
                     items[place].outcome = Some(outcome);
@@ -165,8 +182,10 @@ impl Batcher {
         items: &[Item],
         open: &[usize],
         look: Look,
+        pace: &mut Pace,
     ) -> Result<(Vec<Outcome>, Vec<(TenantKey, Remembered)>), StoreError> {
         let mut session = self.lock(transaction, items, open).await?;
+        pace.mark(Phase::Lock);
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(open.len());
         for &place in open {
@@ -179,6 +198,7 @@ impl Batcher {
         let named = loader.load_reservations(&work, look).await?;
         let touched = loader.load_counters(&work, &named).await?;
         loader.sweep().await?;
+        pace.mark(Phase::Load);
 
         let mut decided = Vec::with_capacity(work.len());
         for ((tenant, item), touched) in work.iter().zip(&touched) {
@@ -187,12 +207,14 @@ impl Batcher {
         if look == Look::Nowhere {
             refuse_known_requests(transaction, &work, &decided).await?;
         }
+        pace.mark(Phase::Decide);
         let mut violations = hints::collect(&mut decided);
         let (changes, remembered) = session.take_changes();
         if !changes.is_empty() {
             transaction.save(&changes, || self.clock.mint()).await?;
         }
         hints::resolve(transaction, session.now, &mut violations).await?;
+        pace.mark(Phase::Save);
         let mut decided = decided.into_iter();
         let outcome =
             |outcome: Option<Outcome>| outcome.or_else(|| decided.next()).unwrap_or(Err(Failure::Internal));
@@ -206,24 +228,9 @@ impl Batcher {
         items: &[Item],
         open: &[usize],
     ) -> Result<Session<'a>, StoreError> {
-        let refs = || open.iter().map(|&place| &items[place].request.tenant);
-        let mut ids: Vec<&str> = refs()
-            .filter_map(|tenant| match tenant {
-                TenantRef::Id(id) => Some(id.as_str()),
-                TenantRef::Key(_) => None,
-            })
-            .collect();
-        let mut keys: Vec<TenantKey> = refs()
-            .filter_map(|tenant| match tenant {
-                TenantRef::Key(key) => Some(*key),
-                TenantRef::Id(_) => None,
-            })
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        keys.sort_unstable();
-        keys.dedup();
-        let tenants = transaction.lock_tenants(&ids, &keys).await?;
+        let refs = self.refs(items, open);
+        let tenants = transaction.lock_tenants(&refs.ids, &refs.keys).await?;
+        self.check(&refs, &tenants)?;
         let (revision, database_now) = transaction.read_head(self.clock.now().is_none()).await?;
         let policy = self.policies.get(transaction, revision).await?;
         let clock_now = self.clock.now().or(database_now).unwrap_or(0);
@@ -253,6 +260,45 @@ impl Batcher {
             session.books.insert(tenant.key, Books::open(tenant, plan, known));
         }
         Ok(session)
+    }
+
+    /// Which rows have to be locked: by key, as far as keys are known.
+    fn refs<'a>(&self, items: &'a [Item], open: &[usize]) -> Refs<'a> {
+        let mut refs = Refs::default();
+        for &place in open {
+            match &items[place].request.tenant {
+                TenantRef::Key(key) => refs.keys.push(*key),
+                TenantRef::Id(id) => match self.memory.key_of(id) {
+                    Some(key) => {
+                        refs.keys.push(key);
+                        refs.supposed.push((id, key));
+                    }
+                    None => refs.ids.push(id),
+                },
+            }
+        }
+        refs.ids.sort_unstable();
+        refs.ids.dedup();
+        refs.keys.sort_unstable();
+        refs.keys.dedup();
+        refs
+    }
+
+    /// Whether the tenants have the ids that their keys were supposed to stand for.
+    fn check(&mut self, refs: &Refs<'_>, tenants: &[Tenant]) -> Result<(), StoreError> {
+        let ids: HashMap<TenantKey, &str> =
+            tenants.iter().map(|tenant| (tenant.key, tenant.id.as_str())).collect();
+        let mut wrong = false;
+        for (id, key) in &refs.supposed {
+            if ids.get(key) != Some(id) {
+                self.memory.unlearn(id);
+                wrong = true;
+            }
+        }
+        refs.ids.iter().filter_map(|id| tenants.iter().find(|tenant| tenant.id == **id)).for_each(|tenant| {
+            self.memory.learn(&tenant.id, tenant.key);
+        });
+        if wrong { Err(StoreError::TenantMoved) } else { Ok(()) }
     }
 
     /// Decides one operation, loading what it turns out to need.
@@ -368,6 +414,7 @@ fn fail(items: &mut [Item], error: &StoreError) {
         }
         StoreError::Permanent(_)
         | StoreError::KnownRequest
+        | StoreError::TenantMoved
         | StoreError::Unusable(_)
         | StoreError::Corrupt(_) => Failure::Internal,
     };

@@ -89,17 +89,21 @@ impl Loader<'_, '_> {
         work: &[(TenantKey, &Item)],
         named: &[(TenantKey, ReservationId)],
     ) -> Result<Vec<Option<Vec<Touched>>>, StoreError> {
-        let mut keys: HashSet<(TenantKey, CounterKey)> = HashSet::new();
+        let mut unknown: Vec<(TenantKey, CounterKey)> = Vec::new();
         let mut all_touched = Vec::with_capacity(work.len());
         let mut resets = Vec::new();
         for &(tenant, item) in work {
-            let touched = self.session.books.get(&tenant).and_then(|books| {
-                let frame = (self.session.policy.as_ref(), self.session.now);
-                touched_by(books, frame, self.calendar, &item.request.operation)
-            });
-            let touched = touched.and_then(Result::ok);
+            let Some(books) = self.session.books.get(&tenant) else {
+                all_touched.push(None);
+                continue;
+            };
+            let frame = (self.session.policy.as_ref(), self.session.now);
+            let touched =
+                touched_by(books, frame, self.calendar, &item.request.operation).and_then(Result::ok);
             for applied in touched.iter().flatten().flat_map(|touched| &touched.applied) {
-                keys.insert((tenant, applied.key.clone()));
+                if !books.knows(&applied.key) {
+                    unknown.push((tenant, applied.key.clone()));
+                }
             }
             all_touched.push(touched);
             if matches!(item.request.operation, Operation::Reset(_)) {
@@ -107,11 +111,13 @@ impl Loader<'_, '_> {
             }
         }
         for &(tenant, id) in named {
-            let found = self.session.books.get(&tenant).and_then(|books| books.find_reservation(id));
-            let lines = found.into_iter().flat_map(|reservation| &reservation.lines);
-            keys.extend(lines.map(|line| (tenant, line.key.clone())));
+            if let Some(books) = self.session.books.get(&tenant) {
+                let lines = books.find_reservation(id).into_iter().flat_map(|reservation| &reservation.lines);
+                let lines = lines.filter(|line| !books.knows(&line.key));
+                unknown.extend(lines.map(|line| (tenant, line.key.clone())));
+            }
         }
-        self.find_counters(keys.into_iter().collect()).await?;
+        self.find_counters(unknown).await?;
         for tenant in resets {
             self.load_running_windows(tenant).await?;
         }
@@ -124,6 +130,8 @@ impl Loader<'_, '_> {
         mut keys: Vec<(TenantKey, CounterKey)>,
     ) -> Result<(), StoreError> {
         keys.retain(|(tenant, key)| self.session.books.get(tenant).is_some_and(|books| !books.knows(key)));
+        keys.sort_unstable();
+        keys.dedup();
         for (tenant, (key, counter)) in self.session.transaction.find_counters(&keys).await? {
             if let Some(books) = self.session.books.get_mut(&tenant) {
                 books.load_counter(key, Some(counter));

@@ -9,12 +9,17 @@ use crate::domain::{books::Remembered, id::TenantKey};
 /// kilobyte.
 const ROWS_MAX: usize = 40_000;
 
+/// Most keys that are remembered by the ids of their tenants.
+const KEYS_MAX: usize = 100_000;
+
 /// Tenants used of late, and tenants used before.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     young: HashMap<TenantKey, Remembered>,
     old: HashMap<TenantKey, Remembered>,
     young_rows: usize,
+    /// Keys of tenants by their ids, to be checked against the locked row: an id may have passed to another tenant.
+    keys: HashMap<String, TenantKey>,
 }
 
 impl Memory {
@@ -27,6 +32,24 @@ impl Memory {
             }
             None => self.old.remove(&tenant),
         }
+    }
+
+    /// The key that a tenant of this id had.
+    pub(super) fn key_of(&self, id: &str) -> Option<TenantKey> {
+        self.keys.get(id).copied()
+    }
+
+    /// Remembers the key of a tenant.
+    pub(super) fn learn(&mut self, id: &str, key: TenantKey) {
+        if self.keys.len() >= KEYS_MAX {
+            self.keys.clear();
+        }
+        self.keys.entry(id.to_owned()).insert_entry(key);
+    }
+
+    /// Forgets the key of a tenant.
+    pub(super) fn unlearn(&mut self, id: &str) {
+        self.keys.remove(id);
     }
 
     /// Remembers.

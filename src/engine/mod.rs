@@ -9,20 +9,26 @@ mod hints;
 mod lane;
 mod load;
 mod memory;
+mod pace;
 mod read;
 
 pub use self::read::{Page, Reader, ReservationQuery, UsagePlace, UsageQuery};
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
+    runtime::{self, Runtime},
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
@@ -140,18 +146,30 @@ pub struct Engine {
     store: Store,
 }
 
-/// The running lanes.
+/// The running lanes. They have threads of their own: on those of the calls each step of a batch would wait until the
+/// calls that the batch before has answered are through.
 #[derive(Debug)]
 pub struct Lanes {
     tasks: JoinSet<()>,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
+    runtime: Runtime,
 }
 
 impl Engine {
-    /// Starts `count` lanes on a database.
-    pub fn start(store: &Store, policies: &Arc<PolicyCache>, clock: &Clock, count: usize) -> (Engine, Lanes) {
+    /// Starts `count` lanes on a database. An error is the operating system's, which has no thread for them.
+    pub fn start(
+        store: &Store,
+        policies: &Arc<PolicyCache>,
+        clock: &Clock,
+        count: usize,
+    ) -> io::Result<(Engine, Lanes)> {
         let mut tasks = JoinSet::new();
-        let stop = tokio_util::sync::CancellationToken::new();
+        let stop = CancellationToken::new();
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(count)
+            .thread_name("lane")
+            .enable_all()
+            .build()?;
         let lanes = (0..count)
             .map(|_| {
                 let (queue, submissions) = mpsc::unbounded_channel();
@@ -159,11 +177,11 @@ impl Engine {
                 let batcher = batch::Batcher::new(store.clone(), Arc::clone(policies), clock.clone());
                 let lane =
                     lane::Lane { submissions, waiting: Arc::clone(&waiting), batcher, stop: stop.clone() };
-                tasks.spawn(lane.run());
+                tasks.spawn_on(lane.run(), runtime.handle());
                 LaneDoor { queue, waiting }
             })
             .collect();
-        (Engine { lanes, store: store.clone() }, Lanes { tasks, stop })
+        Ok((Engine { lanes, store: store.clone() }, Lanes { tasks, stop, runtime }))
     }
 
     /// Has one operation decided.
@@ -234,9 +252,14 @@ impl Engine {
 }
 
 impl Lanes {
-    /// Takes no more operations, answers those that wait, and ends.
-    pub async fn drain(mut self) {
+    /// Takes no more operations, and answers those that wait.
+    pub async fn drain(&mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Ends the threads. The connections that were opened on them must be closed before.
+    pub fn end(self) {
+        self.runtime.shutdown_background();
     }
 }

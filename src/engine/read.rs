@@ -442,6 +442,7 @@ fn failed(error: StoreError) -> Failure {
         }
         StoreError::Permanent(_)
         | StoreError::KnownRequest
+        | StoreError::TenantMoved
         | StoreError::Unusable(_)
         | StoreError::Corrupt(_) => Failure::Internal,
     }

@@ -283,6 +283,7 @@ fn of_store_error(error: &StoreError) -> Failure {
         }
         StoreError::Permanent(_)
         | StoreError::KnownRequest
+        | StoreError::TenantMoved
         | StoreError::Unusable(_)
         | StoreError::Corrupt(_) => {
             tracing::error!(error = error as &dyn std::error::Error, "an administrative call failed");

@@ -12,6 +12,7 @@ pub mod quota;
 mod reply;
 pub mod serve;
 mod status;
+mod streams;
 mod token;
 
 use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};

@@ -3,12 +3,12 @@
 //! tonic's `Server` ends late calls as CANCELLED in a place that no layer of ours can reach, and puts boxes and
 //! layers around each call that nobody here needs. What remains is small: accept, serve, and end in good order.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{convert::Infallible, io, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
@@ -17,7 +17,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tower::{Layer, Service};
 
-use super::layer::{Contract, ContractFuture, ContractLayer};
+use super::{
+    layer::{Contract, ContractFuture, ContractLayer},
+    streams::{Inbox, WithCalls},
+};
 
 /// Calls that one connection may have open. More than a lane's batch, less than its queue; a client that has more
 /// waits for its own calls, as HTTP/2 says.
@@ -60,7 +63,6 @@ pub async fn serve(
     let address = listener.local_addr()?;
     tracing::debug!(net.address = %address, "accepting connections");
     let door = Door { routes: ContractLayer.layer(routes.prepare().into_axum_router()) };
-    let http2 = http2_settings();
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     loop {
@@ -72,8 +74,9 @@ pub async fn serve(
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
-        let connection = http2.serve_connection(TokioIo::new(socket), door.clone());
-        connections.spawn(run_connection(connection, shutdown.clone(), cut.clone()));
+        let inbox = Inbox::default();
+        let connection = http2_settings(inbox.clone()).serve_connection(TokioIo::new(socket), door.clone());
+        connections.spawn(run_connection(WithCalls::new(connection, inbox), shutdown.clone(), cut.clone()));
     }
     drop(listener);
     connections.close();
@@ -85,15 +88,14 @@ pub async fn serve(
     Ok(())
 }
 
-type Connection = http2::Connection<TokioIo<TcpStream>, Door, TokioExecutor>;
+type Connection = WithCalls<http2::Connection<TokioIo<TcpStream>, Door, Inbox>>;
 
-async fn run_connection(connection: Connection, shutdown: CancellationToken, cut: CancellationToken) {
-    let mut connection = pin!(connection);
+async fn run_connection(mut connection: Connection, shutdown: CancellationToken, cut: CancellationToken) {
     let served = tokio::select! {
         biased;
-        served = connection.as_mut() => served,
+        served = &mut connection => served,
         () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            connection.connection().graceful_shutdown();
             tokio::select! {
                 biased;
                 served = connection => served,
@@ -128,8 +130,8 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-fn http2_settings() -> http2::Builder<TokioExecutor> {
-    let mut http2 = http2::Builder::new(TokioExecutor::new());
+fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
+    let mut http2 = http2::Builder::new(inbox);
     http2
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)

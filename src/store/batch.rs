@@ -77,7 +77,7 @@ static INSERT_COUNTERS: Bulk = Bulk::new(
        FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS w (a, b, c, d, e, f, g, h, i, j, k, l)",
     "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
                                    model, committed, reserved, counted_since)
-     VALUES {rows}",
+     SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
 );
 static UPDATE_COUNTERS: Bulk = Bulk::new(
     &[BigInt, Bytes, BigInt, BigInt],
@@ -91,7 +91,7 @@ static UPDATE_COUNTERS: Bulk = Bulk::new(
 static INSERT_HOLDS: Bulk = Bulk::new(
     &[BigInt, Id, BigInt, Bytes],
     "INSERT INTO holds (tenant_key, id, deadline, body) SELECT * FROM UNNEST($1, $2, $3, $4)",
-    "INSERT OR FAIL INTO holds (tenant_key, id, deadline, body) VALUES {rows}",
+    "INSERT OR FAIL INTO holds (tenant_key, id, deadline, body) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
 );
 static UPDATE_HOLDS: Bulk = Bulk::new(
     &[BigInt, Id, BigInt, Bytes],
@@ -112,7 +112,7 @@ static DELETE_HOLDS: Bulk = Bulk::of_conditions(
 static INSERT_SETTLED: Bulk = Bulk::new(
     &[Id, BigInt, SmallInt, BigInt, Bytes],
     "INSERT INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM UNNEST($1, $2, $3, $4, $5)",
-    "INSERT OR FAIL INTO reservations (id, tenant_key, state, settled_at, body) VALUES {rows}",
+    "INSERT OR FAIL INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
 );
 static UPDATE_SETTLED: Bulk = Bulk::new(
     &[Id, BigInt, SmallInt, BigInt, Bytes],
@@ -129,13 +129,14 @@ static INSERT_REQUESTS: Bulk = Bulk::new(
      SELECT a, b, c, d, e, NULLIF(f, ''::bytea), g
        FROM UNNEST($1, $2, $3, $4, $5, $6, $7) AS w (a, b, c, d, e, f, g)",
     "INSERT OR FAIL INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
-     VALUES {rows}",
+     SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
 );
 static INSERT_ADJUSTMENTS: Bulk = Bulk::new(
     &[Id, BigInt, Bytes, BigInt, Text, Text, BigInt],
     "INSERT INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
      SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7)",
-    "INSERT INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at) VALUES {rows}",
+    "INSERT OR FAIL INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
+     SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
 );
 static UPDATE_TENANTS: Bulk = Bulk::new(
     &[BigInt, BigInt, BigInt, BigInt],

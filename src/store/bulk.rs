@@ -1,12 +1,13 @@
 //! Statements over many rows, whose texts never vary: PostgreSQL takes one array per column, SQLite a fixed set of
-//! row counts. A text that varied with the batch would be prepared anew each time.
+//! row counts, filled up with rows of NULL, which meet no row. A text that varied with the batch would be prepared anew
+//! each time, and each statement is a hop to SQLite's thread and back.
 
 use std::sync::OnceLock;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value, sea_query::ArrayType};
 
 /// Rows of one statement on SQLite, largest first.
-const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
+const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// A statement over rows of values.
 pub(super) struct Bulk {
@@ -80,16 +81,17 @@ impl Bulk {
         let texts = self.texts.get_or_init(|| CHUNKS.map(|rows| self.sqlite_text(rows)));
         let mut rest = columns.first().map_or(0, Vec::len);
         let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
-        let mut statements = Vec::new();
-        for (size, text) in CHUNKS.into_iter().zip(texts) {
-            while rest >= size {
-                let mut values = Vec::with_capacity(size * columns.len());
-                for _ in 0..size {
-                    values.extend(columns.iter_mut().filter_map(Iterator::next));
-                }
-                statements.push(Statement::from_sql_and_values(backend, text.as_str(), values));
-                rest -= size;
+        let mut statements = Vec::with_capacity(rest.div_ceil(CHUNKS[0]));
+        while rest > 0 {
+            // The smallest that takes all of the rest, or else the largest.
+            let place = CHUNKS.iter().rposition(|&size| size >= rest).unwrap_or(0);
+            let mut values = Vec::with_capacity(CHUNKS[place] * columns.len());
+            for _ in 0..CHUNKS[place] {
+                let row = columns.iter_mut().zip(self.columns);
+                values.extend(row.map(|(column, kind)| column.next().unwrap_or_else(|| null(kind))));
             }
+            statements.push(Statement::from_sql_and_values(backend, texts[place].as_str(), values));
+            rest = rest.saturating_sub(CHUNKS[place]);
         }
         statements
     }
@@ -98,5 +100,15 @@ impl Bulk {
         let values = format!("({})", vec!["?"; self.columns.len()].join(", "));
         let (row, between) = self.row.unwrap_or((&values, ", "));
         self.sqlite.replace("{rows}", &vec![row; rows].join(between))
+    }
+}
+
+/// No value, of the type of a column.
+fn null(kind: &ArrayType) -> Value {
+    match kind {
+        ArrayType::Bytes => Value::Bytes(None),
+        ArrayType::String => Value::String(None),
+        // SQLite's NULL has no type.
+        _ => Value::BigInt(None),
     }
 }

@@ -37,6 +37,9 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of the connection that writes: 32 MiB, in the units of the pragma.
 const SQLITE_CACHE: &str = "-32768";
 
+/// Prepared statements that the connection which writes keeps: each bulk statement has a text per number of rows.
+const SQLITE_STATEMENTS: usize = 512;
+
 /// Pages in the write-ahead log, 4 KiB each, before they are copied into the database: a page that changes often is copied
 /// once for many changes.
 const SQLITE_CHECKPOINT_PAGES: &str = "8192";
@@ -270,6 +273,7 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
                 .create_if_missing(true)
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", "FULL")
+                .statement_cache_capacity(SQLITE_STATEMENTS)
                 .pragma("temp_store", "MEMORY")
                 .pragma("cache_size", SQLITE_CACHE)
                 .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)

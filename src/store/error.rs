@@ -26,6 +26,9 @@ pub enum StoreError {
     /// A request_id is there already. Look it up, and repeat the whole transaction.
     #[error("a request_id is known")]
     KnownRequest,
+    /// A tenant's key is not the one that its id had before. Look for it by its id, and repeat the whole transaction.
+    #[error("a tenant has another key")]
+    TenantMoved,
     /// The database cannot be opened as configured, or is not one of this program; the text says why.
     #[error("{0}")]
     Unusable(String),

@@ -132,12 +132,12 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
         (None, Some(server)) => server.target.as_str(),
         (None, None) => unreachable!("without a target a server was started"),
     };
-    let workload = Arc::new(Workload::new(args.tenants));
-    let replies = workload.prepare(&connect(target).await?).await?;
-    let report = compare(&args, target, &replies, workload).await?;
     if args.target.is_none() {
         print_durability(&database).await?;
     }
+    let workload = Arc::new(Workload::new(args.tenants));
+    let replies = workload.prepare(&connect(target).await?).await?;
+    let report = compare(&args, target, &replies, workload).await?;
     // In this order: a database file is removed when nobody has it open.
     drop(server);
     drop(scratch);
