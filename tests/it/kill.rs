@@ -61,6 +61,30 @@ async fn what_was_acknowledged_survives_on_postgres() {
     .await;
 }
 
+/// PostgreSQL crashes under load, and the server goes on: the outcome of a COMMIT that got no answer is found out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_crash_of_the_database() {
+    let folder = scratch_folder();
+    let mut cluster = Cluster::start(postgres::free_port());
+    cluster.create("aforo");
+    let url = cluster.url("aforo");
+    let ledger = Ledger::default();
+    let (process, channel) = Process::serving(&url, folder.path(), &[]).await;
+    let clients = Clients::of(channel);
+    clients.tenant_with("acme", &[lifetime("tokens", i64::MAX)]).await;
+    for crash in 0..KILLS / 2 {
+        load(&clients, &ledger, crash, || {
+            cluster.stop();
+            cluster.resume();
+        })
+        .await;
+        clients::serving(&clients.channel).await;
+        settle_the_books(&clients, &ledger).await;
+        process::verify(&url).await;
+    }
+    process.stop().await;
+}
+
 async fn survive(url: &str, folder: &std::path::Path, crash: &mut dyn FnMut(usize)) {
     let ledger = Ledger::default();
     let (setup, channel) = Process::serving(url, folder, &[]).await;
@@ -68,25 +92,9 @@ async fn survive(url: &str, folder: &std::path::Path, crash: &mut dyn FnMut(usiz
     setup.stop().await;
     for kill in 0..KILLS {
         let (mut process, channel) = Process::serving(url, folder, &[]).await;
-        settle_the_books(&Clients::of(channel.clone()), &ledger).await;
-        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| {
-                let clients = Clients::of(channel.clone());
-                let prefix = format!("{kill}-{worker}");
-                tokio::spawn(work(clients, prefix, ledger.clone(), stop.clone(), acknowledged.clone()))
-            })
-            .collect();
-        let enough = ACKNOWLEDGED.0 + kill * ACKNOWLEDGED.1;
-        eventually("the load is acknowledged", async || {
-            (acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
-        })
-        .await;
-        process.kill();
-        stop.store(true, Ordering::Relaxed);
-        for worker in join_all(workers).await {
-            worker.expect("no client fails");
-        }
+        let clients = Clients::of(channel);
+        settle_the_books(&clients, &ledger).await;
+        load(&clients, &ledger, kill, || process.kill()).await;
         crash(kill);
         process::verify(url).await;
     }
@@ -96,7 +104,28 @@ async fn survive(url: &str, folder: &std::path::Path, crash: &mut dyn FnMut(usiz
     process::verify(url).await;
 }
 
-/// Reserves and commits until the server is gone, and writes down what it heard.
+/// Lets clients work until enough is acknowledged, and then lets disaster come upon them while they work.
+async fn load(clients: &Clients, ledger: &Ledger, round: usize, disaster: impl FnOnce()) {
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|worker| {
+            let prefix = format!("{round}-{worker}");
+            tokio::spawn(work(clients.clone(), prefix, ledger.clone(), stop.clone(), acknowledged.clone()))
+        })
+        .collect();
+    let enough = ACKNOWLEDGED.0 + round * ACKNOWLEDGED.1;
+    eventually("the load is acknowledged", async || {
+        (acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
+    })
+    .await;
+    disaster();
+    stop.store(true, Ordering::Relaxed);
+    for worker in join_all(workers).await {
+        worker.expect("no client fails");
+    }
+}
+
+/// Reserves and commits until something gets no answer, and writes down what it heard.
 async fn work(
     clients: Clients,
     prefix: String,
@@ -105,22 +134,24 @@ async fn work(
     acknowledged: Arc<AtomicUsize>,
 ) {
     for number in 0_i64.. {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
         let request_id = format!("{prefix}-{number}");
         let mut known = Known { request_id, tokens: 1 + number % 50, name: None, committed: false };
         let reserved = clients.reserve("acme").tokens(known.tokens).id(&known.request_id).ttl(DAY).await;
+        let mut answered = reserved.is_ok();
         if let Ok(reply) = reserved {
             acknowledged.fetch_add(1, Ordering::Relaxed);
             known.name = Some(reply.name().to_owned());
             // Some stay open.
-            if number % 5 != 0 && clients.commit(reply.name()).tokens(known.tokens + 1).await.is_ok() {
-                acknowledged.fetch_add(1, Ordering::Relaxed);
-                known.committed = true;
+            if number % 5 != 0 {
+                answered = clients.commit(reply.name()).tokens(known.tokens + 1).await.is_ok();
+                acknowledged.fetch_add(usize::from(answered), Ordering::Relaxed);
+                known.committed = answered;
             }
         }
         ledger.lock().expect("no client fails").push(known);
+        if !answered || stop.load(Ordering::Relaxed) {
+            return;
+        }
     }
 }
 

@@ -79,6 +79,7 @@ on_both! {
                 process.log().contains("ending").then_some(())
             })
             .await;
+            clients.record("globex").tokens(1).await.expect_err("it takes no more");
             stall.end().await;
             commit.await.expect("it was accepted");
             for record in records {

@@ -1,0 +1,81 @@
+//! Section 4, paragraph 14: what the database will not take fails alone, and what it only stumbles over is repeated.
+
+use tonic::Code;
+
+use crate::harness::{v1::operation_result::Result as Answered, *};
+
+/// Lets the database refuse one request_id for good.
+async fn poison(world: &World) {
+    let statement = match world.database.kind() {
+        Kind::Sqlite => {
+            "CREATE TRIGGER poison BEFORE INSERT ON requests WHEN NEW.request_id = 'poison'
+             BEGIN SELECT RAISE(ABORT, 'a secret of the database'); END"
+        }
+        Kind::Postgres => "ALTER TABLE requests ADD CONSTRAINT secret CHECK (request_id <> 'poison')",
+    };
+    world.database.execute(statement).await;
+}
+
+both! {
+    async fn a_poisonous_operation_fails_alone(world: World) {
+        for tenant in ["acme", "globex"] {
+            world.tenant_with(tenant, &[day("tokens", 1_000)]).await;
+        }
+        poison(world).await;
+        let mut operations = Vec::new();
+        for number in 0..60 {
+            let tenant = ["acme", "globex"][number % 2];
+            let id = if number == 37 { "poison".to_owned() } else { format!("r{number}") };
+            operations.push(match number % 3 {
+                0 => world.record(tenant).tokens(1).id(&id).operation(),
+                _ => world.reserve(tenant).tokens(1).id(&id).operation(),
+            });
+        }
+        let results = world.batch(operations).await.expect("each stands for itself");
+        for (number, result) in results.into_iter().enumerate() {
+            match result.result.expect("every operation has its answer") {
+                Answered::Error(status) => {
+                    assert_eq!(number, 37, "{status:?}");
+                    let no = No::from(status);
+                    assert_eq!(no.code, Code::Internal, "{no:?}");
+                    let said = format!("{no:?}");
+                    assert!(!said.contains("secret") && !said.contains("requests"), "{said}");
+                }
+                _ => assert_ne!(number, 37),
+            }
+        }
+        let sums = (world.figures("acme", "day").await, world.figures("globex", "day").await);
+        assert_eq!(sums, ((10, 20), (10, 19)));
+        // Nor does it harm those that come later, and it can be repeated.
+        let again = world.reserve("globex").tokens(1).id("poison").await.expect_err("it is still poisonous");
+        assert_eq!(again.code, Code::Internal, "{again:?}");
+        world.reserve("globex").tokens(1).id("fresh").await.expect("it is not");
+    }
+}
+
+/// 40001: the database asks for another attempt. Of three commits, two are refused (a sequence is not rolled back).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_the_database_turns_away_is_repeated() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+    world
+        .database
+        .execute(
+            "CREATE SEQUENCE attempts;
+             CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF nextval('attempts') % 3 <> 0 THEN
+                     RAISE EXCEPTION 'try again' USING ERRCODE = '40001';
+                 END IF;
+                 RETURN NULL;
+             END $$;
+             CREATE TRIGGER stumble AFTER UPDATE ON tenants FOR EACH STATEMENT EXECUTE FUNCTION stumble()",
+        )
+        .await;
+    for number in 0..30 {
+        let hold = world.reserve("acme").tokens(10).id(&format!("r{number}")).await.expect("it is repeated");
+        world.commit(hold.name()).tokens(7).await.expect("it is repeated");
+    }
+    assert_eq!(world.figures("acme", "lifetime").await, (210, 0));
+    assert_eq!(world.reservations("acme").await.len(), 30);
+    world.end().await;
+}
