@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::IntoFuture,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,9 +10,10 @@ use std::{
 };
 
 use futures::future::join_all;
+use tonic::Code;
 
 use crate::harness::{
-    clients::{ALL_STATES, reservations},
+    clients::ALL_STATES,
     database::scratch_folder,
     postgres::{self, Cluster},
     v1::*,
@@ -158,7 +160,7 @@ async fn work(
 /// Everything that was acknowledged is there; what was not is repeated, and then it is there once.
 async fn settle_the_books(clients: &Clients, ledger: &Ledger) {
     let mut known = ledger.lock().expect("no client fails").clone();
-    let found = reservations(&clients.quota, "acme", &ALL_STATES).await;
+    let found = all_reservations(clients).await;
     let by_name: HashMap<&str, &Reservation> =
         found.iter().map(|reservation| (reservation.name.as_str(), reservation)).collect();
     for known in known.iter().filter(|known| known.name.is_some()) {
@@ -173,17 +175,42 @@ async fn settle_the_books(clients: &Clients, ledger: &Ledger) {
     for known in &mut known {
         if known.name.is_none() {
             let retry = clients.reserve("acme").tokens(known.tokens).id(&known.request_id).ttl(DAY);
-            known.name = Some(retry.await.expect("a retry finds out").name().to_owned());
+            known.name = Some(patiently(retry).await.name().to_owned());
         }
         if !known.committed {
             let commit = clients.commit(known.name.as_deref().expect("it has one by now"));
-            commit.tokens(known.tokens + 1).await.expect("it is held, or was committed so");
+            patiently(commit.tokens(known.tokens + 1)).await;
             known.committed = true;
         }
     }
     let spent: i64 = known.iter().map(|known| known.tokens + 1).sum();
-    assert_eq!(clients.figures("acme", "lifetime").await, (spent, 0));
-    let found = reservations(&clients.quota, "acme", &ALL_STATES).await;
-    assert_eq!(found.len(), known.len(), "each took effect once");
+    assert_eq!(patiently(clients.get_usage("acme")).await.figures("lifetime"), (spent, 0));
+    assert_eq!(all_reservations(clients).await.len(), known.len(), "each took effect once");
     *ledger.lock().expect("no client fails") = known;
+}
+
+async fn all_reservations(clients: &Clients) -> Vec<Reservation> {
+    let mut call = clients.list("acme").states(&ALL_STATES).with(|request| request.page_size = 1_000);
+    let mut found = Vec::new();
+    loop {
+        let page = patiently(call.clone()).await;
+        found.extend(page.reservations);
+        if page.next_page_token.is_empty() {
+            return found;
+        }
+        call.request.page_token = page.next_page_token;
+    }
+}
+
+/// Repeats what is UNAVAILABLE, as a client must.
+async fn patiently<Q, T>(call: Call<Q>) -> T
+where
+    Call<Q>: Clone + IntoFuture<Output = call::Answer<T>>,
+{
+    eventually("the server answers", async || match call.clone().await {
+        Ok(reply) => Some(reply),
+        Err(no) if no.code == Code::Unavailable => None,
+        Err(no) => panic!("{no:?}"),
+    })
+    .await
 }
