@@ -34,22 +34,14 @@ impl Clock {
     }
 }
 
-impl Clock {
-    /// A new id, later in order than the ones before: the time, and a counter or chance below the millisecond.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    pub fn mint(&self) -> ReservationId {
-        let id = match self {
-            // The machine's time will do: an id's order is for people, and nothing is decided by it.
-            Clock::System | Clock::Database => Uuid::now_v7(),
-            Clock::Manual(clock) => {
-                let mut chance = [0; 10];
-                chance.copy_from_slice(&Uuid::now_v7().as_bytes()[6..]);
-                let millis = u64::try_from(clock.now()).unwrap_or(0);
-                uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid()
-            }
-        };
-        ReservationId(id.into_bytes())
-    }
+/// A new id of an instant, behind those of earlier instants, and most often behind the earlier ones of its own.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn mint(now: Millis) -> ReservationId {
+    // The lower part is a counter within the millisecond, and chance.
+    let mut chance = [0; 10];
+    chance.copy_from_slice(&Uuid::now_v7().as_bytes()[6..]);
+    let millis = u64::try_from(now).unwrap_or(0);
+    ReservationId(uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid().into_bytes())
 }
 
 /// A number that nobody can guess before.

@@ -120,10 +120,13 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
 
-        let lanes = if options.database.starts_with("sqlite") { 1 } else { options.lanes };
-        let writers_max = u32::try_from(lanes).unwrap_or(1) + 2;
+        let writers_max = u32::try_from(options.lanes).unwrap_or(1) + 2;
         let store_options = StoreOptions { exclusive: true, writers_max, ..StoreOptions::default() };
         let store = Store::connect(&options.database, store_options).await?;
+        let lanes = match store.dialect() {
+            Dialect::Sqlite => 1,
+            Dialect::Postgres => options.lanes,
+        };
         let clock = match (&options.clock, store.dialect()) {
             (Some(manual), _) => Clock::Manual(manual.clone()),
             (None, Dialect::Sqlite) => Clock::System,

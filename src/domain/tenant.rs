@@ -1,5 +1,7 @@
 //! The customer whose usage is limited.
 
+use std::sync::Arc;
+
 use chrono_tz::Tz;
 
 use super::{
@@ -21,8 +23,8 @@ pub enum TenantState {
 pub struct Tenant {
     /// Key of its rows.
     pub key: TenantKey,
-    /// Its plain id.
-    pub id: String,
+    /// Its plain id. Shared with the answers of its operations.
+    pub id: Arc<str>,
     /// For people.
     pub display_name: String,
     /// Its plan.

@@ -1,8 +1,13 @@
 //! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
+use tokio::time::Instant;
 
 use super::{
     Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
@@ -11,15 +16,15 @@ use super::{
     pace::{Pace, Phase},
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, mint},
     domain::{
         books::{Books, Changes, Remembered},
         calendar::Calendar,
-        decide::{Context, Reply, Stop, Touched, decide, touch},
+        decide::{Context, Reply, Stop, Touched, decide},
         id::{ReservationId, TenantKey},
         operation::{Operation, Target},
         plan::{Plan, Policy},
-        refusal::Refusal,
+        refusal::{Fault, Refusal, Violation},
         tenant::Tenant,
         window::Millis,
     },
@@ -41,10 +46,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// One operation of a batch.
 pub(super) struct Item {
-    /// The id of the reservation that it may make: minted before the first attempt, so that a repeat finds it.
-    pub(super) id: ReservationId,
+    /// The id of the reservation that it may make: minted at the first decision, and kept, so that a repeat finds it.
+    id: OnceLock<ReservationId>,
     /// What is asked.
     pub(super) request: Request,
+    /// When the caller stops waiting.
+    deadline: Option<Instant>,
     /// What came of it. One that is there before the batch keeps the operation out of it.
     pub(super) outcome: Option<Outcome>,
 }
@@ -60,32 +67,19 @@ pub(super) struct Batcher {
     looking: u32,
 }
 
-/// The tenants of a batch.
-#[derive(Default)]
-struct Refs<'a> {
-    ids: Vec<&'a str>,
-    keys: Vec<TenantKey>,
-    /// Keys that ids are supposed to stand for.
-    supposed: Vec<(&'a str, TenantKey)>,
-}
-
 /// What a batch knows once its tenants are locked.
 pub(super) struct Session<'a> {
     pub(super) transaction: &'a Transaction,
     pub(super) policy: Arc<Policy>,
     pub(super) now: Millis,
     pub(super) books: HashMap<TenantKey, Books>,
-    keys: HashMap<String, TenantKey>,
-    names: HashMap<TenantKey, Arc<str>>,
+    /// Keys of the tenants that were named by their ids.
+    keys: HashMap<&'a str, TenantKey>,
 }
 
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
         Self { store, policies, clock, calendar: Calendar::default(), memory: Memory::default(), looking: 0 }
-    }
-
-    pub(super) fn mint(&self) -> ReservationId {
-        self.clock.mint()
     }
 
     /// Gives every item an outcome.
@@ -148,7 +142,7 @@ impl Batcher {
     }
 
     async fn attempt(&mut self, items: &mut [Item], look: Look) -> Result<(), StoreError> {
-        let open: Vec<usize> = (0..items.len()).filter(|&place| !is_kept_out(&items[place])).collect();
+        let open: Vec<usize> = (0..items.len()).filter(|&place| items[place].outcome.is_none()).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -190,9 +184,14 @@ impl Batcher {
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(open.len());
         for &place in open {
             let item = &items[place];
-            let known = session.find_tenant(&item.request.tenant);
-            outcomes.push(known.is_none().then(|| Err(session.unknown(&item.request))));
-            work.extend(known.map(|key| (key, item)));
+            match session.find_tenant(&item.request.tenant) {
+                _ if item.is_late() => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
+                None => outcomes.push(Some(Err(session.unknown(&item.request)))),
+                Some(key) => {
+                    outcomes.push(None);
+                    work.push((key, item));
+                }
+            }
         }
         let mut loader = Loader { session: &mut session, calendar: &mut self.calendar };
         let named = loader.load_reservations(&work, look).await?;
@@ -202,7 +201,7 @@ impl Batcher {
 
         let mut decided = Vec::with_capacity(work.len());
         for ((tenant, item), touched) in work.iter().zip(&touched) {
-            decided.push(self.decide_one(&mut session, *tenant, item, touched.as_deref()).await?);
+            decided.push(self.decide_one(&mut session, *tenant, item, touched).await?);
         }
         if look == Look::Nowhere {
             refuse_known_requests(transaction, &work, &decided).await?;
@@ -211,7 +210,7 @@ impl Batcher {
         let mut violations = hints::collect(&mut decided);
         let (changes, remembered) = session.take_changes();
         if !changes.is_empty() {
-            transaction.save(&changes, || self.clock.mint()).await?;
+            transaction.save(&changes, || mint(session.now)).await?;
         }
         hints::resolve(transaction, session.now, &mut violations).await?;
         pace.mark(Phase::Save);
@@ -225,12 +224,16 @@ impl Batcher {
     async fn lock<'a>(
         &mut self,
         transaction: &'a Transaction,
-        items: &[Item],
+        items: &'a [Item],
         open: &[usize],
     ) -> Result<Session<'a>, StoreError> {
-        let refs = self.refs(items, open);
-        let tenants = transaction.lock_tenants(&refs.ids, &refs.keys).await?;
-        self.check(&refs, &tenants)?;
+        let named = self.keys_of_ids(transaction, items, open).await?;
+        let refs = open.iter().map(|&place| &items[place].request.tenant);
+        let mut keys: Vec<TenantKey> = refs.filter_map(|tenant| find_key(&named, tenant)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let tenants = transaction.lock_tenants(&keys).await?;
+        self.check(&named, &tenants)?;
         let (revision, database_now) = transaction.read_head(self.clock.now().is_none()).await?;
         let policy = self.policies.get(transaction, revision).await?;
         let clock_now = self.clock.now().or(database_now).unwrap_or(0);
@@ -247,58 +250,51 @@ impl Batcher {
             policy,
             now: clock_now.max(latest),
             books: HashMap::with_capacity(tenants.len()),
-            keys: HashMap::with_capacity(tenants.len()),
-            names: HashMap::with_capacity(tenants.len()),
+            keys: named,
         };
         for tenant in tenants {
             let plan = session.policy.plans.get(&tenant.plan).cloned();
             let plan: Arc<Plan> =
                 plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
-            session.keys.insert(tenant.id.clone(), tenant.key);
-            session.names.insert(tenant.key, Arc::from(tenant.id.as_str()));
             let known = self.memory.take(tenant.key);
             session.books.insert(tenant.key, Books::open(tenant, plan, known));
         }
         Ok(session)
     }
 
-    /// Which rows have to be locked: by key, as far as keys are known.
-    fn refs<'a>(&self, items: &'a [Item], open: &[usize]) -> Refs<'a> {
-        let mut refs = Refs::default();
+    /// The keys of tenants that are named by their ids: those that are remembered, and those that are there.
+    async fn keys_of_ids<'a>(
+        &mut self,
+        transaction: &Transaction,
+        items: &'a [Item],
+        open: &[usize],
+    ) -> Result<HashMap<&'a str, TenantKey>, StoreError> {
+        let mut named = HashMap::new();
+        let mut unknown = Vec::new();
         for &place in open {
-            match &items[place].request.tenant {
-                TenantRef::Key(key) => refs.keys.push(*key),
-                TenantRef::Id(id) => match self.memory.key_of(id) {
-                    Some(key) => {
-                        refs.keys.push(key);
-                        refs.supposed.push((id, key));
-                    }
-                    None => refs.ids.push(id),
-                },
+            if let TenantRef::Id(id) = &items[place].request.tenant {
+                match self.memory.key_of(id) {
+                    Some(key) => drop(named.insert(id.as_str(), key)),
+                    None => unknown.push(id.as_str()),
+                }
             }
         }
-        refs.ids.sort_unstable();
-        refs.ids.dedup();
-        refs.keys.sort_unstable();
-        refs.keys.dedup();
-        refs
+        unknown.sort_unstable();
+        unknown.dedup();
+        for (key, id) in transaction.find_tenant_keys(&unknown).await? {
+            self.memory.learn(&id, key);
+            named.extend(unknown.binary_search(&id.as_str()).map(|place| (unknown[place], key)));
+        }
+        Ok(named)
     }
 
-    /// Whether the tenants have the ids that their keys were supposed to stand for.
-    fn check(&mut self, refs: &Refs<'_>, tenants: &[Tenant]) -> Result<(), StoreError> {
-        let ids: HashMap<TenantKey, &str> =
-            tenants.iter().map(|tenant| (tenant.key, tenant.id.as_str())).collect();
-        let mut wrong = false;
-        for (id, key) in &refs.supposed {
-            if ids.get(key) != Some(id) {
-                self.memory.unlearn(id);
-                wrong = true;
-            }
-        }
-        refs.ids.iter().filter_map(|id| tenants.iter().find(|tenant| tenant.id == **id)).for_each(|tenant| {
-            self.memory.learn(&tenant.id, tenant.key);
-        });
-        if wrong { Err(StoreError::TenantMoved) } else { Ok(()) }
+    /// Whether the tenants have the ids that their keys were found by: since then one may have been deleted.
+    fn check(&mut self, named: &HashMap<&str, TenantKey>, tenants: &[Tenant]) -> Result<(), StoreError> {
+        let ids: HashMap<TenantKey, &str> = tenants.iter().map(|tenant| (tenant.key, &*tenant.id)).collect();
+        let wrong: Vec<&str> =
+            named.iter().filter(|(id, key)| ids.get(key) != Some(id)).map(|(id, _)| *id).collect();
+        wrong.iter().for_each(|id| self.memory.unlearn(id));
+        if wrong.is_empty() { Ok(()) } else { Err(StoreError::TenantMoved) }
     }
 
     /// Decides one operation, loading what it turns out to need.
@@ -307,16 +303,22 @@ impl Batcher {
         session: &mut Session<'_>,
         tenant: TenantKey,
         item: &Item,
-        touched: Option<&[Touched]>,
+        touched: &Result<Vec<Touched>, Vec<Fault>>,
     ) -> Result<Outcome, StoreError> {
         loop {
-            let frame = session.frame(tenant);
             let (policy, now) = (Arc::clone(&session.policy), session.now);
             let Some(books) = session.books.get_mut(&tenant) else {
                 return Ok(Err(Failure::Internal));
             };
+            let frame = Frame {
+                tenant_key: tenant,
+                tenant: Arc::clone(&books.tenant.id),
+                policy: Arc::clone(&policy),
+                now,
+            };
             let mut context = Context { policy: &policy, calendar: &mut self.calendar, now };
-            match decide(books, &mut context, &item.request.operation, item.id, touched) {
+            let id = *item.id.get_or_init(|| mint(now));
+            match decide(books, &mut context, &item.request.operation, id, touched) {
                 Ok(reply) => {
                     books.tenant.decided_at = now;
                     return Ok(Ok(Answer { reply, frame }));
@@ -334,16 +336,8 @@ impl Batcher {
 }
 
 impl Session<'_> {
-    pub(super) fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
-        match tenant {
-            TenantRef::Id(id) => self.keys.get(id).copied(),
-            TenantRef::Key(key) => self.books.contains_key(key).then_some(*key),
-        }
-    }
-
-    fn frame(&self, tenant: TenantKey) -> Frame {
-        let name = self.names.get(&tenant).cloned().unwrap_or_else(|| Arc::from(""));
-        Frame { tenant_key: tenant, tenant: name, policy: Arc::clone(&self.policy), now: self.now }
+    fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
+        find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))
     }
 
     /// No tenant, or none any more whose reservation this could be.
@@ -392,8 +386,27 @@ async fn refuse_known_requests(
     if transaction.find_requests(&ids).await?.is_empty() { Ok(()) } else { Err(StoreError::KnownRequest) }
 }
 
-fn is_kept_out(item: &Item) -> bool {
-    item.outcome.is_some()
+impl Item {
+    pub(super) fn new(request: Request, deadline: Option<Instant>, outcome: Option<Outcome>) -> Self {
+        Self { id: OnceLock::new(), request, deadline, outcome }
+    }
+
+    /// The id that was minted, if it was ever decided.
+    pub(super) fn minted(&self) -> Option<ReservationId> {
+        self.id.get().copied()
+    }
+
+    /// Whether nobody waits for a decision any more, and none is owed.
+    fn is_late(&self) -> bool {
+        !self.request.operation.is_owed() && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+}
+
+fn find_key(named: &HashMap<&str, TenantKey>, tenant: &TenantRef) -> Option<TenantKey> {
+    match tenant {
+        TenantRef::Id(id) => named.get(id.as_str()).copied(),
+        TenantRef::Key(key) => Some(*key),
+    }
 }
 
 fn halves(range: Range<usize>) -> [Range<usize>; 2] {
@@ -408,48 +421,10 @@ fn fail(items: &mut [Item], error: &StoreError) {
         error = error as &dyn std::error::Error,
         "batch failed"
     );
-    let failure = match error {
-        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
-            Failure::DatabaseUnavailable
-        }
-        StoreError::Permanent(_)
-        | StoreError::KnownRequest
-        | StoreError::TenantMoved
-        | StoreError::Unusable(_)
-        | StoreError::Corrupt(_) => Failure::Internal,
-    };
+    let failure = Failure::from(error);
     for item in items.iter_mut().filter(|item| item.outcome.is_none()) {
         item.outcome = Some(Err(failure.clone()));
     }
-}
-
-/// The counters of an operation that names its resources and subject itself.
-pub(super) fn touched_by(
-    books: &Books,
-    session: (&Policy, Millis),
-    calendar: &mut Calendar,
-    operation: &Operation,
-) -> Option<Result<Vec<Touched>, Refusal>> {
-    let (policy, now) = session;
-    let tenant = (&books.tenant, books.plan.as_ref());
-    let touched = match operation {
-        Operation::Reserve(reserve) => {
-            let names = reserve.amounts.iter().map(|ask| ask.resource.as_str());
-            touch(tenant, (policy, calendar), &reserve.subject, names, now)
-        }
-        Operation::Check(check) => {
-            let names = check.amounts.iter().map(|ask| ask.resource.as_str());
-            touch(tenant, (policy, calendar), &check.subject, names, now)
-        }
-        Operation::Record(record) => {
-            let names = record.amounts.iter().map(|units| units.resource.as_str());
-            touch(tenant, (policy, calendar), &record.subject, names, now)
-        }
-        Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
-            return None;
-        }
-    };
-    Some(touched.map_err(Refusal::Invalid))
 }
 
 /// The request_id by which an operation names a reservation.
@@ -461,7 +436,7 @@ pub(super) fn request_of_target(operation: &Operation) -> Option<&str> {
 }
 
 /// Whether a reply says that something was refused by a limit: to Check.
-pub(super) fn check_violations(reply: &mut Reply) -> Option<&mut Vec<crate::domain::refusal::Violation>> {
+pub(super) fn check_violations(reply: &mut Reply) -> Option<&mut Vec<Violation>> {
     match reply {
         Reply::Checked { violations, .. } => Some(violations),
         Reply::Reservation { .. } | Reply::Recorded { .. } | Reply::Reset { .. } => None,

@@ -5,7 +5,7 @@ use foldhash::{HashMap, HashMapExt};
 use super::{Failure, Outcome, batch::check_violations};
 use crate::{
     domain::{
-        id::TenantKey,
+        id::{ReservationId, TenantKey},
         refusal::{Refusal, Retry, Violation},
         reservation::{OnExpiry, Reservation},
         window::{Millis, WINDOW_END_NONE},
@@ -13,8 +13,11 @@ use crate::{
     store::{StoreError, Transaction},
 };
 
+/// Behind every id of its instant.
+const LAST_ID: ReservationId = ReservationId([u8::MAX; 16]);
+
 /// Holds of a tenant that are looked through, those that end first.
-const HOLDS_SCANNED_MAX: u64 = 256;
+const HOLDS_SCANNED_MAX: usize = 256;
 
 /// The violations of a batch whose hint depends on open holds.
 pub(super) fn collect(outcomes: &mut [Outcome]) -> Vec<(TenantKey, &mut Violation)> {
@@ -55,14 +58,12 @@ pub(super) async fn resolve(
     Ok(())
 }
 
-const LAST_ID: crate::domain::id::ReservationId = crate::domain::id::ReservationId([u8::MAX; 16]);
-
 fn hint(holds: &[Reservation], violation: &Violation, now: Millis, window_end: Millis) -> Retry {
     let names = |hold: &&Reservation| hold.lines.iter().any(|line| line.key == violation.balance.key);
     let frees = |hold: &&Reservation| hold.on_expiry == OnExpiry::Release;
     if let Some(hold) = holds.iter().find(|hold| names(hold) && frees(hold)) {
         Retry::At(hold.deadline.min(window_end))
-    } else if u64::try_from(holds.len()) == Ok(HOLDS_SCANNED_MAX) {
+    } else if holds.len() == HOLDS_SCANNED_MAX {
         // It ends later than all that were looked at.
         Retry::At(holds.last().map_or(now, |hold| hold.deadline).min(window_end))
     } else if holds.iter().any(|hold| names(&hold)) {

@@ -5,10 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -75,12 +72,11 @@ impl Lane {
     fn take(&self, submission: Submission, items: &mut Vec<Item>, callers: &mut Vec<Caller>) {
         let count = submission.requests.len();
         self.waiting.fetch_sub(count, Ordering::AcqRel);
-        let gone = submission.reply.is_closed();
-        let late = submission.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let (gone, deadline) = (submission.reply.is_closed(), submission.deadline);
         for request in submission.requests {
-            let undecided = (gone || late) && !request.operation.is_owed();
+            let undecided = gone && !request.operation.is_owed();
             let outcome = undecided.then_some(Err(Failure::DeadlineExceeded));
-            items.push(Item { id: self.batcher.mint(), request, outcome });
+            items.push(Item::new(request, deadline, outcome));
         }
         callers.push(Caller { reply: submission.reply, count });
     }

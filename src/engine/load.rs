@@ -2,16 +2,17 @@
 
 use foldhash::{HashSet, HashSetExt};
 
-use super::batch::{Item, Session, request_of_target, touched_by};
+use super::batch::{Item, Session, request_of_target};
 use crate::{
     domain::{
         books::{Books, Origin},
         bounds::RESET_COUNTERS_MAX,
         calendar::Calendar,
         counter::CounterKey,
-        decide::{Touched, expire, minted_request_id},
+        decide::{Touched, expire, minted_request_id, touch_operation},
         id::{ReservationId, TenantKey},
         operation::{Operation, Target},
+        refusal::Fault,
         reservation::Reservation,
         window::{Millis, Period},
     },
@@ -61,9 +62,9 @@ impl Loader<'_, '_> {
             if let Some(Target::Id(id)) = operation.target() {
                 ids.insert((tenant, *id));
             }
-            if look == Look::AtOwn {
-                ids.insert((tenant, item.id));
-                minted.push((tenant, minted_request_id(item.id)));
+            if let Some(id) = item.minted().filter(|_| look == Look::AtOwn) {
+                ids.insert((tenant, id));
+                minted.push((tenant, minted_request_id(id)));
             }
         }
         names.extend(minted.iter().map(|(tenant, name)| (*tenant, name.as_str())));
@@ -82,24 +83,23 @@ impl Loader<'_, '_> {
         Ok(ids)
     }
 
-    /// Loads the counters that operations and the reservations that they name are about. Returns what each operation touches, where
-    /// it says so itself; a field at fault is found again by the decision.
+    /// Loads the counters that operations and the reservations that they name are about. Returns what each operation
+    /// touches, where it says so itself.
     pub(super) async fn load_counters(
         &mut self,
         work: &[(TenantKey, &Item)],
         named: &[(TenantKey, ReservationId)],
-    ) -> Result<Vec<Option<Vec<Touched>>>, StoreError> {
+    ) -> Result<Vec<Result<Vec<Touched>, Vec<Fault>>>, StoreError> {
         let mut unknown: Vec<(TenantKey, CounterKey)> = Vec::new();
         let mut all_touched = Vec::with_capacity(work.len());
         let mut resets = Vec::new();
         for &(tenant, item) in work {
             let Some(books) = self.session.books.get(&tenant) else {
-                all_touched.push(None);
+                all_touched.push(Ok(Vec::new()));
                 continue;
             };
-            let frame = (self.session.policy.as_ref(), self.session.now);
-            let touched =
-                touched_by(books, frame, self.calendar, &item.request.operation).and_then(Result::ok);
+            let (policy, now) = (&self.session.policy, self.session.now);
+            let touched = touch_operation(books, policy, self.calendar, &item.request.operation, now);
             for applied in touched.iter().flatten().flat_map(|touched| &touched.applied) {
                 if !books.knows(&applied.key) {
                     unknown.push((tenant, applied.key.clone()));
@@ -124,7 +124,7 @@ impl Loader<'_, '_> {
         Ok(all_touched)
     }
 
-    /// Loads the counters that are not known; what is not found is known as such.
+    /// Loads counters that are not known; what is not found is known as such.
     pub(super) async fn find_counters(
         &mut self,
         mut keys: Vec<(TenantKey, CounterKey)>,
@@ -158,11 +158,8 @@ impl Loader<'_, '_> {
             .collect();
         let portion = (SWEEP_HOLDS_MAX / due.len().max(1)).max(1);
         for tenant in due {
-            let mut holds = self
-                .session
-                .transaction
-                .list_holds_by_deadline(tenant, None, now, as_limit(portion + 1))
-                .await?;
+            let mut holds =
+                self.session.transaction.list_holds_by_deadline(tenant, None, now, portion + 1).await?;
             let first_left = (holds.len() > portion).then(|| holds.pop()).flatten();
             self.expire(tenant, holds).await?;
             let next = match &first_left {
@@ -205,11 +202,7 @@ impl Loader<'_, '_> {
             if let Some(books) = self.session.books.get_mut(&tenant) {
                 load_due(books, &page);
             }
-            page = self
-                .session
-                .transaction
-                .list_holds_by_deadline(tenant, Some(last), now, as_limit(DUE_PAGE))
-                .await?;
+            page = self.session.transaction.list_holds_by_deadline(tenant, Some(last), now, DUE_PAGE).await?;
         }
         Ok(())
     }
@@ -231,7 +224,7 @@ impl Loader<'_, '_> {
             })
             .collect();
         for prefix in prefixes {
-            let limit = as_limit(RESET_COUNTERS_MAX + 1);
+            let limit = RESET_COUNTERS_MAX + 1;
             let counters = self.session.transaction.list_counters(tenant, &prefix, None, limit).await?;
             if let Some(books) = self.session.books.get_mut(&tenant) {
                 counters.into_iter().for_each(|(key, counter)| books.load_counter(key, Some(counter)));
@@ -264,8 +257,4 @@ fn load_due(books: &mut Books, page: &[Reservation]) {
             books.load_due(hold);
         }
     }
-}
-
-fn as_limit(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }

@@ -41,7 +41,7 @@ use crate::{
         window::Millis,
     },
     policy::PolicyCache,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// Most operations that wait in one lane.
@@ -119,6 +119,21 @@ pub enum Failure {
     DeadlineExceeded,
     /// A defect, or a database that refuses; it was logged.
     Internal,
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
+                Failure::DatabaseUnavailable
+            }
+            StoreError::Permanent(_)
+            | StoreError::KnownRequest
+            | StoreError::TenantMoved
+            | StoreError::Unusable(_)
+            | StoreError::Corrupt(_) => Failure::Internal,
+        }
+    }
 }
 
 /// The outcome of an operation.

@@ -249,7 +249,7 @@ impl View {
     fn frame(&self) -> Frame {
         Frame {
             tenant_key: self.tenant.key,
-            tenant: Arc::from(self.tenant.id.as_str()),
+            tenant: Arc::clone(&self.tenant.id),
             policy: Arc::clone(&self.policy),
             now: self.now,
         }
@@ -267,10 +267,8 @@ impl View {
         }
         let mut after = None;
         loop {
-            let page = self
-                .transaction
-                .list_holds_by_deadline(self.tenant.key, after, self.now, as_limit(CHUNK))
-                .await?;
+            let page =
+                self.transaction.list_holds_by_deadline(self.tenant.key, after, self.now, CHUNK).await?;
             page.iter().for_each(|hold| books.load_due(hold));
             match page.last() {
                 Some(last) => after = Some((last.deadline, last.id)),
@@ -298,8 +296,7 @@ impl View {
             };
         };
         let prefix = CounterKey::prefix(counted.resource, counted.period, counted.anchor_day, window.start);
-        let rows =
-            self.transaction.list_counters(tenant, &prefix, place.key.as_ref(), as_limit(CHUNK)).await?;
+        let rows = self.transaction.list_counters(tenant, &prefix, place.key.as_ref(), CHUNK).await?;
         let scanned = rows.len();
         let last_key = (scanned == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
         let of_limit = |key: &CounterKey| limit.shape.counts(key) && passes(&query.filter, key);
@@ -360,12 +357,12 @@ impl View {
         settled: bool,
     ) -> Result<(Vec<(ReservationId, Option<Reservation>)>, bool), StoreError> {
         let tenant = self.tenant.key;
-        let holds = self.transaction.list_holds(tenant, before, as_limit(CHUNK)).await?;
+        let holds = self.transaction.list_holds(tenant, before, CHUNK).await?;
         let mut all: Vec<_> = holds.into_iter().map(|hold| (hold.id, Some(hold))).collect();
         // Below the last id of a full chunk nothing is known.
         let mut floor = (all.len() == CHUNK).then(|| all.last().map(|(id, _)| *id)).flatten();
         if settled {
-            let rows = self.transaction.list_settled(tenant, before, as_limit(CHUNK)).await?;
+            let rows = self.transaction.list_settled(tenant, before, CHUNK).await?;
             let end = (rows.len() == CHUNK).then(|| rows.last().map(|(id, _)| *id)).flatten();
             floor = floor.max(end);
             all.extend(rows);
@@ -436,18 +433,5 @@ fn refused(refusal: Refusal, frame: &Frame) -> Failure {
 
 fn failed(error: StoreError) -> Failure {
     tracing::error!(error = &error as &dyn std::error::Error, "read failed");
-    match error {
-        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
-            Failure::DatabaseUnavailable
-        }
-        StoreError::Permanent(_)
-        | StoreError::KnownRequest
-        | StoreError::TenantMoved
-        | StoreError::Unusable(_)
-        | StoreError::Corrupt(_) => Failure::Internal,
-    }
-}
-
-fn as_limit(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
+    Failure::from(&error)
 }

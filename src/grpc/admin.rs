@@ -17,7 +17,7 @@ use crate::{
     domain::{decide::Reply, id::optional_name_fault, operation::Operation, plan::Policy, refusal::Refusal},
     engine::{self, Engine, Failure, TenantRef},
     policy::PolicyCache,
-    store::{AdminError, Store, StoreError, Transaction},
+    store::{AdminError, Store, Transaction},
 };
 
 /// AdminService on a store; what touches counters goes through the engine.
@@ -271,23 +271,9 @@ fn of_refusal(refusal: Refusal) -> Status {
 fn of_error(error: AdminError) -> Status {
     match error {
         AdminError::Refused(refusal) => of_refusal(refusal),
-        AdminError::Store(error) => status::of_failure(&of_store_error(&error)),
-    }
-}
-
-fn of_store_error(error: &StoreError) -> Failure {
-    match error {
-        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
-            tracing::warn!(error = error as &dyn std::error::Error, "an administrative call failed");
-            Failure::DatabaseUnavailable
-        }
-        StoreError::Permanent(_)
-        | StoreError::KnownRequest
-        | StoreError::TenantMoved
-        | StoreError::Unusable(_)
-        | StoreError::Corrupt(_) => {
-            tracing::error!(error = error as &dyn std::error::Error, "an administrative call failed");
-            Failure::Internal
+        AdminError::Store(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "an administrative call failed");
+            status::of_failure(&Failure::from(&error))
         }
     }
 }

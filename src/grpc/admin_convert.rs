@@ -171,7 +171,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
 pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     let tenant = planned.tenant;
     v1::Tenant {
-        id: tenant.id,
+        id: tenant.id.to_string(),
         display_name: tenant.display_name,
         plan: planned.plan_id,
         zone: tenant.zone.name().to_owned(),

@@ -27,7 +27,8 @@ pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Paths of the services whose errors are ours. Health and reflection speak for themselves.
 const OWN_PATHS: &str = "/aforo.v1.";
-const ERROR_DOMAIN: &str = "aforo";
+/// The domain of every ErrorInfo.
+pub(super) const ERROR_DOMAIN: &str = "aforo";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const TOO_LARGE: &str = "the request is larger than 4 MiB";
 const NOT_A_MESSAGE: &str = "the request is not a valid aforo.v1 message";

@@ -9,30 +9,28 @@ use crate::{
             AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT_MILLIS,
             TTL_MAX_MILLIS,
         },
+        decide::undeclared,
         id::{name_fault, optional_name_fault, text_fault},
         operation::{
             Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
         },
-        plan::{Policy, Subject},
+        plan::Subject,
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
         window::Millis,
     },
     engine::{Request, TenantRef},
+    policy::PolicyCache,
 };
 
 /// Collects the fields at fault of one request.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
-    found: Vec<Fault>,
-    /// Told only beside others: whether a resource is declared is for the decision to say.
-    supposed: Vec<Fault>,
-}
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
     /// One more.
     pub(super) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.found.push(Fault::new(field, description));
+        self.0.push(Fault::new(field, description));
     }
 
     /// One more, if there is one.
@@ -42,21 +40,31 @@ impl Faults {
         }
     }
 
-    /// The value, unless there are faults.
-    pub(super) fn into_result<T>(mut self, value: T) -> Result<T, Refusal> {
-        if self.found.is_empty() {
-            return Ok(value);
+    /// Adds resources that are not declared, if there are other faults: so that all are told at once. Alone they are
+    /// for the decision to tell, which knows the policy that counts.
+    fn suppose<'a>(&mut self, policies: &PolicyCache, resources: impl Iterator<Item = &'a str>) {
+        if self.0.is_empty() {
+            return;
         }
-        self.found.append(&mut self.supposed);
-        Err(Refusal::Invalid(self.found))
+        let policy = policies.latest();
+        for (place, name) in resources.enumerate() {
+            if name_fault(name).is_none() && policy.find_resource(name).is_none() {
+                self.0.push(undeclared(place, name));
+            }
+        }
+    }
+
+    /// The value, unless there are faults.
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Refusal> {
+        if self.0.is_empty() { Ok(value) } else { Err(Refusal::Invalid(self.0)) }
     }
 }
 
-pub(super) fn reserve(request: v1::ReserveRequest, policy: &Policy) -> Result<Request, Refusal> {
+pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
-    let amounts = asks(&mut faults, policy, request.amounts, request.allow_partial);
+    let amounts = asks(&mut faults, request.amounts, request.allow_partial);
     let ttl = match request.ttl {
         Some(ttl) => duration(&mut faults, "ttl", ttl),
         None => TTL_DEFAULT_MILLIS,
@@ -80,15 +88,17 @@ pub(super) fn reserve(request: v1::ReserveRequest, policy: &Policy) -> Result<Re
             .labels(&labels)
     });
     let allow_partial = request.allow_partial;
+    faults.suppose(policies, amounts.iter().map(|ask| ask.resource.as_str()));
     let reserve = Reserve { request: key, subject, amounts, ttl, allow_partial, on_expiry, labels };
     faults.into_result(Request { tenant, operation: Operation::Reserve(reserve) })
 }
 
-pub(super) fn commit(request: v1::CommitRequest, policy: &Policy) -> Result<Request, Refusal> {
+pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let amounts =
-        units(&mut faults, policy, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+        units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+    faults.suppose(policies, amounts.iter().map(|units| units.resource.as_str()));
     settled(faults, target, |target| Operation::Commit(Commit { target, amounts }))
 }
 
@@ -98,7 +108,7 @@ pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Refusal> {
     settled(faults, target, Operation::Release)
 }
 
-pub(super) fn extend(request: v1::ExtendRequest, policy: &Policy) -> Result<Request, Refusal> {
+pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     if request.ttl.is_none() && request.amounts.is_empty() {
         faults.add("ttl", "must be given, or amounts, or both");
@@ -107,50 +117,52 @@ pub(super) fn extend(request: v1::ExtendRequest, policy: &Policy) -> Result<Requ
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
     let amounts =
-        units(&mut faults, policy, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
+        units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
     let key = request_key(&mut faults, request.request_id, || {
         let print = named.iter().fold(Fingerprinter::new("Extend"), |print, text| print.text(text));
         print.number(ttl.unwrap_or(0)).units(&amounts)
     });
+    faults.suppose(policies, amounts.iter().map(|units| units.resource.as_str()));
     settled(faults, target, |target| Operation::Extend(Extend { target, request: key, ttl, amounts }))
 }
 
-pub(super) fn record(request: v1::RecordRequest, policy: &Policy) -> Result<Request, Refusal> {
+pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
     if request.amounts.is_empty() {
         faults.add("amounts", "must not be empty");
     }
-    let amounts =
-        units(&mut faults, policy, request.amounts, |quantity| (quantity == 0).then_some("must not be 0"));
+    let amounts = units(&mut faults, request.amounts, |quantity| (quantity == 0).then_some("must not be 0"));
     let labels = labels(&mut faults, request.labels);
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&labels)
     });
+    faults.suppose(policies, amounts.iter().map(|units| units.resource.as_str()));
     let record = Record { request: key, subject, amounts, labels };
     faults.into_result(Request { tenant, operation: Operation::Record(record) })
 }
 
-pub(super) fn check(request: v1::CheckRequest, policy: &Policy) -> Result<Request, Refusal> {
+pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
-    let amounts = asks(&mut faults, policy, request.amounts, request.allow_partial);
+    let amounts = asks(&mut faults, request.amounts, request.allow_partial);
+    faults.suppose(policies, amounts.iter().map(|ask| ask.resource.as_str()));
     let check = Check { subject, amounts, allow_partial: request.allow_partial };
     faults.into_result(Request { tenant, operation: Operation::Check(check) })
 }
 
 /// One operation of a Batch.
-pub(super) fn operation(operation: v1::Operation, policy: &Policy) -> Result<Request, Refusal> {
+pub(super) fn operation(operation: v1::Operation, policies: &PolicyCache) -> Result<Request, Refusal> {
     use v1::operation::Operation as Kind;
     match operation.operation {
-        Some(Kind::Reserve(request)) => reserve(request, policy),
-        Some(Kind::Commit(request)) => commit(request, policy),
+        Some(Kind::Reserve(request)) => reserve(request, policies),
+        Some(Kind::Commit(request)) => commit(request, policies),
         Some(Kind::Release(request)) => release(request),
-        Some(Kind::Extend(request)) => extend(request, policy),
-        Some(Kind::Record(request)) => record(request, policy),
-        Some(Kind::Check(request)) => check(request, policy),
+        Some(Kind::Extend(request)) => extend(request, policies),
+        Some(Kind::Record(request)) => record(request, policies),
+        Some(Kind::Check(request)) => check(request, policies),
         None => Err(Refusal::Invalid(vec![Fault::new("operation", "must be given")])),
     }
 }
@@ -222,16 +234,11 @@ fn request_key(faults: &mut Faults, id: String, print: impl FnOnce() -> Fingerpr
     (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
 }
 
-fn asks(
-    faults: &mut Faults,
-    policy: &Policy,
-    amounts: Vec<v1::ReserveAmount>,
-    allow_partial: bool,
-) -> Vec<Ask> {
+fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: bool) -> Vec<Ask> {
     if amounts.is_empty() {
         faults.add("amounts", "must not be empty");
     }
-    resources(faults, policy, amounts.iter().map(|amount| amount.resource.as_str()));
+    resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
     let mut asks = Vec::with_capacity(amounts.len());
     for (place, amount) in amounts.into_iter().enumerate() {
         if amount.quantity < 1 {
@@ -252,11 +259,10 @@ fn asks(
 
 fn units(
     faults: &mut Faults,
-    policy: &Policy,
     amounts: Vec<v1::Amount>,
     fault: impl Fn(i64) -> Option<&'static str>,
 ) -> Vec<Units> {
-    resources(faults, policy, amounts.iter().map(|amount| amount.resource.as_str()));
+    resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
     for (place, amount) in amounts.iter().enumerate() {
         if let Some(description) = fault(amount.quantity) {
             faults.add(format!("amounts[{place}].quantity"), description);
@@ -265,7 +271,7 @@ fn units(
     amounts.into_iter().map(|amount| Units { resource: amount.resource, quantity: amount.quantity }).collect()
 }
 
-fn resources<'a>(faults: &mut Faults, policy: &Policy, names: impl ExactSizeIterator<Item = &'a str>) {
+fn resources<'a>(faults: &mut Faults, names: impl ExactSizeIterator<Item = &'a str>) {
     if names.len() > AMOUNTS_MAX {
         faults.add("amounts", "must be at most 16");
         return;
@@ -276,9 +282,6 @@ fn resources<'a>(faults: &mut Faults, policy: &Policy, names: impl ExactSizeIter
             faults.add(format!("amounts[{place}].resource"), description);
         } else if !seen.insert(name) {
             faults.add(format!("amounts[{place}].resource"), "must not be given twice");
-        } else if policy.find_resource(name).is_none() {
-            let description = format!("must be a declared resource; {name:?} is not");
-            faults.supposed.push(Fault::new(format!("amounts[{place}].resource"), description));
         }
     }
 }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     layer::Deadline,
+    name::reservation_name,
     parse::{self, Faults},
     reply, status,
     token::{self, Token},
@@ -15,11 +16,12 @@ use crate::{
     domain::{
         bounds::BATCH_MAX,
         counter::CounterKey,
-        id::{ReservationId, name_fault, optional_name_fault},
+        id::{ReservationId, TenantKey, name_fault, optional_name_fault},
+        operation::{Operation, Target},
         refusal::{Fault, Refusal},
         reservation::ReservationState,
     },
-    engine::{self, Answer, Engine, Failure, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
+    engine::{self, Answer, Engine, Failure, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery},
     policy::PolicyCache,
 };
 
@@ -37,15 +39,15 @@ impl Quota {
         Self { engine, reader, policies }
     }
 
-    /// Has one operation decided. `named` is what the client called the reservation, for the error.
+    /// Has one operation decided.
     async fn submit<T>(
         &self,
         extensions: &tonic::Extensions,
         request: Result<engine::Request, Refusal>,
-        named: &str,
         reply: impl FnOnce(&Answer) -> T,
     ) -> Result<Response<T>, Status> {
         let request = request.map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let named = named(&request);
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         match self.engine.submit(request, deadline).await {
             Ok(answer) => Ok(Response::new(reply(&answer))),
@@ -61,7 +63,7 @@ impl QuotaService for Quota {
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::reserve(message, &self.policies.latest()), "", reply::reserve).await
+        self.submit(&extensions, parse::reserve(message, &self.policies), reply::reserve).await
     }
 
     async fn commit(
@@ -69,8 +71,7 @@ impl QuotaService for Quota {
         request: Request<v1::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        let named = message.reservation.clone();
-        self.submit(&extensions, parse::commit(message, &self.policies.latest()), &named, reply::commit).await
+        self.submit(&extensions, parse::commit(message, &self.policies), reply::commit).await
     }
 
     async fn release(
@@ -78,8 +79,7 @@ impl QuotaService for Quota {
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        let named = message.reservation.clone();
-        self.submit(&extensions, parse::release(message), &named, reply::release).await
+        self.submit(&extensions, parse::release(message), reply::release).await
     }
 
     async fn extend(
@@ -87,8 +87,7 @@ impl QuotaService for Quota {
         request: Request<v1::ExtendRequest>,
     ) -> Result<Response<v1::ExtendResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        let named = message.reservation.clone();
-        self.submit(&extensions, parse::extend(message, &self.policies.latest()), &named, reply::extend).await
+        self.submit(&extensions, parse::extend(message, &self.policies), reply::extend).await
     }
 
     async fn record(
@@ -96,12 +95,12 @@ impl QuotaService for Quota {
         request: Request<v1::RecordRequest>,
     ) -> Result<Response<v1::RecordResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::record(message, &self.policies.latest()), "", reply::record).await
+        self.submit(&extensions, parse::record(message, &self.policies), reply::record).await
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::check(message, &self.policies.latest()), "", reply::check).await
+        self.submit(&extensions, parse::check(message, &self.policies), reply::check).await
     }
 
     async fn get_usage(
@@ -123,7 +122,6 @@ impl QuotaService for Quota {
         request: Request<v1::GetReservationRequest>,
     ) -> Result<Response<v1::Reservation>, Status> {
         let message = request.into_inner();
-        let named = message.reservation.clone();
         let mut faults = Faults::default();
         let target =
             parse::target(&mut faults, message.reservation, message.tenant, message.reserve_request_id);
@@ -131,7 +129,7 @@ impl QuotaService for Quota {
         let (tenant, target) = target.map_err(|refusal| status::of_refusal(&refusal, None))?;
         match self.reader.get_reservation(&tenant, &target).await {
             Ok((reservation, frame)) => Ok(Response::new(reply::reservation(&reservation, &frame))),
-            Err(failure) => Err(status::of_failure(&name_it(failure, &named))),
+            Err(failure) => Err(status::of_failure(&name_it(failure, named_by(&tenant, Some(&target))))),
         }
     }
 
@@ -161,72 +159,60 @@ impl QuotaService for Quota {
         let mut results: Vec<Option<v1::OperationResult>> = Vec::with_capacity(count);
         let mut requests = Vec::with_capacity(count);
         let mut kinds = Vec::with_capacity(count);
-        let policy = self.policies.latest();
         for operation in message.operations {
-            let kind = Kind::of(&operation);
-            match parse::operation(operation, &policy) {
+            match parse::operation(operation, &self.policies) {
                 Ok(request) => {
+                    kinds.push((Kind::of(&request.operation), named(&request)));
                     requests.push(request);
-                    kinds.push(kind);
                     results.push(None);
                 }
                 Err(refusal) => results.push(Some(error_result(&status::of_refusal(&refusal, None)))),
             }
         }
         let outcomes = self.engine.submit_all(requests, deadline).await;
-        let mut decided = kinds.into_iter().zip(outcomes).map(|(kind, outcome)| kind.result(outcome));
+        let mut decided = kinds.into_iter().zip(outcomes).map(|((kind, named), outcome)| match outcome {
+            Ok(answer) => v1::OperationResult { result: kind.map(|kind| kind.reply(&answer)) },
+            Err(failure) => error_result(&status::of_failure(&name_it(failure, named))),
+        });
         let results = results.into_iter().map(|result| result.or_else(|| decided.next()).unwrap_or_default());
         Ok(Response::new(v1::BatchResponse { results: results.collect() }))
     }
 }
 
 /// What an operation of a Batch is answered with.
+#[derive(Clone, Copy)]
 enum Kind {
     Reserve,
-    Commit(String),
-    Release(String),
-    Extend(String),
+    Commit,
+    Release,
+    Extend,
     Record,
     Check,
-    None,
 }
 
 impl Kind {
-    fn of(operation: &v1::Operation) -> Self {
-        use v1::operation::Operation as Wire;
-        match &operation.operation {
-            Some(Wire::Reserve(_)) => Kind::Reserve,
-            Some(Wire::Commit(request)) => Kind::Commit(request.reservation.clone()),
-            Some(Wire::Release(request)) => Kind::Release(request.reservation.clone()),
-            Some(Wire::Extend(request)) => Kind::Extend(request.reservation.clone()),
-            Some(Wire::Record(_)) => Kind::Record,
-            Some(Wire::Check(_)) => Kind::Check,
-            None => Kind::None,
+    /// Of an operation as it was parsed; ResetUsage is none of Batch.
+    fn of(operation: &Operation) -> Option<Self> {
+        match operation {
+            Operation::Reserve(_) => Some(Kind::Reserve),
+            Operation::Commit(_) => Some(Kind::Commit),
+            Operation::Release(_) => Some(Kind::Release),
+            Operation::Extend(_) => Some(Kind::Extend),
+            Operation::Record(_) => Some(Kind::Record),
+            Operation::Check(_) => Some(Kind::Check),
+            Operation::Reset(_) => None,
         }
     }
 
-    fn result(&self, outcome: Outcome) -> v1::OperationResult {
+    fn reply(self, answer: &Answer) -> v1::operation_result::Result {
         use v1::operation_result::Result as Wire;
-        let answer = match outcome {
-            Ok(answer) => answer,
-            Err(failure) => return error_result(&status::of_failure(&name_it(failure, self.named()))),
-        };
-        let result = match self {
-            Kind::Reserve => Some(Wire::Reserve(reply::reserve(&answer))),
-            Kind::Commit(_) => Some(Wire::Commit(reply::commit(&answer))),
-            Kind::Release(_) => Some(Wire::Release(reply::release(&answer))),
-            Kind::Extend(_) => Some(Wire::Extend(reply::extend(&answer))),
-            Kind::Record => Some(Wire::Record(reply::record(&answer))),
-            Kind::Check => Some(Wire::Check(reply::check(&answer))),
-            Kind::None => None,
-        };
-        v1::OperationResult { result }
-    }
-
-    fn named(&self) -> &str {
         match self {
-            Kind::Commit(named) | Kind::Release(named) | Kind::Extend(named) => named,
-            Kind::Reserve | Kind::Record | Kind::Check | Kind::None => "",
+            Kind::Reserve => Wire::Reserve(reply::reserve(answer)),
+            Kind::Commit => Wire::Commit(reply::commit(answer)),
+            Kind::Release => Wire::Release(reply::release(answer)),
+            Kind::Extend => Wire::Extend(reply::extend(answer)),
+            Kind::Record => Wire::Record(reply::record(answer)),
+            Kind::Check => Wire::Check(reply::check(answer)),
         }
     }
 }
@@ -235,13 +221,27 @@ fn error_result(status: &Status) -> v1::OperationResult {
     v1::OperationResult { result: Some(v1::operation_result::Result::Error(status::to_rpc(status))) }
 }
 
-/// The engine does not know what the client called a reservation.
-fn name_it(failure: Failure, named: &str) -> Failure {
-    match failure {
-        Failure::Refused { refusal: Refusal::ReservationNotFound(text), frame } if text.is_empty() => {
-            Failure::Refused { refusal: Refusal::ReservationNotFound(named.to_owned()), frame }
+/// The reservation that a request names, to be told when there is none.
+fn named(request: &engine::Request) -> Named {
+    named_by(&request.tenant, request.operation.target())
+}
+
+type Named = Option<(TenantKey, ReservationId)>;
+
+fn named_by(tenant: &TenantRef, target: Option<&Target>) -> Named {
+    match (tenant, target) {
+        (TenantRef::Key(tenant), Some(Target::Id(id))) => Some((*tenant, *id)),
+        (TenantRef::Id(_), _) | (_, Some(Target::Request(_)) | None) => None,
+    }
+}
+
+/// The engine does not know how reservations are named.
+fn name_it(failure: Failure, named: Named) -> Failure {
+    match (failure, named) {
+        (Failure::Refused { refusal: Refusal::ReservationNotFound(_), frame }, Some((tenant, id))) => {
+            Failure::Refused { refusal: Refusal::ReservationNotFound(reservation_name(tenant, id)), frame }
         }
-        other => other,
+        (other, _) => other,
     }
 }
 

@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt};
 
-use super::reply::retry_delay;
+use super::{layer::ERROR_DOMAIN, reply::retry_delay};
 use crate::{
     domain::{
         plan::Dimension,
@@ -15,8 +15,6 @@ use crate::{
     },
     engine::{Failure, Frame},
 };
-
-const DOMAIN: &str = "aforo";
 
 /// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a
 /// message that repeats them, and clients take 8 KiB of those (grpc-core's default).
@@ -228,7 +226,7 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
             "limit {limit:?} of {resource:?} has {remaining} left of {allowance}, {} requested",
             violation.requested
         ),
-        api_service: DOMAIN.to_owned(),
+        api_service: ERROR_DOMAIN.to_owned(),
         quota_metric: resource.to_owned(),
         quota_id: limit.to_owned(),
         quota_dimensions: dimensions,
@@ -253,7 +251,7 @@ fn with_reason<const N: usize>(
 ) -> Status {
     let metadata: HashMap<String, String> =
         metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    details.set_error_info(reason, DOMAIN, metadata);
+    details.set_error_info(reason, ERROR_DOMAIN, metadata);
     let end =
         text.char_indices().map(|(place, _)| place).take_while(|place| *place <= MESSAGE_MAX_BYTES).last();
     let shown = if text.len() > MESSAGE_MAX_BYTES { &text[..end.unwrap_or(0)] } else { text };

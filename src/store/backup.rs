@@ -1,10 +1,13 @@
 //! A copy of a SQLite database, made while it is in use, and what makes a database durable.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait, Statement, Value};
 
-use super::{Dialect, Store, StoreError};
+use super::{Dialect, Store, StoreError, connect::SQLITE_SYNCHRONOUS};
 
 /// What decides whether PostgreSQL keeps what it has acknowledged.
 const POSTGRES_DURABILITY: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
@@ -12,17 +15,20 @@ const POSTGRES_DURABILITY: [&str; 3] = ["fsync", "synchronous_commit", "full_pag
 impl Store {
     /// The settings that decide whether what was acknowledged survives a power failure.
     pub async fn durability(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
+        let transaction = self.begin_read("durability").await?;
         if self.dialect() == Dialect::Sqlite {
-            // Of the connection that writes: another one cannot read them.
-            return Ok(vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())]);
+            let rows = transaction.rows("PRAGMA journal_mode", Vec::new()).await?;
+            let mode = rows.first().map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
+            // The other one is no property of the file, but of the connection that writes.
+            return Ok(vec![("journal_mode", mode), ("synchronous", SQLITE_SYNCHRONOUS.to_owned())]);
         }
         let mut settings = Vec::with_capacity(POSTGRES_DURABILITY.len());
         for name in POSTGRES_DURABILITY {
-            let text = "SELECT current_setting($1)";
-            let question = Statement::from_sql_and_values(DbBackend::Postgres, text, [Value::from(name)]);
-            if let Some(row) = self.reader().query_one_raw(question).await? {
-                settings.push((name, row.try_get_by_index(0)?));
-            }
+            let rows = transaction.rows("SELECT current_setting($1)", vec![name.into()]).await?;
+            settings.push((
+                name,
+                rows.first().map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default(),
+            ));
         }
         Ok(settings)
     }
@@ -47,7 +53,11 @@ impl Store {
         let connection = self.reader();
         let backend = connection.get_database_backend();
         let copy = Statement::from_sql_and_values(backend, "VACUUM INTO ?", [Value::from(name)]);
-        connection.execute_raw(copy).await?;
+        if let Err(error) = connection.execute_raw(copy).await {
+            // Half a copy is none, and would be in the way of the next one.
+            let _ = fs::remove_file(file);
+            return Err(error.into());
+        }
         File::open(file).and_then(|copy| copy.sync_all()).map_err(unusable)
     }
 }

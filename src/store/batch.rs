@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbBackend, QueryResult, SqlErr, Statement, Value, sea_query::ArrayType};
+use sea_orm::{DbErr, QueryResult, SqlErr, Value, sea_query::ArrayType};
 use uuid::Uuid;
 
-use super::{StoreError, Transaction, body, bulk::Bulk, tenant::tenant_from_row};
+use super::{
+    Dialect, StoreError, Transaction, body, bulk::Bulk, clock::postgres_now, tenant::tenant_from_row,
+};
 use crate::domain::{
     books::{Changes, Method, Request},
     counter::{Counter, CounterKey},
@@ -21,19 +23,26 @@ use crate::domain::{
 
 use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
-static LOCK_BY_ID: Bulk = Bulk::new(
+/// The columns of a tenant, in the order of [`tenant_from_row`].
+macro_rules! tenant_columns {
+    () => {
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version"
+    };
+}
+
+static FIND_TENANT_KEYS: Bulk = Bulk::new(
     &[Text],
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
-            version FROM tenants WHERE id = ANY($1) ORDER BY key FOR UPDATE",
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
-            version FROM tenants WHERE id IN (VALUES {rows})",
+    "SELECT key, id FROM tenants WHERE id = ANY($1)",
+    "SELECT key, id FROM tenants WHERE id IN (VALUES {rows})",
 );
-static LOCK_BY_KEY: Bulk = Bulk::new(
+static LOCK_TENANTS: Bulk = Bulk::new(
     &[BigInt],
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
-            version FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE",
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
-            version FROM tenants WHERE key IN (VALUES {rows}) AND id IS NOT NULL",
+    concat!(
+        "SELECT ",
+        tenant_columns!(),
+        " FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE"
+    ),
+    concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key IN (VALUES {rows}) AND id IS NOT NULL"),
 );
 static FIND_REQUESTS: Bulk = Bulk::new(
     &[BigInt, Text],
@@ -151,22 +160,17 @@ static UPDATE_TENANTS: Bulk = Bulk::new(
 pub type Owned<T> = (TenantKey, T);
 
 impl Transaction {
-    /// Locks the tenants of these ids or keys, in the order of their keys, and returns those that exist.
-    pub async fn lock_tenants(&self, ids: &[&str], keys: &[TenantKey]) -> Result<Vec<Tenant>, StoreError> {
-        let connection = self.connection();
-        let by_id = vec![ids.iter().map(|&id| Value::from(id)).collect()];
-        let by_key = vec![keys.iter().map(|key| Value::from(key.0)).collect()];
-        let rows = if keys.is_empty() {
-            LOCK_BY_ID.query(connection, by_id).await?
-        } else if ids.is_empty() {
-            LOCK_BY_KEY.query(connection, by_key).await?
-        } else if connection.get_database_backend() == DbBackend::Postgres {
-            LOCK_BOTH.query(connection, [by_id, by_key].concat()).await?
-        } else {
-            let mut rows = LOCK_BY_ID.query(connection, by_id).await?;
-            rows.append(&mut LOCK_BY_KEY.query(connection, by_key).await?);
-            rows
-        };
+    /// The keys of the tenants of these ids, as far as they exist. Without a lock.
+    pub async fn find_tenant_keys(&self, ids: &[&str]) -> Result<Vec<Owned<String>>, StoreError> {
+        let columns = vec![ids.iter().map(|&id| Value::from(id)).collect()];
+        let rows = FIND_TENANT_KEYS.query(self.connection(), columns).await?;
+        rows.iter().map(|row| Ok((TenantKey(row.try_get_by_index(0)?), row.try_get_by_index(1)?))).collect()
+    }
+
+    /// Locks the tenants of these keys, which are sorted, and returns those that exist.
+    pub async fn lock_tenants(&self, keys: &[TenantKey]) -> Result<Vec<Tenant>, StoreError> {
+        let columns = vec![keys.iter().map(|key| Value::from(key.0)).collect()];
+        let rows = LOCK_TENANTS.query(self.connection(), columns).await?;
         rows.iter().map(tenant_from_row).collect()
     }
 
@@ -176,25 +180,28 @@ impl Transaction {
         id: Option<&str>,
         key: Option<TenantKey>,
     ) -> Result<Option<Tenant>, StoreError> {
-        let text = "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at,
-                           updated_at, version FROM tenants WHERE id IS NOT NULL AND (id = $1 OR key = $2)";
+        let text = concat!(
+            "SELECT ",
+            tenant_columns!(),
+            " FROM tenants WHERE id IS NOT NULL AND (id = $1 OR key = $2)"
+        );
         let values = vec![Value::from(id.map(str::to_owned)), Value::from(key.map(|key| key.0))];
-        let rows = self.rows(text, text, values).await?;
+        let rows = self.rows(text, values).await?;
         rows.first().map(tenant_from_row).transpose()
     }
 
     /// The revision of the policy, and the database's time if it is asked for. Read after the lock: `now()` would be the
     /// time of BEGIN.
     pub async fn read_head(&self, with_time: bool) -> Result<(i64, Option<Millis>), StoreError> {
-        let connection = self.connection();
-        let text = if with_time && connection.get_database_backend() == DbBackend::Postgres {
-            "SELECT revision, (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint FROM policy WHERE id = 1"
-        } else {
-            "SELECT revision FROM policy WHERE id = 1"
+        let text = match (with_time, self.dialect()) {
+            (true, Dialect::Postgres) => {
+                concat!("SELECT revision, ", postgres_now!(), " FROM policy WHERE id = 1")
+            }
+            (true, Dialect::Sqlite) | (false, _) => "SELECT revision FROM policy WHERE id = 1",
         };
-        let statement = statement(connection.get_database_backend(), text, text, Vec::new());
-        let row = connection.query_one_raw(statement).await?;
-        let row = row.ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?;
+        let rows = self.rows(text, Vec::new()).await?;
+        let row =
+            rows.first().ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?;
         let time = if with_time { row.try_get_by_index(1).ok() } else { None };
         Ok((row.try_get_by_index(0)?, time))
     }
@@ -214,8 +221,7 @@ impl Transaction {
         &self,
         ids: &[Owned<ReservationId>],
     ) -> Result<Vec<Owned<Reservation>>, StoreError> {
-        let rows = FIND_HOLDS.query(self.connection(), vec![tenants(ids), reservation_ids(ids)]).await?;
-        rows.iter().map(reservation_from_row).collect()
+        self.find_reservations(&FIND_HOLDS, ids).await
     }
 
     /// The settled reservations of these ids, as far as they exist.
@@ -223,7 +229,16 @@ impl Transaction {
         &self,
         ids: &[Owned<ReservationId>],
     ) -> Result<Vec<Owned<Reservation>>, StoreError> {
-        let rows = FIND_SETTLED.query(self.connection(), vec![tenants(ids), reservation_ids(ids)]).await?;
+        self.find_reservations(&FIND_SETTLED, ids).await
+    }
+
+    async fn find_reservations(
+        &self,
+        bulk: &Bulk,
+        ids: &[Owned<ReservationId>],
+    ) -> Result<Vec<Owned<Reservation>>, StoreError> {
+        let columns = vec![tenants(ids), ids.iter().map(|(_, id)| uuid(*id)).collect()];
+        let rows = bulk.query(self.connection(), columns).await?;
         rows.iter().map(reservation_from_row).collect()
     }
 
@@ -255,15 +270,26 @@ impl Transaction {
                 [change.tenant.0.into(), change.decided_at.into(), change.next_due.into(), version],
             );
         }
-        expect(UPDATE_TENANTS.execute(self.connection(), columns).await?, changes.len(), "tenants")
+        self.write(&UPDATE_TENANTS, columns).await
+    }
+
+    /// Writes rows, each of which must be affected.
+    async fn write(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<(), StoreError> {
+        let expected = columns[0].len();
+        let affected = bulk.execute(self.connection(), columns).await?;
+        if usize::try_from(affected) == Ok(expected) {
+            Ok(())
+        } else {
+            Err(StoreError::Corrupt(format!(
+                "{affected} rows of {expected} were written by: {}",
+                bulk.text()
+            )))
+        }
     }
 
     async fn save_counters(&self, changes: &[Changes]) -> Result<(), StoreError> {
-        let absent = if self.connection().get_database_backend() == DbBackend::Postgres {
-            Value::from("\u{1}")
-        } else {
-            Value::String(None)
-        };
+        let absent =
+            if self.dialect() == Dialect::Postgres { Value::from("\u{1}") } else { Value::String(None) };
         let mut columns = empty_columns(12);
         for (tenant, (key, counter)) in owned(changes, |change| &change.new_counters) {
             let [agent, user, model] =
@@ -284,8 +310,7 @@ impl Transaction {
             ];
             push(&mut columns, row);
         }
-        let count = columns[0].len();
-        expect(INSERT_COUNTERS.execute(self.connection(), columns).await?, count, "new counters")?;
+        self.write(&INSERT_COUNTERS, columns).await?;
 
         let mut columns = empty_columns(4);
         for (tenant, (key, counter)) in owned(changes, |change| &change.counters) {
@@ -295,8 +320,7 @@ impl Transaction {
                 [tenant.0.into(), key.into(), counter.committed.into(), counter.reserved.into()],
             );
         }
-        let count = columns[0].len();
-        expect(UPDATE_COUNTERS.execute(self.connection(), columns).await?, count, "counters")
+        self.write(&UPDATE_COUNTERS, columns).await
     }
 
     async fn save_reservations(&self, changes: &[Changes]) -> Result<(), StoreError> {
@@ -304,26 +328,21 @@ impl Transaction {
         for (tenant, id) in owned(changes, |change| &change.ended_holds) {
             push(&mut ended, [tenant.0.into(), uuid(*id)]);
         }
-        let count = ended[0].len();
-        expect(DELETE_HOLDS.execute(self.connection(), ended).await?, count, "ended holds")?;
+        self.write(&DELETE_HOLDS, ended).await?;
 
         let holds = hold_columns(owned(changes, |change| &change.new_holds));
-        let count = holds[0].len();
-        expect(INSERT_HOLDS.execute(self.connection(), holds).await?, count, "new holds")?;
+        self.write(&INSERT_HOLDS, holds).await?;
         let holds = hold_columns(owned(changes, |change| &change.holds));
-        let count = holds[0].len();
-        expect(UPDATE_HOLDS.execute(self.connection(), holds).await?, count, "holds")?;
+        self.write(&UPDATE_HOLDS, holds).await?;
 
         let settled = settled_columns(owned(changes, |change| &change.settled));
-        let count = settled[0].len();
-        expect(INSERT_SETTLED.execute(self.connection(), settled).await?, count, "settled reservations")?;
+        self.write(&INSERT_SETTLED, settled).await?;
         let settled = settled_columns(owned(changes, |change| &change.resettled));
-        let count = settled[0].len();
-        expect(UPDATE_SETTLED.execute(self.connection(), settled).await?, count, "settled reservations")
+        self.write(&UPDATE_SETTLED, settled).await
     }
 
     async fn save_requests(&self, changes: &[Changes]) -> Result<(), StoreError> {
-        let postgres = self.connection().get_database_backend() == DbBackend::Postgres;
+        let postgres = self.dialect() == Dialect::Postgres;
         let mut columns = empty_columns(7);
         for change in changes {
             for (id, request) in &change.requests {
@@ -340,13 +359,10 @@ impl Transaction {
                 push(&mut columns, row);
             }
         }
-        let count = columns[0].len();
-        let inserted = INSERT_REQUESTS.execute(self.connection(), columns).await;
-        let inserted = inserted.map_err(|error| match error.sql_err() {
-            Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::KnownRequest,
-            _ => error.into(),
-        })?;
-        expect(inserted, count, "requests")
+        self.write(&INSERT_REQUESTS, columns).await.map_err(|error| match error {
+            StoreError::Permanent(error) if is_unique_violation(&error) => StoreError::KnownRequest,
+            other => other,
+        })
     }
 
     async fn save_adjustments(
@@ -369,24 +385,12 @@ impl Transaction {
                 push(&mut columns, row);
             }
         }
-        let count = columns[0].len();
-        expect(INSERT_ADJUSTMENTS.execute(self.connection(), columns).await?, count, "adjustments")
+        self.write(&INSERT_ADJUSTMENTS, columns).await
     }
 }
 
-static LOCK_BOTH: Bulk = Bulk::new(
-    &[Text, BigInt],
-    "SELECT key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at,
-            version FROM tenants WHERE (id = ANY($1) OR key = ANY($2)) AND id IS NOT NULL ORDER BY key FOR UPDATE",
-    "",
-);
-
 fn tenants<T>(owned: &[Owned<T>]) -> Vec<Value> {
     owned.iter().map(|(tenant, _)| Value::from(tenant.0)).collect()
-}
-
-fn reservation_ids(owned: &[Owned<ReservationId>]) -> Vec<Value> {
-    owned.iter().map(|(_, id)| uuid(*id)).collect()
 }
 
 pub(super) fn uuid(id: ReservationId) -> Value {
@@ -437,12 +441,8 @@ fn settled_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>)
     columns
 }
 
-fn expect(affected: u64, expected: usize, what: &str) -> Result<(), StoreError> {
-    if usize::try_from(affected) == Ok(expected) {
-        Ok(())
-    } else {
-        Err(StoreError::Corrupt(format!("{affected} rows of {expected} {what} were written")))
-    }
+fn is_unique_violation(error: &DbErr) -> bool {
+    matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
 }
 
 fn method_code(method: Method) -> i16 {
@@ -487,13 +487,4 @@ pub(super) fn counter_from_row(row: &QueryResult) -> Result<Owned<(CounterKey, C
         counted_since: row.try_get_by_index(6)?,
     };
     Ok((TenantKey(row.try_get_by_index(0)?), (key, counter)))
-}
-
-/// Runs a statement of one row.
-pub(super) fn statement(backend: DbBackend, postgres: &str, sqlite: &str, values: Vec<Value>) -> Statement {
-    Statement::from_sql_and_values(
-        backend,
-        if backend == DbBackend::Postgres { postgres } else { sqlite },
-        values,
-    )
 }

@@ -43,6 +43,11 @@ impl Bulk {
         Self { columns, postgres, sqlite, row: Some((condition, " OR ")), texts: OnceLock::new() }
     }
 
+    /// Its text on PostgreSQL, for errors.
+    pub(super) fn text(&self) -> &'static str {
+        self.postgres
+    }
+
     /// Runs it over rows, given column by column, and says how many rows it affected.
     pub(super) async fn execute(
         &self,

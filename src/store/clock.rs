@@ -5,12 +5,20 @@ use sea_orm::{ConnectionTrait, Statement};
 use super::{connect::Dialect, error::StoreError, transaction::Transaction};
 use crate::domain::window::Millis;
 
+/// PostgreSQL's time of day, and not that of BEGIN as `now()` is. Rounded down, as everywhere.
+macro_rules! postgres_now {
+    () => {
+        "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    };
+}
+pub(super) use postgres_now;
+
 impl Transaction {
     /// What the database's clock shows at this statement, and not when the transaction began.
     pub async fn database_now(&self) -> Result<Millis, StoreError> {
         let text = match self.dialect() {
             Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-            Dialect::Postgres => "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            Dialect::Postgres => concat!("SELECT ", postgres_now!()),
         };
         let connection = self.connection();
         let statement = Statement::from_string(connection.get_database_backend(), text);

@@ -34,6 +34,9 @@ const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait of SQLite for a lock of another process, such as a backup's.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Each commit is on the disk before it is answered.
+pub(super) const SQLITE_SYNCHRONOUS: &str = "FULL";
+
 /// Page cache of the connection that writes: 32 MiB, in the units of the pragma.
 const SQLITE_CACHE: &str = "-32768";
 
@@ -272,7 +275,7 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
             sqlite
                 .create_if_missing(true)
                 .pragma("journal_mode", "WAL")
-                .pragma("synchronous", "FULL")
+                .pragma("synchronous", SQLITE_SYNCHRONOUS)
                 .statement_cache_capacity(SQLITE_STATEMENTS)
                 .pragma("temp_store", "MEMORY")
                 .pragma("cache_size", SQLITE_CACHE)

@@ -1,11 +1,11 @@
 //! What is read of one tenant in the order of a key, page by page: holds by deadline, counters of a window,
 //! reservations by age.
 
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
 use super::{
     StoreError, Transaction,
-    batch::{counter_from_row, reservation_from_row, statement, uuid},
+    batch::{counter_from_row, reservation_from_row, uuid},
 };
 use crate::domain::{
     counter::{Counter, CounterKey},
@@ -21,7 +21,7 @@ impl Transaction {
         tenant: TenantKey,
         after: Option<(Millis, ReservationId)>,
         until: Millis,
-        limit: u64,
+        limit: usize,
     ) -> Result<Vec<Reservation>, StoreError> {
         let (deadline, id) = after.unwrap_or((Millis::MIN, ReservationId([0; 16])));
         let values = vec![tenant.0.into(), deadline.into(), uuid(id), until.into(), limit_value(limit)];
@@ -29,8 +29,6 @@ impl Transaction {
             .rows(
                 "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND (deadline, id) > ($2, $3)
                     AND deadline <= $4 ORDER BY deadline, id LIMIT $5",
-                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = ? AND (deadline, id) > (?, ?)
-                    AND deadline <= ? ORDER BY deadline, id LIMIT ?",
                 values,
             )
             .await?;
@@ -46,7 +44,6 @@ impl Transaction {
         let rows = self
             .rows(
                 "SELECT MIN(deadline) FROM holds WHERE tenant_key = $1 AND deadline > $2",
-                "SELECT MIN(deadline) FROM holds WHERE tenant_key = ? AND deadline > ?",
                 vec![tenant.0.into(), after.into()],
             )
             .await?;
@@ -59,7 +56,7 @@ impl Transaction {
         tenant: TenantKey,
         prefix: &[u8],
         after: Option<&CounterKey>,
-        limit: u64,
+        limit: usize,
     ) -> Result<Vec<(CounterKey, Counter)>, StoreError> {
         let start = after.map_or_else(|| prefix.to_vec(), |key| key.as_bytes().to_vec());
         let values = vec![
@@ -73,25 +70,22 @@ impl Transaction {
             .rows(
                 "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
                   WHERE tenant_key = $1 AND key >= $2 AND ($3 OR key <> $2) AND key < $4 ORDER BY key LIMIT $5",
-                "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
-                  WHERE tenant_key = ?1 AND key >= ?2 AND (?3 OR key <> ?2) AND key < ?4 ORDER BY key LIMIT ?5",
                 values,
             )
             .await?;
         rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
     }
 
-    /// Open holds of a tenant, newest first: those older than an id, and not younger than another.
+    /// Open holds of a tenant, newest first: those older than an id.
     pub async fn list_holds(
         &self,
         tenant: TenantKey,
         before: ReservationId,
-        limit: u64,
+        limit: usize,
     ) -> Result<Vec<Reservation>, StoreError> {
         let rows = self
             .rows(
                 "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = ? AND id < ? ORDER BY id DESC LIMIT ?",
                 vec![tenant.0.into(), uuid(before), limit_value(limit)],
             )
             .await?;
@@ -104,14 +98,12 @@ impl Transaction {
         &self,
         tenant: TenantKey,
         before: ReservationId,
-        limit: u64,
+        limit: usize,
     ) -> Result<Vec<(ReservationId, Option<Reservation>)>, StoreError> {
         let rows = self
             .rows(
                 "SELECT tenant_key, id, CASE WHEN tenant_key = $1 THEN body END FROM reservations WHERE id < $2
                   ORDER BY id DESC LIMIT $3",
-                "SELECT tenant_key, id, CASE WHEN tenant_key = ? THEN body END FROM reservations WHERE id < ?
-                  ORDER BY id DESC LIMIT ?",
                 vec![tenant.0.into(), uuid(before), limit_value(limit)],
             )
             .await?;
@@ -125,19 +117,15 @@ impl Transaction {
             .collect()
     }
 
-    pub(super) async fn rows(
-        &self,
-        postgres: &str,
-        sqlite: &str,
-        values: Vec<Value>,
-    ) -> Result<Vec<QueryResult>, StoreError> {
+    /// Runs one statement. Both databases take `$1` for the first value.
+    pub(super) async fn rows(&self, text: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StoreError> {
         let connection = self.connection();
-        let statement = statement(connection.get_database_backend(), postgres, sqlite, values);
+        let statement = Statement::from_sql_and_values(connection.get_database_backend(), text, values);
         Ok(connection.query_all_raw(statement).await?)
     }
 }
 
-fn limit_value(limit: u64) -> Value {
+fn limit_value(limit: usize) -> Value {
     Value::from(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 

@@ -35,7 +35,7 @@ pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError
         key: TenantKey(row.key),
         zone: row.zone.parse().map_err(|_| corrupt("time zone"))?,
         state: state_from_code(row.state).ok_or_else(|| corrupt("state"))?,
-        id: row.id.or(row.deleted_id).unwrap_or_default(),
+        id: row.id.or(row.deleted_id).unwrap_or_default().into(),
         display_name: row.display_name,
         plan: PlanKey(row.plan_key),
         decided_at: row.decided_at,

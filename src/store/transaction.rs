@@ -24,11 +24,6 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// What it was begun for.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// The database that it runs on.
     pub fn dialect(&self) -> Dialect {
         self.dialect
@@ -36,7 +31,9 @@ impl Transaction {
 
     /// Makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.inner.commit().await?)
+        self.inner.commit().await?;
+        tracing::trace!(transaction.name = self.name, "committed");
+        Ok(())
     }
 
     /// Undoes it.

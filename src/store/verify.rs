@@ -1,20 +1,21 @@
 //! Whether the books add up: what `aforo verify` checks. One read transaction, page by page; nothing is changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use sea_orm::{QueryResult, Value};
+use sea_orm::{EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Value, sea_query::Expr};
+use uuid::Uuid;
 
 use super::{
     Store, StoreError, Transaction,
-    batch::{counter_from_row, reservation_from_row, uuid},
-    body::state_code,
+    body::{decode_reservation, state_code},
+    entity::{adjustment, counter, hold, request, reservation, tenant},
 };
 use crate::domain::{
     counter::CounterKey,
     id::{ReservationId, TenantKey},
     plan::Dimension,
     reservation::{Reservation, ReservationState},
-    window::{Millis, Window},
+    window::Millis,
 };
 
 /// Rows of one page.
@@ -34,7 +35,7 @@ pub struct Report {
     pub holds: u64,
     /// Settled reservations.
     pub settled: u64,
-    /// Request ids that reservations name.
+    /// Request ids.
     pub requests: u64,
     /// Adjustments.
     pub adjustments: u64,
@@ -55,7 +56,7 @@ impl Report {
     }
 
     fn told(&self, tenant: TenantKey, id: ReservationId) -> String {
-        format!("{} of {}", uuid::Uuid::from_bytes(id.0), self.told_tenant(tenant))
+        format!("{} of {}", Uuid::from_bytes(id.0), self.told_tenant(tenant))
     }
 
     fn told_tenant(&self, tenant: TenantKey) -> String {
@@ -98,6 +99,7 @@ impl Store {
         load_names(&transaction, &mut report).await?;
         let deadlines = verify_holds(&transaction, &mut report, &mut sums).await?;
         verify_settled(&transaction, &mut report, &mut sums).await?;
+        verify_requests(&transaction, &mut report).await?;
         add_adjustments(&transaction, &mut report, &mut sums).await?;
         verify_counters(&transaction, &mut report, sums).await?;
         verify_tenants(&transaction, &mut report, &deadlines).await?;
@@ -108,7 +110,7 @@ impl Store {
 
 async fn load_names(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
     let text = "SELECT key, COALESCE(id, deleted_id) FROM tenants";
-    for row in transaction.rows(text, text, Vec::new()).await? {
+    for row in transaction.rows(text, Vec::new()).await? {
         report.names.insert(TenantKey(row.try_get_by_index(0)?), row.try_get_by_index(1)?);
     }
     Ok(())
@@ -120,34 +122,27 @@ async fn verify_holds(
     report: &mut Report,
     sums: &mut Sums,
 ) -> Result<HashMap<TenantKey, Millis>, StoreError> {
+    use hold::Column::{Id, TenantKey as Tenant};
     let mut deadlines: HashMap<TenantKey, Millis> = HashMap::new();
-    let mut after = (TenantKey(i64::MIN), ReservationId([0; 16]));
+    let mut after = (i64::MIN, Uuid::nil());
     loop {
-        let text = "SELECT tenant_key, id, body, deadline FROM holds WHERE (tenant_key, id) > ($1, $2)
-                     ORDER BY tenant_key, id LIMIT $3";
-        let values = vec![after.0.0.into(), uuid(after.1), page()];
-        let rows = transaction.rows(text, text, values).await?;
+        let rows: Vec<hold::Model> =
+            page_after::<hold::Entity, _>(transaction, [Tenant, Id], [after.0.into(), after.1.into()])
+                .await?;
         let mut holds = Vec::with_capacity(rows.len());
         for row in &rows {
-            let (tenant, hold) = reservation_from_row(row)?;
-            after = (tenant, hold.id);
+            after = (row.tenant_key, row.id);
+            let tenant = TenantKey(row.tenant_key);
+            let hold = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.holds += 1;
-            if hold.state != ReservationState::Reserved {
-                let text =
-                    format!("hold {}: its state is {}", report.told(tenant, hold.id), hold.state.name());
-                report.fault(text);
-            }
-            let deadline: Millis = row.try_get_by_index(3)?;
-            if deadline != hold.deadline {
-                let text = format!(
-                    "hold {}: its deadline is {}, its row's is {deadline}",
-                    report.told(tenant, hold.id),
-                    hold.deadline
-                );
-                report.fault(text);
+            if hold.state != ReservationState::Reserved || hold.deadline != row.deadline {
+                let told = report.told(tenant, hold.id);
+                report.fault(format!(
+                    "hold {told}: its state is not RESERVED, or its row has another deadline"
+                ));
             }
             let first = deadlines.entry(tenant).or_insert(hold.deadline);
-            *first = hold.deadline.min(*first);
+            *first = Ord::min(hold.deadline, *first);
             for line in &hold.lines {
                 let sum = sums.entry((tenant, line.key.clone())).or_default();
                 sum.reserved += i128::from(line.held);
@@ -155,12 +150,11 @@ async fn verify_holds(
             }
             holds.push((tenant, hold));
         }
-        verify_requests(transaction, report, &holds).await?;
+        verify_request_ids(transaction, report, &holds).await?;
         let ids: Vec<_> = holds.iter().map(|(tenant, hold)| (*tenant, hold.id)).collect();
         for (tenant, settled) in transaction.find_settled(&ids).await? {
-            let text =
-                format!("reservation {}: it is open and settled (I3)", report.told(tenant, settled.id));
-            report.fault(text);
+            let told = report.told(tenant, settled.id);
+            report.fault(format!("reservation {told}: it is open and settled (I3)"));
         }
         if rows.len() < PAGE_ROWS {
             return Ok(deadlines);
@@ -173,31 +167,23 @@ async fn verify_settled(
     report: &mut Report,
     sums: &mut Sums,
 ) -> Result<(), StoreError> {
-    let mut after = (ReservationId([0; 16]), TenantKey(i64::MIN));
+    use reservation::Column::{Id, TenantKey as Tenant};
+    let mut after = (Uuid::nil(), i64::MIN);
     loop {
-        let text = "SELECT tenant_key, id, body, state, settled_at FROM reservations WHERE (id, tenant_key) > ($1, $2)
-                     ORDER BY id, tenant_key LIMIT $3";
-        let values = vec![uuid(after.0), after.1.0.into(), page()];
-        let rows = transaction.rows(text, text, values).await?;
+        let rows: Vec<reservation::Model> =
+            page_after::<reservation::Entity, _>(transaction, [Id, Tenant], [after.0.into(), after.1.into()])
+                .await?;
         let mut settled = Vec::with_capacity(rows.len());
         for row in &rows {
-            let (tenant, reservation) = reservation_from_row(row)?;
-            after = (reservation.id, tenant);
+            after = (row.id, row.tenant_key);
+            let tenant = TenantKey(row.tenant_key);
+            let reservation = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.settled += 1;
-            if reservation.state == ReservationState::Reserved {
-                let text = format!(
-                    "reservation {}: it is settled, and RESERVED",
-                    report.told(tenant, reservation.id)
-                );
-                report.fault(text);
-            }
-            let columns: (i16, Millis) = (row.try_get_by_index(3)?, row.try_get_by_index(4)?);
-            if columns != (state_code(reservation.state), reservation.settled_at) {
-                let text = format!(
-                    "reservation {}: the row's state or settled_at is not its own",
-                    report.told(tenant, reservation.id)
-                );
-                report.fault(text);
+            let agrees =
+                (row.state, row.settled_at) == (state_code(reservation.state), reservation.settled_at);
+            if reservation.state == ReservationState::Reserved || !agrees {
+                let told = report.told(tenant, reservation.id);
+                report.fault(format!("reservation {told}: it is not settled, or its row says otherwise how"));
             }
             for line in &reservation.lines {
                 let sum = sums.entry((tenant, line.key.clone())).or_default();
@@ -205,15 +191,46 @@ async fn verify_settled(
             }
             settled.push((tenant, reservation));
         }
-        verify_requests(transaction, report, &settled).await?;
+        verify_request_ids(transaction, report, &settled).await?;
         if rows.len() < PAGE_ROWS {
             return Ok(());
         }
     }
 }
 
+/// Each row of a request_id must lead to a reservation that is there.
+async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
+    use request::Column::{RequestId, TenantKey as Tenant};
+    let mut after = (i64::MIN, String::new());
+    loop {
+        let key = [after.0.into(), after.1.as_str().into()];
+        let rows: Vec<request::Model> =
+            page_after::<request::Entity, _>(transaction, [Tenant, RequestId], key).await?;
+        let ids: Vec<_> = rows.iter().map(named_by).collect();
+        let mut there: HashSet<_> =
+            transaction.find_holds(&ids).await?.into_iter().map(|(tenant, hold)| (tenant, hold.id)).collect();
+        there.extend(
+            transaction.find_settled(&ids).await?.into_iter().map(|(tenant, found)| (tenant, found.id)),
+        );
+        for row in rows.iter().filter(|row| !there.contains(&named_by(row))) {
+            let told = report.told_tenant(TenantKey(row.tenant_key));
+            report
+                .fault(format!("request_id {:?} of {told}: its reservation is missing (I3)", row.request_id));
+        }
+        report.requests += u64::try_from(rows.len()).unwrap_or(0);
+        match rows.last() {
+            Some(last) if rows.len() == PAGE_ROWS => after = (last.tenant_key, last.request_id.clone()),
+            Some(_) | None => return Ok(()),
+        }
+    }
+}
+
+fn named_by(row: &request::Model) -> (TenantKey, ReservationId) {
+    (TenantKey(row.tenant_key), ReservationId(row.reservation_id.into_bytes()))
+}
+
 /// Each request_id must lead to the one reservation that it made.
-async fn verify_requests(
+async fn verify_request_ids(
     transaction: &Transaction,
     report: &mut Report,
     reservations: &[(TenantKey, Reservation)],
@@ -230,7 +247,6 @@ async fn verify_requests(
         if reservation.request_id.is_empty() {
             continue;
         }
-        report.requests += 1;
         // A request_id that was pruned leads nowhere, and can no longer take effect twice.
         let other = found.get(&(*tenant, reservation.request_id.clone())).filter(|id| **id != reservation.id);
         if let Some(other) = other {
@@ -251,24 +267,24 @@ async fn add_adjustments(
     report: &mut Report,
     sums: &mut Sums,
 ) -> Result<(), StoreError> {
-    let mut after = (ReservationId([0; 16]), TenantKey(i64::MIN));
+    use adjustment::Column::{Id, TenantKey as Tenant};
+    let mut after = (Uuid::nil(), i64::MIN);
     loop {
-        let text =
-            "SELECT id, tenant_key, counter_key, delta FROM adjustments WHERE (id, tenant_key) > ($1, $2)
-                     ORDER BY id, tenant_key LIMIT $3";
-        let values = vec![uuid(after.0), after.1.0.into(), page()];
-        let rows = transaction.rows(text, text, values).await?;
+        let rows: Vec<adjustment::Model> =
+            page_after::<adjustment::Entity, _>(transaction, [Id, Tenant], [after.0.into(), after.1.into()])
+                .await?;
         for row in &rows {
-            let id = ReservationId(row.try_get_by_index::<uuid::Uuid>(0)?.into_bytes());
-            let tenant = TenantKey(row.try_get_by_index(1)?);
-            after = (id, tenant);
+            after = (row.id, row.tenant_key);
+            let tenant = TenantKey(row.tenant_key);
             report.adjustments += 1;
-            match CounterKey::from_bytes(&row.try_get_by_index::<Vec<u8>>(2)?) {
-                Some(key) => {
-                    let sum = sums.entry((tenant, key)).or_default();
-                    sum.committed += i128::from(row.try_get_by_index::<i64>(3)?);
+            match CounterKey::from_bytes(&row.counter_key) {
+                Some(key) => sums.entry((tenant, key)).or_default().committed += i128::from(row.delta),
+                None => {
+                    let told = report.told(tenant, ReservationId(row.id.into_bytes()));
+                    let (reason, operator) = (&row.reason, &row.operator);
+                    report
+                        .fault(format!("adjustment {told} ({reason:?}, {operator:?}): it names no counter"));
                 }
-                None => report.fault(format!("adjustment {}: it names no counter", report.told(tenant, id))),
             }
         }
         if rows.len() < PAGE_ROWS {
@@ -282,26 +298,25 @@ async fn verify_counters(
     report: &mut Report,
     mut sums: Sums,
 ) -> Result<(), StoreError> {
-    let mut after: (i64, Vec<u8>) = (i64::MIN, Vec::new());
+    use counter::Column::{Key, TenantKey as Tenant};
+    let mut after = (i64::MIN, Vec::new());
     loop {
-        let text = "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since,
-                           resource_key, period, agent, user_name, model FROM counters
-                     WHERE (tenant_key, key) > ($1, $2) ORDER BY tenant_key, key LIMIT $3";
-        let values = vec![after.0.into(), std::mem::take(&mut after.1).into(), page()];
-        let rows = transaction.rows(text, text, values).await?;
+        let key = [after.0.into(), after.1.into()];
+        let rows: Vec<counter::Model> =
+            page_after::<counter::Entity, _>(transaction, [Tenant, Key], key).await?;
         for row in &rows {
-            let (tenant, (key, counter)) = counter_from_row(row)?;
-            after = (tenant.0, key.as_bytes().to_vec());
+            let tenant = TenantKey(row.tenant_key);
             report.counters += 1;
-            if !columns_agree(row, &key, counter.window)? {
-                let text = format!(
-                    "counter {}: the row's columns are not those of its key",
-                    report.told_counter(tenant, &key)
-                );
-                report.fault(text);
-            }
+            let Some(key) = CounterKey::from_bytes(&row.key).filter(|key| columns_agree(row, key)) else {
+                let told = report.told_tenant(tenant);
+                report.fault(format!(
+                    "counter {:02x?} of {told}: the row's columns are not those of its key",
+                    row.key
+                ));
+                continue;
+            };
             let sum = sums.remove(&(tenant, key.clone())).unwrap_or_default();
-            let (committed, reserved) = (i128::from(counter.committed), i128::from(counter.reserved));
+            let (committed, reserved) = (i128::from(row.committed), i128::from(row.reserved));
             if (sum.committed, sum.reserved) != (committed, reserved) {
                 let text = format!(
                     "counter {}: committed {committed}, reserved {reserved}; its rows add up to {} and {} (I2)",
@@ -312,8 +327,9 @@ async fn verify_counters(
                 report.fault(text);
             }
         }
-        if rows.len() < PAGE_ROWS {
-            break;
+        match rows.last() {
+            Some(last) if rows.len() == PAGE_ROWS => after = (last.tenant_key, last.key.clone()),
+            Some(_) | None => break,
         }
     }
     for ((tenant, key), sum) in sums {
@@ -331,16 +347,12 @@ async fn verify_counters(
 }
 
 /// Whether the columns that people read, and the window, are those that the key names.
-fn columns_agree(row: &QueryResult, key: &CounterKey, window: Window) -> Result<bool, StoreError> {
-    let resource: i32 = row.try_get_by_index(7)?;
-    let period: i16 = row.try_get_by_index(8)?;
-    let values: [Option<String>; 3] =
-        [row.try_get_by_index(9)?, row.try_get_by_index(10)?, row.try_get_by_index(11)?];
-    Ok(resource == key.resource().0
-        && period == i16::from(key.period().code())
-        && values.iter().map(Option::as_deref).eq(key.dimensions())
-        && window.start == key.window_start()
-        && window.end > window.start)
+fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
+    row.resource_key == key.resource().0
+        && row.period == i16::from(key.period().code())
+        && [&row.agent, &row.user_name, &row.model].map(|value| value.as_deref()) == key.dimensions()
+        && row.window_start == key.window_start()
+        && row.window_end > row.window_start
 }
 
 /// No hold may be due before the tenant's row says so, or it would count for ever.
@@ -351,18 +363,15 @@ async fn verify_tenants(
 ) -> Result<(), StoreError> {
     let mut after = i64::MIN;
     loop {
-        let text = "SELECT key, next_due FROM tenants WHERE key > $1 ORDER BY key LIMIT $2";
-        let rows = transaction.rows(text, text, vec![after.into(), page()]).await?;
+        let rows: Vec<tenant::Model> =
+            page_after::<tenant::Entity, _>(transaction, [tenant::Column::Key], [after.into()]).await?;
         for row in &rows {
-            after = row.try_get_by_index(0)?;
+            after = row.key;
             report.tenants += 1;
-            let next_due: i64 = row.try_get_by_index(1)?;
-            if deadlines.get(&TenantKey(after)).is_some_and(|deadline| *deadline < next_due) {
-                let text = format!(
-                    "{}: a hold is due before next_due, {next_due}",
-                    report.told_tenant(TenantKey(after))
-                );
-                report.fault(text);
+            let tenant = TenantKey(row.key);
+            if deadlines.get(&tenant).is_some_and(|deadline| *deadline < row.next_due) {
+                let told = report.told_tenant(tenant);
+                report.fault(format!("{told}: a hold is due before next_due, {}", row.next_due));
             }
         }
         if rows.len() < PAGE_ROWS {
@@ -371,6 +380,17 @@ async fn verify_tenants(
     }
 }
 
-fn page() -> Value {
-    Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
+/// The next rows of a table in the order of its key, which are behind a place in it. The key is compared as a whole: as
+/// `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
+async fn page_after<E: EntityTrait, const N: usize>(
+    transaction: &Transaction,
+    key: [E::Column; N],
+    place: [Value; N],
+) -> Result<Vec<E::Model>, StoreError> {
+    let columns = Expr::tuple(key.map(Expr::col));
+    let mut rows = E::find().filter(columns.gt(Expr::tuple(place.map(Expr::value))));
+    for column in key {
+        rows = rows.order_by_asc(column);
+    }
+    Ok(rows.limit(u64::try_from(PAGE_ROWS).unwrap_or(u64::MAX)).all(transaction.connection()).await?)
 }

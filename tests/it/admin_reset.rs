@@ -100,6 +100,18 @@ both! {
         assert_eq!(adjusted, [-20, -10]);
     }
 
+    /// Whether or not the server happens to remember it.
+    async fn a_counter_that_no_limit_reads_is_left_alone(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
+        world.record("acme").tokens(60).await.expect("it is recorded");
+        world.change_plan("acme", &[month("tokens", 1_000)]).await.expect("the plan is there");
+        let reply = reset(world, |_| ()).await.expect("the tenant is there");
+        assert_eq!(reply.adjusted, [-60], "{reply:?}");
+        world.change_plan("acme", &[day("tokens", 100), month("tokens", 1_000)]).await.expect("it is there");
+        assert_eq!(world.figures("acme", "day").await, (60, 0));
+        assert_eq!(world.figures("acme", "month").await, (0, 0));
+    }
+
     async fn a_meter_is_reset_too(world: World) {
         world.tenant_with("acme", &[]).await;
         world.declare("meter").await;

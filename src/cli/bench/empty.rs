@@ -183,7 +183,7 @@ impl Encoder for PrebuiltEncoder {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tonic::{Code, client, transport::Channel};
     use tonic_types::StatusExt;
 
@@ -196,7 +196,8 @@ mod tests {
         },
     };
 
-    async fn start() -> (Channel, CancellationToken) {
+    /// An empty service with typical replies, and where it is.
+    pub(in crate::cli::bench) async fn start_typical() -> (String, CancellationToken) {
         let typical = Replies::typical();
         let service = EmptyService {
             reserve: typical.reserve.encode_to_vec().into(),
@@ -206,6 +207,11 @@ mod tests {
         let target = format!("http://{}", listener.local_addr().expect("a bound address"));
         let shutdown = CancellationToken::new();
         tokio::spawn(serve(listener, service.routes(), shutdown.clone(), DRAIN));
+        (target, shutdown)
+    }
+
+    async fn start() -> (Channel, CancellationToken) {
+        let (target, shutdown) = start_typical().await;
         (connect(&target).await.expect("it accepts"), shutdown)
     }
 

@@ -288,28 +288,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-    use tokio::net::TcpListener;
-    use tokio_util::sync::{CancellationToken, DropGuard};
+    use tokio_util::sync::DropGuard;
 
     use super::*;
-    use crate::{
-        cli::bench::{empty::EmptyService, workload::Replies},
-        grpc::serve::serve,
-    };
+    use crate::cli::bench::empty::tests::start_typical;
 
     const ROUND: Duration = Duration::from_millis(200);
 
     async fn side(batch: Option<usize>) -> (Arc<Side>, DropGuard) {
-        let typical = Replies::typical();
-        let service = EmptyService {
-            reserve: typical.reserve.encode_to_vec().into(),
-            commit: typical.commit.encode_to_vec().into(),
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let target = format!("http://{}", listener.local_addr().expect("a bound address"));
-        let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, service.routes(), shutdown.clone(), Duration::from_secs(1)));
+        let (target, shutdown) = start_typical().await;
         let workload = Arc::new(Workload::new(3));
         let side = Side::connect(&target, 2, workload, batch).await.expect("it accepts");
         (Arc::new(side), shutdown.drop_guard())

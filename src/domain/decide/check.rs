@@ -2,36 +2,21 @@
 
 use super::{
     super::{books::Books, operation::Check, plan::Enforcement, refusal::Refusal, tenant::TenantState},
-    Applied, Context, Outcome, Reply, Stop, Touched, Verdict,
+    Applied, Outcome, Reply, Stop, TouchedOrFaults, Verdict,
     reserve::grants,
-    touch::{require, touch},
+    touch::require,
 };
 
-pub(super) fn check(
-    books: &mut Books,
-    context: &mut Context<'_>,
-    check: &Check,
-    touched: Option<&[Touched]>,
-) -> Result<Reply, Stop> {
-    let computed;
-    let touched = match touched {
-        Some(touched) => touched,
-        None => {
-            let names = check.amounts.iter().map(|ask| ask.resource.as_str());
-            let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
-            computed =
-                touch((tenant, &books.plan), (context.policy, calendar), &check.subject, names, context.now)
-                    .map_err(Refusal::Invalid)?;
-            &computed
-        }
-    };
+pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'_>) -> Result<Reply, Stop> {
+    let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     let suspended = books.tenant.state == TenantState::Suspended;
-    let (granted, violations) = match grants(books, touched, &check.amounts) {
-        Ok(granted) => (granted, Vec::new()),
-        Err(Refusal::QuotaExceeded(violations)) => (Vec::new(), violations),
-        Err(other) => return Err(other.into()),
-    };
+    let (granted, violations) =
+        match grants(books, touched, check.amounts.iter().map(|ask| (ask.quantity, ask.minimum))) {
+            Ok(granted) => (granted, Vec::new()),
+            Err(Refusal::QuotaExceeded(violations)) => (Vec::new(), violations),
+            Err(other) => return Err(other.into()),
+        };
     let mut verdicts = Vec::new();
     for (touched, ask) in touched.iter().zip(&check.amounts) {
         for applied in touched.applied.iter().filter(|applied| applied.limit.is_some()) {

@@ -7,14 +7,14 @@ use super::{
         books::{Books, Method, Request},
         bounds::LIFETIME_MAX_MILLIS,
         id::ReservationId,
-        operation::{Ask, Extend},
+        operation::{Extend, Units},
         refusal::{Fault, Refusal},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
     },
     Applied, Context, Reply, Stop, Touched, find_replay, get_target, minted_request_id,
     reserve::grants,
-    touch::{fresh_of_line, require, reservation_balances, touch},
+    touch::{fresh_of_line, overflow, require, reservation_balances, touch},
 };
 
 pub(super) fn extend(
@@ -37,7 +37,7 @@ pub(super) fn extend(
         }
     }
     if books.tenant.state == TenantState::Suspended {
-        return Err(Refusal::TenantSuspended(books.tenant.id.clone()).into());
+        return Err(Refusal::TenantSuspended(books.tenant.id.to_string()).into());
     }
     let mut extended = Reservation::clone(&found);
     if extended.first.is_none() {
@@ -47,13 +47,8 @@ pub(super) fn extend(
     let touched = counters(books, context, extend, &found)?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
-    let asks: Vec<Ask> = extend
-        .amounts
-        .iter()
-        .map(|u| Ask { resource: u.resource.clone(), quantity: u.quantity, minimum: u.quantity })
-        .collect();
-    grants(books, &touched, &asks)?;
-    hold(books, &mut extended, &touched, &asks)?;
+    grants(books, &touched, extend.amounts.iter().map(|units| (units.quantity, units.quantity)))?;
+    hold(books, &mut extended, &touched, &extend.amounts)?;
 
     let request = Request {
         fingerprint: extend.request.as_ref().map_or([0; 16], |request| request.fingerprint),
@@ -116,18 +111,18 @@ fn hold(
     books: &mut Books,
     extended: &mut Reservation,
     touched: &[Touched],
-    asks: &[Ask],
+    amounts: &[Units],
 ) -> Result<(), Refusal> {
     let mut faults = Vec::new();
-    for (place, (touched, ask)) in touched.iter().zip(asks).enumerate() {
+    for (place, (touched, units)) in touched.iter().zip(amounts).enumerate() {
         match extended.amounts.iter_mut().find(|amount| amount.resource == touched.resource) {
-            Some(amount) => match amount.reserved.checked_add(ask.quantity) {
+            Some(amount) => match amount.reserved.checked_add(units.quantity) {
                 Some(reserved) => amount.reserved = reserved,
-                None => faults.push(super::touch::overflow(place)),
+                None => faults.push(overflow(place)),
             },
             None => extended.amounts.push(ReservedAmount {
                 resource: touched.resource,
-                reserved: ask.quantity,
+                reserved: units.quantity,
                 committed: 0,
             }),
         }
@@ -135,14 +130,14 @@ fn hold(
     if !faults.is_empty() {
         return Err(Refusal::Invalid(faults));
     }
-    for (touched, ask) in touched.iter().zip(asks) {
+    for (touched, units) in touched.iter().zip(amounts) {
         for applied in touched.keys() {
-            books.add(&applied.key, 0, ask.quantity, applied.fresh);
+            books.add(&applied.key, 0, units.quantity, applied.fresh);
             match extended.lines.iter_mut().find(|line| line.key == applied.key) {
                 // A line's hold is never more than the amount, which was checked.
-                Some(line) => line.held = line.held.saturating_add(ask.quantity),
+                Some(line) => line.held = line.held.saturating_add(units.quantity),
                 None => {
-                    extended.lines.push(Line { key: applied.key.clone(), held: ask.quantity, charged: 0 })
+                    extended.lines.push(Line { key: applied.key.clone(), held: units.quantity, charged: 0 })
                 }
             }
         }

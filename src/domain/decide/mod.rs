@@ -13,15 +13,15 @@ mod touch;
 
 use std::sync::Arc;
 
-pub use self::touch::{Applied, Touched, touch};
+pub use self::touch::{Applied, Touched, touch_operation, undeclared};
 use super::{
-    books::Books,
+    books::{Books, Method, Request},
     calendar::Calendar,
     counter::{Balance, CounterKey},
     id::{ReservationId, ResourceKey},
     operation::{Operation, RequestKey, Target},
     plan::Policy,
-    refusal::{Refusal, Violation},
+    refusal::{Fault, Refusal, Violation},
     reservation::{Reservation, ReservationState},
     window::Millis,
 };
@@ -37,6 +37,9 @@ pub struct Context<'a> {
     pub now: Millis,
 }
 
+/// What an operation is about, or its fields at fault, which are told only when nothing comes before them.
+type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
+
 /// Why there is no reply.
 #[derive(Debug)]
 pub enum Stop {
@@ -44,6 +47,12 @@ pub enum Stop {
     Refused(Refusal),
     /// These counters have to be looked for first.
     Missing(Vec<CounterKey>),
+}
+
+impl From<&Vec<Fault>> for Stop {
+    fn from(faults: &Vec<Fault>) -> Self {
+        Stop::Refused(Refusal::Invalid(faults.clone()))
+    }
 }
 
 impl From<Refusal> for Stop {
@@ -115,22 +124,23 @@ pub enum Reply {
     },
 }
 
-/// Decides one operation. `id` is that of the reservation which it may make; `touched` are the counters that a
-/// Reserve, Record or Check is about, if they are known already.
+/// Decides one operation. `id` is that of the reservation which it may make; `touched` is what [`touch_operation`] says
+/// of it.
 pub fn decide(
     books: &mut Books,
     context: &mut Context<'_>,
     operation: &Operation,
     id: ReservationId,
-    touched: Option<&[Touched]>,
+    touched: &Result<Vec<Touched>, Vec<Fault>>,
 ) -> Result<Reply, Stop> {
+    let touched = touched.as_deref();
     match operation {
         Operation::Reserve(reserve) => reserve::reserve(books, context, reserve, id, touched),
         Operation::Commit(commit) => settle::commit(books, context, commit),
         Operation::Release(target) => settle::release(books, context, target),
         Operation::Extend(extend) => extend::extend(books, context, extend, id),
         Operation::Record(record) => record::record(books, context, record, id, touched),
-        Operation::Check(check) => check::check(books, context, check, touched),
+        Operation::Check(check) => check::check(books, check, touched),
         Operation::Reset(reset) => reset::reset(books, context, reset),
     }
 }
@@ -162,7 +172,7 @@ fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusa
         Target::Id(id) => Some(*id),
         Target::Request(request) => books
             .find_request(request)
-            .filter(|request| request.method != super::books::Method::Extend)
+            .filter(|request| request.method != Method::Extend)
             .map(|request| request.reservation),
     };
     id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| not_found(target))
@@ -180,8 +190,8 @@ pub fn not_found(target: &Target) -> Refusal {
 fn find_replay<'a>(
     books: &'a Books,
     request: Option<&RequestKey>,
-    method: super::books::Method,
-) -> Result<Option<&'a super::books::Request>, Refusal> {
+    method: Method,
+) -> Result<Option<&'a Request>, Refusal> {
     let Some(key) = request else {
         return Ok(None);
     };

@@ -1,15 +1,18 @@
 //! Record: consumption in one step, always recorded.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         books::{Books, Method, Request},
+        counter::Counter,
         id::ReservationId,
         operation::Record,
         refusal::Refusal,
         reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
     },
-    Context, Reply, Stop, Touched, find_replay,
-    touch::{overflow, require, reservation_balances, touch},
+    Context, Reply, Stop, Touched, TouchedOrFaults, find_replay,
+    touch::{overflow, require, reservation_balances},
 };
 
 pub(super) fn record(
@@ -17,25 +20,14 @@ pub(super) fn record(
     context: &mut Context<'_>,
     record: &Record,
     id: ReservationId,
-    touched: Option<&[Touched]>,
+    touched: TouchedOrFaults<'_>,
 ) -> Result<Reply, Stop> {
     let replayed = find_replay(books, record.request.as_ref(), Method::Record)?.map(|r| r.reservation);
     if let Some(first) = books.find_reservation(replayed.unwrap_or(id)).cloned() {
         require(books, first.lines.iter().map(|line| &line.key))?;
         return Ok(answer(books, context, first));
     }
-    let computed;
-    let touched = match touched {
-        Some(touched) => touched,
-        None => {
-            let names = record.amounts.iter().map(|units| units.resource.as_str());
-            let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
-            computed =
-                touch((tenant, &books.plan), (context.policy, calendar), &record.subject, names, context.now)
-                    .map_err(Refusal::Invalid)?;
-            &computed
-        }
-    };
+    let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     let lines = lines(books, touched, record)?;
     for (line, fresh) in &lines {
@@ -73,11 +65,7 @@ pub(super) fn record(
 }
 
 /// What is added to each counter: the quantity, or less where a negative one would take it below zero.
-fn lines(
-    books: &Books,
-    touched: &[Touched],
-    record: &Record,
-) -> Result<Vec<(Line, super::super::counter::Counter)>, Refusal> {
+fn lines(books: &Books, touched: &[Touched], record: &Record) -> Result<Vec<(Line, Counter)>, Refusal> {
     let mut lines = Vec::with_capacity(touched.len() * 2);
     let mut faults = Vec::new();
     for (place, (touched, units)) in touched.iter().zip(&record.amounts).enumerate() {
@@ -95,7 +83,7 @@ fn lines(
     if faults.is_empty() { Ok(lines) } else { Err(Refusal::Invalid(faults)) }
 }
 
-fn answer(books: &Books, context: &mut Context<'_>, reservation: std::sync::Arc<Reservation>) -> Reply {
+fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation>) -> Reply {
     let balances = reservation_balances(books, context.calendar, &reservation);
     let charged = |key| reservation.lines.iter().find(|line| &line.key == key).map_or(0, |line| line.charged);
     let applied = balances.iter().map(|balance| charged(&balance.key)).collect();

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use super::{
     super::{
         books::{Books, Method, Request},
+        counter::Balance,
         id::ReservationId,
-        operation::{Ask, Reserve},
+        operation::Reserve,
         plan::Enforcement,
         refusal::{Refusal, Retry, Violation},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
         window::{Millis, WINDOW_END_NONE},
     },
-    Applied, Context, Reply, Stop, Touched, find_replay,
-    touch::{balances, overflow, require, reservation_balances, touch},
+    Context, Reply, Stop, Touched, TouchedOrFaults, find_replay,
+    touch::{balances, overflow, require, reservation_balances},
 };
 
 pub(super) fn reserve(
@@ -22,34 +23,18 @@ pub(super) fn reserve(
     context: &mut Context<'_>,
     reserve: &Reserve,
     id: ReservationId,
-    touched: Option<&[Touched]>,
+    touched: TouchedOrFaults<'_>,
 ) -> Result<Reply, Stop> {
     let replayed = find_replay(books, reserve.request.as_ref(), Method::Reserve)?.map(|r| r.reservation);
     if let Some(first) = books.find_reservation(replayed.unwrap_or(id)).cloned() {
         return replay(books, context, &first);
     }
     if books.tenant.state == TenantState::Suspended {
-        return Err(Refusal::TenantSuspended(books.tenant.id.clone()).into());
+        return Err(Refusal::TenantSuspended(books.tenant.id.to_string()).into());
     }
-    let computed;
-    let touched = match touched {
-        Some(touched) => touched,
-        None => {
-            let names = reserve.amounts.iter().map(|ask| ask.resource.as_str());
-            let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
-            computed = touch(
-                (tenant, &books.plan),
-                (context.policy, calendar),
-                &reserve.subject,
-                names,
-                context.now,
-            )
-            .map_err(Refusal::Invalid)?;
-            &computed
-        }
-    };
+    let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
-    let granted = grants(books, touched, &reserve.amounts)?;
+    let granted = grants(books, touched, reserve.amounts.iter().map(|ask| (ask.quantity, ask.minimum)))?;
 
     let mut reservation = Reservation {
         id,
@@ -97,24 +82,33 @@ fn replay(books: &Books, context: &mut Context<'_>, first: &Arc<Reservation>) ->
     Ok(Reply::Reservation { reservation: Arc::new(first.as_first_answered()), balances })
 }
 
-/// What each amount would be granted, or why not.
-pub(super) fn grants(books: &Books, touched: &[Touched], asks: &[Ask]) -> Result<Vec<i64>, Refusal> {
-    let mut granted = Vec::with_capacity(asks.len());
+/// What each amount would be granted, or why not. It is asked for a quantity, and for the least that is of use.
+pub(super) fn grants(
+    books: &Books,
+    touched: &[Touched],
+    asked: impl Iterator<Item = (i64, i64)>,
+) -> Result<Vec<i64>, Refusal> {
+    let mut granted = Vec::with_capacity(touched.len());
     let mut violations = Vec::new();
     let mut faults = Vec::new();
-    for (place, (touched, ask)) in touched.iter().zip(asks).enumerate() {
-        let mut grant = ask.quantity;
+    for (place, (touched, (quantity, minimum))) in touched.iter().zip(asked).enumerate() {
+        let mut grant = quantity;
+        let mut used_most = Some(0);
         for applied in &touched.applied {
-            let refused = violation(books, applied, ask);
-            grant = grant.min(refused.as_ref().map_or_else(|| remaining(books, applied), |_| 0));
-            violations.extend(refused);
-        }
-        let fits = touched.applied.iter().all(|applied| {
             let counter = books.find_counter(&applied.key).unwrap_or(applied.fresh);
             let used = counter.committed.checked_add(counter.reserved);
-            used.and_then(|used| used.checked_add(grant)).is_some()
-        });
-        if !fits {
+            used_most = used_most.and_then(|most: i64| used.map(|used| used.max(most)));
+            let hard = applied.limit.as_ref().filter(|limit| limit.enforcement == Enforcement::Hard);
+            let Some(limit) = hard else { continue };
+            let remaining = limit.quantity.saturating_sub(used.unwrap_or(i64::MAX));
+            grant = grant.min(remaining);
+            if remaining < minimum {
+                let retry = retry(minimum, limit.quantity, counter.committed, counter.window.end);
+                let balance = Balance { key: applied.key.clone(), limit: Some(Arc::clone(limit)), counter };
+                violations.push(Violation { requested: quantity, balance, retry });
+            }
+        }
+        if used_most.and_then(|used| used.checked_add(grant)).is_none() {
             faults.push(overflow(place));
         }
         granted.push(grant);
@@ -126,25 +120,6 @@ pub(super) fn grants(books: &Books, touched: &[Touched], asks: &[Ask]) -> Result
     } else {
         Ok(granted)
     }
-}
-
-/// What a HARD limit leaves; without one, everything.
-fn remaining(books: &Books, applied: &Applied) -> i64 {
-    let hard = applied.limit.as_ref().is_some_and(|limit| limit.enforcement == Enforcement::Hard);
-    let balance = hard.then(|| books.balance(&applied.key, applied.limit.as_ref(), applied.fresh));
-    balance.and_then(|balance| balance.remaining()).unwrap_or(i64::MAX)
-}
-
-/// What a HARD limit has against the least that is of use, if anything, and when it is worth to ask again.
-fn violation(books: &Books, applied: &Applied, ask: &Ask) -> Option<Violation> {
-    let needed = ask.minimum;
-    if remaining(books, applied) >= needed {
-        return None;
-    }
-    let balance = books.balance(&applied.key, applied.limit.as_ref(), applied.fresh);
-    let retry =
-        retry(needed, balance.allowance().unwrap_or(0), balance.counter.committed, applied.fresh.window.end);
-    Some(Violation { requested: ask.quantity, balance, retry })
 }
 
 fn retry(needed: i64, allowance: i64, committed: i64, window_end: Millis) -> Retry {

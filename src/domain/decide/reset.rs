@@ -10,12 +10,14 @@ use super::{
         id::ResourceKey,
         operation::Reset,
         refusal::{Fault, Refusal},
+        window::Period,
     },
     Context, Reply, Stop,
     touch::fresh_of_line,
 };
 
-/// The counters that the operation may be about must be in the books: all of the running windows.
+/// The counters that the operation may be about must be in the books: those of the running windows that the plan reads, and
+/// meters.
 pub(super) fn reset(books: &mut Books, context: &mut Context<'_>, reset: &Reset) -> Result<Reply, Stop> {
     let mut chosen = HashSet::new();
     let mut faults = Vec::new();
@@ -62,7 +64,8 @@ pub(super) fn reset(books: &mut Books, context: &mut Context<'_>, reset: &Reset)
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// Whether the counter is one to be reset: of the chosen resources and subjects, running, and not at zero.
+/// Whether the counter is one to be reset: of the chosen resources and subjects, running, not at zero, and one that the
+/// plan reads, or a meter. Of those that no limit reads some may be in the books by chance.
 fn matches(
     books: &Books,
     context: &Context<'_>,
@@ -78,5 +81,7 @@ fn matches(
             .find_counter(key)
             .is_some_and(|counter| counter.committed != 0 && counter.window.contains(context.now))
     };
-    (chosen.is_empty() || chosen.contains(&key.resource())) && values.all(|fits| fits) && used(key)
+    let counted =
+        key.period() == Period::Meter || books.plan.limits.iter().any(|limit| limit.shape.counts(key));
+    counted && (chosen.is_empty() || chosen.contains(&key.resource())) && values.all(|fits| fits) && used(key)
 }

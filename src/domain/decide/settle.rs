@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         books::Books,
-        counter::CounterKey,
+        counter::{Counter, CounterKey},
         id::ResourceKey,
         operation::{Commit, Target, Units},
         plan::Policy,
@@ -18,8 +18,10 @@ use super::{
 
 /// What a settlement adds to one counter.
 struct Step {
+    key: CounterKey,
     committed: i64,
     reserved: i64,
+    fresh: Counter,
 }
 
 pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Commit) -> Result<Reply, Stop> {
@@ -48,7 +50,7 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
             // What was held before the counter joined with an Extend is none of its business.
             let charge = quantity.saturating_sub(reserved.saturating_sub(line.held)).max(0);
             match step(books, context, &found, line, charge) {
-                Some(step) => steps.push((line.key.clone(), step)),
+                Some(step) => steps.push(step),
                 None => faults.push(place_of(&commit.amounts, context.policy, resource)),
             }
         }
@@ -80,7 +82,7 @@ pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Tar
     let mut steps = Vec::with_capacity(settled.lines.len());
     for line in &mut settled.lines {
         // Giving back cannot overflow.
-        steps.extend(step(books, context, &found, line, 0).map(|step| (line.key.clone(), step)));
+        steps.extend(step(books, context, &found, line, 0));
     }
     for amount in &mut settled.amounts {
         amount.committed = 0;
@@ -95,11 +97,10 @@ fn take(
     books: &mut Books,
     context: &mut Context<'_>,
     settled: Reservation,
-    steps: Vec<(CounterKey, Step)>,
+    steps: Vec<Step>,
 ) -> Result<Reply, Stop> {
-    for (key, step) in steps {
-        let fresh = fresh_of_line(books, context.calendar, &key, settled.created_at);
-        books.add(&key, step.committed, step.reserved, fresh);
+    for step in steps {
+        books.add(&step.key, step.committed, step.reserved, step.fresh);
     }
     let settled = books.update_reservation(settled);
     answer(books, context, settled)
@@ -127,7 +128,7 @@ fn step(
     committed.checked_add(counter.reserved.checked_sub(freed)?)?;
     let added = committed.checked_sub(counter.committed)?;
     line.charged = line.charged.checked_add(added)?;
-    Some(Step { committed: added, reserved: -freed })
+    Some(Step { key: line.key.clone(), committed: added, reserved: -freed, fresh: counter })
 }
 
 /// The resources that were used. A resource that was deleted since can be settled where it is held.

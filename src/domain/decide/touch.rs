@@ -7,6 +7,7 @@ use super::super::{
     calendar::Calendar,
     counter::{Balance, Counter, CounterKey},
     id::ResourceKey,
+    operation::{Check, Operation, Record, Reserve},
     plan::{Limit, Plan, Policy, Subject},
     refusal::Fault,
     reservation::Reservation,
@@ -79,7 +80,7 @@ pub(super) fn applied(
 }
 
 /// All that applies to the resources of an operation, in its order, or the fields at fault.
-pub fn touch<'a>(
+pub(super) fn touch<'a>(
     (tenant, plan): (&Tenant, &Plan),
     (policy, calendar): (&Policy, &mut Calendar),
     subject: &Subject,
@@ -100,8 +101,34 @@ pub fn touch<'a>(
     if faults.is_empty() { Ok(touched) } else { Err(faults) }
 }
 
+/// What an operation that names its resources and subject itself is about; nothing for the others, whose reservation
+/// says it.
+pub fn touch_operation(
+    books: &Books,
+    policy: &Policy,
+    calendar: &mut Calendar,
+    operation: &Operation,
+    now: Millis,
+) -> Result<Vec<Touched>, Vec<Fault>> {
+    let tenant = (&books.tenant, books.plan.as_ref());
+    match operation {
+        Operation::Reserve(Reserve { subject, amounts, .. })
+        | Operation::Check(Check { subject, amounts, .. }) => {
+            let names = amounts.iter().map(|ask| ask.resource.as_str());
+            touch(tenant, (policy, calendar), subject, names, now)
+        }
+        Operation::Record(Record { subject, amounts, .. }) => {
+            let names = amounts.iter().map(|units| units.resource.as_str());
+            touch(tenant, (policy, calendar), subject, names, now)
+        }
+        Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
+            Ok(Vec::new())
+        }
+    }
+}
+
 /// A resource that was not declared.
-pub(super) fn undeclared(place: usize, name: &str) -> Fault {
+pub fn undeclared(place: usize, name: &str) -> Fault {
     Fault::new(format!("amounts[{place}].resource"), format!("must be a declared resource; {name:?} is not"))
 }
 

@@ -261,7 +261,7 @@ async fn pages_follow_the_order_of_bytes() {
         assert_eq!(plans.items.iter().map(|plan| plan.id.as_str()).collect::<Vec<_>>(), &ids[2..]);
         assert!(!plans.more);
         let tenants = read.list_tenants(None, Some("a-b"), 10).await.expect("a page");
-        assert_eq!(tenants.items.iter().map(|tenant| tenant.tenant.id.as_str()).collect::<Vec<_>>(), ["ä"]);
+        assert_eq!(tenants.items.iter().map(|tenant| &*tenant.tenant.id).collect::<Vec<_>>(), ["ä"]);
         let tenants = read.list_tenants(Some("a b"), None, 10).await.expect("a page");
         assert_eq!(tenants.items.iter().map(|tenant| tenant.plan_id.as_str()).collect::<Vec<_>>(), ["a b"]);
         assert!(matches!(refusal(read.list_tenants(Some("none"), None, 10).await), Refusal::PlanNotFound(_)));

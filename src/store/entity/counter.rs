@@ -5,7 +5,6 @@ use sea_orm::entity::prelude::*;
 /// A row of `counters`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "counters")]
-#[expect(dead_code, reason = "these rows are read and written in bulk, by SQL text")]
 pub(in crate::store) struct Model {
     /// Whose.
     #[sea_orm(primary_key, auto_increment = false)]
@@ -37,7 +36,6 @@ pub(in crate::store) struct Model {
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-#[expect(dead_code, reason = "these rows are read and written in bulk, by SQL text")]
 pub(in crate::store) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}

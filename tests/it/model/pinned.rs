@@ -1,15 +1,28 @@
 //! Lives that failed once, made as short as they could be.
 
-#![expect(unused_imports, reason = "what is printed can be pasted as it is")]
-
 use super::{
     player::play,
-    steps::{Hold, Life, Step::*},
+    steps::{Hold, Life, Step, Step::*},
 };
 use crate::harness::*;
 
+fn hold(ttl: i64, charge: bool) -> Step {
+    let amounts = vec![(0, 40, 0)];
+    Reserve(Hold { who: [0; 3], amounts, ttl, partial: false, charge, keyed: false })
+}
+
 both! {
-    async fn nothing_at_all(world: World) {
-        play(world, &Life { zone: 0, limits: vec![], steps: vec![] }).await;
+    async fn a_charge_that_a_reset_took_away_is_not_taken_away_again(world: World) {
+        let charged = [hold(1, true), Advance(1), Reset(None)];
+        let settled = [Release(0), Commit(0, vec![(0, 0)]), Commit(0, vec![(0, 10)]), Commit(0, vec![(0, 50)])];
+        for settled in settled {
+            let steps = [&charged[..], &[settled]].concat();
+            play(world, &Life { zone: 0, limits: vec![(0, 100, 1)], steps }).await;
+        }
+    }
+
+    async fn what_is_made_after_the_clock_went_back_is_listed_first(world: World) {
+        let steps = vec![hold(SECOND, false), Advance(1), TurnBack(SECOND), hold(SECOND, false), Advance(1)];
+        play(world, &Life { zone: 0, limits: vec![], steps }).await;
     }
 }

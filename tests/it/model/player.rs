@@ -64,8 +64,6 @@ pub struct Player<'a> {
     pub names: Vec<Option<String>>,
     /// Requests that brought a request_id and took effect.
     pub sent: Vec<Sent>,
-    /// The clock went back: then the list's order is that in which requests came, by that clock.
-    pub turned_back: bool,
 }
 
 /// Plays a life. A difference fails the test.
@@ -81,7 +79,7 @@ pub async fn play(world: &World, life: &Life) {
     let books = Books::new(life.zone, limits, world.clock.now());
     world.plan(&tenant, &plan_limits(&books)).await.expect("it is new");
     world.tenant(&tenant, &tenant, ZONES[life.zone]).await.expect("it is new");
-    let mut player = Player { world, tenant, books, names: Vec::new(), sent: Vec::new(), turned_back: false };
+    let mut player = Player { world, tenant, books, names: Vec::new(), sent: Vec::new() };
     for step in &life.steps {
         player.take(step).await;
         player.compare().await;
@@ -104,7 +102,6 @@ impl Player<'_> {
             Step::TurnBack(by) => {
                 // Something is decided first, so that the instant is one that the tenant has seen.
                 self.operate(&[Step::Record([0; 3], vec![(2, 1)], false)]).await;
-                self.turned_back = true;
                 self.books.clock -= by;
                 self.world.clock.advance(-by);
             }
