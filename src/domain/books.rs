@@ -91,6 +91,8 @@ pub struct Books {
     pub tenant: Tenant,
     /// The tenant's plan.
     pub plan: Arc<Plan>,
+    /// The tenant's `decided_at` as it is stored.
+    stored_at: Millis,
     known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
@@ -112,15 +114,20 @@ struct Known {
 /// Most counters, and most holds, of one tenant that are remembered from batch to batch.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// What is known of the books of one tenant after a batch, counters and open holds: true as long as the tenant's row has
-/// this version.
+/// What is known of the books of one tenant after a batch: its row, and counters and open holds, which are true as long as
+/// the row has this version.
 #[derive(Debug)]
 pub struct Remembered {
-    version: i64,
+    tenant: Tenant,
     known: Known,
 }
 
 impl Remembered {
+    /// The tenant, as the batch left it.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
     /// How much is remembered, in rows.
     pub fn rows(&self) -> usize {
         1 + self.known.counters.len() + self.known.reservations.len()
@@ -161,11 +168,18 @@ pub struct Changes {
 impl Books {
     /// Books of which nothing is known, but what is remembered of this very version.
     pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
-        let known = remembered.filter(|remembered| remembered.version == tenant.version);
+        let known = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
+        let known = known.map(|remembered| remembered.known).unwrap_or_default();
+        Self::reopen(Remembered { tenant, known }, plan)
+    }
+
+    /// Books that are as they were left.
+    pub fn reopen(remembered: Remembered, plan: Arc<Plan>) -> Self {
         Self {
-            tenant,
+            stored_at: remembered.tenant.decided_at,
+            tenant: remembered.tenant,
             plan,
-            known: known.map(|remembered| remembered.known).unwrap_or_default(),
+            known: remembered.known,
             requests: HashMap::new(),
             adjustments: Vec::new(),
             due: HashMap::new(),
@@ -337,8 +351,12 @@ impl Books {
         if self.known.counters.len() > REMEMBERED_MAX || self.known.reservations.len() > REMEMBERED_MAX {
             self.known = Known::default();
         }
-        let version = if changes.is_empty() { self.tenant.version } else { changes.version };
-        (changes, Remembered { version, known: self.known })
+        if changes.is_empty() {
+            self.tenant.decided_at = self.stored_at;
+        } else {
+            self.tenant.version = changes.version;
+        }
+        (changes, Remembered { tenant: self.tenant, known: self.known })
     }
 }
 

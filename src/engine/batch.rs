@@ -63,6 +63,8 @@ pub(super) struct Batcher {
     clock: Clock,
     calendar: Calendar,
     memory: Memory,
+    /// The revision of the policy, and [`Transaction::data_version`] when it was read.
+    revision: Option<(i64, i64)>,
     /// For so many batches request_ids are looked up before they are taken for new.
     looking: u32,
 }
@@ -79,7 +81,8 @@ pub(super) struct Session<'a> {
 
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
-        Self { store, policies, clock, calendar: Calendar::default(), memory: Memory::default(), looking: 0 }
+        let (calendar, memory) = (Calendar::default(), Memory::default());
+        Self { store, policies, clock, calendar, memory, revision: None, looking: 0 }
     }
 
     /// Gives every item an outcome.
@@ -90,9 +93,12 @@ impl Batcher {
             match self.settle(&mut items[range.clone()]).await {
                 Ok(()) => {}
                 // Somewhere in it is an operation that the database refuses: its neighbours shall not suffer.
-                Err(StoreError::Permanent(_) | StoreError::KnownRequest | StoreError::Corrupt(_))
-                    if range.len() > 1 =>
-                {
+                Err(
+                    StoreError::Permanent(_)
+                    | StoreError::Conflict(_)
+                    | StoreError::KnownRequest
+                    | StoreError::Corrupt(_),
+                ) if range.len() > 1 => {
                     let [first, second] = halves(range);
                     ranges.push(second);
                     ranges.push(first);
@@ -147,15 +153,16 @@ impl Batcher {
             return Ok(());
         }
         let mut pace = Pace::start();
-        let transaction = self.store.begin_write("batch").await?;
+        let transaction = self.store.begin_batch().await?;
         pace.mark(Phase::Begin);
         let outcomes = self.decide(&transaction, items, &open, look, &mut pace).await;
         match outcomes {
             Ok((outcomes, remembered)) => {
+                let seen = transaction.data_version();
                 transaction.commit().await?;
                 pace.mark(Phase::Commit);
                 pace.log(open.len());
-                remembered.into_iter().for_each(|(tenant, known)| self.memory.put(tenant, known));
+                remembered.into_iter().for_each(|remembered| self.memory.put(remembered, seen));
                 for (place, outcome) in open.into_iter().zip(outcomes) {
                     items[place].outcome = Some(outcome);
                 }
@@ -177,7 +184,7 @@ impl Batcher {
         open: &[usize],
         look: Look,
         pace: &mut Pace,
-    ) -> Result<(Vec<Outcome>, Vec<(TenantKey, Remembered)>), StoreError> {
+    ) -> Result<(Vec<Outcome>, Vec<Remembered>), StoreError> {
         let mut session = self.lock(transaction, items, open).await?;
         pace.mark(Phase::Lock);
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
@@ -232,12 +239,24 @@ impl Batcher {
         let mut keys: Vec<TenantKey> = refs.filter_map(|tenant| find_key(&named, tenant)).collect();
         keys.sort_unstable();
         keys.dedup();
+        let data_version = transaction.data_version();
+        let mut remembered = Vec::with_capacity(keys.len());
+        let mut older = HashMap::new();
+        keys.retain(|&key| match self.memory.take(key) {
+            Some(entry) if entry.is_current(data_version) => {
+                remembered.push(entry.remembered);
+                false
+            }
+            Some(entry) => {
+                older.insert(key, entry.remembered);
+                true
+            }
+            None => true,
+        });
         let tenants = transaction.lock_tenants(&keys).await?;
-        self.check(&named, &tenants)?;
-        let (revision, database_now) = transaction.read_head(self.clock.now().is_none()).await?;
-        let policy = self.policies.get(transaction, revision).await?;
-        let clock_now = self.clock.now().or(database_now).unwrap_or(0);
-        let latest = tenants.iter().map(|tenant| tenant.decided_at).max().unwrap_or(clock_now);
+        let (policy, clock_now) = self.read_head(transaction).await?;
+        let decided_at = remembered.iter().map(Remembered::tenant).chain(&tenants).map(|t| t.decided_at);
+        let latest = decided_at.max().unwrap_or(clock_now);
         if latest > clock_now {
             tracing::error!(
                 clock.now = clock_now,
@@ -249,17 +268,33 @@ impl Batcher {
             transaction,
             policy,
             now: clock_now.max(latest),
-            books: HashMap::with_capacity(tenants.len()),
+            books: HashMap::with_capacity(remembered.len() + tenants.len()),
             keys: named,
         };
+        for remembered in remembered {
+            let plan = session.plan_of(remembered.tenant())?;
+            session.books.insert(remembered.tenant().key, Books::reopen(remembered, plan));
+        }
         for tenant in tenants {
-            let plan = session.policy.plans.get(&tenant.plan).cloned();
-            let plan: Arc<Plan> =
-                plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
-            let known = self.memory.take(tenant.key);
+            let plan = session.plan_of(&tenant)?;
+            let known = older.remove(&tenant.key);
             session.books.insert(tenant.key, Books::open(tenant, plan, known));
         }
+        self.check(&session)?;
         Ok(session)
+    }
+
+    /// The policy and the time that count, read after the lock.
+    async fn read_head(&mut self, transaction: &Transaction) -> Result<(Arc<Policy>, Millis), StoreError> {
+        let shown = self.clock.now();
+        let data_version = transaction.data_version();
+        let (revision, database_now) = match self.revision {
+            Some((seen, revision)) if data_version == Some(seen) && shown.is_some() => (revision, None),
+            _ => transaction.read_head(shown.is_none()).await?,
+        };
+        self.revision = data_version.map(|seen| (seen, revision));
+        let policy = self.policies.get(transaction, revision).await?;
+        Ok((policy, shown.or(database_now).unwrap_or(0)))
     }
 
     /// The keys of tenants that are named by their ids: those that are remembered, and those that are there.
@@ -289,10 +324,10 @@ impl Batcher {
     }
 
     /// Whether the tenants have the ids that their keys were found by: since then one may have been deleted.
-    fn check(&mut self, named: &HashMap<&str, TenantKey>, tenants: &[Tenant]) -> Result<(), StoreError> {
-        let ids: HashMap<TenantKey, &str> = tenants.iter().map(|tenant| (tenant.key, &*tenant.id)).collect();
+    fn check(&mut self, session: &Session<'_>) -> Result<(), StoreError> {
+        let is_wrong = |id: &str, key| session.books.get(key).is_none_or(|books| *books.tenant.id != *id);
         let wrong: Vec<&str> =
-            named.iter().filter(|(id, key)| ids.get(key) != Some(id)).map(|(id, _)| *id).collect();
+            session.keys.iter().filter(|(id, key)| is_wrong(id, key)).map(|(id, _)| *id).collect();
         wrong.iter().for_each(|id| self.memory.unlearn(id));
         if wrong.is_empty() { Ok(()) } else { Err(StoreError::TenantMoved) }
     }
@@ -336,6 +371,11 @@ impl Batcher {
 }
 
 impl Session<'_> {
+    fn plan_of(&self, tenant: &Tenant) -> Result<Arc<Plan>, StoreError> {
+        let plan = self.policy.plans.get(&tenant.plan).cloned();
+        plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))
+    }
+
     fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
         find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))
     }
@@ -355,15 +395,15 @@ impl Session<'_> {
         Failure::Refused { refusal, frame: Box::new(frame) }
     }
 
-    fn take_changes(&mut self) -> (Vec<Changes>, Vec<(TenantKey, Remembered)>) {
+    fn take_changes(&mut self) -> (Vec<Changes>, Vec<Remembered>) {
         let now = self.now;
         let books = std::mem::take(&mut self.books);
         let mut all = Vec::with_capacity(books.len());
         let mut remembered = Vec::with_capacity(books.len());
-        for (tenant, mut books) in books {
+        for mut books in books.into_values() {
             books.tenant.decided_at = books.tenant.decided_at.max(now);
             let (changes, known) = books.into_changes();
-            remembered.push((tenant, known));
+            remembered.push(known);
             all.push(changes);
         }
         all.retain(|changes| !changes.is_empty());

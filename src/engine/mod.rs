@@ -128,6 +128,7 @@ impl From<&StoreError> for Failure {
                 Failure::DatabaseUnavailable
             }
             StoreError::Permanent(_)
+            | StoreError::Conflict(_)
             | StoreError::KnownRequest
             | StoreError::TenantMoved
             | StoreError::Unusable(_)

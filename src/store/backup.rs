@@ -18,17 +18,14 @@ impl Store {
         let transaction = self.begin_read("durability").await?;
         if self.dialect() == Dialect::Sqlite {
             let rows = transaction.rows("PRAGMA journal_mode", Vec::new()).await?;
-            let mode = rows.first().map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
+            let mode = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or_default();
             // The other one is no property of the file, but of the connection that writes.
             return Ok(vec![("journal_mode", mode), ("synchronous", SQLITE_SYNCHRONOUS.to_owned())]);
         }
         let mut settings = Vec::with_capacity(POSTGRES_DURABILITY.len());
         for name in POSTGRES_DURABILITY {
             let rows = transaction.rows("SELECT current_setting($1)", vec![name.into()]).await?;
-            settings.push((
-                name,
-                rows.first().map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default(),
-            ));
+            settings.push((name, rows.first().map(|row| row.get(0)).transpose()?.unwrap_or_default()));
         }
         Ok(settings)
     }

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use sea_orm::{DbErr, QueryResult, SqlErr, Value, sea_query::ArrayType};
+use sea_orm::{Value, sea_query::ArrayType};
 use uuid::Uuid;
 
 use super::{
     Dialect, StoreError, Transaction, body, bulk::Bulk, clock::postgres_now, tenant::tenant_from_row,
+    transaction::Row,
 };
 use crate::domain::{
     books::{Changes, Method, Request},
@@ -30,131 +31,121 @@ macro_rules! tenant_columns {
     };
 }
 
-static FIND_TENANT_KEYS: Bulk = Bulk::new(
-    &[Text],
-    "SELECT key, id FROM tenants WHERE id = ANY($1)",
-    "SELECT key, id FROM tenants WHERE id IN (VALUES {rows})",
-);
-static LOCK_TENANTS: Bulk = Bulk::new(
-    &[BigInt],
-    concat!(
+static FIND_TENANT_KEYS: Bulk = Bulk {
+    columns: &[Text],
+    postgres: "SELECT key, id FROM tenants WHERE id = ANY($1)",
+    sqlite: "SELECT key, id FROM tenants WHERE id = ?",
+};
+static LOCK_TENANTS: Bulk = Bulk {
+    columns: &[BigInt],
+    postgres: concat!(
         "SELECT ",
         tenant_columns!(),
         " FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE"
     ),
-    concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key IN (VALUES {rows}) AND id IS NOT NULL"),
-);
-static FIND_REQUESTS: Bulk = Bulk::new(
-    &[BigInt, Text],
-    "SELECT r.tenant_key, r.request_id, r.fingerprint, r.method, r.reservation_id, r.reply
+    sqlite: concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key = ?1 AND id IS NOT NULL"),
+};
+static FIND_REQUESTS: Bulk = Bulk {
+    columns: &[BigInt, Text],
+    postgres: "SELECT r.tenant_key, r.request_id, r.fingerprint, r.method, r.reservation_id, r.reply
        FROM UNNEST($1, $2) AS w (tenant_key, request_id)
-       JOIN requests r ON r.tenant_key = w.tenant_key AND r.request_id = w.request_id",
-    "WITH w (tenant_key, request_id) AS (VALUES {rows})
-     SELECT r.tenant_key, r.request_id, r.fingerprint, r.method, r.reservation_id, r.reply
-       FROM w CROSS JOIN requests r ON r.tenant_key = w.tenant_key AND r.request_id = w.request_id",
-);
-static FIND_HOLDS: Bulk = Bulk::new(
-    &[BigInt, Id],
-    "SELECT h.tenant_key, h.id, h.body FROM UNNEST($1, $2) AS w (tenant_key, id)
+       JOIN requests r ON r.request_id = w.request_id AND r.tenant_key = w.tenant_key",
+    sqlite: "SELECT tenant_key, request_id, fingerprint, method, reservation_id, reply FROM requests
+      WHERE tenant_key = ? AND request_id = ?",
+};
+static FIND_HOLDS: Bulk = Bulk {
+    columns: &[BigInt, Id],
+    postgres: "SELECT h.tenant_key, h.id, h.body FROM UNNEST($1, $2) AS w (tenant_key, id)
        JOIN holds h ON h.tenant_key = w.tenant_key AND h.id = w.id",
-    "WITH w (tenant_key, id) AS (VALUES {rows}) SELECT h.tenant_key, h.id, h.body
-       FROM w CROSS JOIN holds h ON h.tenant_key = w.tenant_key AND h.id = w.id",
-);
-static FIND_SETTLED: Bulk = Bulk::new(
-    &[BigInt, Id],
-    "SELECT r.tenant_key, r.id, r.body FROM UNNEST($1, $2) AS w (tenant_key, id)
+    sqlite: "SELECT tenant_key, id, body FROM holds WHERE tenant_key = ? AND id = ?",
+};
+static FIND_SETTLED: Bulk = Bulk {
+    columns: &[BigInt, Id],
+    postgres: "SELECT r.tenant_key, r.id, r.body FROM UNNEST($1, $2) AS w (tenant_key, id)
        JOIN reservations r ON r.tenant_key = w.tenant_key AND r.id = w.id",
-    "WITH w (tenant_key, id) AS (VALUES {rows}) SELECT r.tenant_key, r.id, r.body
-       FROM w CROSS JOIN reservations r ON r.tenant_key = w.tenant_key AND r.id = w.id",
-);
-static FIND_COUNTERS: Bulk = Bulk::new(
-    &[BigInt, Bytes],
-    "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since
+    sqlite: "SELECT tenant_key, id, body FROM reservations WHERE tenant_key = ? AND id = ?",
+};
+static FIND_COUNTERS: Bulk = Bulk {
+    columns: &[BigInt, Bytes],
+    postgres:
+        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since
        FROM UNNEST($1, $2) AS w (tenant_key, key)
        JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key",
-    "WITH w (tenant_key, key) AS (VALUES {rows})
-     SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since
-       FROM w CROSS JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key",
-);
+    sqlite:
+        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
+      WHERE tenant_key = ? AND key = ?",
+};
 /// No name has control characters: `\x01` stands for a value that is not counted apart. OR FAIL, here and below: without
 /// it SQLite keeps a journal to undo the statement alone, and here nothing is ever undone alone.
-static INSERT_COUNTERS: Bulk = Bulk::new(
-    &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt],
-    "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name, model,
-                           committed, reserved, counted_since)
+static INSERT_COUNTERS: Bulk = Bulk {
+    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt],
+    postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
+                           model, committed, reserved, counted_since)
      SELECT a, b, c, d, e, f, NULLIF(g, E'\\x01'), NULLIF(h, E'\\x01'), NULLIF(i, E'\\x01'), j, k, l
        FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS w (a, b, c, d, e, f, g, h, i, j, k, l)",
-    "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
-                                   model, committed, reserved, counted_since)
-     SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
-);
-static UPDATE_COUNTERS: Bulk = Bulk::new(
-    &[BigInt, Bytes, BigInt, BigInt],
-    "UPDATE counters c SET committed = w.committed, reserved = w.reserved
+    sqlite: "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent,
+                                   user_name, model, committed, reserved, counted_since)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+};
+static UPDATE_COUNTERS: Bulk = Bulk {
+    columns: &[BigInt, Bytes, BigInt, BigInt],
+    postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved
        FROM UNNEST($1, $2, $3, $4) AS w (tenant_key, key, committed, reserved)
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
-    "WITH w (tenant_key, key, committed, reserved) AS (VALUES {rows})
-     UPDATE counters SET committed = w.committed, reserved = w.reserved FROM w
-      WHERE counters.tenant_key = w.tenant_key AND counters.key = w.key",
-);
-static INSERT_HOLDS: Bulk = Bulk::new(
-    &[BigInt, Id, BigInt, Bytes],
-    "INSERT INTO holds (tenant_key, id, deadline, body) SELECT * FROM UNNEST($1, $2, $3, $4)",
-    "INSERT OR FAIL INTO holds (tenant_key, id, deadline, body) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
-);
-static UPDATE_HOLDS: Bulk = Bulk::new(
-    &[BigInt, Id, BigInt, Bytes],
-    "UPDATE holds h SET deadline = w.deadline, body = w.body
+    sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4 WHERE tenant_key = ?1 AND key = ?2",
+};
+static INSERT_HOLDS: Bulk = Bulk {
+    columns: &[BigInt, Id, BigInt, Bytes],
+    postgres: "INSERT INTO holds (tenant_key, id, deadline, body) SELECT * FROM UNNEST($1, $2, $3, $4)",
+    sqlite: "INSERT OR FAIL INTO holds (tenant_key, id, deadline, body) VALUES (?1, ?2, ?3, ?4)",
+};
+static UPDATE_HOLDS: Bulk = Bulk {
+    columns: &[BigInt, Id, BigInt, Bytes],
+    postgres: "UPDATE holds h SET deadline = w.deadline, body = w.body
        FROM UNNEST($1, $2, $3, $4) AS w (tenant_key, id, deadline, body)
       WHERE h.tenant_key = w.tenant_key AND h.id = w.id",
-    "WITH w (tenant_key, id, deadline, body) AS (VALUES {rows})
-     UPDATE holds SET deadline = w.deadline, body = w.body FROM w
-      WHERE holds.tenant_key = w.tenant_key AND holds.id = w.id",
-);
-static DELETE_HOLDS: Bulk = Bulk::of_conditions(
-    &[BigInt, Id],
-    "DELETE FROM holds h USING UNNEST($1, $2) AS w (tenant_key, id)
+    sqlite: "UPDATE OR FAIL holds SET deadline = ?3, body = ?4 WHERE tenant_key = ?1 AND id = ?2",
+};
+static DELETE_HOLDS: Bulk = Bulk {
+    columns: &[BigInt, Id],
+    postgres: "DELETE FROM holds h USING UNNEST($1, $2) AS w (tenant_key, id)
       WHERE h.tenant_key = w.tenant_key AND h.id = w.id",
-    "DELETE FROM holds WHERE {rows}",
-    "(tenant_key = ? AND id = ?)",
-);
-static INSERT_SETTLED: Bulk = Bulk::new(
-    &[Id, BigInt, SmallInt, BigInt, Bytes],
-    "INSERT INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM UNNEST($1, $2, $3, $4, $5)",
-    "INSERT OR FAIL INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
-);
-static UPDATE_SETTLED: Bulk = Bulk::new(
-    &[Id, BigInt, SmallInt, BigInt, Bytes],
-    "UPDATE reservations r SET state = w.state, settled_at = w.settled_at, body = w.body
+    sqlite: "DELETE FROM holds WHERE tenant_key = ?1 AND id = ?2",
+};
+static INSERT_SETTLED: Bulk = Bulk {
+    columns: &[Id, BigInt, SmallInt, BigInt, Bytes],
+    postgres: "INSERT INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM UNNEST($1, $2, $3, $4, $5)",
+    sqlite: "INSERT OR FAIL INTO reservations (id, tenant_key, state, settled_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+};
+static UPDATE_SETTLED: Bulk = Bulk {
+    columns: &[Id, BigInt, SmallInt, BigInt, Bytes],
+    postgres: "UPDATE reservations r SET state = w.state, settled_at = w.settled_at, body = w.body
        FROM UNNEST($1, $2, $3, $4, $5) AS w (id, tenant_key, state, settled_at, body)
       WHERE r.id = w.id AND r.tenant_key = w.tenant_key",
-    "WITH w (id, tenant_key, state, settled_at, body) AS (VALUES {rows})
-     UPDATE reservations SET state = w.state, settled_at = w.settled_at, body = w.body FROM w
-      WHERE reservations.id = w.id AND reservations.tenant_key = w.tenant_key",
-);
-static INSERT_REQUESTS: Bulk = Bulk::new(
-    &[BigInt, Text, Id, SmallInt, Id, Bytes, BigInt],
-    "INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
+    sqlite: "UPDATE OR FAIL reservations SET state = ?3, settled_at = ?4, body = ?5 WHERE id = ?1 AND tenant_key = ?2",
+};
+static INSERT_REQUESTS: Bulk = Bulk {
+    columns: &[BigInt, Text, Id, SmallInt, Id, Bytes, BigInt],
+    postgres: "INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
      SELECT a, b, c, d, e, NULLIF(f, ''::bytea), g
        FROM UNNEST($1, $2, $3, $4, $5, $6, $7) AS w (a, b, c, d, e, f, g)",
-    "INSERT OR FAIL INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
-     SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
-);
-static INSERT_ADJUSTMENTS: Bulk = Bulk::new(
-    &[Id, BigInt, Bytes, BigInt, Text, Text, BigInt],
-    "INSERT INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
+    sqlite: "INSERT OR FAIL INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+};
+static INSERT_ADJUSTMENTS: Bulk = Bulk {
+    columns: &[Id, BigInt, Bytes, BigInt, Text, Text, BigInt],
+    postgres: "INSERT INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
      SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7)",
-    "INSERT OR FAIL INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
-     SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL",
-);
-static UPDATE_TENANTS: Bulk = Bulk::new(
-    &[BigInt, BigInt, BigInt, BigInt],
-    "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version
+    sqlite:
+        "INSERT OR FAIL INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+};
+static UPDATE_TENANTS: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt, BigInt],
+    postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version
        FROM UNNEST($1, $2, $3, $4) AS w (key, decided_at, next_due, version) WHERE t.key = w.key",
-    "WITH w (key, decided_at, next_due, version) AS (VALUES {rows})
-     UPDATE tenants SET decided_at = w.decided_at, next_due = w.next_due, version = w.version FROM w
-      WHERE tenants.key = w.key",
-);
+    sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4 WHERE key = ?1",
+};
 
 /// A row that belongs to a tenant.
 pub type Owned<T> = (TenantKey, T);
@@ -163,14 +154,14 @@ impl Transaction {
     /// The keys of the tenants of these ids, as far as they exist. Without a lock.
     pub async fn find_tenant_keys(&self, ids: &[&str]) -> Result<Vec<Owned<String>>, StoreError> {
         let columns = vec![ids.iter().map(|&id| Value::from(id)).collect()];
-        let rows = FIND_TENANT_KEYS.query(self.connection(), columns).await?;
-        rows.iter().map(|row| Ok((TenantKey(row.try_get_by_index(0)?), row.try_get_by_index(1)?))).collect()
+        let rows = self.find(&FIND_TENANT_KEYS, columns).await?;
+        rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
     /// Locks the tenants of these keys, which are sorted, and returns those that exist.
     pub async fn lock_tenants(&self, keys: &[TenantKey]) -> Result<Vec<Tenant>, StoreError> {
         let columns = vec![keys.iter().map(|key| Value::from(key.0)).collect()];
-        let rows = LOCK_TENANTS.query(self.connection(), columns).await?;
+        let rows = self.find(&LOCK_TENANTS, columns).await?;
         rows.iter().map(tenant_from_row).collect()
     }
 
@@ -202,8 +193,8 @@ impl Transaction {
         let rows = self.rows(text, Vec::new()).await?;
         let row =
             rows.first().ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?;
-        let time = if with_time { row.try_get_by_index(1).ok() } else { None };
-        Ok((row.try_get_by_index(0)?, time))
+        let time = if with_time { row.get(1).ok() } else { None };
+        Ok((row.get(0)?, time))
     }
 
     /// The requests of these ids, as far as they exist.
@@ -212,7 +203,7 @@ impl Transaction {
         ids: &[Owned<&str>],
     ) -> Result<Vec<Owned<(String, Request)>>, StoreError> {
         let columns = vec![tenants(ids), ids.iter().map(|(_, id)| Value::from(*id)).collect()];
-        let rows = FIND_REQUESTS.query(self.connection(), columns).await?;
+        let rows = self.find(&FIND_REQUESTS, columns).await?;
         rows.iter().map(request_from_row).collect()
     }
 
@@ -238,7 +229,7 @@ impl Transaction {
         ids: &[Owned<ReservationId>],
     ) -> Result<Vec<Owned<Reservation>>, StoreError> {
         let columns = vec![tenants(ids), ids.iter().map(|(_, id)| uuid(*id)).collect()];
-        let rows = bulk.query(self.connection(), columns).await?;
+        let rows = self.find(bulk, columns).await?;
         rows.iter().map(reservation_from_row).collect()
     }
 
@@ -248,7 +239,7 @@ impl Transaction {
         keys: &[Owned<CounterKey>],
     ) -> Result<Vec<Owned<(CounterKey, Counter)>>, StoreError> {
         let bytes = keys.iter().map(|(_, key)| Value::from(key.as_bytes().to_vec())).collect();
-        let rows = FIND_COUNTERS.query(self.connection(), vec![tenants(keys), bytes]).await?;
+        let rows = self.find(&FIND_COUNTERS, vec![tenants(keys), bytes]).await?;
         rows.iter().map(counter_from_row).collect()
     }
 
@@ -271,20 +262,6 @@ impl Transaction {
             );
         }
         self.write(&UPDATE_TENANTS, columns).await
-    }
-
-    /// Writes rows, each of which must be affected.
-    async fn write(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<(), StoreError> {
-        let expected = columns[0].len();
-        let affected = bulk.execute(self.connection(), columns).await?;
-        if usize::try_from(affected) == Ok(expected) {
-            Ok(())
-        } else {
-            Err(StoreError::Corrupt(format!(
-                "{affected} rows of {expected} were written by: {}",
-                bulk.text()
-            )))
-        }
     }
 
     async fn save_counters(&self, changes: &[Changes]) -> Result<(), StoreError> {
@@ -360,7 +337,7 @@ impl Transaction {
             }
         }
         self.write(&INSERT_REQUESTS, columns).await.map_err(|error| match error {
-            StoreError::Permanent(error) if is_unique_violation(&error) => StoreError::KnownRequest,
+            StoreError::Conflict(_) => StoreError::KnownRequest,
             other => other,
         })
     }
@@ -441,10 +418,6 @@ fn settled_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>)
     columns
 }
 
-fn is_unique_violation(error: &DbErr) -> bool {
-    matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
-}
-
 fn method_code(method: Method) -> i16 {
     match method {
         Method::Reserve => 1,
@@ -453,38 +426,38 @@ fn method_code(method: Method) -> i16 {
     }
 }
 
-pub(super) fn request_from_row(row: &QueryResult) -> Result<Owned<(String, Request)>, StoreError> {
-    let method = match row.try_get_by_index::<i16>(3)? {
+pub(super) fn request_from_row(row: &Row) -> Result<Owned<(String, Request)>, StoreError> {
+    let method = match row.get::<i16>(3)? {
         1 => Method::Reserve,
         2 => Method::Extend,
         3 => Method::Record,
         other => return Err(StoreError::Corrupt(format!("method {other} of a request"))),
     };
-    let answer: Option<Vec<u8>> = row.try_get_by_index(5)?;
-    let fingerprint: Fingerprint = row.try_get_by_index::<Uuid>(2)?.into_bytes();
+    let answer: Option<Vec<u8>> = row.get(5)?;
+    let fingerprint: Fingerprint = row.get::<Uuid>(2)?.into_bytes();
     let request = Request {
         fingerprint,
         method,
-        reservation: ReservationId(row.try_get_by_index::<Uuid>(4)?.into_bytes()),
+        reservation: ReservationId(row.get::<Uuid>(4)?.into_bytes()),
         answer: answer.as_deref().map(body::decode_answer).transpose()?,
     };
-    Ok((TenantKey(row.try_get_by_index(0)?), (row.try_get_by_index(1)?, request)))
+    Ok((TenantKey(row.get(0)?), (row.get(1)?, request)))
 }
 
-pub(super) fn reservation_from_row(row: &QueryResult) -> Result<Owned<Reservation>, StoreError> {
-    let id = ReservationId(row.try_get_by_index::<Uuid>(1)?.into_bytes());
-    let bytes: Vec<u8> = row.try_get_by_index(2)?;
-    Ok((TenantKey(row.try_get_by_index(0)?), body::decode_reservation(id, &bytes)?))
+pub(super) fn reservation_from_row(row: &Row) -> Result<Owned<Reservation>, StoreError> {
+    let id = ReservationId(row.get::<Uuid>(1)?.into_bytes());
+    let bytes: Vec<u8> = row.get(2)?;
+    Ok((TenantKey(row.get(0)?), body::decode_reservation(id, &bytes)?))
 }
 
-pub(super) fn counter_from_row(row: &QueryResult) -> Result<Owned<(CounterKey, Counter)>, StoreError> {
-    let key = CounterKey::from_bytes(&row.try_get_by_index::<Vec<u8>>(1)?)
+pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, Counter)>, StoreError> {
+    let key = CounterKey::from_bytes(&row.get::<Vec<u8>>(1)?)
         .ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?;
     let counter = Counter {
-        committed: row.try_get_by_index(2)?,
-        reserved: row.try_get_by_index(3)?,
-        window: Window { start: row.try_get_by_index(4)?, end: row.try_get_by_index(5)? },
-        counted_since: row.try_get_by_index(6)?,
+        committed: row.get(2)?,
+        reserved: row.get(3)?,
+        window: Window { start: row.get(4)?, end: row.get(5)? },
+        counted_since: row.get(6)?,
     };
-    Ok((TenantKey(row.try_get_by_index(0)?), (key, counter)))
+    Ok((TenantKey(row.get(0)?), (key, counter)))
 }

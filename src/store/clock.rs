@@ -1,7 +1,5 @@
 //! The database's time of day, which replicas share.
 
-use sea_orm::{ConnectionTrait, Statement};
-
 use super::{connect::Dialect, error::StoreError, transaction::Transaction};
 use crate::domain::window::Millis;
 
@@ -20,11 +18,9 @@ impl Transaction {
             Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
             Dialect::Postgres => concat!("SELECT ", postgres_now!()),
         };
-        let connection = self.connection();
-        let statement = Statement::from_string(connection.get_database_backend(), text);
-        let row = connection.query_one_raw(statement).await?;
-        let row = row.ok_or_else(|| StoreError::Corrupt("no time of day".to_owned()))?;
-        Ok(row.try_get_by_index(0)?)
+        let rows = self.rows(text, Vec::new()).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Corrupt("no time of day".to_owned()))?;
+        row.get(0)
     }
 
     /// Now: what the process's clock shows, or the database's when it has none to show.

@@ -1,7 +1,7 @@
 //! Opening a database: which one a URL means, its connections, and who may write.
 //!
-//! SQLite has one writing connection and a few that only read, in WAL mode, and one process that writes at a time:
-//! it holds a lock on `<file>.lock`. PostgreSQL has a pool for lanes and administration and one for reads; it is
+//! SQLite has a writing connection for the lane, one for administration, and a few that only read, in WAL mode, and one
+//! process that writes at a time: it holds a lock on `<file>.lock`. Within it, who writes has the turn. PostgreSQL has a pool for lanes and administration and one for reads; it is
 //! connected when first used, so that a server can start before its database.
 
 use std::{
@@ -16,14 +16,23 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError, Statement,
+    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError,
+    Statement,
     sqlx::{
         Connection,
         postgres::{PgConnectOptions, PgConnection},
     },
 };
 
-use super::error::{StoreError, classify};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
+
+use super::{
+    error::{StoreError, classify},
+    thread::ThreadConnection,
+};
 
 /// Longest wait for a free connection, a new one to PostgreSQL included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,20 +41,19 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest wait of SQLite for a lock of another process, such as a backup's.
-const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each commit is on the disk before it is answered.
 pub(super) const SQLITE_SYNCHRONOUS: &str = "FULL";
 
-/// Page cache of the connection that writes: 32 MiB, in the units of the pragma.
-const SQLITE_CACHE: &str = "-32768";
-
-/// Prepared statements that the connection which writes keeps: each bulk statement has a text per number of rows.
-const SQLITE_STATEMENTS: usize = 512;
-
-/// Pages in the write-ahead log, 4 KiB each, before they are copied into the database: a page that changes often is copied
-/// once for many changes.
-const SQLITE_CHECKPOINT_PAGES: &str = "8192";
+/// On the connection of the lane. 32 MiB of page cache; the write-ahead log may have 8,192 pages of 4 KiB before they are
+/// copied into the database, so that a page that changes often is copied once for many changes.
+pub(super) const SQLITE_LANE_PRAGMAS: [(&str, &str); 4] = [
+    ("synchronous", SQLITE_SYNCHRONOUS),
+    ("temp_store", "MEMORY"),
+    ("cache_size", "-32768"),
+    ("wal_autocheckpoint", "8192"),
+];
 
 /// What each PostgreSQL connection is told: a replica that is cut off holds its tenants for half a minute, not for
 /// ever. Settings of the server, by their names there.
@@ -114,6 +122,8 @@ pub struct Store {
     dialect: Dialect,
     /// None when it is only read.
     writer: Option<DatabaseConnection>,
+    /// On SQLite, when it is written.
+    lane: Option<Lane>,
     reader: DatabaseConnection,
     /// How PostgreSQL is reached.
     postgres: Option<Box<PgConnectOptions>>,
@@ -163,7 +173,7 @@ impl Store {
             return classify(error);
         };
         let place = format!("PostgreSQL at {}:{}", options.get_host(), options.get_port());
-        match tokio::time::timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
+        match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
             Ok(Ok(_)) => classify(error),
             Ok(Err(SqlxError::Database(reason))) => {
                 StoreError::Unreachable(format!("{place} refuses the connection: {}", reason.message()))
@@ -179,6 +189,9 @@ impl Store {
     /// Closes all connections, so that a SQLite file is left without a write-ahead log, and lets go of the file.
     pub async fn close(self) -> Result<(), StoreError> {
         self.reader.close_by_ref().await?;
+        if let Some(lane) = &self.lane {
+            lane.connection.close();
+        }
         if let Some(writer) = &self.writer {
             writer.close_by_ref().await?;
         }
@@ -189,8 +202,35 @@ impl Store {
         self.writer.as_ref().ok_or_else(|| unusable("the database was opened to be read, not written"))
     }
 
+    pub(super) fn lane(&self) -> Option<&Lane> {
+        self.lane.as_ref()
+    }
+
     pub(super) fn reader(&self) -> &DatabaseConnection {
         &self.reader
+    }
+}
+
+/// Who holds it is the only one that writes to a SQLite file; those who wait get it in the order in which they came.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
+/// The connection of the lane on SQLite, and the turn of all who write.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    pub(super) connection: ThreadConnection,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Lane {
+    /// Waits for the turn to write, within a bound.
+    pub(super) async fn take_turn(&self) -> Result<Turn, StoreError> {
+        let turn = Arc::clone(&self.turn);
+        match Arc::clone(&self.turn).try_lock_owned() {
+            Ok(turn) => Ok(turn),
+            Err(_) => timeout(ACQUIRE_TIMEOUT, turn.lock_owned())
+                .await
+                .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into()),
+        }
     }
 }
 
@@ -238,10 +278,15 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         Some(_) => Some(open(sqlite_options(&path, 1, false)).await?),
         None => None,
     };
+    let lane = match &lock {
+        Some(_) => Some(Lane { connection: ThreadConnection::open(&path)?, turn: Arc::default() }),
+        None => None,
+    };
     let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
     Ok(Store {
         dialect: Dialect::Sqlite,
         writer,
+        lane,
         reader,
         postgres: None,
         _lock: lock,
@@ -259,7 +304,15 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
     let writer = Some(open(&POSTGRES_WRITER_SETTINGS, options.writers_max).await?);
     let reader = open(&POSTGRES_READER_SETTINGS, options.readers_max).await?;
     let postgres = url.parse().ok().map(Box::new);
-    Ok(Store { dialect: Dialect::Postgres, writer, reader, postgres, _lock: None, available: Arc::default() })
+    Ok(Store {
+        dialect: Dialect::Postgres,
+        writer,
+        lane: None,
+        reader,
+        postgres,
+        _lock: None,
+        available: Arc::default(),
+    })
 }
 
 fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {
@@ -276,10 +329,6 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
                 .create_if_missing(true)
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", SQLITE_SYNCHRONOUS)
-                .statement_cache_capacity(SQLITE_STATEMENTS)
-                .pragma("temp_store", "MEMORY")
-                .pragma("cache_size", SQLITE_CACHE)
-                .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
         }
     });
     options
@@ -460,7 +509,7 @@ mod tests {
         let exclusive = StoreOptions { exclusive: true, ..StoreOptions::default() };
         let store = Store::connect(&url, exclusive).await.expect("opened");
         let transaction = store.begin_write("test").await.expect("begun");
-        let connection = transaction.connection();
+        let connection = transaction.connection().expect("a pool's");
         let pragma = async |name: &str| {
             let statement = sea_orm::Statement::from_string(
                 connection.get_database_backend(),

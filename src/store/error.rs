@@ -23,6 +23,9 @@ pub enum StoreError {
     /// The database refuses what was asked, and would again.
     #[error("the database refuses a statement")]
     Permanent(#[source] DbErr),
+    /// A row of this key is there already.
+    #[error("a row is there already")]
+    Conflict(#[source] DbErr),
     /// A request_id is there already. Look it up, and repeat the whole transaction.
     #[error("a request_id is known")]
     KnownRequest,
@@ -74,10 +77,13 @@ pub fn classify(error: DbErr) -> StoreError {
         }
         _ => Kind::Permanent,
     };
-    match kind {
-        Kind::Unavailable => StoreError::Unavailable(error),
-        Kind::Serialization => StoreError::Serialization(error),
-        Kind::Permanent => StoreError::Permanent(error),
+    kind.of(error)
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error().and_then(|error| u32::try_from(error.extended_code).ok());
+        code.map_or(Kind::Permanent, kind_of_sqlite).of(DbErr::Custom(error.to_string()))
     }
 }
 
@@ -85,7 +91,19 @@ pub fn classify(error: DbErr) -> StoreError {
 enum Kind {
     Unavailable,
     Serialization,
+    Conflict,
     Permanent,
+}
+
+impl Kind {
+    fn of(self, error: DbErr) -> StoreError {
+        match self {
+            Kind::Unavailable => StoreError::Unavailable(error),
+            Kind::Serialization => StoreError::Serialization(error),
+            Kind::Conflict => StoreError::Conflict(error),
+            Kind::Permanent => StoreError::Permanent(error),
+        }
+    }
 }
 
 fn kind_of(error: &SqlxError) -> Kind {
@@ -116,6 +134,8 @@ fn kind_of_sqlite(extended_code: u32) -> Kind {
     // The low byte is the primary code: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN. The machine or a neighbour
     // is the reason, and no statement would fare better.
     match extended_code & 0xff {
+        // CONSTRAINT_PRIMARYKEY, CONSTRAINT_UNIQUE.
+        _ if [1555, 2067].contains(&extended_code) => Kind::Conflict,
         5 | 6 | 8 | 10 | 13 | 14 => Kind::Unavailable,
         _ => Kind::Permanent,
     }
@@ -123,7 +143,8 @@ fn kind_of_sqlite(extended_code: u32) -> Kind {
 
 fn kind_of_postgres(sqlstate: &str) -> Kind {
     match sqlstate {
-        // serialization_failure, deadlock_detected, lock_not_available.
+        // unique_violation; serialization_failure, deadlock_detected, lock_not_available.
+        "23505" => Kind::Conflict,
         "40001" | "40P01" | "55P03" => Kind::Serialization,
         // query_canceled (statement_timeout), admin_shutdown, crash_shutdown, cannot_connect_now,
         // idle_in_transaction_session_timeout, read_only_sql_transaction (a standby, after a failover).
@@ -151,7 +172,7 @@ mod tests {
             ("53100", Kind::Unavailable),
             ("08006", Kind::Unavailable),
             ("57014", Kind::Unavailable),
-            ("23505", Kind::Permanent),
+            ("23505", Kind::Conflict),
             ("22003", Kind::Permanent),
             ("42601", Kind::Permanent),
             ("", Kind::Permanent),

@@ -16,7 +16,7 @@ impl Store {
     /// SQLite there is one process). Refused when the schema is newer than this program.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let transaction = self.begin_write("migrate").await?;
-        let connection = transaction.connection();
+        let connection = transaction.connection()?;
         if self.dialect() == Dialect::Postgres {
             // Another replica may take longer than a statement is allowed to wait.
             let wait = format!(
@@ -33,7 +33,7 @@ impl Store {
     /// Refuses a database whose schema is not the one of this program, for commands that do not migrate.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let transaction = self.begin_read("check schema").await?;
-        let connection = transaction.connection();
+        let connection = transaction.connection()?;
         let pending = if has_migrations(connection).await? {
             refuse_newer(&applied(connection).await?)?;
             !Migrator::get_pending_migrations_read_only(connection).await?.is_empty()
@@ -115,7 +115,7 @@ mod tests {
             let transaction = store.begin_write("test").await.expect("begun");
             let newer =
                 "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_000001_later', 0)";
-            transaction.connection().execute_unprepared(newer).await.expect("inserted");
+            transaction.connection().expect("a pool's").execute_unprepared(newer).await.expect("inserted");
             transaction.commit().await.expect("committed");
             for refused in [store.migrate().await, store.check_schema().await] {
                 let message = refused.expect_err("newer").to_string();

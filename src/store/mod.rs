@@ -16,6 +16,7 @@ mod migrate;
 mod policy;
 mod scan;
 mod tenant;
+mod thread;
 mod transaction;
 mod verify;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{DbErr, EntityTrait, QueryOrder};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryOrder};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -25,31 +25,32 @@ const LOADS_MAX: u32 = 10;
 impl Transaction {
     /// How often resources and plans were changed: the revision of what [`Transaction::load_policy`] returns.
     pub async fn read_revision(&self) -> Result<i64, StoreError> {
-        let row = policy::Entity::find_by_id(POLICY_ROW).one(self.connection()).await?;
-        revision_of(row)
+        read_revision(self.connection()?).await
     }
+}
 
-    /// All resources and plans, of one revision: the one of [`Transaction::read_revision`], or a later one when it was
-    /// changed in between and the transaction sees it.
-    pub async fn load_policy(&self) -> Result<Policy, StoreError> {
-        let connection = self.connection();
-        for _ in 0..LOADS_MAX {
-            let revision = self.read_revision().await?;
-            let resources =
-                resource::Entity::find().order_by_asc(resource::Column::Key).all(connection).await?;
-            let plans = plan::Entity::find().order_by_asc(plan::Column::Key).all(connection).await?;
-            // Each statement of READ COMMITTED sees what was committed before it.
-            if self.read_revision().await? == revision {
-                let plans = plans.into_iter().map(plan_from_model).collect::<Result<_, _>>()?;
-                return Ok(Policy::new(
-                    revision,
-                    resources.into_iter().map(resource_from_model).collect(),
-                    plans,
-                ));
-            }
+async fn read_revision(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
+    revision_of(policy::Entity::find_by_id(POLICY_ROW).one(connection).await?)
+}
+
+/// All resources and plans, of one revision: the present one, or a later one when it was changed in between and the
+/// connection sees it.
+pub(super) async fn load_policy(connection: &impl ConnectionTrait) -> Result<Policy, StoreError> {
+    for _ in 0..LOADS_MAX {
+        let revision = read_revision(connection).await?;
+        let resources = resource::Entity::find().order_by_asc(resource::Column::Key).all(connection).await?;
+        let plans = plan::Entity::find().order_by_asc(plan::Column::Key).all(connection).await?;
+        // Each statement of READ COMMITTED sees what was committed before it.
+        if read_revision(connection).await? == revision {
+            let plans = plans.into_iter().map(plan_from_model).collect::<Result<_, _>>()?;
+            return Ok(Policy::new(
+                revision,
+                resources.into_iter().map(resource_from_model).collect(),
+                plans,
+            ));
         }
-        Err(StoreError::Serialization(DbErr::Custom("the policy changes all the time".to_owned())))
     }
+    Err(StoreError::Serialization(DbErr::Custom("the policy changes all the time".to_owned())))
 }
 
 pub(super) fn revision_of(row: Option<policy::Model>) -> Result<i64, StoreError> {

@@ -1,7 +1,7 @@
 //! What is read of one tenant in the order of a key, page by page: holds by deadline, counters of a window,
 //! reservations by age.
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::Value;
 
 use super::{
     StoreError, Transaction,
@@ -47,7 +47,7 @@ impl Transaction {
                 vec![tenant.0.into(), after.into()],
             )
             .await?;
-        Ok(rows.first().map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose()?.flatten())
+        Ok(rows.first().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten())
     }
 
     /// Counters of a tenant whose keys begin with `prefix`, in the order of their keys, after one of them.
@@ -109,19 +109,12 @@ impl Transaction {
             .await?;
         rows.iter()
             .map(|row| {
-                let id = ReservationId(row.try_get_by_index::<uuid::Uuid>(1)?.into_bytes());
-                let own = row.try_get_by_index::<i64>(0)? == tenant.0;
+                let id = ReservationId(row.get::<uuid::Uuid>(1)?.into_bytes());
+                let own = row.get::<i64>(0)? == tenant.0;
                 let reservation = own.then(|| reservation_from_row(row)).transpose()?;
                 Ok((id, reservation.map(|(_, reservation)| reservation)))
             })
             .collect()
-    }
-
-    /// Runs one statement. Both databases take `$1` for the first value.
-    pub(super) async fn rows(&self, text: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StoreError> {
-        let connection = self.connection();
-        let statement = Statement::from_sql_and_values(connection.get_database_backend(), text, values);
-        Ok(connection.query_all_raw(statement).await?)
     }
 }
 

@@ -1,8 +1,6 @@
 //! Tenants: rows ⇄ domain.
 
-use sea_orm::QueryResult;
-
-use super::{entity::tenant, error::StoreError};
+use super::{entity::tenant, error::StoreError, transaction::Row};
 use crate::domain::{
     id::{PlanKey, TenantKey},
     tenant::{Tenant, TenantState},
@@ -10,21 +8,21 @@ use crate::domain::{
 
 /// A tenant out of the columns key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since,
 /// created_at, updated_at, version, in this order.
-pub(super) fn tenant_from_row(row: &QueryResult) -> Result<Tenant, StoreError> {
+pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
     tenant_from_model(tenant::Model {
-        key: row.try_get_by_index(0)?,
-        id: row.try_get_by_index(1)?,
+        key: row.get(0)?,
+        id: row.get(1)?,
         deleted_id: None,
-        display_name: row.try_get_by_index(2)?,
-        plan_key: row.try_get_by_index(3)?,
-        zone: row.try_get_by_index(4)?,
-        state: row.try_get_by_index(5)?,
-        decided_at: row.try_get_by_index(6)?,
-        next_due: row.try_get_by_index(7)?,
-        plan_since: row.try_get_by_index(8)?,
-        created_at: row.try_get_by_index(9)?,
-        updated_at: row.try_get_by_index(10)?,
-        version: row.try_get_by_index(11)?,
+        display_name: row.get(2)?,
+        plan_key: row.get(3)?,
+        zone: row.get(4)?,
+        state: row.get(5)?,
+        decided_at: row.get(6)?,
+        next_due: row.get(7)?,
+        plan_since: row.get(8)?,
+        created_at: row.get(9)?,
+        updated_at: row.get(10)?,
+        version: row.get(11)?,
     })
 }
 

@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
-use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use rusqlite::types::FromSql;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, QueryResult, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait, TryGetable, Value,
+};
 
 use super::{
-    connect::{Dialect, Store},
+    bulk::Bulk,
+    connect::{Dialect, Store, Turn},
     error::{AdminError, StoreError},
+    policy::load_policy,
+    thread::{self, ThreadTransaction},
 };
+use crate::domain::plan::Policy;
 
 /// How often a transaction is begun that runs into others, before it gives up.
 const ATTEMPTS_MAX: u32 = 5;
@@ -18,9 +26,36 @@ const PAUSE_MILLIS: u64 = 10;
 /// A transaction that was begun. Dropped, it is rolled back.
 #[derive(Debug)]
 pub struct Transaction {
-    inner: DatabaseTransaction,
+    inner: Inner,
     name: &'static str,
     dialect: Dialect,
+}
+
+#[derive(Debug)]
+enum Inner {
+    /// On a connection of a pool; on SQLite, one that writes has the turn.
+    Pool(DatabaseTransaction, Option<Turn>),
+    /// On the connection of SQLite's lane.
+    Thread(ThreadTransaction),
+}
+
+/// A row that was found.
+#[derive(Debug)]
+pub(super) enum Row {
+    /// By a connection of a pool.
+    Pool(QueryResult),
+    /// By the connection of SQLite's lane.
+    Thread(thread::Cells),
+}
+
+impl Row {
+    /// The value of a column, by its place.
+    pub(super) fn get<T: TryGetable + FromSql>(&self, place: usize) -> Result<T, StoreError> {
+        match self {
+            Row::Pool(row) => Ok(row.try_get_by_index(place)?),
+            Row::Thread(cells) => thread::read(cells, place),
+        }
+    }
 }
 
 impl Transaction {
@@ -29,35 +64,127 @@ impl Transaction {
         self.dialect
     }
 
+    /// A number that stays the same as long as nobody but the lane's own batches changes the database, so that what the
+    /// lane knows of it is still true. Only SQLite has one.
+    pub fn data_version(&self) -> Option<i64> {
+        match &self.inner {
+            Inner::Pool(..) => None,
+            Inner::Thread(transaction) => Some(transaction.data_version),
+        }
+    }
+
     /// Makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.inner.commit().await?;
+        match self.inner {
+            Inner::Pool(transaction, _turn) => transaction.commit().await?,
+            Inner::Thread(transaction) => transaction.commit()?,
+        }
         tracing::trace!(transaction.name = self.name, "committed");
         Ok(())
     }
 
     /// Undoes it.
     pub async fn rollback(self) -> Result<(), StoreError> {
-        Ok(self.inner.rollback().await?)
+        match self.inner {
+            Inner::Pool(transaction, _turn) => Ok(transaction.rollback().await?),
+            Inner::Thread(transaction) => transaction.rollback(),
+        }
     }
 
-    /// Where statements run.
-    pub(super) fn connection(&self) -> &DatabaseTransaction {
-        &self.inner
+    /// Where entities are read and written. Batches on SQLite have no such connection.
+    pub(super) fn connection(&self) -> Result<&DatabaseTransaction, StoreError> {
+        match &self.inner {
+            Inner::Pool(transaction, _) => Ok(transaction),
+            Inner::Thread(_) => Err(StoreError::Unusable("a batch has no entities".to_owned())),
+        }
+    }
+
+    /// Resources and plans, of one revision that counts.
+    pub async fn load_policy(&self) -> Result<Policy, StoreError> {
+        match &self.inner {
+            Inner::Pool(transaction, _) => load_policy(transaction).await,
+            // Nobody else writes, so it sees what the batch would see.
+            Inner::Thread(transaction) => load_policy(&transaction.reader).await,
+        }
+    }
+
+    /// Runs one statement. Both databases take `$1` for the first value.
+    pub(super) async fn rows(&self, text: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        match &self.inner {
+            Inner::Pool(transaction, _) => {
+                let backend = transaction.get_database_backend();
+                let statement = Statement::from_sql_and_values(backend, text, values);
+                Ok(transaction.query_all_raw(statement).await?.into_iter().map(Row::Pool).collect())
+            }
+            Inner::Thread(transaction) => {
+                Ok(transaction.rows(text, &values)?.into_iter().map(Row::Thread).collect())
+            }
+        }
+    }
+
+    /// Runs a statement over rows of values, and returns what it finds.
+    pub(super) async fn find(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<Vec<Row>, StoreError> {
+        match &self.inner {
+            Inner::Pool(transaction, _) => {
+                let mut found = Vec::new();
+                for statement in bulk.statements(self.dialect, columns) {
+                    found.extend(transaction.query_all_raw(statement).await?.into_iter().map(Row::Pool));
+                }
+                Ok(found)
+            }
+            Inner::Thread(transaction) => {
+                Ok(transaction.query(bulk.sqlite, &columns)?.into_iter().map(Row::Thread).collect())
+            }
+        }
+    }
+
+    /// Runs a statement over rows of values, each of which must be affected.
+    pub(super) async fn write(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<(), StoreError> {
+        let expected = columns.first().map_or(0, Vec::len) as u64;
+        let affected = match &self.inner {
+            Inner::Pool(transaction, _) => {
+                let mut affected = 0;
+                for statement in bulk.statements(self.dialect, columns) {
+                    affected += transaction.execute_raw(statement).await?.rows_affected();
+                }
+                affected
+            }
+            Inner::Thread(transaction) => transaction.execute(bulk.sqlite, &columns)?,
+        };
+        if affected == expected {
+            Ok(())
+        } else {
+            let text = bulk.postgres;
+            Err(StoreError::Corrupt(format!("{affected} rows of {expected} were written by: {text}")))
+        }
     }
 }
 
 impl Store {
+    /// Begins the transaction of a batch: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL. On SQLite it blocks
+    /// the thread, so a lane has one of its own.
+    pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
+        let name = "batch";
+        let Some(lane) = self.lane() else {
+            return self.begin_write(name).await;
+        };
+        let turn = lane.take_turn().await?;
+        let inner = ThreadTransaction::begin(lane.connection.clone(), self.reader().clone(), turn)?;
+        Ok(Transaction { inner: Inner::Thread(inner), name, dialect: self.dialect() })
+    }
+
     /// Begins a transaction that may write: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL.
     pub async fn begin_write(&self, name: &'static str) -> Result<Transaction, StoreError> {
-        let inner = match self.dialect() {
-            Dialect::Sqlite => {
+        let writer = self.writer()?;
+        let inner = match self.lane() {
+            Some(lane) => {
+                let turn = lane.take_turn().await?;
                 let mode = Some(SqliteTransactionMode::Immediate);
                 let options = TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
-                self.writer()?.begin_with_options(options).await?
+                Inner::Pool(writer.begin_with_options(options).await?, Some(turn))
             }
             // READ COMMITTED is the default of these connections.
-            Dialect::Postgres => self.writer()?.begin().await?,
+            None => Inner::Pool(writer.begin().await?, None),
         };
         Ok(Transaction { inner, name, dialect: self.dialect() })
     }
@@ -65,7 +192,7 @@ impl Store {
     /// Begins a transaction that sees one state of the whole and cannot write. REPEATABLE READ, READ ONLY is the default
     /// of these connections on PostgreSQL; on SQLite they are opened read-only, and its snapshots are such.
     pub async fn begin_read(&self, name: &'static str) -> Result<Transaction, StoreError> {
-        let inner = self.reader().begin().await?;
+        let inner = Inner::Pool(self.reader().begin().await?, None);
         Ok(Transaction { inner, name, dialect: self.dialect() })
     }
 
@@ -139,16 +266,16 @@ mod tests {
         for fixture in databases().await {
             let bump = "UPDATE policy SET revision = revision + 1";
             let failed = fixture.store.run("test", async |transaction| {
-                transaction.connection().execute_unprepared(bump).await?;
+                transaction.connection().expect("a pool's").execute_unprepared(bump).await?;
                 Err::<(Transaction, ()), _>(StoreError::Corrupt("test".to_owned()).into())
             });
             failed.await.expect_err("rolled back");
             let dropped = fixture.store.begin_write("test").await.expect("begun");
-            dropped.connection().execute_unprepared(bump).await.expect("updated");
+            dropped.connection().expect("a pool's").execute_unprepared(bump).await.expect("updated");
             drop(dropped);
             let read = fixture.store.begin_read("test").await.expect("begun");
             assert_eq!(read.read_revision().await.expect("a revision"), 0);
-            let written = read.connection().execute_unprepared(bump).await;
+            let written = read.connection().expect("a pool's").execute_unprepared(bump).await;
             written.expect_err("it only reads");
         }
     }
@@ -160,7 +287,7 @@ mod tests {
             assert_eq!(read.read_revision().await.expect("a revision"), 0);
             let write = fixture.store.begin_write("test").await.expect("begun");
             let bump = "UPDATE policy SET revision = revision + 1";
-            write.connection().execute_unprepared(bump).await.expect("updated");
+            write.connection().expect("a pool's").execute_unprepared(bump).await.expect("updated");
             write.commit().await.expect("committed");
             assert_eq!(read.read_revision().await.expect("a revision"), 0);
             read.rollback().await.expect("ended");

@@ -111,7 +111,7 @@ impl Store {
 async fn load_names(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
     let text = "SELECT key, COALESCE(id, deleted_id) FROM tenants";
     for row in transaction.rows(text, Vec::new()).await? {
-        report.names.insert(TenantKey(row.try_get_by_index(0)?), row.try_get_by_index(1)?);
+        report.names.insert(TenantKey(row.get(0)?), row.get(1)?);
     }
     Ok(())
 }
@@ -201,11 +201,11 @@ async fn verify_settled(
 /// Each row of a request_id must lead to a reservation that is there.
 async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
     use request::Column::{RequestId, TenantKey as Tenant};
-    let mut after = (i64::MIN, String::new());
+    let mut after = (String::new(), i64::MIN);
     loop {
-        let key = [after.0.into(), after.1.as_str().into()];
+        let key = [after.0.as_str().into(), after.1.into()];
         let rows: Vec<request::Model> =
-            page_after::<request::Entity, _>(transaction, [Tenant, RequestId], key).await?;
+            page_after::<request::Entity, _>(transaction, [RequestId, Tenant], key).await?;
         let ids: Vec<_> = rows.iter().map(named_by).collect();
         let mut there: HashSet<_> =
             transaction.find_holds(&ids).await?.into_iter().map(|(tenant, hold)| (tenant, hold.id)).collect();
@@ -219,7 +219,7 @@ async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Resu
         }
         report.requests += u64::try_from(rows.len()).unwrap_or(0);
         match rows.last() {
-            Some(last) if rows.len() == PAGE_ROWS => after = (last.tenant_key, last.request_id.clone()),
+            Some(last) if rows.len() == PAGE_ROWS => after = (last.request_id.clone(), last.tenant_key),
             Some(_) | None => return Ok(()),
         }
     }
@@ -392,5 +392,5 @@ async fn page_after<E: EntityTrait, const N: usize>(
     for column in key {
         rows = rows.order_by_asc(column);
     }
-    Ok(rows.limit(u64::try_from(PAGE_ROWS).unwrap_or(u64::MAX)).all(transaction.connection()).await?)
+    Ok(rows.limit(u64::try_from(PAGE_ROWS).unwrap_or(u64::MAX)).all(transaction.connection()?).await?)
 }

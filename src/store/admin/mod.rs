@@ -45,7 +45,7 @@ fn rows_to_read(size: usize) -> u64 {
 
 /// Waits for other changes to end, and returns the revision.
 async fn lock_policy(transaction: &Transaction) -> Result<i64, StoreError> {
-    let row = policy::Entity::find_by_id(POLICY_ROW).lock_exclusive().one(transaction.connection()).await?;
+    let row = policy::Entity::find_by_id(POLICY_ROW).lock_exclusive().one(transaction.connection()?).await?;
     revision_of(row)
 }
 
@@ -59,7 +59,7 @@ async fn next_revision(transaction: &Transaction, revision: i64) -> Result<i32, 
         revision: ActiveValue::Set(i64::from(next)),
     };
     // An update that meets no row is an error.
-    row.update(transaction.connection()).await?;
+    row.update(transaction.connection()?).await?;
     Ok(next)
 }
 

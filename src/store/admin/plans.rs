@@ -62,7 +62,7 @@ impl Store {
                 created_at: Set(now),
                 updated_at: Set(now),
             };
-            let row = row.insert(transaction.connection()).await?;
+            let row = row.insert(transaction.connection()?).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -94,7 +94,7 @@ impl Store {
                 updated_at: Set(now),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()).await?;
+            let row = row.update(transaction.connection()?).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -105,7 +105,7 @@ impl Store {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
-            let connection = transaction.connection();
+            let connection = transaction.connection()?;
             let having = tenant::Entity::find()
                 .filter(tenant::Column::PlanKey.eq(found.key))
                 .filter(tenant::Column::Id.is_not_null());
@@ -135,7 +135,7 @@ impl Transaction {
             rows = rows.filter(plan::Column::Id.gt(after));
         }
         let rows =
-            rows.order_by_asc(plan::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
+            rows.order_by_asc(plan::Column::Id).limit(rows_to_read(size)).all(self.connection()?).await?;
         Ok(Page::of(rows.into_iter().map(plan_from_model).collect::<Result<_, _>>()?, size))
     }
 }
@@ -163,7 +163,7 @@ fn since_of_shapes(before: &[Arc<Limit>], limits: &[Limit], now: Millis) -> Vec<
 }
 
 pub(super) async fn find_row(transaction: &Transaction, id: &str) -> Result<Option<plan::Model>, StoreError> {
-    Ok(plan::Entity::find().filter(plan::Column::Id.eq(id)).one(transaction.connection()).await?)
+    Ok(plan::Entity::find().filter(plan::Column::Id.eq(id)).one(transaction.connection()?).await?)
 }
 
 pub(super) async fn get_row(transaction: &Transaction, id: &str) -> Result<plan::Model, AdminError> {

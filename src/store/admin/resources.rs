@@ -68,7 +68,7 @@ impl Store {
                 created_at: Set(now),
                 updated_at: Set(now),
             };
-            let row = row.insert(transaction.connection()).await?;
+            let row = row.insert(transaction.connection()?).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -92,7 +92,7 @@ impl Store {
                 updated_at: Set(transaction.now(shown).await?.max(found.updated_at)),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()).await?;
+            let row = row.update(transaction.connection()?).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -116,7 +116,7 @@ impl Store {
                 updated_at: Set(transaction.now(shown).await?.max(found.updated_at)),
                 ..Default::default()
             };
-            row.update(transaction.connection()).await?;
+            row.update(transaction.connection()?).await?;
             Ok((transaction, ()))
         })
         .await
@@ -140,7 +140,7 @@ impl Transaction {
             rows = rows.filter(resource::Column::Id.gt(after));
         }
         let rows =
-            rows.order_by_asc(resource::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
+            rows.order_by_asc(resource::Column::Id).limit(rows_to_read(size)).all(self.connection()?).await?;
         Ok(Page::of(rows.into_iter().map(resource_from_model).collect(), size))
     }
 }
@@ -148,7 +148,7 @@ impl Transaction {
 async fn find_row(transaction: &Transaction, id: &str) -> Result<Option<resource::Model>, StoreError> {
     let rows =
         resource::Entity::find().filter(resource::Column::Id.eq(id)).filter(resource::Column::Deleted.eq(0));
-    Ok(rows.one(transaction.connection()).await?)
+    Ok(rows.one(transaction.connection()?).await?)
 }
 
 async fn get_row(transaction: &Transaction, id: &str) -> Result<resource::Model, AdminError> {

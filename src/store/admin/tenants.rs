@@ -90,7 +90,7 @@ impl Store {
                 created_at: Set(now),
                 updated_at: Set(now),
             };
-            let row = row.insert(transaction.connection()).await?;
+            let row = row.insert(transaction.connection()?).await?;
             Ok((transaction, PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id }))
         })
         .await
@@ -122,7 +122,7 @@ impl Store {
                 updated_at: Set(now),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()).await?;
+            let row = row.update(transaction.connection()?).await?;
             Ok((transaction, PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id }))
         })
         .await
@@ -143,7 +143,7 @@ impl Store {
             let open = hold::Entity::find()
                 .filter(hold::Column::TenantKey.eq(found.key))
                 .filter(hold::Column::Deadline.gt(now));
-            let holds = open.count(transaction.connection()).await?;
+            let holds = open.count(transaction.connection()?).await?;
             if holds > 0 && !force {
                 return Err(Refusal::TenantHasHolds { id: id.to_owned(), holds }.into());
             }
@@ -155,7 +155,7 @@ impl Store {
                 updated_at: Set(now),
                 ..Default::default()
             };
-            row.update(transaction.connection()).await?;
+            row.update(transaction.connection()?).await?;
             Ok((transaction, ()))
         })
         .await
@@ -185,9 +185,9 @@ impl Transaction {
             rows = rows.filter(tenant::Column::Id.gt(after));
         }
         let rows =
-            rows.order_by_asc(tenant::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
+            rows.order_by_asc(tenant::Column::Id).limit(rows_to_read(size)).all(self.connection()?).await?;
         let used = rows.iter().map(|row| row.plan_key);
-        let used = plan::Entity::find().filter(plan::Column::Key.is_in(used)).all(self.connection()).await?;
+        let used = plan::Entity::find().filter(plan::Column::Key.is_in(used)).all(self.connection()?).await?;
         let with_plan = |row: tenant::Model| {
             let plan = used.iter().find(|plan| plan.key == row.plan_key).ok_or_else(|| lost_plan(&row))?;
             Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id.clone() })
@@ -213,7 +213,7 @@ async fn find_row(
     if lock == Lock::Yes {
         rows = rows.lock_exclusive();
     }
-    Ok(rows.one(transaction.connection()).await?)
+    Ok(rows.one(transaction.connection()?).await?)
 }
 
 async fn get_row(transaction: &Transaction, id: &str, lock: Lock) -> Result<tenant::Model, AdminError> {
@@ -222,7 +222,7 @@ async fn get_row(transaction: &Transaction, id: &str, lock: Lock) -> Result<tena
 }
 
 async fn plan_of(transaction: &Transaction, row: &tenant::Model) -> Result<plan::Model, StoreError> {
-    let found = plan::Entity::find_by_id(row.plan_key).one(transaction.connection()).await?;
+    let found = plan::Entity::find_by_id(row.plan_key).one(transaction.connection()?).await?;
     found.ok_or_else(|| lost_plan(row))
 }
 

@@ -1,0 +1,204 @@
+//! SQLite in the thread that asks: the connection on which a lane's batches run.
+//!
+//! sqlx gives SQLite a thread of its own, and each statement is a message to it and back: two waits for a core, while the
+//! statement itself takes a microsecond. A lane has a thread already, so its batches use the driver there, one prepared
+//! statement per table and row. Everything else goes through the pools.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::{
+    CachedStatement, Connection, Statement, ToSql,
+    types::{FromSql, Null, ToSqlOutput, Value as Cell, ValueRef},
+};
+use sea_orm::{DatabaseConnection, Value};
+
+use super::{
+    connect::{SQLITE_BUSY_TIMEOUT, SQLITE_LANE_PRAGMAS, Turn},
+    error::StoreError,
+};
+
+/// Prepared statements that the connection keeps: more than there are.
+const STATEMENTS_MAX: usize = 64;
+
+/// The connection, until it is closed. Its lock is never waited for: whoever has the turn is the only one.
+#[derive(Clone, Debug)]
+pub(super) struct ThreadConnection(Arc<Mutex<Option<Connection>>>);
+
+impl ThreadConnection {
+    /// Opens a file that exists.
+    pub(super) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        for (name, value) in SQLITE_LANE_PRAGMAS {
+            connection.pragma_update(None, name, value)?;
+        }
+        Ok(Self(Arc::new(Mutex::new(Some(connection)))))
+    }
+
+    /// Closes it. Nothing runs on it any more.
+    pub(super) fn close(&self) {
+        drop(self.lock().take());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run<T>(&self, steps: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, StoreError> {
+        match &*self.lock() {
+            Some(connection) => Ok(steps(connection)?),
+            None => Err(StoreError::Unusable("the database is closed".to_owned())),
+        }
+    }
+}
+
+/// A transaction on it. Dropped, it is rolled back.
+#[derive(Debug)]
+pub(super) struct ThreadTransaction {
+    connection: ThreadConnection,
+    /// For what is read through entities; while the transaction lasts, nobody else writes.
+    pub(super) reader: DatabaseConnection,
+    open: bool,
+    /// Another one when another connection has changed the database (`PRAGMA data_version`).
+    pub(super) data_version: i64,
+    _turn: Turn,
+}
+
+/// The cells of a row.
+pub(super) type Cells = Vec<Cell>;
+
+impl ThreadTransaction {
+    /// BEGIN IMMEDIATE.
+    pub(super) fn begin(
+        connection: ThreadConnection,
+        reader: DatabaseConnection,
+        turn: Turn,
+    ) -> Result<Self, StoreError> {
+        let data_version = connection.run(|connection| {
+            step(connection, "BEGIN IMMEDIATE")?;
+            let version = connection
+                .prepare_cached("PRAGMA data_version")
+                .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+            version.or_else(|error| undo(connection).and(Err(error)))
+        })?;
+        Ok(Self { connection, reader, open: true, data_version, _turn: turn })
+    }
+
+    /// COMMIT.
+    pub(super) fn commit(mut self) -> Result<(), StoreError> {
+        self.connection.run(|connection| step(connection, "COMMIT"))?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// ROLLBACK.
+    pub(super) fn rollback(mut self) -> Result<(), StoreError> {
+        self.open = false;
+        self.connection.run(undo)
+    }
+
+    /// Runs a statement for each row of values, given column by column, and says how many rows it affected.
+    pub(super) fn execute(&self, text: &str, columns: &[Vec<Value>]) -> Result<u64, StoreError> {
+        self.connection.run(|connection| {
+            let mut statement = connection.prepare_cached(text)?;
+            let mut affected = 0;
+            for row in 0..columns.first().map_or(0, Vec::len) {
+                bind(&mut statement, columns.iter().map(|column| &column[row]))?;
+                affected += statement.raw_execute()?;
+            }
+            Ok(affected as u64)
+        })
+    }
+
+    /// Runs a statement for each row of values, given column by column, and returns what it finds.
+    pub(super) fn query(&self, text: &str, columns: &[Vec<Value>]) -> Result<Vec<Cells>, StoreError> {
+        self.connection.run(|connection| {
+            let mut statement = connection.prepare_cached(text)?;
+            let mut found = Vec::new();
+            for row in 0..columns.first().map_or(0, Vec::len) {
+                bind(&mut statement, columns.iter().map(|column| &column[row]))?;
+                collect(&mut statement, &mut found)?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Runs one statement.
+    pub(super) fn rows(&self, text: &str, values: &[Value]) -> Result<Vec<Cells>, StoreError> {
+        self.connection.run(|connection| {
+            let mut statement = connection.prepare_cached(text)?;
+            let mut found = Vec::new();
+            bind(&mut statement, values.iter())?;
+            collect(&mut statement, &mut found)?;
+            Ok(found)
+        })
+    }
+}
+
+impl Drop for ThreadTransaction {
+    fn drop(&mut self) {
+        if self.open {
+            // The next BEGIN would tell.
+            let _ = self.connection.run(undo);
+        }
+    }
+}
+
+fn step(connection: &Connection, text: &str) -> Result<(), rusqlite::Error> {
+    connection.prepare_cached(text)?.raw_execute().map(|_| ())
+}
+
+/// Some errors have rolled back already.
+fn undo(connection: &Connection) -> Result<(), rusqlite::Error> {
+    if connection.is_autocommit() { Ok(()) } else { step(connection, "ROLLBACK") }
+}
+
+fn bind<'a>(
+    statement: &mut Statement<'_>,
+    values: impl Iterator<Item = &'a Value>,
+) -> Result<(), rusqlite::Error> {
+    for (place, value) in values.enumerate() {
+        statement.raw_bind_parameter(place + 1, Bound(value))?;
+    }
+    Ok(())
+}
+
+fn collect(statement: &mut CachedStatement<'_>, found: &mut Vec<Cells>) -> Result<(), rusqlite::Error> {
+    let count = statement.column_count();
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next()? {
+        found.push((0..count).map(|place| row.get(place)).collect::<Result<_, _>>()?);
+    }
+    Ok(())
+}
+
+/// A value of SeaORM, bound without a copy.
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>, rusqlite::Error> {
+        match self.0 {
+            Value::Bool(value) => value.to_sql(),
+            Value::SmallInt(value) => value.to_sql(),
+            Value::Int(value) => value.to_sql(),
+            Value::BigInt(value) => value.to_sql(),
+            Value::String(value) => value.to_sql(),
+            Value::Bytes(value) => value.to_sql(),
+            Value::Uuid(Some(value)) => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(value.as_bytes()))),
+            Value::Uuid(None) => Null.to_sql(),
+            other => Err(rusqlite::Error::ToSqlConversionFailure(
+                format!("no column holds a value like {other:?}").into(),
+            )),
+        }
+    }
+}
+
+/// A cell as a value of the program.
+pub(super) fn read<T: FromSql>(cells: &Cells, place: usize) -> Result<T, StoreError> {
+    let cell = cells.get(place).map(ValueRef::from).and_then(|cell| T::column_result(cell).ok());
+    cell.ok_or_else(|| StoreError::Corrupt(format!("column {place} of a row")))
+}
