@@ -1,6 +1,6 @@
 //! Requests of the data plane → operations, with every field at fault.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{name::parse_reservation_name, v1};
 use crate::{
@@ -271,16 +271,15 @@ fn units(
     amounts.into_iter().map(|amount| Units { resource: amount.resource, quantity: amount.quantity }).collect()
 }
 
-fn resources<'a>(faults: &mut Faults, names: impl ExactSizeIterator<Item = &'a str>) {
+fn resources<'a>(faults: &mut Faults, names: impl ExactSizeIterator<Item = &'a str> + Clone) {
     if names.len() > AMOUNTS_MAX {
         faults.add("amounts", "must be at most 16");
         return;
     }
-    let mut seen = HashSet::with_capacity(names.len());
-    for (place, name) in names.enumerate() {
+    for (place, name) in names.clone().enumerate() {
         if let Some(description) = name_fault(name) {
             faults.add(format!("amounts[{place}].resource"), description);
-        } else if !seen.insert(name) {
+        } else if names.clone().take(place).any(|earlier| earlier == name) {
             faults.add(format!("amounts[{place}].resource"), "must not be given twice");
         }
     }

@@ -9,7 +9,10 @@ use sea_orm::{Value, sea_query::ArrayType};
 use uuid::Uuid;
 
 use super::{
-    Dialect, StoreError, Transaction, body, bulk::Bulk, clock::postgres_now, tenant::tenant_from_row,
+    Dialect, StoreError, Transaction, body,
+    bulk::{Bulk, Write},
+    clock::postgres_now,
+    tenant::tenant_from_row,
     transaction::Row,
 };
 use crate::domain::{
@@ -249,10 +252,12 @@ impl Transaction {
         changes: &[Changes],
         mint: impl Fn() -> ReservationId,
     ) -> Result<(), StoreError> {
-        self.save_counters(changes).await?;
-        self.save_reservations(changes).await?;
-        self.save_requests(changes).await?;
-        self.save_adjustments(changes, mint).await?;
+        let mut writes = Vec::with_capacity(10);
+        let postgres = self.dialect() == Dialect::Postgres;
+        push_counters(&mut writes, changes, postgres);
+        push_reservations(&mut writes, changes);
+        push_requests(&mut writes, changes, postgres);
+        push_adjustments(&mut writes, changes, mint);
         let mut columns = empty_columns(4);
         for change in changes {
             let version = change.version.into();
@@ -261,109 +266,96 @@ impl Transaction {
                 [change.tenant.0.into(), change.decided_at.into(), change.next_due.into(), version],
             );
         }
-        self.write(&UPDATE_TENANTS, columns).await
-    }
-
-    async fn save_counters(&self, changes: &[Changes]) -> Result<(), StoreError> {
-        let absent =
-            if self.dialect() == Dialect::Postgres { Value::from("\u{1}") } else { Value::String(None) };
-        let mut columns = empty_columns(12);
-        for (tenant, (key, counter)) in owned(changes, |change| &change.new_counters) {
-            let [agent, user, model] =
-                key.dimensions().map(|value| value.map_or_else(|| absent.clone(), Value::from));
-            let row = [
-                tenant.0.into(),
-                key.as_bytes().to_vec().into(),
-                key.resource().0.into(),
-                i16::from(key.period().code()).into(),
-                counter.window.start.into(),
-                counter.window.end.into(),
-                agent,
-                user,
-                model,
-                counter.committed.into(),
-                counter.reserved.into(),
-                counter.counted_since.into(),
-            ];
-            push(&mut columns, row);
-        }
-        self.write(&INSERT_COUNTERS, columns).await?;
-
-        let mut columns = empty_columns(4);
-        for (tenant, (key, counter)) in owned(changes, |change| &change.counters) {
-            let key = key.as_bytes().to_vec();
-            push(
-                &mut columns,
-                [tenant.0.into(), key.into(), counter.committed.into(), counter.reserved.into()],
-            );
-        }
-        self.write(&UPDATE_COUNTERS, columns).await
-    }
-
-    async fn save_reservations(&self, changes: &[Changes]) -> Result<(), StoreError> {
-        let mut ended = empty_columns(2);
-        for (tenant, id) in owned(changes, |change| &change.ended_holds) {
-            push(&mut ended, [tenant.0.into(), uuid(*id)]);
-        }
-        self.write(&DELETE_HOLDS, ended).await?;
-
-        let holds = hold_columns(owned(changes, |change| &change.new_holds));
-        self.write(&INSERT_HOLDS, holds).await?;
-        let holds = hold_columns(owned(changes, |change| &change.holds));
-        self.write(&UPDATE_HOLDS, holds).await?;
-
-        let settled = settled_columns(owned(changes, |change| &change.settled));
-        self.write(&INSERT_SETTLED, settled).await?;
-        let settled = settled_columns(owned(changes, |change| &change.resettled));
-        self.write(&UPDATE_SETTLED, settled).await
-    }
-
-    async fn save_requests(&self, changes: &[Changes]) -> Result<(), StoreError> {
-        let postgres = self.dialect() == Dialect::Postgres;
-        let mut columns = empty_columns(7);
-        for change in changes {
-            for (id, request) in &change.requests {
-                let answer = request.answer.as_ref().map(body::encode_answer);
-                let row = [
-                    change.tenant.0.into(),
-                    id.as_str().into(),
-                    Uuid::from_bytes(request.fingerprint).into(),
-                    method_code(request.method).into(),
-                    uuid(request.reservation),
-                    Value::Bytes(if postgres { Some(answer.unwrap_or_default()) } else { answer }),
-                    change.decided_at.into(),
-                ];
-                push(&mut columns, row);
-            }
-        }
-        self.write(&INSERT_REQUESTS, columns).await.map_err(|error| match error {
+        writes.push((&UPDATE_TENANTS, columns));
+        self.write(writes).await.map_err(|error| match error {
+            // All other keys are minted, or were looked for under the lock.
             StoreError::Conflict(_) => StoreError::KnownRequest,
             other => other,
         })
     }
+}
 
-    async fn save_adjustments(
-        &self,
-        changes: &[Changes],
-        mint: impl Fn() -> ReservationId,
-    ) -> Result<(), StoreError> {
-        let mut columns = empty_columns(7);
-        for change in changes {
-            for adjustment in &change.adjustments {
-                let row = [
-                    uuid(mint()),
-                    change.tenant.0.into(),
-                    adjustment.key.as_bytes().to_vec().into(),
-                    adjustment.delta.into(),
-                    adjustment.reason.as_str().into(),
-                    adjustment.operator.as_str().into(),
-                    change.decided_at.into(),
-                ];
-                push(&mut columns, row);
-            }
-        }
-        self.write(&INSERT_ADJUSTMENTS, columns).await
+fn push_counters(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
+    let absent = if postgres { Value::from("\u{1}") } else { Value::String(None) };
+    let mut columns = empty_columns(12);
+    for (tenant, (key, counter)) in owned(changes, |change| &change.new_counters) {
+        let [agent, user, model] =
+            key.dimensions().map(|value| value.map_or_else(|| absent.clone(), Value::from));
+        let row = [
+            tenant.0.into(),
+            key.as_bytes().to_vec().into(),
+            key.resource().0.into(),
+            i16::from(key.period().code()).into(),
+            counter.window.start.into(),
+            counter.window.end.into(),
+            agent,
+            user,
+            model,
+            counter.committed.into(),
+            counter.reserved.into(),
+            counter.counted_since.into(),
+        ];
+        push(&mut columns, row);
     }
+    writes.push((&INSERT_COUNTERS, columns));
+
+    let mut columns = empty_columns(4);
+    for (tenant, (key, counter)) in owned(changes, |change| &change.counters) {
+        let key = key.as_bytes().to_vec();
+        push(&mut columns, [tenant.0.into(), key.into(), counter.committed.into(), counter.reserved.into()]);
+    }
+    writes.push((&UPDATE_COUNTERS, columns));
+}
+
+fn push_reservations(writes: &mut Vec<Write>, changes: &[Changes]) {
+    let mut ended = empty_columns(2);
+    for (tenant, id) in owned(changes, |change| &change.ended_holds) {
+        push(&mut ended, [tenant.0.into(), uuid(*id)]);
+    }
+    writes.push((&DELETE_HOLDS, ended));
+    writes.push((&INSERT_HOLDS, hold_columns(owned(changes, |change| &change.new_holds))));
+    writes.push((&UPDATE_HOLDS, hold_columns(owned(changes, |change| &change.holds))));
+    writes.push((&INSERT_SETTLED, settled_columns(owned(changes, |change| &change.settled))));
+    writes.push((&UPDATE_SETTLED, settled_columns(owned(changes, |change| &change.resettled))));
+}
+
+fn push_requests(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
+    let mut columns = empty_columns(7);
+    for change in changes {
+        for (id, request) in &change.requests {
+            let answer = request.answer.as_ref().map(body::encode_answer);
+            let row = [
+                change.tenant.0.into(),
+                id.as_str().into(),
+                Uuid::from_bytes(request.fingerprint).into(),
+                method_code(request.method).into(),
+                uuid(request.reservation),
+                Value::Bytes(if postgres { Some(answer.unwrap_or_default()) } else { answer }),
+                change.decided_at.into(),
+            ];
+            push(&mut columns, row);
+        }
+    }
+    writes.push((&INSERT_REQUESTS, columns));
+}
+
+fn push_adjustments(writes: &mut Vec<Write>, changes: &[Changes], mint: impl Fn() -> ReservationId) {
+    let mut columns = empty_columns(7);
+    for change in changes {
+        for adjustment in &change.adjustments {
+            let row = [
+                uuid(mint()),
+                change.tenant.0.into(),
+                adjustment.key.as_bytes().to_vec().into(),
+                adjustment.delta.into(),
+                adjustment.reason.as_str().into(),
+                adjustment.operator.as_str().into(),
+                change.decided_at.into(),
+            ];
+            push(&mut columns, row);
+        }
+    }
+    writes.push((&INSERT_ADJUSTMENTS, columns));
 }
 
 fn tenants<T>(owned: &[Owned<T>]) -> Vec<Value> {

@@ -13,6 +13,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod migrate;
+mod place;
 mod policy;
 mod scan;
 mod tenant;

@@ -102,7 +102,7 @@ impl ThreadTransaction {
     }
 
     /// Runs a statement for each row of values, given column by column, and says how many rows it affected.
-    pub(super) fn execute(&self, text: &str, columns: &[Vec<Value>]) -> Result<u64, StoreError> {
+    pub(super) fn execute(&self, text: &str, columns: &[Vec<Value>]) -> Result<usize, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
             let mut affected = 0;
@@ -110,7 +110,7 @@ impl ThreadTransaction {
                 bind(&mut statement, columns.iter().map(|column| &column[row]))?;
                 affected += statement.raw_execute()?;
             }
-            Ok(affected as u64)
+            Ok(affected)
         })
     }
 

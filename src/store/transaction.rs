@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use super::{
-    bulk::Bulk,
+    bulk::{Bulk, Write, join},
     connect::{Dialect, Store, Turn},
     error::{AdminError, StoreError},
     policy::load_policy,
@@ -138,24 +138,31 @@ impl Transaction {
         }
     }
 
-    /// Runs a statement over rows of values, each of which must be affected.
-    pub(super) async fn write(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<(), StoreError> {
-        let expected = columns.first().map_or(0, Vec::len) as u64;
+    /// Writes rows, each of which must be affected, and none of which is in two of the writes.
+    pub(super) async fn write(&self, mut writes: Vec<Write>) -> Result<(), StoreError> {
+        writes.retain(|(_, columns)| columns.first().is_some_and(|column| !column.is_empty()));
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let expected: usize = writes.iter().map(|(_, columns)| columns[0].len()).sum();
         let affected = match &self.inner {
-            Inner::Pool(transaction, _) => {
+            Inner::Thread(transaction) => {
                 let mut affected = 0;
-                for statement in bulk.statements(self.dialect, columns) {
-                    affected += transaction.execute_raw(statement).await?.rows_affected();
+                for (bulk, columns) in &writes {
+                    affected += transaction.execute(bulk.sqlite, columns)?;
                 }
                 affected
             }
-            Inner::Thread(transaction) => transaction.execute(bulk.sqlite, &columns)?,
+            Inner::Pool(transaction, _) => {
+                let row = transaction.query_one_raw(join(writes)).await?;
+                let affected = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?;
+                affected.and_then(|affected| usize::try_from(affected).ok()).unwrap_or(0)
+            }
         };
         if affected == expected {
             Ok(())
         } else {
-            let text = bulk.postgres;
-            Err(StoreError::Corrupt(format!("{affected} rows of {expected} were written by: {text}")))
+            Err(StoreError::Corrupt(format!("{affected} rows of {expected} were written")))
         }
     }
 }

@@ -72,19 +72,19 @@ pub struct Figures {
 }
 
 impl Side {
-    /// Opens the channels to a server.
+    /// Opens the channels, spread over the servers.
     ///
     /// # Errors
     ///
     /// When the address is malformed or nobody answers there.
     pub async fn connect(
-        target: &str,
+        targets: &[String],
         channels: usize,
         workload: Arc<Workload>,
         batch: Option<usize>,
     ) -> Result<Self, CliError> {
         let mut clients = Vec::with_capacity(channels);
-        for _ in 0..channels {
+        for target in targets.iter().cycle().take(channels) {
             let channel = endpoint(target)?.connect().await;
             let channel = channel
                 .map_err(|error| CliError::caused(format_args!("cannot connect to {target}"), &error))?;
@@ -298,7 +298,7 @@ mod tests {
     async fn side(batch: Option<usize>) -> (Arc<Side>, DropGuard) {
         let (target, shutdown) = start_typical().await;
         let workload = Arc::new(Workload::new(3));
-        let side = Side::connect(&target, 2, workload, batch).await.expect("it accepts");
+        let side = Side::connect(&[target], 2, workload, batch).await.expect("it accepts");
         (Arc::new(side), shutdown.drop_guard())
     }
 

@@ -42,9 +42,9 @@ const SEARCH_BATCH: (usize, usize) = (1, 64);
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     /// Drive this server, such as http://127.0.0.1:50051, instead of starting one. The bench leaves a resource, a plan
-    /// and tenants (bench-00000 …) there
+    /// and tenants (bench-00000 …) there. Given more than once: replicas on one database, that share the channels
     #[arg(long, value_name = "URL", conflicts_with = "database")]
-    pub target: Option<String>,
+    pub target: Vec<String>,
 
     /// The database of the server that is started; it should hold nothing else, and keeps what the bench leaves
     /// [default: a new SQLite file in the current folder, removed afterwards]
@@ -123,21 +123,16 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
     let scratch = ScratchDatabase::in_current_folder();
     let database = args.database.clone().unwrap_or_else(|| scratch.url());
     print_surroundings(&args, &database).await?;
-    let server = match &args.target {
-        Some(_) => None,
-        None => Some(Server::start(&database).await?),
-    };
-    let target = match (&args.target, &server) {
-        (Some(target), _) => target.as_str(),
-        (None, Some(server)) => server.target.as_str(),
-        (None, None) => unreachable!("without a target a server was started"),
-    };
-    if args.target.is_none() {
+    let (mut targets, mut server) = (args.target.clone(), None);
+    if targets.is_empty() {
+        let started = Server::start(&database).await?;
         print_durability(&database).await?;
+        targets.push(started.target.clone());
+        server = Some(started);
     }
     let workload = Arc::new(Workload::new(args.tenants));
-    let replies = workload.prepare(&connect(target).await?).await?;
-    let report = compare(&args, target, &replies, workload).await?;
+    let replies = workload.prepare(&connect(&targets[0]).await?).await?;
+    let report = compare(&args, &targets, &replies, workload).await?;
     // In this order: a database file is removed when nobody has it open.
     drop(server);
     drop(scratch);
@@ -146,10 +141,10 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
 
 async fn print_surroundings(args: &BenchArgs, database: &str) -> Result<(), CliError> {
     let folder = process::folder_of(database);
-    match (&args.target, &args.database) {
-        (Some(target), _) => print_line(format_args!("server    {target}"))?,
-        (None, Some(_)) => print_line(format_args!("database  {}", without_password(database)))?,
-        (None, None) => print_line(format_args!("database  {database} (new, removed afterwards)"))?,
+    match &args.database {
+        _ if !args.target.is_empty() => print_line(format_args!("server    {}", args.target.join(", ")))?,
+        Some(_) => print_line(format_args!("database  {}", without_password(database)))?,
+        None => print_line(format_args!("database  {database} (new, removed afterwards)"))?,
     }
     let shown = folder.display().to_string();
     let measured = tokio::task::spawn_blocking(move || disk::measure(&folder, DISK_TIME)).await;
@@ -175,15 +170,17 @@ async fn print_durability(database: &str) -> Result<(), CliError> {
 
 async fn compare(
     args: &BenchArgs,
-    target: &str,
+    targets: &[String],
     replies: &Replies,
     workload: Arc<Workload>,
 ) -> Result<Report, CliError> {
     let empty_server = Server::start_empty(replies).await?;
     let channels = usize::from(args.channels);
     let batch = args.batch.map(usize::from);
-    let empty = Side::connect(&empty_server.target, channels, Arc::clone(&workload), None).await?;
-    let aforo = Side::connect(target, channels, workload, batch).await?;
+    let empty =
+        Side::connect(std::slice::from_ref(&empty_server.target), channels, Arc::clone(&workload), None)
+            .await?;
+    let aforo = Side::connect(targets, channels, workload, batch).await?;
     let (empty, aforo) = (Arc::new(empty), Arc::new(aforo));
     let in_flight = if batch.is_some() { args.batch_in_flight } else { args.in_flight };
     let range = if batch.is_some() { SEARCH_BATCH } else { SEARCH_UNARY };
