@@ -14,6 +14,7 @@ mod error;
 pub(crate) mod fixture;
 mod migrate;
 mod policy;
+mod prune;
 mod scan;
 mod tenant;
 mod thread;
@@ -26,5 +27,6 @@ pub use admin::{
 pub use batch::Owned;
 pub use connect::{Dialect, Store, StoreOptions};
 pub use error::{AdminError, StoreError, classify};
+pub use prune::{Pruned, Retention};
 pub use transaction::Transaction;
 pub use verify::Report;
