@@ -8,11 +8,22 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::domain::bounds::REQUEST_ID_RETENTION_MIN_HOURS;
+
 /// The database when nothing says otherwise.
 pub const DATABASE_DEFAULT: &str = "sqlite://aforo.db";
 
 /// Longest time that open calls may take when the server ends.
 pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
+
+/// How long reservations are kept after they were settled.
+pub const RESERVATION_RETENTION_DEFAULT_DAYS: u32 = 30;
+
+/// Longest that reservations can be kept: a hundred years.
+pub const RESERVATION_RETENTION_MAX_DAYS: u32 = 36_500;
+
+/// How long request ids are kept.
+pub const REQUEST_ID_RETENTION_DEFAULT_HOURS: u32 = REQUEST_ID_RETENTION_MIN_HOURS;
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -39,6 +50,10 @@ pub struct Config {
     pub drain_seconds: u64,
     /// Batches that run at once, on PostgreSQL; SQLite has one.
     pub lanes: usize,
+    /// How long reservations are kept after they were settled.
+    pub reservation_retention_days: u32,
+    /// How long request ids are kept: at least 24 hours, and at most as long as reservations.
+    pub request_id_retention_hours: u32,
 }
 
 impl Default for Config {
@@ -49,6 +64,8 @@ impl Default for Config {
             log_format: LogFormat::Text,
             drain_seconds: DRAIN_DEFAULT_SECONDS,
             lanes: LANES_DEFAULT,
+            reservation_retention_days: RESERVATION_RETENTION_DEFAULT_DAYS,
+            request_id_retention_hours: REQUEST_ID_RETENTION_DEFAULT_HOURS,
         }
     }
 }
@@ -77,7 +94,24 @@ pub struct Flags {
     /// See [`Config::lanes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lanes: Option<usize>,
+    /// See [`Config::reservation_retention_days`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation_retention_days: Option<u32>,
+    /// See [`Config::request_id_retention_hours`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id_retention_hours: Option<u32>,
 }
+
+/// Those that the environment may give.
+const KNOWN: [&str; 7] = [
+    "listen",
+    "database",
+    "log_format",
+    "drain_seconds",
+    "lanes",
+    "reservation_retention_days",
+    "request_id_retention_hours",
+];
 
 /// Puts the settings together.
 ///
@@ -95,16 +129,37 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         }
         figment = figment.merge(Toml::file_exact(file));
     }
-    let known = ["listen", "database", "log_format", "drain_seconds", "lanes"];
     let config: Config = figment
-        .merge(Env::prefixed("AFORO_").only(&known))
+        .merge(Env::prefixed("AFORO_").only(&KNOWN))
         .merge(Serialized::defaults(flags))
         .extract()
         .map_err(|error| error.into_iter().map(|one| told(&one)).collect::<Vec<_>>().join("; "))?;
     if config.lanes == 0 || config.lanes > LANES_MAX {
         return Err(format!("lanes must be 1 to {LANES_MAX}, and is {}", config.lanes));
     }
+    check_retention(&config)?;
     Ok(config)
+}
+
+fn check_retention(config: &Config) -> Result<(), String> {
+    let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
+    if !(1..=RESERVATION_RETENTION_MAX_DAYS).contains(&days) {
+        let most = RESERVATION_RETENTION_MAX_DAYS;
+        return Err(format!("reservation_retention_days must be 1 to {most}, and is {days}"));
+    }
+    if hours < REQUEST_ID_RETENTION_MIN_HOURS {
+        let least = REQUEST_ID_RETENTION_MIN_HOURS;
+        return Err(format!("request_id_retention_hours must be at least {least}, and is {hours}"));
+    }
+    // A repeated request is answered from its reservation.
+    if hours > days * 24 {
+        return Err(format!(
+            "request_id_retention_hours must be at most reservation_retention_days, which is {days} ({} hours), and is \
+             {hours}",
+            days * 24
+        ));
+    }
+    Ok(())
 }
 
 /// An error in terms of where the setting was given.
@@ -142,6 +197,8 @@ fn wanted(setting: &str) -> &'static str {
         "log_format" => "text or json",
         "drain_seconds" => "a number of seconds",
         "lanes" => "a number, 1 to 64",
+        "reservation_retention_days" => "a number of days",
+        "request_id_retention_hours" => "a number of hours",
         _ => "something else",
     }
 }
@@ -160,6 +217,14 @@ mod tests {
             ("lsten = \"127.0.0.1:1\"", "\"lsten\" in "),
             ("log_format = \"xml\"", "must be text or json"),
             ("drain_seconds = -1", "must be a number of seconds"),
+            ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, and is 0"),
+            ("reservation_retention_days = \"x\"", "must be a number of days"),
+            ("request_id_retention_hours = -1", "must be a number of hours"),
+            ("request_id_retention_hours = 23", "request_id_retention_hours must be at least 24, and is 23"),
+            (
+                "request_id_retention_hours = 49\nreservation_retention_days = 2",
+                "request_id_retention_hours must be at most reservation_retention_days, which is 2 (48 hours), and is 49",
+            ),
         ];
         for (text, said) in cases {
             let file = directory.path().join("aforo.toml");

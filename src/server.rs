@@ -8,9 +8,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::prune::Pruner;
 use crate::{
     clock::{Clock, ManualClock},
-    config::{DRAIN_DEFAULT_SECONDS, LANES_DEFAULT},
+    config::{
+        DRAIN_DEFAULT_SECONDS, LANES_DEFAULT, REQUEST_ID_RETENTION_DEFAULT_HOURS,
+        RESERVATION_RETENTION_DEFAULT_DAYS,
+    },
     engine::{Engine, Lanes, Reader},
     grpc::{
         admin::Admin,
@@ -22,10 +26,11 @@ use crate::{
         },
     },
     policy::PolicyCache,
-    store::{Dialect, Store, StoreError, StoreOptions},
+    store::{Dialect, Pruned, Retention, Store, StoreError, StoreOptions},
 };
 
 mod demo;
+mod prune;
 
 /// Pause between two attempts to reach a database that is away, and between two looks at one that is there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,6 +56,8 @@ pub struct ServerOptions {
     pub drain: Duration,
     /// Batches that run at once, on PostgreSQL.
     pub lanes: usize,
+    /// How long what is over is kept.
+    pub retention: Retention,
 }
 
 impl ServerOptions {
@@ -63,6 +70,7 @@ impl ServerOptions {
             demo: false,
             drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
             lanes: LANES_DEFAULT,
+            retention: Retention::of(RESERVATION_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS),
         }
     }
 }
@@ -96,6 +104,8 @@ pub struct Server {
     address: SocketAddr,
     serving: JoinHandle<io::Result<()>>,
     probe: JoinHandle<()>,
+    pruner: Pruner,
+    pruning: JoinHandle<()>,
     lanes: Lanes,
     health: HealthReporter,
     store: Store,
@@ -152,13 +162,25 @@ impl Server {
             .add_service(crate::grpc::reflection_v1alpha());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
+        let pruner = Pruner { store: store.clone(), clock: clock.clone(), retention: options.retention };
+        let pruning = tokio::spawn(pruner.clone().run(stop.clone()));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
-        Ok(Server { address, serving, probe, lanes, health, store, stop })
+        Ok(Server { address, serving, probe, pruner, pruning, lanes, health, store, stop })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Removes what is older than its retention, as the server does by itself a minute after its start, and an hour after
+    /// each time.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not do it.
+    pub fn prune(&self) -> BoxFuture<'_, Result<Pruned, StoreError>> {
+        Box::pin(self.pruner.prune())
     }
 
     /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
@@ -178,6 +200,9 @@ impl Server {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
             Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
+        }
+        if let Err(error) = self.pruning.await {
+            tracing::error!(error = %error, "pruning ended abnormally");
         }
         self.lanes.drain().await;
         if let Err(error) = self.store.close().await {

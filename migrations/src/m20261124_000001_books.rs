@@ -78,6 +78,7 @@ const TENANTS: [&str; 5] = [
         committed {bigint} NOT NULL,
         reserved {bigint} NOT NULL,
         counted_since {bigint} NOT NULL,
+        pruned {bigint} NOT NULL DEFAULT 0,
         PRIMARY KEY (tenant_key, key)
     ) {updated_often} {rows_by_key}",
     "CREATE TABLE adjustments (

@@ -9,6 +9,7 @@ use super::{error::CliError, without_password};
 use crate::{
     config::{self, Flags, LogFormat},
     server::{Server, ServerOptions},
+    store::Retention,
     telemetry,
 };
 
@@ -27,7 +28,8 @@ pub struct ServeArgs {
     #[arg(long)]
     pub demo: bool,
 
-    /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes
+    /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes, reservation_retention_days,
+    /// request_id_retention_hours
     #[arg(long, value_name = "FILE", env = "AFORO_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
@@ -42,6 +44,16 @@ pub struct ServeArgs {
     /// Batches that run at once on PostgreSQL (SQLite has one) [default: 2] [env: AFORO_LANES]
     #[arg(long, value_name = "N")]
     pub lanes: Option<usize>,
+
+    /// How long reservations are kept after they were settled, in days [default: 30]
+    /// [env: AFORO_RESERVATION_RETENTION_DAYS]
+    #[arg(long, value_name = "DAYS")]
+    pub reservation_retention_days: Option<u32>,
+
+    /// How long request ids are kept, in hours: 24 or more, and not longer than reservations [default: 24]
+    /// [env: AFORO_REQUEST_ID_RETENTION_HOURS]
+    #[arg(long, value_name = "HOURS")]
+    pub request_id_retention_hours: Option<u32>,
 }
 
 /// Runs the server.
@@ -56,6 +68,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         log_format: args.log_format,
         drain_seconds: args.drain_seconds,
         lanes: args.lanes,
+        reservation_retention_days: args.reservation_retention_days,
+        request_id_retention_hours: args.request_id_retention_hours,
     };
     let config = config::load(args.config.as_deref(), &flags).map_err(CliError::new)?;
     telemetry::start(config.log_format);
@@ -63,6 +77,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         demo: args.demo,
         drain: Duration::from_secs(config.drain_seconds),
         lanes: config.lanes,
+        retention: Retention::of(config.reservation_retention_days, config.request_id_retention_hours),
         ..ServerOptions::new(config.listen, &config.database)
     };
     let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;

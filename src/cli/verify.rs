@@ -31,7 +31,7 @@ pub async fn run(args: VerifyArgs) -> Result<(), CliError> {
         report.tenants
     ))?;
     print_line(format!(
-        "counters      {:>12}  I2: each is the sum of the rows that name it",
+        "counters      {:>12}  I2: each is the sum of the rows that name it, and of what was pruned",
         report.counters
     ))?;
     print_line(format!("open holds    {:>12}  I3: none is settled, too", report.holds))?;

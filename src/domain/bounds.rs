@@ -20,6 +20,8 @@ pub const TTL_DEFAULT_MILLIS: i64 = 5 * 60 * 1_000;
 pub const TTL_MAX_MILLIS: i64 = 24 * 3_600 * 1_000;
 /// Longest life of a hold, Extends included.
 pub const LIFETIME_MAX_MILLIS: i64 = 48 * 3_600 * 1_000;
+/// Shortest time for which a request_id is remembered.
+pub const REQUEST_ID_RETENTION_MIN_HOURS: u32 = 24;
 /// Most limits of one plan.
 pub const LIMITS_MAX: usize = 64;
 /// Most thresholds of one limit.

@@ -366,11 +366,11 @@ pub(super) fn uuid(id: ReservationId) -> Value {
     Value::from(Uuid::from_bytes(id.0))
 }
 
-fn empty_columns(count: usize) -> Vec<Vec<Value>> {
+pub(super) fn empty_columns(count: usize) -> Vec<Vec<Value>> {
     vec![Vec::new(); count]
 }
 
-fn push<const N: usize>(columns: &mut [Vec<Value>], row: [Value; N]) {
+pub(super) fn push<const N: usize>(columns: &mut [Vec<Value>], row: [Value; N]) {
     for (column, value) in columns.iter_mut().zip(row) {
         column.push(value);
     }

@@ -15,6 +15,7 @@ pub(crate) mod fixture;
 mod migrate;
 mod place;
 mod policy;
+mod prune;
 mod scan;
 mod tenant;
 mod thread;
@@ -27,5 +28,6 @@ pub use admin::{
 pub use batch::Owned;
 pub use connect::{Dialect, Store, StoreOptions};
 pub use error::{AdminError, StoreError, classify};
+pub use prune::{Pruned, Retention};
 pub use transaction::Transaction;
 pub use verify::Report;

@@ -18,10 +18,10 @@ use super::{
 use crate::domain::plan::Policy;
 
 /// How often a transaction is begun that runs into others, before it gives up.
-const ATTEMPTS_MAX: u32 = 5;
+pub(super) const ATTEMPTS_MAX: u32 = 5;
 
 /// Pause before the second attempt; doubled for each further one.
-const PAUSE_MILLIS: u64 = 10;
+pub(super) const PAUSE_MILLIS: u64 = 10;
 
 /// A transaction that was begun. Dropped, it is rolled back.
 #[derive(Debug)]
@@ -64,8 +64,8 @@ impl Transaction {
         self.dialect
     }
 
-    /// A number that stays the same as long as nobody but the lane's own batches changes the database, so that what the
-    /// lane knows of it is still true. Only SQLite has one.
+    /// A number that stays the same as long as the database is changed on the lane's connection only, by batches, and by
+    /// what leaves true what the lane knows of it. Only SQLite has one.
     pub fn data_version(&self) -> Option<i64> {
         match &self.inner {
             Inner::Pool(..) => None,
@@ -171,7 +171,11 @@ impl Store {
     /// Begins the transaction of a batch: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL. On SQLite it blocks
     /// the thread, so a lane has one of its own.
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
-        let name = "batch";
+        self.begin_in_thread("batch").await
+    }
+
+    /// The same by another name, for what changes nothing that a lane remembers.
+    pub(super) async fn begin_in_thread(&self, name: &'static str) -> Result<Transaction, StoreError> {
         let Some(lane) = self.lane() else {
             return self.begin_write(name).await;
         };

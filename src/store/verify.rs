@@ -11,6 +11,7 @@ use super::{
     entity::{adjustment, counter, hold, request, reservation, tenant},
 };
 use crate::domain::{
+    bounds::REQUEST_ID_RETENTION_MIN_HOURS,
     counter::CounterKey,
     id::{ReservationId, TenantKey},
     plan::Dimension,
@@ -90,7 +91,7 @@ struct Sum {
 type Sums = HashMap<(TenantKey, CounterKey), Sum>;
 
 impl Store {
-    /// Checks I2, that each counter is the sum of what names it, and I3, that a request_id took effect once and a reservation
+    /// Checks I2, that each counter is the sum of what names it and of what was pruned, and I3, that a request_id took effect once and a reservation
     /// was settled once.
     pub async fn verify(&self) -> Result<Report, StoreError> {
         let transaction = self.begin_read("verify").await?;
@@ -229,7 +230,7 @@ fn named_by(row: &request::Model) -> (TenantKey, ReservationId) {
     (TenantKey(row.tenant_key), ReservationId(row.reservation_id.into_bytes()))
 }
 
-/// Each request_id must lead to the one reservation that it made.
+/// Each request_id must lead to the one reservation that it made, or have been forgotten before it made another.
 async fn verify_request_ids(
     transaction: &Transaction,
     report: &mut Report,
@@ -249,7 +250,9 @@ async fn verify_request_ids(
         }
         // A request_id that was pruned leads nowhere, and can no longer take effect twice.
         let other = found.get(&(*tenant, reservation.request_id.clone())).filter(|id| **id != reservation.id);
-        if let Some(other) = other {
+        if let Some(other) = other
+            && !came_again_late(transaction, *tenant, reservation).await?
+        {
             let text = format!(
                 "reservation {}: its request_id {:?} made {} too (I3)",
                 report.told(*tenant, reservation.id),
@@ -260,6 +263,20 @@ async fn verify_request_ids(
         }
     }
     Ok(())
+}
+
+/// Whether the request_id of a reservation took effect again, when the first time may have been pruned.
+async fn came_again_late(
+    transaction: &Transaction,
+    tenant: TenantKey,
+    reservation: &Reservation,
+) -> Result<bool, StoreError> {
+    let text = "SELECT created_at FROM requests WHERE request_id = $1 AND tenant_key = $2";
+    let key = vec![reservation.request_id.as_str().into(), tenant.0.into()];
+    let rows = transaction.rows(text, key).await?;
+    let again: Option<Millis> = rows.first().map(|row| row.get(0)).transpose()?;
+    let forgotten_at = reservation.created_at + Millis::from(REQUEST_ID_RETENTION_MIN_HOURS) * 3_600_000;
+    Ok(again.is_some_and(|again| again >= forgotten_at))
 }
 
 async fn add_adjustments(
@@ -317,9 +334,10 @@ async fn verify_counters(
             };
             let sum = sums.remove(&(tenant, key.clone())).unwrap_or_default();
             let (committed, reserved) = (i128::from(row.committed), i128::from(row.reserved));
+            let sum = Sum { committed: sum.committed + i128::from(row.pruned), ..sum };
             if (sum.committed, sum.reserved) != (committed, reserved) {
                 let text = format!(
-                    "counter {}: committed {committed}, reserved {reserved}; its rows add up to {} and {} (I2)",
+                    "counter {}: committed {committed}, reserved {reserved}; its rows, and what was pruned of them, add up to {} and {} (I2)",
                     report.told_counter(tenant, &key),
                     sum.committed,
                     sum.reserved,

@@ -46,6 +46,7 @@ both! {
         let faults = [
             ("UPDATE counters SET committed = committed + 1", "UPDATE counters SET committed = committed - 1"),
             ("UPDATE counters SET reserved = reserved - 1", "UPDATE counters SET reserved = reserved + 1"),
+            ("UPDATE counters SET pruned = pruned + 1", "UPDATE counters SET pruned = pruned - 1"),
             ("UPDATE adjustments SET delta = delta - 1", "UPDATE adjustments SET delta = delta + 1"),
         ];
         for (spoil, mend) in faults {

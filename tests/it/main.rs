@@ -27,6 +27,7 @@ mod overload;
 mod poison;
 mod policy_change;
 mod processes;
+mod prune;
 mod record;
 mod replay;
 mod reserve;

@@ -53,11 +53,15 @@ async fn a_setting_at_fault_is_named() {
     let file = folder.path().join("bad.toml");
     fs::write(&file, "listne = \"127.0.0.1:1\"\n").expect("the folder can be written to");
     let file = file.display().to_string();
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--config", &file], "listne"),
         (&["--config", "/nowhere/aforo.toml"], "/nowhere/aforo.toml"),
         (&["--listen", "here"], "here"),
         (&["--log-format", "loud"], "loud"),
+        (
+            &["--request-id-retention-hours", "49", "--reservation-retention-days", "2"],
+            "reservation_retention_days",
+        ),
         (&["--lanes", "0", "--database", "sqlite:///nowhere/aforo.db"], "lanes"),
     ];
     for (arguments, word) in cases {

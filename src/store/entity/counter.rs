@@ -32,6 +32,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) reserved: i64,
     /// Since when it counts.
     pub(in crate::store) counted_since: i64,
+    /// What reservations charged that were pruned since: a part of `committed`.
+    pub(in crate::store) pruned: i64,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

@@ -1,0 +1,368 @@
+//! Pruning: what was settled long ago leaves the database, and the counters keep its sum (I2).
+//!
+//! Both tables are walked from the first key to the last: a page is read without a lock, and what is old in it is deleted
+//! in transactions of bounded size, with a pause after each, so that decisions go on meanwhile. The place is kept for one
+//! walk only. Several processes may prune at once: each row is deleted, and counted, by one of them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sea_orm::{Value, sea_query::ArrayType};
+use tokio::{runtime::Handle, task::block_in_place, time::sleep};
+use uuid::Uuid;
+
+use super::{
+    Dialect, Store, StoreError, Transaction,
+    batch::{empty_columns, push, reservation_from_row, uuid},
+    bulk::Bulk,
+    transaction::{ATTEMPTS_MAX, PAUSE_MILLIS},
+};
+use crate::domain::{
+    counter::CounterKey,
+    id::{ReservationId, TenantKey},
+    window::Millis,
+};
+
+use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
+
+/// Most rows that one transaction deletes, and so the most tenants that it locks.
+const DELETED_ROWS_MAX: usize = 500;
+
+/// Rows of one page.
+const PAGE_ROWS: usize = 2_000;
+
+/// Pause after a transaction that deleted: some ten times as long as it took.
+const DELETED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause after a page.
+const PAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Deleted tenants, too. SQLite has one writer, and needs no lock.
+static LOCK_OWNERS: Bulk = Bulk {
+    columns: &[BigInt],
+    postgres: "SELECT key FROM tenants WHERE key = ANY($1) ORDER BY key FOR UPDATE",
+    sqlite: "SELECT key FROM tenants WHERE key = ?1",
+};
+/// Since the page was read, a late Commit may have settled it anew, or another process may have pruned it.
+static DELETE_SETTLED: Bulk = Bulk {
+    columns: &[Id, BigInt, BigInt],
+    postgres: "DELETE FROM reservations r USING UNNEST($1, $2, $3) AS w (id, tenant_key, until)
+      WHERE r.id = w.id AND r.tenant_key = w.tenant_key AND r.settled_at <= w.until
+      RETURNING r.tenant_key, r.id, r.body",
+    sqlite: "DELETE FROM reservations WHERE id = ?1 AND tenant_key = ?2 AND settled_at <= ?3
+      RETURNING tenant_key, id, body",
+};
+/// Since the page was read, another process may have pruned it, and a client may have used the id again.
+static DELETE_REQUESTS: Bulk = Bulk {
+    columns: &[Text, BigInt, BigInt],
+    postgres: "DELETE FROM requests r USING UNNEST($1, $2, $3) AS w (request_id, tenant_key, until)
+      WHERE r.request_id = w.request_id AND r.tenant_key = w.tenant_key AND r.created_at <= w.until
+      RETURNING r.tenant_key",
+    sqlite: "DELETE FROM requests WHERE request_id = ?1 AND tenant_key = ?2 AND created_at <= ?3
+      RETURNING tenant_key",
+};
+/// The tenant's version stays: what lanes remember of a counter is not changed.
+static ADD_PRUNED: Bulk = Bulk {
+    columns: &[BigInt, Bytes, BigInt],
+    postgres: "UPDATE counters c SET pruned = c.pruned + w.pruned
+       FROM UNNEST($1, $2, $3) AS w (tenant_key, key, pruned)
+      WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
+    sqlite: "UPDATE OR FAIL counters SET pruned = pruned + ?3 WHERE tenant_key = ?1 AND key = ?2",
+};
+
+/// How long what is over is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Reservations, from when they were settled, in milliseconds. An expired one is kept for its late Commit as long.
+    pub reservations_millis: Millis,
+    /// Request ids, from when they took effect, in milliseconds. Never longer than reservations, to which they lead.
+    pub requests_millis: Millis,
+}
+
+impl Retention {
+    /// In the units in which people give it.
+    pub fn of(reservations_days: u32, requests_hours: u32) -> Self {
+        const HOUR_MILLIS: Millis = 3_600_000;
+        Self {
+            reservations_millis: Millis::from(reservations_days) * 24 * HOUR_MILLIS,
+            requests_millis: Millis::from(requests_hours) * HOUR_MILLIS,
+        }
+    }
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Settled reservations.
+    pub reservations: u64,
+    /// Request ids.
+    pub requests: u64,
+    /// Transactions that it took.
+    pub transactions: u64,
+    /// Reservations that the database refuses to remove: they stay, and the log says why.
+    pub refused: u64,
+}
+
+impl Store {
+    /// Removes what is older than its retention at an instant: the one that a clock shows, or the database's. It takes as
+    /// long as there is something to remove. Needs a runtime of several threads, since on SQLite it blocks one now and
+    /// then, as briefly as a batch does.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not do it; what was removed before stays removed.
+    pub async fn prune(&self, shown: Option<Millis>, retention: Retention) -> Result<Pruned, StoreError> {
+        let transaction = self.begin_read("read the time").await?;
+        let now = transaction.now(shown).await?;
+        transaction.rollback().await?;
+        let requests_millis = retention.requests_millis.min(retention.reservations_millis);
+        let mut pruned = Pruned::default();
+        // A request_id takes effect before its reservation is settled. So those of the reservations that go next are gone by
+        // then, Extend's among them, and none leads nowhere.
+        self.prune_requests(now.saturating_sub(requests_millis), &mut pruned).await?;
+        self.prune_reservations(now.saturating_sub(retention.reservations_millis), &mut pruned).await?;
+        Ok(pruned)
+    }
+
+    async fn prune_requests(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let mut after = (String::new(), i64::MIN);
+        loop {
+            let transaction = self.begin_read("read old request ids").await?;
+            let old = transaction.list_old_requests(&after, until).await?;
+            let last = transaction.find_end_of_page(&after).await?;
+            transaction.rollback().await?;
+            for rows in old.chunks(DELETED_ROWS_MAX) {
+                let removed = self.remove(Old::Requests(rows), until, pruned).await?;
+                pruned.requests += removed;
+            }
+            match last {
+                Some(last) => after = last,
+                None => return Ok(()),
+            }
+            sleep(PAGE_PAUSE).await;
+        }
+    }
+
+    async fn prune_reservations(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let mut after = (Uuid::nil(), i64::MIN);
+        loop {
+            let transaction = self.begin_read("read old reservations").await?;
+            let page = transaction.list_settled_until(after, until).await?;
+            transaction.rollback().await?;
+            // One that was settled late stands among older ones: the walk goes on behind it.
+            let old = page.iter().filter(|(_, settled_at)| *settled_at <= until);
+            let old: Vec<_> = old.map(|(place, _)| *place).collect();
+            for rows in old.chunks(DELETED_ROWS_MAX) {
+                self.remove_reservations(rows, until, pruned).await?;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE_ROWS => after = *last,
+                Some(_) | None => return Ok(()),
+            }
+            sleep(PAGE_PAUSE).await;
+        }
+    }
+
+    /// Removes what can be removed: one that the database refuses must not keep its neighbours for ever.
+    async fn remove_reservations(
+        &self,
+        rows: &[(Uuid, i64)],
+        until: Millis,
+        pruned: &mut Pruned,
+    ) -> Result<(), StoreError> {
+        let mut parts = vec![rows];
+        while let Some(part) = parts.pop() {
+            match self.remove(Old::Reservations(part), until, pruned).await {
+                Ok(removed) => pruned.reservations += removed,
+                Err(StoreError::Permanent(_) | StoreError::Corrupt(_)) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error @ (StoreError::Permanent(_) | StoreError::Corrupt(_))) => {
+                    pruned.refused += 1;
+                    tracing::error!(
+                        reservation.place = ?part,
+                        error = &error as &dyn std::error::Error,
+                        "a reservation cannot be pruned"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes rows in one transaction, and pauses. Says how many were there and old.
+    async fn remove(&self, old: Old<'_>, until: Millis, pruned: &mut Pruned) -> Result<u64, StoreError> {
+        let mut attempt = 1;
+        loop {
+            pruned.transactions += 1;
+            let outcome = self.attempt_to_remove(old, until).await;
+            sleep(DELETED_PAUSE).await;
+            match outcome {
+                Err(StoreError::Serialization(_)) if attempt < ATTEMPTS_MAX => {
+                    sleep(Duration::from_millis(PAUSE_MILLIS << attempt)).await;
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt_to_remove(&self, old: Old<'_>, until: Millis) -> Result<u64, StoreError> {
+        // On SQLite on the lane's connection: what the lane knows of the database stays true, and the statements cost no way
+        // to another thread.
+        let transaction = self.begin_in_thread("prune").await?;
+        match transaction.dialect() {
+            Dialect::Postgres => transaction.remove(old, until).await,
+            Dialect::Sqlite => {
+                let runtime = Handle::current();
+                block_in_place(|| runtime.block_on(transaction.remove(old, until)))
+            }
+        }
+    }
+}
+
+/// Rows that were old when they were read, by their keys.
+#[derive(Clone, Copy)]
+enum Old<'a> {
+    Requests(&'a [(String, i64)]),
+    Reservations(&'a [(Uuid, i64)]),
+}
+
+impl Old<'_> {
+    /// Whose they are, sorted.
+    fn owners(self) -> Vec<i64> {
+        let mut owners: Vec<i64> = match self {
+            Old::Requests(rows) => rows.iter().map(|(_, owner)| *owner).collect(),
+            Old::Reservations(rows) => rows.iter().map(|(_, owner)| *owner).collect(),
+        };
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+}
+
+impl Transaction {
+    /// The old ones of the page of request ids behind a place. Most are young, and do not leave the database.
+    async fn list_old_requests(
+        &self,
+        after: &(String, i64),
+        until: Millis,
+    ) -> Result<Vec<(String, i64)>, StoreError> {
+        let text = "SELECT request_id, tenant_key FROM (
+                SELECT request_id, tenant_key, created_at FROM requests WHERE (request_id, tenant_key) > ($1, $2)
+                 ORDER BY request_id, tenant_key LIMIT $3
+            ) AS page WHERE created_at <= $4 ORDER BY request_id, tenant_key";
+        let values = vec![after.0.as_str().into(), after.1.into(), page_rows(), until.into()];
+        let rows = self.rows(text, values).await?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    }
+
+    /// The last one of that page; none when it is not full.
+    async fn find_end_of_page(&self, after: &(String, i64)) -> Result<Option<(String, i64)>, StoreError> {
+        let text = "SELECT request_id, tenant_key FROM requests WHERE (request_id, tenant_key) > ($1, $2)
+              ORDER BY request_id, tenant_key LIMIT 1 OFFSET $3 - 1";
+        let rows = self.rows(text, vec![after.0.as_str().into(), after.1.into(), page_rows()]).await?;
+        rows.first().map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+    }
+
+    /// Settled reservations behind a place that were made until an instant, with those at which they were settled: what was
+    /// made later was settled later, too.
+    async fn list_settled_until(
+        &self,
+        after: (Uuid, i64),
+        until: Millis,
+    ) -> Result<Vec<((Uuid, i64), Millis)>, StoreError> {
+        let text = "SELECT id, tenant_key, settled_at FROM reservations
+              WHERE (id, tenant_key) > ($1, $2) AND id < $3 ORDER BY id, tenant_key LIMIT $4";
+        let end = uuid(first_id(until.saturating_add(1)));
+        let rows = self.rows(text, vec![after.0.into(), after.1.into(), end, page_rows()]).await?;
+        rows.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?))).collect()
+    }
+
+    async fn remove(self, old: Old<'_>, until: Millis) -> Result<u64, StoreError> {
+        self.lock_owners(old.owners()).await?;
+        let removed = match old {
+            Old::Requests(rows) => self.delete_requests(rows, until).await?,
+            Old::Reservations(rows) => self.delete_settled(rows, until).await?,
+        };
+        self.commit().await?;
+        Ok(removed)
+    }
+
+    async fn lock_owners(&self, owners: Vec<i64>) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            self.find(&LOCK_OWNERS, vec![owners.into_iter().map(Value::from).collect()]).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_requests(&self, rows: &[(String, i64)], until: Millis) -> Result<u64, StoreError> {
+        let mut columns = empty_columns(3);
+        for (id, owner) in rows {
+            push(&mut columns, [id.as_str().into(), (*owner).into(), until.into()]);
+        }
+        Ok(self.find(&DELETE_REQUESTS, columns).await?.len() as u64)
+    }
+
+    /// What goes is added to its counters.
+    async fn delete_settled(&self, rows: &[(Uuid, i64)], until: Millis) -> Result<u64, StoreError> {
+        let mut columns = empty_columns(3);
+        for (id, owner) in rows {
+            push(&mut columns, [(*id).into(), (*owner).into(), until.into()]);
+        }
+        let gone = self.find(&DELETE_SETTLED, columns).await?;
+        let mut sums: BTreeMap<(TenantKey, CounterKey), i64> = BTreeMap::new();
+        for row in &gone {
+            let (tenant, reservation) = reservation_from_row(row)?;
+            for line in reservation.lines.into_iter().filter(|line| line.charged != 0) {
+                let sum = sums.entry((tenant, line.key)).or_default();
+                *sum = sum.checked_add(line.charged).ok_or_else(too_much)?;
+            }
+        }
+        let mut columns = empty_columns(3);
+        for ((tenant, key), sum) in sums {
+            push(&mut columns, [tenant.0.into(), key.as_bytes().to_vec().into(), sum.into()]);
+        }
+        self.write(&ADD_PRUNED, columns).await?;
+        Ok(gone.len() as u64)
+    }
+}
+
+fn page_rows() -> Value {
+    Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
+}
+
+fn too_much() -> StoreError {
+    StoreError::Corrupt("charges of one counter that add up to more than an int64".to_owned())
+}
+
+/// No id of this instant, or of a later one, is smaller (RFC 9562, section 5.7).
+fn first_id(instant: Millis) -> ReservationId {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&instant.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
+    ReservationId(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Builder;
+
+    use super::*;
+
+    #[test]
+    fn the_ids_of_an_instant_begin_with_its_first() {
+        let id = |millis: u64, chance: u8| {
+            let id = Builder::from_unix_timestamp_millis(millis, &[chance; 10]).into_uuid();
+            ReservationId(id.into_bytes())
+        };
+        for millis in [0_u32, 1, u32::MAX] {
+            let (first, next) = (first_id(millis.into()), first_id(Millis::from(millis) + 1));
+            for id in [id(millis.into(), 0), id(millis.into(), u8::MAX)] {
+                assert!(first <= id && id < next, "{millis}");
+            }
+        }
+        assert_eq!(first_id(-1), first_id(0));
+        assert_eq!(first_id(Millis::MAX).0[..6], [0xff; 6]);
+    }
+}

@@ -1,0 +1,255 @@
+//! Retention: what was settled long ago is removed, and the books add up as before.
+
+use std::future::IntoFuture;
+
+use aforo::store::Pruned;
+use futures::{FutureExt, future::join};
+use tonic::Code;
+
+use crate::harness::{postgres::psql, v1::*, world::hold, *};
+
+const KEPT: i64 = 30 * DAY;
+
+fn gone<T: std::fmt::Debug>(answer: Result<T, Box<No>>) {
+    answer.expect_err("it was pruned").is(Code::NotFound, "RESERVATION_NOT_FOUND");
+}
+
+fn counts(pruned: Pruned) -> (u64, u64) {
+    (pruned.reservations, pruned.requests)
+}
+
+/// Records of 1 unit, each with a request_id, a thousand a call.
+async fn record_many(world: &World, tenant: &str, count: i64) {
+    let record = |number| world.record(tenant).tokens(1).id(&format!("{tenant}-{number}")).operation();
+    let operations: Vec<Operation> = (0..count).map(record).collect();
+    for portion in operations.chunks(1_000) {
+        for result in world.batch(portion.to_vec()).await.expect("each stands for itself") {
+            assert!(matches!(result.result, Some(operation_result::Result::Record(_))), "{result:?}");
+        }
+    }
+}
+
+both! {
+    async fn what_was_settled_30_days_ago_is_removed_and_the_figures_stay(world: World) {
+        let per_agent = lifetime("tokens", 10_000).named("agent").per(&[Dimension::Agent]);
+        world.tenant_with("acme", &[lifetime("tokens", 10_000), month("tokens", 10_000), per_agent]).await;
+        world.declare("meter").await;
+        let hold = world.reserve("acme").tokens(100).agent("planner").id("r").await.expect("there is quota");
+        world.extend(hold.name()).tokens(10).id("e").await.expect("there is quota");
+        world.extend(hold.name()).tokens(10).await.expect("there is quota");
+        let committed = world.commit(hold.name()).tokens(130).amount("meter", 4).await.expect("it is held");
+        world.record("acme").tokens(50).id("c").await.expect("it is recorded");
+        world.record("acme").tokens(-20).await.expect("it is recorded");
+        let released = world.reserve("acme").tokens(7).await.expect("there is quota");
+        world.release(released.name()).await.expect("it is held");
+        world.reserve("acme").tokens(9).ttl(MINUTE).charged_on_expiry().await.expect("there is quota");
+        world.reset("acme", &["meter"]).await.expect("the tenant is there");
+        world.clock.advance(MINUTE);
+        world.record("acme").tokens(1).await.expect("it is recorded, and the hold is swept");
+
+        world.clock.set(NOON + KEPT - 1);
+        assert_eq!(counts(world.prune().await), (0, 4), "request ids are kept for a day");
+        assert_eq!(world.reservations("acme").await.len(), 6);
+        let before = world.usage("acme").await;
+        assert_eq!(before.figures("lifetime"), (170, 0));
+        world.clock.set(NOON + KEPT);
+        assert_eq!(counts(world.prune().await), (4, 0));
+        world.verify().await;
+        world.clock.set(NOON + KEPT + MINUTE);
+        assert_eq!(counts(world.prune().await), (2, 0));
+        world.verify().await;
+        assert_eq!(world.usage("acme").await, before);
+        assert_eq!(world.reservations("acme").await, []);
+        assert_eq!(world.prune().await, Pruned::default());
+
+        // To a client it is as if they had never been.
+        gone(world.get(committed.name()).await);
+        gone(world.commit(committed.name()).tokens(130).await);
+        gone(world.release(released.name()).await);
+        gone(world.extend(hold.name()).tokens(1).await);
+        let again = world.reserve("acme").tokens(100).agent("planner").id("r").await.expect("a new one");
+        assert_ne!(again.name(), hold.name());
+        assert_eq!(again.figures("lifetime"), (170, 100));
+        world.restart().await;
+        assert_eq!(world.figures("acme", "lifetime").await, (170, 100));
+    }
+
+    async fn what_is_open_is_kept(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        world.tenant_with("idle", &[lifetime("tokens", 1_000)]).await;
+        // Nothing is decided for this tenant any more: its hold is due, and not swept.
+        let due = world.reserve("idle").tokens(10).ttl(MINUTE).await.expect("there is quota");
+        world.record("acme").tokens(1).await.expect("it is recorded");
+        world.clock.advance(2 * KEPT);
+        let open = world.reserve("acme").tokens(10).id("r").ttl(DAY).await.expect("there is quota");
+        assert_eq!(counts(world.prune().await), (1, 0));
+        world.clock.advance(DAY - 1);
+        assert_eq!(counts(world.prune().await), (0, 0));
+        assert_eq!(world.figures("acme", "lifetime").await, (1, 10));
+        world.commit(open.name()).tokens(5).await.expect("it is held");
+        let late = world.commit(due.name()).tokens(8).await.expect("it is kept");
+        assert!(late.held().late);
+        assert_eq!(counts(world.prune().await), (0, 0));
+        assert_eq!(world.figures("idle", "lifetime").await, (8, 0));
+    }
+
+    /// One that was settled late stands among older ones, which are removed all the same.
+    async fn an_expired_one_can_be_committed_until_it_is_removed(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        let reserve = || world.reserve("acme").tokens(100).ttl(MINUTE);
+        let first = reserve().await.expect("there is quota");
+        let second = reserve().charged_on_expiry().await.expect("there is quota");
+        let third = reserve().charged_on_expiry().await.expect("there is quota");
+        world.clock.advance(MINUTE);
+        world.record("acme").tokens(1).await.expect("it is recorded, and the holds are swept");
+        world.clock.advance(KEPT - 1);
+        assert_eq!(counts(world.prune().await), (0, 0));
+        let late = world.commit(second.name()).tokens(30).await.expect("it is kept");
+        assert!(late.held().late);
+        world.clock.advance(1);
+        assert_eq!(counts(world.prune().await), (3, 0));
+        gone(world.commit(first.name()).tokens(1).await);
+        gone(world.release(third.name()).await);
+        world.commit(second.name()).tokens(30).await.expect("the same amounts");
+        assert_eq!(world.figures("acme", "lifetime").await, (131, 0));
+        world.clock.advance(KEPT - 1);
+        assert_eq!(counts(world.prune().await), (1, 0));
+        gone(world.get(second.name()).await);
+        assert_eq!(world.figures("acme", "lifetime").await, (131, 0));
+    }
+
+    async fn a_request_id_is_remembered_for_its_retention(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        let reserve = || world.reserve("acme").tokens(100).id("r").ttl(DAY).into_future();
+        let record = || world.record("acme").tokens(1).id("c").into_future();
+        let hold = reserve().await.expect("there is quota");
+        let extend = || world.extend(hold.name()).tokens(5).id("e").into_future();
+        let extended = extend().await.expect("there is quota");
+        let recorded = record().await.expect("it is recorded");
+        world.clock.advance(DAY - 1);
+        assert_eq!(counts(world.prune().await), (0, 0));
+        assert_eq!(reserve().await.expect("a retry").reservation, hold.reservation);
+        assert_eq!(extend().await.expect("a retry").reservation, extended.reservation);
+        assert_eq!(record().await.expect("a retry").reservation, recorded.reservation);
+        world.commit(hold.name()).tokens(1).await.expect("it is held");
+        world.clock.advance(1);
+        assert_eq!(counts(world.prune().await), (0, 3));
+        world.verify().await;
+        assert_ne!(record().await.expect("a new one").name(), recorded.name());
+        assert_eq!(state(&world.get(hold.name()).await.expect("it is kept")), ReservationState::Committed);
+        assert_eq!(world.figures("acme", "lifetime").await, (3, 0));
+    }
+
+    /// And decisions go on meanwhile.
+    async fn it_goes_in_steps_of_at_most_500_rows(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+        world.tenant_with("globex", &[lifetime("tokens", 1_000_000)]).await;
+        record_many(world, "acme", 2_300).await;
+        record_many(world, "globex", 100).await;
+        world.clock.advance(KEPT);
+        let (pruned, ()) = join(world.prune(), async {
+            for _ in 0..20 {
+                let hold = world.reserve("acme").tokens(1).await.expect("there is quota");
+                world.commit(hold.name()).await.expect("it is held");
+            }
+        })
+        .await;
+        assert_eq!(counts(pruned), (2_400, 2_400));
+        assert_eq!(pruned.transactions, 2 * 5, "2,400 rows each, 2,000 of them of one page");
+        assert_eq!(world.figures("acme", "lifetime").await, (2_320, 0));
+        assert_eq!(world.figures("globex", "lifetime").await, (100, 0));
+    }
+
+    async fn a_late_commit_and_a_pruning_that_meet_leave_the_books_in_order(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        let mut committed = 0;
+        for round in 0..8 {
+            let hold = world.reserve("acme").tokens(9).ttl(MINUTE).charged_on_expiry();
+            let hold = hold.await.expect("there is quota");
+            world.clock.advance(MINUTE);
+            committed += 1;
+            world.record("acme").tokens(1).await.expect("it is recorded, and the hold is swept");
+            world.clock.advance(KEPT - 1);
+            // What is older shall not come first.
+            world.prune().await;
+            world.clock.advance(1);
+            let stall = world.database.stall().await;
+            let commit = world.commit(hold.name()).tokens(5).into_future();
+            // On a task of its own: the pruning may block the thread of the test.
+            let end = tokio::spawn(stall.end());
+            let (reply, _) = join(commit, world.prune()).await;
+            end.await.expect("the lock is given back");
+            committed += match reply {
+                Ok(reply) if reply.held().late => 5,
+                answer => {
+                    gone(answer);
+                    9
+                }
+            };
+            assert_eq!(world.figures("acme", "lifetime").await, (committed, 0), "round {round}");
+        }
+        world.verify().await;
+    }
+
+    /// Its neighbours do not stay with it.
+    async fn one_that_cannot_be_removed_stays(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        world.tenant_with("globex", &[lifetime("tokens", 1_000)]).await;
+        record_many(world, "acme", 20).await;
+        let kept = world.record("globex").tokens(1).await.expect("it is recorded");
+        world.record("acme").tokens(20).await.expect("it is recorded");
+        world.clock.advance(KEPT);
+        let spoil = "UPDATE counters SET pruned = 9223372036854775807 WHERE committed = 1";
+        world.database.execute(spoil).await;
+        let pruned = world.prune().await;
+        assert_eq!((pruned.reservations, pruned.refused), (21, 1));
+        world.get(kept.name()).await.expect("it is still there");
+        world.database.execute("UPDATE counters SET pruned = 0 WHERE committed = 1").await;
+        world.verify().await;
+        let pruned = world.prune().await;
+        assert_eq!((pruned.reservations, pruned.refused), (1, 0));
+        assert_eq!(world.figures("globex", "lifetime").await, (1, 0));
+    }
+
+    async fn rows_of_a_deleted_tenant_are_removed_too(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        world.record("acme").tokens(1).id("c").await.expect("it is recorded");
+        let request = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
+        world.admin.clone().delete_tenant(request).await.expect("it has no holds");
+        world.clock.advance(KEPT);
+        assert_eq!(counts(world.prune().await), (1, 1));
+    }
+}
+
+/// Both wait for the tenants when both have read the same rows.
+async fn two_at_once(world: &mut World) {
+    const EACH: i64 = 400;
+    let tenants = ["acme", "globex", "initech"];
+    for tenant in tenants {
+        world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
+        record_many(world, tenant, EACH).await;
+    }
+    world.clock.advance(KEPT);
+    let (other, _) = world.replica().await;
+    let stall = world.database.stall().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM tenants WHERE key = ANY%'";
+    let release = async {
+        eventually("both wait", async || (psql(world.database.url(), waiting).trim() == "2").then_some(()))
+            .await;
+        stall.end().await;
+    };
+    let ((here, there), ()) = join(join(world.prune(), other.prune()), release).await;
+    let there = there.expect("the database does it");
+    assert_eq!(here.reservations + there.reservations, 1_200);
+    assert_eq!(here.requests + there.requests, 1_200);
+    for tenant in tenants {
+        assert_eq!(world.figures(tenant, "lifetime").await, (EACH, 0));
+    }
+    other.shutdown().await;
+}
+
+#[test]
+fn two_at_once_remove_and_count_each_row_once() {
+    hold(Kind::Postgres, |world| two_at_once(world).boxed_local());
+}
