@@ -324,7 +324,7 @@ impl Transaction {
         for ((tenant, key), sum) in sums {
             push(&mut columns, [tenant.0.into(), key.as_bytes().to_vec().into(), sum.into()]);
         }
-        self.write(&ADD_PRUNED, columns).await?;
+        self.write(vec![(&ADD_PRUNED, columns)]).await?;
         Ok(gone.len() as u64)
     }
 }
