@@ -1,9 +1,8 @@
 //! The calls of one connection, run in the connection's own task.
 //!
-//! hyper hands each call to an executor. As tasks of the runtime, calls that a batch has answered would wake the
-//! connection one by one, and it would write each reply by itself; here all of them run, and then the connection
-//! writes what they have answered at once. A call does no more than convert and wait, so one does not hold up
-//! the others.
+//! hyper hands each call to an executor. As tasks of the runtime, calls that a batch has answered would be scheduled and
+//! wake the connection one by one; here all of them run, and then the connection writes what they have answered. A call
+//! does no more than convert and wait, so one does not hold up the others.
 
 use std::{
     future::Future,

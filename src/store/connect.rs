@@ -1,8 +1,9 @@
 //! Opening a database: its connections, and who may write.
 //!
 //! SQLite has a writing connection for the lane, one for administration, and a few that only read, in WAL mode, and one
-//! process that writes at a time: it holds a lock on `<file>.lock`. Within it, who writes has the turn. PostgreSQL has a pool for lanes and administration and one for reads; it is
-//! connected when first used, so that a server can start before its database.
+//! process that writes at a time: it holds a lock on `<file>.lock`. Within it, who writes has the turn. PostgreSQL has a
+//! pool for lanes and administration and one for reads; it is connected when first used, so that a server can start
+//! before its database.
 
 use std::{
     fs::File,
@@ -22,7 +23,6 @@ use sea_orm::{
         postgres::{PgConnectOptions, PgConnection},
     },
 };
-
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     time::timeout,
@@ -218,10 +218,9 @@ pub(super) struct Lane {
 impl Lane {
     /// Waits for the turn to write, within a bound.
     pub(super) async fn take_turn(&self) -> Result<Turn, StoreError> {
-        let turn = Arc::clone(&self.turn);
         match Arc::clone(&self.turn).try_lock_owned() {
             Ok(turn) => Ok(turn),
-            Err(_) => timeout(ACQUIRE_TIMEOUT, turn.lock_owned())
+            Err(_) => timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.turn).lock_owned())
                 .await
                 .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into()),
         }

@@ -1,5 +1,5 @@
 //! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only place that
-//! knows SeaORM, and SQL. It knows nothing of lanes, protos, or why a row changes.
+//! knows SeaORM, rusqlite, and SQL. It knows nothing of lanes, protos, or why a row changes.
 
 mod admin;
 mod backup;
