@@ -1,5 +1,5 @@
 //! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only place that
-//! knows SeaORM, rusqlite, and SQL. It knows nothing of lanes, protos, or why a row changes.
+//! knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
 
 mod admin;
 mod backup;
@@ -21,11 +21,13 @@ mod tenant;
 mod thread;
 mod transaction;
 mod verify;
+mod wire;
 
 pub use admin::{
     NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
 };
 pub use batch::Owned;
+pub use clock::{Head, HeadTime};
 pub use connect::{Dialect, Store, StoreOptions};
 pub use error::{AdminError, StoreError, classify};
 pub use prune::{Pruned, Retention};
