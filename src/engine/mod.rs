@@ -7,6 +7,8 @@
 mod batch;
 mod hints;
 mod lane;
+#[cfg(test)]
+mod lane_tests;
 mod load;
 mod memory;
 mod pace;
