@@ -7,11 +7,16 @@ mod batch;
 mod body;
 mod bulk;
 mod clock;
+mod close;
 mod connect;
 mod entity;
 mod error;
+mod event;
+mod event_body;
+mod event_prune;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod listen;
 mod migrate;
 mod place;
 mod policy;
@@ -19,15 +24,19 @@ mod prune;
 mod scan;
 mod tenant;
 mod thread;
+mod told;
 mod transaction;
 mod verify;
 
 pub use admin::{
     NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
 };
-pub use batch::Owned;
+pub use batch::{Owned, StoredCounter};
+pub use close::{ClosePlace, is_made_before};
 pub use connect::{Dialect, Store, StoreOptions};
 pub use error::{AdminError, StoreError, classify};
+pub use event::{LogHead, Numbered};
+pub use listen::Listener;
 pub use prune::{Pruned, Retention};
 pub use transaction::Transaction;
 pub use verify::Report;
