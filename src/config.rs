@@ -68,7 +68,7 @@ impl Default for Config {
             database: DATABASE_DEFAULT.to_owned(),
             log_format: LogFormat::Text,
             drain_seconds: DRAIN_DEFAULT_SECONDS,
-            lanes: LANES_DEFAULT,
+            lanes: lanes_default(),
             reservation_retention_days: RESERVATION_RETENTION_DEFAULT_DAYS,
             request_id_retention_hours: REQUEST_ID_RETENTION_DEFAULT_HOURS,
             event_retention_days: EVENT_RETENTION_DEFAULT_DAYS,
@@ -76,8 +76,15 @@ impl Default for Config {
     }
 }
 
-/// Lanes on PostgreSQL: while one commits another decides.
-pub const LANES_DEFAULT: usize = 2;
+/// Lanes on PostgreSQL, unless it is set: one for each two cores, since a lane keeps one core of the database busy, and
+/// about as much of this process. More lanes make smaller batches, which cost more.
+pub fn lanes_default() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, LANES_DEFAULT_MAX)
+}
+
+/// Most lanes unless it is set.
+pub const LANES_DEFAULT_MAX: usize = 8;
 
 /// Most lanes: each has a connection.
 pub const LANES_MAX: usize = 64;

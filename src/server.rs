@@ -12,8 +12,8 @@ use self::prune::Pruner;
 use crate::{
     clock::{Clock, ManualClock},
     config::{
-        DRAIN_DEFAULT_SECONDS, EVENT_RETENTION_DEFAULT_DAYS, LANES_DEFAULT,
-        REQUEST_ID_RETENTION_DEFAULT_HOURS, RESERVATION_RETENTION_DEFAULT_DAYS,
+        DRAIN_DEFAULT_SECONDS, EVENT_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS,
+        RESERVATION_RETENTION_DEFAULT_DAYS, lanes_default,
     },
     engine::{Closed, Engine, Lanes, Reader},
     events::Feed,
@@ -72,7 +72,7 @@ impl ServerOptions {
             clock: None,
             demo: false,
             drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
-            lanes: LANES_DEFAULT,
+            lanes: lanes_default(),
             retention: Retention::of(
                 RESERVATION_RETENTION_DEFAULT_DAYS,
                 REQUEST_ID_RETENTION_DEFAULT_HOURS,
@@ -145,8 +145,7 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
 
-        let writers_max = u32::try_from(options.lanes).unwrap_or(1) + 2;
-        let store_options = StoreOptions { exclusive: true, writers_max, ..StoreOptions::default() };
+        let store_options = StoreOptions { exclusive: true, ..StoreOptions::default() };
         let store = Store::connect(&options.database, store_options).await?;
         let lanes = match store.dialect() {
             Dialect::Sqlite => 1,

@@ -96,7 +96,8 @@ const TENANTS: [&str; 5] = [
 
 /// Open holds by tenant; settled reservations in the order of time (their ids are), so that old pages stay cold;
 /// request ids, in the order of the ids: those that grow with time, as UUIDs of version 7 do, meet on few pages. States: 2 COMMITTED, 3 RELEASED, 4 EXPIRED. Methods: 1 Reserve, 2 Extend, 3 Record.
-/// BETWEEN, because SQLite makes a table of what IN lists, anew for each row that it checks.
+/// BETWEEN, because SQLite makes a table of what IN lists, anew for each row that it checks. The index of deadlines says
+/// what is always so, and what only a query about deadlines implies: no other one is planned with it.
 const RESERVATIONS: [&str; 4] = [
     "CREATE TABLE holds (
         tenant_key {bigint} NOT NULL,
@@ -105,7 +106,7 @@ const RESERVATIONS: [&str; 4] = [
         body {blob} NOT NULL,
         PRIMARY KEY (tenant_key, id)
     ) {rows_by_key}",
-    "CREATE INDEX holds_deadline ON holds (tenant_key, deadline)",
+    "CREATE INDEX holds_deadline ON holds (tenant_key, deadline) WHERE deadline IS NOT NULL",
     "CREATE TABLE reservations (
         id {uuid} NOT NULL,
         tenant_key {bigint} NOT NULL,

@@ -41,7 +41,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
 
-    /// Batches that run at once on PostgreSQL (SQLite has one) [default: 2] [env: AFORO_LANES]
+    /// Batches that run at once on PostgreSQL (SQLite has one) [default: half of the cores, 1 to 8] [env: AFORO_LANES]
     #[arg(long, value_name = "N")]
     pub lanes: Option<usize>,
 

@@ -29,7 +29,7 @@ use crate::{
         window::Millis,
     },
     policy::PolicyCache,
-    store::{Store, StoreError, Transaction},
+    store::{HeadTime, Store, StoreError, Transaction},
 };
 
 /// How often a batch is repeated that ran into another transaction.
@@ -67,6 +67,14 @@ pub(super) struct Batcher {
     revision: Option<(i64, i64)>,
     /// For so many batches request_ids are looked up before they are taken for new.
     looking: u32,
+}
+
+/// What a batch decided, and has still to write.
+struct Decided {
+    outcomes: Vec<Outcome>,
+    changes: Vec<Changes>,
+    remembered: Vec<Remembered>,
+    now: Millis,
 }
 
 /// What a batch knows once its tenants are locked.
@@ -155,11 +163,11 @@ impl Batcher {
         let mut pace = Pace::start();
         let transaction = self.store.begin_batch().await?;
         pace.mark(Phase::Begin);
-        let outcomes = self.decide(&transaction, items, &open, look, &mut pace).await;
-        match outcomes {
-            Ok((outcomes, remembered)) => {
+        let decided = self.decide(&transaction, items, &open, look, &mut pace).await;
+        match decided {
+            Ok(Decided { outcomes, changes, remembered, now }) => {
                 let seen = transaction.data_version();
-                transaction.commit().await?;
+                transaction.save_and_commit(&changes, || mint(now)).await?;
                 pace.mark(Phase::Commit);
                 pace.log(open.len());
                 remembered.into_iter().for_each(|remembered| self.memory.put(remembered, seen));
@@ -169,14 +177,14 @@ impl Batcher {
                 Ok(())
             }
             Err(error) => {
-                // The first error is the one to tell; a connection that cannot roll back is given up by its pool.
+                // The first error is the one to tell; a connection that cannot roll back is given up.
                 let _ = transaction.rollback().await;
                 Err(error)
             }
         }
     }
 
-    /// Everything between BEGIN and COMMIT.
+    /// Everything between BEGIN and what is written.
     async fn decide(
         &mut self,
         transaction: &Transaction,
@@ -184,7 +192,7 @@ impl Batcher {
         open: &[usize],
         look: Look,
         pace: &mut Pace,
-    ) -> Result<(Vec<Outcome>, Vec<Remembered>), StoreError> {
+    ) -> Result<Decided, StoreError> {
         let mut session = self.lock(transaction, items, open).await?;
         pace.mark(Phase::Lock);
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
@@ -213,18 +221,20 @@ impl Batcher {
         if look == Look::Nowhere {
             refuse_known_requests(transaction, &work, &decided).await?;
         }
-        pace.mark(Phase::Decide);
+        let now = session.now;
+        let (mut changes, remembered) = session.take_changes();
         let mut violations = hints::collect(&mut decided);
-        let (changes, remembered) = session.take_changes();
-        if !changes.is_empty() {
-            transaction.save(&changes, || mint(session.now)).await?;
+        if !violations.is_empty() {
+            // What they depend on is looked up as it will be.
+            transaction.save(&std::mem::take(&mut changes), || mint(now)).await?;
+            hints::resolve(transaction, now, &mut violations).await?;
         }
-        hints::resolve(transaction, session.now, &mut violations).await?;
-        pace.mark(Phase::Save);
+        pace.mark(Phase::Decide);
         let mut decided = decided.into_iter();
         let outcome =
             |outcome: Option<Outcome>| outcome.or_else(|| decided.next()).unwrap_or(Err(Failure::Internal));
-        Ok((outcomes.into_iter().map(outcome).collect(), remembered))
+        let outcomes = outcomes.into_iter().map(outcome).collect();
+        Ok(Decided { outcomes, changes, remembered, now })
     }
 
     /// Locks the tenants, and then reads policy and time.
@@ -253,8 +263,7 @@ impl Batcher {
             }
             None => true,
         });
-        let tenants = transaction.lock_tenants(&keys).await?;
-        let (policy, clock_now) = self.read_head(transaction).await?;
+        let (tenants, policy, clock_now) = self.lock_and_read_head(transaction, &keys).await?;
         let decided_at = remembered.iter().map(Remembered::tenant).chain(&tenants).map(|t| t.decided_at);
         let latest = decided_at.max().unwrap_or(clock_now);
         if latest > clock_now {
@@ -284,17 +293,21 @@ impl Batcher {
         Ok(session)
     }
 
-    /// The policy and the time that count, read after the lock.
-    async fn read_head(&mut self, transaction: &Transaction) -> Result<(Arc<Policy>, Millis), StoreError> {
+    /// The tenants, locked, and the policy and the time that count, read after the lock.
+    async fn lock_and_read_head(
+        &mut self,
+        transaction: &Transaction,
+        keys: &[TenantKey],
+    ) -> Result<(Vec<Tenant>, Arc<Policy>, Millis), StoreError> {
         let shown = self.clock.now();
         let data_version = transaction.data_version();
-        let (revision, database_now) = match self.revision {
-            Some((seen, revision)) if data_version == Some(seen) && shown.is_some() => (revision, None),
-            _ => transaction.read_head(shown.is_none()).await?,
-        };
+        let known = self.revision.filter(|(seen, _)| data_version == Some(*seen) && shown.is_some());
+        let wanted = if known.is_some() { None } else { Some(HeadTime::beside(shown)) };
+        let (tenants, read) = transaction.lock_tenants(keys, wanted).await?;
+        let (revision, database_now) = read.unwrap_or((known.map_or(0, |(_, revision)| revision), None));
         self.revision = data_version.map(|seen| (seen, revision));
         let policy = self.policies.get(transaction, revision).await?;
-        Ok((policy, shown.or(database_now).unwrap_or(0)))
+        Ok((tenants, policy, shown.or(database_now).unwrap_or(0)))
     }
 
     /// The keys of tenants that are named by their ids: those that are remembered, and those that are there.

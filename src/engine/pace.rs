@@ -5,30 +5,28 @@ use tokio::time::Instant;
 /// A phase of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Waiting for the connection, and BEGIN.
+    /// Waiting for the connection, and BEGIN on SQLite.
     Begin,
-    /// Waiting for the tenants, policy and time.
+    /// Waiting for the tenants, policy and time; BEGIN on PostgreSQL.
     Lock,
     /// Reading what is not remembered.
     Load,
-    /// Deciding.
+    /// Deciding, and looking up when refused callers may come again.
     Decide,
-    /// Writing what changed.
-    Save,
-    /// COMMIT.
+    /// Writing what changed, and COMMIT.
     Commit,
 }
 
 /// When each phase ended.
 pub(super) struct Pace {
     latest: Instant,
-    micros: [u128; 6],
+    micros: [u128; 5],
 }
 
 impl Pace {
     /// Begins with the first phase.
     pub(super) fn start() -> Self {
-        Self { latest: Instant::now(), micros: [0; 6] }
+        Self { latest: Instant::now(), micros: [0; 5] }
     }
 
     /// A phase has ended, and the next one begins.
@@ -40,14 +38,13 @@ impl Pace {
 
     /// Says how long all of them took.
     pub(super) fn log(&self, operations: usize) {
-        let [begin, lock, load, decide, save, commit] = self.micros;
+        let [begin, lock, load, decide, commit] = self.micros;
         tracing::debug!(
             batch.operations = operations,
             batch.begin_micros = begin,
             batch.lock_micros = lock,
             batch.load_micros = load,
             batch.decide_micros = decide,
-            batch.save_micros = save,
             batch.commit_micros = commit,
             "batch committed"
         );

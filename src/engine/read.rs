@@ -24,7 +24,7 @@ use crate::{
         window::{Millis, Period},
     },
     policy::PolicyCache,
-    store::{Store, StoreError, StoredCounter, Transaction},
+    store::{HeadTime, Store, StoreError, StoredCounter, Transaction},
 };
 
 /// Rows that one call looks through at most, when most do not match its filters.
@@ -191,7 +191,7 @@ impl Reader {
             TenantRef::Key(key) => (None, Some(*key)),
         };
         let found = transaction.find_tenant(id, key).await?;
-        let (revision, database_now) = transaction.read_head(self.clock.now().is_none()).await?;
+        let (revision, database_now) = transaction.read_head(HeadTime::beside(self.clock.now())).await?;
         let policy = self.policies.get(&transaction, revision).await?;
         let now = self.clock.now().or(database_now).unwrap_or(0);
         Ok(match found {

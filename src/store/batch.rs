@@ -1,7 +1,7 @@
 //! What a batch reads and writes, in statements over all of its tenants at once.
 //!
 //! On PostgreSQL a statement that waits for a row's lock and reads other tables returns what they were before the
-//! wait. So [`Transaction::lock_tenants`] does only that, and everything is read after it.
+//! wait. So the one that locks tenants does only that, and everything is read after it.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use sea_orm::{Value, sea_query::ArrayType};
 use uuid::Uuid;
 
 use super::{
-    Dialect, StoreError, Transaction, body,
+    StoreError, Transaction, body,
     bulk::{Bulk, Write},
-    clock::postgres_now,
+    clock::{Head, HeadTime, head_from_rows},
     event_body::{decode_alerts, encode_alerts},
     tenant::tenant_from_row,
+    told::push_told,
     transaction::Row,
 };
 use crate::domain::{
@@ -24,7 +25,7 @@ use crate::domain::{
     operation::Fingerprint,
     reservation::Reservation,
     tenant::Tenant,
-    window::{Millis, Window},
+    window::Window,
 };
 
 use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
@@ -53,20 +54,24 @@ static LOCK_TENANTS: Bulk = Bulk {
 static FIND_REQUESTS: Bulk = Bulk {
     columns: &[BigInt, Text],
     postgres: "SELECT r.tenant_key, r.request_id, r.fingerprint, r.method, r.reservation_id, r.reply
-       FROM UNNEST($1, $2) AS w (tenant_key, request_id)
+       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS request_id) AS w
        JOIN requests r ON r.request_id = w.request_id AND r.tenant_key = w.tenant_key",
     sqlite: "SELECT tenant_key, request_id, fingerprint, method, reservation_id, reply FROM requests
       WHERE tenant_key = ? AND request_id = ?",
 };
+/// A few holds are open, and thousands of dead ones wait to be cleared away with their entries in the indexes. To the
+/// planner such a table is all but empty, and read from end to end for each join: so each hold is looked up for itself
+/// (LATERAL, which OFFSET keeps apart), here and below, and then changed in its place.
 static FIND_HOLDS: Bulk = Bulk {
     columns: &[BigInt, Id],
-    postgres: "SELECT h.tenant_key, h.id, h.body FROM UNNEST($1, $2) AS w (tenant_key, id)
-       JOIN holds h ON h.tenant_key = w.tenant_key AND h.id = w.id",
+    postgres: "SELECT h.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id) AS w CROSS JOIN LATERAL (
+            SELECT tenant_key, id, body FROM holds WHERE tenant_key = w.tenant_key AND id = w.id OFFSET 0) AS h",
     sqlite: "SELECT tenant_key, id, body FROM holds WHERE tenant_key = ? AND id = ?",
 };
 static FIND_SETTLED: Bulk = Bulk {
     columns: &[BigInt, Id],
-    postgres: "SELECT r.tenant_key, r.id, r.body FROM UNNEST($1, $2) AS w (tenant_key, id)
+    postgres:
+        "SELECT r.tenant_key, r.id, r.body FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id) AS w
        JOIN reservations r ON r.tenant_key = w.tenant_key AND r.id = w.id",
     sqlite: "SELECT tenant_key, id, body FROM reservations WHERE tenant_key = ? AND id = ?",
 };
@@ -74,22 +79,22 @@ static FIND_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres:
         "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
-       FROM UNNEST($1, $2) AS w (tenant_key, key)
+       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w
        JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key",
     sqlite:
         "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
       WHERE tenant_key = ? AND key = ?",
 };
-/// No name has control characters: `\x01` stands for a value that is not counted apart. OR FAIL, here and below: without
-/// it SQLite keeps a journal to undo the statement alone, and here nothing is ever undone alone.
+/// UNNEST in the list of SELECT hands the rows on as it makes them; in FROM it would put each column into a store of its
+/// own first. OR FAIL, here and below: without it SQLite keeps a journal to undo the statement alone, and here nothing is
+/// ever undone alone.
 static INSERT_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
                            model, committed, reserved, counted_since, alerts)
-     SELECT a, b, c, d, e, f, NULLIF(g, E'\\x01'), NULLIF(h, E'\\x01'), NULLIF(i, E'\\x01'), j, k, l,
-            NULLIF(m, ''::bytea)
-       FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-            AS w (a, b, c, d, e, f, g, h, i, j, k, l, m)",
+     SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5), UNNEST($6),
+            UNNEST($7), UNNEST($8), UNNEST($9), UNNEST($10), UNNEST($11), UNNEST($12),
+             UNNEST($13)",
     sqlite: "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent,
                                    user_name, model, committed, reserved, counted_since, alerts)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
@@ -97,52 +102,58 @@ static INSERT_COUNTERS: Bulk = Bulk {
 static UPDATE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt],
     postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved
-       FROM UNNEST($1, $2, $3, $4) AS w (tenant_key, key, committed, reserved)
+       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key, UNNEST($3) AS committed, UNNEST($4) AS reserved) AS w
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
     sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4 WHERE tenant_key = ?1 AND key = ?2",
 };
 static INSERT_HOLDS: Bulk = Bulk {
     columns: &[BigInt, Id, BigInt, Bytes],
-    postgres: "INSERT INTO holds (tenant_key, id, deadline, body) SELECT * FROM UNNEST($1, $2, $3, $4)",
+    postgres: "INSERT INTO holds (tenant_key, id, deadline, body)
+     SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4)",
     sqlite: "INSERT OR FAIL INTO holds (tenant_key, id, deadline, body) VALUES (?1, ?2, ?3, ?4)",
 };
 static UPDATE_HOLDS: Bulk = Bulk {
     columns: &[BigInt, Id, BigInt, Bytes],
     postgres: "UPDATE holds h SET deadline = w.deadline, body = w.body
-       FROM UNNEST($1, $2, $3, $4) AS w (tenant_key, id, deadline, body)
-      WHERE h.tenant_key = w.tenant_key AND h.id = w.id",
+       FROM (SELECT w.deadline, w.body, p.place
+               FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id, UNNEST($3) AS deadline, UNNEST($4) AS body) AS w
+              CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM holds WHERE tenant_key = w.tenant_key AND id = w.id OFFSET 0) AS p) AS w
+      WHERE h.ctid = w.place",
     sqlite: "UPDATE OR FAIL holds SET deadline = ?3, body = ?4 WHERE tenant_key = ?1 AND id = ?2",
 };
 static DELETE_HOLDS: Bulk = Bulk {
     columns: &[BigInt, Id],
-    postgres: "DELETE FROM holds h USING UNNEST($1, $2) AS w (tenant_key, id)
-      WHERE h.tenant_key = w.tenant_key AND h.id = w.id",
+    postgres: "DELETE FROM holds WHERE ctid = ANY (ARRAY(
+        SELECT p.place FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id) AS w CROSS JOIN LATERAL (
+            SELECT ctid AS place FROM holds WHERE tenant_key = w.tenant_key AND id = w.id OFFSET 0) AS p))",
     sqlite: "DELETE FROM holds WHERE tenant_key = ?1 AND id = ?2",
 };
 static INSERT_SETTLED: Bulk = Bulk {
     columns: &[Id, BigInt, SmallInt, BigInt, Bytes],
-    postgres: "INSERT INTO reservations (id, tenant_key, state, settled_at, body) SELECT * FROM UNNEST($1, $2, $3, $4, $5)",
+    postgres: "INSERT INTO reservations (id, tenant_key, state, settled_at, body)
+     SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5)",
     sqlite: "INSERT OR FAIL INTO reservations (id, tenant_key, state, settled_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
 };
 static UPDATE_SETTLED: Bulk = Bulk {
     columns: &[Id, BigInt, SmallInt, BigInt, Bytes],
     postgres: "UPDATE reservations r SET state = w.state, settled_at = w.settled_at, body = w.body
-       FROM UNNEST($1, $2, $3, $4, $5) AS w (id, tenant_key, state, settled_at, body)
+       FROM (SELECT UNNEST($1) AS id, UNNEST($2) AS tenant_key, UNNEST($3) AS state, UNNEST($4) AS settled_at,
+                    UNNEST($5) AS body) AS w
       WHERE r.id = w.id AND r.tenant_key = w.tenant_key",
     sqlite: "UPDATE OR FAIL reservations SET state = ?3, settled_at = ?4, body = ?5 WHERE id = ?1 AND tenant_key = ?2",
 };
 static INSERT_REQUESTS: Bulk = Bulk {
     columns: &[BigInt, Text, Id, SmallInt, Id, Bytes, BigInt],
     postgres: "INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
-     SELECT a, b, c, d, e, NULLIF(f, ''::bytea), g
-       FROM UNNEST($1, $2, $3, $4, $5, $6, $7) AS w (a, b, c, d, e, f, g)",
+     SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5), UNNEST($6), UNNEST($7)",
     sqlite: "INSERT OR FAIL INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, reply, created_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 };
 static INSERT_ADJUSTMENTS: Bulk = Bulk {
     columns: &[Id, BigInt, Bytes, BigInt, Text, Text, BigInt],
     postgres: "INSERT INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
-     SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7)",
+     SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5), UNNEST($6), UNNEST($7)",
     sqlite:
         "INSERT OR FAIL INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -150,7 +161,8 @@ static INSERT_ADJUSTMENTS: Bulk = Bulk {
 static UPDATE_TENANTS: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt, BigInt],
     postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version
-       FROM UNNEST($1, $2, $3, $4) AS w (key, decided_at, next_due, version) WHERE t.key = w.key",
+       FROM (SELECT UNNEST($1) AS key, UNNEST($2) AS decided_at, UNNEST($3) AS next_due, UNNEST($4) AS version) AS w
+      WHERE t.key = w.key",
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4 WHERE key = ?1",
 };
 
@@ -168,11 +180,22 @@ impl Transaction {
         rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
-    /// Locks the tenants of these keys, which are sorted, and returns those that exist.
-    pub async fn lock_tenants(&self, keys: &[TenantKey]) -> Result<Vec<Tenant>, StoreError> {
+    /// Locks the tenants of these keys, which are sorted, and returns those that exist. Reads after that, if it is asked
+    /// for, the head: see [`Transaction::read_head`].
+    pub async fn lock_tenants(
+        &self,
+        keys: &[TenantKey],
+        head: Option<HeadTime>,
+    ) -> Result<(Vec<Tenant>, Option<Head>), StoreError> {
         let columns = vec![keys.iter().map(|key| Value::from(key.0)).collect()];
-        let rows = self.find(&LOCK_TENANTS, columns).await?;
-        rows.iter().map(tenant_from_row).collect()
+        let (rows, head) = match head {
+            Some(time) => {
+                let (rows, head) = self.find_and_read(&LOCK_TENANTS, columns, self.head_text(time)).await?;
+                (rows, Some(head_from_rows(&head, time)?))
+            }
+            None => (self.find(&LOCK_TENANTS, columns).await?, None),
+        };
+        Ok((rows.iter().map(tenant_from_row).collect::<Result<_, _>>()?, head))
     }
 
     /// The tenant of this id or key, without a lock.
@@ -189,22 +212,6 @@ impl Transaction {
         let values = vec![Value::from(id.map(str::to_owned)), Value::from(key.map(|key| key.0))];
         let rows = self.rows(text, values).await?;
         rows.first().map(tenant_from_row).transpose()
-    }
-
-    /// The revision of the policy, and the database's time if it is asked for. Read after the lock: `now()` would be the
-    /// time of BEGIN.
-    pub async fn read_head(&self, with_time: bool) -> Result<(i64, Option<Millis>), StoreError> {
-        let text = match (with_time, self.dialect()) {
-            (true, Dialect::Postgres) => {
-                concat!("SELECT revision, ", postgres_now!(), " FROM policy WHERE id = 1")
-            }
-            (true, Dialect::Sqlite) | (false, _) => "SELECT revision FROM policy WHERE id = 1",
-        };
-        let rows = self.rows(text, Vec::new()).await?;
-        let row =
-            rows.first().ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?;
-        let time = if with_time { row.get(1).ok() } else { None };
-        Ok((row.get(0)?, time))
     }
 
     /// The requests of these ids, as far as they exist.
@@ -259,11 +266,26 @@ impl Transaction {
         changes: &[Changes],
         mint: impl Fn() -> ReservationId,
     ) -> Result<(), StoreError> {
+        self.tells_if(changes);
+        self.write(Self::writes(changes, mint)).await.map_err(known_request)
+    }
+
+    /// Writes what a batch changed, and makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
+    pub async fn save_and_commit(
+        self,
+        changes: &[Changes],
+        mint: impl Fn() -> ReservationId,
+    ) -> Result<(), StoreError> {
+        self.tells_if(changes);
+        let writes = Self::writes(changes, mint);
+        self.write_and_commit(writes).await.map_err(known_request)
+    }
+
+    fn writes(changes: &[Changes], mint: impl Fn() -> ReservationId) -> Vec<Write> {
         let mut writes = Vec::with_capacity(10);
-        let postgres = self.dialect() == Dialect::Postgres;
-        push_counters(&mut writes, changes, postgres);
+        push_counters(&mut writes, changes);
         push_reservations(&mut writes, changes);
-        push_requests(&mut writes, changes, postgres);
+        push_requests(&mut writes, changes);
         push_adjustments(&mut writes, changes, mint);
         let mut columns = empty_columns(4);
         // Those who have events are counted on with them.
@@ -275,22 +297,23 @@ impl Transaction {
             );
         }
         writes.push((&UPDATE_TENANTS, columns));
-        self.push_told(&mut writes, changes);
-        self.write(writes).await.map_err(|error| match error {
-            // All other keys are minted, or were looked for under the lock.
-            StoreError::Conflict(_) => StoreError::KnownRequest,
-            other => other,
-        })
+        push_told(&mut writes, changes);
+        writes
     }
 }
 
-fn push_counters(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
-    let absent = if postgres { Value::from("\u{1}") } else { Value::String(None) };
+/// All other keys are minted, or were looked for under the lock.
+fn known_request(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Conflict(_) => StoreError::KnownRequest,
+        other => other,
+    }
+}
+
+fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut columns = empty_columns(13);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.new_counters) {
-        let alerts = alerts.as_ref().map(encode_alerts);
-        let [agent, user, model] =
-            key.dimensions().map(|value| value.map_or_else(|| absent.clone(), Value::from));
+        let [agent, user, model] = key.dimensions().map(Value::from);
         let row = [
             tenant.0.into(),
             key.as_bytes().to_vec().into(),
@@ -304,7 +327,7 @@ fn push_counters(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
             counter.committed.into(),
             counter.reserved.into(),
             counter.counted_since.into(),
-            Value::Bytes(if postgres { Some(alerts.unwrap_or_default()) } else { alerts }),
+            Value::Bytes(alerts.as_ref().map(encode_alerts)),
         ];
         push(&mut columns, row);
     }
@@ -330,7 +353,7 @@ fn push_reservations(writes: &mut Vec<Write>, changes: &[Changes]) {
     writes.push((&UPDATE_SETTLED, settled_columns(owned(changes, |change| &change.resettled))));
 }
 
-fn push_requests(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
+fn push_requests(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut columns = empty_columns(7);
     for change in changes {
         for (id, request) in &change.requests {
@@ -341,7 +364,7 @@ fn push_requests(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
                 Uuid::from_bytes(request.fingerprint).into(),
                 method_code(request.method).into(),
                 uuid(request.reservation),
-                Value::Bytes(if postgres { Some(answer.unwrap_or_default()) } else { answer }),
+                Value::Bytes(answer),
                 change.decided_at.into(),
             ];
             push(&mut columns, row);

@@ -58,17 +58,24 @@ impl Bulk {
 /// A statement that writes, and its rows, given column by column.
 pub(super) type Write = (&'static Bulk, Vec<Vec<Value>>);
 
-/// One statement for PostgreSQL that does several writes and says how many rows they affected in all: a round trip less
-/// for each. None of them sees what another one does, so no row may be in two of them.
-pub(super) fn join(writes: Vec<Write>) -> Statement {
-    let (mut parts, mut counts, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, (bulk, columns)) in writes.into_iter().enumerate() {
-        let text = renumber(bulk.postgres, values.len());
+/// One statement for PostgreSQL that does several writes, whose values are the columns of all of them: a round trip less
+/// for each. None of them sees what another one does, so no row may be in two of them. It fails with a division by zero
+/// when not each row was affected.
+pub(super) fn join(writes: &[Write]) -> String {
+    let (mut parts, mut counts, mut values) = (Vec::new(), Vec::new(), 0);
+    for (number, (bulk, columns)) in writes.iter().enumerate() {
+        let text = renumber(bulk.postgres, values);
         parts.push(format!("w{number} AS ({text} RETURNING 1)"));
-        counts.push(format!("(SELECT COUNT(*) FROM w{number})"));
-        values.extend(bulk.arrays(columns));
+        counts.push(format!("(SELECT COUNT(*) FROM w{number}) = cardinality(${})", values + 1));
+        values += columns.len();
     }
-    let text = format!("WITH {} SELECT {}", parts.join(", "), counts.join(" + "));
+    format!("WITH {} SELECT 1 / ({})::int", parts.join(", "), counts.join(" AND "))
+}
+
+/// The same, to be run by a connection of a pool.
+pub(super) fn join_statement(writes: Vec<Write>) -> Statement {
+    let text = join(&writes);
+    let values = writes.into_iter().flat_map(|(bulk, columns)| bulk.arrays(columns).collect::<Vec<_>>());
     Statement::from_sql_and_values(DbBackend::Postgres, text, values)
 }
 
@@ -107,12 +114,12 @@ mod tests {
             sqlite: "",
         };
         let row = || vec![vec![Value::from(7_i64)], vec![Value::from(vec![1_u8])]];
-        let statement = join(vec![(&ONE, row()), (&ONE, row())]);
+        let statement = join_statement(vec![(&ONE, row()), (&ONE, row())]);
         assert_eq!(
             statement.sql,
             "WITH w0 AS (DELETE FROM a USING UNNEST($1, $2) AS w (b, c) WHERE $2 = $1 RETURNING 1), \
              w1 AS (DELETE FROM a USING UNNEST($3, $4) AS w (b, c) WHERE $4 = $3 RETURNING 1) \
-             SELECT (SELECT COUNT(*) FROM w0) + (SELECT COUNT(*) FROM w1)"
+             SELECT 1 / ((SELECT COUNT(*) FROM w0) = cardinality($1) AND (SELECT COUNT(*) FROM w1) = cardinality($3))::int"
         );
         assert_eq!(statement.values.map_or(0, |values| values.0.len()), 4);
     }

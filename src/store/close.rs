@@ -8,6 +8,7 @@ use super::{
     batch::{counter_from_row, empty_columns, push},
     bulk::{Bulk, Write},
     prune::first_id,
+    told::push_told,
     transaction::Row,
 };
 use crate::domain::{
@@ -23,7 +24,7 @@ static FIND_OPEN_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres:
         "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
-       FROM UNNEST($1, $2) AS w (tenant_key, key)
+       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w
        JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key WHERE c.closed = 0",
     sqlite:
         "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
@@ -96,7 +97,8 @@ impl Transaction {
             push(&mut columns, [tenant.0.into(), key.as_bytes().to_vec().into()]);
         }
         let mut writes: Vec<Write> = vec![(&CLOSE_COUNTERS, columns)];
-        self.push_told(&mut writes, changes);
+        push_told(&mut writes, changes);
+        self.tells_if(changes);
         self.write(writes).await
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! SQLite has a writing connection for the lane, one for administration, and a few that only read, in WAL mode, and one
 //! process that writes at a time: it holds a lock on `<file>.lock`. Within it, who writes has the turn. PostgreSQL has a
-//! pool for lanes and administration and one for reads; it is connected when first used, so that a server can start
-//! before its database.
+//! connection per lane, a pool for administration and one for reads; it is connected when first used, so that a server
+//! can start before its database.
 
 use std::{
     fs::File,
@@ -32,6 +32,7 @@ use super::{
     error::{StoreError, classify},
     place::{Location, check_file, lock_file, parse_url, unusable},
     thread::ThreadConnection,
+    wire::Wire,
 };
 
 /// Longest wait for a free connection, a new one to PostgreSQL included.
@@ -98,7 +99,7 @@ pub struct StoreOptions {
     /// Write to it. A SQLite file is made when it is missing, and refused when another process has it; without this, it
     /// must exist and is only read. PostgreSQL is shared in either case.
     pub exclusive: bool,
-    /// Most PostgreSQL connections that write: one per lane, and one or two for administration.
+    /// Most PostgreSQL connections that write, beside one per lane: for administration.
     pub writers_max: u32,
     /// Most connections that only read.
     pub readers_max: u32,
@@ -106,7 +107,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { exclusive: false, writers_max: 6, readers_max: 4 }
+        Self { exclusive: false, writers_max: 2, readers_max: 4 }
     }
 }
 
@@ -118,6 +119,8 @@ pub struct Store {
     writer: Option<DatabaseConnection>,
     /// On SQLite, when it is written.
     lane: Option<Lane>,
+    /// On PostgreSQL.
+    wire: Option<Wire>,
     reader: DatabaseConnection,
     /// How PostgreSQL is reached.
     postgres: Option<Box<PgConnectOptions>>,
@@ -188,6 +191,9 @@ impl Store {
         if let Some(lane) = &self.lane {
             lane.connection.close();
         }
+        if let Some(wire) = &self.wire {
+            wire.close();
+        }
         if let Some(writer) = &self.writer {
             writer.close_by_ref().await?;
         }
@@ -200,6 +206,10 @@ impl Store {
 
     pub(super) fn lane(&self) -> Option<&Lane> {
         self.lane.as_ref()
+    }
+
+    pub(super) fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
     }
 
     pub(super) fn reader(&self) -> &DatabaseConnection {
@@ -262,6 +272,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         dialect: Dialect::Sqlite,
         writer,
         lane,
+        wire: None,
         reader,
         postgres: None,
         _lock: lock,
@@ -273,23 +284,49 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
 async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
     let open = |settings: &'static [(&str, &str)], connections_max| async move {
         let options = postgres_options(url, settings, connections_max);
-        // The error quotes the URL, which may hold a password.
-        let refusal = |_| unusable("the URL of the PostgreSQL database is not one");
-        Database::connect(options).await.map_err(refusal)
+        Database::connect(options).await.map_err(|_| refused_url())
     };
     let writer = Some(open(&POSTGRES_WRITER_SETTINGS, options.writers_max).await?);
     let reader = open(&POSTGRES_READER_SETTINGS, options.readers_max).await?;
-    let postgres = url.parse().ok().map(Box::new);
+    let options: PgConnectOptions = url.parse().map_err(|_| refused_url())?;
+    let settings = POSTGRES_SETTINGS.iter().chain(&POSTGRES_WRITER_SETTINGS).copied();
+    let wire = Some(Wire::new(wire_config(url, &options)?, settings));
+    let postgres = Some(Box::new(options));
     Ok(Store {
         dialect: Dialect::Postgres,
         writer,
         lane: None,
+        wire,
         reader,
         postgres,
         _lock: None,
         available: Arc::default(),
         told: Arc::default(),
     })
+}
+
+/// The error itself quotes the URL, which may hold a password.
+fn refused_url() -> StoreError {
+    unusable("the URL of the PostgreSQL database is not one")
+}
+
+/// Where the lanes connect to: where the pools do, which know more parameters of a URL.
+fn wire_config(url: &str, options: &PgConnectOptions) -> Result<tokio_postgres::Config, StoreError> {
+    let plain = url.split('?').next().unwrap_or(url);
+    let parsed: tokio_postgres::Config = plain.parse().map_err(|_| refused_url())?;
+    let mut config = tokio_postgres::Config::new();
+    config.user(options.get_username()).port(options.get_port());
+    match options.get_socket() {
+        Some(socket) => config.host_path(socket),
+        None => config.host(options.get_host()),
+    };
+    config.dbname(options.get_database().unwrap_or(options.get_username()));
+    let given = parsed.get_password().map(<[u8]>::to_vec);
+    if let Some(password) = given.or_else(|| std::env::var("PGPASSWORD").ok().map(String::into_bytes)) {
+        config.password(password);
+    }
+    config.keepalives_idle(Duration::from_secs(15)).tcp_user_timeout(Duration::from_secs(30));
+    Ok(config)
 }
 
 fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {

@@ -80,6 +80,21 @@ pub fn classify(error: DbErr) -> StoreError {
     kind.of(error)
 }
 
+/// Sorts an error of the lanes' connections to PostgreSQL.
+pub(super) fn classify_wire(error: tokio_postgres::Error) -> StoreError {
+    let (kind, text) = match error.as_db_error() {
+        Some(reason) => (kind_of_postgres(reason.code().code()), reason.to_string()),
+        // The connection broke, or what it brought is not PostgreSQL's.
+        None if error.is_closed() || is_io(&error) => (Kind::Unavailable, error.to_string()),
+        None => (Kind::Permanent, error.to_string()),
+    };
+    kind.of(DbErr::Custom(text))
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         let code = error.sqlite_error().and_then(|error| u32::try_from(error.extended_code).ok());
@@ -92,6 +107,7 @@ enum Kind {
     Unavailable,
     Serialization,
     Conflict,
+    Miscounted,
     Permanent,
 }
 
@@ -101,6 +117,7 @@ impl Kind {
             Kind::Unavailable => StoreError::Unavailable(error),
             Kind::Serialization => StoreError::Serialization(error),
             Kind::Conflict => StoreError::Conflict(error),
+            Kind::Miscounted => StoreError::Corrupt("rows to be written are not there".to_owned()),
             Kind::Permanent => StoreError::Permanent(error),
         }
     }
@@ -146,6 +163,8 @@ fn kind_of_postgres(sqlstate: &str) -> Kind {
         // unique_violation; serialization_failure, deadlock_detected, lock_not_available.
         "23505" => Kind::Conflict,
         "40001" | "40P01" | "55P03" => Kind::Serialization,
+        // division_by_zero: the one in `bulk::join`.
+        "22012" => Kind::Miscounted,
         // query_canceled (statement_timeout), admin_shutdown, crash_shutdown, cannot_connect_now,
         // idle_in_transaction_session_timeout, read_only_sql_transaction (a standby, after a failover).
         "57014" | "57P01" | "57P02" | "57P03" | "25P03" | "25006" => Kind::Unavailable,
@@ -173,6 +192,7 @@ mod tests {
             ("08006", Kind::Unavailable),
             ("57014", Kind::Unavailable),
             ("23505", Kind::Conflict),
+            ("22012", Kind::Miscounted),
             ("22003", Kind::Permanent),
             ("42601", Kind::Permanent),
             ("", Kind::Permanent),

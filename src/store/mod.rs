@@ -1,5 +1,5 @@
 //! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only place that
-//! knows SeaORM, rusqlite, and SQL. It knows nothing of lanes, protos, or why a row changes.
+//! knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
 
 mod admin;
 mod backup;
@@ -27,11 +27,13 @@ mod thread;
 mod told;
 mod transaction;
 mod verify;
+mod wire;
 
 pub use admin::{
     NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
 };
 pub use batch::{Owned, StoredCounter};
+pub use clock::{Head, HeadTime};
 pub use close::{ClosePlace, is_made_before};
 pub use connect::{Dialect, Store, StoreOptions};
 pub use error::{AdminError, StoreError, classify};

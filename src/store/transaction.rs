@@ -14,13 +14,15 @@ use sea_orm::{
     TransactionTrait, TryGetable, Value,
 };
 use tokio::sync::Notify;
+use tokio_postgres::types::FromSqlOwned;
 
 use super::{
-    bulk::{Bulk, Write, join, row_by_row},
+    bulk::{Bulk, Write, join_statement, row_by_row},
     connect::{Dialect, Store, Turn},
     error::{AdminError, StoreError},
     policy::load_policy,
     thread::{self, ThreadTransaction},
+    wire::{Question, WireTransaction},
 };
 use crate::domain::plan::Policy;
 
@@ -47,6 +49,8 @@ enum Inner {
     Pool(DatabaseTransaction, Option<Turn>),
     /// On the connection of SQLite's lane.
     Thread(ThreadTransaction),
+    /// On the connection of a lane to PostgreSQL.
+    Wire(Box<WireTransaction>),
 }
 
 /// A row that was found.
@@ -56,14 +60,22 @@ pub(super) enum Row {
     Pool(QueryResult),
     /// By the connection of SQLite's lane.
     Thread(thread::Cells),
+    /// By the connection of a lane to PostgreSQL.
+    Wire(tokio_postgres::Row),
 }
 
 impl Row {
     /// The value of a column, by its place.
-    pub(super) fn get<T: TryGetable + FromSql>(&self, place: usize) -> Result<T, StoreError> {
+    pub(super) fn get<T>(&self, place: usize) -> Result<T, StoreError>
+    where
+        T: TryGetable + FromSql + FromSqlOwned,
+    {
         match self {
             Row::Pool(row) => Ok(row.try_get_by_index(place)?),
             Row::Thread(cells) => thread::read(cells, place),
+            Row::Wire(row) => {
+                row.try_get(place).map_err(|_| StoreError::Corrupt(format!("column {place} of a row")))
+            }
         }
     }
 }
@@ -78,16 +90,28 @@ impl Transaction {
     /// what leaves true what the lane knows of it. Only SQLite has one.
     pub fn data_version(&self) -> Option<i64> {
         match &self.inner {
-            Inner::Pool(..) => None,
+            Inner::Pool(..) | Inner::Wire(_) => None,
             Inner::Thread(transaction) => Some(transaction.data_version),
         }
     }
 
     /// Makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
     pub async fn commit(self) -> Result<(), StoreError> {
+        self.write_and_commit(Vec::new()).await
+    }
+
+    /// Writes rows, as [`Transaction::write`] does, and makes all of it last. On PostgreSQL both are sent at once.
+    pub(super) async fn write_and_commit(self, mut writes: Vec<Write>) -> Result<(), StoreError> {
+        if !matches!(self.inner, Inner::Wire(_)) {
+            self.write(std::mem::take(&mut writes)).await?;
+        }
         match self.inner {
             Inner::Pool(transaction, _turn) => transaction.commit().await?,
             Inner::Thread(transaction) => transaction.commit()?,
+            Inner::Wire(transaction) => {
+                drop_empty(&mut writes);
+                transaction.commit(&writes).await?;
+            }
         }
         if self.tells.load(Ordering::Relaxed) {
             self.told.notify_one();
@@ -101,6 +125,7 @@ impl Transaction {
         match self.inner {
             Inner::Pool(transaction, _turn) => Ok(transaction.rollback().await?),
             Inner::Thread(transaction) => transaction.rollback(),
+            Inner::Wire(transaction) => transaction.rollback().await,
         }
     }
 
@@ -109,11 +134,13 @@ impl Transaction {
         self.tells.store(true, Ordering::Relaxed);
     }
 
-    /// Where entities are read and written. Batches on SQLite have no such connection.
+    /// Where entities are read and written. Batches have no such connection.
     pub(super) fn connection(&self) -> Result<&DatabaseTransaction, StoreError> {
         match &self.inner {
             Inner::Pool(transaction, _) => Ok(transaction),
-            Inner::Thread(_) => Err(StoreError::Unusable("a batch has no entities".to_owned())),
+            Inner::Thread(_) | Inner::Wire(_) => {
+                Err(StoreError::Unusable("a batch has no entities".to_owned()))
+            }
         }
     }
 
@@ -123,6 +150,8 @@ impl Transaction {
             Inner::Pool(transaction, _) => load_policy(transaction).await,
             // Nobody else writes, so it sees what the batch would see.
             Inner::Thread(transaction) => load_policy(&transaction.reader).await,
+            // The lock is held, so it is the one that counts, or a later one.
+            Inner::Wire(transaction) => load_policy(&transaction.reader).await,
         }
     }
 
@@ -137,11 +166,18 @@ impl Transaction {
             Inner::Thread(transaction) => {
                 Ok(transaction.rows(text, &values)?.into_iter().map(Row::Thread).collect())
             }
+            Inner::Wire(transaction) => {
+                let answers = transaction.ask(&[Question::of_values(text, &values)]).await?;
+                Ok(answers.into_iter().flatten().map(Row::Wire).collect())
+            }
         }
     }
 
     /// Runs a statement over rows of values, and returns what it finds.
     pub(super) async fn find(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<Vec<Row>, StoreError> {
+        if columns.first().is_none_or(Vec::is_empty) {
+            return Ok(Vec::new());
+        }
         match &self.inner {
             Inner::Pool(transaction, _) => {
                 let mut found = Vec::new();
@@ -153,50 +189,83 @@ impl Transaction {
             Inner::Thread(transaction) => {
                 Ok(transaction.query(bulk.sqlite, &columns)?.into_iter().map(Row::Thread).collect())
             }
+            Inner::Wire(transaction) => {
+                let question = Question::of_columns(bulk.postgres, bulk.columns, &columns);
+                let answers = transaction.ask(&[question]).await?;
+                Ok(answers.into_iter().flatten().map(Row::Wire).collect())
+            }
         }
+    }
+
+    /// Runs a statement over rows of values and then, sent at once on PostgreSQL, one without values; returns what each
+    /// of them finds.
+    pub(super) async fn find_and_read(
+        &self,
+        bulk: &Bulk,
+        columns: Vec<Vec<Value>>,
+        text: &'static str,
+    ) -> Result<(Vec<Row>, Vec<Row>), StoreError> {
+        let Inner::Wire(transaction) = &self.inner else {
+            return Ok((self.find(bulk, columns).await?, self.rows(text, Vec::new()).await?));
+        };
+        let questions =
+            [Question::of_columns(bulk.postgres, bulk.columns, &columns), Question::of_values(text, &[])];
+        let mut answers = transaction.ask(&questions).await?.into_iter();
+        let mut next = || answers.next().unwrap_or_default().into_iter().map(Row::Wire).collect();
+        Ok((next(), next()))
     }
 
     /// Writes rows, each of which must be affected, and none of which is in two of the writes.
     pub(super) async fn write(&self, mut writes: Vec<Write>) -> Result<(), StoreError> {
-        writes.retain(|(_, columns)| columns.first().is_some_and(|column| !column.is_empty()));
+        drop_empty(&mut writes);
         if writes.is_empty() {
             return Ok(());
         }
-        let expected: usize = writes.iter().map(|(_, columns)| columns[0].len()).sum();
-        let affected = match &self.inner {
+        match &self.inner {
             Inner::Thread(transaction) => {
-                let mut affected = 0;
                 for (bulk, columns) in &writes {
-                    affected += transaction.execute(bulk.sqlite, columns)?;
+                    let affected = transaction.execute(bulk.sqlite, columns)?;
+                    if affected != columns[0].len() {
+                        let expected = columns[0].len();
+                        return Err(StoreError::Corrupt(format!(
+                            "{affected} rows of {expected} were written"
+                        )));
+                    }
                 }
-                affected
+                Ok(())
             }
             Inner::Pool(transaction, _) if self.dialect == Dialect::Sqlite => {
-                let mut affected = 0;
                 for statement in writes.into_iter().flat_map(row_by_row) {
-                    affected += transaction.execute_raw(statement).await?.rows_affected();
+                    if transaction.execute_raw(statement).await?.rows_affected() != 1 {
+                        return Err(StoreError::Corrupt("a row was not written".to_owned()));
+                    }
                 }
-                usize::try_from(affected).unwrap_or(0)
+                Ok(())
             }
             Inner::Pool(transaction, _) => {
-                let row = transaction.query_one_raw(join(writes)).await?;
-                let affected = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?;
-                affected.and_then(|affected| usize::try_from(affected).ok()).unwrap_or(0)
+                transaction.query_one_raw(join_statement(writes)).await?;
+                Ok(())
             }
-        };
-        if affected == expected {
-            Ok(())
-        } else {
-            Err(StoreError::Corrupt(format!("{affected} rows of {expected} were written")))
+            Inner::Wire(transaction) => transaction.write(&writes).await,
         }
     }
+}
+
+fn drop_empty(writes: &mut Vec<Write>) {
+    writes.retain(|(_, columns)| columns.first().is_some_and(|column| !column.is_empty()));
 }
 
 impl Store {
     /// Begins the transaction of a batch: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL. On SQLite it blocks
     /// the thread, so a lane has one of its own.
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
-        self.begin_in_thread("batch").await
+        match self.wire() {
+            Some(wire) => {
+                let inner = Inner::Wire(Box::new(wire.begin(self.reader().clone()).await?));
+                Ok(self.transaction(inner, "batch"))
+            }
+            None => self.begin_in_thread("batch").await,
+        }
     }
 
     /// The same by another name, for what changes nothing that a lane remembers.

@@ -47,11 +47,11 @@ impl Printing {
         self.lines.recv_timeout(PATIENCE).expect("it prints a line")
     }
 
-    /// The next object that is no heartbeat.
+    /// The next object that is no heartbeat, and not of what made the tenant.
     fn object(&self) -> Value {
         loop {
             let object: Value = serde_json::from_str(&self.line()).expect("a JSON object");
-            if object["type"] != "heartbeat" {
+            if object["type"] != "heartbeat" && object["type"] != "policy_changed" {
                 return object;
             }
         }

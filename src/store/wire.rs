@@ -1,0 +1,300 @@
+//! PostgreSQL's wire: the connections on which the lanes' batches run.
+//!
+//! sqlx waits for the answer to each statement before it sends the next one. On busy cores an answer is two waits for a
+//! core, and there the statements of a batch take less time than their answers. So batches use a driver that pipelines:
+//! BEGIN, the lock and what is read after it are sent at once, and so are what is written and COMMIT. PostgreSQL runs
+//! them one after the other, and once one has failed none of the others does anything. Everything else goes through the
+//! pools.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use foldhash::HashMap;
+use futures::future::join_all;
+use sea_orm::{DatabaseConnection, DbErr, Value, sea_query::ArrayType};
+use tokio_postgres::{
+    Client, Config, Error, NoTls, Row, Statement,
+    types::{IsNull, ToSql, Type, to_sql_checked},
+};
+
+use super::{
+    bulk::{Write, join},
+    error::{StoreError, classify_wire},
+};
+
+/// Longest wait for a new connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The server, and connections to it that wait for a batch: at most one per lane.
+#[derive(Clone)]
+pub(super) struct Wire {
+    config: Config,
+    idle: Arc<Mutex<Vec<WireConnection>>>,
+}
+
+/// A connection, with the statements that were prepared on it, by their texts: those of `store/batch.rs`, and each
+/// combination of writes.
+struct WireConnection {
+    client: Client,
+    statements: Mutex<HashMap<String, Statement>>,
+}
+
+/// A transaction on it: begun with its first statement. Dropped, it takes the connection with it, and is rolled back.
+pub(super) struct WireTransaction {
+    wire: Wire,
+    connection: WireConnection,
+    /// For what is read through entities.
+    pub(super) reader: DatabaseConnection,
+    begun: AtomicBool,
+}
+
+/// A statement and its values.
+pub(super) struct Question<'a> {
+    text: &'a str,
+    values: Vec<Bound<'a>>,
+}
+
+/// A value of SeaORM, or an array of them, bound without a copy.
+pub(super) enum Bound<'a> {
+    One(&'a Value),
+    Array(&'a ArrayType, Vec<Cell<'a>>),
+}
+
+/// A value within an array.
+#[derive(Debug)]
+pub(super) struct Cell<'a>(&'a Value);
+
+impl Wire {
+    /// The server of a URL, with settings that each connection is told. Nothing is contacted yet.
+    pub(super) fn new(
+        mut config: Config,
+        settings: impl Iterator<Item = (&'static str, &'static str)>,
+    ) -> Self {
+        let escaped = settings.map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")));
+        let options: Vec<String> = escaped.collect();
+        config.options(options.join(" ")).application_name("aforo").connect_timeout(CONNECT_TIMEOUT);
+        Self { config, idle: Arc::default() }
+    }
+
+    /// A transaction on a connection of its own. READ COMMITTED is the default of these connections.
+    pub(super) async fn begin(&self, reader: DatabaseConnection) -> Result<WireTransaction, StoreError> {
+        let connection = match self.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        Ok(WireTransaction { wire: self.clone(), connection, reader, begun: AtomicBool::new(false) })
+    }
+
+    /// Closes the connections that wait.
+    pub(super) fn close(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn take(&self) -> Option<WireConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|connection| !connection.client.is_closed());
+        idle.pop()
+    }
+
+    async fn connect(&self) -> Result<WireConnection, StoreError> {
+        let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls)).await;
+        let (client, connection) = match connect {
+            Ok(connected) => connected.map_err(|error| unconnected(&error))?,
+            Err(_) => return Err(StoreError::Unavailable(DbErr::Custom("no connection in time".to_owned()))),
+        };
+        // It ends when the client is dropped, or the server goes away, which the client tells.
+        tokio::spawn(connection);
+        Ok(WireConnection { client, statements: Mutex::default() })
+    }
+}
+
+/// No statement ran yet: whatever it is, it is not the statement's fault.
+fn unconnected(error: &Error) -> StoreError {
+    let reason = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+    StoreError::Unavailable(DbErr::Custom(reason))
+}
+
+impl WireConnection {
+    async fn prepare(&self, question: &Question<'_>) -> Result<Statement, Error> {
+        let known = {
+            let statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+            statements.get(question.text).cloned()
+        };
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let types: Vec<Type> = question.values.iter().map(Bound::kind).collect();
+        let statement = self.client.prepare_typed(question.text, &types).await?;
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.insert(question.text.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+impl WireTransaction {
+    /// Runs statements one after the other, sent at once, and returns what each of them finds.
+    pub(super) async fn ask(&self, questions: &[Question<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
+        let answers = self.send(questions, false).await?;
+        Ok(answers)
+    }
+
+    /// Writes, and makes all of it last.
+    pub(super) async fn commit(self, writes: &[Write]) -> Result<(), StoreError> {
+        let text = join(writes);
+        let write = (!writes.is_empty()).then(|| Question::of_writes(&text, writes));
+        self.send(write.as_slice(), true).await?;
+        self.wire.give_back(self.connection);
+        Ok(())
+    }
+
+    /// Writes.
+    pub(super) async fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let text = join(writes);
+        self.send(&[Question::of_writes(&text, writes)], false).await?;
+        Ok(())
+    }
+
+    /// ROLLBACK.
+    pub(super) async fn rollback(self) -> Result<(), StoreError> {
+        if self.begun.load(Ordering::Relaxed) {
+            self.connection.client.batch_execute("ROLLBACK").await.map_err(classify_wire)?;
+        }
+        self.wire.give_back(self.connection);
+        Ok(())
+    }
+
+    async fn send(&self, questions: &[Question<'_>], commit: bool) -> Result<Vec<Vec<Row>>, StoreError> {
+        let mut statements = Vec::with_capacity(questions.len());
+        for question in questions {
+            statements.push(self.connection.prepare(question).await.map_err(classify_wire)?);
+        }
+        let client = &self.connection.client;
+        let begin = !self.begun.swap(true, Ordering::Relaxed);
+        // A future sends when it is polled for the first time: those of a join in their order.
+        let begun = async { if begin { client.batch_execute("BEGIN").await } else { Ok(()) } };
+        let asked = join_all(questions.iter().zip(&statements).map(async |(question, statement)| {
+            let values: Vec<&(dyn ToSql + Sync)> =
+                question.values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+            client.query(statement, &values).await
+        }));
+        let committed = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
+        let (begun, answers, committed) = futures::join!(begun, asked, committed);
+        // The first failure is the one to tell: after it COMMIT has rolled back.
+        begun.map_err(classify_wire)?;
+        let answers = answers.into_iter().collect::<Result<_, _>>().map_err(classify_wire)?;
+        committed.map_err(classify_wire)?;
+        Ok(answers)
+    }
+}
+
+impl Wire {
+    fn give_back(&self, connection: WireConnection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+impl<'a> Question<'a> {
+    /// A statement with single values.
+    pub(super) fn of_values(text: &'a str, values: &'a [Value]) -> Self {
+        Self { text, values: values.iter().map(Bound::One).collect() }
+    }
+
+    /// A statement with an array for each column.
+    pub(super) fn of_columns(text: &'a str, kinds: &'a [ArrayType], columns: &'a [Vec<Value>]) -> Self {
+        Self { text, values: arrays(kinds, columns).collect() }
+    }
+
+    fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
+        let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
+        Self { text, values: columns.collect() }
+    }
+}
+
+fn arrays<'a>(kinds: &'a [ArrayType], columns: &'a [Vec<Value>]) -> impl Iterator<Item = Bound<'a>> {
+    kinds.iter().zip(columns).map(|(kind, values)| Bound::Array(kind, values.iter().map(Cell).collect()))
+}
+
+impl Bound<'_> {
+    fn kind(&self) -> Type {
+        match self {
+            Bound::One(Value::Bool(_)) => Type::BOOL,
+            Bound::One(Value::SmallInt(_)) => Type::INT2,
+            Bound::One(Value::Int(_)) => Type::INT4,
+            Bound::One(Value::BigInt(_)) => Type::INT8,
+            Bound::One(Value::Bytes(_)) => Type::BYTEA,
+            Bound::One(Value::Uuid(_)) => Type::UUID,
+            Bound::Array(ArrayType::SmallInt, _) => Type::INT2_ARRAY,
+            Bound::Array(ArrayType::Int, _) => Type::INT4_ARRAY,
+            Bound::Array(ArrayType::BigInt, _) => Type::INT8_ARRAY,
+            Bound::Array(ArrayType::Bytes, _) => Type::BYTEA_ARRAY,
+            Bound::Array(ArrayType::Uuid, _) => Type::UUID_ARRAY,
+            Bound::Array(..) => Type::TEXT_ARRAY,
+            Bound::One(_) => Type::TEXT,
+        }
+    }
+}
+
+/// What binding a value may say.
+type Encoded = Result<IsNull, Box<dyn std::error::Error + Sync + Send>>;
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Encoded {
+        match self {
+            Bound::One(value) => Cell(value).to_sql(kind, out),
+            Bound::Array(_, cells) => cells.as_slice().to_sql(kind, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for Cell<'_> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Encoded {
+        match self.0 {
+            Value::Bool(value) => value.to_sql(kind, out),
+            Value::SmallInt(value) => value.to_sql(kind, out),
+            Value::Int(value) => value.to_sql(kind, out),
+            Value::BigInt(value) => value.to_sql(kind, out),
+            Value::String(value) => value.to_sql(kind, out),
+            Value::Bytes(value) => value.to_sql(kind, out),
+            Value::Uuid(value) => value.to_sql(kind, out),
+            other => Err(format!("no column holds a value like {other:?}").into()),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl fmt::Debug for Bound<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a {}", self.kind())
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not its password.
+        formatter.debug_struct("Wire").field("hosts", &self.config.get_hosts()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WireTransaction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("WireTransaction").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}
