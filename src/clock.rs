@@ -62,6 +62,12 @@ pub fn random() -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
+/// The id of a new log of events.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn new_log_id() -> [u8; 16] {
+    Uuid::new_v4().into_bytes()
+}
+
 /// A clock that stands still until it is set.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);

@@ -12,10 +12,11 @@ use self::prune::Pruner;
 use crate::{
     clock::{Clock, ManualClock},
     config::{
-        DRAIN_DEFAULT_SECONDS, REQUEST_ID_RETENTION_DEFAULT_HOURS, RESERVATION_RETENTION_DEFAULT_DAYS,
-        lanes_default,
+        DRAIN_DEFAULT_SECONDS, EVENT_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS,
+        RESERVATION_RETENTION_DEFAULT_DAYS, lanes_default,
     },
-    engine::{Engine, Lanes, Reader},
+    engine::{Closed, Engine, Lanes, Reader},
+    events::Feed,
     grpc::{
         admin::Admin,
         quota::Quota,
@@ -58,6 +59,8 @@ pub struct ServerOptions {
     pub lanes: usize,
     /// How long what is over is kept.
     pub retention: Retention,
+    /// Have other replicas wake this one when there are new events. Without it, it looks twice a second.
+    pub listens: bool,
 }
 
 impl ServerOptions {
@@ -70,7 +73,12 @@ impl ServerOptions {
             demo: false,
             drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
             lanes: lanes_default(),
-            retention: Retention::of(RESERVATION_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS),
+            retention: Retention::of(
+                RESERVATION_RETENTION_DEFAULT_DAYS,
+                REQUEST_ID_RETENTION_DEFAULT_HOURS,
+                EVENT_RETENTION_DEFAULT_DAYS,
+            ),
+            listens: true,
         }
     }
 }
@@ -102,14 +110,21 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    serving: JoinHandle<io::Result<()>>,
-    probe: JoinHandle<()>,
+    tasks: Tasks,
     pruner: Pruner,
-    pruning: JoinHandle<()>,
     lanes: Lanes,
     health: HealthReporter,
     store: Store,
     stop: CancellationToken,
+}
+
+/// What runs in the background.
+#[derive(Debug)]
+struct Tasks {
+    serving: JoinHandle<io::Result<()>>,
+    probe: JoinHandle<()>,
+    pruning: JoinHandle<()>,
+    feeding: JoinHandle<()>,
 }
 
 impl Server {
@@ -149,8 +164,11 @@ impl Server {
             Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
-        let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies));
-        let admin = Admin::new(store.clone(), policies, clock.clone(), engine);
+        let stop = CancellationToken::new();
+        let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
+        let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed));
+        let admin =
+            Admin::new(store.clone(), Arc::clone(&policies), clock.clone(), engine, Arc::clone(&feed));
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tell(&health, store.is_available()).await;
@@ -159,12 +177,17 @@ impl Server {
             .add_service(health_service)
             .add_service(crate::grpc::reflection_v1())
             .add_service(crate::grpc::reflection_v1alpha());
-        let stop = CancellationToken::new();
+        if options.listens {
+            tokio::spawn(Arc::clone(&feed).listen());
+        }
+        let feeding = tokio::spawn(feed.run());
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
-        let pruner = Pruner { store: store.clone(), clock: clock.clone(), retention: options.retention };
+        let pruner =
+            Pruner { store: store.clone(), policies, clock: clock.clone(), retention: options.retention };
         let pruning = tokio::spawn(pruner.clone().run(stop.clone()));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
-        Ok(Server { address, serving, probe, pruner, pruning, lanes, health, store, stop })
+        let tasks = Tasks { serving, probe, pruning, feeding };
+        Ok(Server { address, tasks, pruner, lanes, health, store, stop })
     }
 
     /// Where it listens.
@@ -172,8 +195,7 @@ impl Server {
         self.address
     }
 
-    /// Removes what is older than its retention, as the server does by itself a minute after its start, and an hour after
-    /// each time.
+    /// Removes what is older than its retention, as the server does by itself a minute after its start, and every hour.
     ///
     /// # Errors
     ///
@@ -182,26 +204,37 @@ impl Server {
         Box::pin(self.pruner.prune())
     }
 
+    /// Tells of windows that are over, as the server does by itself every minute.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not do it.
+    pub fn close_windows(&self) -> BoxFuture<'_, Result<Closed, StoreError>> {
+        Box::pin(self.pruner.close_windows())
+    }
+
     /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.shutdown_unboxed())
     }
 
     async fn shutdown_unboxed(mut self) {
-        self.probe.abort();
+        self.tasks.probe.abort();
         tell(&self.health, false).await;
         self.stop.cancel();
         // Who watches health would hold its connection open; the last it hears is NOT_SERVING.
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        match self.serving.await {
+        match self.tasks.serving.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
             Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
         }
-        if let Err(error) = self.pruning.await {
-            tracing::error!(error = %error, "pruning ended abnormally");
+        for (task, ended) in [("pruning", self.tasks.pruning.await), ("the feed", self.tasks.feeding.await)] {
+            if let Err(error) = ended {
+                tracing::error!(error = %error, "{task} ended abnormally");
+            }
         }
         self.lanes.drain().await;
         if let Err(error) = self.store.close().await {

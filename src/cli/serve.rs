@@ -29,7 +29,7 @@ pub struct ServeArgs {
     pub demo: bool,
 
     /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes, reservation_retention_days,
-    /// request_id_retention_hours
+    /// request_id_retention_hours, event_retention_days
     #[arg(long, value_name = "FILE", env = "AFORO_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
@@ -54,6 +54,10 @@ pub struct ServeArgs {
     /// [env: AFORO_REQUEST_ID_RETENTION_HOURS]
     #[arg(long, value_name = "HOURS")]
     pub request_id_retention_hours: Option<u32>,
+
+    /// How long events are kept, in days [default: 30] [env: AFORO_EVENT_RETENTION_DAYS]
+    #[arg(long, value_name = "DAYS")]
+    pub event_retention_days: Option<u32>,
 }
 
 /// Runs the server.
@@ -70,6 +74,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         lanes: args.lanes,
         reservation_retention_days: args.reservation_retention_days,
         request_id_retention_hours: args.request_id_retention_hours,
+        event_retention_days: args.event_retention_days,
     };
     let config = config::load(args.config.as_deref(), &flags).map_err(CliError::new)?;
     telemetry::start(config.log_format);
@@ -77,7 +82,11 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         demo: args.demo,
         drain: Duration::from_secs(config.drain_seconds),
         lanes: config.lanes,
-        retention: Retention::of(config.reservation_retention_days, config.request_id_retention_hours),
+        retention: Retention::of(
+            config.reservation_retention_days,
+            config.request_id_retention_hours,
+            config.event_retention_days,
+        ),
         ..ServerOptions::new(config.listen, &config.database)
     };
     let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;

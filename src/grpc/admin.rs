@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    admin_convert as convert,
+    admin_convert as convert, event,
     layer::Deadline,
     parse::Faults,
     reply, status,
@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     domain::{decide::Reply, id::optional_name_fault, operation::Operation, plan::Policy, refusal::Refusal},
     engine::{self, Engine, Failure, TenantRef},
+    events::Feed,
     policy::PolicyCache,
     store::{AdminError, Store, Transaction},
 };
@@ -27,12 +28,19 @@ pub struct Admin {
     policies: Arc<PolicyCache>,
     clock: Clock,
     engine: Arc<Engine>,
+    feed: Arc<Feed>,
 }
 
 impl Admin {
     /// The service.
-    pub fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock, engine: Arc<Engine>) -> Self {
-        Self { store, policies, clock, engine }
+    pub fn new(
+        store: Store,
+        policies: Arc<PolicyCache>,
+        clock: Clock,
+        engine: Arc<Engine>,
+        feed: Arc<Feed>,
+    ) -> Self {
+        Self { store, policies, clock, engine, feed }
     }
 
     /// The store, if it is worth to ask.
@@ -161,7 +169,7 @@ impl AdminService for Admin {
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
         let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store()?.delete_plan(&id).await.map_err(of_error)?;
+        self.store()?.delete_plan(self.clock.now(), &id).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -228,6 +236,21 @@ impl AdminService for Admin {
         };
         let balances = reply::balances(&balances, &answer.frame.policy);
         Ok(Response::new(v1::ResetUsageResponse { balances, adjusted }))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let (query, list) = event::event_query(request.into_inner()).map_err(of_refusal)?;
+        self.store()?;
+        let page = self.feed.list(&query).await.map_err(of_error)?;
+        let next_page_token = page.next.map(|place| token::encode(&list, &place.to_be_bytes()));
+        Ok(Response::new(v1::ListEventsResponse {
+            events: page.events.iter().map(event::event).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+            last_sequence: page.last_sequence,
+        }))
     }
 }
 

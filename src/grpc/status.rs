@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt};
 
-use super::{layer::ERROR_DOMAIN, reply::retry_delay};
+use super::{event::cursor, layer::ERROR_DOMAIN, reply::retry_delay};
 use crate::{
     domain::{
         plan::Dimension,
@@ -14,6 +14,7 @@ use crate::{
         window::{Millis, WINDOW_END_NONE},
     },
     engine::{Failure, Frame},
+    events::WatchEnd,
 };
 
 /// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a
@@ -46,6 +47,23 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
             [],
             ErrorDetails::new(),
         ),
+    }
+}
+
+/// The status with which a watcher is told no more.
+pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
+    match end {
+        WatchEnd::Expired { oldest } => {
+            let text = "events behind the cursor were removed by age; begin again from oldest_cursor, or with a snapshot";
+            let metadata = [("oldest_cursor", cursor(*oldest))];
+            with_reason(Code::OutOfRange, "CURSOR_EXPIRED", text, metadata, ErrorDetails::new())
+        }
+        WatchEnd::Draining => unavailable("DRAINING", "the server ends; resume with the last cursor"),
+        WatchEnd::Crowded => {
+            unavailable("OVERLOADED", "there are too many watchers; resume with the last cursor later")
+        }
+        WatchEnd::Refused(refusal) => of_refusal(refusal, None),
+        WatchEnd::Failed(failure) => of_failure(failure),
     }
 }
 

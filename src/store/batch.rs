@@ -12,10 +12,13 @@ use super::{
     StoreError, Transaction, body,
     bulk::{Bulk, Write},
     clock::{Head, HeadTime, head_from_rows},
+    event_body::{decode_alerts, encode_alerts},
     tenant::tenant_from_row,
+    told::push_told,
     transaction::Row,
 };
 use crate::domain::{
+    alert::Alerts,
     books::{Changes, Method, Request},
     counter::{Counter, CounterKey},
     id::{ReservationId, TenantKey},
@@ -30,7 +33,7 @@ use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 /// The columns of a tenant, in the order of [`tenant_from_row`].
 macro_rules! tenant_columns {
     () => {
-        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version"
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number"
     };
 }
 
@@ -75,25 +78,26 @@ static FIND_SETTLED: Bulk = Bulk {
 static FIND_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres:
-        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since
+        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
        FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w
        JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key",
     sqlite:
-        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
+        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
       WHERE tenant_key = ? AND key = ?",
 };
 /// UNNEST in the list of SELECT hands the rows on as it makes them; in FROM it would put each column into a store of its
 /// own first. OR FAIL, here and below: without it SQLite keeps a journal to undo the statement alone, and here nothing is
 /// ever undone alone.
 static INSERT_COUNTERS: Bulk = Bulk {
-    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt],
+    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
-                           model, committed, reserved, counted_since)
+                           model, committed, reserved, counted_since, alerts)
      SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5), UNNEST($6),
-            UNNEST($7), UNNEST($8), UNNEST($9), UNNEST($10), UNNEST($11), UNNEST($12)",
+            UNNEST($7), UNNEST($8), UNNEST($9), UNNEST($10), UNNEST($11), UNNEST($12),
+             UNNEST($13)",
     sqlite: "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent,
-                                   user_name, model, committed, reserved, counted_since)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                   user_name, model, committed, reserved, counted_since, alerts)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
 };
 static UPDATE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt],
@@ -164,6 +168,9 @@ static UPDATE_TENANTS: Bulk = Bulk {
 
 /// A row that belongs to a tenant.
 pub type Owned<T> = (TenantKey, T);
+
+/// A counter, and what was told of it.
+pub type StoredCounter = (Counter, Option<Box<Alerts>>);
 
 impl Transaction {
     /// The keys of the tenants of these ids, as far as they exist. Without a lock.
@@ -247,7 +254,7 @@ impl Transaction {
     pub async fn find_counters(
         &self,
         keys: &[Owned<CounterKey>],
-    ) -> Result<Vec<Owned<(CounterKey, Counter)>>, StoreError> {
+    ) -> Result<Vec<Owned<(CounterKey, StoredCounter)>>, StoreError> {
         let bytes = keys.iter().map(|(_, key)| Value::from(key.as_bytes().to_vec())).collect();
         let rows = self.find(&FIND_COUNTERS, vec![tenants(keys), bytes]).await?;
         rows.iter().map(counter_from_row).collect()
@@ -259,6 +266,7 @@ impl Transaction {
         changes: &[Changes],
         mint: impl Fn() -> ReservationId,
     ) -> Result<(), StoreError> {
+        self.tells_if(changes);
         self.write(Self::writes(changes, mint)).await.map_err(known_request)
     }
 
@@ -268,6 +276,7 @@ impl Transaction {
         changes: &[Changes],
         mint: impl Fn() -> ReservationId,
     ) -> Result<(), StoreError> {
+        self.tells_if(changes);
         let writes = Self::writes(changes, mint);
         self.write_and_commit(writes).await.map_err(known_request)
     }
@@ -279,7 +288,8 @@ impl Transaction {
         push_requests(&mut writes, changes);
         push_adjustments(&mut writes, changes, mint);
         let mut columns = empty_columns(4);
-        for change in changes {
+        // Those who have events are counted on with them.
+        for change in changes.iter().filter(|change| change.events.is_empty()) {
             let version = change.version.into();
             push(
                 &mut columns,
@@ -287,6 +297,7 @@ impl Transaction {
             );
         }
         writes.push((&UPDATE_TENANTS, columns));
+        push_told(&mut writes, changes);
         writes
     }
 }
@@ -300,8 +311,8 @@ fn known_request(error: StoreError) -> StoreError {
 }
 
 fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
-    let mut columns = empty_columns(12);
-    for (tenant, (key, counter)) in owned(changes, |change| &change.new_counters) {
+    let mut columns = empty_columns(13);
+    for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.new_counters) {
         let [agent, user, model] = key.dimensions().map(Value::from);
         let row = [
             tenant.0.into(),
@@ -316,6 +327,7 @@ fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
             counter.committed.into(),
             counter.reserved.into(),
             counter.counted_since.into(),
+            Value::Bytes(alerts.as_ref().map(encode_alerts)),
         ];
         push(&mut columns, row);
     }
@@ -398,7 +410,7 @@ pub(super) fn push<const N: usize>(columns: &mut [Vec<Value>], row: [Value; N]) 
     }
 }
 
-fn owned<'a, T: 'a>(
+pub(super) fn owned<'a, T: 'a>(
     changes: &'a [Changes],
     rows: impl Fn(&'a Changes) -> &'a Vec<T>,
 ) -> impl Iterator<Item = Owned<&'a T>> {
@@ -464,7 +476,7 @@ pub(super) fn reservation_from_row(row: &Row) -> Result<Owned<Reservation>, Stor
     Ok((TenantKey(row.get(0)?), body::decode_reservation(id, &bytes)?))
 }
 
-pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, Counter)>, StoreError> {
+pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, StoredCounter)>, StoreError> {
     let key = CounterKey::from_bytes(&row.get::<Vec<u8>>(1)?)
         .ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?;
     let counter = Counter {
@@ -473,5 +485,7 @@ pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, Counter)>
         window: Window { start: row.get(4)?, end: row.get(5)? },
         counted_since: row.get(6)?,
     };
-    Ok((TenantKey(row.get(0)?), (key, counter)))
+    let alerts: Option<Vec<u8>> = row.get(7)?;
+    let alerts = alerts.as_deref().map(decode_alerts).transpose()?.map(Box::new);
+    Ok((TenantKey(row.get(0)?), (key, (counter, alerts))))
 }

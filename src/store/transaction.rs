@@ -1,16 +1,23 @@
 //! Named transactions: to write, to read one state of the whole, and with bounded repeats.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rusqlite::types::FromSql;
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, QueryResult, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait, TryGetable, Value,
 };
+use tokio::sync::Notify;
 use tokio_postgres::types::FromSqlOwned;
 
 use super::{
-    bulk::{Bulk, Write, join_statement},
+    bulk::{Bulk, Write, join_statement, row_by_row},
     connect::{Dialect, Store, Turn},
     error::{AdminError, StoreError},
     policy::load_policy,
@@ -31,6 +38,9 @@ pub struct Transaction {
     inner: Inner,
     name: &'static str,
     dialect: Dialect,
+    /// Who is told once it is committed, if it wrote events.
+    told: Arc<Notify>,
+    tells: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -103,6 +113,9 @@ impl Transaction {
                 transaction.commit(&writes).await?;
             }
         }
+        if self.tells.load(Ordering::Relaxed) {
+            self.told.notify_one();
+        }
         tracing::trace!(transaction.name = self.name, "committed");
         Ok(())
     }
@@ -114,6 +127,11 @@ impl Transaction {
             Inner::Thread(transaction) => transaction.rollback(),
             Inner::Wire(transaction) => transaction.rollback().await,
         }
+    }
+
+    /// It writes events: numbering is told when they are there.
+    pub(super) fn tells(&self) {
+        self.tells.store(true, Ordering::Relaxed);
     }
 
     /// Where entities are read and written. Batches have no such connection.
@@ -216,6 +234,14 @@ impl Transaction {
                 }
                 Ok(())
             }
+            Inner::Pool(transaction, _) if self.dialect == Dialect::Sqlite => {
+                for statement in writes.into_iter().flat_map(row_by_row) {
+                    if transaction.execute_raw(statement).await?.rows_affected() != 1 {
+                        return Err(StoreError::Corrupt("a row was not written".to_owned()));
+                    }
+                }
+                Ok(())
+            }
             Inner::Pool(transaction, _) => {
                 transaction.query_one_raw(join_statement(writes)).await?;
                 Ok(())
@@ -236,7 +262,7 @@ impl Store {
         match self.wire() {
             Some(wire) => {
                 let inner = Inner::Wire(Box::new(wire.begin(self.reader().clone()).await?));
-                Ok(Transaction { inner, name: "batch", dialect: self.dialect() })
+                Ok(self.transaction(inner, "batch"))
             }
             None => self.begin_in_thread("batch").await,
         }
@@ -249,7 +275,7 @@ impl Store {
         };
         let turn = lane.take_turn().await?;
         let inner = ThreadTransaction::begin(lane.connection.clone(), self.reader().clone(), turn)?;
-        Ok(Transaction { inner: Inner::Thread(inner), name, dialect: self.dialect() })
+        Ok(self.transaction(Inner::Thread(inner), name))
     }
 
     /// Begins a transaction that may write: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL.
@@ -265,14 +291,19 @@ impl Store {
             // READ COMMITTED is the default of these connections.
             None => Inner::Pool(writer.begin().await?, None),
         };
-        Ok(Transaction { inner, name, dialect: self.dialect() })
+        Ok(self.transaction(inner, name))
     }
 
     /// Begins a transaction that sees one state of the whole and cannot write. REPEATABLE READ, READ ONLY is the default
     /// of these connections on PostgreSQL; on SQLite they are opened read-only, and its snapshots are such.
     pub async fn begin_read(&self, name: &'static str) -> Result<Transaction, StoreError> {
         let inner = Inner::Pool(self.reader().begin().await?, None);
-        Ok(Transaction { inner, name, dialect: self.dialect() })
+        Ok(self.transaction(inner, name))
+    }
+
+    fn transaction(&self, inner: Inner, name: &'static str) -> Transaction {
+        let (dialect, told) = (self.dialect(), Arc::clone(self.told()));
+        Transaction { inner, name, dialect, told, tells: AtomicBool::new(false) }
     }
 
     /// Runs `steps` in a transaction that may write, and commits it when they hand it back. A refusal or an error rolls

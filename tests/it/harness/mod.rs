@@ -13,6 +13,7 @@ pub mod raw;
 pub mod reading;
 pub mod stall;
 pub mod wait;
+pub mod watching;
 pub mod world;
 
 pub use aforo::grpc::v1;
@@ -25,6 +26,7 @@ pub use no::No;
 pub use process::Process;
 pub use reading::{Balances, Held, amount, figures, millis, state};
 pub use wait::eventually;
+pub use watching::{Told, everything, told};
 pub use world::{NOON, World};
 
 /// A field, and how to spoil it.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, ops::Deref};
 
 use aforo::{
     clock::ManualClock,
+    engine::Closed,
     server::{Server, ServerOptions},
     store::Pruned,
 };
@@ -91,6 +92,25 @@ impl World {
         .boxed()
     }
 
+    /// Has the server tell of windows that are over, as it does by itself every minute.
+    pub fn close_windows(&self) -> BoxFuture<'_, Closed> {
+        async move {
+            let server = self.server.as_ref().expect("it runs");
+            server.close_windows().await.expect("the database does it")
+        }
+        .boxed()
+    }
+
+    /// The clients of the server.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Where the server listens, as a URL.
+    pub fn target(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.server.as_ref().expect("it runs").address()
@@ -107,7 +127,8 @@ impl World {
         process::verify(self.database.url()).boxed()
     }
 
-    async fn stop(&mut self) {
+    /// Stops the server.
+    pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown().await;
         }

@@ -1,0 +1,33 @@
+"""Prints alerts as they happen, and goes on where it was cut off. README.md says how to make the stubs."""
+
+import sys
+import time
+
+import grpc
+
+from aforo.v1 import event_pb2 as event
+from aforo.v1 import quota_service_pb2 as aforo
+from aforo.v1 import quota_service_pb2_grpc
+
+KINDS = [event.EVENT_KIND_THRESHOLD_REACHED, event.EVENT_KIND_LIMIT_REACHED, event.EVENT_KIND_RESERVE_REFUSED]
+
+# Whoever keeps the cursor, in a file or a table of his own, misses nothing while he is away.
+cursor = ""
+
+with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051") as channel:
+    quota = quota_service_pb2_grpc.QuotaServiceStub(channel)
+    while True:
+        try:
+            for update in quota.WatchUsage(aforo.WatchUsageRequest(kinds=KINDS, cursor=cursor)):
+                if update.HasField("event"):
+                    told = update.event
+                    name = event.EventKind.Name(told.kind).removeprefix("EVENT_KIND_")
+                    for b in told.balances:
+                        print(told.tenant, name, b.limit_id, b.committed, "of", b.allowance, flush=True)
+                # The last one of a snapshot's parts has one, and every other message.
+                cursor = update.cursor or cursor
+        except grpc.RpcError as error:
+            # Any other code would be the same again.
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
+                raise
+            time.sleep(1)
