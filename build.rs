@@ -4,7 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
+    "aforo/v1/job.proto",
     "aforo/v1/policy.proto",
     "aforo/v1/usage.proto",
     "aforo/v1/quota_service.proto",

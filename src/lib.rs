@@ -6,6 +6,7 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod grpc;
+pub mod jobs;
 pub mod policy;
 pub mod server;
 pub mod store;

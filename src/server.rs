@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::prune::Pruner;
 use crate::{
     clock::{Clock, ManualClock},
     config::{
@@ -25,12 +24,12 @@ use crate::{
             quota_service_server::{self, QuotaServiceServer},
         },
     },
+    jobs::{Clockwork, ScheduleError, Tools},
     policy::PolicyCache,
-    store::{Dialect, Pruned, Retention, Store, StoreError, StoreOptions},
+    store::{Dialect, Retention, Store, StoreError, StoreOptions},
 };
 
 mod demo;
-mod prune;
 
 /// Pause between two attempts to reach a database that is away, and between two looks at one that is there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,7 +47,7 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// URL of the database.
     pub database: String,
-    /// For tests. `None`: this machine's clock on SQLite, the database's on PostgreSQL.
+    /// For tests: jobs run by hand only. `None`: this machine's clock on SQLite, the database's on PostgreSQL.
     pub clock: Option<ManualClock>,
     /// Make the resources, plans and tenants of the demonstration, where they are missing.
     pub demo: bool,
@@ -93,6 +92,9 @@ pub enum ServerError {
     /// The lanes have no threads.
     #[error("cannot start the lanes")]
     Threads(#[source] io::Error),
+    /// The jobs have no schedule.
+    #[error("cannot start the jobs")]
+    Jobs(#[from] ScheduleError),
     /// The demonstration's data could not be made.
     #[error("cannot make the demonstration's data")]
     Demo(#[from] crate::store::AdminError),
@@ -104,9 +106,9 @@ pub struct Server {
     address: SocketAddr,
     serving: JoinHandle<io::Result<()>>,
     probe: JoinHandle<()>,
-    pruner: Pruner,
-    pruning: JoinHandle<()>,
+    clockwork: Arc<Clockwork>,
     lanes: Lanes,
+    drain: Duration,
     health: HealthReporter,
     store: Store,
     stop: CancellationToken,
@@ -151,7 +153,9 @@ impl Server {
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
         let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies));
-        let admin = Admin::new(store.clone(), policies, clock.clone(), engine);
+        let tools = Tools { store: store.clone(), engine: Arc::clone(&engine), retention: options.retention };
+        let clockwork = Clockwork::start(tools, clock.clone()).await?;
+        let admin = Admin::new(store.clone(), policies, clock.clone(), engine, Arc::clone(&clockwork));
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tell(&health, store.is_available()).await;
@@ -162,25 +166,14 @@ impl Server {
             .add_service(crate::grpc::reflection_v1alpha());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
-        let pruner = Pruner { store: store.clone(), clock: clock.clone(), retention: options.retention };
-        let pruning = tokio::spawn(pruner.clone().run(stop.clone()));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
-        Ok(Server { address, serving, probe, pruner, pruning, lanes, health, store, stop })
+        let drain = options.drain;
+        Ok(Server { address, serving, probe, clockwork, lanes, drain, health, store, stop })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Removes what is older than its retention, as the server does by itself a minute after its start, and an hour after
-    /// each time.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not do it.
-    pub fn prune(&self) -> BoxFuture<'_, Result<Pruned, StoreError>> {
-        Box::pin(self.pruner.prune())
     }
 
     /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
@@ -196,13 +189,12 @@ impl Server {
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        match self.serving.await {
+        // Both within the same time.
+        let (served, ()) = tokio::join!(self.serving, self.clockwork.end(self.drain));
+        match served {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
             Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
-        }
-        if let Err(error) = self.pruning.await {
-            tracing::error!(error = %error, "pruning ended abnormally");
         }
         self.lanes.drain().await;
         if let Err(error) = self.store.close().await {

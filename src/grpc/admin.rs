@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    admin_convert as convert,
+    admin_convert as convert, jobs,
     layer::Deadline,
     parse::Faults,
     reply, status,
@@ -14,8 +14,15 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{decide::Reply, id::optional_name_fault, operation::Operation, plan::Policy, refusal::Refusal},
+    domain::{
+        decide::Reply,
+        id::{name_fault, optional_name_fault},
+        operation::Operation,
+        plan::Policy,
+        refusal::Refusal,
+    },
     engine::{self, Engine, Failure, TenantRef},
+    jobs::Clockwork,
     policy::PolicyCache,
     store::{AdminError, Store, Transaction},
 };
@@ -27,12 +34,19 @@ pub struct Admin {
     policies: Arc<PolicyCache>,
     clock: Clock,
     engine: Arc<Engine>,
+    clockwork: Arc<Clockwork>,
 }
 
 impl Admin {
     /// The service.
-    pub fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock, engine: Arc<Engine>) -> Self {
-        Self { store, policies, clock, engine }
+    pub fn new(
+        store: Store,
+        policies: Arc<PolicyCache>,
+        clock: Clock,
+        engine: Arc<Engine>,
+        clockwork: Arc<Clockwork>,
+    ) -> Self {
+        Self { store, policies, clock, engine, clockwork }
     }
 
     /// The store, if it is worth to ask.
@@ -228,6 +242,23 @@ impl AdminService for Admin {
         };
         let balances = reply::balances(&balances, &answer.frame.policy);
         Ok(Response::new(v1::ResetUsageResponse { balances, adjusted }))
+    }
+
+    async fn list_jobs(
+        &self,
+        _request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let jobs = self.clockwork.list().await.into_iter().map(jobs::job).collect();
+        Ok(Response::new(v1::ListJobsResponse { jobs }))
+    }
+
+    async fn run_job(&self, request: Request<v1::RunJobRequest>) -> Result<Response<v1::JobRun>, Status> {
+        let mut faults = Faults::default();
+        let name = request.into_inner().name;
+        faults.check("name", name_fault(&name));
+        faults.into_result(()).map_err(of_refusal)?;
+        let run = self.clockwork.run(&name).await.map_err(|reason| status::of_not_run(&reason))?;
+        Ok(Response::new(jobs::run(run)))
     }
 }
 

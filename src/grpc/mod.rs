@@ -5,6 +5,7 @@ mod admin_convert;
 mod admin_limits;
 #[cfg(test)]
 mod admin_tests;
+mod jobs;
 pub mod layer;
 mod name;
 mod parse;

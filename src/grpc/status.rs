@@ -14,6 +14,7 @@ use crate::{
         window::{Millis, WINDOW_END_NONE},
     },
     engine::{Failure, Frame},
+    jobs::NotRun,
 };
 
 /// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a
@@ -49,6 +50,20 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
     }
 }
 
+/// The status of a job that was not run.
+pub(super) fn of_not_run(reason: &NotRun) -> Status {
+    let text = reason.to_string();
+    match reason {
+        NotRun::Unknown(name) => not_found("JOB_NOT_FOUND", "job", name, &text, ErrorDetails::new()),
+        NotRun::Running(name) => {
+            precondition("JOB_RUNNING", name, &text, [("job", (*name).to_owned())], ErrorDetails::new())
+        }
+        NotRun::Draining => of_failure(&Failure::Draining),
+        NotRun::DatabaseUnavailable => of_failure(&Failure::DatabaseUnavailable),
+        NotRun::Broken => of_failure(&Failure::Internal),
+    }
+}
+
 /// Not now, for a reason that passes.
 pub(super) fn unavailable(reason: &'static str, text: &str) -> Status {
     let mut details = ErrorDetails::new();
@@ -79,32 +94,21 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::RequestIdReused(id) => {
             details.set_resource_info("request", id.as_str(), "", text.as_str());
-            with_reason(
-                Code::AlreadyExists,
-                "REQUEST_ID_REUSED",
-                &text,
-                [("request_id", id.clone())],
-                details,
-            )
+            let metadata = [("request_id", id.clone())];
+            with_reason(Code::AlreadyExists, "REQUEST_ID_REUSED", &text, metadata, details)
         }
         Refusal::NameTaken { kind, id } => {
             details.set_resource_info(*kind, id.as_str(), "", text.as_str());
             with_reason(Code::AlreadyExists, "NAME_TAKEN", &text, [(*kind, id.clone())], details)
         }
-        Refusal::ReservationSettled(state) => precondition(
-            "RESERVATION_SETTLED",
-            "reservation",
-            &text,
-            [("state", state.name().to_owned())],
-            details,
-        ),
-        Refusal::ReservationExpired => precondition(
-            "RESERVATION_EXPIRED",
-            "reservation",
-            &text,
-            [("state", "EXPIRED".to_owned())],
-            details,
-        ),
+        Refusal::ReservationSettled(state) => {
+            let metadata = [("state", state.name().to_owned())];
+            precondition("RESERVATION_SETTLED", "reservation", &text, metadata, details)
+        }
+        Refusal::ReservationExpired => {
+            let metadata = [("state", "EXPIRED".to_owned())];
+            precondition("RESERVATION_EXPIRED", "reservation", &text, metadata, details)
+        }
         Refusal::ResourceInUse { id, plan } => {
             let metadata = [("resource", id.clone()), ("plan", plan.clone())];
             precondition("RESOURCE_IN_USE", id, &text, metadata, details)

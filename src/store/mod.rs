@@ -8,6 +8,7 @@ mod body;
 mod bulk;
 mod clock;
 mod connect;
+mod due;
 mod entity;
 mod error;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use admin::{
 };
 pub use batch::Owned;
 pub use connect::{Dialect, Store, StoreOptions};
+pub use due::DueTenants;
 pub use error::{AdminError, StoreError, classify};
 pub use prune::{Pruned, Retention};
 pub use transaction::Transaction;

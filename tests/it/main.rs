@@ -21,6 +21,7 @@ mod grpcurl;
 mod health;
 mod idempotency;
 mod inspect;
+mod jobs;
 mod kill;
 mod model;
 mod overload;

@@ -5,7 +5,6 @@ use std::{net::SocketAddr, ops::Deref};
 use aforo::{
     clock::ManualClock,
     server::{Server, ServerOptions},
-    store::Pruned,
 };
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 
@@ -80,15 +79,6 @@ impl World {
     /// One more server on the same database, with the same clock.
     pub fn replica(&self) -> LocalBoxFuture<'_, (Server, Clients)> {
         serve(&self.database, &self.clock).boxed_local()
-    }
-
-    /// Has the server remove what is older than its retention, as it does by itself every hour.
-    pub fn prune(&self) -> BoxFuture<'_, Pruned> {
-        async move {
-            let server = self.server.as_ref().expect("it runs");
-            server.prune().await.expect("the database does it")
-        }
-        .boxed()
     }
 
     /// Where the server listens.
