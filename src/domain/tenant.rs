@@ -45,4 +45,6 @@ pub struct Tenant {
     pub created_at: Millis,
     /// When it was changed last.
     pub updated_at: Millis,
+    /// The number of its last event; 0 before the first one.
+    pub event_number: i64,
 }

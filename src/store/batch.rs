@@ -30,7 +30,7 @@ use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 /// The columns of a tenant, in the order of [`tenant_from_row`].
 macro_rules! tenant_columns {
     () => {
-        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version"
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number"
     };
 }
 

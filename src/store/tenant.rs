@@ -7,7 +7,7 @@ use crate::domain::{
 };
 
 /// A tenant out of the columns key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since,
-/// created_at, updated_at, version, in this order.
+/// created_at, updated_at, version, event_number, in this order.
 pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
     tenant_from_model(tenant::Model {
         key: row.get(0)?,
@@ -23,6 +23,7 @@ pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
         created_at: row.get(9)?,
         updated_at: row.get(10)?,
         version: row.get(11)?,
+        event_number: row.get(12)?,
     })
 }
 
@@ -42,6 +43,7 @@ pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError
         created_at: row.created_at,
         updated_at: row.updated_at,
         version: row.version,
+        event_number: row.event_number,
     })
 }
 

@@ -89,6 +89,7 @@ impl Store {
                 plan_since: Set(now),
                 created_at: Set(now),
                 updated_at: Set(now),
+                event_number: Set(0),
             };
             let row = row.insert(transaction.connection()?).await?;
             Ok((transaction, PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id }))

@@ -34,6 +34,10 @@ pub(in crate::store) struct Model {
     pub(in crate::store) counted_since: i64,
     /// What reservations charged that were pruned since: a part of `committed`.
     pub(in crate::store) pruned: i64,
+    /// What was told of it, see `event.rs`; none when nothing was.
+    pub(in crate::store) alerts: Option<Vec<u8>>,
+    /// 1 once the end of its window was told, or need not be; else 0.
+    pub(in crate::store) closed: i16,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

@@ -2,7 +2,10 @@
 
 pub(super) mod adjustment;
 pub(super) mod counter;
+pub(super) mod event;
+pub(super) mod event_log;
 pub(super) mod hold;
+pub(super) mod pending_event;
 pub(super) mod plan;
 pub(super) mod policy;
 pub(super) mod request;

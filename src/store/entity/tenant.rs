@@ -33,6 +33,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) created_at: i64,
     /// When it was changed last.
     pub(in crate::store) updated_at: i64,
+    /// The number of its last event; 0 before the first one.
+    pub(in crate::store) event_number: i64,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.
