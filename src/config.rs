@@ -54,6 +54,10 @@ pub struct Config {
     pub reservation_retention_days: u32,
     /// How long request ids are kept: at least 24 hours, and at most as long as reservations.
     pub request_id_retention_hours: u32,
+    /// Webhooks may be sent by `http`, too.
+    pub webhook_allow_http: bool,
+    /// Webhooks may be sent to addresses that are not public, too.
+    pub webhook_allow_private: bool,
 }
 
 impl Default for Config {
@@ -66,6 +70,8 @@ impl Default for Config {
             lanes: LANES_DEFAULT,
             reservation_retention_days: RESERVATION_RETENTION_DEFAULT_DAYS,
             request_id_retention_hours: REQUEST_ID_RETENTION_DEFAULT_HOURS,
+            webhook_allow_http: false,
+            webhook_allow_private: false,
         }
     }
 }
@@ -100,10 +106,16 @@ pub struct Flags {
     /// See [`Config::request_id_retention_hours`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id_retention_hours: Option<u32>,
+    /// See [`Config::webhook_allow_http`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_allow_http: Option<bool>,
+    /// See [`Config::webhook_allow_private`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_allow_private: Option<bool>,
 }
 
 /// Those that the environment may give.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 9] = [
     "listen",
     "database",
     "log_format",
@@ -111,6 +123,8 @@ const KNOWN: [&str; 7] = [
     "lanes",
     "reservation_retention_days",
     "request_id_retention_hours",
+    "webhook_allow_http",
+    "webhook_allow_private",
 ];
 
 /// Puts the settings together.
@@ -199,6 +213,7 @@ fn wanted(setting: &str) -> &'static str {
         "lanes" => "a number, 1 to 64",
         "reservation_retention_days" => "a number of days",
         "request_id_retention_hours" => "a number of hours",
+        "webhook_allow_http" | "webhook_allow_private" => "true or false",
         _ => "something else",
     }
 }
@@ -220,6 +235,8 @@ mod tests {
             ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, and is 0"),
             ("reservation_retention_days = \"x\"", "must be a number of days"),
             ("request_id_retention_hours = -1", "must be a number of hours"),
+            ("webhook_allow_http = \"yes\"", "must be true or false"),
+            ("webhook_allow_private = 1", "must be true or false"),
             ("request_id_retention_hours = 23", "request_id_retention_hours must be at least 24, and is 23"),
             (
                 "request_id_retention_hours = 49\nreservation_retention_days = 2",

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod events;
 pub mod grpc;
 pub mod jobs;
 pub mod policy;

@@ -15,6 +15,7 @@ use crate::{
         RESERVATION_RETENTION_DEFAULT_DAYS,
     },
     engine::{Engine, Lanes, Reader},
+    events::webhook::{Deliverer, Rules},
     grpc::{
         admin::Admin,
         quota::Quota,
@@ -57,6 +58,8 @@ pub struct ServerOptions {
     pub lanes: usize,
     /// How long what is over is kept.
     pub retention: Retention,
+    /// Where webhooks may be sent.
+    pub webhooks: Rules,
 }
 
 impl ServerOptions {
@@ -70,6 +73,7 @@ impl ServerOptions {
             drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
             lanes: LANES_DEFAULT,
             retention: Retention::of(RESERVATION_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS),
+            webhooks: Rules::default(),
         }
     }
 }
@@ -107,6 +111,7 @@ pub struct Server {
     serving: JoinHandle<io::Result<()>>,
     probe: JoinHandle<()>,
     clockwork: Arc<Clockwork>,
+    deliverer: Arc<Deliverer>,
     lanes: Lanes,
     drain: Duration,
     health: HealthReporter,
@@ -153,9 +158,22 @@ impl Server {
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
         let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies));
-        let tools = Tools { store: store.clone(), engine: Arc::clone(&engine), retention: options.retention };
+        let deliverer = Deliverer::new(store.clone(), clock.clone(), options.webhooks);
+        let tools = Tools {
+            store: store.clone(),
+            engine: Arc::clone(&engine),
+            retention: options.retention,
+            deliverer: Arc::clone(&deliverer),
+        };
         let clockwork = Clockwork::start(tools, clock.clone()).await?;
-        let admin = Admin::new(store.clone(), policies, clock.clone(), engine, Arc::clone(&clockwork));
+        let admin = Admin::new(
+            store.clone(),
+            policies,
+            clock.clone(),
+            engine,
+            Arc::clone(&clockwork),
+            Arc::clone(&deliverer),
+        );
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tell(&health, store.is_available()).await;
@@ -168,7 +186,7 @@ impl Server {
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
         let drain = options.drain;
-        Ok(Server { address, serving, probe, clockwork, lanes, drain, health, store, stop })
+        Ok(Server { address, serving, probe, clockwork, deliverer, lanes, drain, health, store, stop })
     }
 
     /// Where it listens.
@@ -189,8 +207,9 @@ impl Server {
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        // Both within the same time.
-        let (served, ()) = tokio::join!(self.serving, self.clockwork.end(self.drain));
+        // All within the same time.
+        let (served, (), ()) =
+            tokio::join!(self.serving, self.clockwork.end(self.drain), self.deliverer.end(self.drain));
         match served {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),

@@ -15,6 +15,7 @@ pub mod serve;
 mod status;
 mod streams;
 mod token;
+mod webhooks;
 
 use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};
 

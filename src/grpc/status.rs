@@ -89,6 +89,10 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text, details),
         Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text, details),
+        Refusal::WebhookNotFound(id) => not_found("WEBHOOK_NOT_FOUND", "webhook", id, &text, details),
+        Refusal::DeliveryNotFound { webhook, sequence } => {
+            delivery_not_found(webhook, *sequence, &text, details)
+        }
         Refusal::TenantSuspended(id) => {
             with_reason(Code::PermissionDenied, "TENANT_SUSPENDED", &text, [("tenant", id.clone())], details)
         }
@@ -124,6 +128,9 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::TooManyCounters(most) => {
             precondition("TOO_MANY_COUNTERS", &tenant, &text, [("counters_max", most.to_string())], details)
+        }
+        Refusal::TooManyWebhooks(most) => {
+            precondition("TOO_MANY_WEBHOOKS", "", &text, [("webhooks_max", most.to_string())], details)
         }
         Refusal::QuotaExceeded(violations) => quota(violations, &tenant, &text, frame, details),
     }
@@ -167,6 +174,12 @@ fn not_found(
 ) -> Status {
     details.set_resource_info(kind, id, "", text);
     with_reason(Code::NotFound, reason, text, [(kind, id.to_owned())], details)
+}
+
+fn delivery_not_found(webhook: &str, sequence: i64, text: &str, mut details: ErrorDetails) -> Status {
+    details.set_resource_info("delivery", sequence.to_string(), "", text);
+    let metadata = [("webhook", webhook.to_owned()), ("sequence", sequence.to_string())];
+    with_reason(Code::NotFound, "DELIVERY_NOT_FOUND", text, metadata, details)
 }
 
 fn precondition<const N: usize>(

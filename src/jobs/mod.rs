@@ -4,6 +4,7 @@
 //! that is missed is made up for by the next: each job looks for what is to be done, and does it in bounded steps.
 
 mod clockwork;
+mod deliver;
 mod expire;
 mod prune;
 mod schedule;

@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{clockwork::Figures, expire, prune, verify};
+use super::{clockwork::Figures, deliver, expire, prune, verify};
 use crate::{
     domain::window::Millis,
     engine::{Engine, Failure},
+    events::webhook::Deliverer,
     store::{Retention, Store, StoreError},
 };
 
@@ -29,7 +30,14 @@ pub struct Job {
 type Function = for<'a> fn(&'a Tools, Option<Millis>) -> BoxFuture<'a, Result<Figures, JobError>>;
 
 /// All jobs, by name.
-pub static JOBS: [Job; 3] = [
+pub static JOBS: [Job; 4] = [
+    Job {
+        name: "deliver-webhooks",
+        schedule: "* * * * * *",
+        description: "Has events sent to webhooks, in the background",
+        timeout: Duration::from_secs(60),
+        run: |tools, now| Box::pin(deliver::run(tools, now)),
+    },
     Job {
         name: "expire-holds",
         schedule: "30 * * * * *",
@@ -62,6 +70,8 @@ pub struct Tools {
     pub engine: Arc<Engine>,
     /// How long what is over is kept.
     pub retention: Retention,
+    /// Tells webhooks.
+    pub deliverer: Arc<Deliverer>,
 }
 
 /// Why a job did not do all that it should.

@@ -24,7 +24,7 @@ impl Transaction {
     }
 
     /// Now: what the process's clock shows, or the database's when it has none to show.
-    pub(super) async fn now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
+    pub async fn now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
         match shown {
             Some(now) => Ok(now),
             None => self.database_now().await,

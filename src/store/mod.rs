@@ -8,6 +8,7 @@ mod body;
 mod bulk;
 mod clock;
 mod connect;
+mod deliveries;
 mod due;
 mod entity;
 mod error;
@@ -24,10 +25,12 @@ mod transaction;
 mod verify;
 
 pub use admin::{
-    NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
+    NewPlan, NewResource, NewTenant, NewWebhook, Page, PlanChange, PlannedTenant, ResourceChange,
+    TenantChange, WebhookChange,
 };
 pub use batch::Owned;
 pub use connect::{Dialect, Store, StoreOptions};
+pub use deliveries::{DeliveryQuery, Errand, Expanded, Lease};
 pub use due::DueTenants;
 pub use error::{AdminError, StoreError, classify};
 pub use prune::{Pruned, Retention};

@@ -38,5 +38,7 @@ mod settle;
 mod suspended;
 mod trace;
 mod usage;
+mod webhook_admin;
+mod webhook_places;
 
 mod tidy;

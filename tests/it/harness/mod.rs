@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod reading;
+pub mod receiver;
 pub mod stall;
 pub mod wait;
 pub mod world;
@@ -24,6 +25,7 @@ pub use limits::{LimitExt, day, lifetime, month};
 pub use no::No;
 pub use process::Process;
 pub use reading::{Balances, Held, amount, figures, millis, state};
+pub use receiver::{Post, Receiver};
 pub use wait::eventually;
 pub use world::{NOON, World};
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, ops::Deref};
 
 use aforo::{
     clock::ManualClock,
+    events::webhook::Rules,
     server::{Server, ServerOptions},
 };
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
@@ -60,7 +61,9 @@ impl World {
     pub fn start(kind: Kind) -> LocalBoxFuture<'static, Self> {
         async move {
             let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
-            let (server, clients) = serve(&database, &clock).await;
+            // A test's endpoints are on this machine.
+            let webhooks = Rules { allow_http: true, allow_private: true };
+            let (server, clients) = serve(&database, &clock, webhooks).await;
             Self { clock, database, clients, server: Some(server) }
         }
         .boxed_local()
@@ -68,9 +71,14 @@ impl World {
 
     /// Stops the server, and starts another on the same database.
     pub fn restart(&mut self) -> LocalBoxFuture<'_, ()> {
+        self.restart_with(Rules { allow_http: true, allow_private: true })
+    }
+
+    /// The same, and webhooks may be sent to other places.
+    pub fn restart_with(&mut self, webhooks: Rules) -> LocalBoxFuture<'_, ()> {
         async move {
             self.stop().await;
-            let (server, clients) = serve(&self.database, &self.clock).await;
+            let (server, clients) = serve(&self.database, &self.clock, webhooks).await;
             (self.server, self.clients) = (Some(server), clients);
         }
         .boxed_local()
@@ -78,7 +86,7 @@ impl World {
 
     /// One more server on the same database, with the same clock.
     pub fn replica(&self) -> LocalBoxFuture<'_, (Server, Clients)> {
-        serve(&self.database, &self.clock).boxed_local()
+        serve(&self.database, &self.clock, Rules { allow_http: true, allow_private: true }).boxed_local()
     }
 
     /// Where the server listens.
@@ -104,10 +112,11 @@ impl World {
     }
 }
 
-async fn serve(database: &Database, clock: &ManualClock) -> (Server, Clients) {
+async fn serve(database: &Database, clock: &ManualClock, webhooks: Rules) -> (Server, Clients) {
     let listen = "127.0.0.1:0".parse().expect("an address");
     let mut options = ServerOptions::new(listen, database.url());
     options.clock = Some(clock.clone());
+    options.webhooks = webhooks;
     let server = Server::start(options).await.expect("the server starts");
     let channel = connect(&format!("http://{}", server.address())).await;
     serving(&channel).await;

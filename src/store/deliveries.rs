@@ -1,0 +1,372 @@
+//! Deliveries: the log expanded for each webhook, who sends them, and what came of it.
+//!
+//! A webhook belongs to one process at a time: it puts into `claimed_until` until when, and does so anew with each
+//! attempt. One that dies is replaced when that time has come, and what it sent without saying so is sent again.
+
+use sea_orm::{Value, sea_query::ArrayType};
+use tokio::{runtime::Handle, task::block_in_place};
+
+use super::{
+    Dialect, Store, StoreError, Transaction,
+    admin::{webhook_columns, webhook_from_row},
+    batch::{empty_columns, push},
+    bulk::Bulk,
+    transaction::Row,
+};
+use crate::domain::{
+    webhook::{Attempt, Delivery, DeliveryState, Webhook, WebhookKey, WebhookState, after_failure, retry_at},
+    window::Millis,
+};
+
+use ArrayType::BigInt;
+
+/// Events of one step of the expansion.
+const EXPANDED_EVENTS: i64 = 500;
+
+/// The columns of a delivery, in the order of [`delivery_from_row`].
+macro_rules! delivery_columns {
+    () => {
+        "d.sequence, d.state, d.attempts, d.next_attempt_at, d.attempted_at, d.response_status, d.error, d.created_at"
+    };
+}
+
+/// Its webhook was locked, so nobody else makes them.
+static INSERT_DELIVERIES: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt],
+    postgres: "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status, error,
+                            created_at)
+     SELECT a, b, 1, 0, 0, 0, '', c FROM UNNEST($1, $2, $3) AS w (a, b, c)",
+    sqlite: "INSERT OR FAIL INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status,
+                                     error, created_at)
+     VALUES (?1, ?2, 1, 0, 0, 0, '', ?3)",
+};
+
+/// That a process has a webhook to itself. Another one has it when the row has another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease(i64);
+
+/// What one step of the expansion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// Deliveries that were made.
+    pub deliveries: u64,
+    /// There are more events.
+    pub more: bool,
+}
+
+/// What is to be sent next.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// To whom, as it is now.
+    pub webhook: Webhook,
+    /// What.
+    pub delivery: Delivery,
+    /// When it was looked for.
+    pub now: Millis,
+}
+
+/// Which deliveries of a webhook are asked for.
+#[derive(Clone, Debug)]
+pub struct DeliveryQuery {
+    /// Whose.
+    pub webhook: WebhookKey,
+    /// In these states; empty: all.
+    pub states: Vec<DeliveryState>,
+    /// Older than this one.
+    pub before: i64,
+    /// How many.
+    pub limit: usize,
+}
+
+impl Store {
+    /// The active webhooks for which events were not expanded yet.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; here and in all that follows.
+    pub async fn list_webhooks_behind(&self) -> Result<Vec<WebhookKey>, StoreError> {
+        let text = "SELECT w.key FROM webhooks w, event_log l
+              WHERE w.state = 1 AND w.cursor < l.last_sequence ORDER BY w.key";
+        self.list_keys("list webhooks behind", text, Vec::new()).await
+    }
+
+    /// The active webhooks that have something to be sent, and that no process has to itself.
+    pub async fn list_webhooks_due(&self, shown: Option<Millis>) -> Result<Vec<WebhookKey>, StoreError> {
+        let transaction = self.begin_read("read the time").await?;
+        let now = transaction.now(shown).await?;
+        transaction.rollback().await?;
+        let text = "SELECT w.key FROM webhooks w WHERE w.state = 1 AND w.claimed_until <= $1 AND EXISTS (
+                SELECT 1 FROM deliveries d
+                 WHERE d.webhook_key = w.key AND d.state = 1 AND d.next_attempt_at <= $1
+            ) ORDER BY w.key";
+        self.list_keys("list webhooks due", text, vec![now.into()]).await
+    }
+
+    async fn list_keys(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<WebhookKey>, StoreError> {
+        let transaction = self.begin_read(name).await?;
+        let rows = transaction.rows(text, values).await?;
+        transaction.rollback().await?;
+        rows.iter().map(|row| Ok(WebhookKey(row.get(0)?))).collect()
+    }
+
+    /// Makes the deliveries of a webhook for the next events behind its cursor.
+    pub async fn expand_webhook(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+    ) -> Result<Expanded, StoreError> {
+        let transaction = self.begin_in_thread("expand webhook").await?;
+        in_place(self.dialect(), transaction.expand(key, shown)).await
+    }
+
+    /// Lets go of all webhooks of a SQLite file, of which there is one process: those before it are dead. Replicas on
+    /// PostgreSQL live, for all that one of them knows.
+    pub async fn release_webhooks_of_file(&self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            return Ok(());
+        }
+        let transaction = self.begin_in_thread("release webhooks").await?;
+        let release = async move {
+            let text = "UPDATE webhooks SET claimed_until = 0 WHERE claimed_until > 0 RETURNING key";
+            transaction.rows(text, Vec::new()).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), release).await
+    }
+
+    /// Takes a webhook for this process, for so many milliseconds; `None` when another one was faster.
+    pub async fn claim_webhook(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let transaction = self.begin_in_thread("claim webhook").await?;
+        in_place(self.dialect(), transaction.claim(key, shown, millis)).await
+    }
+
+    /// Lets go of a webhook.
+    pub async fn release_webhook(&self, key: WebhookKey, lease: Lease) -> Result<(), StoreError> {
+        let transaction = self.begin_in_thread("release webhook").await?;
+        let text =
+            "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 AND claimed_until = $2 RETURNING key";
+        let release = async move {
+            transaction.rows(text, vec![key.0.into(), lease.0.into()]).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), release).await
+    }
+
+    /// What a webhook is to be told next; `None` when there is nothing, or it is told nothing any more.
+    pub async fn find_errand(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+    ) -> Result<Option<Errand>, StoreError> {
+        let transaction = self.begin_read("find errand").await?;
+        let now = transaction.now(shown).await?;
+        let text = concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE key = $1 AND state = 1");
+        let rows = transaction.rows(text, vec![key.0.into()]).await?;
+        let webhook = rows.first().map(webhook_from_row).transpose()?;
+        let text = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries d WHERE d.webhook_key = $1 AND d.state = 1 AND d.next_attempt_at <= $2
+               ORDER BY d.next_attempt_at, d.sequence LIMIT 1"
+        );
+        let rows = transaction.rows(text, vec![key.0.into(), now.into()]).await?;
+        let delivery = rows.first().map(delivery_from_row).transpose()?;
+        transaction.rollback().await?;
+        Ok(webhook.zip(delivery).map(|(webhook, delivery)| Errand { webhook, delivery, now }))
+    }
+
+    /// Writes down what came of an attempt, and keeps the webhook for so many milliseconds more. `chance` spreads retries.
+    /// `None` when the webhook is not this process's any more, or is told nothing any more.
+    pub async fn record_attempt(
+        &self,
+        errand: &Errand,
+        attempt: &Attempt,
+        lease: Lease,
+        shown: Option<Millis>,
+        (millis, chance): (Millis, u32),
+    ) -> Result<Option<Lease>, StoreError> {
+        let transaction = self.begin_in_thread("record attempt").await?;
+        in_place(self.dialect(), transaction.record(errand, attempt, lease, shown, (millis, chance))).await
+    }
+}
+
+/// On SQLite the steps block this thread, as a batch does its own, and cost no way to another one. What lanes remember is
+/// not changed by them.
+async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
+    match dialect {
+        Dialect::Postgres => steps.await,
+        Dialect::Sqlite => {
+            let runtime = Handle::current();
+            block_in_place(|| runtime.block_on(steps))
+        }
+    }
+}
+
+impl Transaction {
+    async fn expand(self, key: WebhookKey, shown: Option<Millis>) -> Result<Expanded, StoreError> {
+        // Locks it, so that two replicas do not make the same deliveries.
+        let text = concat!(
+            "UPDATE webhooks SET cursor = cursor WHERE key = $1 AND state = 1 RETURNING ",
+            webhook_columns!()
+        );
+        let rows = self.rows(text, vec![key.0.into()]).await?;
+        let Some(webhook) = rows.first().map(webhook_from_row).transpose()? else {
+            self.rollback().await?;
+            return Ok(Expanded::default());
+        };
+        let now = self.now(shown).await?;
+        let text = "SELECT e.sequence, e.kind, COALESCE(t.id, t.deleted_id, '')
+               FROM events e LEFT JOIN tenants t ON t.key = e.tenant_key
+              WHERE e.sequence > $1 ORDER BY e.sequence LIMIT $2";
+        let events = self.rows(text, vec![webhook.cursor.into(), EXPANDED_EVENTS.into()]).await?;
+        let mut columns = empty_columns(3);
+        let mut cursor = webhook.cursor;
+        for event in &events {
+            cursor = event.get(0)?;
+            if webhook.wants(&event.get::<String>(2)?, event.get(1)?) {
+                push(&mut columns, [key.0.into(), cursor.into(), now.into()]);
+            }
+        }
+        let deliveries = columns[0].len() as u64;
+        self.write(vec![(&INSERT_DELIVERIES, columns)]).await?;
+        let text = "UPDATE webhooks SET cursor = $2 WHERE key = $1 RETURNING key";
+        self.rows(text, vec![key.0.into(), cursor.into()]).await?;
+        self.commit().await?;
+        Ok(Expanded { deliveries, more: i64::try_from(events.len()).unwrap_or(0) == EXPANDED_EVENTS })
+    }
+
+    async fn claim(
+        self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let now = self.now(shown).await?;
+        let lease = Lease(now.saturating_add(millis));
+        let text =
+            "UPDATE webhooks SET claimed_until = $3 WHERE key = $1 AND state = 1 AND claimed_until <= $2
+              RETURNING key";
+        let rows = self.rows(text, vec![key.0.into(), now.into(), lease.0.into()]).await?;
+        self.commit().await?;
+        Ok((!rows.is_empty()).then_some(lease))
+    }
+
+    async fn record(
+        self,
+        errand: &Errand,
+        attempt: &Attempt,
+        lease: Lease,
+        shown: Option<Millis>,
+        (millis, chance): (Millis, u32),
+    ) -> Result<Option<Lease>, StoreError> {
+        let now = self.now(shown).await?;
+        let kept = Lease(now.saturating_add(millis));
+        let key = errand.webhook.key;
+        let text = "UPDATE webhooks SET claimed_until = $3 WHERE key = $1 AND claimed_until = $2
+              RETURNING state, failing_since";
+        let rows = self.rows(text, vec![key.0.into(), lease.0.into(), kept.0.into()]).await?;
+        let Some(row) = rows.first() else {
+            self.rollback().await?;
+            return Ok(None);
+        };
+        let active = row.get::<i16>(0)? == WebhookState::Active.code();
+        let failing_since: Option<Millis> = row.get(1)?;
+        let (state, since) = if attempt.succeeded() {
+            (WebhookState::Active, None)
+        } else {
+            let (state, since) = after_failure(attempt, failing_since, now);
+            (state, Some(since))
+        };
+        self.save_attempt(errand, attempt, now, chance).await?;
+        if since != failing_since {
+            let text = "UPDATE webhooks SET failing_since = $2 WHERE key = $1 RETURNING key";
+            self.rows(text, vec![key.0.into(), since.into()]).await?;
+        }
+        if active && state != WebhookState::Active {
+            let text = "UPDATE webhooks SET state = $2 WHERE key = $1 RETURNING key";
+            self.rows(text, vec![key.0.into(), state.code().into()]).await?;
+        }
+        self.commit().await?;
+        Ok((active && state == WebhookState::Active).then_some(kept))
+    }
+
+    async fn save_attempt(
+        &self,
+        errand: &Errand,
+        attempt: &Attempt,
+        now: Millis,
+        chance: u32,
+    ) -> Result<(), StoreError> {
+        let attempts = errand.delivery.attempts.saturating_add(1);
+        let (state, next_attempt_at) = if attempt.succeeded() {
+            (DeliveryState::Delivered, 0)
+        } else {
+            match retry_at(attempts, now, chance) {
+                Some(next) => (DeliveryState::Pending, next),
+                None => (DeliveryState::Failed, 0),
+            }
+        };
+        let text = "UPDATE deliveries SET state = $3, attempts = $4, next_attempt_at = $5, attempted_at = $6,
+                   response_status = $7, error = $8
+              WHERE webhook_key = $1 AND sequence = $2 RETURNING sequence";
+        let values = vec![
+            errand.webhook.key.0.into(),
+            errand.delivery.sequence.into(),
+            state.code().into(),
+            attempts.into(),
+            next_attempt_at.into(),
+            now.into(),
+            attempt.response_status.into(),
+            attempt.error.as_str().into(),
+        ];
+        self.rows(text, values).await?;
+        Ok(())
+    }
+
+    /// Deliveries of a webhook, newest first.
+    pub async fn list_deliveries(&self, query: &DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+        let wanted = |state: DeliveryState| query.states.is_empty() || query.states.contains(&state);
+        let [pending, delivered, failed] = DeliveryState::ALL.map(wanted);
+        let text = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries d WHERE d.webhook_key = $1 AND d.sequence < $2
+                AND (d.state = 1 AND $3 OR d.state = 2 AND $4 OR d.state = 3 AND $5)
+              ORDER BY d.sequence DESC LIMIT $6"
+        );
+        let values = vec![
+            query.webhook.0.into(),
+            query.before.into(),
+            pending.into(),
+            delivered.into(),
+            failed.into(),
+            i64::try_from(query.limit).unwrap_or(i64::MAX).into(),
+        ];
+        self.rows(text, values).await?.iter().map(delivery_from_row).collect()
+    }
+}
+
+/// A delivery out of the columns of [`delivery_columns`].
+fn delivery_from_row(row: &Row) -> Result<Delivery, StoreError> {
+    let state = DeliveryState::from_code(row.get(1)?);
+    Ok(Delivery {
+        sequence: row.get(0)?,
+        state: state.ok_or_else(|| StoreError::Corrupt("state of a delivery".to_owned()))?,
+        attempts: row.get(2)?,
+        next_attempt_at: row.get(3)?,
+        attempted_at: row.get(4)?,
+        response_status: row.get(5)?,
+        error: row.get(6)?,
+        created_at: row.get(7)?,
+    })
+}
