@@ -19,8 +19,11 @@ pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
 /// How long reservations are kept after they were settled.
 pub const RESERVATION_RETENTION_DEFAULT_DAYS: u32 = 30;
 
-/// Longest that reservations can be kept: a hundred years.
+/// Longest that reservations and events can be kept: a hundred years.
 pub const RESERVATION_RETENTION_MAX_DAYS: u32 = 36_500;
+
+/// How long events are kept.
+pub const EVENT_RETENTION_DEFAULT_DAYS: u32 = 30;
 
 /// How long request ids are kept.
 pub const REQUEST_ID_RETENTION_DEFAULT_HOURS: u32 = REQUEST_ID_RETENTION_MIN_HOURS;
@@ -54,6 +57,8 @@ pub struct Config {
     pub reservation_retention_days: u32,
     /// How long request ids are kept: at least 24 hours, and at most as long as reservations.
     pub request_id_retention_hours: u32,
+    /// How long events are kept.
+    pub event_retention_days: u32,
     /// Webhooks may be sent by `http`, too.
     pub webhook_allow_http: bool,
     /// Webhooks may be sent to addresses that are not public, too.
@@ -70,6 +75,7 @@ impl Default for Config {
             lanes: LANES_DEFAULT,
             reservation_retention_days: RESERVATION_RETENTION_DEFAULT_DAYS,
             request_id_retention_hours: REQUEST_ID_RETENTION_DEFAULT_HOURS,
+            event_retention_days: EVENT_RETENTION_DEFAULT_DAYS,
             webhook_allow_http: false,
             webhook_allow_private: false,
         }
@@ -106,6 +112,9 @@ pub struct Flags {
     /// See [`Config::request_id_retention_hours`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id_retention_hours: Option<u32>,
+    /// See [`Config::event_retention_days`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_retention_days: Option<u32>,
     /// See [`Config::webhook_allow_http`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_allow_http: Option<bool>,
@@ -115,7 +124,7 @@ pub struct Flags {
 }
 
 /// Those that the environment may give.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "listen",
     "database",
     "log_format",
@@ -123,6 +132,7 @@ const KNOWN: [&str; 9] = [
     "lanes",
     "reservation_retention_days",
     "request_id_retention_hours",
+    "event_retention_days",
     "webhook_allow_http",
     "webhook_allow_private",
 ];
@@ -156,6 +166,10 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
 }
 
 fn check_retention(config: &Config) -> Result<(), String> {
+    let (events, most) = (config.event_retention_days, RESERVATION_RETENTION_MAX_DAYS);
+    if !(1..=most).contains(&events) {
+        return Err(format!("event_retention_days must be 1 to {most}, and is {events}"));
+    }
     let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
     if !(1..=RESERVATION_RETENTION_MAX_DAYS).contains(&days) {
         let most = RESERVATION_RETENTION_MAX_DAYS;
@@ -211,7 +225,7 @@ fn wanted(setting: &str) -> &'static str {
         "log_format" => "text or json",
         "drain_seconds" => "a number of seconds",
         "lanes" => "a number, 1 to 64",
-        "reservation_retention_days" => "a number of days",
+        "reservation_retention_days" | "event_retention_days" => "a number of days",
         "request_id_retention_hours" => "a number of hours",
         "webhook_allow_http" | "webhook_allow_private" => "true or false",
         _ => "something else",
@@ -234,6 +248,8 @@ mod tests {
             ("drain_seconds = -1", "must be a number of seconds"),
             ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, and is 0"),
             ("reservation_retention_days = \"x\"", "must be a number of days"),
+            ("event_retention_days = 0", "event_retention_days must be 1 to 36500, and is 0"),
+            ("event_retention_days = \"x\"", "must be a number of days"),
             ("request_id_retention_hours = -1", "must be a number of hours"),
             ("webhook_allow_http = \"yes\"", "must be true or false"),
             ("webhook_allow_private = 1", "must be true or false"),

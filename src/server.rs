@@ -11,11 +11,14 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     clock::{Clock, ManualClock},
     config::{
-        DRAIN_DEFAULT_SECONDS, LANES_DEFAULT, REQUEST_ID_RETENTION_DEFAULT_HOURS,
-        RESERVATION_RETENTION_DEFAULT_DAYS,
+        DRAIN_DEFAULT_SECONDS, EVENT_RETENTION_DEFAULT_DAYS, LANES_DEFAULT,
+        REQUEST_ID_RETENTION_DEFAULT_HOURS, RESERVATION_RETENTION_DEFAULT_DAYS,
     },
     engine::{Engine, Lanes, Reader},
-    events::webhook::{Deliverer, Rules},
+    events::{
+        Feed,
+        webhook::{Deliverer, Rules},
+    },
     grpc::{
         admin::Admin,
         quota::Quota,
@@ -60,6 +63,8 @@ pub struct ServerOptions {
     pub retention: Retention,
     /// Where webhooks may be sent.
     pub webhooks: Rules,
+    /// Have other replicas wake this one when there are new events. Without it, it looks twice a second.
+    pub listens: bool,
 }
 
 impl ServerOptions {
@@ -72,8 +77,13 @@ impl ServerOptions {
             demo: false,
             drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
             lanes: LANES_DEFAULT,
-            retention: Retention::of(RESERVATION_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS),
+            retention: Retention::of(
+                RESERVATION_RETENTION_DEFAULT_DAYS,
+                REQUEST_ID_RETENTION_DEFAULT_HOURS,
+                EVENT_RETENTION_DEFAULT_DAYS,
+            ),
             webhooks: Rules::default(),
+            listens: true,
         }
     }
 }
@@ -110,6 +120,7 @@ pub struct Server {
     address: SocketAddr,
     serving: JoinHandle<io::Result<()>>,
     probe: JoinHandle<()>,
+    feeding: JoinHandle<()>,
     clockwork: Arc<Clockwork>,
     deliverer: Arc<Deliverer>,
     lanes: Lanes,
@@ -157,7 +168,9 @@ impl Server {
             Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
-        let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies));
+        let stop = CancellationToken::new();
+        let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
+        let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed));
         let deliverer = Deliverer::new(store.clone(), clock.clone(), options.webhooks);
         let tools = Tools {
             store: store.clone(),
@@ -171,6 +184,7 @@ impl Server {
             policies,
             clock.clone(),
             engine,
+            Arc::clone(&feed),
             Arc::clone(&clockwork),
             Arc::clone(&deliverer),
         );
@@ -182,11 +196,14 @@ impl Server {
             .add_service(health_service)
             .add_service(crate::grpc::reflection_v1())
             .add_service(crate::grpc::reflection_v1alpha());
-        let stop = CancellationToken::new();
+        if options.listens {
+            tokio::spawn(Arc::clone(&feed).listen());
+        }
+        let feeding = tokio::spawn(feed.run());
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
         let drain = options.drain;
-        Ok(Server { address, serving, probe, clockwork, deliverer, lanes, drain, health, store, stop })
+        Ok(Server { address, serving, probe, feeding, clockwork, deliverer, lanes, drain, health, store, stop })
     }
 
     /// Where it listens.
@@ -214,6 +231,9 @@ impl Server {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
             Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
+        }
+        if let Err(error) = self.feeding.await {
+            tracing::error!(error = %error, "the feed ended abnormally");
         }
         self.lanes.drain().await;
         if let Err(error) = self.store.close().await {

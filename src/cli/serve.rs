@@ -30,7 +30,7 @@ pub struct ServeArgs {
     pub demo: bool,
 
     /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes, reservation_retention_days,
-    /// request_id_retention_hours, webhook_allow_http, webhook_allow_private
+    /// request_id_retention_hours, event_retention_days, webhook_allow_http, webhook_allow_private
     #[arg(long, value_name = "FILE", env = "AFORO_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
@@ -55,6 +55,10 @@ pub struct ServeArgs {
     /// [env: AFORO_REQUEST_ID_RETENTION_HOURS]
     #[arg(long, value_name = "HOURS")]
     pub request_id_retention_hours: Option<u32>,
+
+    /// How long events are kept, in days [default: 30] [env: AFORO_EVENT_RETENTION_DAYS]
+    #[arg(long, value_name = "DAYS")]
+    pub event_retention_days: Option<u32>,
 
     /// Webhooks may be sent by http, too, which everybody on the way can read [default: false]
     /// [env: AFORO_WEBHOOK_ALLOW_HTTP]
@@ -81,6 +85,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         lanes: args.lanes,
         reservation_retention_days: args.reservation_retention_days,
         request_id_retention_hours: args.request_id_retention_hours,
+        event_retention_days: args.event_retention_days,
         webhook_allow_http: args.webhook_allow_http,
         webhook_allow_private: args.webhook_allow_private,
     };
@@ -90,7 +95,11 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         demo: args.demo,
         drain: Duration::from_secs(config.drain_seconds),
         lanes: config.lanes,
-        retention: Retention::of(config.reservation_retention_days, config.request_id_retention_hours),
+        retention: Retention::of(
+            config.reservation_retention_days,
+            config.request_id_retention_hours,
+            config.event_retention_days,
+        ),
         webhooks: Rules {
             allow_http: config.webhook_allow_http,
             allow_private: config.webhook_allow_private,

@@ -1,14 +1,18 @@
 //! The books of one tenant, as far as a batch of operations needs them, and what the batch changes in them.
 
+mod notices;
+
 use std::{collections::hash_map::Entry, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::{
+    alert::{Alerts, Quiet},
     counter::{Balance, Counter, CounterKey},
+    event::{Event, Fact},
     id::{ReservationId, TenantKey},
     operation::Fingerprint,
-    plan::{Limit, Plan},
+    plan::{Limit, Plan, Policy},
     reservation::{HoldAnswer, OnExpiry, Reservation, ReservationState},
     tenant::Tenant,
     window::Millis,
@@ -72,9 +76,21 @@ struct ReservationSlot {
 #[derive(Debug)]
 struct CounterSlot {
     counter: Counter,
+    /// What was told of it; few have anything.
+    alerts: Option<Box<Alerts>>,
+    /// Where nothing is to be told of it, once it has changed.
+    quiet: Quiet,
     changed: bool,
+    /// What was told of it is not what its row says.
+    told: bool,
     /// It has a row.
     stored: bool,
+}
+
+impl CounterSlot {
+    fn new(counter: Counter, alerts: Option<Box<Alerts>>, stored: bool) -> Self {
+        Self { counter, alerts, quiet: Quiet::EVERYWHERE, changed: false, told: false, stored }
+    }
 }
 
 /// What is due and not yet swept, of one counter: it counts no longer, though its rows say so.
@@ -101,6 +117,8 @@ pub struct Books {
     changed_counters: Vec<CounterKey>,
     /// Reservations that were loaded, made or changed; some more than once.
     visited: Vec<ReservationId>,
+    /// What is to be told, in the order in which it happened.
+    facts: Vec<Fact>,
 }
 
 /// Counters and reservations.
@@ -145,10 +163,12 @@ pub struct Changes {
     pub decided_at: Millis,
     /// No open hold is due before this instant.
     pub next_due: Millis,
-    /// Counters that are new.
-    pub new_counters: Vec<(CounterKey, Counter)>,
+    /// Counters that are new, with what was told of them.
+    pub new_counters: Vec<(CounterKey, Counter, Option<Alerts>)>,
     /// Counters that changed, with their new figures.
     pub counters: Vec<(CounterKey, Counter)>,
+    /// Counters of which something was told, with their figures.
+    pub told_counters: Vec<(CounterKey, Counter, Alerts)>,
     /// Holds that are new.
     pub new_holds: Vec<Arc<Reservation>>,
     /// Holds that changed.
@@ -163,6 +183,10 @@ pub struct Changes {
     pub requests: Vec<(String, Request)>,
     /// Corrections.
     pub adjustments: Vec<Adjustment>,
+    /// What is to be told, in order.
+    pub events: Vec<Event>,
+    /// The number of the last one.
+    pub event_number: i64,
 }
 
 impl Books {
@@ -185,12 +209,13 @@ impl Books {
             due: HashMap::new(),
             changed_counters: Vec::new(),
             visited: Vec::new(),
+            facts: Vec::new(),
         }
     }
 
-    /// Enters a counter as it was loaded; `None` says that there is none.
-    pub fn load_counter(&mut self, key: CounterKey, counter: Option<Counter>) {
-        let slot = counter.map(|counter| CounterSlot { counter, changed: false, stored: true });
+    /// Enters a counter as it was loaded, and what was told of it; `None` says that there is none.
+    pub fn load_counter(&mut self, key: CounterKey, counter: Option<(Counter, Option<Box<Alerts>>)>) {
+        let slot = counter.map(|(counter, alerts)| CounterSlot::new(counter, alerts, true));
         self.known.counters.entry(key).or_insert(slot);
     }
 
@@ -260,18 +285,38 @@ impl Books {
     /// The balance of a limit, or of a counter without one; `fresh` is the counter if there is none yet.
     pub fn balance(&self, key: &CounterKey, limit: Option<&Arc<Limit>>, fresh: Counter) -> Balance {
         let counter = self.find_counter(key).unwrap_or(fresh);
-        Balance { key: key.clone(), limit: limit.cloned(), counter }
+        let refused = limit.map_or(0, |limit| self.refused_by(key, &limit.id));
+        Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
+    }
+
+    /// The balances of a counter: one per limit that reads it, or one without a limit.
+    pub fn balances_of(&self, key: &CounterKey, fresh: Counter) -> Vec<Balance> {
+        let limits = self.plan.limits.iter().filter(|limit| limit.shape.counts(key));
+        let balances: Vec<Balance> = limits.map(|limit| self.balance(key, Some(limit), fresh)).collect();
+        if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
+    }
+
+    /// How often a limit has refused by a counter.
+    pub(super) fn refused_by(&self, key: &CounterKey, limit: &str) -> i64 {
+        let slot = self.known.counters.get(key).and_then(Option::as_ref);
+        let alerts = slot.and_then(|slot| slot.alerts.as_ref());
+        alerts.and_then(|alerts| alerts.find(limit)).map_or(0, |told| told.refused)
     }
 
     /// Adds to a counter; `fresh` is the counter if there is none yet. The caller has checked that it fits.
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
         let slot = self.known.counters.entry(key.clone()).or_default();
-        let slot = slot.get_or_insert(CounterSlot { counter: fresh, changed: false, stored: false });
-        slot.counter.committed = slot.counter.committed.saturating_add(committed);
-        slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
+        let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, None, false));
         if !slot.changed {
             slot.changed = true;
             self.changed_counters.push(key.clone());
+            // Since it was changed last, allowances may have changed.
+            slot.look(key, &self.plan, &mut self.facts);
+        }
+        slot.counter.committed = slot.counter.committed.saturating_add(committed);
+        slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
+        if !slot.quiet.contains(slot.counter.committed) {
+            slot.look(key, &self.plan, &mut self.facts);
         }
     }
 
@@ -310,8 +355,9 @@ impl Books {
         self.adjustments.push(adjustment);
     }
 
-    /// What has to be written, and what is known once it is.
-    pub fn into_changes(mut self) -> (Changes, Remembered) {
+    /// What has to be written, and what is known once it is. The policy names the resources of events.
+    pub fn into_changes(mut self, policy: &Policy) -> (Changes, Remembered) {
+        let events = self.take_events(policy);
         let mut changes = Changes {
             tenant: self.tenant.key,
             version: self.tenant.version.wrapping_add(1),
@@ -319,6 +365,7 @@ impl Books {
             next_due: self.tenant.next_due,
             new_counters: Vec::new(),
             counters: Vec::with_capacity(self.changed_counters.len()),
+            told_counters: Vec::new(),
             new_holds: Vec::new(),
             holds: Vec::new(),
             ended_holds: Vec::new(),
@@ -326,12 +373,12 @@ impl Books {
             resettled: Vec::new(),
             requests: Vec::with_capacity(self.requests.len()),
             adjustments: self.adjustments,
+            events,
+            event_number: self.tenant.event_number,
         };
         for key in self.changed_counters {
             if let Some(Some(slot)) = self.known.counters.get_mut(&key) {
-                let changed = if slot.stored { &mut changes.counters } else { &mut changes.new_counters };
-                changed.push((key, slot.counter));
-                (slot.changed, slot.stored) = (false, true);
+                changes.take_counter(key, slot);
             }
         }
         for id in self.visited {
@@ -361,6 +408,17 @@ impl Books {
 }
 
 impl Changes {
+    /// Notes what became of a counter, and makes its slot say that it is written.
+    fn take_counter(&mut self, key: CounterKey, slot: &mut CounterSlot) {
+        let told = || slot.alerts.as_deref().cloned();
+        match (slot.stored, slot.told) {
+            (false, _) => self.new_counters.push((key, slot.counter, told())),
+            (true, true) => self.told_counters.push((key, slot.counter, told().unwrap_or_default())),
+            (true, false) => self.counters.push((key, slot.counter)),
+        }
+        (slot.changed, slot.told, slot.stored) = (false, false, true);
+    }
+
     /// Notes what became of a reservation, and makes its slot say that it is written.
     fn take_reservation(&mut self, slot: &mut ReservationSlot) {
         if !slot.changed {
@@ -385,6 +443,7 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.new_counters.is_empty()
             && self.counters.is_empty()
+            && self.told_counters.is_empty()
             && self.new_holds.is_empty()
             && self.holds.is_empty()
             && self.ended_holds.is_empty()
@@ -392,5 +451,6 @@ impl Changes {
             && self.resettled.is_empty()
             && self.requests.is_empty()
             && self.adjustments.is_empty()
+            && self.events.is_empty()
     }
 }

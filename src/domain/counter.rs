@@ -140,6 +140,8 @@ pub struct Balance {
     pub limit: Option<Arc<Limit>>,
     /// The figures, holds that are due already taken out.
     pub counter: Counter,
+    /// How often the limit has refused in this window, or would have.
+    pub refused: i64,
 }
 
 impl Balance {

@@ -1,14 +1,16 @@
 //! The rules of quota. Pure: no I/O, and time comes in as an argument.
 //!
 //! Read in this order: what is counted ([`id`], [`window`], [`plan`], [`counter`]), what is held
-//! ([`reservation`]), what is asked ([`operation`]), every named no ([`refusal`]), the state of one tenant
-//! ([`books`]), and the one function that decides ([`decide`]).
+//! ([`reservation`]), what is asked ([`operation`]), every named no ([`refusal`]), what is told ([`alert`], [`event`]),
+//! the state of one tenant ([`books`]), and the one function that decides ([`decide`]).
 
+pub mod alert;
 pub mod books;
 pub mod bounds;
 pub mod calendar;
 pub mod counter;
 pub mod decide;
+pub mod event;
 pub mod id;
 pub mod operation;
 pub mod plan;

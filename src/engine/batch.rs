@@ -396,13 +396,13 @@ impl Session<'_> {
     }
 
     fn take_changes(&mut self) -> (Vec<Changes>, Vec<Remembered>) {
-        let now = self.now;
+        let (now, policy) = (self.now, Arc::clone(&self.policy));
         let books = std::mem::take(&mut self.books);
         let mut all = Vec::with_capacity(books.len());
         let mut remembered = Vec::with_capacity(books.len());
         for mut books in books.into_values() {
             books.tenant.decided_at = books.tenant.decided_at.max(now);
-            let (changes, known) = books.into_changes();
+            let (changes, known) = books.into_changes(&policy);
             remembered.push(known);
             all.push(changes);
         }

@@ -5,6 +5,7 @@
 //! commits the next one fills. Nothing runs in the caller: one that goes away leaves its operation to the lane.
 
 mod batch;
+mod close;
 mod hints;
 mod lane;
 mod load;
@@ -12,7 +13,8 @@ mod memory;
 mod pace;
 mod read;
 
-pub use self::read::{Page, Reader, ReservationQuery, UsagePlace, UsageQuery};
+pub use self::close::{Closed, close_windows};
+pub use self::read::{Page, Reader, ReservationQuery, Snapshot, UsagePlace, UsageQuery};
 
 use std::{
     io,

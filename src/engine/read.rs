@@ -1,12 +1,16 @@
 //! Reads: one read transaction, no lock. Holds that are due are taken out of what is shown, whether or not a batch has
 //! swept them.
 
+mod snapshot;
+
 use std::sync::Arc;
 
+pub use self::snapshot::Snapshot;
 use super::{Failure, Frame, TenantRef};
 use crate::{
     clock::Clock,
     domain::{
+        alert::Alerts,
         books::Books,
         calendar::Calendar,
         counter::{Balance, Counter, CounterKey},
@@ -20,7 +24,7 @@ use crate::{
         window::{Millis, Period},
     },
     policy::PolicyCache,
-    store::{Store, StoreError, Transaction},
+    store::{Store, StoreError, StoredCounter, Transaction},
 };
 
 /// Rows that one call looks through at most, when most do not match its filters.
@@ -113,39 +117,7 @@ impl Reader {
 
     /// What is left.
     pub async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
-        let view = self.open("usage", &TenantRef::Id(query.tenant.clone())).await?;
-        let frame = view.frame();
-        let chosen = chosen(&view.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
-        let mut books = view.books().map_err(failed)?;
-        view.load_due(&mut books).await.map_err(failed)?;
-        let counted = counted(&view.policy, &books, &chosen);
-        let mut page = Page { entries: Vec::new(), next: None, frame };
-        let mut calendar = Calendar::default();
-        let mut place = query.after.clone().unwrap_or(UsagePlace { position: 0, key: None });
-        let mut scanned = 0;
-        while let Some(counted) = counted.get(place.position) {
-            let room = query.limit - page.entries.len();
-            let found = view.counters_of(counted, &mut calendar, &place, query).await.map_err(failed)?;
-            scanned += found.scanned;
-            for (key, fresh) in found.counters.into_iter().take(room) {
-                page.entries.push(books.balance(
-                    &key,
-                    counted.limit.as_ref(),
-                    books.without_due(&key, fresh),
-                ));
-                place.key = Some(key);
-            }
-            if found.last_key.is_none() && page.entries.len() < query.limit {
-                place = UsagePlace { position: place.position + 1, key: None };
-                continue;
-            }
-            if page.entries.len() >= query.limit || scanned >= SCAN_ROWS_MAX {
-                page.next = Some(place);
-                return Ok(page);
-            }
-            place.key = found.last_key;
-        }
-        Ok(page)
+        self.open("usage", &TenantRef::Id(query.tenant.clone())).await?.usage(query).await
     }
 
     /// One reservation, as it is now.
@@ -239,7 +211,7 @@ impl Reader {
 /// Counters of one limit, or resource.
 #[derive(Default)]
 struct Found {
-    counters: Vec<(CounterKey, Counter)>,
+    counters: Vec<(CounterKey, StoredCounter)>,
     /// The last key that was looked at, when there may be more.
     last_key: Option<CounterKey>,
     scanned: usize,
@@ -253,6 +225,40 @@ impl View {
             policy: Arc::clone(&self.policy),
             now: self.now,
         }
+    }
+
+    /// A page of what is left.
+    async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
+        let frame = self.frame();
+        let chosen = chosen(&self.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
+        let mut books = self.books().map_err(failed)?;
+        self.load_due(&mut books).await.map_err(failed)?;
+        let counted = counted(&self.policy, &books, &chosen);
+        let mut page = Page { entries: Vec::new(), next: None, frame };
+        let mut calendar = Calendar::default();
+        let mut place = query.after.clone().unwrap_or(UsagePlace { position: 0, key: None });
+        let mut scanned = 0;
+        while let Some(counted) = counted.get(place.position) {
+            let room = query.limit - page.entries.len();
+            let found = self.counters_of(counted, &mut calendar, &place, query).await.map_err(failed)?;
+            scanned += found.scanned;
+            for (key, (fresh, alerts)) in found.counters.into_iter().take(room) {
+                let mut balance = books.balance(&key, counted.limit.as_ref(), books.without_due(&key, fresh));
+                balance.refused = refused_by(counted.limit.as_deref(), alerts.as_deref());
+                page.entries.push(balance);
+                place.key = Some(key);
+            }
+            if found.last_key.is_none() && page.entries.len() < query.limit {
+                place = UsagePlace { position: place.position + 1, key: None };
+                continue;
+            }
+            if page.entries.len() >= query.limit || scanned >= SCAN_ROWS_MAX {
+                page.next = Some(place);
+                return Ok(page);
+            }
+            place.key = found.last_key;
+        }
+        Ok(page)
     }
 
     fn books(&self) -> Result<Books, StoreError> {
@@ -327,7 +333,8 @@ impl View {
             window,
             counted_since: window.start.max(since).max(self.tenant.created_at),
         });
-        let counters = stored.or(fresh).map(|counter| (key, counter)).into_iter().collect();
+        let counters =
+            stored.or(fresh.map(|fresh| (fresh, None))).map(|counter| (key, counter)).into_iter().collect();
         Ok(Found { counters, last_key: None, scanned: 1 })
     }
 
@@ -405,6 +412,10 @@ fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) ->
         anchor_day: 0,
     });
     limits.chain(meters).filter(|counted| wanted(counted.resource)).collect()
+}
+
+fn refused_by(limit: Option<&Limit>, alerts: Option<&Alerts>) -> i64 {
+    limit.and_then(|limit| alerts?.find(&limit.id)).map_or(0, |told| told.refused)
 }
 
 fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {

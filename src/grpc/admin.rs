@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    admin_convert as convert, jobs,
+    admin_convert as convert, event, jobs,
     layer::Deadline,
     parse::Faults,
     reply, status,
@@ -23,7 +23,7 @@ use crate::{
         refusal::Refusal,
     },
     engine::{self, Engine, Failure, TenantRef},
-    events::webhook::Deliverer,
+    events::{Feed, webhook::Deliverer},
     jobs::Clockwork,
     policy::PolicyCache,
     store::{AdminError, Store, Transaction},
@@ -36,6 +36,7 @@ pub struct Admin {
     policies: Arc<PolicyCache>,
     pub(super) clock: Clock,
     engine: Arc<Engine>,
+    feed: Arc<Feed>,
     clockwork: Arc<Clockwork>,
     pub(super) deliverer: Arc<Deliverer>,
 }
@@ -47,10 +48,11 @@ impl Admin {
         policies: Arc<PolicyCache>,
         clock: Clock,
         engine: Arc<Engine>,
+        feed: Arc<Feed>,
         clockwork: Arc<Clockwork>,
         deliverer: Arc<Deliverer>,
     ) -> Self {
-        Self { store, policies, clock, engine, clockwork, deliverer }
+        Self { store, policies, clock, engine, feed, clockwork, deliverer }
     }
 
     /// The store, if it is worth to ask.
@@ -179,7 +181,7 @@ impl AdminService for Admin {
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
         let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store()?.delete_plan(&id).await.map_err(of_error)?;
+        self.store()?.delete_plan(self.clock.now(), &id).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -326,6 +328,21 @@ impl AdminService for Admin {
         faults.into_result(()).map_err(of_refusal)?;
         let run = self.clockwork.run(&name).await.map_err(|reason| status::of_not_run(&reason))?;
         Ok(Response::new(jobs::run(run)))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let (query, list) = event::event_query(request.into_inner()).map_err(of_refusal)?;
+        self.store()?;
+        let page = self.feed.list(&query).await.map_err(of_error)?;
+        let next_page_token = page.next.map(|place| token::encode(&list, &place.to_be_bytes()));
+        Ok(Response::new(v1::ListEventsResponse {
+            events: page.events.iter().map(event::event).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+            last_sequence: page.last_sequence,
+        }))
     }
 }
 

@@ -6,6 +6,7 @@ mod admin_limits;
 #[cfg(test)]
 mod admin_tests;
 mod jobs;
+mod event;
 pub mod layer;
 mod name;
 mod parse;

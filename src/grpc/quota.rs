@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
+    event,
     layer::Deadline,
     name::reservation_name,
     parse::{self, Faults},
@@ -22,6 +23,7 @@ use crate::{
         reservation::ReservationState,
     },
     engine::{self, Answer, Engine, Failure, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery},
+    events::Feed,
     policy::PolicyCache,
 };
 
@@ -31,12 +33,18 @@ pub struct Quota {
     engine: Arc<Engine>,
     reader: Arc<Reader>,
     policies: Arc<PolicyCache>,
+    feed: Arc<Feed>,
 }
 
 impl Quota {
     /// The service.
-    pub fn new(engine: Arc<Engine>, reader: Arc<Reader>, policies: Arc<PolicyCache>) -> Self {
-        Self { engine, reader, policies }
+    pub fn new(
+        engine: Arc<Engine>,
+        reader: Arc<Reader>,
+        policies: Arc<PolicyCache>,
+        feed: Arc<Feed>,
+    ) -> Self {
+        Self { engine, reader, policies, feed }
     }
 
     /// Has one operation decided.
@@ -58,6 +66,18 @@ impl Quota {
 
 #[tonic::async_trait]
 impl QuotaService for Quota {
+    type WatchUsageStream = event::Updates;
+
+    async fn watch_usage(
+        &self,
+        request: Request<v1::WatchUsageRequest>,
+    ) -> Result<Response<event::Updates>, Status> {
+        let query =
+            event::watch_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let watch = self.feed.watch(query).await.map_err(|end| status::of_watch_end(&end))?;
+        Ok(Response::new(event::updates(watch)))
+    }
+
     async fn reserve(
         &self,
         request: Request<v1::ReserveRequest>,

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use super::{name::reservation_name, v1};
 use crate::{
     domain::{
-        counter::Balance,
+        counter::{Balance, Counter, CounterKey},
         decide::{Outcome, Reply, Verdict},
+        event::{Event, Figures},
+        id::{ResourceKey, TenantKey},
         plan::{Enforcement, Policy},
         refusal::{Retry, Violation},
         reservation::{OnExpiry, Reservation, ReservationState},
@@ -89,11 +91,21 @@ pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> 
 }
 
 pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reservation {
+    let name = |resource| frame.policy.resource_id(resource);
+    wire_reservation(reservation, (frame.tenant_key, &frame.tenant), name)
+}
+
+/// A reservation, with its tenant's key and id, and the names of resources.
+pub(super) fn wire_reservation<'a>(
+    reservation: &Reservation,
+    (tenant_key, tenant): (TenantKey, &str),
+    name: impl Fn(ResourceKey) -> &'a str,
+) -> v1::Reservation {
     let mut amounts: Vec<v1::ReservationAmount> = reservation
         .amounts
         .iter()
         .map(|amount| v1::ReservationAmount {
-            resource: frame.policy.resource_id(amount.resource).to_owned(),
+            resource: name(amount.resource).to_owned(),
             reserved: amount.reserved,
             committed: amount.committed,
             overrun: if reservation.record { 0 } else { amount.overrun() },
@@ -102,8 +114,8 @@ pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reser
     amounts.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
     let held = reservation.state == ReservationState::Reserved;
     v1::Reservation {
-        name: reservation_name(frame.tenant_key, reservation.id),
-        tenant: frame.tenant.to_string(),
+        name: reservation_name(tenant_key, reservation.id),
+        tenant: tenant.to_owned(),
         agent: reservation.subject.agent.clone(),
         user: reservation.subject.user.clone(),
         model: reservation.subject.model.clone(),
@@ -138,23 +150,45 @@ pub(super) fn balances(balances: &[Balance], policy: &Policy) -> Vec<v1::Balance
 }
 
 pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
-    let counter = &balance.counter;
-    let period = balance.key.period();
-    let endless = counter.window.end == WINDOW_END_NONE;
-    let [agent, user, model] = balance.key.dimensions().map(|value| value.map(str::to_owned));
     let limit = balance.limit.as_deref();
+    let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.quantity, limit.enforcement));
+    let resource = policy.resource_id(balance.key.resource());
+    wire_balance(resource, &balance.key, limit, &balance.counter, balance.refused)
+}
+
+/// The balance of an event.
+pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
+    let limit = figures.limit.as_ref();
+    let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.allowance, limit.enforcement));
+    let resource = event.resource_id(figures.key.resource());
+    wire_balance(resource, &figures.key, limit, &figures.counter, figures.refused)
+}
+
+/// A limit is its id, quantity, allowance and enforcement.
+fn wire_balance(
+    resource: &str,
+    key: &CounterKey,
+    limit: Option<(&str, i64, i64, Enforcement)>,
+    counter: &Counter,
+    refused: i64,
+) -> v1::Balance {
+    let endless = counter.window.end == WINDOW_END_NONE;
+    let [agent, user, model] = key.dimensions().map(|value| value.map(str::to_owned));
+    let allowance = limit.map(|(_, _, allowance, _)| allowance);
+    let used = counter.committed.saturating_add(counter.reserved);
+    let remaining = allowance.map(|allowance| allowance.saturating_sub(used));
     v1::Balance {
-        resource: policy.resource_id(balance.key.resource()).to_owned(),
-        limit_id: limit.map(|limit| limit.id.clone()).unwrap_or_default(),
-        quantity: limit.map(|limit| limit.quantity),
-        allowance: balance.allowance(),
+        resource: resource.to_owned(),
+        limit_id: limit.map(|(id, ..)| id.to_owned()).unwrap_or_default(),
+        quantity: limit.map(|(_, quantity, ..)| quantity),
+        allowance,
         committed: counter.committed,
         reserved: counter.reserved,
-        remaining: balance.remaining().map(|remaining| remaining.max(0)),
+        remaining: remaining.map(|remaining| remaining.max(0)),
         window_start: (!endless).then(|| timestamp(counter.window.start)),
         window_end: (!endless).then(|| timestamp(counter.window.end)),
         counted_since: Some(timestamp(counter.counted_since)),
-        enforcement: match limit.map(|limit| limit.enforcement) {
+        enforcement: match limit.map(|(.., enforcement)| enforcement) {
             None => v1::Enforcement::Unspecified,
             Some(Enforcement::Hard) => v1::Enforcement::Hard,
             Some(Enforcement::Soft) => v1::Enforcement::Soft,
@@ -164,13 +198,14 @@ pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
         agent,
         user,
         model,
-        exceeded: balance.remaining().is_some_and(|remaining| remaining < 0),
-        period: match period {
+        exceeded: remaining.is_some_and(|remaining| remaining < 0),
+        period: match key.period() {
             Period::Day => v1::Period::Day,
             Period::Month => v1::Period::Month,
             Period::Lifetime | Period::Meter => v1::Period::Lifetime,
         }
         .into(),
+        refused,
     }
 }
 

@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt};
 
-use super::{layer::ERROR_DOMAIN, reply::retry_delay};
+use super::{event::cursor, layer::ERROR_DOMAIN, reply::retry_delay};
 use crate::{
     domain::{
         plan::Dimension,
@@ -15,6 +15,7 @@ use crate::{
     },
     engine::{Failure, Frame},
     jobs::NotRun,
+    events::WatchEnd,
 };
 
 /// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a
@@ -61,6 +62,23 @@ pub(super) fn of_not_run(reason: &NotRun) -> Status {
         NotRun::Draining => of_failure(&Failure::Draining),
         NotRun::DatabaseUnavailable => of_failure(&Failure::DatabaseUnavailable),
         NotRun::Broken => of_failure(&Failure::Internal),
+    }
+}
+
+/// The status with which a watcher is told no more.
+pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
+    match end {
+        WatchEnd::Expired { oldest } => {
+            let text = "events behind the cursor were removed by age; begin again from oldest_cursor, or with a snapshot";
+            let metadata = [("oldest_cursor", cursor(*oldest))];
+            with_reason(Code::OutOfRange, "CURSOR_EXPIRED", text, metadata, ErrorDetails::new())
+        }
+        WatchEnd::Draining => unavailable("DRAINING", "the server ends; resume with the last cursor"),
+        WatchEnd::Crowded => {
+            unavailable("OVERLOADED", "there are too many watchers; resume with the last cursor later")
+        }
+        WatchEnd::Refused(refusal) => of_refusal(refusal, None),
+        WatchEnd::Failed(failure) => of_failure(failure),
     }
 }
 

@@ -12,10 +12,12 @@ use super::{
     Dialect, StoreError, Transaction, body,
     bulk::{Bulk, Write},
     clock::postgres_now,
+    event_body::{decode_alerts, encode_alerts},
     tenant::tenant_from_row,
     transaction::Row,
 };
 use crate::domain::{
+    alert::Alerts,
     books::{Changes, Method, Request},
     counter::{Counter, CounterKey},
     id::{ReservationId, TenantKey},
@@ -71,24 +73,26 @@ static FIND_SETTLED: Bulk = Bulk {
 static FIND_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres:
-        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since
+        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
        FROM UNNEST($1, $2) AS w (tenant_key, key)
        JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key",
     sqlite:
-        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
+        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
       WHERE tenant_key = ? AND key = ?",
 };
 /// No name has control characters: `\x01` stands for a value that is not counted apart. OR FAIL, here and below: without
 /// it SQLite keeps a journal to undo the statement alone, and here nothing is ever undone alone.
 static INSERT_COUNTERS: Bulk = Bulk {
-    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt],
+    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
-                           model, committed, reserved, counted_since)
-     SELECT a, b, c, d, e, f, NULLIF(g, E'\\x01'), NULLIF(h, E'\\x01'), NULLIF(i, E'\\x01'), j, k, l
-       FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS w (a, b, c, d, e, f, g, h, i, j, k, l)",
+                           model, committed, reserved, counted_since, alerts)
+     SELECT a, b, c, d, e, f, NULLIF(g, E'\\x01'), NULLIF(h, E'\\x01'), NULLIF(i, E'\\x01'), j, k, l,
+            NULLIF(m, ''::bytea)
+       FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            AS w (a, b, c, d, e, f, g, h, i, j, k, l, m)",
     sqlite: "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent,
-                                   user_name, model, committed, reserved, counted_since)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                   user_name, model, committed, reserved, counted_since, alerts)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
 };
 static UPDATE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt],
@@ -152,6 +156,9 @@ static UPDATE_TENANTS: Bulk = Bulk {
 
 /// A row that belongs to a tenant.
 pub type Owned<T> = (TenantKey, T);
+
+/// A counter, and what was told of it.
+pub type StoredCounter = (Counter, Option<Box<Alerts>>);
 
 impl Transaction {
     /// The keys of the tenants of these ids, as far as they exist. Without a lock.
@@ -240,7 +247,7 @@ impl Transaction {
     pub async fn find_counters(
         &self,
         keys: &[Owned<CounterKey>],
-    ) -> Result<Vec<Owned<(CounterKey, Counter)>>, StoreError> {
+    ) -> Result<Vec<Owned<(CounterKey, StoredCounter)>>, StoreError> {
         let bytes = keys.iter().map(|(_, key)| Value::from(key.as_bytes().to_vec())).collect();
         let rows = self.find(&FIND_COUNTERS, vec![tenants(keys), bytes]).await?;
         rows.iter().map(counter_from_row).collect()
@@ -259,7 +266,8 @@ impl Transaction {
         push_requests(&mut writes, changes, postgres);
         push_adjustments(&mut writes, changes, mint);
         let mut columns = empty_columns(4);
-        for change in changes {
+        // Those who have events are counted on with them.
+        for change in changes.iter().filter(|change| change.events.is_empty()) {
             let version = change.version.into();
             push(
                 &mut columns,
@@ -267,6 +275,7 @@ impl Transaction {
             );
         }
         writes.push((&UPDATE_TENANTS, columns));
+        self.push_told(&mut writes, changes);
         self.write(writes).await.map_err(|error| match error {
             // All other keys are minted, or were looked for under the lock.
             StoreError::Conflict(_) => StoreError::KnownRequest,
@@ -277,8 +286,9 @@ impl Transaction {
 
 fn push_counters(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
     let absent = if postgres { Value::from("\u{1}") } else { Value::String(None) };
-    let mut columns = empty_columns(12);
-    for (tenant, (key, counter)) in owned(changes, |change| &change.new_counters) {
+    let mut columns = empty_columns(13);
+    for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.new_counters) {
+        let alerts = alerts.as_ref().map(encode_alerts);
         let [agent, user, model] =
             key.dimensions().map(|value| value.map_or_else(|| absent.clone(), Value::from));
         let row = [
@@ -294,6 +304,7 @@ fn push_counters(writes: &mut Vec<Write>, changes: &[Changes], postgres: bool) {
             counter.committed.into(),
             counter.reserved.into(),
             counter.counted_since.into(),
+            Value::Bytes(if postgres { Some(alerts.unwrap_or_default()) } else { alerts }),
         ];
         push(&mut columns, row);
     }
@@ -376,7 +387,7 @@ pub(super) fn push<const N: usize>(columns: &mut [Vec<Value>], row: [Value; N]) 
     }
 }
 
-fn owned<'a, T: 'a>(
+pub(super) fn owned<'a, T: 'a>(
     changes: &'a [Changes],
     rows: impl Fn(&'a Changes) -> &'a Vec<T>,
 ) -> impl Iterator<Item = Owned<&'a T>> {
@@ -442,7 +453,7 @@ pub(super) fn reservation_from_row(row: &Row) -> Result<Owned<Reservation>, Stor
     Ok((TenantKey(row.get(0)?), body::decode_reservation(id, &bytes)?))
 }
 
-pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, Counter)>, StoreError> {
+pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, StoredCounter)>, StoreError> {
     let key = CounterKey::from_bytes(&row.get::<Vec<u8>>(1)?)
         .ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?;
     let counter = Counter {
@@ -451,5 +462,7 @@ pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, Counter)>
         window: Window { start: row.get(4)?, end: row.get(5)? },
         counted_since: row.get(6)?,
     };
-    Ok((TenantKey(row.get(0)?), (key, counter)))
+    let alerts: Option<Vec<u8>> = row.get(7)?;
+    let alerts = alerts.as_deref().map(decode_alerts).transpose()?.map(Box::new);
+    Ok((TenantKey(row.get(0)?), (key, (counter, alerts))))
 }

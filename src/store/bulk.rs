@@ -72,6 +72,17 @@ pub(super) fn join(writes: Vec<Write>) -> Statement {
     Statement::from_sql_and_values(DbBackend::Postgres, text, values)
 }
 
+/// One statement for SQLite per row.
+pub(super) fn row_by_row((bulk, columns): Write) -> Vec<Statement> {
+    let rows = columns.first().map_or(0, Vec::len);
+    let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+    let statement = |_| {
+        let values: Vec<Value> = columns.iter_mut().filter_map(Iterator::next).collect();
+        Statement::from_sql_and_values(DbBackend::Sqlite, bulk.sqlite, values)
+    };
+    (0..rows).map(statement).collect()
+}
+
 /// Makes `$1` the value after the first `offset` ones, and so on.
 fn renumber(text: &str, offset: usize) -> String {
     let mut pieces = text.split('$');

@@ -24,7 +24,7 @@ use sea_orm::{
     },
 };
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, Notify, OwnedMutexGuard},
     time::timeout,
 };
 
@@ -125,6 +125,8 @@ pub struct Store {
     _lock: Option<Arc<File>>,
     /// Whether it is worth to ask: the schema is up to date, and the last looks were answered.
     available: Arc<AtomicBool>,
+    /// Told after each commit that wrote events.
+    told: Arc<Notify>,
 }
 
 impl Store {
@@ -203,6 +205,16 @@ impl Store {
     pub(super) fn reader(&self) -> &DatabaseConnection {
         &self.reader
     }
+
+    /// How PostgreSQL is reached.
+    pub(super) fn postgres_options(&self) -> Option<&PgConnectOptions> {
+        self.postgres.as_deref()
+    }
+
+    /// Told after each commit of this process that wrote events.
+    pub fn told(&self) -> &Arc<Notify> {
+        &self.told
+    }
 }
 
 /// Who holds it is the only one that writes to a SQLite file; those who wait get it in the order in which they came.
@@ -254,6 +266,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         postgres: None,
         _lock: lock,
         available: Arc::default(),
+        told: Arc::default(),
     })
 }
 
@@ -275,6 +288,7 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
         postgres,
         _lock: None,
         available: Arc::default(),
+        told: Arc::default(),
     })
 }
 

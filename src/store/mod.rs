@@ -7,13 +7,18 @@ mod batch;
 mod body;
 mod bulk;
 mod clock;
+mod close;
 mod connect;
 mod deliveries;
 mod due;
 mod entity;
 mod error;
+mod event;
+mod event_body;
+mod event_prune;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod listen;
 mod migrate;
 mod place;
 mod policy;
@@ -21,6 +26,7 @@ mod prune;
 mod scan;
 mod tenant;
 mod thread;
+mod told;
 mod transaction;
 mod verify;
 
@@ -28,11 +34,14 @@ pub use admin::{
     NewPlan, NewResource, NewTenant, NewWebhook, Page, PlanChange, PlannedTenant, ResourceChange,
     TenantChange, WebhookChange,
 };
-pub use batch::Owned;
+pub use batch::{Owned, StoredCounter};
+pub use close::{ClosePlace, is_made_before};
 pub use connect::{Dialect, Store, StoreOptions};
 pub use deliveries::{DeliveryQuery, Errand, Expanded, Lease};
 pub use due::DueTenants;
 pub use error::{AdminError, StoreError, classify};
+pub use event::{LogHead, Numbered};
+pub use listen::Listener;
 pub use prune::{Pruned, Retention};
 pub use transaction::Transaction;
 pub use verify::Report;

@@ -76,15 +76,18 @@ pub struct Retention {
     pub reservations_millis: Millis,
     /// Request ids, from when they took effect, in milliseconds. Never longer than reservations, to which they lead.
     pub requests_millis: Millis,
+    /// Events, from when they happened, in milliseconds.
+    pub events_millis: Millis,
 }
 
 impl Retention {
     /// In the units in which people give it.
-    pub fn of(reservations_days: u32, requests_hours: u32) -> Self {
+    pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32) -> Self {
         const HOUR_MILLIS: Millis = 3_600_000;
         Self {
             reservations_millis: Millis::from(reservations_days) * 24 * HOUR_MILLIS,
             requests_millis: Millis::from(requests_hours) * HOUR_MILLIS,
+            events_millis: Millis::from(events_days) * 24 * HOUR_MILLIS,
         }
     }
 }
@@ -96,7 +99,9 @@ pub struct Pruned {
     pub reservations: u64,
     /// Request ids.
     pub requests: u64,
-    /// Transactions that it took.
+    /// Events.
+    pub events: u64,
+    /// Transactions that it took, those for events aside.
     pub transactions: u64,
     /// Reservations that the database refuses to remove: they stay, and the log says why.
     pub refused: u64,
@@ -120,6 +125,7 @@ impl Store {
         // then, Extend's among them, and none leads nowhere.
         self.prune_requests(now.saturating_sub(requests_millis), &mut pruned).await?;
         self.prune_reservations(now.saturating_sub(retention.reservations_millis), &mut pruned).await?;
+        self.prune_events(now.saturating_sub(retention.events_millis), &mut pruned).await?;
         Ok(pruned)
     }
 
@@ -338,7 +344,7 @@ fn too_much() -> StoreError {
 }
 
 /// No id of this instant, or of a later one, is smaller (RFC 9562, section 5.7).
-fn first_id(instant: Millis) -> ReservationId {
+pub(super) fn first_id(instant: Millis) -> ReservationId {
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&instant.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
     ReservationId(bytes)

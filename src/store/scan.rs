@@ -5,10 +5,10 @@ use sea_orm::Value;
 
 use super::{
     StoreError, Transaction,
-    batch::{counter_from_row, reservation_from_row, uuid},
+    batch::{StoredCounter, counter_from_row, reservation_from_row, uuid},
 };
 use crate::domain::{
-    counter::{Counter, CounterKey},
+    counter::CounterKey,
     id::{ReservationId, TenantKey},
     reservation::Reservation,
     window::Millis,
@@ -57,7 +57,7 @@ impl Transaction {
         prefix: &[u8],
         after: Option<&CounterKey>,
         limit: usize,
-    ) -> Result<Vec<(CounterKey, Counter)>, StoreError> {
+    ) -> Result<Vec<(CounterKey, StoredCounter)>, StoreError> {
         let start = after.map_or_else(|| prefix.to_vec(), |key| key.as_bytes().to_vec());
         let values = vec![
             tenant.0.into(),
@@ -68,7 +68,8 @@ impl Transaction {
         ];
         let rows = self
             .rows(
-                "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since FROM counters
+                "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts
+                   FROM counters
                   WHERE tenant_key = $1 AND key >= $2 AND ($3 OR key <> $2) AND key < $4 ORDER BY key LIMIT $5",
                 values,
             )

@@ -1,15 +1,22 @@
 //! Named transactions: to write, to read one state of the whole, and with bounded repeats.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rusqlite::types::FromSql;
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, QueryResult, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait, TryGetable, Value,
 };
+use tokio::sync::Notify;
 
 use super::{
-    bulk::{Bulk, Write, join},
+    bulk::{Bulk, Write, join, row_by_row},
     connect::{Dialect, Store, Turn},
     error::{AdminError, StoreError},
     policy::load_policy,
@@ -29,6 +36,9 @@ pub struct Transaction {
     inner: Inner,
     name: &'static str,
     dialect: Dialect,
+    /// Who is told once it is committed, if it wrote events.
+    told: Arc<Notify>,
+    tells: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -79,6 +89,9 @@ impl Transaction {
             Inner::Pool(transaction, _turn) => transaction.commit().await?,
             Inner::Thread(transaction) => transaction.commit()?,
         }
+        if self.tells.load(Ordering::Relaxed) {
+            self.told.notify_one();
+        }
         tracing::trace!(transaction.name = self.name, "committed");
         Ok(())
     }
@@ -89,6 +102,11 @@ impl Transaction {
             Inner::Pool(transaction, _turn) => Ok(transaction.rollback().await?),
             Inner::Thread(transaction) => transaction.rollback(),
         }
+    }
+
+    /// It writes events: numbering is told when they are there.
+    pub(super) fn tells(&self) {
+        self.tells.store(true, Ordering::Relaxed);
     }
 
     /// Where entities are read and written. Batches on SQLite have no such connection.
@@ -153,6 +171,13 @@ impl Transaction {
                 }
                 affected
             }
+            Inner::Pool(transaction, _) if self.dialect == Dialect::Sqlite => {
+                let mut affected = 0;
+                for statement in writes.into_iter().flat_map(row_by_row) {
+                    affected += transaction.execute_raw(statement).await?.rows_affected();
+                }
+                usize::try_from(affected).unwrap_or(0)
+            }
             Inner::Pool(transaction, _) => {
                 let row = transaction.query_one_raw(join(writes)).await?;
                 let affected = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?;
@@ -181,7 +206,7 @@ impl Store {
         };
         let turn = lane.take_turn().await?;
         let inner = ThreadTransaction::begin(lane.connection.clone(), self.reader().clone(), turn)?;
-        Ok(Transaction { inner: Inner::Thread(inner), name, dialect: self.dialect() })
+        Ok(self.transaction(Inner::Thread(inner), name))
     }
 
     /// Begins a transaction that may write: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL.
@@ -197,14 +222,19 @@ impl Store {
             // READ COMMITTED is the default of these connections.
             None => Inner::Pool(writer.begin().await?, None),
         };
-        Ok(Transaction { inner, name, dialect: self.dialect() })
+        Ok(self.transaction(inner, name))
     }
 
     /// Begins a transaction that sees one state of the whole and cannot write. REPEATABLE READ, READ ONLY is the default
     /// of these connections on PostgreSQL; on SQLite they are opened read-only, and its snapshots are such.
     pub async fn begin_read(&self, name: &'static str) -> Result<Transaction, StoreError> {
         let inner = Inner::Pool(self.reader().begin().await?, None);
-        Ok(Transaction { inner, name, dialect: self.dialect() })
+        Ok(self.transaction(inner, name))
+    }
+
+    fn transaction(&self, inner: Inner, name: &'static str) -> Transaction {
+        let (dialect, told) = (self.dialect(), Arc::clone(self.told()));
+        Transaction { inner, name, dialect, told, tells: AtomicBool::new(false) }
     }
 
     /// Runs `steps` in a transaction that may write, and commits it when they hand it back. A refusal or an error rolls

@@ -13,7 +13,7 @@ pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'
     let suspended = books.tenant.state == TenantState::Suspended;
     let (granted, violations) =
         match grants(books, touched, check.amounts.iter().map(|ask| (ask.quantity, ask.minimum))) {
-            Ok(granted) => (granted, Vec::new()),
+            Ok(grants) => (grants.granted, Vec::new()),
             Err(Refusal::QuotaExceeded(violations)) => (Vec::new(), violations),
             Err(other) => return Err(other.into()),
         };

@@ -47,9 +47,11 @@ pub(super) fn extend(
     let touched = counters(books, context, extend, &found)?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
-    grants(books, &touched, extend.amounts.iter().map(|units| (units.quantity, units.quantity)))?;
+    let asked = extend.amounts.iter().map(|units| (units.quantity, units.quantity));
+    let observed = grants(books, &touched, asked)?.observed;
     hold(books, &mut extended, &touched, &extend.amounts)?;
 
+    books.note_refusals(&observed);
     let request = Request {
         fingerprint: extend.request.as_ref().map_or([0; 16], |request| request.fingerprint),
         method: Method::Extend,

@@ -1,6 +1,6 @@
 //! The one yes or no: what an operation does to the books of a tenant at an instant.
 //!
-//! An operation that is refused changes nothing. An operation whose counters were not all looked for is
+//! An operation that is refused changes nothing, but is counted where a limit refused it. An operation whose counters were not all looked for is
 //! stopped with their keys, to be decided again once they are in the books.
 
 mod check;
@@ -18,6 +18,7 @@ use super::{
     books::{Books, Method, Request},
     calendar::Calendar,
     counter::{Balance, CounterKey},
+    event::{Fact, Settlement},
     id::{ReservationId, ResourceKey},
     operation::{Operation, RequestKey, Target},
     plan::Policy,
@@ -134,7 +135,7 @@ pub fn decide(
     touched: &Result<Vec<Touched>, Vec<Fault>>,
 ) -> Result<Reply, Stop> {
     let touched = touched.as_deref();
-    match operation {
+    let decided = match operation {
         Operation::Reserve(reserve) => reserve::reserve(books, context, reserve, id, touched),
         Operation::Commit(commit) => settle::commit(books, context, commit),
         Operation::Release(target) => settle::release(books, context, target),
@@ -142,7 +143,13 @@ pub fn decide(
         Operation::Record(record) => record::record(books, context, record, id, touched),
         Operation::Check(check) => check::check(books, check, touched),
         Operation::Reset(reset) => reset::reset(books, context, reset),
+    };
+    if let (Err(Stop::Refused(Refusal::QuotaExceeded(violations))), false) =
+        (&decided, matches!(operation, Operation::Check(_)))
+    {
+        books.note_refusals(violations);
     }
+    decided
 }
 
 /// Ends a hold whose deadline has come. Its counters must be in the books.
@@ -156,7 +163,9 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
         let fresh = touch::fresh_of_line(books, calendar, &line.key, ended.created_at);
         books.add(&line.key, line.charged, -line.held, fresh);
     }
-    books.update_reservation(ended);
+    let ended = books.update_reservation(ended);
+    let figures = touch::reservation_figures(books, calendar, &ended);
+    books.note(Fact::Expired(Settlement { reservation: ended, figures }));
 }
 
 /// Under which id an Extend without request_id is remembered, so that the batch that made it can tell whether it

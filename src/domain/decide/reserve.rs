@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{
     super::{
         books::{Books, Method, Request},
-        counter::Balance,
         id::ReservationId,
         operation::Reserve,
         plan::Enforcement,
@@ -34,7 +33,9 @@ pub(super) fn reserve(
     }
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
-    let granted = grants(books, touched, reserve.amounts.iter().map(|ask| (ask.quantity, ask.minimum)))?;
+    let asked = reserve.amounts.iter().map(|ask| (ask.quantity, ask.minimum));
+    let Grants { granted, observed } = grants(books, touched, asked)?;
+    books.note_refusals(&observed);
 
     let mut reservation = Reservation {
         id,
@@ -82,14 +83,22 @@ fn replay(books: &Books, context: &mut Context<'_>, first: &Arc<Reservation>) ->
     Ok(Reply::Reservation { reservation: Arc::new(first.as_first_answered()), balances })
 }
 
+/// What is granted.
+pub(super) struct Grants {
+    /// Of each amount.
+    pub(super) granted: Vec<i64>,
+    /// What limits would have refused that are OBSERVE.
+    pub(super) observed: Vec<Violation>,
+}
+
 /// What each amount would be granted, or why not. It is asked for a quantity, and for the least that is of use.
 pub(super) fn grants(
     books: &Books,
     touched: &[Touched],
     asked: impl Iterator<Item = (i64, i64)>,
-) -> Result<Vec<i64>, Refusal> {
+) -> Result<Grants, Refusal> {
     let mut granted = Vec::with_capacity(touched.len());
-    let mut violations = Vec::new();
+    let (mut violations, mut observed) = (Vec::new(), Vec::new());
     let mut faults = Vec::new();
     for (place, (touched, (quantity, minimum))) in touched.iter().zip(asked).enumerate() {
         let mut grant = quantity;
@@ -98,14 +107,20 @@ pub(super) fn grants(
             let counter = books.find_counter(&applied.key).unwrap_or(applied.fresh);
             let used = counter.committed.checked_add(counter.reserved);
             used_most = used_most.and_then(|most: i64| used.map(|used| used.max(most)));
-            let hard = applied.limit.as_ref().filter(|limit| limit.enforcement == Enforcement::Hard);
-            let Some(limit) = hard else { continue };
+            let Some(limit) = &applied.limit else { continue };
             let remaining = limit.quantity.saturating_sub(used.unwrap_or(i64::MAX));
-            grant = grant.min(remaining);
+            let refused = match limit.enforcement {
+                Enforcement::Hard => &mut violations,
+                Enforcement::Observe => &mut observed,
+                Enforcement::Soft => continue,
+            };
+            if limit.enforcement == Enforcement::Hard {
+                grant = grant.min(remaining);
+            }
             if remaining < minimum {
                 let retry = retry(minimum, limit.quantity, counter.committed, counter.window.end);
-                let balance = Balance { key: applied.key.clone(), limit: Some(Arc::clone(limit)), counter };
-                violations.push(Violation { requested: quantity, balance, retry });
+                let balance = books.balance(&applied.key, Some(limit), applied.fresh);
+                refused.push(Violation { requested: quantity, balance, retry });
             }
         }
         if used_most.and_then(|used| used.checked_add(grant)).is_none() {
@@ -118,7 +133,7 @@ pub(super) fn grants(
     } else if !faults.is_empty() {
         Err(Refusal::Invalid(faults))
     } else {
-        Ok(granted)
+        Ok(Grants { granted, observed })
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
         books::{Adjustment, Books},
         bounds::RESET_COUNTERS_MAX,
         counter::CounterKey,
+        event::{Fact, Figures},
         id::ResourceKey,
         operation::Reset,
         refusal::{Fault, Refusal},
@@ -53,13 +54,15 @@ pub(super) fn reset(books: &mut Books, context: &mut Context<'_>, reset: &Reset)
             reason: reset.reason.clone(),
             operator: reset.operator.clone(),
         });
-        let limits = books.plan.limits.iter().filter(|limit| limit.shape.counts(&key));
-        let before = balances.len();
-        balances.extend(limits.map(|limit| books.balance(&key, Some(limit), counter)));
-        if balances.len() == before {
-            balances.push(books.balance(&key, None, counter));
-        }
-        adjusted.resize(balances.len(), delta);
+        let of_counter = books.balances_of(&key, counter);
+        adjusted.resize(adjusted.len() + of_counter.len(), delta);
+        books.note(Fact::Reset {
+            delta,
+            reason: reset.reason.clone(),
+            operator: reset.operator.clone(),
+            figures: of_counter.iter().cloned().map(Figures::from).collect(),
+        });
+        balances.extend(of_counter);
     }
     Ok(Reply::Reset { balances, adjusted })
 }

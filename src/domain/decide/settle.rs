@@ -6,6 +6,7 @@ use super::{
     super::{
         books::Books,
         counter::{Counter, CounterKey},
+        event::{Fact, Settlement},
         id::ResourceKey,
         operation::{Commit, Target, Units},
         plan::Policy,
@@ -13,7 +14,9 @@ use super::{
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
     },
     Context, Reply, Stop, get_target,
-    touch::{applied, fresh_of_line, overflow, require, reservation_balances, undeclared},
+    touch::{
+        applied, fresh_of_line, overflow, require, reservation_balances, reservation_figures, undeclared,
+    },
 };
 
 /// What a settlement adds to one counter.
@@ -67,7 +70,7 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
     settled.late = found.state == ReservationState::Expired;
     settled.state = ReservationState::Committed;
     settled.settled_at = context.now;
-    take(books, context, settled, steps)
+    take(books, context, settled.late, settled, steps)
 }
 
 pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Target) -> Result<Reply, Stop> {
@@ -89,20 +92,27 @@ pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Tar
     }
     settled.state = ReservationState::Released;
     settled.settled_at = context.now;
-    take(books, context, settled, steps)
+    take(books, context, found.state == ReservationState::Expired, settled, steps)
 }
 
 /// Enters the settlement in the books.
 fn take(
     books: &mut Books,
     context: &mut Context<'_>,
+    late: bool,
     settled: Reservation,
     steps: Vec<Step>,
 ) -> Result<Reply, Stop> {
+    let corrected = steps.iter().any(|step| step.committed != 0);
     for step in steps {
         books.add(&step.key, step.committed, step.reserved, step.fresh);
     }
     let settled = books.update_reservation(settled);
+    // A Release reverses what was charged at the deadline; without such a charge it changes nothing.
+    if settled.late || (late && corrected) {
+        let figures = reservation_figures(books, context.calendar, &settled);
+        books.note(Fact::Late(Settlement { reservation: Arc::clone(&settled), figures }));
+    }
     answer(books, context, settled)
 }
 

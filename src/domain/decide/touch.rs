@@ -6,6 +6,7 @@ use super::super::{
     books::Books,
     calendar::Calendar,
     counter::{Balance, Counter, CounterKey},
+    event::Figures,
     id::ResourceKey,
     operation::{Check, Operation, Record, Reserve},
     plan::{Limit, Plan, Policy, Subject},
@@ -183,4 +184,13 @@ pub(super) fn reservation_balances(
         }
     }
     balances
+}
+
+/// What [`reservation_balances`] says, for an event.
+pub(super) fn reservation_figures(
+    books: &Books,
+    calendar: &mut Calendar,
+    reservation: &Reservation,
+) -> Vec<Figures> {
+    reservation_balances(books, calendar, reservation).into_iter().map(Figures::from).collect()
 }

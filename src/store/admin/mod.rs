@@ -22,6 +22,10 @@ use super::{
     policy::{POLICY_ROW, revision_of},
     transaction::Transaction,
 };
+use crate::domain::{
+    event::{ChangeAction, ChangedKind, Event, Fact},
+    window::Millis,
+};
 
 /// One page of a list, in the order of ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,16 @@ async fn next_revision(transaction: &Transaction, revision: i64) -> Result<i32, 
     // An update that meets no row is an error.
     row.update(transaction.connection()?).await?;
     Ok(next)
+}
+
+/// Tells of a change to a resource or a plan. To be done last.
+async fn tell(
+    transaction: &Transaction,
+    now: Millis,
+    (kind, id, action): (ChangedKind, &str, ChangeAction),
+) -> Result<(), StoreError> {
+    let fact = Fact::Changed { kind, id: id.to_owned(), action };
+    transaction.append_event(&Event::of_no_tenant(now, fact)).await
 }
 
 /// The column keeps its value unless there is another one.

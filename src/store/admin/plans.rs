@@ -16,9 +16,10 @@ use super::{
         policy::{limits_to_text, plan_from_model},
         transaction::Transaction,
     },
-    Page, lock_policy, next_revision, rows_to_read, set_if,
+    Page, lock_policy, next_revision, rows_to_read, set_if, tell,
 };
 use crate::domain::{
+    event::{ChangeAction, ChangedKind},
     plan::{Limit, Plan, Policy, Shape},
     refusal::{Fault, Refusal},
     window::Millis,
@@ -63,6 +64,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()?).await?;
+            tell(&transaction, now, (ChangedKind::Plan, &new.id, ChangeAction::Created)).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -95,13 +97,14 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()?).await?;
+            tell(&transaction, now, (ChangedKind::Plan, id, ChangeAction::Updated)).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
     }
 
     /// Deletes a plan, unless a tenant has it.
-    pub async fn delete_plan(&self, id: &str) -> Result<(), AdminError> {
+    pub async fn delete_plan(&self, shown: Option<Millis>, id: &str) -> Result<(), AdminError> {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
@@ -116,6 +119,8 @@ impl Store {
             }
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key).exec(connection).await?;
+            let now = transaction.now(shown).await?.max(found.updated_at);
+            tell(&transaction, now, (ChangedKind::Plan, id, ChangeAction::Deleted)).await?;
             Ok((transaction, ()))
         })
         .await

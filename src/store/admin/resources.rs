@@ -16,9 +16,10 @@ use super::{
         policy::resource_from_model,
         transaction::Transaction,
     },
-    Page, lock_policy, next_revision, rows_to_read, set_if,
+    Page, lock_policy, next_revision, rows_to_read, set_if, tell,
 };
 use crate::domain::{
+    event::{ChangeAction, ChangedKind},
     id::ResourceKey,
     plan::{Plan, Resource},
     refusal::Refusal,
@@ -69,6 +70,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()?).await?;
+            tell(&transaction, now, (ChangedKind::Resource, &new.id, ChangeAction::Created)).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -85,14 +87,16 @@ impl Store {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
             next_revision(&transaction, revision).await?;
+            let now = transaction.now(shown).await?.max(found.updated_at);
             let row = resource::ActiveModel {
                 key: Unchanged(found.key),
                 display_name: set_if(change.display_name.clone()),
                 unit: set_if(change.unit.clone()),
-                updated_at: Set(transaction.now(shown).await?.max(found.updated_at)),
+                updated_at: Set(now),
                 ..Default::default()
             };
             let row = row.update(transaction.connection()?).await?;
+            tell(&transaction, now, (ChangedKind::Resource, id, ChangeAction::Updated)).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -110,13 +114,15 @@ impl Store {
                 return Err(Refusal::ResourceInUse { id: id.to_owned(), plan: plan.id.clone() }.into());
             }
             next_revision(&transaction, revision).await?;
+            let now = transaction.now(shown).await?.max(found.updated_at);
             let row = resource::ActiveModel {
                 key: Unchanged(found.key),
                 deleted: Set(1),
-                updated_at: Set(transaction.now(shown).await?.max(found.updated_at)),
+                updated_at: Set(now),
                 ..Default::default()
             };
             row.update(transaction.connection()?).await?;
+            tell(&transaction, now, (ChangedKind::Resource, id, ChangeAction::Deleted)).await?;
             Ok((transaction, ()))
         })
         .await

@@ -18,7 +18,9 @@ use super::{
     Page, lock_policy, plans, rows_to_read, set_if,
 };
 use crate::domain::{
+    event::{ChangeAction, ChangedKind, Event, Fact},
     id::TenantKey,
+    plan::Policy,
     refusal::Refusal,
     tenant::{Tenant, TenantState},
     window::Millis,
@@ -89,10 +91,11 @@ impl Store {
                 plan_since: Set(now),
                 created_at: Set(now),
                 updated_at: Set(now),
-                event_number: Set(0),
+                event_number: Set(1),
             };
-            let row = row.insert(transaction.connection()?).await?;
-            Ok((transaction, PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id }))
+            let tenant = tenant_from_model(row.insert(transaction.connection()?).await?)?;
+            tell(&transaction, &tenant, ChangeAction::Created).await?;
+            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
     }
@@ -121,10 +124,12 @@ impl Store {
                 state: set_if(change.state.map(state_code)),
                 decided_at: Set(now),
                 updated_at: Set(now),
+                event_number: Set(found.event_number + 1),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()?).await?;
-            Ok((transaction, PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id }))
+            let tenant = tenant_from_model(row.update(transaction.connection()?).await?)?;
+            tell(&transaction, &tenant, ChangeAction::Updated).await?;
+            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
     }
@@ -154,9 +159,11 @@ impl Store {
                 deleted_id: Set(found.id),
                 decided_at: Set(now),
                 updated_at: Set(now),
+                event_number: Set(found.event_number + 1),
                 ..Default::default()
             };
-            row.update(transaction.connection()?).await?;
+            let tenant = tenant_from_model(row.update(transaction.connection()?).await?)?;
+            tell(&transaction, &tenant, ChangeAction::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -196,6 +203,13 @@ impl Transaction {
         let items = rows.into_iter().map(with_plan).collect::<Result<_, StoreError>>()?;
         Ok(Page::of(items, size))
     }
+}
+
+/// Tells of a change to a tenant, whose row has it, and the number of the event.
+async fn tell(transaction: &Transaction, tenant: &Tenant, action: ChangeAction) -> Result<(), StoreError> {
+    let fact = Fact::Changed { kind: ChangedKind::Tenant, id: tenant.id.to_string(), action };
+    let event = Event::of_tenant(tenant, &Policy::default(), fact);
+    transaction.insert_event(&event, tenant.event_number).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

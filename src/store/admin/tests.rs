@@ -124,20 +124,20 @@ async fn what_is_in_use_is_not_deleted() {
             tenant(store, name, "free", NOON).await.expect("made");
         }
         assert!(matches!(
-            refusal(store.delete_plan("free").await),
+            refusal(store.delete_plan(None, "free").await),
             Refusal::PlanInUse { tenant, tenants: 2, .. } if tenant == "acme"
         ));
         for name in ["globex", "acme"] {
             store.delete_tenant(Some(NOON), name, false).await.expect("deleted");
         }
-        store.delete_plan("free").await.expect("deleted");
+        store.delete_plan(None, "free").await.expect("deleted");
         store.delete_resource(Some(NOON), "tokens").await.expect("deleted");
         let faults = match refusal(plan(store, "pro", vec![limit("day", tokens, Period::Day)], NOON).await) {
             Refusal::Invalid(faults) => faults,
             other => panic!("{other:?}"),
         };
         assert_eq!(faults[0].field, "plan.limits[0].resource");
-        assert!(matches!(refusal(store.delete_plan("free").await), Refusal::PlanNotFound(_)));
+        assert!(matches!(refusal(store.delete_plan(None, "free").await), Refusal::PlanNotFound(_)));
     }
 }
 

@@ -1,0 +1,81 @@
+//! What is to be told of a change to the books.
+
+use super::{Books, CounterSlot};
+use crate::domain::{
+    alert::{Edge, Quiet, edges},
+    counter::{Balance, CounterKey},
+    event::{Event, Fact, Figures},
+    plan::{Plan, Policy},
+    refusal::Violation,
+};
+
+impl CounterSlot {
+    /// Notes the edges between what was told and the figure of now, and where there is none.
+    pub(super) fn look(&mut self, key: &CounterKey, plan: &Plan, facts: &mut Vec<Fact>) {
+        self.quiet = Quiet::EVERYWHERE;
+        for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key)) {
+            let told = self.alerts.as_ref().and_then(|alerts| alerts.find(&limit.id));
+            let reached = told.map_or(&[][..], |told| &told.reached);
+            let edges = edges(limit, self.counter.committed, reached, &mut self.quiet);
+            if edges.is_empty() {
+                continue;
+            }
+            let told = self.alerts.get_or_insert_default().of_limit(&limit.id, plan);
+            self.told = true;
+            let (key, limit) = (key.clone(), Some(limit.clone()));
+            let figures = Figures::from(Balance { key, limit, counter: self.counter, refused: told.refused });
+            let mut cleared = false;
+            for edge in edges {
+                let (figures, generation) = (figures.clone(), told.generation);
+                facts.push(match edge {
+                    Edge::Cleared(percent) => {
+                        told.reached.retain(|reached| *reached != percent);
+                        cleared = true;
+                        Fact::Cleared { percent, generation, figures }
+                    }
+                    Edge::Reached(percent) => {
+                        told.reached.push(percent);
+                        let generation = generation.saturating_add(i32::from(cleared));
+                        Fact::Reached { percent, generation, figures }
+                    }
+                });
+            }
+            told.reached.sort_unstable();
+            told.generation = told.generation.saturating_add(i32::from(cleared));
+        }
+    }
+}
+
+impl Books {
+    /// Counts what limits refused, or would have refused. The first refusal is told.
+    pub fn note_refusals(&mut self, violations: &[Violation]) {
+        for violation in violations {
+            let (key, fresh) = (&violation.balance.key, violation.balance.counter);
+            let Some(limit) = &violation.balance.limit else { continue };
+            // It makes the counter one that is written.
+            self.add(key, 0, 0, fresh);
+            let Some(Some(slot)) = self.known.counters.get_mut(key) else { continue };
+            let told = slot.alerts.get_or_insert_default().of_limit(&limit.id, &self.plan);
+            told.refused = told.refused.saturating_add(1);
+            slot.told = true;
+            if told.refused == 1 {
+                let figures = Figures { refused: 1, ..violation.balance.clone().into() };
+                self.facts.push(Fact::Refused { requested: violation.requested, figures });
+            }
+        }
+    }
+
+    /// Something that happened.
+    pub fn note(&mut self, fact: Fact) {
+        self.facts.push(fact);
+    }
+
+    /// Makes events of what is to be told, with the tenant's next numbers.
+    pub(super) fn take_events(&mut self, policy: &Policy) -> Vec<Event> {
+        let facts = std::mem::take(&mut self.facts);
+        self.tenant.event_number += i64::try_from(facts.len()).unwrap_or(0);
+        let tenant = &self.tenant;
+        let event = |fact| Event::of_tenant(tenant, policy, fact);
+        facts.into_iter().map(event).collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! Pages of the log.
+
+use super::Feed;
+use crate::{
+    domain::{
+        event::{EventKind, LoggedEvent},
+        refusal::Refusal,
+        window::Millis,
+    },
+    store::{AdminError, StoreError, Transaction},
+};
+
+/// Rows that one call looks through at most, when most do not match its filters.
+const SCAN_ROWS_MAX: usize = 10_000;
+
+/// Rows of one statement.
+const CHUNK: usize = 1_000;
+
+/// Which events are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    /// Id of a tenant.
+    pub tenant: Option<String>,
+    /// Only of these; empty: all.
+    pub kinds: Vec<EventKind>,
+    /// Only at or after this instant.
+    pub from: Option<Millis>,
+    /// Only before this instant.
+    pub until: Option<Millis>,
+    /// Only behind this place.
+    pub after: i64,
+    /// Most events.
+    pub limit: usize,
+}
+
+/// A page of events.
+#[derive(Debug)]
+pub struct EventPage {
+    /// In the order of the log.
+    pub events: Vec<LoggedEvent>,
+    /// Where the next page begins, if there may be more.
+    pub next: Option<i64>,
+    /// The last place of the log.
+    pub last_sequence: i64,
+}
+
+impl Feed {
+    /// Events that are kept, from the oldest on.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tenant, or the database does not answer.
+    pub async fn list(&self, query: &EventQuery) -> Result<EventPage, AdminError> {
+        let transaction = self.store.begin_read("list events").await?;
+        let tenant = match &query.tenant {
+            Some(id) => match transaction.find_tenant(Some(id), None).await? {
+                Some(tenant) => Some(tenant.key),
+                None => return Err(Refusal::TenantNotFound(id.clone()).into()),
+            },
+            None => None,
+        };
+        let last_sequence = transaction.read_log().await?.last_sequence;
+        let mut page = EventPage { events: Vec::new(), next: None, last_sequence };
+        let (mut after, mut scanned) = (query.after, 0);
+        loop {
+            let chunk = transaction.list_events(tenant, after, CHUNK).await?;
+            let more = chunk.len() == CHUNK;
+            scanned += chunk.len();
+            for event in chunk {
+                if page.events.len() == query.limit {
+                    page.next = Some(after);
+                    return end(transaction, page).await;
+                }
+                after = event.sequence;
+                if query.wants(&event) {
+                    page.events.push(event);
+                }
+            }
+            if !more {
+                return end(transaction, page).await;
+            }
+            if scanned >= SCAN_ROWS_MAX {
+                page.next = Some(after);
+                return end(transaction, page).await;
+            }
+        }
+    }
+}
+
+async fn end(transaction: Transaction, page: EventPage) -> Result<EventPage, AdminError> {
+    transaction.rollback().await.map_err(|error: StoreError| error.into()).map(|()| page)
+}
+
+impl EventQuery {
+    fn wants(&self, logged: &LoggedEvent) -> bool {
+        let at = logged.event.occurred_at;
+        (self.kinds.is_empty() || self.kinds.contains(&logged.event.kind()))
+            && self.from.is_none_or(|from| at >= from)
+            && self.until.is_none_or(|until| at < until)
+    }
+}

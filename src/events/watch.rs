@@ -1,0 +1,248 @@
+//! One watcher: a snapshot, if it wants one, then the events behind a place, each once and in order, and heartbeats.
+//!
+//! It is asked for the next message when the last one could be sent, and holds no more than a page. So a watcher that
+//! does not read costs its socket, and no event is dropped for it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Feed, feed::Unreadable};
+use crate::{
+    domain::{
+        counter::Balance,
+        event::{EventFilter, LoggedEvent},
+        plan::Policy,
+        refusal::{Fault, Refusal},
+    },
+    engine::{Failure, Snapshot, UsageQuery},
+    store::LogHead,
+};
+
+/// Balances in one part of a snapshot.
+const PART_BALANCES: usize = 1_000;
+
+/// A place in a log: everything up to it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Which log.
+    pub log_id: [u8; 16],
+    /// The place.
+    pub sequence: i64,
+}
+
+/// What a watcher wants.
+#[derive(Clone, Debug)]
+pub struct WatchQuery {
+    /// Which events.
+    pub filter: EventFilter,
+    /// From here on; without it, from now on.
+    pub cursor: Option<Cursor>,
+    /// The balances of the filter's tenant, agent and resources first.
+    pub snapshot: bool,
+    /// Longest time without a message.
+    pub heartbeat: Duration,
+}
+
+/// What a watcher is told.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// Something that happened.
+    Event {
+        /// What, and where.
+        event: Arc<LoggedEvent>,
+        /// Up to it.
+        cursor: Cursor,
+    },
+    /// A part of what is left.
+    Snapshot {
+        /// Some balances.
+        balances: Vec<Balance>,
+        /// What names them.
+        policy: Arc<Policy>,
+        /// With the last part: up to it.
+        cursor: Option<Cursor>,
+    },
+    /// Nothing new.
+    Heartbeat {
+        /// Up to here.
+        cursor: Cursor,
+    },
+}
+
+/// Why a watcher is told nothing more.
+#[derive(Clone, Debug)]
+pub enum WatchEnd {
+    /// Events behind its cursor were removed.
+    Expired {
+        /// Everything that is kept comes behind it.
+        oldest: Cursor,
+    },
+    /// The process ends: it may go on elsewhere.
+    Draining,
+    /// There are too many watchers.
+    Crowded,
+    /// A field at fault.
+    Refused(Refusal),
+    /// A no, or a database that does not answer.
+    Failed(Failure),
+}
+
+impl From<Unreadable> for WatchEnd {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Expired(head) => expired(head),
+            Unreadable::Failed(failure) => WatchEnd::Failed(failure),
+        }
+    }
+}
+
+impl From<Failure> for WatchEnd {
+    fn from(failure: Failure) -> Self {
+        WatchEnd::Failed(failure)
+    }
+}
+
+/// A watcher.
+#[derive(Debug)]
+pub struct Watch {
+    feed: Arc<Feed>,
+    filter: EventFilter,
+    heartbeat: Duration,
+    /// Everything up to it was looked at.
+    cursor: Cursor,
+    heads: watch::Receiver<Option<LogHead>>,
+    /// To be told next; at most a page, or the snapshot.
+    ready: VecDeque<Update>,
+    /// When a heartbeat is due: at once, so that it knows where it stands.
+    beat: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be done.
+    pub async fn watch(self: &Arc<Self>, query: WatchQuery) -> Result<Watch, WatchEnd> {
+        if self.stop.is_cancelled() {
+            return Err(WatchEnd::Draining);
+        }
+        let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| WatchEnd::Crowded)?;
+        let head = {
+            let _permit = self.catching_up.acquire().await;
+            self.reader.check_names(query.filter.tenant.as_deref(), &query.filter.resources).await?
+        };
+        let cursor = match query.cursor {
+            Some(cursor) => checked(cursor, head)?,
+            None => Cursor { log_id: head.log_id, sequence: head.last_sequence },
+        };
+        let mut watch = Watch {
+            feed: Arc::clone(self),
+            filter: query.filter,
+            heartbeat: query.heartbeat,
+            cursor,
+            heads: self.head.subscribe(),
+            ready: VecDeque::new(),
+            beat: Instant::now(),
+            _place: place,
+        };
+        if query.snapshot {
+            watch.take_snapshot().await?;
+        }
+        Ok(watch)
+    }
+}
+
+impl Watch {
+    /// What it is told next. After an end there is nothing more.
+    ///
+    /// # Errors
+    ///
+    /// The end.
+    pub async fn next(&mut self) -> Result<Update, WatchEnd> {
+        loop {
+            if let Some(update) = self.ready.pop_front() {
+                self.beat = Instant::now() + self.heartbeat;
+                return Ok(update);
+            }
+            if self.feed.stop.is_cancelled() {
+                return Err(WatchEnd::Draining);
+            }
+            let head = *self.heads.borrow_and_update();
+            if head.is_some_and(|head| head.log_id != self.cursor.log_id) {
+                return Err(of_cursor("is of another log"));
+            }
+            if head.is_some_and(|head| self.cursor.sequence < head.last_sequence) {
+                self.take_page().await?;
+                if !self.ready.is_empty() || Instant::now() < self.beat {
+                    continue;
+                }
+            } else {
+                tokio::select! {
+                    // The sender lives as long as the feed.
+                    _ = self.heads.changed() => continue,
+                    () = self.feed.stop.cancelled() => continue,
+                    () = sleep_until(self.beat) => {}
+                }
+            }
+            self.beat = Instant::now() + self.heartbeat;
+            return Ok(Update::Heartbeat { cursor: self.cursor });
+        }
+    }
+
+    async fn take_page(&mut self) -> Result<(), WatchEnd> {
+        for event in self.feed.page(self.cursor.sequence).await? {
+            self.cursor.sequence = event.sequence;
+            if self.filter.wants(&event.event) {
+                self.ready.push_back(Update::Event { event, cursor: self.cursor });
+            }
+        }
+        Ok(())
+    }
+
+    /// Balances and the place in the log as they were at one instant.
+    async fn take_snapshot(&mut self) -> Result<(), WatchEnd> {
+        let query = UsageQuery {
+            tenant: self.filter.tenant.clone().unwrap_or_default(),
+            filter: [self.filter.agent.clone(), None, None],
+            resources: self.filter.resources.clone(),
+            after: None,
+            limit: PART_BALANCES,
+        };
+        let Snapshot { parts, frame, head } = self.feed.reader.snapshot(&query).await?;
+        self.cursor = Cursor { log_id: head.log_id, sequence: head.last_sequence };
+        let last = parts.len().saturating_sub(1);
+        for (place, balances) in parts.into_iter().enumerate() {
+            let (policy, cursor) = (Arc::clone(&frame.policy), (place == last).then_some(self.cursor));
+            self.ready.push_back(Update::Snapshot { balances, policy, cursor });
+        }
+        Ok(())
+    }
+}
+
+/// The cursor, if the log can be read from it on.
+fn checked(cursor: Cursor, head: LogHead) -> Result<Cursor, WatchEnd> {
+    if cursor.log_id != head.log_id {
+        Err(of_cursor("is of another log: the database was restored or copied since"))
+    } else if cursor.sequence > head.last_sequence {
+        Err(of_cursor("is of the future: the log does not go so far"))
+    } else if cursor.sequence < head.pruned_through {
+        Err(expired(head))
+    } else {
+        Ok(cursor)
+    }
+}
+
+fn expired(head: LogHead) -> WatchEnd {
+    WatchEnd::Expired { oldest: Cursor { log_id: head.log_id, sequence: head.pruned_through } }
+}
+
+fn of_cursor(what: &str) -> WatchEnd {
+    let fault = Fault::new("cursor", format!("must be one that a message of this log had; it {what}"));
+    WatchEnd::Refused(Refusal::Invalid(vec![fault]))
+}

@@ -1,0 +1,107 @@
+//! Windows that are over, and of which it has not been told yet.
+
+use sea_orm::{Value, sea_query::ArrayType};
+use uuid::Uuid;
+
+use super::{
+    Owned, StoreError, StoredCounter, Transaction,
+    batch::{counter_from_row, empty_columns, push},
+    bulk::{Bulk, Write},
+    prune::first_id,
+    transaction::Row,
+};
+use crate::domain::{
+    books::Changes,
+    counter::CounterKey,
+    id::{ReservationId, TenantKey},
+    window::Millis,
+};
+
+use ArrayType::{BigInt, Bytes};
+
+static FIND_OPEN_COUNTERS: Bulk = Bulk {
+    columns: &[BigInt, Bytes],
+    postgres:
+        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
+       FROM UNNEST($1, $2) AS w (tenant_key, key)
+       JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key WHERE c.closed = 0",
+    sqlite:
+        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
+      WHERE tenant_key = ? AND key = ? AND closed = 0",
+};
+static FIND_OLDEST_HOLDS: Bulk = Bulk {
+    columns: &[BigInt],
+    postgres: "SELECT h.tenant_key, h.id FROM UNNEST($1) AS w (tenant_key),
+       LATERAL (SELECT tenant_key, id FROM holds WHERE tenant_key = w.tenant_key ORDER BY id LIMIT 1) AS h",
+    sqlite: "SELECT * FROM (SELECT tenant_key, id FROM holds WHERE tenant_key = ? ORDER BY id LIMIT 1)",
+};
+static CLOSE_COUNTERS: Bulk = Bulk {
+    columns: &[BigInt, Bytes],
+    postgres: "UPDATE counters c SET closed = 1 FROM UNNEST($1, $2) AS w (tenant_key, key)
+      WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
+    sqlite: "UPDATE OR FAIL counters SET closed = 1 WHERE tenant_key = ?1 AND key = ?2",
+};
+
+/// A place among the counters that are not closed, in the order of the ends of their windows.
+pub type ClosePlace = (Millis, TenantKey, Vec<u8>);
+
+impl Transaction {
+    /// Counters that are not closed and whose windows have ended, behind a place.
+    pub async fn list_ended_windows(
+        &self,
+        now: Millis,
+        after: &ClosePlace,
+        limit: usize,
+    ) -> Result<Vec<ClosePlace>, StoreError> {
+        let text = "SELECT window_end, tenant_key, key FROM counters
+              WHERE closed = 0 AND window_end <= $1 AND window_end >= $2 AND (window_end, tenant_key, key) > ($2, $3, $4)
+              ORDER BY window_end, tenant_key, key LIMIT $5";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let values = vec![now.into(), after.0.into(), after.1.0.into(), after.2.clone().into(), limit.into()];
+        let rows = self.rows(text, values).await?;
+        rows.iter().map(|row| Ok((row.get(0)?, TenantKey(row.get(1)?), row.get(2)?))).collect()
+    }
+
+    /// Those of these counters that are not closed.
+    pub async fn find_open_counters(
+        &self,
+        places: &[ClosePlace],
+    ) -> Result<Vec<Owned<(CounterKey, StoredCounter)>>, StoreError> {
+        let mut columns = empty_columns(2);
+        for (_, tenant, key) in places {
+            push(&mut columns, [tenant.0.into(), key.clone().into()]);
+        }
+        self.find(&FIND_OPEN_COUNTERS, columns).await?.iter().map(counter_from_row).collect()
+    }
+
+    /// The first of each tenant's open holds, in the order in which they were made.
+    pub async fn find_oldest_holds(
+        &self,
+        tenants: &[TenantKey],
+    ) -> Result<Vec<Owned<ReservationId>>, StoreError> {
+        let keys = tenants.iter().map(|tenant| Value::from(tenant.0)).collect();
+        let rows = self.find(&FIND_OLDEST_HOLDS, vec![keys]).await?;
+        let owned = |row: &Row| Ok((TenantKey(row.get(0)?), ReservationId(row.get::<Uuid>(1)?.into_bytes())));
+        rows.iter().map(owned).collect()
+    }
+
+    /// Writes that these counters are closed, and what there is to tell of it.
+    pub async fn save_closed(
+        &self,
+        closed: &[Owned<CounterKey>],
+        changes: &[Changes],
+    ) -> Result<(), StoreError> {
+        let mut columns = empty_columns(2);
+        for (tenant, key) in closed {
+            push(&mut columns, [tenant.0.into(), key.as_bytes().to_vec().into()]);
+        }
+        let mut writes: Vec<Write> = vec![(&CLOSE_COUNTERS, columns)];
+        self.push_told(&mut writes, changes);
+        self.write(writes).await
+    }
+}
+
+/// Whether the hold was made before an instant.
+pub fn is_made_before(hold: ReservationId, instant: Millis) -> bool {
+    hold < first_id(instant)
+}

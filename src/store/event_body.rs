@@ -1,0 +1,369 @@
+//! How an event lies in its row, and what was told of a counter in the counter's: as protobuf messages of the store's own.
+//! New fields may be added; numbers never change their meaning.
+
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::{StoreError, body};
+use crate::domain::{
+    alert::{Alerts, LimitAlerts},
+    counter::{Counter, CounterKey},
+    event::{ChangeAction, ChangedKind, Event, EventKind, Fact, Figures, LimitFigures, Settlement},
+    id::{ReservationId, ResourceKey, TenantKey},
+    plan::Enforcement,
+    window::{Millis, Window},
+};
+
+#[derive(Clone, PartialEq, Message)]
+struct EventBody {
+    #[prost(string, tag = "1")]
+    tenant: String,
+    #[prost(message, repeated, tag = "2")]
+    resources: Vec<NameBody>,
+    #[prost(message, repeated, tag = "3")]
+    figures: Vec<FiguresBody>,
+    #[prost(int32, tag = "4")]
+    percent: i32,
+    #[prost(int32, tag = "5")]
+    generation: i32,
+    #[prost(int64, tag = "6")]
+    requested: i64,
+    #[prost(sint64, tag = "7")]
+    delta: i64,
+    #[prost(string, tag = "8")]
+    reason: String,
+    #[prost(string, tag = "9")]
+    operator: String,
+    #[prost(bytes = "vec", tag = "10")]
+    reservation_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "11")]
+    reservation: Vec<u8>,
+    #[prost(int32, tag = "12")]
+    changed_kind: i32,
+    #[prost(string, tag = "13")]
+    changed_id: String,
+    #[prost(int32, tag = "14")]
+    action: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NameBody {
+    #[prost(int32, tag = "1")]
+    key: i32,
+    #[prost(string, tag = "2")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FiguresBody {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    committed: i64,
+    #[prost(int64, tag = "3")]
+    reserved: i64,
+    #[prost(sint64, tag = "4")]
+    window_start: i64,
+    #[prost(sint64, tag = "5")]
+    window_end: i64,
+    #[prost(sint64, tag = "6")]
+    counted_since: i64,
+    #[prost(int64, tag = "7")]
+    refused: i64,
+    #[prost(message, optional, tag = "8")]
+    limit: Option<LimitBody>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LimitBody {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(int64, tag = "2")]
+    quantity: i64,
+    #[prost(int64, tag = "3")]
+    allowance: i64,
+    #[prost(int32, tag = "4")]
+    enforcement: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AlertsBody {
+    #[prost(message, repeated, tag = "1")]
+    limits: Vec<LimitAlertsBody>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LimitAlertsBody {
+    #[prost(string, tag = "1")]
+    limit: String,
+    #[prost(int32, repeated, tag = "2")]
+    reached: Vec<i32>,
+    #[prost(int32, tag = "3")]
+    generation: i32,
+    #[prost(int64, tag = "4")]
+    refused: i64,
+}
+
+/// What was told of a counter, for its row.
+pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
+    let limits = alerts.limits.iter().map(|told| LimitAlertsBody {
+        limit: told.limit.clone(),
+        reached: told.reached.clone(),
+        generation: told.generation,
+        refused: told.refused,
+    });
+    AlertsBody { limits: limits.collect() }.encode_to_vec()
+}
+
+/// What was told of a counter, out of its row.
+pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
+    let body = AlertsBody::decode(bytes).map_err(|_| corrupt("what was told of a counter"))?;
+    let limits = body.limits.into_iter().map(|told| LimitAlerts {
+        limit: told.limit,
+        reached: told.reached,
+        generation: told.generation,
+        refused: told.refused,
+    });
+    Ok(Alerts { limits: limits.collect() })
+}
+
+/// What the row of an event has no columns for.
+pub(super) fn encode_event(event: &Event) -> Vec<u8> {
+    let resources = event.resources.iter().map(|(key, name)| NameBody { key: key.0, name: name.clone() });
+    let mut body = EventBody {
+        tenant: event.tenant.to_string(),
+        resources: resources.collect(),
+        figures: event.figures().iter().map(encode_figures).collect(),
+        ..EventBody::default()
+    };
+    match &event.fact {
+        Fact::Reached { percent, generation, .. } | Fact::Cleared { percent, generation, .. } => {
+            (body.percent, body.generation) = (*percent, *generation);
+        }
+        Fact::Refused { requested, .. } => body.requested = *requested,
+        Fact::Expired(settlement) | Fact::Late(settlement) => {
+            body.reservation_id = settlement.reservation.id.0.to_vec();
+            body.reservation = body::encode_reservation(&settlement.reservation);
+        }
+        Fact::Closed(_) => {}
+        Fact::Reset { delta, reason, operator, .. } => {
+            (body.delta, body.reason, body.operator) = (*delta, reason.clone(), operator.clone());
+        }
+        Fact::Changed { kind, id, action } => {
+            body.changed_kind = changed_code(*kind);
+            (body.changed_id, body.action) = (id.clone(), action_code(*action));
+        }
+    }
+    body.encode_to_vec()
+}
+
+/// The event of a row.
+pub(super) fn decode_event(
+    tenant_key: TenantKey,
+    kind: i16,
+    occurred_at: Millis,
+    bytes: &[u8],
+) -> Result<Event, StoreError> {
+    let mut body = EventBody::decode(bytes).map_err(|_| corrupt("an event's body"))?;
+    let kind = EventKind::from_code(kind).ok_or_else(|| corrupt("an event's kind"))?;
+    let figures = std::mem::take(&mut body.figures).iter().map(decode_figures).collect::<Result<_, _>>()?;
+    let tenant = Arc::from(std::mem::take(&mut body.tenant));
+    let resources = std::mem::take(&mut body.resources);
+    let resources = resources.into_iter().map(|name| (ResourceKey(name.key), name.name)).collect();
+    Ok(Event { tenant_key, tenant, occurred_at, resources, fact: decode_fact(kind, body, figures)? })
+}
+
+fn decode_fact(kind: EventKind, body: EventBody, mut figures: Vec<Figures>) -> Result<Fact, StoreError> {
+    let (percent, generation) = (body.percent, body.generation);
+    let first = |figures: &mut Vec<Figures>| figures.pop().ok_or_else(|| corrupt("an event's figures"));
+    Ok(match kind {
+        EventKind::ThresholdReached | EventKind::LimitReached => {
+            Fact::Reached { percent, generation, figures: first(&mut figures)? }
+        }
+        EventKind::ThresholdCleared => Fact::Cleared { percent, generation, figures: first(&mut figures)? },
+        EventKind::ReserveRefused => {
+            Fact::Refused { requested: body.requested, figures: first(&mut figures)? }
+        }
+        EventKind::ReservationExpired => Fact::Expired(decode_settlement(&body, figures)?),
+        EventKind::CommittedLate => Fact::Late(decode_settlement(&body, figures)?),
+        EventKind::WindowClosed => Fact::Closed(figures),
+        EventKind::UsageReset => {
+            Fact::Reset { delta: body.delta, reason: body.reason, operator: body.operator, figures }
+        }
+        EventKind::PolicyChanged => Fact::Changed {
+            kind: changed_from_code(body.changed_kind)?,
+            id: body.changed_id,
+            action: action_from_code(body.action)?,
+        },
+    })
+}
+
+fn decode_settlement(body: &EventBody, figures: Vec<Figures>) -> Result<Settlement, StoreError> {
+    let id = body.reservation_id.as_slice().try_into().map_err(|_| corrupt("an event's reservation"))?;
+    let reservation = Arc::new(body::decode_reservation(ReservationId(id), &body.reservation)?);
+    Ok(Settlement { reservation, figures })
+}
+
+fn encode_figures(figures: &Figures) -> FiguresBody {
+    FiguresBody {
+        key: figures.key.as_bytes().to_vec(),
+        committed: figures.counter.committed,
+        reserved: figures.counter.reserved,
+        window_start: figures.counter.window.start,
+        window_end: figures.counter.window.end,
+        counted_since: figures.counter.counted_since,
+        refused: figures.refused,
+        limit: figures.limit.as_ref().map(|limit| LimitBody {
+            id: limit.id.clone(),
+            quantity: limit.quantity,
+            allowance: limit.allowance,
+            enforcement: match limit.enforcement {
+                Enforcement::Hard => 1,
+                Enforcement::Soft => 2,
+                Enforcement::Observe => 3,
+            },
+        }),
+    }
+}
+
+fn decode_figures(body: &FiguresBody) -> Result<Figures, StoreError> {
+    let limit = body.limit.as_ref().map(|limit| {
+        let enforcement = match limit.enforcement {
+            1 => Enforcement::Hard,
+            2 => Enforcement::Soft,
+            3 => Enforcement::Observe,
+            _ => return Err(corrupt("the enforcement of an event's limit")),
+        };
+        let id = limit.id.clone();
+        Ok(LimitFigures { id, quantity: limit.quantity, allowance: limit.allowance, enforcement })
+    });
+    Ok(Figures {
+        key: CounterKey::from_bytes(&body.key).ok_or_else(|| corrupt("the counter's key of an event"))?,
+        limit: limit.transpose()?,
+        counter: Counter {
+            committed: body.committed,
+            reserved: body.reserved,
+            window: Window { start: body.window_start, end: body.window_end },
+            counted_since: body.counted_since,
+        },
+        refused: body.refused,
+    })
+}
+
+fn changed_code(kind: ChangedKind) -> i32 {
+    match kind {
+        ChangedKind::Resource => 1,
+        ChangedKind::Plan => 2,
+        ChangedKind::Tenant => 3,
+    }
+}
+
+fn changed_from_code(code: i32) -> Result<ChangedKind, StoreError> {
+    match code {
+        1 => Ok(ChangedKind::Resource),
+        2 => Ok(ChangedKind::Plan),
+        3 => Ok(ChangedKind::Tenant),
+        _ => Err(corrupt("what an event says was changed")),
+    }
+}
+
+fn action_code(action: ChangeAction) -> i32 {
+    match action {
+        ChangeAction::Created => 1,
+        ChangeAction::Updated => 2,
+        ChangeAction::Deleted => 3,
+    }
+}
+
+fn action_from_code(code: i32) -> Result<ChangeAction, StoreError> {
+    match code {
+        1 => Ok(ChangeAction::Created),
+        2 => Ok(ChangeAction::Updated),
+        3 => Ok(ChangeAction::Deleted),
+        _ => Err(corrupt("how an event says it was changed")),
+    }
+}
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        plan::Subject,
+        reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+    };
+
+    fn figures() -> Figures {
+        let limit = LimitFigures {
+            id: "daily".into(),
+            quantity: 10,
+            allowance: 12,
+            enforcement: Enforcement::Observe,
+        };
+        let window = Window { start: -5, end: i64::MAX };
+        let counter = Counter { committed: 7, reserved: 2, window, counted_since: -1 };
+        Figures { key: CounterKey::of_meter(ResourceKey(3), 0), limit: Some(limit), counter, refused: 4 }
+    }
+
+    fn settlement() -> Settlement {
+        let reservation = Reservation {
+            id: ReservationId([7; 16]),
+            subject: Subject { agent: "planner".into(), ..Subject::default() },
+            state: ReservationState::Expired,
+            late: false,
+            record: false,
+            on_expiry: OnExpiry::Charge,
+            created_at: 1,
+            deadline: 2,
+            settled_at: 2,
+            amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: 5 }],
+            lines: vec![Line { key: CounterKey::of_meter(ResourceKey(3), 0), held: 5, charged: 5 }],
+            labels: Vec::new(),
+            request_id: String::new(),
+            first: None,
+        };
+        let without = Figures { limit: None, ..figures() };
+        Settlement { reservation: Arc::new(reservation), figures: vec![figures(), without] }
+    }
+
+    #[test]
+    fn an_event_comes_back_as_it_was_stored() {
+        let (reason, operator, id) = ("r".to_owned(), "o".to_owned(), "free".to_owned());
+        let facts = [
+            Fact::Reached { percent: 80, generation: 2, figures: figures() },
+            Fact::Reached { percent: 100, generation: 1, figures: figures() },
+            Fact::Cleared { percent: 100, generation: 1, figures: figures() },
+            Fact::Refused { requested: 9, figures: figures() },
+            Fact::Expired(settlement()),
+            Fact::Late(settlement()),
+            Fact::Closed(vec![figures(), figures()]),
+            Fact::Reset { delta: -7, reason, operator, figures: vec![figures()] },
+            Fact::Changed { kind: ChangedKind::Plan, id: id.clone(), action: ChangeAction::Deleted },
+            Fact::Changed { kind: ChangedKind::Tenant, id, action: ChangeAction::Created },
+        ];
+        for fact in facts {
+            let resources = vec![(ResourceKey(3), "tokens".to_owned())];
+            let (tenant_key, tenant) = (TenantKey(5), Arc::from("acme"));
+            let event = Event { tenant_key, tenant, occurred_at: 11, resources, fact };
+            let bytes = encode_event(&event);
+            let read = decode_event(tenant_key, event.kind().code(), 11, &bytes).expect("it was encoded");
+            assert_eq!(read, event);
+        }
+    }
+
+    #[test]
+    fn what_was_told_comes_back_as_it_was_stored() {
+        let told =
+            LimitAlerts { limit: "daily".into(), reached: vec![80, 100], generation: 3, refused: 1_000 };
+        let alerts = Alerts { limits: vec![told] };
+        assert_eq!(decode_alerts(&encode_alerts(&alerts)).expect("it was encoded"), alerts);
+        assert!(decode_alerts(b"\xff").is_err());
+        assert!(decode_event(TenantKey(1), 1, 0, b"\xff").is_err());
+        assert!(decode_event(TenantKey(1), 1, 0, b"").is_err());
+        assert!(decode_event(TenantKey(1), 99, 0, b"").is_err());
+    }
+}

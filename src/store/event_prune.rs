@@ -1,0 +1,70 @@
+//! Removing old events from the front of the log, in bounded steps.
+
+use std::time::Duration;
+
+use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
+
+use super::{Dialect, Pruned, Store, StoreError, Transaction};
+use crate::domain::window::Millis;
+
+/// Most events that one transaction deletes.
+const STEP_EVENTS: i64 = 500;
+
+/// Pause after a transaction that deleted: some ten times as long as it took.
+const STEP_PAUSE: Duration = Duration::from_millis(50);
+
+impl Store {
+    /// Removes the events at the front of the log that happened until an instant. None is removed before those in front of
+    /// it, so that what is kept has no gaps.
+    pub(super) async fn prune_events(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+        loop {
+            let transaction = self.begin_read("read old events").await?;
+            let old = transaction.count_old_events(until).await?;
+            transaction.rollback().await?;
+            if old == 0 {
+                return Ok(());
+            }
+            pruned.events += self.remove_events(until).await?;
+            sleep(STEP_PAUSE).await;
+        }
+    }
+
+    async fn remove_events(&self, until: Millis) -> Result<u64, StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            return self.begin_write("prune events").await?.remove_events(until).await;
+        }
+        // On the lane's connection, as in numbering.
+        let (store, runtime) = (self.clone(), Handle::current());
+        let steps = async move { store.begin_in_thread("prune events").await?.remove_events(until).await };
+        let done = spawn_blocking(move || runtime.block_on(steps)).await;
+        done.unwrap_or_else(|_| Err(StoreError::Unusable("pruning ended abnormally".to_owned())))
+    }
+}
+
+impl Transaction {
+    /// How many of the first events are old: all before the first one that is not.
+    async fn count_old_events(&self, until: Millis) -> Result<i64, StoreError> {
+        let text = "SELECT occurred_at FROM events
+              WHERE sequence > (SELECT pruned_through FROM event_log WHERE id = 1) ORDER BY sequence LIMIT $1";
+        let rows = self.rows(text, vec![STEP_EVENTS.into()]).await?;
+        let mut count = 0;
+        for row in &rows {
+            if row.get::<i64>(0)? > until {
+                break;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    async fn remove_events(self, until: Millis) -> Result<u64, StoreError> {
+        // Another process may have removed some since they were counted.
+        let head = self.lock_log().await?;
+        let count = self.count_old_events(until).await?;
+        let through = head.pruned_through + count;
+        self.rows("DELETE FROM events WHERE sequence <= $1", vec![through.into()]).await?;
+        self.rows("UPDATE event_log SET pruned_through = $1 WHERE id = 1", vec![through.into()]).await?;
+        self.commit().await?;
+        Ok(count.unsigned_abs())
+    }
+}

@@ -1,0 +1,41 @@
+//! Being woken by other replicas when there are new events. PostgreSQL only; whoever misses it looks now and then.
+
+use sea_orm::sqlx::postgres::{PgListener, PgPoolOptions};
+
+use super::{Store, StoreError, event::CHANNEL};
+
+/// A connection of its own that hears of new events.
+#[derive(Debug)]
+pub struct Listener(PgListener);
+
+impl Store {
+    /// Begins to listen; there is nobody to be heard on SQLite, which has one process.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached.
+    pub async fn listen(&self) -> Result<Option<Listener>, StoreError> {
+        let Some(options) = self.postgres_options() else {
+            return Ok(None);
+        };
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
+        let mut listener = PgListener::connect_with(&pool).await.map_err(unreachable)?;
+        listener.listen(CHANNEL).await.map_err(unreachable)?;
+        Ok(Some(Listener(listener)))
+    }
+}
+
+impl Listener {
+    /// Waits until there is something new, or may be: also when the connection was lost.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection any more.
+    pub async fn heard(&mut self) -> Result<(), StoreError> {
+        self.0.try_recv().await.map(|_| ()).map_err(unreachable)
+    }
+}
+
+fn unreachable(error: sea_orm::SqlxError) -> StoreError {
+    StoreError::Unreachable(error.to_string())
+}
