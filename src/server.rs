@@ -175,6 +175,7 @@ impl Server {
         let tools = Tools {
             store: store.clone(),
             engine: Arc::clone(&engine),
+            policies: Arc::clone(&policies),
             retention: options.retention,
             deliverer: Arc::clone(&deliverer),
         };
@@ -203,7 +204,19 @@ impl Server {
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
         let drain = options.drain;
-        Ok(Server { address, serving, probe, feeding, clockwork, deliverer, lanes, drain, health, store, stop })
+        Ok(Server {
+            address,
+            serving,
+            probe,
+            feeding,
+            clockwork,
+            deliverer,
+            lanes,
+            drain,
+            health,
+            store,
+            stop,
+        })
     }
 
     /// Where it listens.

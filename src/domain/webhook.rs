@@ -6,6 +6,7 @@ use data_encoding::BASE64;
 
 use super::{
     bounds::{SECRET_MAX_BYTES, SECRET_MIN_BYTES},
+    event::EventKind,
     window::Millis,
 };
 
@@ -111,8 +112,8 @@ pub struct Webhook {
     pub description: String,
     /// Only events of these tenants; empty: all, and those of no tenant.
     pub tenants: Vec<String>,
-    /// Only events of these kinds, by their codes; empty: all.
-    pub kinds: Vec<i16>,
+    /// Only events of these kinds; empty: all.
+    pub kinds: Vec<EventKind>,
     /// Whether it is told.
     pub state: WebhookState,
     /// What events are signed with.
@@ -131,7 +132,7 @@ pub struct Webhook {
 
 impl Webhook {
     /// Whether it is to be told of an event.
-    pub fn wants(&self, tenant: &str, kind: i16) -> bool {
+    pub fn wants(&self, tenant: &str, kind: EventKind) -> bool {
         (self.tenants.is_empty() || self.tenants.iter().any(|name| name == tenant))
             && (self.kinds.is_empty() || self.kinds.contains(&kind))
     }

@@ -5,8 +5,8 @@ mod admin_convert;
 mod admin_limits;
 #[cfg(test)]
 mod admin_tests;
-mod jobs;
 mod event;
+mod jobs;
 pub mod layer;
 mod name;
 mod parse;

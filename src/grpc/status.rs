@@ -14,8 +14,8 @@ use crate::{
         window::{Millis, WINDOW_END_NONE},
     },
     engine::{Failure, Frame},
-    jobs::NotRun,
     events::WatchEnd,
+    jobs::NotRun,
 };
 
 /// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a

@@ -18,6 +18,7 @@ use crate::{
         bounds::{
             REDELIVER_MAX, SECRET_OVERLAP_DEFAULT_MILLIS, SECRET_OVERLAP_MAX_MILLIS, WEBHOOK_TENANTS_MAX,
         },
+        event::EventKind,
         id::name_fault,
         refusal::Refusal,
         webhook::{Delivery, DeliveryState, Secret, Webhook, WebhookKey, WebhookState},
@@ -238,15 +239,15 @@ fn tenant_faults(faults: &mut Faults, tenants: &[String]) {
     }
 }
 
-fn kinds(faults: &mut Faults, kinds: &[i32]) -> Vec<i16> {
-    let mut codes = Vec::with_capacity(kinds.len());
+fn kinds(faults: &mut Faults, kinds: &[i32]) -> Vec<EventKind> {
+    let mut known = Vec::with_capacity(kinds.len());
     for (place, &kind) in kinds.iter().enumerate() {
-        match i16::try_from(kind) {
-            Ok(code @ 1..=11) => codes.push(code),
-            Ok(_) | Err(_) => faults.add(format!("webhook.kinds[{place}]"), "must be a kind of event"),
+        match i16::try_from(kind).ok().and_then(EventKind::from_code) {
+            Some(kind) => known.push(kind),
+            None => faults.add(format!("webhook.kinds[{place}]"), "must be a kind of event"),
         }
     }
-    codes
+    known
 }
 
 /// `None` when it is unset, or at fault.
@@ -300,7 +301,7 @@ pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
         url: webhook.url,
         description: webhook.description,
         tenants: webhook.tenants,
-        kinds: webhook.kinds.iter().map(|kind| i32::from(*kind)).collect(),
+        kinds: webhook.kinds.iter().map(|kind| kind.code().into()).collect(),
         state: match webhook.state {
             WebhookState::Active => v1::WebhookState::Active,
             WebhookState::Disabled => v1::WebhookState::Disabled,

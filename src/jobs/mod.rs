@@ -4,8 +4,10 @@
 //! that is missed is made up for by the next: each job looks for what is to be done, and does it in bounded steps.
 
 mod clockwork;
+mod close;
 mod deliver;
 mod expire;
+mod number;
 mod prune;
 mod schedule;
 mod table;

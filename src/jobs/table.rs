@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{clockwork::Figures, deliver, expire, prune, verify};
+use super::{clockwork::Figures, close, deliver, expire, number, prune, verify};
 use crate::{
     domain::window::Millis,
     engine::{Engine, Failure},
     events::webhook::Deliverer,
+    policy::PolicyCache,
     store::{Retention, Store, StoreError},
 };
 
@@ -30,7 +31,14 @@ pub struct Job {
 type Function = for<'a> fn(&'a Tools, Option<Millis>) -> BoxFuture<'a, Result<Figures, JobError>>;
 
 /// All jobs, by name.
-pub static JOBS: [Job; 4] = [
+pub static JOBS: [Job; 6] = [
+    Job {
+        name: "close-windows",
+        schedule: "15 * * * * *",
+        description: "Tells of windows that are over, with their final figures",
+        timeout: Duration::from_secs(50),
+        run: |tools, now| Box::pin(close::run(tools, now)),
+    },
     Job {
         name: "deliver-webhooks",
         schedule: "* * * * * *",
@@ -46,9 +54,16 @@ pub static JOBS: [Job; 4] = [
         run: |tools, now| Box::pin(expire::run(tools, now)),
     },
     Job {
+        name: "number-events",
+        schedule: "*/10 * * * * *",
+        description: "Gives events their places in the log, where nobody else did",
+        timeout: Duration::from_secs(60),
+        run: |tools, now| Box::pin(number::run(tools, now)),
+    },
+    Job {
         name: "prune",
         schedule: "0 7 * * * *",
-        description: "Removes settled reservations and request ids that are older than their retention",
+        description: "Removes settled reservations, request ids and events that are older than their retention",
         timeout: Duration::from_secs(3_000),
         run: |tools, now| Box::pin(prune::run(tools, now)),
     },
@@ -68,6 +83,8 @@ pub struct Tools {
     pub store: Store,
     /// Where what touches counters is decided.
     pub engine: Arc<Engine>,
+    /// Resources and plans.
+    pub policies: Arc<PolicyCache>,
     /// How long what is over is kept.
     pub retention: Retention,
     /// Tells webhooks.

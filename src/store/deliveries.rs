@@ -14,6 +14,7 @@ use super::{
     transaction::Row,
 };
 use crate::domain::{
+    event::{Event, Fact, LoggedEvent},
     webhook::{Attempt, Delivery, DeliveryState, Webhook, WebhookKey, WebhookState, after_failure, retry_at},
     window::Millis,
 };
@@ -21,7 +22,7 @@ use crate::domain::{
 use ArrayType::BigInt;
 
 /// Events of one step of the expansion.
-const EXPANDED_EVENTS: i64 = 500;
+const EXPANDED_EVENTS: usize = 500;
 
 /// The columns of a delivery, in the order of [`delivery_from_row`].
 macro_rules! delivery_columns {
@@ -61,6 +62,10 @@ pub struct Errand {
     pub webhook: Webhook,
     /// What.
     pub delivery: Delivery,
+    /// The event that it is about.
+    pub event: LoggedEvent,
+    /// Of which log.
+    pub log_id: [u8; 16],
     /// When it was looked for.
     pub now: Millis,
 }
@@ -176,13 +181,20 @@ impl Store {
         let text = concat!(
             "SELECT ",
             delivery_columns!(),
-            " FROM deliveries d WHERE d.webhook_key = $1 AND d.state = 1 AND d.next_attempt_at <= $2
-               ORDER BY d.next_attempt_at, d.sequence LIMIT 1"
+            " FROM deliveries d JOIN events e ON e.sequence = d.sequence
+              WHERE d.webhook_key = $1 AND d.state = 1 AND d.next_attempt_at <= $2
+              ORDER BY d.next_attempt_at, d.sequence LIMIT 1"
         );
         let rows = transaction.rows(text, vec![key.0.into(), now.into()]).await?;
-        let delivery = rows.first().map(delivery_from_row).transpose()?;
+        let (Some(webhook), Some(row)) = (webhook, rows.first()) else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
+        let delivery = delivery_from_row(row)?;
+        let event = transaction.list_events(None, delivery.sequence - 1, 1).await?.pop();
+        let log_id = transaction.read_log().await?.log_id;
         transaction.rollback().await?;
-        Ok(webhook.zip(delivery).map(|(webhook, delivery)| Errand { webhook, delivery, now }))
+        Ok(event.map(|event| Errand { webhook, delivery, event, log_id, now }))
     }
 
     /// Writes down what came of an attempt, and keeps the webhook for so many milliseconds more. `chance` spreads retries.
@@ -195,14 +207,21 @@ impl Store {
         shown: Option<Millis>,
         (millis, chance): (Millis, u32),
     ) -> Result<Option<Lease>, StoreError> {
-        let transaction = self.begin_in_thread("record attempt").await?;
+        let name = "record attempt";
+        // What it tells then is written through an entity, which a lane's connection has none of.
+        let may_disable = attempt.is_gone() || errand.webhook.failing_since.is_some();
+        let transaction = if may_disable && !attempt.succeeded() {
+            self.begin_write(name).await?
+        } else {
+            self.begin_in_thread(name).await?
+        };
         in_place(self.dialect(), transaction.record(errand, attempt, lease, shown, (millis, chance))).await
     }
 }
 
 /// On SQLite the steps block this thread, as a batch does its own, and cost no way to another one. What lanes remember is
 /// not changed by them.
-async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
+pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
     match dialect {
         Dialect::Postgres => steps.await,
         Dialect::Sqlite => {
@@ -225,24 +244,20 @@ impl Transaction {
             return Ok(Expanded::default());
         };
         let now = self.now(shown).await?;
-        let text = "SELECT e.sequence, e.kind, COALESCE(t.id, t.deleted_id, '')
-               FROM events e LEFT JOIN tenants t ON t.key = e.tenant_key
-              WHERE e.sequence > $1 ORDER BY e.sequence LIMIT $2";
-        let events = self.rows(text, vec![webhook.cursor.into(), EXPANDED_EVENTS.into()]).await?;
+        let events = self.list_events(None, webhook.cursor, EXPANDED_EVENTS).await?;
         let mut columns = empty_columns(3);
-        let mut cursor = webhook.cursor;
-        for event in &events {
-            cursor = event.get(0)?;
-            if webhook.wants(&event.get::<String>(2)?, event.get(1)?) {
-                push(&mut columns, [key.0.into(), cursor.into(), now.into()]);
+        for LoggedEvent { sequence, event, .. } in &events {
+            if webhook.wants(&event.tenant, event.kind()) {
+                push(&mut columns, [key.0.into(), (*sequence).into(), now.into()]);
             }
         }
+        let cursor = events.last().map_or(webhook.cursor, |last| last.sequence);
         let deliveries = columns[0].len() as u64;
         self.write(vec![(&INSERT_DELIVERIES, columns)]).await?;
         let text = "UPDATE webhooks SET cursor = $2 WHERE key = $1 RETURNING key";
         self.rows(text, vec![key.0.into(), cursor.into()]).await?;
         self.commit().await?;
-        Ok(Expanded { deliveries, more: i64::try_from(events.len()).unwrap_or(0) == EXPANDED_EVENTS })
+        Ok(Expanded { deliveries, more: events.len() == EXPANDED_EVENTS })
     }
 
     async fn claim(
@@ -273,14 +288,15 @@ impl Transaction {
         let kept = Lease(now.saturating_add(millis));
         let key = errand.webhook.key;
         let text = "UPDATE webhooks SET claimed_until = $3 WHERE key = $1 AND claimed_until = $2
-              RETURNING state, failing_since";
+              RETURNING state";
         let rows = self.rows(text, vec![key.0.into(), lease.0.into(), kept.0.into()]).await?;
         let Some(row) = rows.first() else {
             self.rollback().await?;
             return Ok(None);
         };
         let active = row.get::<i16>(0)? == WebhookState::Active.code();
-        let failing_since: Option<Millis> = row.get(1)?;
+        // Only who has the lease changes it, or makes it active again.
+        let failing_since = errand.webhook.failing_since;
         let (state, since) = if attempt.succeeded() {
             (WebhookState::Active, None)
         } else {
@@ -292,12 +308,20 @@ impl Transaction {
             let text = "UPDATE webhooks SET failing_since = $2 WHERE key = $1 RETURNING key";
             self.rows(text, vec![key.0.into(), since.into()]).await?;
         }
-        if active && state != WebhookState::Active {
+        if active && state == WebhookState::Active {
+            self.commit().await?;
+            return Ok(Some(kept));
+        }
+        let text = "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 RETURNING key";
+        self.rows(text, vec![key.0.into()]).await?;
+        if active {
             let text = "UPDATE webhooks SET state = $2 WHERE key = $1 RETURNING key";
             self.rows(text, vec![key.0.into(), state.code().into()]).await?;
+            let fact = Fact::WebhookDisabled { id: errand.webhook.id.clone(), state };
+            self.append_event(&Event::of_no_tenant(now, fact)).await?;
         }
         self.commit().await?;
-        Ok((active && state == WebhookState::Active).then_some(kept))
+        Ok(None)
     }
 
     async fn save_attempt(

@@ -10,6 +10,7 @@ mod clock;
 mod close;
 mod connect;
 mod deliveries;
+mod delivery_prune;
 mod due;
 mod entity;
 mod error;

@@ -39,6 +39,10 @@ mod suspended;
 mod trace;
 mod usage;
 mod webhook_admin;
+mod webhook_body;
+mod webhook_kill;
 mod webhook_places;
+mod webhook_python;
+mod webhooks;
 
 mod tidy;

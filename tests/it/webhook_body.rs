@@ -6,11 +6,7 @@ use aforo::clock::system_now;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{
-        clients::done,
-        v1::*,
-        *,
-    },
+    harness::{clients::done, v1::*, *},
     webhooks::webhook,
 };
 
@@ -36,7 +32,7 @@ fn the_schema_refuses_what_is_no_body() {
         |body| body["timestamp"] = "yesterday".into(),
         |body| body["data"] = json!({}),
         |body| body["data"]["webhook"]["id"] = 7.into(),
-        |body| body["data"]["figures"] = json!([{ "resource": "tokens" }]),
+        |body| body["data"]["balances"] = json!([{ "resource": "tokens" }]),
     ];
     for (number, spoil) in spoilt.into_iter().enumerate() {
         let mut body = test.clone();

@@ -3,12 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    harness::{
-        clients::done,
-        receiver::Answer,
-        v1::*,
-        *,
-    },
+    harness::{clients::done, receiver::Answer, v1::*, *},
     webhooks::{deliveries, webhook},
 };
 

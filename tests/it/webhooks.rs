@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use aforo::clock::system_now;
@@ -234,6 +235,7 @@ both! {
         // Made active again, it goes on where it stopped.
         receiver.answer(|_| Answer::Status(200));
         set_state(world, "chat", WebhookState::Active).await;
+        delivered(world, "chat", DeliveryState::Delivered, 3).await;
         world.clock.advance(MINUTE);
         delivered(world, "chat", DeliveryState::Delivered, 4).await;
         assert_eq!(watcher.posts().len(), 1);
@@ -301,11 +303,14 @@ both! {
         let fast = Receiver::start().await;
         of_resets(world, "a-slow", &slow).await;
         of_resets(world, "b-fast", &fast).await;
+        let begun = Instant::now();
         happen(world, 5).await;
         delivered(world, "b-fast", DeliveryState::Delivered, 5).await;
         happen(world, 5).await;
         delivered(world, "b-fast", DeliveryState::Delivered, 10).await;
-        assert_eq!(slow.posts().len(), 1, "it still has not answered the first");
+        // It may have been asked again after ten seconds, on a slow machine.
+        let asked = u64::try_from(slow.posts().len()).expect("few");
+        assert!(asked >= 1 && asked <= 1 + begun.elapsed().as_secs() / 10, "{asked}");
         assert_eq!(deliveries(world, "a-slow", &[DeliveryState::Pending]).await.len(), 10);
     }
 

@@ -118,6 +118,12 @@ impl Deliverer {
         self.sender.send(&letter, webhook.secrets(now)).await
     }
 
+    async fn attempt(&self, errand: &Errand) -> Attempt {
+        let (id, body) = body::event(errand.log_id, &errand.event);
+        let letter = Letter { url: &errand.webhook.url, id: &id, now: errand.now, body: &body };
+        self.sender.send(&letter, errand.webhook.secrets(errand.now)).await
+    }
+
     /// Sends nothing more, and waits for what is being sent; what takes longer than `drain` is given up, and sent again by
     /// who comes next.
     pub async fn end(&self, drain: Duration) {
@@ -168,11 +174,5 @@ impl Deliverer {
             }
         }
         self.store.release_webhook(key, lease).await
-    }
-}
-
-impl Deliverer {
-    async fn attempt(&self, errand: &Errand) -> Attempt {
-        self.test(&errand.webhook, errand.now).await
     }
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::domain::{
     bounds::WEBHOOKS_MAX,
+    event::EventKind,
     refusal::Refusal,
     webhook::{Secret, Webhook, WebhookKey, WebhookState},
     window::Millis,
@@ -43,7 +44,7 @@ pub struct NewWebhook {
     /// Only events of these tenants; empty: all.
     pub tenants: Vec<String>,
     /// Only events of these kinds; empty: all.
-    pub kinds: Vec<i16>,
+    pub kinds: Vec<EventKind>,
     /// Whether it is told.
     pub state: WebhookState,
     /// What events are signed with.
@@ -60,7 +61,7 @@ pub struct WebhookChange {
     /// Only events of these tenants.
     pub tenants: Option<Vec<String>>,
     /// Only events of these kinds.
-    pub kinds: Option<Vec<i16>>,
+    pub kinds: Option<Vec<EventKind>>,
     /// Whether it is told.
     pub state: Option<WebhookState>,
 }
@@ -94,7 +95,7 @@ impl Store {
                 new.url.as_str().into(),
                 new.description.as_str().into(),
                 json(&new.tenants)?,
-                json(&new.kinds)?,
+                codes(&new.kinds)?,
                 new.state.code().into(),
                 new.secret.bytes().to_vec().into(),
                 now.into(),
@@ -126,7 +127,7 @@ impl Store {
                 change.url.unwrap_or(found.url).into(),
                 change.description.unwrap_or(found.description).into(),
                 json(&change.tenants.unwrap_or(found.tenants))?,
-                json(&change.kinds.unwrap_or(found.kinds))?,
+                codes(&change.kinds.unwrap_or(found.kinds))?,
                 now.max(found.updated_at).into(),
             ];
             transaction.rows(text, values).await?;
@@ -250,7 +251,10 @@ pub(in crate::store) fn webhook_from_row(row: &Row) -> Result<Webhook, StoreErro
         url: row.get(2)?,
         description: row.get(3)?,
         tenants: serde_json::from_str(&tenants).map_err(|_| corrupt("tenants"))?,
-        kinds: serde_json::from_str(&kinds).map_err(|_| corrupt("kinds"))?,
+        kinds: serde_json::from_str::<Vec<i16>>(&kinds)
+            .ok()
+            .and_then(|codes| codes.into_iter().map(EventKind::from_code).collect())
+            .ok_or_else(|| corrupt("kinds"))?,
         state: WebhookState::from_code(row.get(6)?).ok_or_else(|| corrupt("state"))?,
         secret: Secret::from_bytes(row.get(7)?),
         old_secret: old_secret.map(Secret::from_bytes).zip(old_secret_until),
@@ -260,6 +264,10 @@ pub(in crate::store) fn webhook_from_row(row: &Row) -> Result<Webhook, StoreErro
         updated_at: row.get(13)?,
         id,
     })
+}
+
+fn codes(kinds: &[EventKind]) -> Result<Value, StoreError> {
+    json(&kinds.iter().map(|kind| kind.code()).collect::<Vec<_>>())
 }
 
 fn json<T: serde::Serialize>(values: &[T]) -> Result<Value, StoreError> {

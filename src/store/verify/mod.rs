@@ -1,6 +1,10 @@
 //! Whether the books add up: what `aforo verify` checks, of all tenants or of some. One read transaction, page by page;
 //! nothing is changed.
 
+mod report;
+
+pub use self::report::Report;
+
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
@@ -8,6 +12,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use self::report::Scope;
 use super::{
     Store, StoreError, Transaction,
     body::{decode_reservation, state_code},
@@ -16,100 +21,14 @@ use super::{
 use crate::domain::{
     bounds::REQUEST_ID_RETENTION_MIN_HOURS,
     counter::CounterKey,
+    event::{Event, Fact},
     id::{ReservationId, TenantKey},
-    plan::Dimension,
     reservation::{Reservation, ReservationState},
     window::Millis,
 };
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 5_000;
-
-/// Most faults that are told one by one.
-const FAULTS_TOLD_MAX: usize = 1_000;
-
-/// The tenants of these keys.
-#[derive(Clone, Copy, Debug)]
-struct Scope {
-    first: i64,
-    last: i64,
-}
-
-impl Scope {
-    fn is_all(self) -> bool {
-        (self.first, self.last) == (i64::MIN, i64::MAX)
-    }
-
-    /// The key before the first one, for a place in a table that has the tenant first in its key.
-    fn place_before(self) -> i64 {
-        self.first.saturating_sub(1)
-    }
-}
-
-/// All of them.
-impl Default for Scope {
-    fn default() -> Self {
-        Self { first: i64::MIN, last: i64::MAX }
-    }
-}
-
-/// What was looked at, and what does not add up.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Tenants, deleted ones included.
-    pub tenants: u64,
-    /// Counters.
-    pub counters: u64,
-    /// Open holds.
-    pub holds: u64,
-    /// Settled reservations.
-    pub settled: u64,
-    /// Request ids.
-    pub requests: u64,
-    /// Adjustments.
-    pub adjustments: u64,
-    /// Whose rows are looked at.
-    scope: Scope,
-    /// Names of tenants, for the texts of faults.
-    names: HashMap<TenantKey, String>,
-    /// Faults, all of them.
-    pub fault_count: u64,
-    /// The first faults: which row, and what is wrong with it.
-    pub faults: Vec<String>,
-}
-
-impl Report {
-    fn fault(&mut self, text: String) {
-        self.fault_count += 1;
-        if self.faults.len() < FAULTS_TOLD_MAX {
-            self.faults.push(text);
-        }
-    }
-
-    fn told(&self, tenant: TenantKey, id: ReservationId) -> String {
-        format!("{} of {}", Uuid::from_bytes(id.0), self.told_tenant(tenant))
-    }
-
-    fn told_tenant(&self, tenant: TenantKey) -> String {
-        match self.names.get(&tenant) {
-            Some(name) => format!("tenant {name:?} ({})", tenant.0),
-            None => format!("tenant {}", tenant.0),
-        }
-    }
-
-    fn told_counter(&self, tenant: TenantKey, key: &CounterKey) -> String {
-        let mut text = format!("of resource {}, {:?}", key.resource().0, key.period());
-        if let Some(start) = chrono::DateTime::from_timestamp_millis(key.window_start()) {
-            text.push_str(&format!(" from {}", start.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)));
-        }
-        for (dimension, value) in Dimension::ALL.into_iter().zip(key.dimensions()) {
-            if let Some(value) = value {
-                text.push_str(&format!(", {} {value:?}", dimension.name()));
-            }
-        }
-        format!("{text}, of {}", self.told_tenant(tenant))
-    }
-}
 
 /// What the rows that name a counter add up to.
 #[derive(Clone, Copy, Default)]
@@ -148,6 +67,21 @@ impl Store {
             (Some(&first), Some(&last)) => verify_scope(transaction, Scope { first, last }).await,
             _ => Ok(Report::default()),
         }
+    }
+}
+
+impl Store {
+    /// Enters into the log of events that the books do not add up.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not do it.
+    pub async fn tell_books_disagree(&self, shown: Option<Millis>, faults: u64) -> Result<(), StoreError> {
+        let transaction = self.begin_write("tell that the books disagree").await?;
+        let now = transaction.now(shown).await?;
+        let fact = Fact::BooksDisagree { faults: i64::try_from(faults).unwrap_or(i64::MAX) };
+        transaction.append_event(&Event::of_no_tenant(now, fact)).await?;
+        transaction.commit().await
     }
 }
 
