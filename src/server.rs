@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -122,7 +122,6 @@ pub struct Server {
     probe: JoinHandle<()>,
     feeding: JoinHandle<()>,
     clockwork: Arc<Clockwork>,
-    deliverer: Arc<Deliverer>,
     lanes: Lanes,
     drain: Duration,
     health: HealthReporter,
@@ -171,13 +170,12 @@ impl Server {
         let stop = CancellationToken::new();
         let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
         let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed));
-        let deliverer = Deliverer::new(store.clone(), clock.clone(), options.webhooks);
         let tools = Tools {
             store: store.clone(),
             engine: Arc::clone(&engine),
             policies: Arc::clone(&policies),
             retention: options.retention,
-            deliverer: Arc::clone(&deliverer),
+            deliverer: Deliverer::new(store.clone(), clock.clone(), options.webhooks),
         };
         let clockwork = Clockwork::start(tools, clock.clone()).await?;
         let admin = Admin::new(
@@ -187,7 +185,6 @@ impl Server {
             engine,
             Arc::clone(&feed),
             Arc::clone(&clockwork),
-            Arc::clone(&deliverer),
         );
 
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -210,7 +207,6 @@ impl Server {
             probe,
             feeding,
             clockwork,
-            deliverer,
             lanes,
             drain,
             health,
@@ -237,9 +233,9 @@ impl Server {
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        // All within the same time.
-        let (served, (), ()) =
-            tokio::join!(self.serving, self.clockwork.end(self.drain), self.deliverer.end(self.drain));
+        // Both within the same time.
+        let until = Instant::now() + self.drain;
+        let (served, ()) = tokio::join!(self.serving, self.clockwork.end(until));
         match served {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),

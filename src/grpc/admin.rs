@@ -23,7 +23,7 @@ use crate::{
         refusal::Refusal,
     },
     engine::{self, Engine, Failure, TenantRef},
-    events::{Feed, webhook::Deliverer},
+    events::Feed,
     jobs::Clockwork,
     policy::PolicyCache,
     store::{AdminError, Store, Transaction},
@@ -37,8 +37,7 @@ pub struct Admin {
     pub(super) clock: Clock,
     engine: Arc<Engine>,
     feed: Arc<Feed>,
-    clockwork: Arc<Clockwork>,
-    pub(super) deliverer: Arc<Deliverer>,
+    pub(super) clockwork: Arc<Clockwork>,
 }
 
 impl Admin {
@@ -50,9 +49,8 @@ impl Admin {
         engine: Arc<Engine>,
         feed: Arc<Feed>,
         clockwork: Arc<Clockwork>,
-        deliverer: Arc<Deliverer>,
     ) -> Self {
-        Self { store, policies, clock, engine, feed, clockwork, deliverer }
+        Self { store, policies, clock, engine, feed, clockwork }
     }
 
     /// The store, if it is worth to ask.

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::{Clock, system_now},
     domain::window::Millis,
+    events::webhook::Deliverer,
 };
 
 /// What a run counted: names and numbers, for people.
@@ -163,17 +164,24 @@ impl Clockwork {
         }
     }
 
-    /// Takes no more runs, and waits for those that there are; what takes longer than `drain` is broken off.
-    pub async fn end(&self, drain: Duration) {
+    /// What tells webhooks.
+    pub fn deliverer(&self) -> &Deliverer {
+        &self.tools.deliverer
+    }
+
+    /// Takes no more runs, and waits for those that there are, and for what they began; what still runs then is broken
+    /// off.
+    pub async fn end(&self, until: tokio::time::Instant) {
         self.stop.cancel();
         if let Some(schedule) = self.schedule.get() {
             schedule.stop().await;
         }
         self.tracker.close();
-        if tokio::time::timeout(drain, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout_at(until, self.tracker.wait()).await.is_err() {
             self.cut.cancel();
             self.tracker.wait().await;
         }
+        self.tools.deliverer.end(until).await;
     }
 
     fn begin(self: &Arc<Self>, name: &str) -> Result<JoinHandle<Run>, NotRun> {

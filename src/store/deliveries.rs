@@ -2,6 +2,8 @@
 //!
 //! A webhook belongs to one process at a time: it puts into `claimed_until` until when, and does so anew with each
 //! attempt. One that dies is replaced when that time has come, and what it sent without saying so is sent again.
+//!
+//! The connection of SQLite's lane binds values in the order in which a text names them first, whatever their numbers.
 
 use sea_orm::{Value, sea_query::ArrayType};
 use tokio::{runtime::Handle, task::block_in_place};
@@ -254,8 +256,8 @@ impl Transaction {
         let cursor = events.last().map_or(webhook.cursor, |last| last.sequence);
         let deliveries = columns[0].len() as u64;
         self.write(vec![(&INSERT_DELIVERIES, columns)]).await?;
-        let text = "UPDATE webhooks SET cursor = $2 WHERE key = $1 RETURNING key";
-        self.rows(text, vec![key.0.into(), cursor.into()]).await?;
+        let text = "UPDATE webhooks SET cursor = $1 WHERE key = $2 RETURNING key";
+        self.rows(text, vec![cursor.into(), key.0.into()]).await?;
         self.commit().await?;
         Ok(Expanded { deliveries, more: events.len() == EXPANDED_EVENTS })
     }
@@ -269,9 +271,9 @@ impl Transaction {
         let now = self.now(shown).await?;
         let lease = Lease(now.saturating_add(millis));
         let text =
-            "UPDATE webhooks SET claimed_until = $3 WHERE key = $1 AND state = 1 AND claimed_until <= $2
+            "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND state = 1 AND claimed_until <= $3
               RETURNING key";
-        let rows = self.rows(text, vec![key.0.into(), now.into(), lease.0.into()]).await?;
+        let rows = self.rows(text, vec![lease.0.into(), key.0.into(), now.into()]).await?;
         self.commit().await?;
         Ok((!rows.is_empty()).then_some(lease))
     }
@@ -287,9 +289,9 @@ impl Transaction {
         let now = self.now(shown).await?;
         let kept = Lease(now.saturating_add(millis));
         let key = errand.webhook.key;
-        let text = "UPDATE webhooks SET claimed_until = $3 WHERE key = $1 AND claimed_until = $2
+        let text = "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3
               RETURNING state";
-        let rows = self.rows(text, vec![key.0.into(), lease.0.into(), kept.0.into()]).await?;
+        let rows = self.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
         let Some(row) = rows.first() else {
             self.rollback().await?;
             return Ok(None);
@@ -305,8 +307,8 @@ impl Transaction {
         };
         self.save_attempt(errand, attempt, now, chance).await?;
         if since != failing_since {
-            let text = "UPDATE webhooks SET failing_since = $2 WHERE key = $1 RETURNING key";
-            self.rows(text, vec![key.0.into(), since.into()]).await?;
+            let text = "UPDATE webhooks SET failing_since = $1 WHERE key = $2 RETURNING key";
+            self.rows(text, vec![since.into(), key.0.into()]).await?;
         }
         if active && state == WebhookState::Active {
             self.commit().await?;
@@ -315,8 +317,8 @@ impl Transaction {
         let text = "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 RETURNING key";
         self.rows(text, vec![key.0.into()]).await?;
         if active {
-            let text = "UPDATE webhooks SET state = $2 WHERE key = $1 RETURNING key";
-            self.rows(text, vec![key.0.into(), state.code().into()]).await?;
+            let text = "UPDATE webhooks SET state = $1 WHERE key = $2 RETURNING key";
+            self.rows(text, vec![state.code().into(), key.0.into()]).await?;
             let fact = Fact::WebhookDisabled { id: errand.webhook.id.clone(), state };
             self.append_event(&Event::of_no_tenant(now, fact)).await?;
         }
@@ -340,18 +342,18 @@ impl Transaction {
                 None => (DeliveryState::Failed, 0),
             }
         };
-        let text = "UPDATE deliveries SET state = $3, attempts = $4, next_attempt_at = $5, attempted_at = $6,
-                   response_status = $7, error = $8
-              WHERE webhook_key = $1 AND sequence = $2 RETURNING sequence";
+        let text = "UPDATE deliveries SET state = $1, attempts = $2, next_attempt_at = $3, attempted_at = $4,
+                   response_status = $5, error = $6
+              WHERE webhook_key = $7 AND sequence = $8 RETURNING sequence";
         let values = vec![
-            errand.webhook.key.0.into(),
-            errand.delivery.sequence.into(),
             state.code().into(),
             attempts.into(),
             next_attempt_at.into(),
             now.into(),
             attempt.response_status.into(),
             attempt.error.as_str().into(),
+            errand.webhook.key.0.into(),
+            errand.delivery.sequence.into(),
         ];
         self.rows(text, values).await?;
         Ok(())

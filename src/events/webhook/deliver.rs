@@ -1,14 +1,12 @@
 //! Delivering: the log is expanded for each webhook, and each webhook that has something to be sent has a task of its
 //! own, so that a slow endpoint never holds up another.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
+use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -124,12 +122,12 @@ impl Deliverer {
         self.sender.send(&letter, errand.webhook.secrets(errand.now)).await
     }
 
-    /// Sends nothing more, and waits for what is being sent; what takes longer than `drain` is given up, and sent again by
-    /// who comes next.
-    pub async fn end(&self, drain: Duration) {
+    /// Sends nothing more, and waits for what is being sent; what is being sent still then is given up, and sent again by who
+    /// comes next.
+    pub async fn end(&self, until: Instant) {
         self.stop.cancel();
         self.tracker.close();
-        if tokio::time::timeout(drain, self.tracker.wait()).await.is_err() {
+        if timeout_at(until, self.tracker.wait()).await.is_err() {
             self.cut.cancel();
             self.tracker.wait().await;
         }
