@@ -67,6 +67,12 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     std::array::from_fn(|_| random().to_be_bytes()[0])
 }
 
+/// The id of a new log of events.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn new_log_id() -> [u8; 16] {
+    Uuid::new_v4().into_bytes()
+}
+
 /// A clock that stands still until it is set.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);

@@ -201,18 +201,7 @@ impl Server {
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
         let drain = options.drain;
-        Ok(Server {
-            address,
-            serving,
-            probe,
-            feeding,
-            clockwork,
-            lanes,
-            drain,
-            health,
-            store,
-            stop,
-        })
+        Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }
 
     /// Where it listens.

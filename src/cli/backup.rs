@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{DatabaseArgs, client::print_line, error::CliError};
-use crate::store::{Store, StoreOptions};
+use crate::{
+    clock::new_log_id,
+    store::{Store, StoreOptions},
+};
 
 /// Options of `aforo backup`.
 #[derive(Debug, Args)]
@@ -28,7 +31,7 @@ pub async fn run(args: BackupArgs) -> Result<(), CliError> {
     let tried = args.database.tried("back up");
     let failed = |error| CliError::caused(&tried, &error);
     let store = Store::connect(&args.database.database, StoreOptions::default()).await.map_err(failed)?;
-    store.backup(&args.file).await.map_err(failed)?;
+    store.backup(&args.file, new_log_id()).await.map_err(failed)?;
     store.close().await.map_err(failed)?;
     print_line(format!("copied to {}", args.file.display()))?;
     Ok(())

@@ -3,7 +3,10 @@
 use clap::Args;
 
 use super::{DatabaseArgs, client::print_line, error::CliError};
-use crate::store::{Store, StoreOptions};
+use crate::{
+    clock::new_log_id,
+    store::{Store, StoreOptions},
+};
 
 /// Options of `aforo migrate`.
 #[derive(Debug, Args)]
@@ -11,6 +14,10 @@ pub struct MigrateArgs {
     /// Which database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+
+    /// Also make its log of events another one: after a restore, so that watchers do not go on where the lost one was
+    #[arg(long)]
+    pub new_log: bool,
 }
 
 /// Applies the migrations that are missing.
@@ -25,7 +32,13 @@ pub async fn run(args: MigrateArgs) -> Result<(), CliError> {
     let store = Store::connect(&args.database.database, options).await.map_err(failed)?;
     store.ping().await.map_err(failed)?;
     store.migrate().await.map_err(failed)?;
+    if args.new_log {
+        store.renew_log(new_log_id()).await.map_err(failed)?;
+    }
     store.close().await.map_err(failed)?;
     print_line("the schema is up to date")?;
+    if args.new_log {
+        print_line("its log of events is a new one: watchers begin anew")?;
+    }
     Ok(())
 }

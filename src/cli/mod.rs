@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod replay;
 pub mod serve;
 pub mod verify;
+pub mod watch;
 
 /// A quota authority for AI token usage.
 #[derive(Debug, Parser)]
@@ -44,6 +45,8 @@ pub enum Command {
     /// The empty service that `bench` measures against
     #[command(hide = true)]
     BenchEmpty(bench::empty::EmptyArgs),
+    /// Print what happens, as it happens
+    Watch(watch::WatchArgs),
     /// Play a trace of model calls
     Replay(replay::ReplayArgs),
 }
@@ -82,6 +85,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Bench(args) => bench::run(args).await,
         Command::BenchEmpty(args) => bench::empty::run(args).await,
         Command::Replay(args) => replay::run(args).await,
+        Command::Watch(args) => watch::run(args).await,
     }
 }
 

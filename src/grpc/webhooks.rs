@@ -35,7 +35,8 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Admin {
     pub(super) async fn make_webhook(&self, request: v1::CreateWebhookRequest) -> Reply<v1::Webhook> {
-        let new = new_webhook(request.webhook, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
+        let new =
+            new_webhook(request.webhook, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
         let made = self.store()?.create_webhook(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(with_secret(made)))
     }
@@ -59,7 +60,8 @@ impl Admin {
     }
 
     pub(super) async fn change_webhook(&self, request: v1::UpdateWebhookRequest) -> Reply<v1::Webhook> {
-        let (id, change) = webhook_change(request, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
+        let (id, change) =
+            webhook_change(request, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
         let changed = self.store()?.update_webhook(self.clock.now(), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(webhook(changed)))
     }

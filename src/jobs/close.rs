@@ -12,5 +12,5 @@ const COUNTERS_MAX: usize = 100_000;
 /// A window is over at its end, whether this runs or not. Each is told of once, whoever does it.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>) -> Result<Figures, JobError> {
     let closed = close_windows(&tools.store, &tools.policies, now, COUNTERS_MAX).await?;
-    Ok(vec![figure("counters", closed.counters)])
+    Ok(vec![figure("counters", closed.counters), figure("waiting", closed.waiting)])
 }

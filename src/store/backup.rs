@@ -30,8 +30,9 @@ impl Store {
         Ok(settings)
     }
 
-    /// Copies the database into a new file, as it is at one instant. PostgreSQL has its own means.
-    pub async fn backup(&self, file: &Path) -> Result<(), StoreError> {
+    /// Copies the database into a new file, as it is at one instant. Its log of events is another one: what the copy will
+    /// tell is not what the original will tell. PostgreSQL has its own means.
+    pub async fn backup(&self, file: &Path, log_id: [u8; 16]) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             let text = "only SQLite databases are copied by this program; for PostgreSQL use pg_dump or a base backup";
             return Err(StoreError::Unusable(text.to_owned()));
@@ -50,11 +51,22 @@ impl Store {
         let connection = self.reader();
         let backend = connection.get_database_backend();
         let copy = Statement::from_sql_and_values(backend, "VACUUM INTO ?", [Value::from(name)]);
-        if let Err(error) = connection.execute_raw(copy).await {
+        let copied = connection.execute_raw(copy).await.map_err(StoreError::from);
+        if let Err(error) = copied.and_then(|_| renew_log(file, log_id)) {
             // Half a copy is none, and would be in the way of the next one.
             let _ = fs::remove_file(file);
-            return Err(error.into());
+            return Err(error);
         }
         File::open(file).and_then(|copy| copy.sync_all()).map_err(unusable)
     }
+}
+
+/// Nobody else knows the copy yet. One of an older schema has no log.
+fn renew_log(copy: &Path, log_id: [u8; 16]) -> Result<(), StoreError> {
+    let connection = rusqlite::Connection::open(copy)?;
+    let found = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'event_log'";
+    if connection.query_row(found, [], |row| row.get::<_, i64>(0))? > 0 {
+        connection.execute("UPDATE event_log SET log_id = ?1", [&log_id[..]])?;
+    }
+    connection.close().map_err(|(_, error)| error.into())
 }

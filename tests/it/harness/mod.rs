@@ -14,6 +14,7 @@ pub mod reading;
 pub mod receiver;
 pub mod stall;
 pub mod wait;
+pub mod watching;
 pub mod world;
 
 pub use aforo::grpc::v1;
@@ -27,6 +28,7 @@ pub use process::Process;
 pub use reading::{Balances, Held, amount, figures, millis, state};
 pub use receiver::{Post, Receiver};
 pub use wait::eventually;
+pub use watching::{Told, everything, told};
 pub use world::{NOON, World};
 
 /// A field, and how to spoil it.

@@ -45,7 +45,8 @@ impl Stall {
     }
 }
 
-async fn connect(url: &str) -> DatabaseConnection {
+/// A connection that the server knows nothing of.
+pub async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false);
     sea_orm::Database::connect(options).await.expect("the database is there")

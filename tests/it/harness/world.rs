@@ -4,6 +4,7 @@ use std::{net::SocketAddr, ops::Deref};
 
 use aforo::{
     clock::ManualClock,
+    engine::Closed,
     events::webhook::Rules,
     server::{Server, ServerOptions},
 };
@@ -89,6 +90,31 @@ impl World {
         serve(&self.database, &self.clock, Rules { allow_http: true, allow_private: true }).boxed_local()
     }
 
+    /// Has the server tell of windows that are over, as it does by itself every minute.
+    pub fn close_windows(&self) -> BoxFuture<'_, Closed> {
+        async move {
+            let figures = self.job("close-windows").await;
+            let count = |name| usize::try_from(figures[name]).expect("a count");
+            Closed { counters: count("counters"), waiting: count("waiting"), more: false }
+        }
+        .boxed()
+    }
+
+    /// Has the server remove what is older than its retention, as it does by itself every hour; says how many events.
+    pub fn prune_events(&self) -> BoxFuture<'_, i64> {
+        async move { self.job("prune").await["events"] }.boxed()
+    }
+
+    /// The clients of the server.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Where the server listens, as a URL.
+    pub fn target(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.server.as_ref().expect("it runs").address()
@@ -105,7 +131,8 @@ impl World {
         process::verify(self.database.url()).boxed()
     }
 
-    async fn stop(&mut self) {
+    /// Stops the server.
+    pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown().await;
         }

@@ -1,0 +1,161 @@
+//! Messages as lines for people.
+
+use chrono::{DateTime, SecondsFormat};
+use prost_types::Timestamp;
+
+use crate::grpc::v1::{
+    Balance, Enforcement, Event, EventKind, PolicyChange, Reservation, ReservationState, WatchUsageResponse,
+    policy_change::{Action, Subject},
+    watch_usage_response::Update,
+};
+
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const BLUE: &str = "\x1b[34m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The lines of a message; none of a heartbeat.
+pub(super) fn lines(message: &WatchUsageResponse, colour: bool) -> Vec<String> {
+    match &message.update {
+        Some(Update::Event(event)) => vec![line(event, colour)],
+        Some(Update::Snapshot(snapshot)) => snapshot.balances.iter().map(of_snapshot).collect(),
+        Some(Update::Heartbeat(_)) | None => Vec::new(),
+    }
+}
+
+fn line(event: &Event, colour: bool) -> String {
+    let name = event.kind().as_str_name().trim_start_matches("EVENT_KIND_");
+    let (begin, end) = if colour { (paint(event.kind()), PLAIN) } else { ("", "") };
+    let tenant = if event.tenant.is_empty() { "-" } else { &event.tenant };
+    format!("{}  {tenant}  {begin}{name}{end}  {}", time(event.occur_time.as_ref()), told(event))
+}
+
+fn paint(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::LimitReached | EventKind::ReserveRefused => RED,
+        EventKind::ThresholdReached | EventKind::ReservationExpired | EventKind::CommittedLate => YELLOW,
+        EventKind::ThresholdCleared => GREEN,
+        _ => BLUE,
+    }
+}
+
+fn told(event: &Event) -> String {
+    let balances = |text: fn(&Balance) -> String| -> String {
+        event.balances.iter().map(text).collect::<Vec<_>>().join("; ")
+    };
+    match event.kind() {
+        EventKind::ThresholdReached => format!("{} % of {}", event.percent, balances(spent)),
+        EventKind::ThresholdCleared => format!("below {} % of {}", event.percent, balances(spent)),
+        EventKind::LimitReached => balances(spent),
+        EventKind::ReserveRefused => format!("{} asked of {}", event.requested, balances(asked)),
+        EventKind::ReservationExpired | EventKind::CommittedLate => {
+            event.reservation.as_ref().map(reservation).unwrap_or_default()
+        }
+        EventKind::WindowClosed => balances(closed),
+        EventKind::UsageReset => {
+            format!("{} by {}: {}; {}", event.adjusted, event.operator, event.reason, balances(spent))
+        }
+        EventKind::PolicyChanged => event.change.as_ref().map(change).unwrap_or_default(),
+        _ => balances(spent),
+    }
+}
+
+/// A limit and whose counter it reads: `day[agent planner]`.
+fn limit(balance: &Balance) -> String {
+    let id = if balance.limit_id.is_empty() { "no limit" } else { &balance.limit_id };
+    let dimensions = [("agent", &balance.agent), ("user", &balance.user), ("model", &balance.model)];
+    let values = dimensions.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
+    let values: Vec<String> = values.collect();
+    if values.is_empty() { id.to_owned() } else { format!("{id}[{}]", values.join(", ")) }
+}
+
+fn spent(balance: &Balance) -> String {
+    let of = balance.allowance.map(|allowance| format!(" of {allowance}")).unwrap_or_default();
+    format!("{}: {}{of} {} spent", limit(balance), balance.committed, balance.resource)
+}
+
+fn asked(balance: &Balance) -> String {
+    let passes = if balance.enforcement() == Enforcement::Observe { " (it only observes)" } else { "" };
+    format!("{} and {} held{passes}", spent(balance), balance.reserved)
+}
+
+fn closed(balance: &Balance) -> String {
+    let (start, end) = (time(balance.window_start.as_ref()), time(balance.window_end.as_ref()));
+    format!("{}, {} refused, {start} to {end}", spent(balance), balance.refused)
+}
+
+fn of_snapshot(balance: &Balance) -> String {
+    let end = balance.window_end.as_ref();
+    let until = end.map(|end| format!(" until {}", time(Some(end)))).unwrap_or_default();
+    format!("{}, {} held, {} refused{until}", spent(balance), balance.reserved, balance.refused)
+}
+
+fn reservation(reservation: &Reservation) -> String {
+    let amounts = reservation
+        .amounts
+        .iter()
+        .map(|amount| format!("{} of {} {} charged", amount.committed, amount.reserved, amount.resource));
+    let amounts: Vec<String> = amounts.collect();
+    let released = reservation.state() == ReservationState::Released;
+    let how = if released { ", given back" } else { "" };
+    let who = if reservation.agent.is_empty() { String::new() } else { format!(" of {}", reservation.agent) };
+    format!("{}{who}: {}{how}", reservation.name, amounts.join(", "))
+}
+
+fn change(change: &PolicyChange) -> String {
+    let subject = match change.subject() {
+        Subject::Resource => "resource",
+        Subject::Plan => "plan",
+        Subject::Tenant => "tenant",
+        Subject::Unspecified => "something",
+    };
+    let action = match change.action() {
+        Action::Created => "created",
+        Action::Updated => "changed",
+        Action::Deleted => "deleted",
+        Action::Unspecified => "touched",
+    };
+    format!("{subject} {} {action}", change.id)
+}
+
+/// An instant in UTC; empty without one.
+pub(super) fn time(at: Option<&Timestamp>) -> String {
+    let at = at.and_then(|at| DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).unwrap_or(0)));
+    at.map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balance() -> Balance {
+        Balance {
+            resource: "tokens".into(),
+            limit_id: "day".into(),
+            allowance: Some(1_000),
+            committed: 800,
+            agent: Some("planner".into()),
+            ..Balance::default()
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = Event {
+            tenant: "acme".into(),
+            kind: EventKind::ThresholdReached.into(),
+            percent: 80,
+            occur_time: Some(Timestamp { seconds: 1_773_662_400, nanos: 0 }),
+            balances: vec![balance()],
+            ..Event::default()
+        };
+        let plain = "2026-03-16T12:00:00Z  acme  THRESHOLD_REACHED  80 % of day[agent planner]: 800 of 1000 tokens spent";
+        assert_eq!(line(&event, false), plain);
+        assert!(line(&event, true).contains("\x1b[33mTHRESHOLD_REACHED\x1b[0m"));
+        let change = PolicyChange { subject: Subject::Plan.into(), id: "free".into(), action: 2 };
+        let kind = EventKind::PolicyChanged.into();
+        let event = Event { kind, change: Some(change), ..Event::default() };
+        assert_eq!(line(&event, false), "  -  POLICY_CHANGED  plan free changed");
+    }
+}

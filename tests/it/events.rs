@@ -1,0 +1,231 @@
+//! The log: what is told of reservations, windows, corrections and policy, and how it is listed.
+
+use tonic::Code;
+
+use crate::harness::{
+    v1::{EventKind::*, *},
+    *,
+};
+
+/// The only event of this kind.
+fn event_of(events: &[Event], kind: EventKind) -> &Event {
+    let mut found = events.iter().filter(|event| event.kind() == kind);
+    let event = found.next().unwrap_or_else(|| panic!("no {kind:?} in {events:#?}"));
+    assert_eq!(found.next(), None, "more than one {kind:?}");
+    event
+}
+
+fn reservation(event: &Event) -> &Reservation {
+    event.reservation.as_ref().expect("it is about one")
+}
+
+both! {
+    async fn an_expired_hold_and_its_late_commit_are_told(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        let reserve = || world.reserve("acme").tokens(100).agent("planner").ttl(MINUTE).label("run", "7");
+        let first = reserve().await.expect("there is quota");
+        let charged = reserve().charged_on_expiry().await.expect("there is quota");
+        world.clock.advance(MINUTE);
+        world.record("acme").tokens(1).await.expect("it is recorded, and the holds are swept");
+        let events = world.told("acme").await;
+        assert_eq!(told(&events), [(ReservationExpired, 0), (ReservationExpired, 0)]);
+        let expired = events.iter().find(|e| reservation(e).name == charged.name()).expect("it is told");
+        assert_eq!(amount(reservation(expired), "tokens"), (100, 100));
+        assert_eq!(state(reservation(expired)), ReservationState::Expired);
+        assert_eq!((reservation(expired).agent.as_str(), reservation(expired).labels["run"].as_str()), ("planner", "7"));
+        world.commit(first.name()).tokens(80).await.expect("late, and charged");
+        world.commit(first.name()).tokens(80).await.expect("the same again");
+        world.release(charged.name()).await.expect("late, and reversed");
+        let events = world.told("acme").await;
+        assert_eq!(told(&events[2..]), [(CommittedLate, 0), (CommittedLate, 0)]);
+        assert!(reservation(&events[2]).late);
+        assert_eq!(events[2].balances.figures("day"), (181, 0));
+        assert_eq!(state(reservation(&events[3])), ReservationState::Released);
+        assert_eq!(events[3].balances.figures("day"), (81, 0));
+        // One that is given back late was not charged: nothing is corrected.
+        let third = reserve().await.expect("there is quota");
+        world.clock.advance(MINUTE);
+        world.release(third.name()).await.expect("late");
+        assert_eq!(told(&world.told("acme").await[4..]), [(ReservationExpired, 0)]);
+    }
+
+    async fn a_window_is_closed_once_and_after_its_last_hold(world: World) {
+        let limits = [day("tokens", 1_000), day("tokens", 10).named("agent").per(&[Dimension::Agent]), lifetime("tokens", 9_999)];
+        world.tenant_with("acme", &limits).await;
+        world.tenant_with("idle", &[day("requests", 1)]).await;
+        world.record("acme").tokens(5).agent("planner").await.expect("it is recorded");
+        world.reserve("acme").tokens(11).agent("coder").await.expect_err("too much").is_quota(&["agent"]);
+        let hold = world.reserve("acme").tokens(7).agent("coder").ttl(DAY).await.expect("there is quota");
+        let closed = world.close_windows().await;
+        assert_eq!((closed.counters, closed.waiting), (0, 0), "the day is not over");
+        world.clock.advance(DAY - HOUR);
+        world.record("acme").tokens(3).await.expect("it is recorded, on the next day");
+        assert_eq!((world.close_windows().await.waiting, world.kinds("acme").await.len()), (3, 1));
+        world.commit(hold.name()).tokens(6).await.expect("it is held");
+        assert_eq!(world.close_windows().await.counters, 3);
+        assert_eq!(world.close_windows().await.counters, 0);
+        let events = world.told("acme").await;
+        assert_eq!(told(&events[1..]), [(WindowClosed, 0); 3]);
+        let figures = |agent: Option<&str>| {
+            let event = events[1..].iter().find(|e| e.balances[0].agent.as_deref() == agent).expect("it is told");
+            assert_eq!(event.balances.len(), 1);
+            (figures(&event.balances[0]), event.balances[0].refused)
+        };
+        assert_eq!(figures(None), ((11, 0), 0));
+        assert_eq!(figures(Some("planner")), ((5, 0), 0));
+        assert_eq!(figures(Some("coder")), ((6, 0), 1));
+        assert_eq!(world.kinds("idle").await, []);
+        world.clock.advance(DAY);
+        assert_eq!(world.close_windows().await.counters, 2, "the day after: the tenant's and that of no agent");
+    }
+
+    async fn a_late_commit_to_a_closed_window_tells_the_corrected_total(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        world.record("acme").tokens(5).await.expect("it is recorded");
+        let hold = world.reserve("acme").tokens(7).await.expect("there is quota");
+        world.clock.advance(DAY);
+        // The hold is due, but not swept: the window waits.
+        assert_eq!((world.close_windows().await.waiting, world.kinds("acme").await.len()), (1, 0));
+        world.record("acme").tokens(3).await.expect("it is recorded, and the hold is swept");
+        assert_eq!(world.close_windows().await.counters, 1);
+        world.commit(hold.name()).tokens(6).await.expect("late");
+        assert_eq!(world.close_windows().await.counters, 0);
+        let events = world.told("acme").await;
+        assert_eq!(event_of(&events, WindowClosed).balances.figures("day"), (5, 0));
+        assert_eq!(event_of(&events, CommittedLate).balances.figures("day"), (11, 0));
+    }
+
+    async fn changes_of_policy_are_told(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        world.change_plan("acme", &[day("tokens", 2_000)]).await.expect("it is there");
+        world.set_state("acme", TenantState::Suspended).await;
+        world.declare("other").await;
+        let other = || DeleteResourceRequest { id: "other".into() };
+        world.admin.clone().delete_resource(other()).await.expect("nothing limits it");
+        let acme = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
+        world.admin.clone().delete_tenant(acme).await.expect("it has no holds");
+        world.admin.clone().delete_plan(DeletePlanRequest { id: "acme".into() }).await.expect("nobody has it");
+        let events = eventually("all are told", async || {
+            let events = world.all_events(ListEventsRequest::default()).await;
+            (events.len() == 9).then_some(events)
+        })
+        .await;
+        let mut changes: Vec<_> = events
+            .iter()
+            .map(|event| {
+                let change = event.change.as_ref().expect("it is a change");
+                (event.tenant.as_str(), event.tenant_sequence, change.subject(), change.id.as_str(), change.action())
+            })
+            .collect();
+        assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
+        use policy_change::{Action::*, Subject};
+        let tenants: Vec<_> = changes.extract_if(.., |change| change.2 == Subject::Tenant).collect();
+        let tenant = |number, action| ("acme", number, Subject::Tenant, "acme", action);
+        assert_eq!(tenants, [tenant(1, Created), tenant(2, Updated), tenant(3, Deleted)]);
+        let change = |subject, id, action| ("", 0, subject, id, action);
+        let expected = [
+            change(Subject::Resource, "tokens", Created),
+            change(Subject::Plan, "acme", Created),
+            change(Subject::Plan, "acme", Updated),
+            change(Subject::Resource, "other", Created),
+            change(Subject::Resource, "other", Deleted),
+            change(Subject::Plan, "acme", Deleted),
+        ];
+        assert_eq!(changes, expected);
+        // Refused changes are none.
+        world.resource("tokens").await.expect_err("it is there").is(Code::AlreadyExists, "NAME_TAKEN");
+        assert_eq!(world.list_events(ListEventsRequest::default()).await.expect("a page").last_sequence, 9);
+    }
+
+    async fn the_log_is_listed_by_tenant_kind_time_and_place(world: World) {
+        for tenant in ["acme", "globex"] {
+            world.tenant_with(tenant, &[day("tokens", 10).thresholds(&[50])]).await;
+        }
+        for hour in 0..3 {
+            world.clock.set(NOON + hour * DAY);
+            for tenant in ["acme", "globex"] {
+                world.record(tenant).tokens(10).await.expect("it is recorded");
+            }
+        }
+        for tenant in ["acme", "globex"] {
+            assert_eq!(world.told(tenant).await.len(), 6);
+        }
+        let all = world.all_events(ListEventsRequest { page_size: 3, ..ListEventsRequest::default() }).await;
+        assert_eq!(all.iter().map(|e| e.sequence).collect::<Vec<_>>(), (1..=17).collect::<Vec<_>>());
+        let at = |millis: i64| Some(prost_types::Timestamp { seconds: millis / 1_000, nanos: 0 });
+        type Row = (ListEventsRequest, fn(&Event) -> bool);
+        let rows: [Row; 6] = [
+            (ListEventsRequest { tenant: "globex".into(), ..Default::default() }, |e| e.tenant == "globex"),
+            (ListEventsRequest { kinds: vec![LimitReached.into()], ..Default::default() }, |e| e.percent == 100),
+            (ListEventsRequest { start_time: at(NOON + DAY), ..Default::default() }, |e| {
+                millis(e.occur_time.as_ref()) >= Some(NOON + DAY)
+            }),
+            (ListEventsRequest { end_time: at(NOON + DAY), ..Default::default() }, |e| {
+                millis(e.occur_time.as_ref()) < Some(NOON + DAY)
+            }),
+            (ListEventsRequest { after_sequence: 10, ..Default::default() }, |e| e.sequence > 10),
+            (
+                ListEventsRequest {
+                    tenant: "acme".into(),
+                    kinds: vec![LimitReached.into(), ThresholdReached.into()],
+                    after_sequence: 6,
+                    ..Default::default()
+                },
+                |e| e.tenant == "acme" && e.kind() != PolicyChanged && e.sequence > 6,
+            ),
+        ];
+        for (request, wants) in rows {
+            let request = ListEventsRequest { page_size: 2, ..request };
+            let expected: Vec<Event> = all.iter().filter(|event| wants(event)).cloned().collect();
+            assert!(!expected.is_empty() && expected.len() < all.len());
+            assert_eq!(world.all_events(request).await, expected);
+        }
+    }
+
+    async fn bad_questions_are_refused_by_field(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let cases: &[Case<ListEventsRequest>] = &[
+            ("tenant", |request| request.tenant = "a\nb".into()),
+            ("kinds[1]", |request| request.kinds = vec![1, 99]),
+            ("kinds[0]", |request| request.kinds = vec![0]),
+            ("after_sequence", |request| request.after_sequence = -1),
+            ("page_size", |request| request.page_size = 1_001),
+            ("page_token", |request| request.page_token = "nonsense".into()),
+        ];
+        for (field, spoil) in cases {
+            let mut request = ListEventsRequest::default();
+            spoil(&mut request);
+            world.list_events(request).await.expect_err(field).names(&[field]);
+        }
+        let turned = ListEventsRequest { start_time: at(2), end_time: at(1), ..Default::default() };
+        world.list_events(turned).await.expect_err("backwards").names(&["end_time"]);
+        let nobody = ListEventsRequest { tenant: "nobody".into(), ..Default::default() };
+        world.list_events(nobody).await.expect_err("unknown").is(Code::NotFound, "TENANT_NOT_FOUND");
+        let page = world.list_events(ListEventsRequest { page_size: 1, ..Default::default() });
+        let token = page.await.expect("a page").next_page_token;
+        let other = ListEventsRequest { page_token: token, kinds: vec![1], ..Default::default() };
+        world.list_events(other).await.expect_err("of another list").names(&["page_token"]);
+    }
+
+    async fn old_events_are_removed_from_the_front(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        for _ in 0..600 {
+            world.set_state("acme", TenantState::Active).await;
+        }
+        world.clock.advance(DAY);
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        let last = ListEventsRequest { page_size: 1_000, ..ListEventsRequest::default() };
+        let all = eventually("all have their places", async || {
+            let events = world.all_events(last.clone()).await;
+            (events.len() == 604).then_some(events)
+        })
+        .await;
+        world.clock.advance(29 * DAY - 1);
+        assert_eq!(world.prune_events().await, 0);
+        world.clock.advance(1);
+        assert_eq!(world.prune_events().await, 603);
+        assert_eq!(world.all_events(last.clone()).await, all[603..]);
+        assert_eq!(world.prune_events().await, 0);
+    }
+}

@@ -1,0 +1,156 @@
+//! What the server tells by itself: the log, and watchers of it.
+
+use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
+use sea_orm::{ConnectionTrait, Statement};
+use tokio::time::timeout;
+use tonic::Streaming;
+
+use super::{
+    call::Answer,
+    clients::{Clients, done},
+    database::Database,
+    no::No,
+    stall::connect,
+    v1::{watch_usage_response::Update, *},
+    wait::{PATIENCE, eventually},
+    world::World,
+};
+
+/// Kind and percentage of an event.
+pub type Told = (EventKind, i32);
+
+/// A watcher that was begun.
+pub struct Watcher {
+    stream: Streaming<WatchUsageResponse>,
+    /// Of the last message that had one.
+    pub cursor: String,
+}
+
+impl Watcher {
+    /// The next message.
+    pub async fn update(&mut self) -> Answer<Update> {
+        let message = timeout(PATIENCE, self.stream.message()).await.expect("a heartbeat comes at least");
+        let message = message.map_err(|status| Box::new(No::from(status)))?;
+        let message = message.expect("it ends with an error");
+        if !message.cursor.is_empty() {
+            self.cursor = message.cursor;
+        }
+        Ok(message.update.expect("there is always one"))
+    }
+
+    /// The next event.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            match self.update().await.expect("the stream goes on") {
+                Update::Event(event) => return event,
+                Update::Heartbeat(_) => {}
+                Update::Snapshot(snapshot) => panic!("{snapshot:?}"),
+            }
+        }
+    }
+
+    /// Events up to the next heartbeat.
+    pub async fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            match self.update().await.expect("the stream goes on") {
+                Update::Event(event) => events.push(event),
+                Update::Heartbeat(_) => return events,
+                Update::Snapshot(snapshot) => panic!("{snapshot:?}"),
+            }
+        }
+    }
+
+    /// The refusal that ends it.
+    pub async fn end(&mut self) -> No {
+        loop {
+            if let Err(no) = self.update().await {
+                return *no;
+            }
+        }
+    }
+}
+
+/// What a watcher is told of all tenants.
+pub fn everything() -> WatchUsageRequest {
+    let heartbeat_interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    WatchUsageRequest { heartbeat_interval, ..WatchUsageRequest::default() }
+}
+
+impl Clients {
+    /// Begins to watch.
+    pub fn watch(&self, request: WatchUsageRequest) -> BoxFuture<'_, Answer<Watcher>> {
+        async move {
+            let stream = done(self.quota.clone().watch_usage(request).await)?;
+            Ok(Watcher { stream, cursor: String::new() })
+        }
+        .boxed()
+    }
+
+    /// One page of the log.
+    pub fn list_events(&self, request: ListEventsRequest) -> BoxFuture<'_, Answer<ListEventsResponse>> {
+        async move { done(self.admin.clone().list_events(request).await) }.boxed()
+    }
+
+    /// All pages.
+    pub fn all_events(&self, mut request: ListEventsRequest) -> BoxFuture<'_, Vec<Event>> {
+        async move {
+            let mut events = Vec::new();
+            loop {
+                let page = self.list_events(request.clone()).await.expect("the log can be read");
+                events.extend(page.events);
+                if page.next_page_token.is_empty() {
+                    return events;
+                }
+                request.page_token = page.next_page_token;
+            }
+        }
+        .boxed()
+    }
+}
+
+impl World {
+    /// All that was told of a tenant up to now, changes to the tenant aside. Waits until each event has its place.
+    pub fn told<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Event>> {
+        async move {
+            let query = format!("SELECT event_number FROM tenants WHERE id = '{tenant}'");
+            let number = self.database.number(&query).await;
+            let request =
+                ListEventsRequest { tenant: tenant.into(), page_size: 1_000, ..ListEventsRequest::default() };
+            let mut events = eventually("each event has its place", async || {
+                let events = self.all_events(request.clone()).await;
+                (i64::try_from(events.len()) == Ok(number)).then_some(events)
+            })
+            .await;
+            let numbers: Vec<i64> = events.iter().map(|event| event.tenant_sequence).collect();
+            assert_eq!(numbers, (1..=number).collect::<Vec<_>>(), "they are dense, and in order");
+            events.retain(|event| event.kind() != EventKind::PolicyChanged);
+            events
+        }
+        .boxed_local()
+    }
+
+    /// Kinds and percentages of what was told of a tenant.
+    pub fn kinds<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Told>> {
+        async move { told(&self.told(tenant).await) }.boxed_local()
+    }
+}
+
+/// Kinds and percentages.
+pub fn told(events: &[Event]) -> Vec<Told> {
+    events.iter().map(|event| (event.kind(), event.percent)).collect()
+}
+
+impl Database {
+    /// What a query finds: one number.
+    pub fn number<'a>(&'a self, query: &'a str) -> BoxFuture<'a, i64> {
+        async move {
+            let connection = connect(self.url()).await;
+            let statement = Statement::from_string(connection.get_database_backend(), query);
+            let row = connection.query_one_raw(statement).await.expect("it can be read").expect("a row");
+            connection.close().await.expect("it is ours");
+            row.try_get_by_index(0).expect("a number")
+        }
+        .boxed()
+    }
+}

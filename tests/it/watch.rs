@@ -1,0 +1,333 @@
+//! WatchUsage: what a watcher is told, from where on, and how it ends.
+
+use aforo::server::{Server, ServerOptions};
+use futures::future::{join_all, try_join_all};
+use tonic::Code;
+
+use crate::harness::{
+    process::{aforo, run, said},
+    v1::{EventKind::*, watch_usage_response::Update, *},
+    *,
+};
+
+/// A tenant whose every record of 10 is two events.
+async fn limited(world: &World, tenant: &str) {
+    world.tenant_with(tenant, &[day("tokens", 10).thresholds(&[50])]).await;
+}
+
+/// Two events, and the window after it.
+async fn two_events(world: &World, tenant: &str) {
+    world.record(tenant).tokens(10).await.expect("it is recorded");
+    world.clock.advance(DAY);
+}
+
+const TWO: [Told; 2] = [(ThresholdReached, 50), (LimitReached, 100)];
+
+both! {
+    async fn events_come_as_they_happen_and_heartbeats_carry_the_cursor(world: World) {
+        limited(world, "acme").await;
+        world.told("acme").await;
+        let mut watcher = world.watch(everything()).await.expect("it begins");
+        assert!(matches!(watcher.update().await, Ok(Update::Heartbeat(_))), "the first message comes at once");
+        let first = watcher.cursor.clone();
+        assert!(!first.is_empty());
+        two_events(world, "acme").await;
+        let mut events = vec![watcher.event().await, watcher.event().await];
+        assert_eq!(told(&events), TWO);
+        assert_eq!(events, world.told("acme").await, "as the log has them");
+        assert_ne!(watcher.cursor, first);
+        // Both, again, from the cursor that it had before.
+        let mut again = world.watch(WatchUsageRequest { cursor: first, ..everything() }).await.expect("resumed");
+        assert_eq!([again.event().await, again.event().await], *events);
+        assert_eq!(again.cursor, watcher.cursor);
+        two_events(world, "acme").await;
+        events = vec![again.event().await, again.event().await];
+        assert_eq!(events, [watcher.event().await, watcher.event().await]);
+        world.restart().await;
+        let mut resumed = WatchUsageRequest { cursor: again.cursor, ..everything() };
+        let mut after = world.watch(resumed.clone()).await.expect("resumed");
+        assert_eq!(after.events().await, []);
+        two_events(world, "acme").await;
+        assert_eq!(told(&[after.event().await, after.event().await]), TWO);
+        resumed.cursor = after.cursor;
+        let mut quiet = world.watch(resumed).await.expect("resumed");
+        assert_eq!(quiet.events().await, []);
+        assert_eq!(quiet.events().await, [], "one heartbeat a second");
+    }
+
+    async fn filters_let_pass_what_they_name(world: World) {
+        let limits = [
+            day("tokens", 100).thresholds(&[50, 80]),
+            day("requests", 4).named("agent").per(&[Dimension::Agent]),
+        ];
+        for tenant in ["acme", "globex"] {
+            world.tenant_with(tenant, &limits).await;
+        }
+        let begin = |change: fn(&mut WatchUsageRequest)| {
+            let mut request = everything();
+            change(&mut request);
+            world.watch(request)
+        };
+        let acme = |event: &Event| event.tenant == "acme";
+        type Row = (fn(&mut WatchUsageRequest), fn(&Event) -> bool);
+        let rows: [Row; 7] = [
+            (|_| (), |_| true),
+            (|request| request.tenant = "acme".into(), acme),
+            (|request| request.kinds = vec![LimitReached.into(), ReserveRefused.into()], |e| {
+                [LimitReached, ReserveRefused].contains(&e.kind())
+            }),
+            (|request| request.min_percent = 80, |e| e.percent == 0 || e.percent >= 80),
+            (|request| request.resources = vec!["requests".into()], |e| e.balances[0].resource == "requests"),
+            (|request| request.agent = Some("planner".into()), |e| {
+                let agent = e.reservation.as_ref().map(|r| r.agent.as_str()).or(e.balances[0].agent.as_deref());
+                agent == Some("planner")
+            }),
+            (
+                |request| {
+                    request.tenant = "globex".into();
+                    request.agent = Some("planner".into());
+                    request.kinds = vec![ReservationExpired.into()];
+                },
+                |e| e.tenant == "globex" && e.kind() == ReservationExpired,
+            ),
+        ];
+        let mut watchers = Vec::new();
+        for (change, _) in rows {
+            let mut watcher = begin(change).await.expect("it begins");
+            // Of what was before, it hears nothing.
+            watcher.update().await.expect("a heartbeat");
+            watchers.push(watcher);
+        }
+        for tenant in ["acme", "globex"] {
+            for agent in ["planner", "coder"] {
+                world.record(tenant).tokens(50).amount("requests", 4).agent(agent).await.expect("it is recorded");
+                world.reserve(tenant).amount("requests", 1).agent(agent).await.expect_err("too much");
+                world.reserve(tenant).amount("requests", 0).await.expect_err("nothing").names(&["amounts[0].quantity"]);
+            }
+            // What is held of another resource expires.
+        }
+        world.declare("free").await;
+        for tenant in ["acme", "globex"] {
+            world.reserve(tenant).amount("free", 1).agent("planner").ttl(MINUTE).await.expect("it passes");
+        }
+        world.clock.advance(MINUTE);
+        for tenant in ["acme", "globex"] {
+            world.record(tenant).tokens(1).await.expect("it is recorded, and the hold is swept");
+            world.told(tenant).await;
+        }
+        let all: Vec<Event> =
+            world.all_events(ListEventsRequest { after_sequence: 0, ..Default::default() }).await;
+        let last = all.last().expect("there are some").sequence;
+        for (watcher, (_, wants)) in watchers.iter_mut().zip(rows) {
+            let told_before = |e: &Event| e.change.is_some() && !wants_changes(wants);
+            let expected: Vec<&Event> =
+                all.iter().filter(|e| e.change.is_none() && !told_before(e) && wants(e)).collect();
+            assert!(!expected.is_empty());
+            let mut heard = Vec::new();
+            while heard.len() < expected.len() {
+                let event = watcher.event().await;
+                if event.change.is_none() {
+                    heard.push(event);
+                }
+            }
+            assert_eq!(heard.iter().collect::<Vec<_>>(), expected);
+            // And nothing more, and all of them come to the same place in the end.
+            assert_eq!(watcher.events().await.iter().filter(|e| e.change.is_none()).count(), 0);
+        }
+        let cursors: Vec<&str> = watchers.iter().map(|watcher| watcher.cursor.as_str()).collect();
+        assert!(cursors.iter().all(|cursor| *cursor == cursors[0]), "{last}: {cursors:?}");
+    }
+
+    async fn a_snapshot_is_what_is_left_and_what_comes_behind_it(world: World) {
+        let per_user = day("tokens", 10).named("user").per(&[Dimension::User]);
+        world.tenant_with("acme", &[day("tokens", 100_000).thresholds(&[50]), per_user]).await;
+        let record = |user: i64| world.record("acme").tokens(1).user(&user.to_string()).operation();
+        for portion in 0..3 {
+            world.batch((portion * 1_000..(portion + 1) * 1_000).map(record).collect()).await.expect("they fit");
+        }
+        let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
+        let mut watcher = world.watch(request.clone()).await.expect("it begins");
+        let mut balances = Vec::new();
+        loop {
+            let Update::Snapshot(part) = watcher.update().await.expect("a part") else { panic!("a part") };
+            assert!(part.balances.len() <= 1_000 && part.last != watcher.cursor.is_empty());
+            balances.extend(part.balances);
+            if part.last {
+                break;
+            }
+        }
+        assert_eq!(balances.len(), 3_001);
+        assert_eq!(balances, world.usage("acme").await);
+        world.record("acme").tokens(50_000).user("0").await.expect("it is recorded");
+        let events = [watcher.event().await, watcher.event().await];
+        let mut kinds = told(&events);
+        kinds.sort_unstable();
+        assert_eq!(kinds, TWO);
+        let mut empty = world.watch(WatchUsageRequest { agent: Some("nobody".into()), ..request }).await.expect("it begins");
+        let Ok(Update::Snapshot(part)) = empty.update().await else { panic!("a part") };
+        assert!(part.last && part.balances.iter().all(|balance| balance.agent.is_none()));
+    }
+
+    async fn bad_questions_are_refused(world: World) {
+        limited(world, "acme").await;
+        world.told("acme").await;
+        let cases: &[Case<WatchUsageRequest>] = &[
+            ("tenant", |request| request.tenant = "a\0b".into()),
+            ("tenant", |request| request.snapshot = true),
+            ("agent", |request| request.agent = Some("x".repeat(129))),
+            ("resources[0]", |request| request.resources = vec!["undeclared".into()]),
+            ("kinds[0]", |request| request.kinds = vec![99]),
+            ("kinds[1]", |request| request.kinds = vec![1, 0]),
+            ("min_percent", |request| request.min_percent = 1_001),
+            ("min_percent", |request| request.min_percent = -1),
+            ("heartbeat_interval", |request| request.heartbeat_interval = Some(call::span(999))),
+            ("heartbeat_interval", |request| request.heartbeat_interval = Some(call::span(300_001))),
+            ("cursor", |request| request.cursor = "nonsense".into()),
+            ("cursor", |request| request.cursor = "AQ".into()),
+        ];
+        for (field, spoil) in cases {
+            let mut request = everything();
+            spoil(&mut request);
+            let no = world.watch(request).await.err().unwrap_or_else(|| panic!("{field} is at fault"));
+            no.names(&[field]);
+        }
+        let nobody = WatchUsageRequest { tenant: "nobody".into(), ..everything() };
+        let no = world.watch(nobody).await.err().expect("there is none");
+        no.is(Code::NotFound, "TENANT_NOT_FOUND");
+        let mut watcher = world.watch(everything()).await.expect("it begins");
+        watcher.update().await.expect("a heartbeat");
+        let both = WatchUsageRequest {
+            cursor: watcher.cursor.clone(),
+            snapshot: true,
+            tenant: "acme".into(),
+            ..everything()
+        };
+        world.watch(both).await.err().expect("either").names(&["cursor"]);
+    }
+
+    async fn a_cursor_of_the_future_or_of_another_log_is_refused(world: World) {
+        limited(world, "acme").await;
+        world.told("acme").await;
+        let mut watcher = world.watch(everything()).await.expect("it begins");
+        watcher.update().await.expect("a heartbeat");
+        two_events(world, "acme").await;
+        world.told("acme").await;
+        watcher.event().await;
+        let resume = WatchUsageRequest { cursor: watcher.cursor, ..everything() };
+        world.watch(resume.clone()).await.expect("it is of this log");
+        world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
+        let no = world.watch(resume.clone()).await.err().expect("of the future");
+        assert!(no.names(&["cursor"]).message.contains("future"), "{no:?}");
+        world.database.execute("UPDATE event_log SET last_sequence = last_sequence + 2").await;
+        let mut live = world.watch(everything()).await.expect("it begins");
+        live.update().await.expect("a heartbeat");
+        world.stop().await;
+        let mut command = aforo();
+        command.args(["migrate", "--new-log", "--database", world.database.url()]);
+        let output = run(command).await;
+        assert!(output.status.success(), "{}", said(&output));
+        world.restart().await;
+        let no = world.watch(resume).await.err().expect("of another log");
+        assert!(no.names(&["cursor"]).message.contains("another log"), "{no:?}");
+    }
+
+    async fn a_cursor_older_than_the_log_is_told_the_oldest(world: World) {
+        limited(world, "acme").await;
+        world.told("acme").await;
+        let mut watcher = world.watch(everything()).await.expect("it begins");
+        watcher.update().await.expect("a heartbeat");
+        let old = watcher.cursor.clone();
+        two_events(world, "acme").await;
+        two_events(world, "acme").await;
+        world.told("acme").await;
+        world.clock.set(NOON + 30 * DAY);
+        assert_eq!(world.prune_events().await, 5);
+        let no = world.watch(WatchUsageRequest { cursor: old, ..everything() }).await.err().expect("too old");
+        no.is(Code::OutOfRange, "CURSOR_EXPIRED");
+        let cursor = no.metadata["oldest_cursor"].clone();
+        let mut again = world.watch(WatchUsageRequest { cursor, ..everything() }).await.expect("the oldest");
+        assert_eq!(told(&[again.event().await, again.event().await]), TWO);
+    }
+
+    async fn at_the_end_of_the_server_a_watcher_is_told_to_resume(world: World) {
+        limited(world, "acme").await;
+        let mut watcher = world.watch(everything()).await.expect("it begins");
+        let mut ignored = world.watch(everything()).await.expect("it begins");
+        watcher.update().await.expect("a heartbeat");
+        world.stop().await;
+        for watcher in [&mut watcher, &mut ignored] {
+            let no = watcher.end().await;
+            no.is(Code::Unavailable, "DRAINING");
+            assert!(no.message.contains("resume") && no.retry.is_some(), "{no:?}");
+        }
+    }
+
+    /// A thousand who are up to date share one reading, and some who do not read cost nobody anything.
+    async fn a_thousand_watchers_hear_each_event_once(world: World) {
+        limited(world, "acme").await;
+        world.told("acme").await;
+        let target = world.target();
+        let connections = join_all((0..10).map(|_| clients::connect(&target))).await;
+        let begin = |number: usize| {
+            let clients = Clients::of(connections[number % 10].clone());
+            async move { clients.watch(everything()).await }
+        };
+        let mut watchers = try_join_all((0..1_000).map(begin)).await.expect("they begin");
+        let (idle, active) = watchers.split_at_mut(50);
+        join_all(active.iter_mut().map(|watcher| watcher.update())).await;
+        for _ in 0..10 {
+            two_events(world, "acme").await;
+        }
+        let expected = world.told("acme").await;
+        let heard = join_all(active.iter_mut().map(async |watcher| {
+            let mut events = Vec::new();
+            while events.len() < expected.len() {
+                events.push(watcher.event().await);
+            }
+            events
+        }))
+        .await;
+        assert!(heard.iter().all(|events| *events == expected));
+        // Those who did not read find everything where they left it.
+        let late = join_all(idle.iter_mut().map(async |watcher| {
+            let mut events = Vec::new();
+            while events.len() < expected.len() {
+                events.push(watcher.event().await);
+            }
+            events
+        }))
+        .await;
+        assert!(late.iter().all(|events| *events == expected));
+    }
+}
+
+fn wants_changes(wants: fn(&Event) -> bool) -> bool {
+    wants(&Event::default())
+}
+
+/// What a copy tells is not what the original tells.
+#[test]
+fn a_cursor_is_not_good_for_a_copy() {
+    world::run(async {
+        let world = World::start(Kind::Sqlite).await;
+        limited(&world, "acme").await;
+        world.told("acme").await;
+        let mut watcher = world.watch(everything()).await.expect("it begins");
+        watcher.update().await.expect("a heartbeat");
+        let copy = world.database.path("copy.db");
+        let mut command = aforo();
+        command.args(["backup", "--database", world.database.url()]).arg(&copy);
+        let output = run(command).await;
+        assert!(output.status.success(), "{}", said(&output));
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let server =
+            Server::start(ServerOptions::new(listen, database::sqlite_url(&copy))).await.expect("it starts");
+        let clients = Clients::of(clients::connect(&format!("http://{}", server.address())).await);
+        let resume = WatchUsageRequest { cursor: watcher.cursor, ..everything() };
+        let no = clients.watch(resume.clone()).await.err().expect("of another log");
+        assert!(no.names(&["cursor"]).message.contains("another log"), "{no:?}");
+        world.watch(resume).await.expect("the original goes on");
+        server.shutdown().await;
+        world.end().await;
+    });
+}

@@ -1,0 +1,130 @@
+//! `aforo watch`, as people run it.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
+
+use aforo::{
+    clock::ManualClock,
+    server::{Server, ServerOptions},
+};
+use serde_json::Value;
+
+use crate::harness::{
+    process::{aforo, run, said},
+    wait::PATIENCE,
+    *,
+};
+
+/// The command, and the lines that it prints.
+struct Printing {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Printing {
+    fn start(target: &str, arguments: &[&str]) -> Self {
+        let mut command = aforo();
+        command.args(["watch", "--target", target]).args(arguments);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary can be started");
+        let output = child.stdout.take().expect("it is piped");
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("it prints a line")
+    }
+
+    /// The next object that is no heartbeat.
+    fn object(&self) -> Value {
+        loop {
+            let object: Value = serde_json::from_str(&self.line()).expect("a JSON object");
+            if object["type"] != "heartbeat" {
+                return object;
+            }
+        }
+    }
+}
+
+impl Drop for Printing {
+    fn drop(&mut self) {
+        // Errors say that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn serve(database: &Database, listen: &str, clock: &ManualClock) -> (Server, Clients) {
+    let mut options = ServerOptions::new(listen.parse().expect("an address"), database.url());
+    options.clock = Some(clock.clone());
+    let server = Server::start(options).await.expect("the server starts");
+    let channel = clients::connect(&format!("http://{}", server.address())).await;
+    clients::serving(&channel).await;
+    (server, Clients::of(channel))
+}
+
+on_both! {
+    async fn it_goes_on_by_itself_after_a_restart(kind: Kind) {
+        let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
+        let (server, clients) = serve(&database, "127.0.0.1:0", &clock).await;
+        let address = server.address().to_string();
+        let target = format!("http://{address}");
+        clients.tenant_with("acme", &[day("tokens", 10).thresholds(&[50])]).await;
+        clients.record("acme").tokens(1).await.expect("it is recorded");
+        let printing = Printing::start(&target, &["--tenant", "acme", "--snapshot", "-o", "json"]);
+        let snapshot = printing.object();
+        assert_eq!((snapshot["type"].as_str(), &snapshot["data"]["balances"][0]["committed"]), (Some("snapshot"), &1.into()));
+        clients.record("acme").tokens(4).await.expect("it is recorded");
+        let first = printing.object();
+        assert_eq!((first["type"].as_str(), &first["data"]["percent"]), (Some("threshold_reached"), &50.into()));
+        let balance = &first["data"]["balances"][0];
+        assert_eq!((&balance["limit_id"], &balance["committed"], &balance["allowance"]), (&"day".into(), &5.into(), &10.into()));
+        server.shutdown().await;
+        let (server, clients) = serve(&database, &address, &clock).await;
+        clients.record("acme").tokens(5).await.expect("it is recorded");
+        let second = printing.object();
+        assert_eq!(second["type"], "limit_reached");
+        assert_eq!(second["data"]["tenant_sequence"], first["data"]["tenant_sequence"].as_i64().expect("a number") + 1);
+        // For people, from where the other one was.
+        let cursor = first["cursor"].as_str().expect("each has one");
+        let printing = Printing::start(&target, &["--cursor", cursor, "--kind", "limit_reached"]);
+        let line = printing.line();
+        assert!(line.contains("acme  LIMIT_REACHED  day: 10 of 10 tokens spent"), "{line}");
+        assert!(!line.contains('\u{1b}'), "no colour where there is no terminal: {line}");
+        server.shutdown().await;
+        process::verify(database.url()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_says_why_it_cannot_watch() {
+    let (database, clock) = (Database::fresh(Kind::Sqlite), ManualClock::at(NOON));
+    let (server, _) = serve(&database, "127.0.0.1:0", &clock).await;
+    let target = format!("http://{}", server.address());
+    let rows: [(&[&str], &str); 4] = [
+        (&["--tenant", "nobody"], "TENANT_NOT_FOUND"),
+        (&["--cursor", "nonsense"], "cursor"),
+        (&["--min-percent", "2000"], "min_percent"),
+        (&["--kind", "nonsense"], "must be a kind of event"),
+    ];
+    for (arguments, said_of_it) in rows {
+        let mut command = aforo();
+        command.args(["watch", "--target", &target]).args(arguments);
+        let output = run(command).await;
+        assert!(!output.status.success(), "{}", said(&output));
+        assert!(said(&output).contains(said_of_it), "{}", said(&output));
+    }
+    server.shutdown().await;
+}
