@@ -107,6 +107,8 @@ both! {
         prepare(world).await;
         let receiver = Receiver::start().await;
         happen(world, 2).await;
+        // An event of the last moment before would come, too.
+        deliver(world).await;
         let webhook = of_resets(world, "chat", &receiver).await;
         happen(world, 30).await;
         let found = delivered(world, "chat", DeliveryState::Delivered, 30).await;
