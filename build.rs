@@ -4,12 +4,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 7] = [
+    "aforo/v1/job.proto",
     "aforo/v1/policy.proto",
     "aforo/v1/usage.proto",
     "aforo/v1/event.proto",
     "aforo/v1/quota_service.proto",
     "aforo/v1/admin_service.proto",
+    "aforo/v1/webhook.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

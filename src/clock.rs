@@ -62,6 +62,11 @@ pub fn random() -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
+/// Bytes that nobody can guess before.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    std::array::from_fn(|_| random().to_be_bytes()[0])
+}
+
 /// The id of a new log of events.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn new_log_id() -> [u8; 16] {

@@ -59,6 +59,10 @@ pub struct Config {
     pub request_id_retention_hours: u32,
     /// How long events are kept.
     pub event_retention_days: u32,
+    /// Webhooks may be sent by `http`, too.
+    pub webhook_allow_http: bool,
+    /// Webhooks may be sent to addresses that are not public, too.
+    pub webhook_allow_private: bool,
 }
 
 impl Default for Config {
@@ -72,6 +76,8 @@ impl Default for Config {
             reservation_retention_days: RESERVATION_RETENTION_DEFAULT_DAYS,
             request_id_retention_hours: REQUEST_ID_RETENTION_DEFAULT_HOURS,
             event_retention_days: EVENT_RETENTION_DEFAULT_DAYS,
+            webhook_allow_http: false,
+            webhook_allow_private: false,
         }
     }
 }
@@ -116,10 +122,16 @@ pub struct Flags {
     /// See [`Config::event_retention_days`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_retention_days: Option<u32>,
+    /// See [`Config::webhook_allow_http`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_allow_http: Option<bool>,
+    /// See [`Config::webhook_allow_private`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_allow_private: Option<bool>,
 }
 
 /// Those that the environment may give.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 10] = [
     "listen",
     "database",
     "log_format",
@@ -128,6 +140,8 @@ const KNOWN: [&str; 8] = [
     "reservation_retention_days",
     "request_id_retention_hours",
     "event_retention_days",
+    "webhook_allow_http",
+    "webhook_allow_private",
 ];
 
 /// Puts the settings together.
@@ -220,6 +234,7 @@ fn wanted(setting: &str) -> &'static str {
         "lanes" => "a number, 1 to 64",
         "reservation_retention_days" | "event_retention_days" => "a number of days",
         "request_id_retention_hours" => "a number of hours",
+        "webhook_allow_http" | "webhook_allow_private" => "true or false",
         _ => "something else",
     }
 }
@@ -243,6 +258,8 @@ mod tests {
             ("event_retention_days = 0", "event_retention_days must be 1 to 36500, and is 0"),
             ("event_retention_days = \"x\"", "must be a number of days"),
             ("request_id_retention_hours = -1", "must be a number of hours"),
+            ("webhook_allow_http = \"yes\"", "must be true or false"),
+            ("webhook_allow_private = 1", "must be true or false"),
             ("request_id_retention_hours = 23", "request_id_retention_hours must be at least 24, and is 23"),
             (
                 "request_id_retention_hours = 49\nreservation_retention_days = 2",

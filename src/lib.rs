@@ -7,6 +7,7 @@ pub mod domain;
 pub mod engine;
 pub mod events;
 pub mod grpc;
+pub mod jobs;
 pub mod policy;
 pub mod server;
 pub mod store;

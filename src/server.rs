@@ -3,20 +3,22 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::prune::Pruner;
 use crate::{
     clock::{Clock, ManualClock},
     config::{
         DRAIN_DEFAULT_SECONDS, EVENT_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS,
         RESERVATION_RETENTION_DEFAULT_DAYS, lanes_default,
     },
-    engine::{Closed, Engine, Lanes, Reader},
-    events::Feed,
+    engine::{Engine, Lanes, Reader},
+    events::{
+        Feed,
+        webhook::{Deliverer, Rules},
+    },
     grpc::{
         admin::Admin,
         quota::Quota,
@@ -26,12 +28,12 @@ use crate::{
             quota_service_server::{self, QuotaServiceServer},
         },
     },
+    jobs::{Clockwork, ScheduleError, Tools},
     policy::PolicyCache,
-    store::{Dialect, Pruned, Retention, Store, StoreError, StoreOptions},
+    store::{Dialect, Retention, Store, StoreError, StoreOptions},
 };
 
 mod demo;
-mod prune;
 
 /// Pause between two attempts to reach a database that is away, and between two looks at one that is there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,7 +51,7 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// URL of the database.
     pub database: String,
-    /// For tests. `None`: this machine's clock on SQLite, the database's on PostgreSQL.
+    /// For tests: jobs run by hand only. `None`: this machine's clock on SQLite, the database's on PostgreSQL.
     pub clock: Option<ManualClock>,
     /// Make the resources, plans and tenants of the demonstration, where they are missing.
     pub demo: bool,
@@ -59,6 +61,8 @@ pub struct ServerOptions {
     pub lanes: usize,
     /// How long what is over is kept.
     pub retention: Retention,
+    /// Where webhooks may be sent.
+    pub webhooks: Rules,
     /// Have other replicas wake this one when there are new events. Without it, it looks twice a second.
     pub listens: bool,
 }
@@ -78,6 +82,7 @@ impl ServerOptions {
                 REQUEST_ID_RETENTION_DEFAULT_HOURS,
                 EVENT_RETENTION_DEFAULT_DAYS,
             ),
+            webhooks: Rules::default(),
             listens: true,
         }
     }
@@ -101,6 +106,9 @@ pub enum ServerError {
     /// The lanes have no threads.
     #[error("cannot start the lanes")]
     Threads(#[source] io::Error),
+    /// The jobs have no schedule.
+    #[error("cannot start the jobs")]
+    Jobs(#[from] ScheduleError),
     /// The demonstration's data could not be made.
     #[error("cannot make the demonstration's data")]
     Demo(#[from] crate::store::AdminError),
@@ -110,21 +118,15 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    tasks: Tasks,
-    pruner: Pruner,
+    serving: JoinHandle<io::Result<()>>,
+    probe: JoinHandle<()>,
+    feeding: JoinHandle<()>,
+    clockwork: Arc<Clockwork>,
     lanes: Lanes,
+    drain: Duration,
     health: HealthReporter,
     store: Store,
     stop: CancellationToken,
-}
-
-/// What runs in the background.
-#[derive(Debug)]
-struct Tasks {
-    serving: JoinHandle<io::Result<()>>,
-    probe: JoinHandle<()>,
-    pruning: JoinHandle<()>,
-    feeding: JoinHandle<()>,
 }
 
 impl Server {
@@ -167,8 +169,22 @@ impl Server {
         let stop = CancellationToken::new();
         let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
         let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed));
-        let admin =
-            Admin::new(store.clone(), Arc::clone(&policies), clock.clone(), engine, Arc::clone(&feed));
+        let tools = Tools {
+            store: store.clone(),
+            engine: Arc::clone(&engine),
+            policies: Arc::clone(&policies),
+            retention: options.retention,
+            deliverer: Deliverer::new(store.clone(), clock.clone(), options.webhooks),
+        };
+        let clockwork = Clockwork::start(tools, clock.clone()).await?;
+        let admin = Admin::new(
+            store.clone(),
+            policies,
+            clock.clone(),
+            engine,
+            Arc::clone(&feed),
+            Arc::clone(&clockwork),
+        );
 
         let (health, health_service) = tonic_health::server::health_reporter();
         tell(&health, store.is_available()).await;
@@ -182,35 +198,14 @@ impl Server {
         }
         let feeding = tokio::spawn(feed.run());
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
-        let pruner =
-            Pruner { store: store.clone(), policies, clock: clock.clone(), retention: options.retention };
-        let pruning = tokio::spawn(pruner.clone().run(stop.clone()));
         let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
-        let tasks = Tasks { serving, probe, pruning, feeding };
-        Ok(Server { address, tasks, pruner, lanes, health, store, stop })
+        let drain = options.drain;
+        Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Removes what is older than its retention, as the server does by itself a minute after its start, and every hour.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not do it.
-    pub fn prune(&self) -> BoxFuture<'_, Result<Pruned, StoreError>> {
-        Box::pin(self.pruner.prune())
-    }
-
-    /// Tells of windows that are over, as the server does by itself every minute.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not do it.
-    pub fn close_windows(&self) -> BoxFuture<'_, Result<Closed, StoreError>> {
-        Box::pin(self.pruner.close_windows())
     }
 
     /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
@@ -219,22 +214,23 @@ impl Server {
     }
 
     async fn shutdown_unboxed(mut self) {
-        self.tasks.probe.abort();
+        self.probe.abort();
         tell(&self.health, false).await;
         self.stop.cancel();
         // Who watches health would hold its connection open; the last it hears is NOT_SERVING.
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        match self.tasks.serving.await {
+        // Both within the same time.
+        let until = Instant::now() + self.drain;
+        let (served, ()) = tokio::join!(self.serving, self.clockwork.end(until));
+        match served {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
             Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
         }
-        for (task, ended) in [("pruning", self.tasks.pruning.await), ("the feed", self.tasks.feeding.await)] {
-            if let Err(error) = ended {
-                tracing::error!(error = %error, "{task} ended abnormally");
-            }
+        if let Err(error) = self.feeding.await {
+            tracing::error!(error = %error, "the feed ended abnormally");
         }
         self.lanes.drain().await;
         if let Err(error) = self.store.close().await {

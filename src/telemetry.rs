@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 use crate::config::LogFormat;
 
 /// What is logged when RUST_LOG says nothing.
-const FILTER_DEFAULT: &str = "info,sqlx=error,sqlx_core=error";
+const FILTER_DEFAULT: &str = "info,sqlx=error,sqlx_core=error,tokio_cron_scheduler=warn";
 
 /// The same, of commands whose output is not a log.
 const FILTER_QUIET: &str = "warn";

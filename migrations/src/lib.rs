@@ -8,6 +8,7 @@ pub use sea_orm_migration;
 mod dialect;
 mod m20261124_000001_books;
 mod m20261124_000002_events;
+mod m20261124_000003_webhooks;
 
 /// All migrations, in order.
 pub struct Migrator;
@@ -15,6 +16,10 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261124_000001_books::Migration), Box::new(m20261124_000002_events::Migration)]
+        vec![
+            Box::new(m20261124_000001_books::Migration),
+            Box::new(m20261124_000002_events::Migration),
+            Box::new(m20261124_000003_webhooks::Migration),
+        ]
     }
 }

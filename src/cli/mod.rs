@@ -11,6 +11,7 @@ pub mod backup;
 pub mod bench;
 pub mod client;
 pub mod error;
+pub mod jobs;
 pub mod migrate;
 pub mod replay;
 pub mod serve;
@@ -37,6 +38,8 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Copy a SQLite database while it is in use
     Backup(backup::BackupArgs),
+    /// What a server runs on a schedule: list it, or run it now
+    Jobs(jobs::JobsArgs),
     /// Measure a server against an empty service
     Bench(bench::BenchArgs),
     /// The empty service that `bench` measures against
@@ -78,6 +81,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Migrate(args) => migrate::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Backup(args) => backup::run(args).await,
+        Command::Jobs(args) => jobs::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::BenchEmpty(args) => bench::empty::run(args).await,
         Command::Replay(args) => replay::run(args).await,

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{error::CliError, without_password};
 use crate::{
     config::{self, Flags, LogFormat},
+    events::webhook::Rules,
     server::{Server, ServerOptions},
     store::Retention,
     telemetry,
@@ -29,7 +30,7 @@ pub struct ServeArgs {
     pub demo: bool,
 
     /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes, reservation_retention_days,
-    /// request_id_retention_hours, event_retention_days
+    /// request_id_retention_hours, event_retention_days, webhook_allow_http, webhook_allow_private
     #[arg(long, value_name = "FILE", env = "AFORO_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
@@ -58,6 +59,16 @@ pub struct ServeArgs {
     /// How long events are kept, in days [default: 30] [env: AFORO_EVENT_RETENTION_DAYS]
     #[arg(long, value_name = "DAYS")]
     pub event_retention_days: Option<u32>,
+
+    /// Webhooks may be sent by http, too, which everybody on the way can read [default: false]
+    /// [env: AFORO_WEBHOOK_ALLOW_HTTP]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub webhook_allow_http: Option<bool>,
+
+    /// Webhooks may be sent to addresses that are not public, too, such as those of this machine [default: false]
+    /// [env: AFORO_WEBHOOK_ALLOW_PRIVATE]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub webhook_allow_private: Option<bool>,
 }
 
 /// Runs the server.
@@ -75,6 +86,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         reservation_retention_days: args.reservation_retention_days,
         request_id_retention_hours: args.request_id_retention_hours,
         event_retention_days: args.event_retention_days,
+        webhook_allow_http: args.webhook_allow_http,
+        webhook_allow_private: args.webhook_allow_private,
     };
     let config = config::load(args.config.as_deref(), &flags).map_err(CliError::new)?;
     telemetry::start(config.log_format);
@@ -87,6 +100,10 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
             config.request_id_retention_hours,
             config.event_retention_days,
         ),
+        webhooks: Rules {
+            allow_http: config.webhook_allow_http,
+            allow_private: config.webhook_allow_private,
+        },
         ..ServerOptions::new(config.listen, &config.database)
     };
     let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;

@@ -36,3 +36,19 @@ pub const PAGE_MAX: usize = 1_000;
 pub const BATCH_MAX: usize = 1_000;
 /// Most counters that one ResetUsage changes.
 pub const RESET_COUNTERS_MAX: usize = 10_000;
+/// Most webhooks.
+pub const WEBHOOKS_MAX: u64 = 1_000;
+/// Longest URL of a webhook.
+pub const URL_LENGTH_MAX_BYTES: usize = 2_048;
+/// Most tenants that a webhook is about.
+pub const WEBHOOK_TENANTS_MAX: usize = 100;
+/// Shortest secret of a webhook, as Standard Webhooks have it.
+pub const SECRET_MIN_BYTES: usize = 24;
+/// Longest secret of a webhook.
+pub const SECRET_MAX_BYTES: usize = 64;
+/// For how long the secret before stays valid when nothing is said.
+pub const SECRET_OVERLAP_DEFAULT_MILLIS: i64 = 24 * 3_600 * 1_000;
+/// Longest time for which the secret before stays valid.
+pub const SECRET_OVERLAP_MAX_MILLIS: i64 = 7 * 24 * 3_600 * 1_000;
+/// Most deliveries that one Redeliver names.
+pub const REDELIVER_MAX: usize = 1_000;

@@ -10,6 +10,7 @@ use super::{
     plan::{Enforcement, Policy},
     reservation::Reservation,
     tenant::Tenant,
+    webhook::WebhookState,
     window::Millis,
 };
 
@@ -34,11 +35,15 @@ pub enum EventKind {
     UsageReset,
     /// An operator changed a resource, a plan or a tenant.
     PolicyChanged,
+    /// A webhook is told nothing more: of no tenant.
+    WebhookDisabled,
+    /// The books do not add up: of no tenant.
+    BooksDisagree,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [EventKind; 9] = [
+    pub const ALL: [EventKind; 11] = [
         EventKind::ThresholdReached,
         EventKind::ThresholdCleared,
         EventKind::LimitReached,
@@ -48,6 +53,8 @@ impl EventKind {
         EventKind::WindowClosed,
         EventKind::UsageReset,
         EventKind::PolicyChanged,
+        EventKind::WebhookDisabled,
+        EventKind::BooksDisagree,
     ];
 
     /// The number that stands for it. Never changes its meaning.
@@ -62,6 +69,8 @@ impl EventKind {
             EventKind::WindowClosed => 7,
             EventKind::UsageReset => 8,
             EventKind::PolicyChanged => 9,
+            EventKind::WebhookDisabled => 10,
+            EventKind::BooksDisagree => 11,
         }
     }
 
@@ -82,6 +91,8 @@ impl EventKind {
             EventKind::WindowClosed => "WINDOW_CLOSED",
             EventKind::UsageReset => "USAGE_RESET",
             EventKind::PolicyChanged => "POLICY_CHANGED",
+            EventKind::WebhookDisabled => "WEBHOOK_DISABLED",
+            EventKind::BooksDisagree => "BOOKS_DISAGREE",
         }
     }
 }
@@ -200,6 +211,18 @@ pub enum Fact {
         /// How.
         action: ChangeAction,
     },
+    /// A webhook is told nothing more.
+    WebhookDisabled {
+        /// Which.
+        id: String,
+        /// Why: GONE or FAILED.
+        state: WebhookState,
+    },
+    /// Rows that do not add up.
+    BooksDisagree {
+        /// How many.
+        faults: i64,
+    },
 }
 
 /// What became of a reservation.
@@ -270,6 +293,8 @@ impl Event {
             Fact::Closed(_) => EventKind::WindowClosed,
             Fact::Reset { .. } => EventKind::UsageReset,
             Fact::Changed { .. } => EventKind::PolicyChanged,
+            Fact::WebhookDisabled { .. } => EventKind::WebhookDisabled,
+            Fact::BooksDisagree { .. } => EventKind::BooksDisagree,
         }
     }
 
@@ -316,7 +341,7 @@ impl Fact {
             | Fact::Late(Settlement { figures, .. })
             | Fact::Closed(figures)
             | Fact::Reset { figures, .. } => figures,
-            Fact::Changed { .. } => &[],
+            Fact::Changed { .. } | Fact::WebhookDisabled { .. } | Fact::BooksDisagree { .. } => &[],
         }
     }
 

@@ -1,5 +1,7 @@
 //! Ids: plain names that people choose, and the keys under which rows are kept.
 
+use data_encoding::BASE64URL_NOPAD;
+
 use super::bounds::NAME_LENGTH_MAX_BYTES;
 
 /// The key of a tenant's rows. Its upper 31 bits are a hash of the tenant's name, so that the lane of an
@@ -39,6 +41,15 @@ pub struct PlanKey(pub i32);
 /// The id of a reservation: a UUID of version 7, made by the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReservationId(pub [u8; 16]);
+
+/// The name of a reservation: the tenant's key and the reservation's id, so that it is found without an index over all
+/// tenants.
+pub fn reservation_name(tenant: TenantKey, id: ReservationId) -> String {
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&tenant.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&id.0);
+    BASE64URL_NOPAD.encode(&bytes)
+}
 
 /// What is wrong with a name, if anything: it must be 1-128 bytes without control characters.
 pub fn name_fault(name: &str) -> Option<&'static str> {

@@ -17,4 +17,5 @@ pub mod plan;
 pub mod refusal;
 pub mod reservation;
 pub mod tenant;
+pub mod webhook;
 pub mod window;

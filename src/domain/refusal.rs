@@ -62,6 +62,20 @@ pub enum Refusal {
     /// No plan of this name.
     #[error("plan {0:?} does not exist")]
     PlanNotFound(String),
+    /// No webhook of this name.
+    #[error("webhook {0:?} does not exist")]
+    WebhookNotFound(String),
+    /// The webhook was not to be told of this event, or that was pruned.
+    #[error("webhook {webhook:?} has no delivery {sequence}")]
+    DeliveryNotFound {
+        /// The webhook.
+        webhook: String,
+        /// The event's place in the log.
+        sequence: i64,
+    },
+    /// There is a bound.
+    #[error("there are {0} webhooks already, which is the most")]
+    TooManyWebhooks(u64),
     /// The tenant may only settle what it holds.
     #[error("tenant {0:?} is suspended: it can settle what it holds, and take no new holds")]
     TenantSuspended(String),
@@ -71,7 +85,7 @@ pub enum Refusal {
     /// Something of this name is there.
     #[error("{kind} {id:?} exists already")]
     NameTaken {
-        /// "resource", "plan" or "tenant".
+        /// "resource", "plan", "tenant" or "webhook".
         kind: &'static str,
         /// Its name.
         id: String,

@@ -39,8 +39,8 @@ use crate::{
     domain::{
         decide::Reply,
         id::{TenantKey, name_hash},
-        operation::Operation,
-        plan::Policy,
+        operation::{Check, Operation},
+        plan::{Policy, Subject},
         refusal::Refusal,
         window::Millis,
     },
@@ -240,6 +240,15 @@ impl Engine {
             }
         }
         outcomes
+    }
+
+    /// Ends holds of these tenants that are due, as many as a batch may: a Check of nothing, before which the batch sweeps its
+    /// tenants.
+    pub async fn sweep(&self, tenants: &[TenantKey]) -> Vec<Outcome> {
+        let nothing = Check { subject: Subject::default(), amounts: Vec::new(), allow_partial: false };
+        let request =
+            |&key| Request { tenant: TenantRef::Key(key), operation: Operation::Check(nothing.clone()) };
+        self.submit_all(tenants.iter().map(request).collect(), None).await
     }
 
     fn lane_of(&self, tenant: &TenantRef) -> usize {

@@ -4,6 +4,7 @@
 mod feed;
 mod list;
 mod watch;
+pub mod webhook;
 
 pub use self::{
     feed::{Feed, POLL_INTERVAL},

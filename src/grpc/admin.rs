@@ -5,18 +5,26 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    admin_convert as convert, event,
+    admin_convert as convert, event, jobs,
     layer::Deadline,
     parse::Faults,
     reply, status,
     token::{self, Token},
     v1::{self, admin_service_server::AdminService},
+    webhooks,
 };
 use crate::{
     clock::Clock,
-    domain::{decide::Reply, id::optional_name_fault, operation::Operation, plan::Policy, refusal::Refusal},
+    domain::{
+        decide::Reply,
+        id::{name_fault, optional_name_fault},
+        operation::Operation,
+        plan::Policy,
+        refusal::Refusal,
+    },
     engine::{self, Engine, Failure, TenantRef},
     events::Feed,
+    jobs::Clockwork,
     policy::PolicyCache,
     store::{AdminError, Store, Transaction},
 };
@@ -26,9 +34,10 @@ use crate::{
 pub struct Admin {
     store: Store,
     policies: Arc<PolicyCache>,
-    clock: Clock,
+    pub(super) clock: Clock,
     engine: Arc<Engine>,
     feed: Arc<Feed>,
+    pub(super) clockwork: Arc<Clockwork>,
 }
 
 impl Admin {
@@ -39,12 +48,13 @@ impl Admin {
         clock: Clock,
         engine: Arc<Engine>,
         feed: Arc<Feed>,
+        clockwork: Arc<Clockwork>,
     ) -> Self {
-        Self { store, policies, clock, engine, feed }
+        Self { store, policies, clock, engine, feed, clockwork }
     }
 
     /// The store, if it is worth to ask.
-    fn store(&self) -> Result<&Store, Status> {
+    pub(super) fn store(&self) -> Result<&Store, Status> {
         if self.store.is_available() {
             Ok(&self.store)
         } else {
@@ -52,7 +62,7 @@ impl Admin {
         }
     }
 
-    async fn read(&self, name: &'static str) -> Result<Transaction, Status> {
+    pub(super) async fn read(&self, name: &'static str) -> Result<Transaction, Status> {
         self.store()?.begin_read(name).await.map_err(|error| of_error(error.into()))
     }
 
@@ -238,6 +248,86 @@ impl AdminService for Admin {
         Ok(Response::new(v1::ResetUsageResponse { balances, adjusted }))
     }
 
+    async fn create_webhook(
+        &self,
+        request: Request<v1::CreateWebhookRequest>,
+    ) -> Result<Response<v1::Webhook>, Status> {
+        self.make_webhook(request.into_inner()).await
+    }
+
+    async fn get_webhook(
+        &self,
+        request: Request<v1::GetWebhookRequest>,
+    ) -> Result<Response<v1::Webhook>, Status> {
+        Ok(Response::new(webhooks::webhook(self.find_webhook(request.into_inner().id).await?)))
+    }
+
+    async fn list_webhooks(
+        &self,
+        request: Request<v1::ListWebhooksRequest>,
+    ) -> Result<Response<v1::ListWebhooksResponse>, Status> {
+        self.page_of_webhooks(request.into_inner()).await
+    }
+
+    async fn update_webhook(
+        &self,
+        request: Request<v1::UpdateWebhookRequest>,
+    ) -> Result<Response<v1::Webhook>, Status> {
+        self.change_webhook(request.into_inner()).await
+    }
+
+    async fn delete_webhook(
+        &self,
+        request: Request<v1::DeleteWebhookRequest>,
+    ) -> Result<Response<()>, Status> {
+        self.remove_webhook(request.into_inner().id).await
+    }
+
+    async fn test_webhook(
+        &self,
+        request: Request<v1::TestWebhookRequest>,
+    ) -> Result<Response<v1::TestWebhookResponse>, Status> {
+        self.try_webhook(request.into_inner().id).await
+    }
+
+    async fn rotate_webhook_secret(
+        &self,
+        request: Request<v1::RotateWebhookSecretRequest>,
+    ) -> Result<Response<v1::Webhook>, Status> {
+        self.rotate_secret(request.into_inner()).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<v1::ListDeliveriesRequest>,
+    ) -> Result<Response<v1::ListDeliveriesResponse>, Status> {
+        self.page_of_deliveries(request.into_inner()).await
+    }
+
+    async fn redeliver(
+        &self,
+        request: Request<v1::RedeliverRequest>,
+    ) -> Result<Response<v1::RedeliverResponse>, Status> {
+        self.send_again(request.into_inner()).await
+    }
+
+    async fn list_jobs(
+        &self,
+        _request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let jobs = self.clockwork.list().await.into_iter().map(jobs::job).collect();
+        Ok(Response::new(v1::ListJobsResponse { jobs }))
+    }
+
+    async fn run_job(&self, request: Request<v1::RunJobRequest>) -> Result<Response<v1::JobRun>, Status> {
+        let mut faults = Faults::default();
+        let name = request.into_inner().name;
+        faults.check("name", name_fault(&name));
+        faults.into_result(()).map_err(of_refusal)?;
+        let run = self.clockwork.run(&name).await.map_err(|reason| status::of_not_run(&reason))?;
+        Ok(Response::new(jobs::run(run)))
+    }
+
     async fn list_events(
         &self,
         request: Request<v1::ListEventsRequest>,
@@ -255,15 +345,15 @@ impl AdminService for Admin {
 }
 
 /// Which page of which list is asked for.
-struct List {
+pub(super) struct List {
     token: Token,
     after: Option<String>,
-    size: usize,
+    pub(super) size: usize,
 }
 
 impl List {
     /// Of an rpc, with its only filter, which may be empty.
-    fn read(method: &str, plan: &str, page_size: i32, page_token: &str) -> Result<Self, Status> {
+    pub(super) fn read(method: &str, plan: &str, page_size: i32, page_token: &str) -> Result<Self, Status> {
         let mut faults = Faults::default();
         faults.check("plan", optional_name_fault(plan));
         let token = Token::new(method).text(plan);
@@ -274,12 +364,12 @@ impl List {
     }
 
     /// The last id of the page before.
-    fn after(&self) -> Option<&str> {
+    pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
     /// The token of the next page; empty on the last one.
-    fn next(&self, more: bool, last_id: Option<&str>) -> String {
+    pub(super) fn next(&self, more: bool, last_id: Option<&str>) -> String {
         match last_id {
             Some(last_id) if more => token::encode(&self.token, last_id.as_bytes()),
             Some(_) | None => String::new(),
@@ -287,11 +377,11 @@ impl List {
     }
 }
 
-fn of_refusal(refusal: Refusal) -> Status {
+pub(super) fn of_refusal(refusal: Refusal) -> Status {
     status::of_refusal(&refusal, None)
 }
 
-fn of_error(error: AdminError) -> Status {
+pub(super) fn of_error(error: AdminError) -> Status {
     match error {
         AdminError::Refused(refusal) => of_refusal(refusal),
         AdminError::Store(error) => {

@@ -98,7 +98,7 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     faults.check("tenant.id", name_fault(&message.id));
     let fixed = [ID_IS_FIXED[0], ("zone", "is fixed at creation")];
     let mask = Mask::read(&mut faults, request.update_mask, &["display_name", "plan", "state"], &fixed);
-    if mask.paths.is_none() && !message.zone.is_empty() {
+    if mask.is_empty() && !message.zone.is_empty() {
         faults.add("tenant.zone", "is fixed at creation");
     }
     let display_name = mask.take("display_name", message.display_name, String::is_empty);
@@ -186,19 +186,19 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
 }
 
 /// Fields that are in every message and cannot change.
-const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation")];
+pub(super) const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation")];
 
 /// Fields that the server sets: ignored in a message, and refused in a mask.
-const SET_BY_SERVER: [&str; 2] = ["create_time", "update_time"];
+const SET_BY_SERVER: [&str; 4] = ["create_time", "failing_since", "old_secret_expire_time", "update_time"];
 
 /// The fields that an update changes.
-struct Mask {
+pub(super) struct Mask {
     /// As they were named; `None`: those that are not at their zero value.
     paths: Option<Vec<String>>,
 }
 
 impl Mask {
-    fn read(
+    pub(super) fn read(
         faults: &mut Faults,
         mask: Option<prost_types::FieldMask>,
         changeable: &[&str],
@@ -222,8 +222,13 @@ impl Mask {
         Self { paths }
     }
 
+    /// Whether no field was named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths.is_none()
+    }
+
     /// The value, if its field is to be changed.
-    fn take<T>(&self, field: &str, value: T, is_zero: impl FnOnce(&T) -> bool) -> Option<T> {
+    pub(super) fn take<T>(&self, field: &str, value: T, is_zero: impl FnOnce(&T) -> bool) -> Option<T> {
         let named = match &self.paths {
             Some(paths) => paths.iter().any(|path| path == field),
             None => !is_zero(&value),
@@ -233,11 +238,11 @@ impl Mask {
 }
 
 /// Without the message there is nothing else to look at.
-fn required<T>(field: &str, message: Option<T>) -> Result<T, Refusal> {
+pub(super) fn required<T>(field: &str, message: Option<T>) -> Result<T, Refusal> {
     message.ok_or_else(|| Refusal::Invalid(vec![Fault::new(field, "must be given")]))
 }
 
-fn display_name_fault(text: &str) -> Option<&'static str> {
+pub(super) fn display_name_fault(text: &str) -> Option<&'static str> {
     if text.len() > TEXT_LENGTH_MAX_BYTES { Some("must be at most 256 bytes") } else { text_fault(text) }
 }
 

@@ -101,6 +101,8 @@ pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
             (wire.adjusted, wire.reason, wire.operator) = (*delta, reason.clone(), operator.clone());
         }
         Fact::Changed { kind, id, action } => wire.change = Some(change(*kind, id, *action)),
+        Fact::WebhookDisabled { id, .. } => wire.webhook.clone_from(id),
+        Fact::BooksDisagree { faults } => wire.faults = *faults,
     }
     wire
 }

@@ -6,6 +6,7 @@ mod admin_limits;
 #[cfg(test)]
 mod admin_tests;
 mod event;
+mod jobs;
 pub mod layer;
 mod name;
 mod parse;
@@ -15,6 +16,7 @@ pub mod serve;
 mod status;
 mod streams;
 mod token;
+mod webhooks;
 
 use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};
 

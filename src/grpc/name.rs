@@ -2,16 +2,8 @@
 
 use data_encoding::BASE64URL_NOPAD;
 
+pub(super) use crate::domain::id::reservation_name;
 use crate::domain::id::{ReservationId, TenantKey};
-
-/// The name of a reservation: the tenant's key and the reservation's id, so that it is found without an index over all
-/// tenants.
-pub(super) fn reservation_name(tenant: TenantKey, id: ReservationId) -> String {
-    let mut bytes = [0; 24];
-    bytes[..8].copy_from_slice(&tenant.0.to_be_bytes());
-    bytes[8..].copy_from_slice(&id.0);
-    BASE64URL_NOPAD.encode(&bytes)
-}
 
 /// What a name stands for; `None` when Reserve never returned such a name.
 pub(super) fn parse_reservation_name(name: &str) -> Option<(TenantKey, ReservationId)> {

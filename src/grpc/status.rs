@@ -15,6 +15,7 @@ use crate::{
     },
     engine::{Failure, Frame},
     events::WatchEnd,
+    jobs::NotRun,
 };
 
 /// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a
@@ -47,6 +48,20 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
             [],
             ErrorDetails::new(),
         ),
+    }
+}
+
+/// The status of a job that was not run.
+pub(super) fn of_not_run(reason: &NotRun) -> Status {
+    let text = reason.to_string();
+    match reason {
+        NotRun::Unknown(name) => not_found("JOB_NOT_FOUND", "job", name, &text, ErrorDetails::new()),
+        NotRun::Running(name) => {
+            precondition("JOB_RUNNING", name, &text, [("job", (*name).to_owned())], ErrorDetails::new())
+        }
+        NotRun::Draining => of_failure(&Failure::Draining),
+        NotRun::DatabaseUnavailable => of_failure(&Failure::DatabaseUnavailable),
+        NotRun::Broken => of_failure(&Failure::Internal),
     }
 }
 
@@ -92,37 +107,30 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text, details),
         Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text, details),
+        Refusal::WebhookNotFound(id) => not_found("WEBHOOK_NOT_FOUND", "webhook", id, &text, details),
+        Refusal::DeliveryNotFound { webhook, sequence } => {
+            delivery_not_found(webhook, *sequence, &text, details)
+        }
         Refusal::TenantSuspended(id) => {
             with_reason(Code::PermissionDenied, "TENANT_SUSPENDED", &text, [("tenant", id.clone())], details)
         }
         Refusal::RequestIdReused(id) => {
             details.set_resource_info("request", id.as_str(), "", text.as_str());
-            with_reason(
-                Code::AlreadyExists,
-                "REQUEST_ID_REUSED",
-                &text,
-                [("request_id", id.clone())],
-                details,
-            )
+            let metadata = [("request_id", id.clone())];
+            with_reason(Code::AlreadyExists, "REQUEST_ID_REUSED", &text, metadata, details)
         }
         Refusal::NameTaken { kind, id } => {
             details.set_resource_info(*kind, id.as_str(), "", text.as_str());
             with_reason(Code::AlreadyExists, "NAME_TAKEN", &text, [(*kind, id.clone())], details)
         }
-        Refusal::ReservationSettled(state) => precondition(
-            "RESERVATION_SETTLED",
-            "reservation",
-            &text,
-            [("state", state.name().to_owned())],
-            details,
-        ),
-        Refusal::ReservationExpired => precondition(
-            "RESERVATION_EXPIRED",
-            "reservation",
-            &text,
-            [("state", "EXPIRED".to_owned())],
-            details,
-        ),
+        Refusal::ReservationSettled(state) => {
+            let metadata = [("state", state.name().to_owned())];
+            precondition("RESERVATION_SETTLED", "reservation", &text, metadata, details)
+        }
+        Refusal::ReservationExpired => {
+            let metadata = [("state", "EXPIRED".to_owned())];
+            precondition("RESERVATION_EXPIRED", "reservation", &text, metadata, details)
+        }
         Refusal::ResourceInUse { id, plan } => {
             let metadata = [("resource", id.clone()), ("plan", plan.clone())];
             precondition("RESOURCE_IN_USE", id, &text, metadata, details)
@@ -138,6 +146,9 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::TooManyCounters(most) => {
             precondition("TOO_MANY_COUNTERS", &tenant, &text, [("counters_max", most.to_string())], details)
+        }
+        Refusal::TooManyWebhooks(most) => {
+            precondition("TOO_MANY_WEBHOOKS", "", &text, [("webhooks_max", most.to_string())], details)
         }
         Refusal::QuotaExceeded(violations) => quota(violations, &tenant, &text, frame, details),
     }
@@ -181,6 +192,12 @@ fn not_found(
 ) -> Status {
     details.set_resource_info(kind, id, "", text);
     with_reason(Code::NotFound, reason, text, [(kind, id.to_owned())], details)
+}
+
+fn delivery_not_found(webhook: &str, sequence: i64, text: &str, mut details: ErrorDetails) -> Status {
+    details.set_resource_info("delivery", sequence.to_string(), "", text);
+    let metadata = [("webhook", webhook.to_owned()), ("sequence", sequence.to_string())];
+    with_reason(Code::NotFound, "DELIVERY_NOT_FOUND", text, metadata, details)
 }
 
 fn precondition<const N: usize>(

@@ -12,6 +12,7 @@ use crate::domain::{
     event::{ChangeAction, ChangedKind, Event, EventKind, Fact, Figures, LimitFigures, Settlement},
     id::{ReservationId, ResourceKey, TenantKey},
     plan::Enforcement,
+    webhook::WebhookState,
     window::{Millis, Window},
 };
 
@@ -45,6 +46,12 @@ struct EventBody {
     changed_id: String,
     #[prost(int32, tag = "14")]
     action: i32,
+    #[prost(string, tag = "15")]
+    webhook: String,
+    #[prost(int32, tag = "16")]
+    webhook_state: i32,
+    #[prost(int64, tag = "17")]
+    faults: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -154,6 +161,10 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
             body.changed_kind = changed_code(*kind);
             (body.changed_id, body.action) = (id.clone(), action_code(*action));
         }
+        Fact::WebhookDisabled { id, state } => {
+            (body.webhook, body.webhook_state) = (id.clone(), state.code().into());
+        }
+        Fact::BooksDisagree { faults } => body.faults = *faults,
     }
     body.encode_to_vec()
 }
@@ -196,6 +207,14 @@ fn decode_fact(kind: EventKind, body: EventBody, mut figures: Vec<Figures>) -> R
             id: body.changed_id,
             action: action_from_code(body.action)?,
         },
+        EventKind::WebhookDisabled => {
+            let state = i16::try_from(body.webhook_state).ok().and_then(WebhookState::from_code);
+            Fact::WebhookDisabled {
+                id: body.webhook,
+                state: state.ok_or_else(|| corrupt("a webhook's state"))?,
+            }
+        }
+        EventKind::BooksDisagree => Fact::BooksDisagree { faults: body.faults },
     })
 }
 
@@ -343,7 +362,9 @@ mod tests {
             Fact::Closed(vec![figures(), figures()]),
             Fact::Reset { delta: -7, reason, operator, figures: vec![figures()] },
             Fact::Changed { kind: ChangedKind::Plan, id: id.clone(), action: ChangeAction::Deleted },
-            Fact::Changed { kind: ChangedKind::Tenant, id, action: ChangeAction::Created },
+            Fact::Changed { kind: ChangedKind::Tenant, id: id.clone(), action: ChangeAction::Created },
+            Fact::WebhookDisabled { id, state: WebhookState::Gone },
+            Fact::BooksDisagree { faults: 3 },
         ];
         for fact in facts {
             let resources = vec![(ResourceKey(3), "tokens".to_owned())];

@@ -9,6 +9,9 @@ mod bulk;
 mod clock;
 mod close;
 mod connect;
+mod deliveries;
+mod delivery_prune;
+mod due;
 mod entity;
 mod error;
 mod event;
@@ -30,12 +33,15 @@ mod verify;
 mod wire;
 
 pub use admin::{
-    NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
+    NewPlan, NewResource, NewTenant, NewWebhook, Page, PlanChange, PlannedTenant, ResourceChange,
+    TenantChange, WebhookChange,
 };
 pub use batch::{Owned, StoredCounter};
 pub use clock::{Head, HeadTime};
 pub use close::{ClosePlace, is_made_before};
 pub use connect::{Dialect, Store, StoreOptions};
+pub use deliveries::{DeliveryQuery, Errand, Expanded, Lease};
+pub use due::DueTenants;
 pub use error::{AdminError, StoreError, classify};
 pub use event::{LogHead, Numbered};
 pub use listen::Listener;

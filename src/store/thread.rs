@@ -127,12 +127,17 @@ impl ThreadTransaction {
         })
     }
 
-    /// Runs one statement.
+    /// Runs one statement, whose first value is `$1`, wherever it stands in the text.
     pub(super) fn rows(&self, text: &str, values: &[Value]) -> Result<Vec<Cells>, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
             let mut found = Vec::new();
-            bind(&mut statement, values.iter())?;
+            for (number, value) in (1..).zip(values) {
+                // To SQLite it is a name, and names are counted as they appear.
+                if let Some(place) = statement.parameter_index(&format!("${number}"))? {
+                    statement.raw_bind_parameter(place, Bound(value))?;
+                }
+            }
             collect(&mut statement, &mut found)?;
             Ok(found)
         })

@@ -222,10 +222,10 @@ both! {
         })
         .await;
         world.clock.advance(29 * DAY - 1);
-        assert_eq!(world.prune().await.events, 0);
+        assert_eq!(world.prune_events().await, 0);
         world.clock.advance(1);
-        assert_eq!(world.prune().await.events, 603);
+        assert_eq!(world.prune_events().await, 603);
         assert_eq!(world.all_events(last.clone()).await, all[603..]);
-        assert_eq!(world.prune().await.events, 0);
+        assert_eq!(world.prune_events().await, 0);
     }
 }

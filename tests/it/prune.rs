@@ -2,7 +2,6 @@
 
 use std::future::IntoFuture;
 
-use aforo::store::Pruned;
 use futures::{FutureExt, future::join};
 use tonic::Code;
 
@@ -14,8 +13,10 @@ fn gone<T: std::fmt::Debug>(answer: Result<T, Box<No>>) {
     answer.expect_err("it was pruned").is(Code::NotFound, "RESERVATION_NOT_FOUND");
 }
 
-fn counts(pruned: Pruned) -> (u64, u64) {
-    (pruned.reservations, pruned.requests)
+/// Has the server remove what is older than its retention, and counts the reservations and request ids.
+async fn pruned(clients: &Clients) -> (i64, i64) {
+    let figures = clients.job("prune").await;
+    (figures["reservations"], figures["request_ids"])
 }
 
 /// Records of 1 unit, each with a request_id, a thousand a call.
@@ -48,19 +49,19 @@ both! {
         world.record("acme").tokens(1).await.expect("it is recorded, and the hold is swept");
 
         world.clock.set(NOON + KEPT - 1);
-        assert_eq!(counts(world.prune().await), (0, 4), "request ids are kept for a day");
+        assert_eq!(pruned(world).await, (0, 4), "request ids are kept for a day");
         assert_eq!(world.reservations("acme").await.len(), 6);
         let before = world.usage("acme").await;
         assert_eq!(before.figures("lifetime"), (170, 0));
         world.clock.set(NOON + KEPT);
-        assert_eq!(counts(world.prune().await), (4, 0));
+        assert_eq!(pruned(world).await, (4, 0));
         world.verify().await;
         world.clock.set(NOON + KEPT + MINUTE);
-        assert_eq!(counts(world.prune().await), (2, 0));
+        assert_eq!(pruned(world).await, (2, 0));
         world.verify().await;
         assert_eq!(world.usage("acme").await, before);
         assert_eq!(world.reservations("acme").await, []);
-        assert_eq!(world.prune().await, Pruned::default());
+        assert_eq!(pruned(world).await, (0, 0));
 
         // To a client it is as if they had never been.
         gone(world.get(committed.name()).await);
@@ -82,14 +83,14 @@ both! {
         world.record("acme").tokens(1).await.expect("it is recorded");
         world.clock.advance(2 * KEPT);
         let open = world.reserve("acme").tokens(10).id("r").ttl(DAY).await.expect("there is quota");
-        assert_eq!(counts(world.prune().await), (1, 0));
+        assert_eq!(pruned(world).await, (1, 0));
         world.clock.advance(DAY - 1);
-        assert_eq!(counts(world.prune().await), (0, 0));
+        assert_eq!(pruned(world).await, (0, 0));
         assert_eq!(world.figures("acme", "lifetime").await, (1, 10));
         world.commit(open.name()).tokens(5).await.expect("it is held");
         let late = world.commit(due.name()).tokens(8).await.expect("it is kept");
         assert!(late.held().late);
-        assert_eq!(counts(world.prune().await), (0, 0));
+        assert_eq!(pruned(world).await, (0, 0));
         assert_eq!(world.figures("idle", "lifetime").await, (8, 0));
     }
 
@@ -103,17 +104,17 @@ both! {
         world.clock.advance(MINUTE);
         world.record("acme").tokens(1).await.expect("it is recorded, and the holds are swept");
         world.clock.advance(KEPT - 1);
-        assert_eq!(counts(world.prune().await), (0, 0));
+        assert_eq!(pruned(world).await, (0, 0));
         let late = world.commit(second.name()).tokens(30).await.expect("it is kept");
         assert!(late.held().late);
         world.clock.advance(1);
-        assert_eq!(counts(world.prune().await), (3, 0));
+        assert_eq!(pruned(world).await, (3, 0));
         gone(world.commit(first.name()).tokens(1).await);
         gone(world.release(third.name()).await);
         world.commit(second.name()).tokens(30).await.expect("the same amounts");
         assert_eq!(world.figures("acme", "lifetime").await, (131, 0));
         world.clock.advance(KEPT - 1);
-        assert_eq!(counts(world.prune().await), (1, 0));
+        assert_eq!(pruned(world).await, (1, 0));
         gone(world.get(second.name()).await);
         assert_eq!(world.figures("acme", "lifetime").await, (131, 0));
     }
@@ -127,13 +128,13 @@ both! {
         let extended = extend().await.expect("there is quota");
         let recorded = record().await.expect("it is recorded");
         world.clock.advance(DAY - 1);
-        assert_eq!(counts(world.prune().await), (0, 0));
+        assert_eq!(pruned(world).await, (0, 0));
         assert_eq!(reserve().await.expect("a retry").reservation, hold.reservation);
         assert_eq!(extend().await.expect("a retry").reservation, extended.reservation);
         assert_eq!(record().await.expect("a retry").reservation, recorded.reservation);
         world.commit(hold.name()).tokens(1).await.expect("it is held");
         world.clock.advance(1);
-        assert_eq!(counts(world.prune().await), (0, 3));
+        assert_eq!(pruned(world).await, (0, 3));
         world.verify().await;
         assert_ne!(record().await.expect("a new one").name(), recorded.name());
         assert_eq!(state(&world.get(hold.name()).await.expect("it is kept")), ReservationState::Committed);
@@ -147,15 +148,15 @@ both! {
         record_many(world, "acme", 2_300).await;
         record_many(world, "globex", 100).await;
         world.clock.advance(KEPT);
-        let (pruned, ()) = join(world.prune(), async {
+        let (figures, ()) = join(world.job("prune"), async {
             for _ in 0..20 {
                 let hold = world.reserve("acme").tokens(1).await.expect("there is quota");
                 world.commit(hold.name()).await.expect("it is held");
             }
         })
         .await;
-        assert_eq!(counts(pruned), (2_400, 2_400));
-        assert_eq!(pruned.transactions, 2 * 5, "2,400 rows each, 2,000 of them of one page");
+        assert_eq!((figures["reservations"], figures["request_ids"]), (2_400, 2_400));
+        assert_eq!(figures["transactions"], 2 * 5, "2,400 rows each, 2,000 of them of one page");
         assert_eq!(world.figures("acme", "lifetime").await, (2_320, 0));
         assert_eq!(world.figures("globex", "lifetime").await, (100, 0));
     }
@@ -171,13 +172,13 @@ both! {
             world.record("acme").tokens(1).await.expect("it is recorded, and the hold is swept");
             world.clock.advance(KEPT - 1);
             // What is older shall not come first.
-            world.prune().await;
+            pruned(world).await;
             world.clock.advance(1);
             let stall = world.database.stall().await;
             let commit = world.commit(hold.name()).tokens(5).into_future();
             // On a task of its own: the pruning may block the thread of the test.
             let end = tokio::spawn(stall.end());
-            let (reply, _) = join(commit, world.prune()).await;
+            let (reply, _) = join(commit, pruned(world)).await;
             end.await.expect("the lock is given back");
             committed += match reply {
                 Ok(reply) if reply.held().late => 5,
@@ -201,13 +202,13 @@ both! {
         world.clock.advance(KEPT);
         let spoil = "UPDATE counters SET pruned = 9223372036854775807 WHERE committed = 1";
         world.database.execute(spoil).await;
-        let pruned = world.prune().await;
-        assert_eq!((pruned.reservations, pruned.refused), (21, 1));
+        let figures = world.job("prune").await;
+        assert_eq!((figures["reservations"], figures["refused"]), (21, 1));
         world.get(kept.name()).await.expect("it is still there");
         world.database.execute("UPDATE counters SET pruned = 0 WHERE committed = 1").await;
         world.verify().await;
-        let pruned = world.prune().await;
-        assert_eq!((pruned.reservations, pruned.refused), (1, 0));
+        let figures = world.job("prune").await;
+        assert_eq!((figures["reservations"], figures["refused"]), (1, 0));
         assert_eq!(world.figures("globex", "lifetime").await, (1, 0));
     }
 
@@ -217,7 +218,7 @@ both! {
         let request = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
         world.admin.clone().delete_tenant(request).await.expect("it has no holds");
         world.clock.advance(KEPT);
-        assert_eq!(counts(world.prune().await), (1, 1));
+        assert_eq!(pruned(world).await, (1, 1));
     }
 }
 
@@ -230,7 +231,7 @@ async fn two_at_once(world: &mut World) {
         record_many(world, tenant, EACH).await;
     }
     world.clock.advance(KEPT);
-    let (other, _) = world.replica().await;
+    let (other, there) = world.replica().await;
     let stall = world.database.stall().await;
     let waiting = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM tenants WHERE key = ANY%'";
@@ -239,10 +240,9 @@ async fn two_at_once(world: &mut World) {
             .await;
         stall.end().await;
     };
-    let ((here, there), ()) = join(join(world.prune(), other.prune()), release).await;
-    let there = there.expect("the database does it");
-    assert_eq!(here.reservations + there.reservations, 1_200);
-    assert_eq!(here.requests + there.requests, 1_200);
+    let ((here, there), ()) = join(join(pruned(world), pruned(&there)), release).await;
+    assert_eq!(here.0 + there.0, 1_200, "reservations");
+    assert_eq!(here.1 + there.1, 1_200, "request ids");
     for tenant in tenants {
         assert_eq!(world.figures(tenant, "lifetime").await, (EACH, 0));
     }

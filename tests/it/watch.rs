@@ -68,29 +68,7 @@ both! {
             change(&mut request);
             world.watch(request)
         };
-        let acme = |event: &Event| event.tenant == "acme";
-        type Row = (fn(&mut WatchUsageRequest), fn(&Event) -> bool);
-        let rows: [Row; 7] = [
-            (|_| (), |_| true),
-            (|request| request.tenant = "acme".into(), acme),
-            (|request| request.kinds = vec![LimitReached.into(), ReserveRefused.into()], |e| {
-                [LimitReached, ReserveRefused].contains(&e.kind())
-            }),
-            (|request| request.min_percent = 80, |e| e.percent == 0 || e.percent >= 80),
-            (|request| request.resources = vec!["requests".into()], |e| e.balances[0].resource == "requests"),
-            (|request| request.agent = Some("planner".into()), |e| {
-                let agent = e.reservation.as_ref().map(|r| r.agent.as_str()).or(e.balances[0].agent.as_deref());
-                agent == Some("planner")
-            }),
-            (
-                |request| {
-                    request.tenant = "globex".into();
-                    request.agent = Some("planner".into());
-                    request.kinds = vec![ReservationExpired.into()];
-                },
-                |e| e.tenant == "globex" && e.kind() == ReservationExpired,
-            ),
-        ];
+        let rows = filters();
         let mut watchers = Vec::new();
         for (change, _) in rows {
             let mut watcher = begin(change).await.expect("it begins");
@@ -221,7 +199,7 @@ both! {
         two_events(world, "acme").await;
         world.told("acme").await;
         world.clock.set(NOON + 30 * DAY);
-        assert_eq!(world.prune().await.events, 5);
+        assert_eq!(world.prune_events().await, 5);
         let no = world.watch(WatchUsageRequest { cursor: old, ..everything() }).await.err().expect("too old");
         no.is(Code::OutOfRange, "CURSOR_EXPIRED");
         let cursor = no.metadata["oldest_cursor"].clone();
@@ -328,4 +306,36 @@ fn a_cursor_is_not_good_for_a_copy() {
         server.shutdown().await;
         world.end().await;
     });
+}
+
+/// How a watch is narrowed, and which events it still wants.
+type Filter = (fn(&mut WatchUsageRequest), fn(&Event) -> bool);
+
+fn filters() -> [Filter; 7] {
+    [
+        (|_| (), |_| true),
+        (|request| request.tenant = "acme".into(), |e| e.tenant == "acme"),
+        (
+            |request| request.kinds = vec![LimitReached.into(), ReserveRefused.into()],
+            |e| [LimitReached, ReserveRefused].contains(&e.kind()),
+        ),
+        (|request| request.min_percent = 80, |e| e.percent == 0 || e.percent >= 80),
+        (|request| request.resources = vec!["requests".into()], |e| e.balances[0].resource == "requests"),
+        (
+            |request| request.agent = Some("planner".into()),
+            |e| {
+                let agent =
+                    e.reservation.as_ref().map(|r| r.agent.as_str()).or(e.balances[0].agent.as_deref());
+                agent == Some("planner")
+            },
+        ),
+        (
+            |request| {
+                request.tenant = "globex".into();
+                request.agent = Some("planner".into());
+                request.kinds = vec![ReservationExpired.into()];
+            },
+            |e| e.tenant == "globex" && e.kind() == ReservationExpired,
+        ),
+    ]
 }

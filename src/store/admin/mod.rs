@@ -6,10 +6,13 @@
 mod plans;
 mod resources;
 mod tenants;
+mod webhooks;
 
 pub use plans::{NewPlan, PlanChange};
 pub use resources::{NewResource, ResourceChange};
 pub use tenants::{NewTenant, PlannedTenant, TenantChange};
+pub use webhooks::{NewWebhook, WebhookChange};
+pub(super) use webhooks::{webhook_columns, webhook_from_row};
 
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, QuerySelect};
 

@@ -2,7 +2,7 @@
 //!
 //! What they answer is a future in a box, so that it is compiled once, and not with each test that awaits it.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use tonic::transport::{Channel, Endpoint};
@@ -144,6 +144,27 @@ impl Clients {
             done(self.admin.clone().reset_usage(request).await)
         }
         .boxed()
+    }
+
+    /// Runs a job of the server, which must succeed, and answers what it counted.
+    pub fn job<'a>(&'a self, name: &'a str) -> BoxFuture<'a, HashMap<String, i64>> {
+        async move {
+            let run = self.run_job(name).await.expect("the job is there, and runs once");
+            assert_eq!(run.outcome(), JobOutcome::Succeeded, "{name}: {run:?}");
+            run.figures.into_iter().map(|figure| (figure.name, figure.value)).collect()
+        }
+        .boxed()
+    }
+
+    /// Runs a job of the server.
+    pub fn run_job<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer<JobRun>> {
+        async move { done(self.admin.clone().run_job(RunJobRequest { name: name.into() }).await) }.boxed()
+    }
+
+    /// The jobs of the server.
+    pub fn jobs(&self) -> BoxFuture<'_, Vec<Job>> {
+        async move { done(self.admin.clone().list_jobs(ListJobsRequest {}).await).expect("it has some").jobs }
+            .boxed()
     }
 
     /// Holds.

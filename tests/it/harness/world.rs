@@ -5,8 +5,8 @@ use std::{net::SocketAddr, ops::Deref};
 use aforo::{
     clock::ManualClock,
     engine::Closed,
+    events::webhook::Rules,
     server::{Server, ServerOptions},
-    store::Pruned,
 };
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 
@@ -62,7 +62,9 @@ impl World {
     pub fn start(kind: Kind) -> LocalBoxFuture<'static, Self> {
         async move {
             let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
-            let (server, clients) = serve(&database, &clock).await;
+            // A test's endpoints are on this machine.
+            let webhooks = Rules { allow_http: true, allow_private: true };
+            let (server, clients) = serve(&database, &clock, webhooks).await;
             Self { clock, database, clients, server: Some(server) }
         }
         .boxed_local()
@@ -70,9 +72,14 @@ impl World {
 
     /// Stops the server, and starts another on the same database.
     pub fn restart(&mut self) -> LocalBoxFuture<'_, ()> {
+        self.restart_with(Rules { allow_http: true, allow_private: true })
+    }
+
+    /// The same, and webhooks may be sent to other places.
+    pub fn restart_with(&mut self, webhooks: Rules) -> LocalBoxFuture<'_, ()> {
         async move {
             self.stop().await;
-            let (server, clients) = serve(&self.database, &self.clock).await;
+            let (server, clients) = serve(&self.database, &self.clock, webhooks).await;
             (self.server, self.clients) = (Some(server), clients);
         }
         .boxed_local()
@@ -80,25 +87,22 @@ impl World {
 
     /// One more server on the same database, with the same clock.
     pub fn replica(&self) -> LocalBoxFuture<'_, (Server, Clients)> {
-        serve(&self.database, &self.clock).boxed_local()
-    }
-
-    /// Has the server remove what is older than its retention, as it does by itself every hour.
-    pub fn prune(&self) -> BoxFuture<'_, Pruned> {
-        async move {
-            let server = self.server.as_ref().expect("it runs");
-            server.prune().await.expect("the database does it")
-        }
-        .boxed()
+        serve(&self.database, &self.clock, Rules { allow_http: true, allow_private: true }).boxed_local()
     }
 
     /// Has the server tell of windows that are over, as it does by itself every minute.
     pub fn close_windows(&self) -> BoxFuture<'_, Closed> {
         async move {
-            let server = self.server.as_ref().expect("it runs");
-            server.close_windows().await.expect("the database does it")
+            let figures = self.job("close-windows").await;
+            let count = |name| usize::try_from(figures[name]).expect("a count");
+            Closed { counters: count("counters"), waiting: count("waiting"), more: false }
         }
         .boxed()
+    }
+
+    /// Has the server remove what is older than its retention, as it does by itself every hour; says how many events.
+    pub fn prune_events(&self) -> BoxFuture<'_, i64> {
+        async move { self.job("prune").await["events"] }.boxed()
     }
 
     /// The clients of the server.
@@ -135,10 +139,11 @@ impl World {
     }
 }
 
-async fn serve(database: &Database, clock: &ManualClock) -> (Server, Clients) {
+async fn serve(database: &Database, clock: &ManualClock, webhooks: Rules) -> (Server, Clients) {
     let listen = "127.0.0.1:0".parse().expect("an address");
     let mut options = ServerOptions::new(listen, database.url());
     options.clock = Some(clock.clone());
+    options.webhooks = webhooks;
     let server = Server::start(options).await.expect("the server starts");
     let channel = connect(&format!("http://{}", server.address())).await;
     serving(&channel).await;

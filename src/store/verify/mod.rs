@@ -1,10 +1,18 @@
-//! Whether the books add up: what `aforo verify` checks. One read transaction, page by page; nothing is changed.
+//! Whether the books add up: what `aforo verify` checks, of all tenants or of some. One read transaction, page by page;
+//! nothing is changed.
+
+mod report;
+
+pub use self::report::Report;
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::{EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Value, sea_query::Expr};
+use sea_orm::{
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Value, sea_query::Expr,
+};
 use uuid::Uuid;
 
+use self::report::Scope;
 use super::{
     Store, StoreError, Transaction,
     body::{decode_reservation, state_code},
@@ -13,73 +21,14 @@ use super::{
 use crate::domain::{
     bounds::REQUEST_ID_RETENTION_MIN_HOURS,
     counter::CounterKey,
+    event::{Event, Fact},
     id::{ReservationId, TenantKey},
-    plan::Dimension,
     reservation::{Reservation, ReservationState},
     window::Millis,
 };
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 5_000;
-
-/// Most faults that are told one by one.
-const FAULTS_TOLD_MAX: usize = 1_000;
-
-/// What was looked at, and what does not add up.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Tenants, deleted ones included.
-    pub tenants: u64,
-    /// Counters.
-    pub counters: u64,
-    /// Open holds.
-    pub holds: u64,
-    /// Settled reservations.
-    pub settled: u64,
-    /// Request ids.
-    pub requests: u64,
-    /// Adjustments.
-    pub adjustments: u64,
-    /// Names of tenants, for the texts of faults.
-    names: HashMap<TenantKey, String>,
-    /// Faults, all of them.
-    pub fault_count: u64,
-    /// The first faults: which row, and what is wrong with it.
-    pub faults: Vec<String>,
-}
-
-impl Report {
-    fn fault(&mut self, text: String) {
-        self.fault_count += 1;
-        if self.faults.len() < FAULTS_TOLD_MAX {
-            self.faults.push(text);
-        }
-    }
-
-    fn told(&self, tenant: TenantKey, id: ReservationId) -> String {
-        format!("{} of {}", Uuid::from_bytes(id.0), self.told_tenant(tenant))
-    }
-
-    fn told_tenant(&self, tenant: TenantKey) -> String {
-        match self.names.get(&tenant) {
-            Some(name) => format!("tenant {name:?} ({})", tenant.0),
-            None => format!("tenant {}", tenant.0),
-        }
-    }
-
-    fn told_counter(&self, tenant: TenantKey, key: &CounterKey) -> String {
-        let mut text = format!("of resource {}, {:?}", key.resource().0, key.period());
-        if let Some(start) = chrono::DateTime::from_timestamp_millis(key.window_start()) {
-            text.push_str(&format!(" from {}", start.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)));
-        }
-        for (dimension, value) in Dimension::ALL.into_iter().zip(key.dimensions()) {
-            if let Some(value) = value {
-                text.push_str(&format!(", {} {value:?}", dimension.name()));
-            }
-        }
-        format!("{text}, of {}", self.told_tenant(tenant))
-    }
-}
 
 /// What the rows that name a counter add up to.
 #[derive(Clone, Copy, Default)]
@@ -93,25 +42,80 @@ type Sums = HashMap<(TenantKey, CounterKey), Sum>;
 impl Store {
     /// Checks I2, that each counter is the sum of what names it and of what was pruned, and I3, that a request_id took effect once and a reservation
     /// was settled once.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or a row cannot be read.
     pub async fn verify(&self) -> Result<Report, StoreError> {
         let transaction = self.begin_read("verify").await?;
-        let mut report = Report::default();
-        let mut sums = Sums::new();
-        load_names(&transaction, &mut report).await?;
-        let deadlines = verify_holds(&transaction, &mut report, &mut sums).await?;
-        verify_settled(&transaction, &mut report, &mut sums).await?;
-        verify_requests(&transaction, &mut report).await?;
-        add_adjustments(&transaction, &mut report, &mut sums).await?;
-        verify_counters(&transaction, &mut report, sums).await?;
-        verify_tenants(&transaction, &mut report, &deadlines).await?;
-        transaction.rollback().await?;
-        Ok(report)
+        verify_scope(transaction, Scope::default()).await
+    }
+
+    /// The same, of so many tenants from a key on; when there are fewer, of the first ones. Whether each request_id leads to
+    /// a reservation is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or a row cannot be read.
+    pub async fn verify_sample(&self, from: TenantKey, tenants_max: usize) -> Result<Report, StoreError> {
+        let transaction = self.begin_read("verify a sample").await?;
+        let mut keys = transaction.list_tenant_keys(from, tenants_max).await?;
+        if keys.len() < tenants_max {
+            keys = transaction.list_tenant_keys(TenantKey(i64::MIN), tenants_max).await?;
+        }
+        match (keys.first(), keys.last()) {
+            (Some(&first), Some(&last)) => verify_scope(transaction, Scope { first, last }).await,
+            _ => Ok(Report::default()),
+        }
     }
 }
 
+impl Store {
+    /// Enters into the log of events that the books do not add up.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not do it.
+    pub async fn tell_books_disagree(&self, shown: Option<Millis>, faults: u64) -> Result<(), StoreError> {
+        let transaction = self.begin_write("tell that the books disagree").await?;
+        let now = transaction.now(shown).await?;
+        let fact = Fact::BooksDisagree { faults: i64::try_from(faults).unwrap_or(i64::MAX) };
+        transaction.append_event(&Event::of_no_tenant(now, fact)).await?;
+        transaction.commit().await
+    }
+}
+
+impl Transaction {
+    /// The keys of tenants from one on, deleted tenants included.
+    async fn list_tenant_keys(&self, from: TenantKey, count: usize) -> Result<Vec<i64>, StoreError> {
+        let text = "SELECT key FROM tenants WHERE key >= $1 ORDER BY key LIMIT $2";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let rows = self.rows(text, vec![from.0.into(), count.into()]).await?;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+async fn verify_scope(transaction: Transaction, scope: Scope) -> Result<Report, StoreError> {
+    let mut report = Report { scope, ..Report::default() };
+    let mut sums = Sums::new();
+    load_names(&transaction, &mut report).await?;
+    let deadlines = verify_holds(&transaction, &mut report, &mut sums).await?;
+    verify_settled(&transaction, &mut report, &mut sums).await?;
+    // They are in the order of the ids that clients chose: those of some tenants would take a look at all.
+    if scope.is_all() {
+        verify_requests(&transaction, &mut report).await?;
+    }
+    add_adjustments(&transaction, &mut report, &mut sums).await?;
+    verify_counters(&transaction, &mut report, sums).await?;
+    verify_tenants(&transaction, &mut report, &deadlines).await?;
+    transaction.rollback().await?;
+    Ok(report)
+}
+
 async fn load_names(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
-    let text = "SELECT key, COALESCE(id, deleted_id) FROM tenants";
-    for row in transaction.rows(text, Vec::new()).await? {
+    let text = "SELECT key, COALESCE(id, deleted_id) FROM tenants WHERE key BETWEEN $1 AND $2";
+    let Scope { first, last } = report.scope;
+    for row in transaction.rows(text, vec![first.into(), last.into()]).await? {
         report.names.insert(TenantKey(row.get(0)?), row.get(1)?);
     }
     Ok(())
@@ -125,11 +129,11 @@ async fn verify_holds(
 ) -> Result<HashMap<TenantKey, Millis>, StoreError> {
     use hold::Column::{Id, TenantKey as Tenant};
     let mut deadlines: HashMap<TenantKey, Millis> = HashMap::new();
-    let mut after = (i64::MIN, Uuid::nil());
+    let mut after = (report.scope.place_before(), Uuid::nil());
     loop {
+        let key = [after.0.into(), after.1.into()];
         let rows: Vec<hold::Model> =
-            page_after::<hold::Entity, _>(transaction, [Tenant, Id], [after.0.into(), after.1.into()])
-                .await?;
+            page_after::<hold::Entity, _>(transaction, report.scope, Tenant, [Tenant, Id], key).await?;
         let mut holds = Vec::with_capacity(rows.len());
         for row in &rows {
             after = (row.tenant_key, row.id);
@@ -169,14 +173,17 @@ async fn verify_settled(
     sums: &mut Sums,
 ) -> Result<(), StoreError> {
     use reservation::Column::{Id, TenantKey as Tenant};
-    let mut after = (Uuid::nil(), i64::MIN);
-    loop {
-        let rows: Vec<reservation::Model> =
-            page_after::<reservation::Entity, _>(transaction, [Id, Tenant], [after.0.into(), after.1.into()])
-                .await?;
+    let mut after = Some(Uuid::nil());
+    while let Some(place) = after {
+        after = find_end_of_page(transaction, place).await?;
+        let Scope { first, last } = report.scope;
+        let mut page = reservation::Entity::find().filter(Id.gt(place)).filter(Tenant.between(first, last));
+        if let Some(end) = after {
+            page = page.filter(Id.lte(end));
+        }
+        let rows = page.order_by_asc(Id).order_by_asc(Tenant).all(transaction.connection()?).await?;
         let mut settled = Vec::with_capacity(rows.len());
         for row in &rows {
-            after = (row.id, row.tenant_key);
             let tenant = TenantKey(row.tenant_key);
             let reservation = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.settled += 1;
@@ -193,10 +200,16 @@ async fn verify_settled(
             settled.push((tenant, reservation));
         }
         verify_request_ids(transaction, report, &settled).await?;
-        if rows.len() < PAGE_ROWS {
-            return Ok(());
-        }
     }
+    Ok(())
+}
+
+/// The last id of the page of settled reservations behind one, whosever they are; none when it is not full.
+async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Option<Uuid>, StoreError> {
+    let text = "SELECT id FROM reservations WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2 - 1";
+    let rows = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
+    let found = transaction.rows(text, vec![after.into(), rows.into()]).await?;
+    found.first().map(|row| row.get(0)).transpose()
 }
 
 /// Each row of a request_id must lead to a reservation that is there.
@@ -206,7 +219,8 @@ async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Resu
     loop {
         let key = [after.0.as_str().into(), after.1.into()];
         let rows: Vec<request::Model> =
-            page_after::<request::Entity, _>(transaction, [RequestId, Tenant], key).await?;
+            page_after::<request::Entity, _>(transaction, report.scope, Tenant, [RequestId, Tenant], key)
+                .await?;
         let ids: Vec<_> = rows.iter().map(named_by).collect();
         let mut there: HashSet<_> =
             transaction.find_holds(&ids).await?.into_iter().map(|(tenant, hold)| (tenant, hold.id)).collect();
@@ -287,9 +301,9 @@ async fn add_adjustments(
     use adjustment::Column::{Id, TenantKey as Tenant};
     let mut after = (Uuid::nil(), i64::MIN);
     loop {
+        let key = [after.0.into(), after.1.into()];
         let rows: Vec<adjustment::Model> =
-            page_after::<adjustment::Entity, _>(transaction, [Id, Tenant], [after.0.into(), after.1.into()])
-                .await?;
+            page_after::<adjustment::Entity, _>(transaction, report.scope, Tenant, [Id, Tenant], key).await?;
         for row in &rows {
             after = (row.id, row.tenant_key);
             let tenant = TenantKey(row.tenant_key);
@@ -316,11 +330,11 @@ async fn verify_counters(
     mut sums: Sums,
 ) -> Result<(), StoreError> {
     use counter::Column::{Key, TenantKey as Tenant};
-    let mut after = (i64::MIN, Vec::new());
+    let mut after = (report.scope.place_before(), Vec::new());
     loop {
         let key = [after.0.into(), after.1.into()];
         let rows: Vec<counter::Model> =
-            page_after::<counter::Entity, _>(transaction, [Tenant, Key], key).await?;
+            page_after::<counter::Entity, _>(transaction, report.scope, Tenant, [Tenant, Key], key).await?;
         for row in &rows {
             let tenant = TenantKey(row.tenant_key);
             report.counters += 1;
@@ -379,10 +393,11 @@ async fn verify_tenants(
     report: &mut Report,
     deadlines: &HashMap<TenantKey, Millis>,
 ) -> Result<(), StoreError> {
-    let mut after = i64::MIN;
+    use tenant::Column::Key;
+    let mut after = report.scope.place_before();
     loop {
         let rows: Vec<tenant::Model> =
-            page_after::<tenant::Entity, _>(transaction, [tenant::Column::Key], [after.into()]).await?;
+            page_after::<tenant::Entity, _>(transaction, report.scope, Key, [Key], [after.into()]).await?;
         for row in &rows {
             after = row.key;
             report.tenants += 1;
@@ -398,15 +413,20 @@ async fn verify_tenants(
     }
 }
 
-/// The next rows of a table in the order of its key, which are behind a place in it. The key is compared as a whole: as
+/// The next rows of a table in the order of its key, of tenants in a scope, which are behind a place in it. The key is compared as a whole: as
 /// `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
 async fn page_after<E: EntityTrait, const N: usize>(
     transaction: &Transaction,
+    scope: Scope,
+    tenant: E::Column,
     key: [E::Column; N],
     place: [Value; N],
 ) -> Result<Vec<E::Model>, StoreError> {
     let columns = Expr::tuple(key.map(Expr::col));
     let mut rows = E::find().filter(columns.gt(Expr::tuple(place.map(Expr::value))));
+    if !scope.is_all() {
+        rows = rows.filter(tenant.between(scope.first, scope.last));
+    }
     for column in key {
         rows = rows.order_by_asc(column);
     }

@@ -1,0 +1,54 @@
+"""Receives webhooks and checks that they are genuine (standardwebhooks.com).
+
+    AFORO_WEBHOOK_SECRET=whsec_… python3 examples/python/receiver.py 8000
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+KEY = base64.b64decode(os.environ["AFORO_WEBHOOK_SECRET"].removeprefix("whsec_"))
+TOLERANCE_SECONDS = 300
+LENGTH_MAX_BYTES = 1 << 20
+seen = set()  # Yours outlives the process: an event may come again.
+
+
+def is_genuine(headers, body: bytes) -> bool:
+    """Whether somebody who knows the secret sent this, and sent it now."""
+    event_id, sent = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not sent.isdecimal() or abs(time.time() - int(sent)) > TOLERANCE_SECONDS:
+        return False
+    signed = hmac.new(KEY, f"{event_id}.{sent}.".encode() + body, hashlib.sha256).digest()
+    expected = "v1," + base64.b64encode(signed).decode()
+    # While the secret is rotated there are two.
+    signatures = headers.get("webhook-signature", "").split()
+    return any(hmac.compare_digest(expected.encode(), one.encode()) for one in signatures)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self):
+        length = int(self.headers.get("content-length", 0))
+        body = self.rfile.read(length) if length <= LENGTH_MAX_BYTES else b""
+        if not is_genuine(self.headers, body):
+            return self.answer(401)
+        event_id = self.headers["webhook-id"]
+        if event_id not in seen:
+            event = json.loads(body)
+            print(event["type"], json.dumps(event["data"]), flush=True)
+            seen.add(event_id)
+        self.answer(204)
+
+    def answer(self, status):
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()

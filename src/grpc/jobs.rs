@@ -1,0 +1,35 @@
+//! Jobs on the wire.
+
+use super::{reply::timestamp, v1};
+use crate::jobs::{JobState, Outcome, Run};
+
+/// A job and how it stands.
+pub(super) fn job(state: JobState) -> v1::Job {
+    v1::Job {
+        name: state.job.name.to_owned(),
+        schedule: state.job.schedule.to_owned(),
+        description: state.job.description.to_owned(),
+        timeout: prost_types::Duration::try_from(state.job.timeout).ok(),
+        running: state.running,
+        next_run_time: state.next_at.map(timestamp),
+        last_run: state.last.map(run),
+    }
+}
+
+/// What came of a run.
+pub(super) fn run(run: Run) -> v1::JobRun {
+    let (outcome, error, figures) = match run.outcome {
+        Outcome::Succeeded(figures) => (v1::JobOutcome::Succeeded, String::new(), figures),
+        Outcome::Failed(error) => (v1::JobOutcome::Failed, error, Vec::new()),
+        Outcome::TimedOut => (v1::JobOutcome::TimedOut, String::new(), Vec::new()),
+        Outcome::Stopped => (v1::JobOutcome::Stopped, String::new(), Vec::new()),
+    };
+    let figure = |(name, value): (&str, i64)| v1::JobFigure { name: name.to_owned(), value };
+    v1::JobRun {
+        start_time: Some(timestamp(run.began_at)),
+        duration: prost_types::Duration::try_from(run.took).ok(),
+        outcome: outcome.into(),
+        error,
+        figures: figures.into_iter().map(figure).collect(),
+    }
+}

@@ -1,0 +1,339 @@
+//! The webhooks of AdminService.
+
+use std::time::Instant;
+
+use tonic::{Response, Status};
+
+use super::{
+    admin::{Admin, List, of_error, of_refusal},
+    admin_convert::{self as convert, ID_IS_FIXED, Mask, display_name_fault, required},
+    parse::Faults,
+    reply::timestamp,
+    token::{self, Token},
+    v1,
+};
+use crate::{
+    clock::{random, random_bytes},
+    domain::{
+        bounds::{
+            REDELIVER_MAX, SECRET_OVERLAP_DEFAULT_MILLIS, SECRET_OVERLAP_MAX_MILLIS, WEBHOOK_TENANTS_MAX,
+        },
+        event::EventKind,
+        id::name_fault,
+        refusal::Refusal,
+        webhook::{Delivery, DeliveryState, Secret, Webhook, WebhookKey, WebhookState},
+        window::Millis,
+    },
+    events::webhook::{Rules, check_host, parse_url},
+    store::{DeliveryQuery, NewWebhook, WebhookChange},
+};
+
+/// Bytes of a secret that the server makes.
+const SECRET_BYTES: usize = 32;
+
+type Reply<T> = Result<Response<T>, Status>;
+
+impl Admin {
+    pub(super) async fn make_webhook(&self, request: v1::CreateWebhookRequest) -> Reply<v1::Webhook> {
+        let new =
+            new_webhook(request.webhook, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
+        let made = self.store()?.create_webhook(self.clock.now(), &new).await.map_err(of_error)?;
+        Ok(Response::new(with_secret(made)))
+    }
+
+    pub(super) async fn find_webhook(&self, id: String) -> Result<Webhook, Status> {
+        let id = convert::id(id).map_err(of_refusal)?;
+        self.read("get webhook").await?.get_webhook(&id).await.map_err(of_error)
+    }
+
+    pub(super) async fn page_of_webhooks(
+        &self,
+        request: v1::ListWebhooksRequest,
+    ) -> Reply<v1::ListWebhooksResponse> {
+        let list = List::read("ListWebhooks", "", request.page_size, &request.page_token)?;
+        let transaction = self.read("list webhooks").await?;
+        let page = transaction.list_webhooks(list.after(), list.size).await;
+        let page = page.map_err(|error| of_error(error.into()))?;
+        let next_page_token = list.next(page.more, page.items.last().map(|last| &*last.id));
+        let webhooks = page.items.into_iter().map(webhook).collect();
+        Ok(Response::new(v1::ListWebhooksResponse { webhooks, next_page_token }))
+    }
+
+    pub(super) async fn change_webhook(&self, request: v1::UpdateWebhookRequest) -> Reply<v1::Webhook> {
+        let (id, change) =
+            webhook_change(request, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
+        let changed = self.store()?.update_webhook(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        Ok(Response::new(webhook(changed)))
+    }
+
+    pub(super) async fn remove_webhook(&self, id: String) -> Reply<()> {
+        let id = convert::id(id).map_err(of_refusal)?;
+        self.store()?.delete_webhook(&id).await.map_err(of_error)?;
+        Ok(Response::new(()))
+    }
+
+    pub(super) async fn try_webhook(&self, id: String) -> Reply<v1::TestWebhookResponse> {
+        let webhook = self.find_webhook(id).await?;
+        let transaction = self.read("read the time").await?;
+        let now = transaction.now(self.clock.now()).await.map_err(|error| of_error(error.into()))?;
+        drop(transaction);
+        let began = Instant::now();
+        let attempt = self.clockwork.deliverer().test(&webhook, now).await;
+        Ok(Response::new(v1::TestWebhookResponse {
+            succeeded: attempt.succeeded(),
+            response_status: attempt.response_status.into(),
+            error: attempt.error,
+            duration: prost_types::Duration::try_from(began.elapsed()).ok(),
+        }))
+    }
+
+    pub(super) async fn rotate_secret(&self, request: v1::RotateWebhookSecretRequest) -> Reply<v1::Webhook> {
+        let mut faults = Faults::default();
+        faults.check("id", name_fault(&request.id));
+        let secret = secret(&mut faults, "secret", &request.secret);
+        let overlap = overlap(&mut faults, request.overlap);
+        faults.into_result(()).map_err(of_refusal)?;
+        let rotated =
+            self.store()?.rotate_webhook_secret(self.clock.now(), &request.id, &secret, overlap).await;
+        Ok(Response::new(with_secret(rotated.map_err(of_error)?)))
+    }
+
+    pub(super) async fn page_of_deliveries(
+        &self,
+        request: v1::ListDeliveriesRequest,
+    ) -> Reply<v1::ListDeliveriesResponse> {
+        let page = DeliveryPage::read(&request).map_err(of_refusal)?;
+        let transaction = self.read("list deliveries").await?;
+        let webhook = transaction.get_webhook(&request.webhook).await.map_err(of_error)?;
+        let query = DeliveryQuery {
+            webhook: webhook.key,
+            states: page.states,
+            before: page.before.unwrap_or(i64::MAX),
+            limit: page.size + 1,
+        };
+        let deliveries = transaction.list_deliveries(&query).await;
+        let mut deliveries = deliveries.map_err(|error| of_error(error.into()))?;
+        let more = deliveries.len() > page.size;
+        deliveries.truncate(page.size);
+        let next_page_token = match deliveries.last() {
+            Some(last) if more => token::encode(&page.token, &last.sequence.to_be_bytes()),
+            Some(_) | None => String::new(),
+        };
+        let deliveries = deliveries.into_iter().map(delivery).collect();
+        Ok(Response::new(v1::ListDeliveriesResponse { deliveries, next_page_token }))
+    }
+
+    pub(super) async fn send_again(&self, request: v1::RedeliverRequest) -> Reply<v1::RedeliverResponse> {
+        let mut faults = Faults::default();
+        faults.check("webhook", name_fault(&request.webhook));
+        if request.sequences.len() > REDELIVER_MAX {
+            faults.add("sequences", format!("must be at most {REDELIVER_MAX}"));
+        }
+        for (place, _) in request.sequences.iter().enumerate().filter(|(_, sequence)| **sequence < 1) {
+            faults.add(format!("sequences[{place}]"), "must be 1 or more");
+        }
+        faults.into_result(()).map_err(of_refusal)?;
+        let count = self.store()?.redeliver(&request.webhook, &request.sequences).await.map_err(of_error)?;
+        Ok(Response::new(v1::RedeliverResponse { count: i64::try_from(count).unwrap_or(i64::MAX) }))
+    }
+}
+
+/// Which page of which deliveries is asked for.
+struct DeliveryPage {
+    token: Token,
+    states: Vec<DeliveryState>,
+    before: Option<i64>,
+    size: usize,
+}
+
+impl DeliveryPage {
+    fn read(request: &v1::ListDeliveriesRequest) -> Result<Self, Refusal> {
+        let mut faults = Faults::default();
+        faults.check("webhook", name_fault(&request.webhook));
+        let mut states = Vec::new();
+        for (place, &state) in request.states.iter().enumerate() {
+            match v1::DeliveryState::try_from(state) {
+                Ok(v1::DeliveryState::Pending) => states.push(DeliveryState::Pending),
+                Ok(v1::DeliveryState::Delivered) => states.push(DeliveryState::Delivered),
+                Ok(v1::DeliveryState::Failed) => states.push(DeliveryState::Failed),
+                Ok(v1::DeliveryState::Unspecified) | Err(_) => {
+                    faults.add(format!("states[{place}]"), "must be PENDING, DELIVERED or FAILED");
+                }
+            }
+        }
+        let token = Token::new("ListDeliveries").text(&request.webhook);
+        let token = DeliveryState::ALL
+            .into_iter()
+            .fold(token, |token, state| token.optional(states.contains(&state).then_some("wanted")));
+        let size = token::page_size(&mut faults, request.page_size);
+        let place = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?));
+        let before = token::decode(&mut faults, &token, &request.page_token, place);
+        faults.into_result(Self { token, states, before, size })
+    }
+}
+
+async fn new_webhook(message: Option<v1::Webhook>, rules: Rules) -> Result<NewWebhook, Refusal> {
+    let mut faults = Faults::default();
+    let message = required("webhook", message)?;
+    faults.check("webhook.id", name_fault(&message.id));
+    url_fault(&mut faults, &message.url, rules).await;
+    faults.check("webhook.description", display_name_fault(&message.description));
+    tenant_faults(&mut faults, &message.tenants);
+    let kinds = kinds(&mut faults, &message.kinds);
+    let state = state(&mut faults, message.state);
+    let secret = secret(&mut faults, "webhook.secret", &message.secret);
+    faults.into_result(NewWebhook {
+        key: WebhookKey((i64::from(random() >> 1) << 32) | i64::from(random())),
+        id: message.id,
+        url: message.url,
+        description: message.description,
+        tenants: message.tenants,
+        kinds,
+        state: state.unwrap_or(WebhookState::Active),
+        secret,
+    })
+}
+
+async fn webhook_change(
+    request: v1::UpdateWebhookRequest,
+    rules: Rules,
+) -> Result<(String, WebhookChange), Refusal> {
+    let mut faults = Faults::default();
+    let message = required("webhook", request.webhook)?;
+    faults.check("webhook.id", name_fault(&message.id));
+    let fixed = [ID_IS_FIXED[0], ("secret", "is changed by RotateWebhookSecret")];
+    let changeable = ["url", "description", "tenants", "kinds", "state"];
+    let mask = Mask::read(&mut faults, request.update_mask, &changeable, &fixed);
+    if mask.is_empty() && !message.secret.is_empty() {
+        faults.add("webhook.secret", "is changed by RotateWebhookSecret");
+    }
+    let url = mask.take("url", message.url, String::is_empty);
+    if let Some(url) = &url {
+        url_fault(&mut faults, url, rules).await;
+    }
+    let description = mask.take("description", message.description, String::is_empty);
+    faults.check("webhook.description", description.as_deref().and_then(display_name_fault));
+    let tenants = mask.take("tenants", message.tenants, Vec::is_empty);
+    tenant_faults(&mut faults, tenants.as_deref().unwrap_or_default());
+    let given = mask.take("kinds", message.kinds, Vec::is_empty);
+    let kinds = given.map(|given| kinds(&mut faults, &given));
+    let given = mask.take("state", message.state, |state| *state == 0);
+    let state = given.and_then(|given| state(&mut faults, given));
+    faults.into_result((message.id, WebhookChange { url, description, tenants, kinds, state }))
+}
+
+async fn url_fault(faults: &mut Faults, text: &str, rules: Rules) {
+    let checked = match parse_url(rules, text) {
+        Ok(url) => check_host(rules, &url).await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = checked {
+        faults.add("webhook.url", fault);
+    }
+}
+
+fn tenant_faults(faults: &mut Faults, tenants: &[String]) {
+    if tenants.len() > WEBHOOK_TENANTS_MAX {
+        faults.add("webhook.tenants", format!("must be at most {WEBHOOK_TENANTS_MAX}"));
+    }
+    for (place, name) in tenants.iter().enumerate() {
+        faults.check(&format!("webhook.tenants[{place}]"), name_fault(name));
+    }
+}
+
+fn kinds(faults: &mut Faults, kinds: &[i32]) -> Vec<EventKind> {
+    let mut known = Vec::with_capacity(kinds.len());
+    for (place, &kind) in kinds.iter().enumerate() {
+        match i16::try_from(kind).ok().and_then(EventKind::from_code) {
+            Some(kind) => known.push(kind),
+            None => faults.add(format!("webhook.kinds[{place}]"), "must be a kind of event"),
+        }
+    }
+    known
+}
+
+/// `None` when it is unset, or at fault.
+fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
+    match v1::WebhookState::try_from(state) {
+        Ok(v1::WebhookState::Unspecified) => None,
+        Ok(v1::WebhookState::Active) => Some(WebhookState::Active),
+        Ok(v1::WebhookState::Disabled) => Some(WebhookState::Disabled),
+        Ok(v1::WebhookState::Gone | v1::WebhookState::Failed) | Err(_) => {
+            faults.add("webhook.state", "must be ACTIVE or DISABLED");
+            None
+        }
+    }
+}
+
+/// The one that was given, or a new one.
+fn secret(faults: &mut Faults, field: &str, text: &str) -> Secret {
+    let minted = || Secret::from_bytes(random_bytes::<SECRET_BYTES>().to_vec());
+    if text.is_empty() {
+        return minted();
+    }
+    Secret::parse(text).unwrap_or_else(|fault| {
+        faults.add(field, fault);
+        minted()
+    })
+}
+
+fn overlap(faults: &mut Faults, overlap: Option<prost_types::Duration>) -> Millis {
+    let Some(overlap) = overlap else { return SECRET_OVERLAP_DEFAULT_MILLIS };
+    let given = std::time::Duration::try_from(overlap).ok();
+    let millis = given.and_then(|given| i64::try_from(given.as_millis()).ok());
+    match millis {
+        Some(millis) if millis <= SECRET_OVERLAP_MAX_MILLIS => millis,
+        Some(_) | None => {
+            faults.add("overlap", "must be 0 to 7 days");
+            0
+        }
+    }
+}
+
+/// The reply that tells the secret.
+fn with_secret(made: Webhook) -> v1::Webhook {
+    let secret = made.secret.text();
+    v1::Webhook { secret, ..webhook(made) }
+}
+
+/// A webhook on the wire, without its secret.
+pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
+    v1::Webhook {
+        id: webhook.id,
+        url: webhook.url,
+        description: webhook.description,
+        tenants: webhook.tenants,
+        kinds: webhook.kinds.iter().map(|kind| kind.code().into()).collect(),
+        state: match webhook.state {
+            WebhookState::Active => v1::WebhookState::Active,
+            WebhookState::Disabled => v1::WebhookState::Disabled,
+            WebhookState::Gone => v1::WebhookState::Gone,
+            WebhookState::Failed => v1::WebhookState::Failed,
+        }
+        .into(),
+        secret: String::new(),
+        old_secret_expire_time: webhook.old_secret.map(|(_, until)| timestamp(until)),
+        failing_since: webhook.failing_since.map(timestamp),
+        create_time: Some(timestamp(webhook.created_at)),
+        update_time: Some(timestamp(webhook.updated_at)),
+    }
+}
+
+fn delivery(delivery: Delivery) -> v1::Delivery {
+    let pending = delivery.state == DeliveryState::Pending && delivery.next_attempt_at > 0;
+    v1::Delivery {
+        sequence: delivery.sequence,
+        state: match delivery.state {
+            DeliveryState::Pending => v1::DeliveryState::Pending,
+            DeliveryState::Delivered => v1::DeliveryState::Delivered,
+            DeliveryState::Failed => v1::DeliveryState::Failed,
+        }
+        .into(),
+        attempts: delivery.attempts,
+        next_attempt_time: pending.then(|| timestamp(delivery.next_attempt_at)),
+        last_attempt_time: delivery.attempted_at.map(timestamp),
+        response_status: delivery.response_status.into(),
+        error: delivery.error,
+        create_time: Some(timestamp(delivery.created_at)),
+    }
+}

@@ -1,0 +1,291 @@
+//! The clockwork: runs jobs, at a tick or by hand, one run of each at a time, and waits for them in the end.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    schedule::{Schedule, ScheduleError},
+    table::{JOBS, Job, Tools},
+};
+use crate::{
+    clock::{Clock, system_now},
+    domain::window::Millis,
+    events::webhook::Deliverer,
+};
+
+/// What a run counted: names and numbers, for people.
+pub type Figures = Vec<(&'static str, i64)>;
+
+/// One figure.
+pub(super) fn figure(name: &'static str, value: impl TryInto<i64>) -> (&'static str, i64) {
+    (name, value.try_into().unwrap_or(i64::MAX))
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what there was to do.
+    Succeeded(Figures),
+    /// It did not; the text says why.
+    Failed(String),
+    /// It was broken off: it took longer than it may.
+    TimedOut,
+    /// It was broken off: the server ended.
+    Stopped,
+}
+
+/// A run of a job in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// When it began.
+    pub began_at: Millis,
+    /// How long it took.
+    pub took: Duration,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Why a job was not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRun {
+    /// There is no job of this name.
+    #[error("job {0:?} does not exist")]
+    Unknown(String),
+    /// It runs already, in this process.
+    #[error("job {0:?} is running already")]
+    Running(&'static str),
+    /// The server ends.
+    #[error("the server ends")]
+    Draining,
+    /// The database is away.
+    #[error("the database is unavailable")]
+    DatabaseUnavailable,
+    /// It came to no end: a defect.
+    #[error("the job broke down")]
+    Broken,
+}
+
+/// A job as it stands in this process.
+#[derive(Clone, Debug)]
+pub struct JobState {
+    /// Its row in the table.
+    pub job: &'static Job,
+    /// It runs now.
+    pub running: bool,
+    /// When it is woken next; none when there are no ticks.
+    pub next_at: Option<Millis>,
+    /// The run that ended last.
+    pub last: Option<Run>,
+}
+
+/// Runs the jobs of the table.
+#[derive(Debug)]
+pub struct Clockwork {
+    tools: Tools,
+    clock: Clock,
+    /// In the order of [`JOBS`].
+    slots: Vec<Slot>,
+    schedule: OnceLock<Schedule>,
+    tracker: TaskTracker,
+    /// No run begins any more.
+    stop: CancellationToken,
+    /// Those that run are broken off.
+    cut: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    running: AtomicBool,
+    last: Mutex<Option<Run>>,
+}
+
+impl Clockwork {
+    /// With ticks, unless the clock is set by hand: a schedule is of the real time.
+    ///
+    /// # Errors
+    ///
+    /// When the ticks cannot be started.
+    pub async fn start(tools: Tools, clock: Clock) -> Result<Arc<Self>, ScheduleError> {
+        let ticks = !matches!(clock, Clock::Manual(_));
+        let clockwork = Arc::new(Self {
+            tools,
+            clock,
+            slots: JOBS.iter().map(|_| Slot::default()).collect(),
+            schedule: OnceLock::new(),
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        });
+        if ticks {
+            let schedule = Schedule::start(&Arc::downgrade(&clockwork)).await?;
+            // It is the only one.
+            let _ = clockwork.schedule.set(schedule);
+        }
+        Ok(clockwork)
+    }
+
+    /// All jobs, in the order of the table.
+    pub async fn list(&self) -> Vec<JobState> {
+        let mut states = Vec::with_capacity(JOBS.len());
+        for (place, (job, slot)) in JOBS.iter().zip(&self.slots).enumerate() {
+            let next_at = match self.schedule.get() {
+                Some(schedule) => schedule.next(place).await,
+                None => None,
+            };
+            let running = slot.running.load(Ordering::Acquire);
+            let last = slot.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            states.push(JobState { job, running, next_at, last });
+        }
+        states
+    }
+
+    /// Runs a job now, and waits for its end. It goes on when nobody waits any more.
+    ///
+    /// # Errors
+    ///
+    /// When it was not run.
+    pub async fn run(self: &Arc<Self>, name: &str) -> Result<Run, NotRun> {
+        self.begin(name)?.await.map_err(|_| NotRun::Broken)
+    }
+
+    /// A tick: runs a job unless it runs already. What it does not do now it does at the next tick.
+    pub(super) fn wake(self: &Arc<Self>, name: &str) {
+        if let Err(reason) = self.begin(name) {
+            tracing::debug!(job.name = name, reason = %reason, "the job is not run at this tick");
+        }
+    }
+
+    /// What tells webhooks.
+    pub fn deliverer(&self) -> &Deliverer {
+        &self.tools.deliverer
+    }
+
+    /// Takes no more runs, and waits for those that there are, and for what they began; what still runs then is broken
+    /// off.
+    pub async fn end(&self, until: tokio::time::Instant) {
+        self.stop.cancel();
+        if let Some(schedule) = self.schedule.get() {
+            schedule.stop().await;
+        }
+        self.tracker.close();
+        if tokio::time::timeout_at(until, self.tracker.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tracker.wait().await;
+        }
+        self.tools.deliverer.end(until).await;
+    }
+
+    fn begin(self: &Arc<Self>, name: &str) -> Result<JoinHandle<Run>, NotRun> {
+        let place = JOBS.iter().position(|job| job.name == name);
+        let place = place.ok_or_else(|| NotRun::Unknown(name.to_owned()))?;
+        if self.stop.is_cancelled() {
+            return Err(NotRun::Draining);
+        }
+        if !self.tools.store.is_available() {
+            return Err(NotRun::DatabaseUnavailable);
+        }
+        let slot = &self.slots[place];
+        if slot.running.swap(true, Ordering::AcqRel) {
+            return Err(NotRun::Running(JOBS[place].name));
+        }
+        let turn = Turn { clockwork: Arc::clone(self), place };
+        Ok(self.tracker.spawn(turn.run()))
+    }
+}
+
+/// The one run of a job. Dropped, the next one may begin.
+struct Turn {
+    clockwork: Arc<Clockwork>,
+    place: usize,
+}
+
+impl Turn {
+    async fn run(self) -> Run {
+        let (job, clockwork) = (&JOBS[self.place], &self.clockwork);
+        let now = clockwork.clock.now();
+        let (began_at, began) = (now.unwrap_or_else(system_now), Instant::now());
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(job.timeout, (job.run)(&clockwork.tools, now)) => match outcome {
+                Ok(Ok(figures)) => Outcome::Succeeded(figures),
+                Ok(Err(error)) => {
+                    tracing::error!(
+                        job.name,
+                        error = &error as &dyn std::error::Error,
+                        "the job failed; it is tried again at its next tick"
+                    );
+                    Outcome::Failed(error.to_string())
+                }
+                Err(_) => Outcome::TimedOut,
+            },
+            () = clockwork.cut.cancelled() => Outcome::Stopped,
+        };
+        let run = Run { began_at, took: began.elapsed(), outcome };
+        log(job, &run);
+        *clockwork.slots[self.place].last.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
+        run
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.clockwork.slots[self.place].running.store(false, Ordering::Release);
+    }
+}
+
+/// A run that found nothing to do is no news.
+fn log(job: &Job, run: &Run) {
+    let took_millis = u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX);
+    match &run.outcome {
+        Outcome::Succeeded(figures) if figures.iter().all(|(_, value)| *value == 0) => {
+            tracing::debug!(job.name, job.took_millis = took_millis, "the job found nothing to do");
+        }
+        Outcome::Succeeded(figures) => {
+            tracing::info!(job.name, job.took_millis = took_millis, job.report = %told(figures), "the job ran");
+        }
+        // It was logged with its reason.
+        Outcome::Failed(_) => {}
+        Outcome::TimedOut => {
+            tracing::error!(
+                job.name,
+                job.took_millis = took_millis,
+                "the job took too long and was broken off"
+            );
+        }
+        Outcome::Stopped => {
+            tracing::warn!(
+                job.name,
+                job.took_millis = took_millis,
+                "the job was broken off: the server ends"
+            );
+        }
+    }
+}
+
+/// Figures for people: `reservations 5, request_ids 0`.
+fn told(figures: &Figures) -> impl fmt::Display {
+    figures.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_sorted_and_explained() {
+        assert!(JOBS.is_sorted_by(|a, b| a.name < b.name));
+        for job in &JOBS {
+            assert!(!job.description.is_empty() && !job.description.ends_with('.'), "{}", job.name);
+            assert!(job.timeout > Duration::ZERO, "{}", job.name);
+            assert_eq!(job.schedule.split(' ').count(), 6, "{}", job.name);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! verify-sample: whether the books of some tenants add up, as `aforo verify` checks it for all.
+
+use super::{
+    clockwork::{Figures, figure},
+    table::{JobError, Tools},
+};
+use crate::{
+    clock::random,
+    domain::{id::TenantKey, window::Millis},
+};
+
+/// Tenants of one sample.
+const TENANTS: usize = 100;
+
+/// Reads one state of the whole. The keys of tenants are hashes, so those behind a random one are a sample.
+pub(super) async fn run(tools: &Tools, now: Option<Millis>) -> Result<Figures, JobError> {
+    let start = TenantKey((i64::from(random() >> 1) << 32) | i64::from(random()));
+    let report = tools.store.verify_sample(start, TENANTS).await?;
+    for fault in &report.faults {
+        tracing::error!(verify.fault = %fault, "the books do not add up");
+    }
+    if report.fault_count > 0 {
+        tools.store.tell_books_disagree(now, report.fault_count).await?;
+        return Err(JobError::BooksDisagree(report.fault_count));
+    }
+    Ok(vec![
+        figure("tenants", report.tenants),
+        figure("counters", report.counters),
+        figure("holds", report.holds),
+        figure("settled", report.settled),
+    ])
+}

@@ -1,0 +1,276 @@
+//! Webhooks.
+
+use sea_orm::Value;
+
+use super::{
+    super::{
+        connect::Store,
+        error::{AdminError, StoreError},
+        transaction::{Row, Transaction},
+    },
+    Page, lock_policy, rows_to_read,
+};
+use crate::domain::{
+    bounds::WEBHOOKS_MAX,
+    event::EventKind,
+    refusal::Refusal,
+    webhook::{Secret, Webhook, WebhookKey, WebhookState},
+    window::Millis,
+};
+
+/// Most failed deliveries that are sent again at once.
+const REDELIVERED_ROWS: i64 = 10_000;
+
+/// The columns of a webhook, in the order of [`webhook_from_row`].
+macro_rules! webhook_columns {
+    () => {
+        "key, id, url, description, tenants, kinds, state, secret, old_secret, old_secret_until, cursor, \
+         failing_since, created_at, updated_at"
+    };
+}
+pub(in crate::store) use webhook_columns;
+
+/// A webhook to make.
+#[derive(Clone, Debug)]
+pub struct NewWebhook {
+    /// The key of its rows.
+    pub key: WebhookKey,
+    /// Its plain id.
+    pub id: String,
+    /// Where events are posted.
+    pub url: String,
+    /// For people.
+    pub description: String,
+    /// Only events of these tenants; empty: all.
+    pub tenants: Vec<String>,
+    /// Only events of these kinds; empty: all.
+    pub kinds: Vec<EventKind>,
+    /// Whether it is told.
+    pub state: WebhookState,
+    /// What events are signed with.
+    pub secret: Secret,
+}
+
+/// What to change of a webhook; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookChange {
+    /// Where events are posted.
+    pub url: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// Only events of these tenants.
+    pub tenants: Option<Vec<String>>,
+    /// Only events of these kinds.
+    pub kinds: Option<Vec<EventKind>>,
+    /// Whether it is told.
+    pub state: Option<WebhookState>,
+}
+
+impl Store {
+    /// Makes a webhook, which is told of the events that come from now on.
+    pub async fn create_webhook(
+        &self,
+        shown: Option<Millis>,
+        new: &NewWebhook,
+    ) -> Result<Webhook, AdminError> {
+        self.run("create webhook", move |transaction| async move {
+            lock_policy(&transaction).await?;
+            if find(&transaction, &new.id).await?.is_some() {
+                return Err(Refusal::NameTaken { kind: "webhook", id: new.id.clone() }.into());
+            }
+            let rows = transaction.rows("SELECT COUNT(*) FROM webhooks", Vec::new()).await?;
+            let count: i64 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
+            if u64::try_from(count).unwrap_or(0) >= WEBHOOKS_MAX {
+                return Err(Refusal::TooManyWebhooks(WEBHOOKS_MAX).into());
+            }
+            let now = transaction.now(shown).await?;
+            let text =
+                "INSERT INTO webhooks (key, id, url, description, tenants, kinds, state, secret, cursor,
+                                              claimed_until, created_at, updated_at)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, last_sequence, 0, $9, $9 FROM event_log WHERE id = 1
+                 RETURNING key";
+            let values = vec![
+                new.key.0.into(),
+                new.id.as_str().into(),
+                new.url.as_str().into(),
+                new.description.as_str().into(),
+                json(&new.tenants)?,
+                codes(&new.kinds)?,
+                new.state.code().into(),
+                new.secret.bytes().to_vec().into(),
+                now.into(),
+            ];
+            transaction.rows(text, values).await?;
+            let made = get(&transaction, &new.id).await?;
+            Ok((transaction, made))
+        })
+        .await
+    }
+
+    /// Changes a webhook. One that becomes active again goes on where it stopped.
+    pub async fn update_webhook(
+        &self,
+        shown: Option<Millis>,
+        id: &str,
+        change: &WebhookChange,
+    ) -> Result<Webhook, AdminError> {
+        self.run("update webhook", move |transaction| async move {
+            lock_policy(&transaction).await?;
+            let found = get(&transaction, id).await?;
+            let now = transaction.now(shown).await?;
+            let change = change.clone();
+            let text =
+                "UPDATE webhooks SET url = $2, description = $3, tenants = $4, kinds = $5, updated_at = $6
+                  WHERE key = $1 RETURNING key";
+            let values = vec![
+                found.key.0.into(),
+                change.url.unwrap_or(found.url).into(),
+                change.description.unwrap_or(found.description).into(),
+                json(&change.tenants.unwrap_or(found.tenants))?,
+                codes(&change.kinds.unwrap_or(found.kinds))?,
+                now.max(found.updated_at).into(),
+            ];
+            transaction.rows(text, values).await?;
+            if let Some(state) = change.state {
+                // An attempt that ends meanwhile may have changed it.
+                let text =
+                    "UPDATE webhooks SET state = $2, failing_since = NULL WHERE key = $1 AND state <> $2
+                      RETURNING key";
+                transaction.rows(text, vec![found.key.0.into(), state.code().into()]).await?;
+            }
+            let changed = get(&transaction, id).await?;
+            Ok((transaction, changed))
+        })
+        .await
+    }
+
+    /// Gives a webhook another secret; the one before stays valid for a while, in milliseconds.
+    pub async fn rotate_webhook_secret(
+        &self,
+        shown: Option<Millis>,
+        id: &str,
+        secret: &Secret,
+        overlap: Millis,
+    ) -> Result<Webhook, AdminError> {
+        self.run("rotate webhook secret", move |transaction| async move {
+            lock_policy(&transaction).await?;
+            let found = get(&transaction, id).await?;
+            let now = transaction.now(shown).await?;
+            let text =
+                "UPDATE webhooks SET old_secret = secret, old_secret_until = $3, secret = $2, updated_at = $4
+                  WHERE key = $1 RETURNING key";
+            let values = vec![
+                found.key.0.into(),
+                secret.bytes().to_vec().into(),
+                now.saturating_add(overlap).into(),
+                now.max(found.updated_at).into(),
+            ];
+            transaction.rows(text, values).await?;
+            let changed = get(&transaction, id).await?;
+            Ok((transaction, changed))
+        })
+        .await
+    }
+
+    /// Has deliveries of a webhook sent again, at once: those of these events, or, without any, those that were given up.
+    /// Says how many.
+    pub async fn redeliver(&self, id: &str, sequences: &[i64]) -> Result<u64, AdminError> {
+        self.run("redeliver", move |transaction| async move {
+            let webhook = get(&transaction, id).await?;
+            let mut count = sequences.len() as u64;
+            if sequences.is_empty() {
+                let text = "UPDATE deliveries SET state = 1, attempts = 0, next_attempt_at = 0
+                      WHERE webhook_key = $1 AND state = 3 AND sequence IN (
+                        SELECT sequence FROM deliveries WHERE webhook_key = $1 AND state = 3
+                         ORDER BY sequence LIMIT $2
+                      ) RETURNING sequence";
+                let values = vec![webhook.key.0.into(), REDELIVERED_ROWS.into()];
+                count = transaction.rows(text, values).await?.len() as u64;
+            }
+            for &sequence in sequences {
+                let text = "UPDATE deliveries SET state = 1, attempts = 0, next_attempt_at = 0
+                      WHERE webhook_key = $1 AND sequence = $2 RETURNING sequence";
+                if transaction.rows(text, vec![webhook.key.0.into(), sequence.into()]).await?.is_empty() {
+                    return Err(Refusal::DeliveryNotFound { webhook: id.to_owned(), sequence }.into());
+                }
+            }
+            Ok((transaction, count))
+        })
+        .await
+    }
+
+    /// Removes a webhook. Its deliveries are pruned later.
+    pub async fn delete_webhook(&self, id: &str) -> Result<(), AdminError> {
+        self.run("delete webhook", move |transaction| async move {
+            lock_policy(&transaction).await?;
+            let found = get(&transaction, id).await?;
+            let text = "DELETE FROM webhooks WHERE key = $1 RETURNING key";
+            transaction.rows(text, vec![found.key.0.into()]).await?;
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}
+
+impl Transaction {
+    /// A webhook.
+    pub async fn get_webhook(&self, id: &str) -> Result<Webhook, AdminError> {
+        get(self, id).await
+    }
+
+    /// The webhooks behind an id, or from the first one on.
+    pub async fn list_webhooks(&self, after: Option<&str>, size: usize) -> Result<Page<Webhook>, StoreError> {
+        let text =
+            concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2");
+        let limit = i64::try_from(rows_to_read(size)).unwrap_or(i64::MAX);
+        let rows = self.rows(text, vec![after.unwrap_or("").into(), limit.into()]).await?;
+        Ok(Page::of(rows.iter().map(webhook_from_row).collect::<Result<_, _>>()?, size))
+    }
+}
+
+async fn find(transaction: &Transaction, id: &str) -> Result<Option<Webhook>, StoreError> {
+    let text = concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE id = $1");
+    transaction.rows(text, vec![id.into()]).await?.first().map(webhook_from_row).transpose()
+}
+
+async fn get(transaction: &Transaction, id: &str) -> Result<Webhook, AdminError> {
+    let found = find(transaction, id).await?;
+    found.ok_or_else(|| Refusal::WebhookNotFound(id.to_owned()).into())
+}
+
+/// A webhook out of the columns of [`webhook_columns`].
+pub(in crate::store) fn webhook_from_row(row: &Row) -> Result<Webhook, StoreError> {
+    let id: String = row.get(1)?;
+    let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of webhook {id:?}"));
+    let tenants: String = row.get(4)?;
+    let kinds: String = row.get(5)?;
+    let old_secret: Option<Vec<u8>> = row.get(8)?;
+    let old_secret_until: Option<Millis> = row.get(9)?;
+    Ok(Webhook {
+        key: WebhookKey(row.get(0)?),
+        url: row.get(2)?,
+        description: row.get(3)?,
+        tenants: serde_json::from_str(&tenants).map_err(|_| corrupt("tenants"))?,
+        kinds: serde_json::from_str::<Vec<i16>>(&kinds)
+            .ok()
+            .and_then(|codes| codes.into_iter().map(EventKind::from_code).collect())
+            .ok_or_else(|| corrupt("kinds"))?,
+        state: WebhookState::from_code(row.get(6)?).ok_or_else(|| corrupt("state"))?,
+        secret: Secret::from_bytes(row.get(7)?),
+        old_secret: old_secret.map(Secret::from_bytes).zip(old_secret_until),
+        cursor: row.get(10)?,
+        failing_since: row.get(11)?,
+        created_at: row.get(12)?,
+        updated_at: row.get(13)?,
+        id,
+    })
+}
+
+fn codes(kinds: &[EventKind]) -> Result<Value, StoreError> {
+    json(&kinds.iter().map(|kind| kind.code()).collect::<Vec<_>>())
+}
+
+fn json<T: serde::Serialize>(values: &[T]) -> Result<Value, StoreError> {
+    let text = serde_json::to_string(values);
+    text.map(Value::from).map_err(|error| StoreError::Corrupt(format!("a filter: {error}")))
+}

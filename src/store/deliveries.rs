@@ -1,0 +1,396 @@
+//! Deliveries: the log expanded for each webhook, who sends them, and what came of it.
+//!
+//! A webhook belongs to one process at a time: it puts into `claimed_until` until when, and does so anew with each
+//! attempt. One that dies is replaced when that time has come, and what it sent without saying so is sent again.
+
+use sea_orm::{Value, sea_query::ArrayType};
+use tokio::{runtime::Handle, task::block_in_place};
+
+use super::{
+    Dialect, Store, StoreError, Transaction,
+    admin::{webhook_columns, webhook_from_row},
+    batch::{empty_columns, push},
+    bulk::Bulk,
+    transaction::Row,
+};
+use crate::domain::{
+    event::{Event, Fact, LoggedEvent},
+    webhook::{Attempt, Delivery, DeliveryState, Webhook, WebhookKey, WebhookState, after_failure, retry_at},
+    window::Millis,
+};
+
+use ArrayType::BigInt;
+
+/// Events of one step of the expansion.
+const EXPANDED_EVENTS: usize = 500;
+
+/// The columns of a delivery, in the order of [`delivery_from_row`].
+macro_rules! delivery_columns {
+    () => {
+        "d.sequence, d.state, d.attempts, d.next_attempt_at, d.attempted_at, d.response_status, d.error, d.created_at"
+    };
+}
+
+/// Its webhook was locked, so nobody else makes them.
+static INSERT_DELIVERIES: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt],
+    postgres: "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status, error,
+                            created_at)
+     SELECT a, b, 1, 0, 0, 0, '', c FROM UNNEST($1, $2, $3) AS w (a, b, c)",
+    sqlite: "INSERT OR FAIL INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status,
+                                     error, created_at)
+     VALUES (?1, ?2, 1, 0, 0, 0, '', ?3)",
+};
+
+/// That a process has a webhook to itself. Another one has it when the row has another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease(i64);
+
+/// What one step of the expansion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// Deliveries that were made.
+    pub deliveries: u64,
+    /// There are more events.
+    pub more: bool,
+}
+
+/// What is to be sent next.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// To whom, as it is now.
+    pub webhook: Webhook,
+    /// What.
+    pub delivery: Delivery,
+    /// The event that it is about.
+    pub event: LoggedEvent,
+    /// Of which log.
+    pub log_id: [u8; 16],
+    /// When it was looked for.
+    pub now: Millis,
+}
+
+/// Which deliveries of a webhook are asked for.
+#[derive(Clone, Debug)]
+pub struct DeliveryQuery {
+    /// Whose.
+    pub webhook: WebhookKey,
+    /// In these states; empty: all.
+    pub states: Vec<DeliveryState>,
+    /// Older than this one.
+    pub before: i64,
+    /// How many.
+    pub limit: usize,
+}
+
+impl Store {
+    /// The active webhooks for which events were not expanded yet.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; here and in all that follows.
+    pub async fn list_webhooks_behind(&self) -> Result<Vec<WebhookKey>, StoreError> {
+        let text = "SELECT w.key FROM webhooks w, event_log l
+              WHERE w.state = 1 AND w.cursor < l.last_sequence ORDER BY w.key";
+        self.list_keys("list webhooks behind", text, Vec::new()).await
+    }
+
+    /// The active webhooks that have something to be sent, and that no process has to itself.
+    pub async fn list_webhooks_due(&self, shown: Option<Millis>) -> Result<Vec<WebhookKey>, StoreError> {
+        let transaction = self.begin_read("read the time").await?;
+        let now = transaction.now(shown).await?;
+        transaction.rollback().await?;
+        let text = "SELECT w.key FROM webhooks w WHERE w.state = 1 AND w.claimed_until <= $1 AND EXISTS (
+                SELECT 1 FROM deliveries d
+                 WHERE d.webhook_key = w.key AND d.state = 1 AND d.next_attempt_at <= $1
+            ) ORDER BY w.key";
+        self.list_keys("list webhooks due", text, vec![now.into()]).await
+    }
+
+    async fn list_keys(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<WebhookKey>, StoreError> {
+        let transaction = self.begin_read(name).await?;
+        let rows = transaction.rows(text, values).await?;
+        transaction.rollback().await?;
+        rows.iter().map(|row| Ok(WebhookKey(row.get(0)?))).collect()
+    }
+
+    /// Makes the deliveries of a webhook for the next events behind its cursor.
+    pub async fn expand_webhook(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+    ) -> Result<Expanded, StoreError> {
+        let transaction = self.begin_in_thread("expand webhook").await?;
+        in_place(self.dialect(), transaction.expand(key, shown)).await
+    }
+
+    /// Lets go of all webhooks of a SQLite file, of which there is one process: those before it are dead. Replicas on
+    /// PostgreSQL live, for all that one of them knows.
+    pub async fn release_webhooks_of_file(&self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            return Ok(());
+        }
+        let transaction = self.begin_in_thread("release webhooks").await?;
+        let release = async move {
+            let text = "UPDATE webhooks SET claimed_until = 0 WHERE claimed_until > 0 RETURNING key";
+            transaction.rows(text, Vec::new()).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), release).await
+    }
+
+    /// Takes a webhook for this process, for so many milliseconds; `None` when another one was faster.
+    pub async fn claim_webhook(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let transaction = self.begin_in_thread("claim webhook").await?;
+        in_place(self.dialect(), transaction.claim(key, shown, millis)).await
+    }
+
+    /// Lets go of a webhook.
+    pub async fn release_webhook(&self, key: WebhookKey, lease: Lease) -> Result<(), StoreError> {
+        let transaction = self.begin_in_thread("release webhook").await?;
+        let text =
+            "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 AND claimed_until = $2 RETURNING key";
+        let release = async move {
+            transaction.rows(text, vec![key.0.into(), lease.0.into()]).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), release).await
+    }
+
+    /// What a webhook is to be told next; `None` when there is nothing, or it is told nothing any more.
+    pub async fn find_errand(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+    ) -> Result<Option<Errand>, StoreError> {
+        let transaction = self.begin_read("find errand").await?;
+        let now = transaction.now(shown).await?;
+        let text = concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE key = $1 AND state = 1");
+        let rows = transaction.rows(text, vec![key.0.into()]).await?;
+        let webhook = rows.first().map(webhook_from_row).transpose()?;
+        let text = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries d JOIN events e ON e.sequence = d.sequence
+              WHERE d.webhook_key = $1 AND d.state = 1 AND d.next_attempt_at <= $2
+              ORDER BY d.next_attempt_at, d.sequence LIMIT 1"
+        );
+        let rows = transaction.rows(text, vec![key.0.into(), now.into()]).await?;
+        let (Some(webhook), Some(row)) = (webhook, rows.first()) else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
+        let delivery = delivery_from_row(row)?;
+        let event = transaction.list_events(None, delivery.sequence - 1, 1).await?.pop();
+        let log_id = transaction.read_log().await?.log_id;
+        transaction.rollback().await?;
+        Ok(event.map(|event| Errand { webhook, delivery, event, log_id, now }))
+    }
+
+    /// Writes down what came of an attempt, and keeps the webhook for so many milliseconds more. `chance` spreads retries.
+    /// `None` when the webhook is not this process's any more, or is told nothing any more.
+    pub async fn record_attempt(
+        &self,
+        errand: &Errand,
+        attempt: &Attempt,
+        lease: Lease,
+        shown: Option<Millis>,
+        (millis, chance): (Millis, u32),
+    ) -> Result<Option<Lease>, StoreError> {
+        let name = "record attempt";
+        // What it tells then is written through an entity, which a lane's connection has none of.
+        let may_disable = attempt.is_gone() || errand.webhook.failing_since.is_some();
+        let transaction = if may_disable && !attempt.succeeded() {
+            self.begin_write(name).await?
+        } else {
+            self.begin_in_thread(name).await?
+        };
+        in_place(self.dialect(), transaction.record(errand, attempt, lease, shown, (millis, chance))).await
+    }
+}
+
+/// On SQLite the steps block this thread, as a batch does its own, and cost no way to another one. What lanes remember is
+/// not changed by them.
+pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
+    match dialect {
+        Dialect::Postgres => steps.await,
+        Dialect::Sqlite => {
+            let runtime = Handle::current();
+            block_in_place(|| runtime.block_on(steps))
+        }
+    }
+}
+
+impl Transaction {
+    async fn expand(self, key: WebhookKey, shown: Option<Millis>) -> Result<Expanded, StoreError> {
+        // Locks it, so that two replicas do not make the same deliveries.
+        let text = concat!(
+            "UPDATE webhooks SET cursor = cursor WHERE key = $1 AND state = 1 RETURNING ",
+            webhook_columns!()
+        );
+        let rows = self.rows(text, vec![key.0.into()]).await?;
+        let Some(webhook) = rows.first().map(webhook_from_row).transpose()? else {
+            self.rollback().await?;
+            return Ok(Expanded::default());
+        };
+        let now = self.now(shown).await?;
+        let events = self.list_events(None, webhook.cursor, EXPANDED_EVENTS).await?;
+        let mut columns = empty_columns(3);
+        for LoggedEvent { sequence, event, .. } in &events {
+            if webhook.wants(&event.tenant, event.kind()) {
+                push(&mut columns, [key.0.into(), (*sequence).into(), now.into()]);
+            }
+        }
+        let cursor = events.last().map_or(webhook.cursor, |last| last.sequence);
+        let deliveries = columns[0].len() as u64;
+        self.write(vec![(&INSERT_DELIVERIES, columns)]).await?;
+        let text = "UPDATE webhooks SET cursor = $1 WHERE key = $2 RETURNING key";
+        self.rows(text, vec![cursor.into(), key.0.into()]).await?;
+        self.commit().await?;
+        Ok(Expanded { deliveries, more: events.len() == EXPANDED_EVENTS })
+    }
+
+    async fn claim(
+        self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let now = self.now(shown).await?;
+        let lease = Lease(now.saturating_add(millis));
+        let text =
+            "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND state = 1 AND claimed_until <= $3
+              RETURNING key";
+        let rows = self.rows(text, vec![lease.0.into(), key.0.into(), now.into()]).await?;
+        self.commit().await?;
+        Ok((!rows.is_empty()).then_some(lease))
+    }
+
+    async fn record(
+        self,
+        errand: &Errand,
+        attempt: &Attempt,
+        lease: Lease,
+        shown: Option<Millis>,
+        (millis, chance): (Millis, u32),
+    ) -> Result<Option<Lease>, StoreError> {
+        let now = self.now(shown).await?;
+        let kept = Lease(now.saturating_add(millis));
+        let key = errand.webhook.key;
+        let text = "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3
+              RETURNING state";
+        let rows = self.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
+        let Some(row) = rows.first() else {
+            self.rollback().await?;
+            return Ok(None);
+        };
+        let active = row.get::<i16>(0)? == WebhookState::Active.code();
+        // Only who has the lease changes it, or makes it active again.
+        let failing_since = errand.webhook.failing_since;
+        let (state, since) = if attempt.succeeded() {
+            (WebhookState::Active, None)
+        } else {
+            let (state, since) = after_failure(attempt, failing_since, now);
+            (state, Some(since))
+        };
+        self.save_attempt(errand, attempt, now, chance).await?;
+        if since != failing_since {
+            let text = "UPDATE webhooks SET failing_since = $1 WHERE key = $2 RETURNING key";
+            self.rows(text, vec![since.into(), key.0.into()]).await?;
+        }
+        if active && state == WebhookState::Active {
+            self.commit().await?;
+            return Ok(Some(kept));
+        }
+        let text = "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 RETURNING key";
+        self.rows(text, vec![key.0.into()]).await?;
+        if active {
+            let text = "UPDATE webhooks SET state = $1 WHERE key = $2 RETURNING key";
+            self.rows(text, vec![state.code().into(), key.0.into()]).await?;
+            let fact = Fact::WebhookDisabled { id: errand.webhook.id.clone(), state };
+            self.append_event(&Event::of_no_tenant(now, fact)).await?;
+        }
+        self.commit().await?;
+        Ok(None)
+    }
+
+    async fn save_attempt(
+        &self,
+        errand: &Errand,
+        attempt: &Attempt,
+        now: Millis,
+        chance: u32,
+    ) -> Result<(), StoreError> {
+        let attempts = errand.delivery.attempts.saturating_add(1);
+        let (state, next_attempt_at) = if attempt.succeeded() {
+            (DeliveryState::Delivered, 0)
+        } else {
+            match retry_at(attempts, now, chance) {
+                Some(next) => (DeliveryState::Pending, next),
+                None => (DeliveryState::Failed, 0),
+            }
+        };
+        let text = "UPDATE deliveries SET state = $1, attempts = $2, next_attempt_at = $3, attempted_at = $4,
+                   response_status = $5, error = $6
+              WHERE webhook_key = $7 AND sequence = $8 RETURNING sequence";
+        let values = vec![
+            state.code().into(),
+            attempts.into(),
+            next_attempt_at.into(),
+            now.into(),
+            attempt.response_status.into(),
+            attempt.error.as_str().into(),
+            errand.webhook.key.0.into(),
+            errand.delivery.sequence.into(),
+        ];
+        self.rows(text, values).await?;
+        Ok(())
+    }
+
+    /// Deliveries of a webhook, newest first.
+    pub async fn list_deliveries(&self, query: &DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+        let wanted = |state: DeliveryState| query.states.is_empty() || query.states.contains(&state);
+        let [pending, delivered, failed] = DeliveryState::ALL.map(wanted);
+        let text = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries d WHERE d.webhook_key = $1 AND d.sequence < $2
+                AND (d.state = 1 AND $3 OR d.state = 2 AND $4 OR d.state = 3 AND $5)
+              ORDER BY d.sequence DESC LIMIT $6"
+        );
+        let values = vec![
+            query.webhook.0.into(),
+            query.before.into(),
+            pending.into(),
+            delivered.into(),
+            failed.into(),
+            i64::try_from(query.limit).unwrap_or(i64::MAX).into(),
+        ];
+        self.rows(text, values).await?.iter().map(delivery_from_row).collect()
+    }
+}
+
+/// A delivery out of the columns of [`delivery_columns`].
+fn delivery_from_row(row: &Row) -> Result<Delivery, StoreError> {
+    let state = DeliveryState::from_code(row.get(1)?);
+    Ok(Delivery {
+        sequence: row.get(0)?,
+        state: state.ok_or_else(|| StoreError::Corrupt("state of a delivery".to_owned()))?,
+        attempts: row.get(2)?,
+        next_attempt_at: row.get(3)?,
+        attempted_at: row.get(4)?,
+        response_status: row.get(5)?,
+        error: row.get(6)?,
+        created_at: row.get(7)?,
+    })
+}

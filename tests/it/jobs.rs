@@ -1,0 +1,247 @@
+//! The clockwork: what runs on a schedule, run by hand.
+
+use std::future::IntoFuture;
+
+use futures::{FutureExt, future::join};
+use tonic::Code;
+
+use crate::harness::{
+    postgres::psql,
+    process::{aforo, run, said},
+    v1::*,
+    world::hold,
+    *,
+};
+
+/// Holds of 1 unit each that end in a minute.
+async fn hold_many(world: &World, tenant: &str, count: usize) {
+    let reserve = || world.reserve(tenant).tokens(1).ttl(MINUTE).operation();
+    let mut left = count;
+    while left > 0 {
+        let portion = left.min(1_000);
+        for result in world.batch((0..portion).map(|_| reserve()).collect()).await.expect("a reply") {
+            assert!(matches!(result.result, Some(operation_result::Result::Reserve(_))), "{result:?}");
+        }
+        left -= portion;
+    }
+}
+
+async fn swept(clients: &Clients) -> (i64, i64) {
+    let figures = clients.job("expire-holds").await;
+    (figures["tenants"], figures["holds"])
+}
+
+/// Each counter says more than its rows add up to.
+const SPOIL_COUNTERS: &str = "UPDATE counters SET committed = committed + 1";
+
+both! {
+    async fn jobs_are_listed_with_their_last_runs(world: World) {
+        let jobs = world.jobs().await;
+        let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        for name in ["expire-holds", "prune", "verify-sample"] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+        for job in &jobs {
+            assert_eq!(job.schedule.split(' ').count(), 6, "{job:?}");
+            assert!(!job.description.is_empty() && job.timeout.is_some_and(|timeout| timeout.seconds > 0));
+            // The clock is set by hand, and a schedule is of the real time.
+            assert_eq!((job.next_run_time, job.running, &job.last_run), (None, false, &None), "{job:?}");
+        }
+        world.clock.advance(MINUTE);
+        let answered = world.run_job("prune").await.expect("it is there");
+        assert_eq!(millis(answered.start_time.as_ref()), Some(NOON + MINUTE));
+        for job in world.jobs().await {
+            let last = (job.name == "prune").then_some(&answered);
+            assert_eq!(job.last_run.as_ref(), last, "{}", job.name);
+        }
+        world.restart().await;
+        assert!(world.jobs().await.iter().all(|job| job.last_run.is_none()));
+    }
+
+    async fn a_job_that_is_none_is_refused(world: World) {
+        world.run_job("").await.expect_err("it has no name").names(&["name"]);
+        world.run_job("a\nb").await.expect_err("it is no name").names(&["name"]);
+        world.run_job(&"x".repeat(129)).await.expect_err("it is too long").names(&["name"]);
+        for name in ["nonsense", "PRUNE", "prune "] {
+            let no = world.run_job(name).await.expect_err("there is none");
+            no.is(Code::NotFound, "JOB_NOT_FOUND");
+            assert_eq!(no.resource, Some(("job".to_owned(), name.to_owned())));
+        }
+    }
+
+    async fn due_holds_of_idle_tenants_are_ended(world: World) {
+        for tenant in ["acme", "globex", "idle"] {
+            world.tenant_with(tenant, &[lifetime("tokens", 1_000)]).await;
+        }
+        let charged = world.reserve("acme").tokens(30).ttl(MINUTE).charged_on_expiry();
+        let charged = charged.await.expect("there is quota");
+        hold_many(world, "acme", 4).await;
+        hold_many(world, "globex", 2).await;
+        world.reserve("globex").tokens(5).ttl(HOUR).await.expect("there is quota");
+        assert_eq!(swept(world).await, (0, 0), "none is due");
+        world.clock.advance(MINUTE);
+        let before = (world.usage("acme").await, world.usage("globex").await);
+        assert_eq!(swept(world).await, (2, 7));
+        assert_eq!((world.usage("acme").await, world.usage("globex").await), before, "they count at once");
+        assert_eq!(swept(world).await, (0, 0), "they were ended");
+        assert_eq!(world.figures("acme", "lifetime").await, (30, 0));
+        assert_eq!(world.figures("globex", "lifetime").await, (0, 5));
+        // What is swept is settled, so that it is kept for its retention and no longer.
+        let late = world.commit(charged.name()).tokens(20).await.expect("it is kept");
+        assert!(late.held().late);
+        world.clock.advance(31 * DAY);
+        assert_eq!(world.job("prune").await["reservations"], 7);
+    }
+
+    /// And a deleted tenant's are no concern of anybody.
+    async fn many_due_holds_are_ended_in_bounded_steps(world: World) {
+        for tenant in ["acme", "globex", "gone"] {
+            world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
+        }
+        hold_many(world, "acme", 4_500).await;
+        hold_many(world, "globex", 30).await;
+        hold_many(world, "gone", 3).await;
+        let request = DeleteTenantRequest { id: "gone".into(), force: true };
+        world.admin.clone().delete_tenant(request).await.expect("it is forced");
+        world.clock.advance(MINUTE);
+        // Decisions go on meanwhile, and sweep too.
+        let (figures, ()) = join(swept(world), async {
+            for _ in 0..10 {
+                world.record("acme").tokens(1).await.expect("it is recorded");
+            }
+        })
+        .await;
+        assert!(figures.0 <= 2 && figures.1 <= 4_530, "{figures:?}");
+        assert_eq!(swept(world).await, (0, 0));
+        assert_eq!(world.figures("acme", "lifetime").await, (10, 0));
+        assert_eq!(world.figures("globex", "lifetime").await, (0, 0));
+    }
+
+    async fn a_job_that_runs_is_not_run_again(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        hold_many(world, "acme", 1).await;
+        world.clock.advance(MINUTE);
+        let stall = world.database.stall().await;
+        let first = tokio::spawn({
+            let clients = Clients::clone(world);
+            async move { swept(&clients).await }
+        });
+        eventually("it runs", async || {
+            world.jobs().await.iter().any(|job| job.name == "expire-holds" && job.running).then_some(())
+        })
+        .await;
+        let no = world.run_job("expire-holds").await.expect_err("it runs already");
+        no.is(Code::FailedPrecondition, "JOB_RUNNING");
+        assert_eq!(no.metadata["job"], "expire-holds");
+        stall.end().await;
+        assert_eq!(first.await.expect("it is answered"), (1, 1));
+        assert_eq!(swept(world).await, (0, 0), "it may run again");
+    }
+
+    /// Of the books of all tenants, as there are less than a hundred.
+    async fn a_sample_of_the_books_is_verified(world: World) {
+        assert_eq!(world.job("verify-sample").await["tenants"], 0);
+        for tenant in ["acme", "globex"] {
+            world.tenant_with(tenant, &[lifetime("tokens", 1_000)]).await;
+            world.record(tenant).tokens(10).id("c").await.expect("it is recorded");
+            world.reserve(tenant).tokens(10).await.expect("there is quota");
+        }
+        world.reset("acme", &["tokens"]).await.expect("the tenant is there");
+        let figures = world.job("verify-sample").await;
+        let counted = ["tenants", "counters", "holds", "settled"].map(|name| figures[name]);
+        assert_eq!(counted, [2, 2, 2, 2]);
+        world.database.execute(SPOIL_COUNTERS).await;
+        let run = world.run_job("verify-sample").await.expect("a run that failed is an answer");
+        assert_eq!(run.outcome(), JobOutcome::Failed, "{run:?}");
+        assert!(run.error.contains("2 fault(s)"), "{run:?}");
+        assert_eq!(run.figures, []);
+        world.database.execute("UPDATE counters SET committed = committed - 1").await;
+        assert_eq!(world.job("verify-sample").await["tenants"], 2);
+    }
+
+    async fn the_end_waits_for_a_job_that_runs(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        hold_many(world, "acme", 1).await;
+        world.clock.advance(MINUTE);
+        let stall = world.database.stall().await;
+        let clients = Clients::clone(world);
+        let job = tokio::spawn(async move { swept(&clients).await });
+        eventually("it runs", async || {
+            world.jobs().await.iter().any(|job| job.running).then_some(())
+        })
+        .await;
+        let clients = Clients::clone(world);
+        let release = async {
+            // The server is ending when it takes no more.
+            eventually("it takes no more", async || clients.record("acme").tokens(1).await.err()).await;
+            stall.end().await;
+        };
+        join(world.restart(), release).await;
+        assert_eq!(job.await.expect("it is answered"), (1, 1));
+        assert_eq!(world.figures("acme", "lifetime").await, (0, 0));
+    }
+}
+
+async fn two_at_once(world: &mut World) {
+    world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+    world.tenant_with("globex", &[lifetime("tokens", 1_000_000)]).await;
+    let charged = world.reserve("acme").tokens(7).ttl(MINUTE).charged_on_expiry().into_future();
+    charged.await.expect("there is quota");
+    hold_many(world, "acme", 2_500).await;
+    hold_many(world, "globex", 2_500).await;
+    let (other, there) = world.replica().await;
+    world.clock.advance(MINUTE);
+    let (here, there) = join(swept(world), swept(&there)).await;
+    assert!(here.1 >= 0 && there.1 >= 0);
+    assert_eq!(psql(world.database.url(), "SELECT count(*) FROM holds").trim(), "0");
+    assert_eq!(psql(world.database.url(), "SELECT count(*) FROM reservations").trim(), "5001");
+    assert_eq!(world.figures("acme", "lifetime").await, (7, 0));
+    assert_eq!(world.figures("globex", "lifetime").await, (0, 0));
+    other.shutdown().await;
+}
+
+#[test]
+fn two_replicas_end_each_hold_once() {
+    hold(Kind::Postgres, |world| two_at_once(world).boxed_local());
+}
+
+on_both! {
+    async fn the_command_lists_jobs_and_runs_one(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
+        let command = async |arguments: &[&str]| {
+            let mut command = aforo();
+            command.arg("jobs").args(arguments).args(["--target", &process.target()]);
+            run(command).await
+        };
+        let listed = command(&["list"]).await;
+        let text = said(&listed);
+        assert!(listed.status.success(), "{text}");
+        for job in Clients::of(channel).jobs().await {
+            assert!(text.contains(&job.name) && text.contains(&job.description), "{text}");
+            assert!(text.contains(&job.schedule), "{text}");
+            assert!(job.next_run_time.is_some_and(|at| at.seconds > 0), "{job:?}");
+        }
+        let listed = command(&["list", "-o", "json"]).await;
+        let jobs: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+        let prune = jobs.as_array().expect("a list").iter().find(|job| job["name"] == "prune").expect("it is there");
+        assert!(prune["next_run_time"].as_str().is_some_and(|at| at.ends_with('Z')), "{prune}");
+
+        let ran = command(&["run", "prune"]).await;
+        assert!(ran.status.success(), "{}", said(&ran));
+        assert!(said(&ran).contains("SUCCEEDED in "), "{}", said(&ran));
+        let ran = command(&["run", "prune", "-o", "json"]).await;
+        let figures: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+        assert_eq!(figures["figures"]["request_ids"], 0, "{figures}");
+        let listed = said(&command(&["list"]).await);
+        assert!(listed.contains("SUCCEEDED in "), "{listed}");
+
+        let refused = command(&["run", "nonsense"]).await;
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains("\"nonsense\"") && text.contains("JOB_NOT_FOUND"), "{text}");
+        assert_eq!(command(&["run"]).await.status.code(), Some(2));
+        process.stop().await;
+    }
+}

@@ -1,0 +1,94 @@
+//! What webhooks say: every body fits the schema that is published.
+
+use std::{collections::BTreeSet, path::Path};
+
+use aforo::clock::system_now;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{clients::done, v1::*, *},
+    webhooks::webhook,
+};
+
+fn schema() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/webhook.json");
+    serde_json::from_slice(&std::fs::read(path).expect("the schema is there")).expect("it is JSON")
+}
+
+fn validator() -> jsonschema::Validator {
+    jsonschema::options().should_validate_formats(true).build(&schema()).expect("it is a schema")
+}
+
+#[test]
+fn the_schema_refuses_what_is_no_body() {
+    let validator = validator();
+    let test = json!({
+        "type": "test", "timestamp": "2026-11-24T00:00:00.000Z", "data": { "webhook": { "id": "chat" } }
+    });
+    assert!(validator.is_valid(&test));
+    let spoilt: [fn(&mut Value); 6] = [
+        |body| body["type"] = "nonsense".into(),
+        |body| body["type"] = "limit_reached".into(),
+        |body| body["timestamp"] = "yesterday".into(),
+        |body| body["data"] = json!({}),
+        |body| body["data"]["webhook"]["id"] = 7.into(),
+        |body| body["data"]["balances"] = json!([{ "resource": "tokens" }]),
+    ];
+    for (number, spoil) in spoilt.into_iter().enumerate() {
+        let mut body = test.clone();
+        spoil(&mut body);
+        assert!(!validator.is_valid(&body), "{number}: {body}");
+    }
+}
+
+both! {
+    async fn every_kind_of_body_fits_the_schema(world: World) {
+        world.clock.set(system_now());
+        let receiver = Receiver::start().await;
+        webhook(world, "all", &receiver.url(), &[]).await;
+        let request = TestWebhookRequest { id: "all".into() };
+        assert!(done(world.admin.clone().test_webhook(request).await).expect("it is there").succeeded);
+        let limits = [
+            day("tokens", 100).thresholds(&[50]),
+            lifetime("tokens", 1_000).thresholds(&[5]).per(&[Dimension::Agent]),
+        ];
+        world.tenant_with("acme", &limits).await;
+        let hold = world.reserve("acme").tokens(10).agent("planner").id("r").ttl(MINUTE).await.expect("quota");
+        world.record("acme").tokens(60).agent("planner").await.expect("it is recorded");
+        world.record("acme").tokens(-30).agent("planner").await.expect("it is recorded");
+        world.clock.advance(MINUTE);
+        world.commit(hold.name()).tokens(9).await.expect("it is kept");
+        world.record("acme").tokens(200).agent("planner").await.expect("it is recorded");
+        world.reserve("acme").tokens(10).agent("planner").await.expect_err("there is no quota");
+        world.reset("acme", &["tokens"]).await.expect("the tenant is there");
+        world.clock.advance(2 * DAY);
+        let wanted: BTreeSet<String> = [
+            "test", "threshold_reached", "threshold_cleared", "limit_reached", "reserve_refused",
+            "reservation_expired", "committed_late", "window_closed", "usage_reset", "policy_changed",
+            "books_disagree",
+        ]
+        .map(str::to_owned)
+        .into();
+        world.database.execute("UPDATE counters SET committed = committed + 1").await;
+        world.run_job("verify-sample").await.expect("it runs");
+        world.database.execute("UPDATE counters SET committed = committed - 1").await;
+        let mut missing = BTreeSet::new();
+        eventually("all kinds are told", async || {
+            for job in ["close-windows", "number-events", "deliver-webhooks"] {
+                world.job(job).await;
+            }
+            let kind = |post: &Post| post.json()["type"].as_str().map(str::to_owned);
+            let told: BTreeSet<String> = receiver.posts().iter().filter_map(kind).collect();
+            missing = wanted.difference(&told).cloned().collect();
+            missing.is_empty().then_some(())
+        })
+        .await;
+        let validator = validator();
+        for post in receiver.posts() {
+            let body = post.json();
+            let faults: Vec<String> =
+                validator.iter_errors(&body).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+            assert!(faults.is_empty(), "{body:#}: {faults:#?}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! I6 for webhooks: each event arrives at least once, whatever the endpoint answers, and across kill -9.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    harness::{clients::done, receiver::Answer, v1::*, *},
+    webhooks::{deliveries, webhook},
+};
+
+/// How often the server is killed.
+const KILLS: usize = 4;
+/// Events of each round; the server is killed while they are sent.
+const EVENTS: usize = 40;
+
+/// Fails, stalls and answers 500, without any order that a server could know.
+fn fickle() -> impl FnMut(&Post) -> Answer + Send + 'static {
+    let mut state = 0x2545_f491_u32;
+    move |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        match state % 40 {
+            0 => Answer::Stall,
+            1..=9 => Answer::Status(500),
+            10..=12 => Answer::Redirect("http://127.0.0.1:1/".into()),
+            _ => Answer::Status(200),
+        }
+    }
+}
+
+on_both! {
+    async fn none_is_lost_across_kills(kind: Kind) {
+        let database = Database::fresh(kind);
+        let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
+        let receiver = Receiver::answering(fickle()).await;
+        let (mut process, channel) =
+            Process::serving(database.url(), &database.path(""), &allowed).await;
+        let mut clients = Clients::of(channel);
+        clients.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+        let made = webhook(&clients, "chat", &receiver.url(), &[EventKind::UsageReset]).await;
+        for kill in 1..=KILLS {
+            let before = receiver.posts().len();
+            for _ in 0..EVENTS {
+                clients.record("acme").tokens(1).await.expect("it is recorded");
+                clients.reset("acme", &["tokens"]).await.expect("the tenant is there");
+            }
+            // While the webhook is told; where exactly is left to chance.
+            eventually("some are sent", async || {
+                hurry(&clients).await;
+                (receiver.posts().len() > before + kill).then_some(())
+            })
+            .await;
+            process.kill();
+            (process, clients) = {
+                let (process, channel) =
+                    Process::serving(database.url(), &database.path(""), &allowed).await;
+                (process, Clients::of(channel))
+            };
+        }
+        receiver.answer(|_| Answer::Status(200));
+        let found = eventually("all arrive", async || {
+            hurry(&clients).await;
+            let found = deliveries(&clients, "chat", &[DeliveryState::Delivered]).await;
+            (found.len() == KILLS * EVENTS).then_some(found)
+        })
+        .await;
+        let posts = receiver.posts();
+        assert!(posts.iter().all(|post| post.is_genuine(&made.secret)), "each is signed");
+        let told: BTreeSet<i64> = posts.iter().map(Post::sequence).collect();
+        let there: BTreeSet<i64> = found.iter().map(|delivery| delivery.sequence).collect();
+        assert_eq!(told, there, "each was told");
+        assert_eq!(told.len(), KILLS * EVENTS);
+        process.stop().await;
+        process::verify(database.url()).await;
+    }
+}
+
+/// What failed is sent again now, and not when its pause is over.
+async fn hurry(clients: &Clients) {
+    let pending = deliveries(clients, "chat", &[DeliveryState::Pending]).await;
+    let failed = pending.iter().filter(|delivery| delivery.next_attempt_time.is_some());
+    let sequences: Vec<i64> = failed.map(|delivery| delivery.sequence).collect();
+    if !sequences.is_empty() {
+        let request = RedeliverRequest { webhook: "chat".into(), sequences };
+        done(clients.admin.clone().redeliver(request).await).expect("they are there");
+    }
+}

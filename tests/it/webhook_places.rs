@@ -1,0 +1,126 @@
+//! Where webhooks may be sent, tried with TestWebhook: nothing that is not allowed is ever asked.
+
+use aforo::{clock::system_now, events::webhook::Rules};
+
+use crate::harness::{clients::done, receiver::Answer, v1::*, *};
+
+const STRICT: Rules = Rules { allow_http: false, allow_private: false };
+
+async fn create(clients: &Clients, id: &str, url: &str) -> call::Answer<Webhook> {
+    let webhook = Webhook { id: id.into(), url: url.into(), ..Webhook::default() };
+    done(clients.admin.clone().create_webhook(CreateWebhookRequest { webhook: Some(webhook) }).await)
+}
+
+async fn test(clients: &Clients, id: &str) -> TestWebhookResponse {
+    let reply = clients.admin.clone().test_webhook(TestWebhookRequest { id: id.into() }).await;
+    done(reply).expect("an endpoint that fails is an answer")
+}
+
+both! {
+    async fn a_test_is_signed_and_its_outcome_is_told(world: World) {
+        world.clock.set(system_now());
+        let receiver = Receiver::start().await;
+        let webhook = create(world, "chat", &receiver.url()).await.expect("it is new");
+        let tested = test(world, "chat").await;
+        assert!(tested.succeeded && tested.error.is_empty(), "{tested:?}");
+        assert_eq!(tested.response_status, 204);
+        assert!(tested.duration.is_some());
+        let posts = receiver.posts();
+        assert_eq!((posts.len(), posts[0].path.as_str()), (1, "/hook"));
+        assert!(posts[0].is_genuine(&webhook.secret), "{:?}", posts[0]);
+        assert!(!posts[0].is_genuine("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+        assert_eq!(posts[0].header("content-type"), "application/json");
+        let body = posts[0].json();
+        assert_eq!((body["type"].as_str(), &body["data"]["webhook"]["id"]), (Some("test"), &"chat".into()));
+
+        for status in [400, 404, 410, 500, 503] {
+            receiver.answer(move |_| Answer::Status(status));
+            let tested = test(world, "chat").await;
+            assert_eq!((tested.succeeded, tested.response_status), (false, i32::from(status)), "{tested:?}");
+            assert!(tested.error.contains(&status.to_string()), "{tested:?}");
+        }
+        // A test changes nothing, and is not held back by the state.
+        let webhook = done(world.admin.clone().get_webhook(GetWebhookRequest { id: "chat".into() }).await);
+        assert_eq!(webhook.expect("it is there").state(), WebhookState::Active);
+    }
+
+    async fn while_a_secret_is_rotated_both_are_valid(world: World) {
+        world.clock.set(system_now());
+        let receiver = Receiver::start().await;
+        let before = create(world, "chat", &receiver.url()).await.expect("it is new");
+        let overlap = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        let request = RotateWebhookSecretRequest { id: "chat".into(), secret: String::new(), overlap };
+        let after = done(world.admin.clone().rotate_webhook_secret(request).await).expect("it is there");
+        test(world, "chat").await;
+        world.clock.advance(MINUTE);
+        test(world, "chat").await;
+        let posts = receiver.posts();
+        assert!(posts[0].is_genuine(&before.secret) && posts[0].is_genuine(&after.secret));
+        assert!(!posts[1].is_genuine(&before.secret) && posts[1].is_genuine(&after.secret));
+    }
+
+    async fn a_redirect_is_not_followed(world: World) {
+        let elsewhere = Receiver::start().await;
+        let target = elsewhere.url();
+        let receiver = Receiver::answering(move |_| Answer::Redirect(target.clone())).await;
+        create(world, "chat", &receiver.url()).await.expect("it is new");
+        let tested = test(world, "chat").await;
+        assert_eq!((tested.succeeded, tested.response_status), (false, 302), "{tested:?}");
+        assert!(tested.error.contains("redirect"), "{tested:?}");
+        assert_eq!((receiver.posts().len(), elsewhere.posts().len()), (1, 0));
+    }
+
+    async fn an_answer_of_a_gigabyte_is_not_read(world: World) {
+        let receiver = Receiver::answering(|_| Answer::Gigabyte).await;
+        create(world, "chat", &receiver.url()).await.expect("it is new");
+        let tested = test(world, "chat").await;
+        assert!(tested.succeeded, "its status is all that counts: {tested:?}");
+        // What lies in buffers on the way has left it.
+        assert!(receiver.sent_bytes() < 64 << 20, "{}", receiver.sent_bytes());
+    }
+
+    async fn an_endpoint_that_does_not_answer_is_given_up(world: World) {
+        let receiver = Receiver::answering(|_| Answer::Stall).await;
+        create(world, "chat", &receiver.url()).await.expect("it is new");
+        let tested = test(world, "chat").await;
+        assert_eq!((tested.succeeded, tested.response_status), (false, 0), "{tested:?}");
+        assert!(tested.error.contains("10 seconds"), "{tested:?}");
+        let closed = format!("http://127.0.0.1:{}/", postgres::free_port());
+        create(world, "nobody", &closed).await.expect("it is new");
+        let tested = test(world, "nobody").await;
+        assert!(!tested.succeeded && tested.error.contains("cannot connect"), "{tested:?}");
+    }
+
+    /// When they are made, and when they are used: what was allowed then may not be now.
+    async fn private_places_are_refused_unless_allowed(world: World) {
+        let receiver = Receiver::start().await;
+        let port = receiver.port();
+        create(world, "literal", &receiver.url()).await.expect("it is allowed");
+        create(world, "name", &format!("http://localhost:{port}/")).await.expect("it is allowed");
+        world.restart_with(STRICT).await;
+        let places = [
+            "127.0.0.1", "127.1", "2130706433", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1",
+            "192.168.0.1", "localhost",
+        ];
+        for place in places {
+            let no = create(world, "new", &format!("https://{place}:{port}/")).await.expect_err(place);
+            no.names(&["webhook.url"]);
+            assert!(no.faults[0].1.contains("public address"), "{place}: {no:?}");
+        }
+        create(world, "new", "http://hooks.example.invalid/").await.expect_err("http").names(&["webhook.url"]);
+        for id in ["literal", "name"] {
+            let tested = test(world, id).await;
+            assert!(!tested.succeeded && tested.error.contains("https"), "{id}: {tested:?}");
+        }
+        world.restart_with(Rules { allow_http: true, ..STRICT }).await;
+        for id in ["literal", "name"] {
+            let tested = test(world, id).await;
+            assert!(!tested.succeeded && tested.error.contains("public address"), "{id}: {tested:?}");
+        }
+        assert_eq!(receiver.posts().len(), 0, "nothing was sent");
+        world.restart().await;
+        for id in ["literal", "name"] {
+            assert!(test(world, id).await.succeeded, "{id}");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Events on their way to endpoints: each at least once, in order while nothing fails, and none lost.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use aforo::clock::system_now;
+use futures::{FutureExt, future::join};
+
+use crate::harness::{
+    clients::{done, mask},
+    receiver::Answer,
+    v1::*,
+    world::hold,
+    *,
+};
+
+/// A webhook of everything, or of these kinds.
+pub async fn webhook(clients: &Clients, id: &str, url: &str, kinds: &[EventKind]) -> Webhook {
+    let kinds = kinds.iter().map(|&kind| kind.into()).collect();
+    let webhook = Webhook { id: id.into(), url: url.into(), kinds, ..Webhook::default() };
+    let request = CreateWebhookRequest { webhook: Some(webhook) };
+    done(clients.admin.clone().create_webhook(request).await).expect("it is new")
+}
+
+/// A webhook of the events that [`happen`] makes.
+async fn of_resets(clients: &Clients, id: &str, receiver: &Receiver) -> Webhook {
+    webhook(clients, id, &receiver.url(), &[EventKind::UsageReset]).await
+}
+
+async fn get(clients: &Clients, id: &str) -> Webhook {
+    done(clients.admin.clone().get_webhook(GetWebhookRequest { id: id.into() }).await).expect("it is there")
+}
+
+async fn set_state(clients: &Clients, id: &str, state: WebhookState) {
+    let webhook = Webhook { id: id.into(), state: state.into(), ..Webhook::default() };
+    let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: Some(mask(&["state"])) };
+    done(clients.admin.clone().update_webhook(request).await).expect("it is there");
+}
+
+/// All deliveries of a webhook in these states, the oldest first.
+pub async fn deliveries(clients: &Clients, webhook: &str, states: &[DeliveryState]) -> Vec<Delivery> {
+    let mut request = ListDeliveriesRequest {
+        webhook: webhook.into(),
+        states: states.iter().map(|&state| state.into()).collect(),
+        page_size: 7,
+        page_token: String::new(),
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = done(clients.admin.clone().list_deliveries(request.clone()).await).expect("it is there");
+        found.extend(page.deliveries);
+        if page.next_page_token.is_empty() {
+            found.reverse();
+            return found;
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+async fn redeliver(clients: &Clients, webhook: &str, sequences: &[i64]) -> i64 {
+    let request = RedeliverRequest { webhook: webhook.into(), sequences: sequences.to_vec() };
+    done(clients.admin.clone().redeliver(request).await).expect("they are there").count
+}
+
+/// A tenant, and the real time: receivers do not take what is old.
+async fn prepare(world: &World) {
+    world.clock.set(system_now());
+    world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+}
+
+/// As many events of one tenant.
+async fn happen(clients: &Clients, count: usize) {
+    for _ in 0..count {
+        clients.record("acme").tokens(1).await.expect("it is recorded");
+        clients.reset("acme", &["tokens"]).await.expect("the tenant is there");
+    }
+}
+
+/// Has events numbered and sent, until the endpoints have nothing left that is due.
+async fn deliver(clients: &Clients) {
+    clients.job("number-events").await;
+    clients.job("deliver-webhooks").await;
+}
+
+/// Delivers until so many deliveries of a webhook are in a state.
+async fn delivered(clients: &Clients, webhook: &str, state: DeliveryState, count: usize) -> Vec<Delivery> {
+    eventually(&format!("{count} deliveries are {state:?}"), async || {
+        deliver(clients).await;
+        let found = deliveries(clients, webhook, &[state]).await;
+        (found.len() == count).then_some(found)
+    })
+    .await
+}
+
+fn sequences(posts: &[Post]) -> Vec<i64> {
+    posts.iter().map(Post::sequence).collect()
+}
+
+both! {
+    async fn each_event_comes_once_and_in_order(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::start().await;
+        happen(world, 2).await;
+        // An event of the last moment before would come, too.
+        deliver(world).await;
+        let webhook = of_resets(world, "chat", &receiver).await;
+        happen(world, 30).await;
+        let found = delivered(world, "chat", DeliveryState::Delivered, 30).await;
+        let posts = receiver.posts();
+        assert_eq!(sequences(&posts), found.iter().map(|found| found.sequence).collect::<Vec<_>>());
+        assert!(sequences(&posts).is_sorted_by(|a, b| a < b), "in order, and those from now on");
+        let ids: BTreeSet<&str> = posts.iter().map(|post| post.header("webhook-id")).collect();
+        assert_eq!(ids.len(), 30);
+        for (post, delivery) in posts.iter().zip(&found) {
+            assert!(post.is_genuine(&webhook.secret));
+            let body = post.json();
+            assert_eq!((&body["type"], &body["data"]["tenant"]), (&"usage_reset".into(), &"acme".into()));
+            assert_eq!((delivery.attempts, delivery.response_status), (1, 204));
+            assert!(delivery.next_attempt_time.is_none() && delivery.last_attempt_time.is_some());
+        }
+        // Nothing is sent twice, whoever looks.
+        world.restart().await;
+        deliver(world).await;
+        happen(world, 1).await;
+        delivered(world, "chat", DeliveryState::Delivered, 31).await;
+        assert_eq!(receiver.posts().len(), 31);
+    }
+
+    async fn only_what_matches_is_sent(world: World) {
+        prepare(world).await;
+        world.tenant_with("globex", &[lifetime("tokens", 1_000)]).await;
+        let (all, some) = (Receiver::start().await, Receiver::start().await);
+        webhook(world, "all", &all.url(), &[]).await;
+        let message = Webhook {
+            id: "some".into(),
+            url: some.url(),
+            tenants: vec!["globex".into(), "nobody".into()],
+            kinds: vec![EventKind::UsageReset.into(), EventKind::WindowClosed.into()],
+            ..Webhook::default()
+        };
+        let request = CreateWebhookRequest { webhook: Some(message) };
+        done(world.admin.clone().create_webhook(request).await).expect("it is new");
+        happen(world, 2).await;
+        world.record("globex").tokens(1_000).await.expect("it is recorded, and the limit reached");
+        world.reset("globex", &["tokens"]).await.expect("the tenant is there");
+        delivered(world, "some", DeliveryState::Delivered, 1).await;
+        assert_eq!(some.posts()[0].json()["data"]["tenant"], "globex");
+        let kinds = eventually("all are told", async || {
+            deliver(world).await;
+            let posts = all.posts();
+            let kinds: BTreeSet<String> =
+                posts.iter().filter_map(|post| Some(post.json()["type"].as_str()?.to_owned())).collect();
+            (posts.len() >= 4 && kinds.contains("limit_reached")).then_some(kinds)
+        })
+        .await;
+        assert!(kinds.contains("usage_reset"), "{kinds:?}");
+        assert_eq!(some.posts().len(), 1);
+    }
+
+    async fn what_failed_is_sent_again_later(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::answering(|_| Answer::Status(500)).await;
+        of_resets(world, "chat", &receiver).await;
+        happen(world, 1).await;
+        let start = world.clock.now();
+        let mut pauses = Vec::new();
+        // Once, and ten times more.
+        for attempts in 1..=11 {
+            let delivery = eventually("it is tried", async || {
+                deliver(world).await;
+                let found = deliveries(world, "chat", &[]).await;
+                found.into_iter().find(|delivery| delivery.attempts == attempts)
+            })
+            .await;
+            assert_eq!(delivery.response_status, 500);
+            assert!(delivery.error.contains("500"), "{delivery:?}");
+            if attempts < 11 {
+                assert_eq!(delivery.state(), DeliveryState::Pending);
+                let next = millis(delivery.next_attempt_time.as_ref()).expect("it is tried again");
+                pauses.push(next - world.clock.now());
+                world.clock.set(next - 1);
+                deliver(world).await;
+                assert_eq!(receiver.posts().len(), usize::try_from(attempts).expect("few"), "not before");
+                world.clock.set(next);
+            } else {
+                assert_eq!((delivery.state(), delivery.next_attempt_time), (DeliveryState::Failed, None));
+            }
+        }
+        assert!(pauses[0] >= 5 * SECOND && pauses[0] <= 7 * SECOND, "{pauses:?}");
+        let all = world.clock.now() - start;
+        assert!((23 * HOUR..=30 * HOUR).contains(&all), "{all}");
+        assert_eq!(receiver.posts().len(), 11);
+        let ids: BTreeSet<String> =
+            receiver.posts().iter().map(|post| post.header("webhook-id").to_owned()).collect();
+        assert_eq!(ids.len(), 1, "the same in each attempt");
+        assert_eq!(millis(get(world, "chat").await.failing_since.as_ref()), Some(start));
+
+        // It is kept, and can be sent again.
+        world.clock.set(system_now());
+        receiver.answer(|_| Answer::Status(200));
+        assert_eq!(redeliver(world, "chat", &[]).await, 1);
+        let found = delivered(world, "chat", DeliveryState::Delivered, 1).await;
+        assert_eq!((found[0].attempts, found[0].error.as_str()), (1, ""));
+        assert_eq!(get(world, "chat").await.failing_since, None);
+        assert_eq!(redeliver(world, "chat", &[]).await, 0, "none is given up");
+        assert_eq!(redeliver(world, "chat", &[found[0].sequence]).await, 1, "one that was delivered, too");
+        eventually("it comes again", async || {
+            deliver(world).await;
+            (receiver.posts().len() == 13).then_some(())
+        })
+        .await;
+    }
+
+    async fn an_endpoint_that_is_gone_is_told_nothing_more(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::answering(|_| Answer::Status(410)).await;
+        let watcher = Receiver::start().await;
+        of_resets(world, "chat", &receiver).await;
+        webhook(world, "watcher", &watcher.url(), &[EventKind::WebhookDisabled]).await;
+        happen(world, 3).await;
+        delivered(world, "watcher", DeliveryState::Delivered, 1).await;
+        let body = watcher.posts()[0].json();
+        assert_eq!(body["type"], "webhook_disabled");
+        assert_eq!(body["data"]["webhook"], serde_json::json!({ "id": "chat", "state": "gone" }));
+        assert!(body["data"].get("tenant").is_none(), "{body}");
+        assert_eq!(get(world, "chat").await.state(), WebhookState::Gone);
+        happen(world, 1).await;
+        deliver(world).await;
+        assert_eq!(receiver.posts().len(), 1, "the first answer was enough");
+
+        // Made active again, it goes on where it stopped.
+        receiver.answer(|_| Answer::Status(200));
+        set_state(world, "chat", WebhookState::Active).await;
+        delivered(world, "chat", DeliveryState::Delivered, 3).await;
+        world.clock.advance(MINUTE);
+        delivered(world, "chat", DeliveryState::Delivered, 4).await;
+        assert_eq!(watcher.posts().len(), 1);
+    }
+
+    async fn an_endpoint_that_fails_for_five_days_is_disabled(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::answering(|_| Answer::Status(503)).await;
+        let watcher = Receiver::start().await;
+        of_resets(world, "chat", &receiver).await;
+        webhook(world, "watcher", &watcher.url(), &[EventKind::WebhookDisabled]).await;
+        let posted = async |count: usize| {
+            eventually("it is tried", async || {
+                deliver(world).await;
+                (receiver.posts().len() >= count).then_some(())
+            })
+            .await;
+        };
+        happen(world, 1).await;
+        posted(1).await;
+        world.clock.advance(4 * DAY);
+        happen(world, 1).await;
+        posted(2).await;
+        assert_eq!(get(world, "chat").await.state(), WebhookState::Active);
+        world.clock.advance(DAY);
+        happen(world, 1).await;
+        eventually("it is disabled", async || {
+            deliver(world).await;
+            (get(world, "chat").await.state() == WebhookState::Failed).then_some(())
+        })
+        .await;
+        delivered(world, "watcher", DeliveryState::Delivered, 1).await;
+        assert_eq!(watcher.posts()[0].json()["data"]["webhook"]["state"], "failed");
+    }
+
+    async fn a_success_ends_the_count_of_days(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::answering(|_| Answer::Status(503)).await;
+        of_resets(world, "chat", &receiver).await;
+        happen(world, 1).await;
+        eventually("it fails", async || {
+            deliver(world).await;
+            get(world, "chat").await.failing_since
+        })
+        .await;
+        world.clock.advance(4 * DAY);
+        receiver.answer(|_| Answer::Status(200));
+        delivered(world, "chat", DeliveryState::Delivered, 1).await;
+        receiver.answer(|_| Answer::Status(503));
+        world.clock.advance(4 * DAY);
+        happen(world, 1).await;
+        let since = eventually("it fails", async || {
+            deliver(world).await;
+            get(world, "chat").await.failing_since
+        })
+        .await;
+        assert_eq!(millis(Some(&since)), Some(world.clock.now()));
+        assert_eq!(get(world, "chat").await.state(), WebhookState::Active);
+    }
+
+    /// The first one's attempt takes ten seconds of the real time, and those of the second one are not to wait for it.
+    async fn a_slow_endpoint_holds_up_no_other(world: World) {
+        prepare(world).await;
+        let slow = Receiver::answering(|_| Answer::Stall).await;
+        let fast = Receiver::start().await;
+        of_resets(world, "a-slow", &slow).await;
+        of_resets(world, "b-fast", &fast).await;
+        let begun = Instant::now();
+        happen(world, 5).await;
+        delivered(world, "b-fast", DeliveryState::Delivered, 5).await;
+        happen(world, 5).await;
+        delivered(world, "b-fast", DeliveryState::Delivered, 10).await;
+        // It may have been asked again after ten seconds, on a slow machine.
+        let asked = u64::try_from(slow.posts().len()).expect("few");
+        assert!(asked >= 1 && asked <= 1 + begun.elapsed().as_secs() / 10, "{asked}");
+        assert_eq!(deliveries(world, "a-slow", &[DeliveryState::Pending]).await.len(), 10);
+    }
+
+    async fn what_is_disabled_waits(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::start().await;
+        of_resets(world, "chat", &receiver).await;
+        set_state(world, "chat", WebhookState::Disabled).await;
+        happen(world, 3).await;
+        deliver(world).await;
+        assert_eq!(deliveries(world, "chat", &[]).await, []);
+        set_state(world, "chat", WebhookState::Active).await;
+        delivered(world, "chat", DeliveryState::Delivered, 3).await;
+        let request = DeleteWebhookRequest { id: "chat".into() };
+        done(world.admin.clone().delete_webhook(request).await).expect("it is there");
+        happen(world, 1).await;
+        deliver(world).await;
+        assert_eq!(receiver.posts().len(), 3);
+    }
+
+    /// It fails one way or another two times of three, and each event arrives all the same.
+    async fn a_fickle_endpoint_gets_each_event(world: World) {
+        prepare(world).await;
+        let count = Arc::new(AtomicUsize::new(0));
+        let receiver = Receiver::answering(move |_| match count.fetch_add(1, Ordering::Relaxed) * 7 % 6 {
+            0 | 4 => Answer::Status(200),
+            1 => Answer::Status(500),
+            2 => Answer::Redirect("http://127.0.0.1:1/".into()),
+            3 => Answer::Status(429),
+            _ => Answer::Gigabyte,
+        })
+        .await;
+        of_resets(world, "chat", &receiver).await;
+        happen(world, 40).await;
+        eventually("all arrive", async || {
+            deliver(world).await;
+            world.clock.advance(10 * SECOND);
+            (deliveries(world, "chat", &[DeliveryState::Delivered]).await.len() == 40).then_some(())
+        })
+        .await;
+        let told: BTreeSet<i64> = sequences(&receiver.posts()).into_iter().collect();
+        assert_eq!(told.len(), 40);
+    }
+}
+
+async fn two_at_once(world: &mut World) {
+    prepare(world).await;
+    let receivers = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
+    for (number, receiver) in receivers.iter().enumerate() {
+        of_resets(world, &format!("chat-{number}"), receiver).await;
+    }
+    let (other, there) = world.replica().await;
+    for _ in 0..10 {
+        happen(world, 5).await;
+        join(deliver(world), deliver(&there)).await;
+    }
+    for (number, receiver) in receivers.iter().enumerate() {
+        delivered(world, &format!("chat-{number}"), DeliveryState::Delivered, 50).await;
+        let told = sequences(&receiver.posts());
+        assert!(told.len() == 50 && told.is_sorted_by(|a, b| a < b), "each once, and in order: {told:?}");
+    }
+    other.shutdown().await;
+}
+
+#[test]
+fn two_replicas_tell_each_event_once() {
+    hold(Kind::Postgres, |world| two_at_once(world).boxed_local());
+}
