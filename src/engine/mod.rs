@@ -8,6 +8,8 @@ mod batch;
 mod close;
 mod hints;
 mod lane;
+#[cfg(test)]
+mod lane_tests;
 mod load;
 mod memory;
 mod pace;

@@ -49,23 +49,6 @@ both! {
         .await;
     }
 
-    /// What comes while the database is away or slow is decided in the order in which it came, over all tenants of a lane.
-    async fn what_waits_is_served_in_the_order_of_arrival(world: World) {
-        world.tenant_with("acme", &[day("tokens", 1_000_000)]).await;
-        let stall = world.database.stall().await;
-        // One future polls them in turn, and each is sent when it is polled for the first time: on one connection, so that
-        // they come in this order.
-        let sent: Vec<String> = (0..2_500).map(|number| format!("r{number}")).collect();
-        let calls = join_all(sent.iter().map(|id| world.record("acme").tokens(1).id(id).into_future()));
-        let (calls, ()) = tokio::join!(calls, stall.end());
-        calls.into_iter().for_each(|reply| drop(reply.expect("it is recorded")));
-
-        // Newest first; ids are in the order of decisions.
-        let listed = world.reservations("acme").await;
-        let decided: Vec<&str> = listed.iter().rev().map(|record| record.request_id.as_str()).collect();
-        assert_eq!(decided, sent);
-    }
-
     /// I8: 10,000 operations wait at most.
     async fn a_full_queue_is_unavailable_and_not_out_of_quota(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000_000)]).await;
