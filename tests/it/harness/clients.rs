@@ -241,9 +241,14 @@ impl Clients {
         async move { reservations(&self.quota, tenant, &ALL_STATES).await }.boxed()
     }
 
-    /// All that a client can read of a tenant: equal before and after means that nothing changed.
+    /// All that a client can read of a tenant, counts of refusals aside: equal before and after means that nothing changed.
     pub fn books<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, (Vec<Balance>, Vec<Reservation>)> {
-        async move { (self.usage(tenant).await, self.reservations(tenant).await) }.boxed()
+        async move {
+            let mut balances = self.usage(tenant).await;
+            balances.iter_mut().for_each(|balance| balance.refused = 0);
+            (balances, self.reservations(tenant).await)
+        }
+        .boxed()
     }
 }
 
