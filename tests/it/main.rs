@@ -43,6 +43,7 @@ mod usage;
 mod watch;
 mod watch_command;
 mod watch_cut;
+mod watch_python;
 mod webhook_admin;
 mod webhook_body;
 mod webhook_kill;

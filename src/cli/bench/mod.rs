@@ -3,6 +3,7 @@
 //! Both sides are processes of their own on this machine, loaded by this one, in turns, so that whatever else the
 //! machine does in these seconds meets both. The ratio is that of the medians.
 
+pub mod audience;
 pub mod call;
 pub mod disk;
 pub mod empty;
@@ -16,6 +17,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use clap::Args;
 
 use self::{
+    audience::Audience,
     load::{Figures, Pace, Side},
     process::{ScratchDatabase, Server},
     report::Report,
@@ -83,6 +85,15 @@ pub struct BenchArgs {
     /// Open loop: send so many calls a second to each side, and time each from when it was due
     #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["in_flight", "batch_in_flight"])]
     pub rate: Option<u32>,
+
+    /// Attach so many watchers, and a webhook, to events of one more tenant (bench-events). A server that is not started
+    /// by the bench needs --webhook-allow-http and --webhook-allow-private
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub watchers: u32,
+
+    /// Events a second that are made for them while the server is loaded
+    #[arg(long, value_name = "EVENTS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), requires = "watchers")]
+    pub events: u32,
 }
 
 /// How many calls are in flight.
@@ -132,7 +143,14 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
     }
     let workload = Arc::new(Workload::new(args.tenants));
     let replies = workload.prepare(&connect(&targets[0]).await?).await?;
-    let report = compare(&args, &targets, &replies, workload).await?;
+    let audience = match args.watchers {
+        0 => None,
+        watchers => Some(Audience::gather(&targets[0], watchers, args.events).await?),
+    };
+    let report = compare(&args, &targets, &replies, workload, audience.as_ref()).await?;
+    if let Some(audience) = audience {
+        audience.finish().await?;
+    }
     // In this order: a database file is removed when nobody has it open.
     drop(server);
     drop(scratch);
@@ -173,6 +191,7 @@ async fn compare(
     targets: &[String],
     replies: &Replies,
     workload: Arc<Workload>,
+    audience: Option<&Audience>,
 ) -> Result<Report, CliError> {
     let empty_server = Server::start_empty(replies).await?;
     let channels = usize::from(args.channels);
@@ -194,7 +213,9 @@ async fn compare(
     let seconds = Duration::from_secs(args.seconds);
     for _ in 0..args.rounds {
         let of_empty = empty.run(empty_pace, seconds).await;
+        audience.inspect(|audience| audience.speak(true));
         let of_aforo = aforo.run(aforo_pace, seconds).await;
+        audience.inspect(|audience| audience.speak(false));
         report.add_round(of_empty, of_aforo)?;
     }
     Ok(report)

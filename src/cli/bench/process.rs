@@ -44,7 +44,8 @@ impl Server {
     ///
     /// When it does not come to serve.
     pub async fn start(database: &str) -> Result<Self, CliError> {
-        Self::start_with("serve", &["--database", database]).await
+        let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
+        Self::start_with("serve", &["--database", database, allowed[0], allowed[1]]).await
     }
 
     /// Starts the empty service with these replies.

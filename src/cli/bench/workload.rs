@@ -19,10 +19,11 @@ use crate::{
     },
 };
 
-const RESOURCE: &str = "tokens";
+/// What is spent.
+pub const RESOURCE: &str = "tokens";
 const PLAN: &str = "bench";
 /// Units per window: never reached.
-const LIMIT_QUANTITY: i64 = 1_000_000_000_000_000;
+pub const LIMIT_QUANTITY: i64 = 1_000_000_000_000_000;
 const RESERVED: i64 = 1_000;
 const COMMITTED: i64 = 800;
 /// Tenants that are created at once.
