@@ -99,7 +99,7 @@ pub struct StoreOptions {
     /// Write to it. A SQLite file is made when it is missing, and refused when another process has it; without this, it
     /// must exist and is only read. PostgreSQL is shared in either case.
     pub exclusive: bool,
-    /// Most PostgreSQL connections that write, beside one per lane: for administration.
+    /// Most PostgreSQL connections that write, beside one per lane: for administration, jobs and webhooks.
     pub writers_max: u32,
     /// Most connections that only read.
     pub readers_max: u32,

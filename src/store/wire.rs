@@ -103,6 +103,10 @@ impl Wire {
         idle.pop()
     }
 
+    fn give_back(&self, connection: WireConnection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+
     async fn connect(&self) -> Result<WireConnection, StoreError> {
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls)).await;
         let (client, connection) = match connect {
@@ -141,15 +145,18 @@ impl WireConnection {
 impl WireTransaction {
     /// Runs statements one after the other, sent at once, and returns what each of them finds.
     pub(super) async fn ask(&self, questions: &[Question<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
-        let answers = self.send(questions, false).await?;
-        Ok(answers)
+        self.send(questions, false).await
     }
 
-    /// Writes, and makes all of it last.
+    /// Writes, and makes all of it last. One that failed has been rolled back, and its connection is kept if it is sound.
     pub(super) async fn commit(self, writes: &[Write]) -> Result<(), StoreError> {
         let text = join(writes);
         let write = (!writes.is_empty()).then(|| Question::of_writes(&text, writes));
-        self.send(write.as_slice(), true).await?;
+        if let Err(error) = self.send(write.as_slice(), true).await {
+            // It failed before COMMIT was sent, or COMMIT has rolled back: then this does nothing.
+            let _ = self.rollback().await;
+            return Err(error);
+        }
         self.wire.give_back(self.connection);
         Ok(())
     }
@@ -191,12 +198,6 @@ impl WireTransaction {
         let answers = answers.into_iter().collect::<Result<_, _>>().map_err(classify_wire)?;
         committed.map_err(classify_wire)?;
         Ok(answers)
-    }
-}
-
-impl Wire {
-    fn give_back(&self, connection: WireConnection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
 
