@@ -62,6 +62,11 @@ pub fn random() -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
+/// A version that nothing had before, whatever a database may have forgotten since.
+pub fn mint_version() -> i64 {
+    (i64::from(random()) << 32) | i64::from(random())
+}
+
 /// Bytes that nobody can guess before.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     std::array::from_fn(|_| random().to_be_bytes()[0])

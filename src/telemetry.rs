@@ -40,3 +40,8 @@ fn start_with(format: LogFormat, filter: &str) {
         }
     };
 }
+
+/// Logs panics like all else, in place of the standard library's text.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| tracing::error!(panic = %panic, "a defect: something panicked")));
+}

@@ -91,6 +91,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     };
     let config = config::load(args.config.as_deref(), &flags).map_err(CliError::new)?;
     telemetry::start(config.log_format);
+    telemetry::log_panics();
     let options = ServerOptions {
         demo: args.demo,
         drain: Duration::from_secs(config.drain_seconds),

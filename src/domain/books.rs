@@ -355,12 +355,13 @@ impl Books {
         self.adjustments.push(adjustment);
     }
 
-    /// What has to be written, and what is known once it is. The policy names the resources of events.
-    pub fn into_changes(mut self, policy: &Policy) -> (Changes, Remembered) {
+    /// What has to be written, and what is known once it is. The policy names the resources of events; the version is
+    /// one that the tenant never had.
+    pub fn into_changes(mut self, policy: &Policy, version: i64) -> (Changes, Remembered) {
         let events = self.take_events(policy);
         let mut changes = Changes {
             tenant: self.tenant.key,
-            version: self.tenant.version.wrapping_add(1),
+            version,
             decided_at: self.tenant.decided_at,
             next_due: self.tenant.next_due,
             new_counters: Vec::new(),

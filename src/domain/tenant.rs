@@ -37,7 +37,8 @@ pub struct Tenant {
     pub decided_at: Millis,
     /// No open hold is due before this instant; `i64::MAX` when there is none.
     pub next_due: Millis,
-    /// How many batches have changed its books. Who knows the books of this version knows them as they are.
+    /// Another one, by chance, with each batch that changes its books. Who knows the books of this version knows them as
+    /// they are.
     pub version: i64,
     /// When it got its plan.
     pub plan_since: Millis,

@@ -1,27 +1,24 @@
 //! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
 
-use std::{
-    ops::Range,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use super::{
     Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
+    item::Item,
     load::{Loader, Look},
     memory::Memory,
     pace::{Pace, Phase},
 };
 use crate::{
-    clock::{Clock, mint},
+    clock::{Clock, mint, mint_version},
     domain::{
         books::{Books, Changes, Remembered},
         calendar::Calendar,
         decide::{Context, Reply, Stop, Touched, decide},
-        id::{ReservationId, TenantKey},
+        id::TenantKey,
         operation::{Operation, Target},
         plan::{Plan, Policy},
         refusal::{Fault, Refusal, Violation},
@@ -41,20 +38,11 @@ const UNAVAILABLE_RETRIES_MAX: u32 = 3;
 /// How many batches look request_ids up after one of them was known: clients that repeat themselves do so for a while.
 const LOOKING_BATCHES: u32 = 64;
 
+/// Longest time of a transaction: PostgreSQL itself ends statements before, so it is silent then.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Pause before the first repeat; doubled for each further one.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-
-/// One operation of a batch.
-pub(super) struct Item {
-    /// The id of the reservation that it may make: minted at the first decision, and kept, so that a repeat finds it.
-    id: OnceLock<ReservationId>,
-    /// What is asked.
-    pub(super) request: Request,
-    /// When the caller stops waiting.
-    deadline: Option<Instant>,
-    /// What came of it. One that is there before the batch keeps the operation out of it.
-    pub(super) outcome: Option<Outcome>,
-}
 
 /// Runs batches, one at a time.
 pub(super) struct Batcher {
@@ -67,6 +55,8 @@ pub(super) struct Batcher {
     revision: Option<(i64, i64)>,
     /// For so many batches request_ids are looked up before they are taken for new.
     looking: u32,
+    /// Whether a transaction of this batch may have counted though nobody heard so.
+    lost: bool,
 }
 
 /// What a batch decided, and has still to write.
@@ -90,11 +80,18 @@ pub(super) struct Session<'a> {
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
         let (calendar, memory) = (Calendar::default(), Memory::default());
-        Self { store, policies, clock, calendar, memory, revision: None, looking: 0 }
+        Self { store, policies, clock, calendar, memory, revision: None, looking: 0, lost: false }
+    }
+
+    /// Forgets what it remembers of the database.
+    pub(super) fn forget(&mut self) {
+        self.memory = Memory::default();
+        self.revision = None;
     }
 
     /// Gives every item an outcome.
     pub(super) async fn run(&mut self, items: &mut [Item]) {
+        self.lost = false;
         let all = 0..items.len();
         let mut ranges = vec![all];
         while let Some(range) = ranges.pop() {
@@ -120,13 +117,14 @@ impl Batcher {
     async fn settle(&mut self, items: &mut [Item]) -> Result<(), StoreError> {
         let (mut collisions, mut losses) = (0, 0);
         loop {
-            let look = match (losses, self.looking) {
-                (0, 0) => Look::Nowhere,
-                (0, _) => Look::AtRequests,
-                // The outcome of the commit may be unknown.
-                (_, _) => Look::AtOwn,
+            let look = match (self.lost, self.looking) {
+                (false, 0) => Look::Nowhere,
+                (false, _) => Look::AtRequests,
+                // The outcome of the commit may be unknown, also to the halves of the batch.
+                (true, _) => Look::AtOwn,
             };
-            let error = match self.attempt(items, look).await {
+            let attempt = timeout(BATCH_TIME_MAX, self.attempt(items, look)).await;
+            let error = match attempt.unwrap_or_else(|_| Err(StoreError::silent())) {
                 Ok(()) => {
                     self.looking = self.looking.saturating_sub(1);
                     return Ok(());
@@ -139,6 +137,7 @@ impl Batcher {
                 }
                 Err(error) => error,
             };
+            self.lost |= matches!(error, StoreError::Unavailable(_));
             let repeats = match &error {
                 StoreError::Serialization(_) if collisions < SERIALIZATION_RETRIES_MAX => &mut collisions,
                 StoreError::Unavailable(_) if losses < UNAVAILABLE_RETRIES_MAX => &mut losses,
@@ -200,7 +199,7 @@ impl Batcher {
         for &place in open {
             let item = &items[place];
             match session.find_tenant(&item.request.tenant) {
-                _ if item.is_late() => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
+                _ if item.is_late(look) => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
                 None => outcomes.push(Some(Err(session.unknown(&item.request)))),
                 Some(key) => {
                     outcomes.push(None);
@@ -365,7 +364,7 @@ impl Batcher {
                 now,
             };
             let mut context = Context { policy: &policy, calendar: &mut self.calendar, now };
-            let id = *item.id.get_or_init(|| mint(now));
+            let id = item.mint(now);
             match decide(books, &mut context, &item.request.operation, id, touched) {
                 Ok(reply) => {
                     books.tenant.decided_at = now;
@@ -409,13 +408,13 @@ impl Session<'_> {
     }
 
     fn take_changes(&mut self) -> (Vec<Changes>, Vec<Remembered>) {
-        let (now, policy) = (self.now, Arc::clone(&self.policy));
+        let (now, policy, version) = (self.now, Arc::clone(&self.policy), mint_version());
         let books = std::mem::take(&mut self.books);
         let mut all = Vec::with_capacity(books.len());
         let mut remembered = Vec::with_capacity(books.len());
         for mut books in books.into_values() {
             books.tenant.decided_at = books.tenant.decided_at.max(now);
-            let (changes, known) = books.into_changes(&policy);
+            let (changes, known) = books.into_changes(&policy, version);
             remembered.push(known);
             all.push(changes);
         }
@@ -437,22 +436,6 @@ async fn refuse_known_requests(
         .collect();
     let ids: Vec<_> = ids.into_iter().collect();
     if transaction.find_requests(&ids).await?.is_empty() { Ok(()) } else { Err(StoreError::KnownRequest) }
-}
-
-impl Item {
-    pub(super) fn new(request: Request, deadline: Option<Instant>, outcome: Option<Outcome>) -> Self {
-        Self { id: OnceLock::new(), request, deadline, outcome }
-    }
-
-    /// The id that was minted, if it was ever decided.
-    pub(super) fn minted(&self) -> Option<ReservationId> {
-        self.id.get().copied()
-    }
-
-    /// Whether nobody waits for a decision any more, and none is owed.
-    fn is_late(&self) -> bool {
-        !self.request.operation.is_owed() && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
-    }
 }
 
 fn find_key(named: &HashMap<&str, TenantKey>, tenant: &TenantRef) -> Option<TenantKey> {

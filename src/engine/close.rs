@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use crate::{
+    clock::mint_version,
     domain::{
         books::{Books, Changes},
         counter::CounterKey,
@@ -93,6 +94,7 @@ async fn close(
         of_tenants.entry(tenant).or_default().push((key, stored));
     }
     let mut changes: Vec<Changes> = Vec::new();
+    let version = mint_version();
     // Of a tenant that was deleted nothing is told.
     for mut tenant in tenants {
         let Some(counters) = of_tenants.remove(&tenant.key) else { continue };
@@ -101,7 +103,7 @@ async fn close(
         let plan = plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
         let mut books = Books::open(tenant, plan, None);
         counters.into_iter().for_each(|(key, stored)| tell(&mut books, key, stored));
-        changes.push(books.into_changes(&policy).0);
+        changes.push(books.into_changes(&policy, version).0);
     }
     transaction.save_closed(&closed, &changes).await?;
     transaction.commit().await?;

@@ -1,17 +1,21 @@
 //! A lane: takes all that waits, has it decided as one batch, and answers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use tokio::sync::{mpsc, oneshot};
+use futures::FutureExt;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    BATCH_OPERATIONS_MAX, Failure, Outcome, Submission,
-    batch::{Batcher, Item},
-};
+use super::{Asked, BATCH_OPERATIONS_MAX, Failure, Outcome, Request, Submission, batch::Batcher, item::Item};
 
 /// One lane. It ends when it was stopped and its queue is empty.
 pub(super) struct Lane {
@@ -21,15 +25,17 @@ pub(super) struct Lane {
     pub(super) stop: CancellationToken,
 }
 
-/// A caller who waits for the outcomes of `count` items of the batch.
-struct Caller {
-    reply: oneshot::Sender<Vec<Outcome>>,
-    count: usize,
+/// Who waits for the outcomes of the next items of the batch.
+enum Caller {
+    One(oneshot::Sender<Outcome>),
+    Several(oneshot::Sender<Vec<Outcome>>, usize),
 }
 
 impl Lane {
     pub(super) async fn run(mut self) {
         let mut next: Option<Submission> = None;
+        // Emptied by each batch, and kept for the next.
+        let (mut items, mut callers) = (Vec::new(), Vec::new());
         loop {
             let first = match next.take() {
                 Some(submission) => submission,
@@ -38,13 +44,11 @@ impl Lane {
                     None => return,
                 },
             };
-            let mut items = Vec::with_capacity(first.requests.len());
-            let mut callers = Vec::new();
             self.take(first, &mut items, &mut callers);
             while items.len() < BATCH_OPERATIONS_MAX {
                 match self.submissions.try_recv() {
                     // What does not fit whole leads the next batch.
-                    Ok(more) if items.len() + more.requests.len() > BATCH_OPERATIONS_MAX => {
+                    Ok(more) if items.len() + more.count() > BATCH_OPERATIONS_MAX => {
                         next = Some(more);
                         break;
                     }
@@ -52,8 +56,11 @@ impl Lane {
                     Err(_) => break,
                 }
             }
-            self.batcher.run(&mut items).await;
-            answer(callers, items);
+            if AssertUnwindSafe(self.batcher.run(&mut items)).catch_unwind().await.is_err() {
+                // A defect; the panic was logged. The lane goes on, with nothing that the batch may have left half done.
+                self.batcher.forget();
+            }
+            answer(&mut callers, &mut items);
         }
     }
 
@@ -70,22 +77,40 @@ impl Lane {
     }
 
     fn take(&self, submission: Submission, items: &mut Vec<Item>, callers: &mut Vec<Caller>) {
-        let count = submission.requests.len();
+        let count = submission.count();
         self.waiting.fetch_sub(count, Ordering::AcqRel);
-        let (gone, deadline) = (submission.reply.is_closed(), submission.deadline);
-        for request in submission.requests {
-            let undecided = gone && !request.operation.is_owed();
-            let outcome = undecided.then_some(Err(Failure::DeadlineExceeded));
-            items.push(Item::new(request, deadline, outcome));
+        let deadline = submission.deadline;
+        match submission.asked {
+            Asked::One(request, reply) => {
+                items.push(item(request, deadline, reply.is_closed()));
+                callers.push(Caller::One(reply));
+            }
+            Asked::Several(requests, reply) => {
+                let gone = reply.is_closed();
+                items.extend(requests.into_iter().map(|request| item(request, deadline, gone)));
+                callers.push(Caller::Several(reply, count));
+            }
         }
-        callers.push(Caller { reply: submission.reply, count });
     }
 }
 
-fn answer(callers: Vec<Caller>, items: Vec<Item>) {
-    let mut outcomes = items.into_iter().map(|item| item.outcome.unwrap_or(Err(Failure::Internal)));
-    for caller in callers {
+/// What a caller asks, who may be gone: then only what is owed is decided.
+fn item(request: Request, deadline: Option<Instant>, gone: bool) -> Item {
+    let undecided = gone && !request.operation.is_owed();
+    Item::new(request, deadline, undecided.then_some(Err(Failure::DeadlineExceeded)))
+}
+
+fn answer(callers: &mut Vec<Caller>, items: &mut Vec<Item>) {
+    let mut outcomes = items.drain(..).map(|item| item.outcome.unwrap_or(Err(Failure::Internal)));
+    for caller in callers.drain(..) {
         // Who went away does not hear it.
-        let _ = caller.reply.send(outcomes.by_ref().take(caller.count).collect());
+        match caller {
+            Caller::One(reply) => {
+                let _ = reply.send(outcomes.next().unwrap_or(Err(Failure::Internal)));
+            }
+            Caller::Several(reply, count) => {
+                let _ = reply.send(outcomes.by_ref().take(count).collect());
+            }
+        }
     }
 }

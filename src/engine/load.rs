@@ -2,7 +2,10 @@
 
 use foldhash::{HashSet, HashSetExt};
 
-use super::batch::{Item, Session, request_of_target};
+use super::{
+    batch::{Session, request_of_target},
+    item::Item,
+};
 use crate::{
     domain::{
         books::{Books, Origin},

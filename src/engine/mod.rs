@@ -7,6 +7,7 @@
 mod batch;
 mod close;
 mod hints;
+mod item;
 mod lane;
 #[cfg(test)]
 mod lane_tests;
@@ -146,10 +147,15 @@ pub type Outcome = Result<Answer, Failure>;
 
 /// Operations of one caller for one lane, with one wake-up.
 struct Submission {
-    requests: Vec<Request>,
+    asked: Asked,
     /// When the caller stops waiting.
     deadline: Option<Instant>,
-    reply: oneshot::Sender<Vec<Outcome>>,
+}
+
+/// What is asked, and where the answer goes.
+enum Asked {
+    One(Request, oneshot::Sender<Outcome>),
+    Several(Vec<Request>, oneshot::Sender<Vec<Outcome>>),
 }
 
 #[derive(Debug)]
@@ -207,11 +213,9 @@ impl Engine {
     /// Has one operation decided.
     pub async fn submit(&self, request: Request, deadline: Option<Instant>) -> Outcome {
         let lane = self.lane_of(&request.tenant);
-        let answers = match self.enqueue(lane, vec![request], deadline) {
-            Ok(answers) => answers.await.ok(),
-            Err(failure) => return Err(failure),
-        };
-        answers.and_then(|mut answers| answers.pop()).unwrap_or(Err(Failure::Internal))
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(lane, Submission { asked: Asked::One(request, reply), deadline })?;
+        answer.await.unwrap_or(Err(Failure::Internal))
     }
 
     /// Has several operations decided, those of one tenant in order. Outcome i is that of request i.
@@ -229,8 +233,9 @@ impl Engine {
             if group.is_empty() {
                 continue;
             }
-            match self.enqueue(lane, group, deadline) {
-                Ok(answers) => waiting.push((places, answers)),
+            let (reply, answers) = oneshot::channel();
+            match self.enqueue(lane, Submission { asked: Asked::Several(group, reply), deadline }) {
+                Ok(()) => waiting.push((places, answers)),
                 Err(failure) => places.iter().for_each(|&place| outcomes[place] = Err(failure.clone())),
             }
         }
@@ -255,28 +260,30 @@ impl Engine {
         tenant.hash() as usize % self.lanes.len()
     }
 
-    fn enqueue(
-        &self,
-        lane: usize,
-        requests: Vec<Request>,
-        deadline: Option<Instant>,
-    ) -> Result<oneshot::Receiver<Vec<Outcome>>, Failure> {
+    fn enqueue(&self, lane: usize, submission: Submission) -> Result<(), Failure> {
         if !self.store.is_available() {
             return Err(Failure::DatabaseUnavailable);
         }
         let lane = &self.lanes[lane];
-        let count = requests.len();
+        let count = submission.count();
         let before = lane.waiting.fetch_add(count, Ordering::AcqRel);
         if before + count > QUEUE_OPERATIONS_MAX {
             lane.waiting.fetch_sub(count, Ordering::AcqRel);
             return Err(Failure::Overloaded);
         }
-        let (reply, answers) = oneshot::channel();
-        lane.queue.send(Submission { requests, deadline, reply }).map_err(|_| {
+        lane.queue.send(submission).map_err(|_| {
             lane.waiting.fetch_sub(count, Ordering::AcqRel);
             Failure::Draining
-        })?;
-        Ok(answers)
+        })
+    }
+}
+
+impl Submission {
+    fn count(&self) -> usize {
+        match &self.asked {
+            Asked::One(..) => 1,
+            Asked::Several(requests, _) => requests.len(),
+        }
     }
 }
 

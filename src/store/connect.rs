@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use super::{
+    checkpoint::Checkpointer,
     error::{StoreError, classify},
     place::{Location, check_file, lock_file, parse_url, unusable},
     thread::ThreadConnection,
@@ -47,13 +48,16 @@ pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Each commit is on the disk before it is answered.
 pub(super) const SQLITE_SYNCHRONOUS: &str = "FULL";
 
-/// On the connection of the lane. 32 MiB of page cache; the write-ahead log may have 8,192 pages of 4 KiB before they are
-/// copied into the database, so that a page that changes often is copied once for many changes.
+/// Pages of 4 KiB in the write-ahead log from which on a commit copies them into the database itself: never, as long as
+/// `checkpoint.rs` does.
+const SQLITE_AUTOCHECKPOINT: &str = "65536";
+
+/// On the connection of the lane. 32 MiB of page cache.
 pub(super) const SQLITE_LANE_PRAGMAS: [(&str, &str); 4] = [
     ("synchronous", SQLITE_SYNCHRONOUS),
     ("temp_store", "MEMORY"),
     ("cache_size", "-32768"),
-    ("wal_autocheckpoint", "8192"),
+    ("wal_autocheckpoint", SQLITE_AUTOCHECKPOINT),
 ];
 
 /// What each PostgreSQL connection is told: a replica that is cut off holds its tenants for half a minute, not for
@@ -189,6 +193,7 @@ impl Store {
     pub async fn close(self) -> Result<(), StoreError> {
         self.reader.close_by_ref().await?;
         if let Some(lane) = &self.lane {
+            lane.checkpointer.stop();
             lane.connection.close();
         }
         if let Some(wire) = &self.wire {
@@ -235,9 +240,17 @@ pub(super) type Turn = OwnedMutexGuard<()>;
 pub(super) struct Lane {
     pub(super) connection: ThreadConnection,
     turn: Arc<Mutex<()>>,
+    checkpointer: Checkpointer,
 }
 
 impl Lane {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = ThreadConnection::open(path)?;
+        let turn = Arc::default();
+        let checkpointer = Checkpointer::start(path, Arc::clone(&turn))?;
+        Ok(Self { connection, turn, checkpointer })
+    }
+
     /// Waits for the turn to write, within a bound.
     pub(super) async fn take_turn(&self) -> Result<Turn, StoreError> {
         match Arc::clone(&self.turn).try_lock_owned() {
@@ -264,7 +277,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         None => None,
     };
     let lane = match &lock {
-        Some(_) => Some(Lane { connection: ThreadConnection::open(&path)?, turn: Arc::default() }),
+        Some(_) => Some(Lane::open(&path)?),
         None => None,
     };
     let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
@@ -320,6 +333,7 @@ fn wire_config(url: &str, options: &PgConnectOptions) -> Result<tokio_postgres::
         Some(socket) => config.host_path(socket),
         None => config.host(options.get_host()),
     };
+    config.options(options.get_options().unwrap_or_default());
     config.dbname(options.get_database().unwrap_or(options.get_username()));
     let given = parsed.get_password().map(<[u8]>::to_vec);
     if let Some(password) = given.or_else(|| std::env::var("PGPASSWORD").ok().map(String::into_bytes)) {
@@ -343,6 +357,7 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
                 .create_if_missing(true)
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", SQLITE_SYNCHRONOUS)
+                .pragma("wal_autocheckpoint", SQLITE_AUTOCHECKPOINT)
         }
     });
     options

@@ -40,6 +40,13 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+impl StoreError {
+    /// The database took what was asked and does not answer.
+    pub fn silent() -> Self {
+        StoreError::Unavailable(DbErr::Custom("no answer in time".to_owned()))
+    }
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         classify(error)

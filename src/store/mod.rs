@@ -6,6 +6,7 @@ mod backup;
 mod batch;
 mod body;
 mod bulk;
+mod checkpoint;
 mod clock;
 mod close;
 mod connect;

@@ -1,0 +1,93 @@
+//! Copying SQLite's write-ahead log into the database, beside the batches.
+//!
+//! Left to itself SQLite does it within a COMMIT, once the log has so many pages, and every call that waits for that batch
+//! waits until thousands of pages are written and synced. Here a thread with a connection of its own copies what is there a
+//! few times a second, while batches go on. The log begins anew when all of it was copied at a moment when nobody writes: once
+//! it is long, the thread takes the turn to write for the few pages that came meanwhile.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rusqlite::Connection;
+
+use super::{connect::SQLITE_BUSY_TIMEOUT, error::StoreError};
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Pages of the log from which on it shall begin anew.
+const LONG_PAGES: i64 = 8_192;
+/// Pages that may be left to copy when the turn is taken for them. More are left while somebody reads an old state.
+const REST_PAGES: i64 = 1_024;
+
+/// The thread; it ends when it is stopped, or dropped with all copies of the store.
+#[derive(Clone, Debug)]
+pub(super) struct Checkpointer(Arc<Mutex<Option<(Sender<()>, JoinHandle<()>)>>>);
+
+/// What one look found.
+struct Copied {
+    /// Pages in the log.
+    pages: i64,
+    /// Those that were not copied yet.
+    rest: i64,
+}
+
+impl Checkpointer {
+    /// Begins, on a file that exists. `turn` is that of all who write.
+    pub(super) fn start(path: &Path, turn: Arc<tokio::sync::Mutex<()>>) -> Result<Self, StoreError> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new()
+            .name("aforo-checkpoint".to_owned())
+            .spawn(move || run(&connection, &turn, &stopped))
+            .map_err(|error| StoreError::Unusable(format!("no thread for checkpoints: {error}")))?;
+        Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))
+    }
+
+    /// Ends it, and waits until its connection is closed.
+    pub(super) fn stop(&self) {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = running {
+            drop(stop);
+            if thread.join().is_err() {
+                tracing::error!("the thread of checkpoints had panicked");
+            }
+        }
+    }
+}
+
+fn run(connection: &Connection, turn: &tokio::sync::Mutex<()>, stopped: &Receiver<()>) {
+    while matches!(stopped.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
+        if let Err(error) = look(connection, turn) {
+            // The lane does it itself when the log is much longer.
+            tracing::warn!(error = &error as &dyn std::error::Error, "the write-ahead log was not copied");
+        }
+    }
+}
+
+fn look(connection: &Connection, turn: &tokio::sync::Mutex<()>) -> Result<(), rusqlite::Error> {
+    if copy(connection)?.pages < LONG_PAGES {
+        return Ok(());
+    }
+    // What came while that was copied is little, and is copied faster.
+    if copy(connection)?.rest <= REST_PAGES {
+        let _turn = turn.blocking_lock();
+        copy(connection)?;
+    }
+    Ok(())
+}
+
+/// Copies what it can without making anybody wait.
+fn copy(connection: &Connection) -> Result<Copied, rusqlite::Error> {
+    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |row| {
+        let (pages, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok(Copied { pages, rest: pages - copied })
+    })
+}
