@@ -46,6 +46,7 @@ mod watch_cut;
 mod watch_python;
 mod webhook_admin;
 mod webhook_body;
+mod webhook_flight;
 mod webhook_kill;
 mod webhook_places;
 mod webhook_python;
