@@ -47,6 +47,7 @@ mod watch_python;
 mod webhook_admin;
 mod webhook_body;
 mod webhook_flight;
+mod webhook_https;
 mod webhook_kill;
 mod webhook_places;
 mod webhook_python;
