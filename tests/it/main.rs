@@ -50,6 +50,7 @@ mod webhook_flight;
 mod webhook_https;
 mod webhook_kill;
 mod webhook_places;
+mod webhook_prune;
 mod webhook_python;
 mod webhooks;
 
