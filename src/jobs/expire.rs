@@ -61,7 +61,10 @@ impl Sweep<'_> {
     /// In rounds, as long as they end holds.
     async fn sweep(&mut self, mut left: Vec<(TenantKey, u64)>) -> Result<(), StoreError> {
         self.tenants += left.len() as u64;
-        while !left.is_empty() && self.rounds < ROUNDS_MAX && self.course.goes_on() {
+        // A run that has begun makes one round.
+        let course = self.course;
+        let goes_on = |rounds: u32| rounds == 0 || (rounds < ROUNDS_MAX && course.goes_on());
+        while !left.is_empty() && goes_on(self.rounds) {
             self.rounds += 1;
             let keys: Vec<TenantKey> = left.iter().map(|(tenant, _)| *tenant).collect();
             let before: u64 = left.iter().map(|(_, count)| count).sum();
