@@ -25,6 +25,9 @@ pub const RESERVATION_RETENTION_MAX_DAYS: u32 = 36_500;
 /// How long events are kept.
 pub const EVENT_RETENTION_DEFAULT_DAYS: u32 = 30;
 
+/// Shortest that events can be kept: a delivery to a webhook is retried for up to 30 hours.
+pub const EVENT_RETENTION_MIN_DAYS: u32 = 2;
+
 /// How long request ids are kept.
 pub const REQUEST_ID_RETENTION_DEFAULT_HOURS: u32 = REQUEST_ID_RETENTION_MIN_HOURS;
 
@@ -57,7 +60,7 @@ pub struct Config {
     pub reservation_retention_days: u32,
     /// How long request ids are kept: at least 24 hours, and at most as long as reservations.
     pub request_id_retention_hours: u32,
-    /// How long events are kept.
+    /// How long events are kept: at least 2 days.
     pub event_retention_days: u32,
     /// Webhooks may be sent by `http`, too.
     pub webhook_allow_http: bool,
@@ -174,8 +177,9 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
 
 fn check_retention(config: &Config) -> Result<(), String> {
     let (events, most) = (config.event_retention_days, RESERVATION_RETENTION_MAX_DAYS);
-    if !(1..=most).contains(&events) {
-        return Err(format!("event_retention_days must be 1 to {most}, and is {events}"));
+    let least = EVENT_RETENTION_MIN_DAYS;
+    if !(least..=most).contains(&events) {
+        return Err(format!("event_retention_days must be {least} to {most}, and is {events}"));
     }
     let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
     if !(1..=RESERVATION_RETENTION_MAX_DAYS).contains(&days) {
@@ -255,7 +259,7 @@ mod tests {
             ("drain_seconds = -1", "must be a number of seconds"),
             ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, and is 0"),
             ("reservation_retention_days = \"x\"", "must be a number of days"),
-            ("event_retention_days = 0", "event_retention_days must be 1 to 36500, and is 0"),
+            ("event_retention_days = 1", "event_retention_days must be 2 to 36500, and is 1"),
             ("event_retention_days = \"x\"", "must be a number of days"),
             ("request_id_retention_hours = -1", "must be a number of hours"),
             ("webhook_allow_http = \"yes\"", "must be true or false"),

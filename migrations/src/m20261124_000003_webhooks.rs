@@ -21,7 +21,7 @@ impl MigrationTrait for Migration {
 /// 2 DISABLED, 3 GONE, 4 FAILED; of deliveries: 1 PENDING, 2 DELIVERED, 3 FAILED. `cursor` is the sequence up to which the
 /// log was expanded into deliveries; `claimed_until` is 0, or until when one process has the webhook to itself;
 /// `next_attempt_at` is 0 for at once.
-const WEBHOOKS: [&str; 3] = [
+const WEBHOOKS: [&str; 4] = [
     "CREATE TABLE webhooks (
         key {bigint} NOT NULL PRIMARY KEY,
         id {key_text} NOT NULL UNIQUE,
@@ -52,4 +52,5 @@ const WEBHOOKS: [&str; 3] = [
         PRIMARY KEY (webhook_key, sequence)
     ) {rows_by_key}",
     "CREATE INDEX deliveries_pending ON deliveries (webhook_key, next_attempt_at, sequence) WHERE state = 1",
+    "CREATE INDEX deliveries_failed ON deliveries (webhook_key, sequence) WHERE state = 3",
 ];

@@ -118,7 +118,8 @@ fn print_table(jobs: &[Job]) -> Result<(), CliError> {
 fn told(run: &JobRun) -> String {
     let figures: Vec<String> =
         run.figures.iter().map(|figure| format!("{} {}", figure.name, figure.value)).collect();
-    let said = if run.error.is_empty() { figures.join(", ") } else { run.error.clone() };
+    let said = [run.error.clone(), figures.join(", ")];
+    let said = said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
     let colon = if said.is_empty() { "" } else { ": " };
     format!("{} in {:.3} s{colon}{said}", outcome(run), seconds(run.duration.as_ref()))
 }

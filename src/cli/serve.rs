@@ -56,7 +56,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOURS")]
     pub request_id_retention_hours: Option<u32>,
 
-    /// How long events are kept, in days [default: 30] [env: AFORO_EVENT_RETENTION_DAYS]
+    /// How long events are kept, in days; 2 or more [default: 30] [env: AFORO_EVENT_RETENTION_DAYS]
     #[arg(long, value_name = "DAYS")]
     pub event_retention_days: Option<u32>,
 

@@ -137,6 +137,13 @@ impl Webhook {
             && (self.kinds.is_empty() || self.kinds.contains(&kind))
     }
 
+    /// As it is at an instant: without the secret before, once that is over.
+    #[must_use]
+    pub fn at(mut self, now: Millis) -> Self {
+        self.old_secret = self.old_secret.filter(|(_, until)| now < *until);
+        self
+    }
+
     /// The secrets that events are signed with at an instant.
     pub fn secrets(&self, now: Millis) -> impl Iterator<Item = &Secret> {
         let old = self.old_secret.iter().filter(move |(_, until)| now < *until).map(|(secret, _)| secret);

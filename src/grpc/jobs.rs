@@ -18,11 +18,11 @@ pub(super) fn job(state: JobState) -> v1::Job {
 
 /// What came of a run.
 pub(super) fn run(run: Run) -> v1::JobRun {
-    let (outcome, error, figures) = match run.outcome {
-        Outcome::Succeeded(figures) => (v1::JobOutcome::Succeeded, String::new(), figures),
-        Outcome::Failed(error) => (v1::JobOutcome::Failed, error, Vec::new()),
-        Outcome::TimedOut => (v1::JobOutcome::TimedOut, String::new(), Vec::new()),
-        Outcome::Stopped => (v1::JobOutcome::Stopped, String::new(), Vec::new()),
+    let (outcome, error) = match run.outcome {
+        Outcome::Succeeded => (v1::JobOutcome::Succeeded, String::new()),
+        Outcome::Failed(error) => (v1::JobOutcome::Failed, error),
+        Outcome::TimedOut => (v1::JobOutcome::TimedOut, String::new()),
+        Outcome::Stopped => (v1::JobOutcome::Stopped, String::new()),
     };
     let figure = |(name, value): (&str, i64)| v1::JobFigure { name: name.to_owned(), value };
     v1::JobRun {
@@ -30,6 +30,6 @@ pub(super) fn run(run: Run) -> v1::JobRun {
         duration: prost_types::Duration::try_from(run.took).ok(),
         outcome: outcome.into(),
         error,
-        figures: figures.into_iter().map(figure).collect(),
+        figures: run.figures.into_iter().map(figure).collect(),
     }
 }

@@ -43,7 +43,7 @@ impl Admin {
 
     pub(super) async fn find_webhook(&self, id: String) -> Result<Webhook, Status> {
         let id = convert::id(id).map_err(of_refusal)?;
-        self.read("get webhook").await?.get_webhook(&id).await.map_err(of_error)
+        self.read("get webhook").await?.get_webhook(self.clock.now(), &id).await.map_err(of_error)
     }
 
     pub(super) async fn page_of_webhooks(
@@ -52,7 +52,7 @@ impl Admin {
     ) -> Reply<v1::ListWebhooksResponse> {
         let list = List::read("ListWebhooks", "", request.page_size, &request.page_token)?;
         let transaction = self.read("list webhooks").await?;
-        let page = transaction.list_webhooks(list.after(), list.size).await;
+        let page = transaction.list_webhooks(self.clock.now(), list.after(), list.size).await;
         let page = page.map_err(|error| of_error(error.into()))?;
         let next_page_token = list.next(page.more, page.items.last().map(|last| &*last.id));
         let webhooks = page.items.into_iter().map(webhook).collect();
@@ -104,23 +104,19 @@ impl Admin {
     ) -> Reply<v1::ListDeliveriesResponse> {
         let page = DeliveryPage::read(&request).map_err(of_refusal)?;
         let transaction = self.read("list deliveries").await?;
-        let webhook = transaction.get_webhook(&request.webhook).await.map_err(of_error)?;
+        let webhook = transaction.get_webhook(self.clock.now(), &request.webhook).await.map_err(of_error)?;
         let query = DeliveryQuery {
             webhook: webhook.key,
             states: page.states,
             before: page.before.unwrap_or(i64::MAX),
-            limit: page.size + 1,
+            limit: page.size,
         };
-        let deliveries = transaction.list_deliveries(&query).await;
-        let mut deliveries = deliveries.map_err(|error| of_error(error.into()))?;
-        let more = deliveries.len() > page.size;
-        deliveries.truncate(page.size);
-        let next_page_token = match deliveries.last() {
-            Some(last) if more => token::encode(&page.token, &last.sequence.to_be_bytes()),
-            Some(_) | None => String::new(),
-        };
-        let deliveries = deliveries.into_iter().map(delivery).collect();
-        Ok(Response::new(v1::ListDeliveriesResponse { deliveries, next_page_token }))
+        let found = transaction.list_deliveries(&query).await.map_err(|error| of_error(error.into()))?;
+        let next = found.before.map(|before| token::encode(&page.token, &before.to_be_bytes()));
+        Ok(Response::new(v1::ListDeliveriesResponse {
+            deliveries: found.deliveries.into_iter().map(delivery).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
     }
 
     pub(super) async fn send_again(&self, request: v1::RedeliverRequest) -> Reply<v1::RedeliverResponse> {

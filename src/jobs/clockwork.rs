@@ -1,7 +1,9 @@
 //! The clockwork: runs jobs, at a tick or by hand, one run of each at a time, and waits for them in the end.
 
 use std::{
+    any::Any,
     fmt,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -9,12 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinHandle;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{
+    task::JoinHandle,
+    time::{timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    course::{Course, Figures},
     schedule::{Schedule, ScheduleError},
-    table::{JOBS, Job, Tools},
+    table::{JOBS, Job, JobError, Tools},
 };
 use crate::{
     clock::{Clock, system_now},
@@ -22,19 +29,11 @@ use crate::{
     events::webhook::Deliverer,
 };
 
-/// What a run counted: names and numbers, for people.
-pub type Figures = Vec<(&'static str, i64)>;
-
-/// One figure.
-pub(super) fn figure(name: &'static str, value: impl TryInto<i64>) -> (&'static str, i64) {
-    (name, value.try_into().unwrap_or(i64::MAX))
-}
-
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It did what there was to do.
-    Succeeded(Figures),
+    Succeeded,
     /// It did not; the text says why.
     Failed(String),
     /// It was broken off: it took longer than it may.
@@ -52,6 +51,8 @@ pub struct Run {
     pub took: Duration,
     /// What came of it.
     pub outcome: Outcome,
+    /// What it counted until its end, whatever came of it.
+    pub figures: Figures,
 }
 
 /// Why a job was not run.
@@ -169,19 +170,25 @@ impl Clockwork {
         &self.tools.deliverer
     }
 
-    /// Takes no more runs, and waits for those that there are, and for what they began; what still runs then is broken
-    /// off.
+    /// Takes no more runs, tells those that there are to take no further step, and waits for them and for what they
+    /// began; what still runs then is broken off.
     pub async fn end(&self, until: tokio::time::Instant) {
         self.stop.cancel();
+        let deliverer = &self.tools.deliverer;
+        deliverer.stop();
         if let Some(schedule) = self.schedule.get() {
             schedule.stop().await;
         }
         self.tracker.close();
-        if tokio::time::timeout_at(until, self.tracker.wait()).await.is_err() {
-            self.cut.cancel();
-            self.tracker.wait().await;
-        }
-        self.tools.deliverer.end(until).await;
+        let jobs = async {
+            if timeout_at(until, self.tracker.wait()).await.is_err() {
+                self.cut.cancel();
+                self.tracker.wait().await;
+            }
+        };
+        tokio::join!(jobs, deliverer.end(until));
+        // A job that was looking for webhooks may have begun with one since.
+        deliverer.end(until).await;
     }
 
     fn begin(self: &Arc<Self>, name: &str) -> Result<JoinHandle<Run>, NotRun> {
@@ -213,22 +220,10 @@ impl Turn {
         let (job, clockwork) = (&JOBS[self.place], &self.clockwork);
         let now = clockwork.clock.now();
         let (began_at, began) = (now.unwrap_or_else(system_now), Instant::now());
-        let outcome = tokio::select! {
-            outcome = tokio::time::timeout(job.timeout, (job.run)(&clockwork.tools, now)) => match outcome {
-                Ok(Ok(figures)) => Outcome::Succeeded(figures),
-                Ok(Err(error)) => {
-                    tracing::error!(
-                        job.name,
-                        error = &error as &dyn std::error::Error,
-                        "the job failed; it is tried again at its next tick"
-                    );
-                    Outcome::Failed(error.to_string())
-                }
-                Err(_) => Outcome::TimedOut,
-            },
-            () = clockwork.cut.cancelled() => Outcome::Stopped,
-        };
-        let run = Run { began_at, took: began.elapsed(), outcome };
+        let course = Course::new(clockwork.stop.clone());
+        let work = (job.run)(&clockwork.tools, now, &course);
+        let outcome = conduct(job, work, &course, &clockwork.cut).await;
+        let run = Run { began_at, took: began.elapsed(), outcome, figures: course.figures() };
         log(job, &run);
         *clockwork.slots[self.place].last.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
         run
@@ -241,33 +236,58 @@ impl Drop for Turn {
     }
 }
 
-/// A run that found nothing to do is no news.
+/// Lets a run come to its end, within its time, and whatever it does.
+async fn conduct(
+    job: &Job,
+    work: BoxFuture<'_, Result<(), JobError>>,
+    course: &Course,
+    cut: &CancellationToken,
+) -> Outcome {
+    let work = timeout(job.timeout, AssertUnwindSafe(work).catch_unwind());
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = cut.cancelled() => return Outcome::Stopped,
+    };
+    match ended {
+        Ok(Ok(Ok(()))) if course.was_left() => Outcome::Stopped,
+        Ok(Ok(Ok(()))) => Outcome::Succeeded,
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(job.name, error = &error as &dyn std::error::Error, "the job met with an error");
+            Outcome::Failed(error.to_string())
+        }
+        Ok(Err(panic)) => {
+            let reason = reason(&*panic);
+            tracing::error!(job.name, reason, "the job broke down: a defect");
+            Outcome::Failed("the job broke down: a defect, which the log tells of".to_owned())
+        }
+        Err(_) => Outcome::TimedOut,
+    }
+}
+
+/// What a panic said.
+fn reason(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("nobody knows why")
+}
+
+/// A run that found nothing to do is no news. One that did not come to its end tells what it did until then.
 fn log(job: &Job, run: &Run) {
     let took_millis = u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX);
-    match &run.outcome {
-        Outcome::Succeeded(figures) if figures.iter().all(|(_, value)| *value == 0) => {
+    let report = told(&run.figures);
+    let what = match &run.outcome {
+        Outcome::Succeeded if run.figures.iter().all(|(_, value)| *value == 0) => {
             tracing::debug!(job.name, job.took_millis = took_millis, "the job found nothing to do");
+            return;
         }
-        Outcome::Succeeded(figures) => {
-            tracing::info!(job.name, job.took_millis = took_millis, job.report = %told(figures), "the job ran");
+        Outcome::Succeeded => {
+            tracing::info!(job.name, job.took_millis = took_millis, job.report = %report, "the job ran");
+            return;
         }
-        // It was logged with its reason.
-        Outcome::Failed(_) => {}
-        Outcome::TimedOut => {
-            tracing::error!(
-                job.name,
-                job.took_millis = took_millis,
-                "the job took too long and was broken off"
-            );
-        }
-        Outcome::Stopped => {
-            tracing::warn!(
-                job.name,
-                job.took_millis = took_millis,
-                "the job was broken off: the server ends"
-            );
-        }
-    }
+        Outcome::Failed(_) => "the job failed; it is tried again at its next tick",
+        Outcome::TimedOut => "the job took too long and was broken off; the next run goes on",
+        Outcome::Stopped => "the job was left undone: the server ends",
+    };
+    tracing::warn!(job.name, job.took_millis = took_millis, job.report = %report, "{what}");
 }
 
 /// Figures for people: `reservations 5, request_ids 0`.
@@ -278,6 +298,44 @@ fn told(figures: &Figures) -> impl fmt::Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What comes of some work that may take a second.
+    async fn outcome(work: impl Future<Output = Result<(), JobError>> + Send, course: &Course) -> Outcome {
+        let job = Job {
+            name: "test",
+            schedule: "",
+            description: "",
+            timeout: Duration::from_secs(1),
+            run: |_, _, _| Box::pin(async { Ok(()) }),
+        };
+        conduct(&job, Box::pin(work), course, &CancellationToken::new()).await
+    }
+
+    #[tokio::test]
+    async fn whatever_a_job_does_it_has_an_outcome() {
+        let stop = CancellationToken::new();
+        let course = Course::new(stop.clone());
+        let count = async |value: i64| {
+            course.count("steps", value);
+            Ok(())
+        };
+        assert_eq!(outcome(count(1), &course).await, Outcome::Succeeded);
+        let panics = async {
+            course.count("steps", 2);
+            panic!("{}", "a secret")
+        };
+        let Outcome::Failed(reason) = outcome(panics, &course).await else { panic!("it did not fail") };
+        assert!(reason.contains("broke down") && !reason.contains("secret"), "{reason}");
+        let fails = async { Err(JobError::BooksDisagree(7)) };
+        assert!(matches!(outcome(fails, &course).await, Outcome::Failed(reason) if reason.contains('7')));
+        assert_eq!(outcome(std::future::pending(), &course).await, Outcome::TimedOut);
+        assert!(course.goes_on());
+        stop.cancel();
+        assert_eq!(outcome(count(3), &course).await, Outcome::Succeeded, "nothing was left");
+        assert!(!course.goes_on());
+        assert_eq!(outcome(count(4), &course).await, Outcome::Stopped);
+        assert_eq!(course.figures(), [("steps", 4)]);
+    }
 
     #[test]
     fn jobs_are_sorted_and_explained() {

@@ -1,13 +1,15 @@
 //! deliver-webhooks: has what is to be sent to webhooks sent, in the background.
 
 use super::{
-    clockwork::{Figures, figure},
+    course::Course,
     table::{JobError, Tools},
 };
 use crate::domain::window::Millis;
 
 /// Does not wait for the endpoints, so that a slow one holds up nothing.
-pub(super) async fn run(tools: &Tools, now: Option<Millis>) -> Result<Figures, JobError> {
+pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let begun = tools.deliverer.begin(now).await?;
-    Ok(vec![figure("deliveries", begun.deliveries), figure("webhooks", begun.webhooks)])
+    course.count("deliveries", begun.deliveries);
+    course.count("webhooks", begun.webhooks);
+    Ok(())
 }

@@ -5,16 +5,19 @@
 
 mod clockwork;
 mod close;
+mod course;
 mod deliver;
 mod expire;
 mod number;
 mod prune;
+mod prune_events;
 mod schedule;
 mod table;
 mod verify;
 
 pub use self::{
-    clockwork::{Clockwork, Figures, JobState, NotRun, Outcome, Run},
+    clockwork::{Clockwork, JobState, NotRun, Outcome, Run},
+    course::Figures,
     schedule::ScheduleError,
     table::{JOBS, Job, Tools},
 };

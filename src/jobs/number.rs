@@ -1,7 +1,7 @@
 //! number-events: gives events their places in the log.
 
 use super::{
-    clockwork::{Figures, figure},
+    course::Course,
     table::{JobError, Tools},
 };
 use crate::domain::window::Millis;
@@ -13,14 +13,15 @@ const STEP_EVENTS: usize = 1_000;
 const STEPS_MAX: u32 = 1_000;
 
 /// One process numbers at a time: the others wait for it, and find less to do.
-pub(super) async fn run(tools: &Tools, _now: Option<Millis>) -> Result<Figures, JobError> {
+pub(super) async fn run(tools: &Tools, _now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut events = 0;
     for _ in 0..STEPS_MAX {
         let numbered = tools.store.number_events(STEP_EVENTS).await?;
         events += numbered.events;
-        if numbered.events < STEP_EVENTS {
+        course.count("events", events);
+        if numbered.events < STEP_EVENTS || !course.goes_on() {
             break;
         }
     }
-    Ok(vec![figure("events", events)])
+    Ok(())
 }

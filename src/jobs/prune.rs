@@ -1,21 +1,22 @@
-//! prune: removes what is older than its retention.
+//! prune: removes request ids and settled reservations that are older than their retention.
 
 use super::{
-    clockwork::{Figures, figure},
+    course::Course,
     table::{JobError, Tools},
 };
-use crate::domain::window::Millis;
+use crate::{domain::window::Millis, store::Pruned};
 
-/// Walks all that is kept for a while. Replicas may do it at once: each row is removed, and counted, by one of them.
-pub(super) async fn run(tools: &Tools, now: Option<Millis>) -> Result<Figures, JobError> {
-    let pruned = tools.store.prune(now, tools.retention).await?;
-    let deliveries = tools.store.prune_deliveries().await?;
-    Ok(vec![
-        figure("reservations", pruned.reservations),
-        figure("request_ids", pruned.requests),
-        figure("events", pruned.events),
-        figure("deliveries", deliveries),
-        figure("refused", pruned.refused),
-        figure("transactions", pruned.transactions),
-    ])
+/// Walks both tables. Replicas may do it at once: each row is removed, and counted, by one of them.
+pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
+    let go_on = |pruned: Pruned| {
+        course.count("reservations", pruned.reservations);
+        course.count("request_ids", pruned.requests);
+        course.count("refused", pruned.refused);
+        course.count("transactions", pruned.transactions);
+        course.goes_on()
+    };
+    if go_on(Pruned::default()) {
+        tools.store.prune(now, tools.retention, &go_on).await?;
+    }
+    Ok(())
 }

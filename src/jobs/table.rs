@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{clockwork::Figures, close, deliver, expire, number, prune, verify};
+use super::{close, course::Course, deliver, expire, number, prune, prune_events, verify};
 use crate::{
     domain::window::Millis,
     engine::{Engine, Failure},
@@ -24,55 +24,62 @@ pub struct Job {
     pub description: &'static str,
     /// When it takes longer it is broken off. What it did until then stays done.
     pub timeout: Duration,
-    /// Does it, at what the process's clock shows; without that, at the database's time.
+    /// Does it, in steps, at what the process's clock shows; without that, at the database's time.
     pub(super) run: Function,
 }
 
-type Function = for<'a> fn(&'a Tools, Option<Millis>) -> BoxFuture<'a, Result<Figures, JobError>>;
+type Function = for<'a> fn(&'a Tools, Option<Millis>, &'a Course) -> BoxFuture<'a, Result<(), JobError>>;
 
 /// All jobs, by name.
-pub static JOBS: [Job; 6] = [
+pub static JOBS: [Job; 7] = [
     Job {
         name: "close-windows",
         schedule: "15 * * * * *",
         description: "Tells of windows that are over, with their final figures",
         timeout: Duration::from_secs(50),
-        run: |tools, now| Box::pin(close::run(tools, now)),
+        run: |tools, now, course| Box::pin(close::run(tools, now, course)),
     },
     Job {
         name: "deliver-webhooks",
         schedule: "* * * * * *",
         description: "Has events sent to webhooks, in the background",
         timeout: Duration::from_secs(60),
-        run: |tools, now| Box::pin(deliver::run(tools, now)),
+        run: |tools, now, course| Box::pin(deliver::run(tools, now, course)),
     },
     Job {
         name: "expire-holds",
         schedule: "30 * * * * *",
         description: "Ends the holds that are due of tenants for which nothing is decided any more",
         timeout: Duration::from_secs(50),
-        run: |tools, now| Box::pin(expire::run(tools, now)),
+        run: |tools, now, course| Box::pin(expire::run(tools, now, course)),
     },
     Job {
         name: "number-events",
         schedule: "*/10 * * * * *",
         description: "Gives events their places in the log, where nobody else did",
         timeout: Duration::from_secs(60),
-        run: |tools, now| Box::pin(number::run(tools, now)),
+        run: |tools, now, course| Box::pin(number::run(tools, now, course)),
     },
     Job {
         name: "prune",
         schedule: "0 7 * * * *",
-        description: "Removes settled reservations, request ids and events that are older than their retention",
+        description: "Removes settled reservations and request ids that are older than their retention",
         timeout: Duration::from_secs(3_000),
-        run: |tools, now| Box::pin(prune::run(tools, now)),
+        run: |tools, now, course| Box::pin(prune::run(tools, now, course)),
+    },
+    Job {
+        name: "prune-events",
+        schedule: "0 37 * * * *",
+        description: "Removes events that are older than their retention, and deliveries of such events",
+        timeout: Duration::from_secs(3_000),
+        run: |tools, now, course| Box::pin(prune_events::run(tools, now, course)),
     },
     Job {
         name: "verify-sample",
         schedule: "0 23 3 * * *",
         description: "Checks that the books of a hundred tenants, chosen by chance, add up",
         timeout: Duration::from_secs(1_800),
-        run: |tools, now| Box::pin(verify::run(tools, now)),
+        run: |tools, now, course| Box::pin(verify::run(tools, now, course)),
     },
 ];
 

@@ -30,6 +30,7 @@ macro_rules! delivery_columns {
         "d.sequence, d.state, d.attempts, d.next_attempt_at, d.attempted_at, d.response_status, d.error, d.created_at"
     };
 }
+pub(super) use delivery_columns;
 
 /// Its webhook was locked, so nobody else makes them.
 static INSERT_DELIVERIES: Bulk = Bulk {
@@ -46,6 +47,13 @@ static INSERT_DELIVERIES: Bulk = Bulk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease(i64);
 
+impl Lease {
+    /// Until when.
+    pub fn until(self) -> Millis {
+        self.0
+    }
+}
+
 /// What one step of the expansion did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expanded {
@@ -53,6 +61,15 @@ pub struct Expanded {
     pub deliveries: u64,
     /// There are more events.
     pub more: bool,
+}
+
+/// Which of the deliveries that are due goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The first one in the order of the log that was not sent yet; without any, the retry that is due longest.
+    Fresh,
+    /// The retry that is due longest; without any, the first one that was not sent yet.
+    Retry,
 }
 
 /// What is to be sent next.
@@ -70,19 +87,6 @@ pub struct Errand {
     pub now: Millis,
 }
 
-/// Which deliveries of a webhook are asked for.
-#[derive(Clone, Debug)]
-pub struct DeliveryQuery {
-    /// Whose.
-    pub webhook: WebhookKey,
-    /// In these states; empty: all.
-    pub states: Vec<DeliveryState>,
-    /// Older than this one.
-    pub before: i64,
-    /// How many.
-    pub limit: usize,
-}
-
 impl Store {
     /// The active webhooks for which events were not expanded yet.
     ///
@@ -95,16 +99,23 @@ impl Store {
         self.list_keys("list webhooks behind", text, Vec::new()).await
     }
 
-    /// The active webhooks that have something to be sent, and that no process has to itself.
-    pub async fn list_webhooks_due(&self, shown: Option<Millis>) -> Result<Vec<WebhookKey>, StoreError> {
+    /// The active webhooks that have something to be sent, and that no process has to itself for so many milliseconds at
+    /// most: a lease that ends later was taken before the clock was set back, and is none.
+    pub async fn list_webhooks_due(
+        &self,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Vec<WebhookKey>, StoreError> {
         let transaction = self.begin_read("read the time").await?;
         let now = transaction.now(shown).await?;
         transaction.rollback().await?;
-        let text = "SELECT w.key FROM webhooks w WHERE w.state = 1 AND w.claimed_until <= $1 AND EXISTS (
+        let text = "SELECT w.key FROM webhooks w
+              WHERE w.state = 1 AND (w.claimed_until <= $1 OR w.claimed_until > $2) AND EXISTS (
                 SELECT 1 FROM deliveries d
                  WHERE d.webhook_key = w.key AND d.state = 1 AND d.next_attempt_at <= $1
             ) ORDER BY w.key";
-        self.list_keys("list webhooks due", text, vec![now.into()]).await
+        let values = vec![now.into(), now.saturating_add(millis).into()];
+        self.list_keys("list webhooks due", text, values).await
     }
 
     async fn list_keys(
@@ -167,30 +178,58 @@ impl Store {
         in_place(self.dialect(), release).await
     }
 
-    /// What a webhook is to be told next; `None` when there is nothing, or it is told nothing any more.
+    /// Keeps a webhook for so many milliseconds from now; `None` when it is not this process's any more.
+    pub async fn renew_webhook(
+        &self,
+        key: WebhookKey,
+        lease: Lease,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let transaction = self.begin_in_thread("renew webhook").await?;
+        let renew = async move {
+            let kept = Lease(transaction.now(shown).await?.saturating_add(millis));
+            let text =
+                "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3 RETURNING key";
+            let rows = transaction.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
+            transaction.commit().await?;
+            Ok((!rows.is_empty()).then_some(kept))
+        };
+        in_place(self.dialect(), renew).await
+    }
+
+    /// What a webhook is to be told next; `None` when there is nothing, it is told nothing any more, or it is not this
+    /// process's any more.
     pub async fn find_errand(
         &self,
         key: WebhookKey,
+        lease: Lease,
+        next: Next,
         shown: Option<Millis>,
     ) -> Result<Option<Errand>, StoreError> {
         let transaction = self.begin_read("find errand").await?;
         let now = transaction.now(shown).await?;
-        let text = concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE key = $1 AND state = 1");
-        let rows = transaction.rows(text, vec![key.0.into()]).await?;
-        let webhook = rows.first().map(webhook_from_row).transpose()?;
         let text = concat!(
             "SELECT ",
-            delivery_columns!(),
-            " FROM deliveries d JOIN events e ON e.sequence = d.sequence
-              WHERE d.webhook_key = $1 AND d.state = 1 AND d.next_attempt_at <= $2
-              ORDER BY d.next_attempt_at, d.sequence LIMIT 1"
+            webhook_columns!(),
+            " FROM webhooks WHERE key = $1 AND state = 1 AND claimed_until = $2"
         );
-        let rows = transaction.rows(text, vec![key.0.into(), now.into()]).await?;
-        let (Some(webhook), Some(row)) = (webhook, rows.first()) else {
+        let rows = transaction.rows(text, vec![key.0.into(), lease.0.into()]).await?;
+        let Some(webhook) = rows.first().map(webhook_from_row).transpose()? else {
             transaction.rollback().await?;
             return Ok(None);
         };
-        let delivery = delivery_from_row(row)?;
+        let mut delivery = None;
+        if next == Next::Retry {
+            delivery = transaction.find_due(key, 1, now).await?;
+        }
+        if delivery.is_none() {
+            delivery = transaction.find_due(key, 0, now).await?;
+        }
+        let Some(delivery) = delivery else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
         let event = transaction.list_events(None, delivery.sequence - 1, 1).await?.pop();
         let log_id = transaction.read_log().await?.log_id;
         transaction.rollback().await?;
@@ -232,6 +271,24 @@ pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output
 }
 
 impl Transaction {
+    /// The delivery that is due first, of those that are due at an instant or later.
+    async fn find_due(
+        &self,
+        key: WebhookKey,
+        from: Millis,
+        now: Millis,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let text = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries d JOIN events e ON e.sequence = d.sequence
+              WHERE d.webhook_key = $1 AND d.state = 1 AND d.next_attempt_at >= $2 AND d.next_attempt_at <= $3
+              ORDER BY d.next_attempt_at, d.sequence LIMIT 1"
+        );
+        let rows = self.rows(text, vec![key.0.into(), from.into(), now.into()]).await?;
+        rows.first().map(delivery_from_row).transpose()
+    }
+
     async fn expand(self, key: WebhookKey, shown: Option<Millis>) -> Result<Expanded, StoreError> {
         // Locks it, so that two replicas do not make the same deliveries.
         let text = concat!(
@@ -268,9 +325,9 @@ impl Transaction {
     ) -> Result<Option<Lease>, StoreError> {
         let now = self.now(shown).await?;
         let lease = Lease(now.saturating_add(millis));
-        let text =
-            "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND state = 1 AND claimed_until <= $3
-              RETURNING key";
+        // One that ends later than this one would was taken before the clock was set back.
+        let text = "UPDATE webhooks SET claimed_until = $1
+              WHERE key = $2 AND state = 1 AND (claimed_until <= $3 OR claimed_until > $1) RETURNING key";
         let rows = self.rows(text, vec![lease.0.into(), key.0.into(), now.into()]).await?;
         self.commit().await?;
         Ok((!rows.is_empty()).then_some(lease))
@@ -288,22 +345,25 @@ impl Transaction {
         let kept = Lease(now.saturating_add(millis));
         let key = errand.webhook.key;
         let text = "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3
-              RETURNING state";
+              RETURNING state, failing_since, url";
         let rows = self.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
         let Some(row) = rows.first() else {
             self.rollback().await?;
             return Ok(None);
         };
+        self.save_attempt(errand, attempt, now, chance).await?;
         let active = row.get::<i16>(0)? == WebhookState::Active.code();
-        // Only who has the lease changes it, or makes it active again.
-        let failing_since = errand.webhook.failing_since;
-        let (state, since) = if attempt.succeeded() {
+        let failing_since: Option<Millis> = row.get(1)?;
+        // What another endpoint answered, or one that is told nothing any more, says nothing of this one.
+        let concerned = active && row.get::<String>(2)? == errand.webhook.url;
+        let (state, since) = if !concerned {
+            (WebhookState::Active, failing_since)
+        } else if attempt.succeeded() {
             (WebhookState::Active, None)
         } else {
             let (state, since) = after_failure(attempt, failing_since, now);
             (state, Some(since))
         };
-        self.save_attempt(errand, attempt, now, chance).await?;
         if since != failing_since {
             let text = "UPDATE webhooks SET failing_since = $1 WHERE key = $2 RETURNING key";
             self.rows(text, vec![since.into(), key.0.into()]).await?;
@@ -342,46 +402,26 @@ impl Transaction {
         };
         let text = "UPDATE deliveries SET state = $1, attempts = $2, next_attempt_at = $3, attempted_at = $4,
                    response_status = $5, error = $6
-              WHERE webhook_key = $7 AND sequence = $8 RETURNING sequence";
-        let values = vec![
-            state.code().into(),
-            attempts.into(),
-            next_attempt_at.into(),
-            now.into(),
-            attempt.response_status.into(),
-            attempt.error.as_str().into(),
-            errand.webhook.key.0.into(),
-            errand.delivery.sequence.into(),
-        ];
-        self.rows(text, values).await?;
+              WHERE webhook_key = $7 AND sequence = $8 AND state = 1 AND attempts = $9 AND next_attempt_at = $10
+              RETURNING sequence";
+        let told: [Value; 3] = [now.into(), attempt.response_status.into(), attempt.error.as_str().into()];
+        let place: [Value; 2] = [errand.webhook.key.0.into(), errand.delivery.sequence.into()];
+        let mut values: Vec<Value> = vec![state.code().into(), attempts.into(), next_attempt_at.into()];
+        values.extend(told.clone());
+        values.extend(place.clone());
+        values.extend([errand.delivery.attempts.into(), errand.delivery.next_attempt_at.into()]);
+        if self.rows(text, values).await?.is_empty() {
+            // It was to be sent again meanwhile, and still is.
+            let text = "UPDATE deliveries SET attempted_at = $1, response_status = $2, error = $3
+                  WHERE webhook_key = $4 AND sequence = $5 RETURNING sequence";
+            self.rows(text, told.into_iter().chain(place).collect()).await?;
+        }
         Ok(())
-    }
-
-    /// Deliveries of a webhook, newest first.
-    pub async fn list_deliveries(&self, query: &DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
-        let wanted = |state: DeliveryState| query.states.is_empty() || query.states.contains(&state);
-        let [pending, delivered, failed] = DeliveryState::ALL.map(wanted);
-        let text = concat!(
-            "SELECT ",
-            delivery_columns!(),
-            " FROM deliveries d WHERE d.webhook_key = $1 AND d.sequence < $2
-                AND (d.state = 1 AND $3 OR d.state = 2 AND $4 OR d.state = 3 AND $5)
-              ORDER BY d.sequence DESC LIMIT $6"
-        );
-        let values = vec![
-            query.webhook.0.into(),
-            query.before.into(),
-            pending.into(),
-            delivered.into(),
-            failed.into(),
-            i64::try_from(query.limit).unwrap_or(i64::MAX).into(),
-        ];
-        self.rows(text, values).await?.iter().map(delivery_from_row).collect()
     }
 }
 
 /// A delivery out of the columns of [`delivery_columns`].
-fn delivery_from_row(row: &Row) -> Result<Delivery, StoreError> {
+pub(super) fn delivery_from_row(row: &Row) -> Result<Delivery, StoreError> {
     let state = DeliveryState::from_code(row.get(1)?);
     Ok(Delivery {
         sequence: row.get(0)?,

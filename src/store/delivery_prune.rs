@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{Store, StoreError, Transaction, deliveries::in_place};
+use crate::domain::webhook::DeliveryState;
 
 /// Most deliveries that one transaction deletes.
 const STEP_ROWS: i64 = 500;
@@ -12,47 +13,76 @@ const STEP_ROWS: i64 = 500;
 /// Pause after a transaction that deleted: some ten times as long as it took.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrunedDeliveries {
+    /// Deliveries.
+    pub deliveries: u64,
+    /// Those of them that were still to be sent, to webhooks that are there.
+    pub unsent: u64,
+}
+
 impl Store {
-    /// Removes what is left of deliveries whose events, or whose webhooks, are not there any more. Says how many.
+    /// Removes what is left of deliveries whose events, or whose webhooks, are not there any more. After each step
+    /// `go_on` is told what was removed until then, and says whether to go on.
     ///
     /// # Errors
     ///
     /// When the database does not do it; what was removed before stays removed.
-    pub async fn prune_deliveries(&self) -> Result<u64, StoreError> {
-        let mut removed = 0;
+    pub async fn prune_deliveries(
+        &self,
+        go_on: &(dyn Fn(PrunedDeliveries) -> bool + Sync),
+    ) -> Result<(), StoreError> {
+        let mut pruned = PrunedDeliveries::default();
         let mut last = i64::MIN;
         loop {
             let transaction = self.begin_read("read old deliveries").await?;
-            let text = "SELECT d.webhook_key, CASE WHEN w.key IS NULL THEN 9223372036854775807 ELSE l.pruned_through END
+            let text = "SELECT d.webhook_key, l.pruned_through, w.id
                    FROM (SELECT MIN(webhook_key) AS webhook_key FROM deliveries WHERE webhook_key > $1) AS d
                    JOIN event_log l ON l.id = 1 LEFT JOIN webhooks w ON w.key = d.webhook_key
                   WHERE d.webhook_key IS NOT NULL";
             let rows = transaction.rows(text, vec![last.into()]).await?;
-            let found: Option<(i64, i64)> =
-                rows.first().map(|row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?))).transpose()?;
             transaction.rollback().await?;
-            let Some((webhook, through)) = found else { return Ok(removed) };
+            let Some(row) = rows.first() else { return Ok(()) };
+            let (webhook, id): (i64, Option<String>) = (row.get(0)?, row.get(2)?);
+            let through = if id.is_some() { row.get(1)? } else { i64::MAX };
             last = webhook;
+            let unsent_before = pruned.unsent;
             loop {
                 let transaction = self.begin_in_thread("prune deliveries").await?;
                 let step = in_place(self.dialect(), transaction.remove_deliveries(webhook, through)).await?;
-                if step == 0 {
+                if step.deliveries == 0 {
                     break;
                 }
-                removed += step;
+                pruned.deliveries += step.deliveries;
+                pruned.unsent += if id.is_some() { step.unsent } else { 0 };
+                if !go_on(pruned) {
+                    return Ok(());
+                }
                 sleep(STEP_PAUSE).await;
+            }
+            if let (Some(id), true) = (id, pruned.unsent > unsent_before) {
+                tracing::warn!(
+                    webhook.id = id,
+                    deliveries = pruned.unsent - unsent_before,
+                    "events were removed before the webhook was told of them"
+                );
             }
         }
     }
 }
 
 impl Transaction {
-    async fn remove_deliveries(self, webhook: i64, through: i64) -> Result<u64, StoreError> {
+    async fn remove_deliveries(self, webhook: i64, through: i64) -> Result<PrunedDeliveries, StoreError> {
         let text = "DELETE FROM deliveries WHERE webhook_key = $1 AND sequence IN (
                 SELECT sequence FROM deliveries WHERE webhook_key = $1 AND sequence <= $2 ORDER BY sequence LIMIT $3
-            ) RETURNING sequence";
+            ) RETURNING state";
         let rows = self.rows(text, vec![webhook.into(), through.into(), STEP_ROWS.into()]).await?;
         self.commit().await?;
-        Ok(rows.len() as u64)
+        let mut removed = PrunedDeliveries { deliveries: rows.len() as u64, unsent: 0 };
+        for row in &rows {
+            removed.unsent += u64::from(row.get::<i16>(0)? == DeliveryState::Pending.code());
+        }
+        Ok(removed)
     }
 }

@@ -92,6 +92,18 @@ impl Retention {
     }
 }
 
+/// Told what was removed until then, whether to go on.
+pub type GoOn<'a> = dyn Fn(Pruned) -> bool + Sync + 'a;
+
+/// Whether a walk came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It did.
+    Reached,
+    /// It was left before.
+    Left,
+}
+
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -108,28 +120,58 @@ pub struct Pruned {
 }
 
 impl Store {
-    /// Removes what is older than its retention at an instant: the one that a clock shows, or the database's. It takes as
-    /// long as there is something to remove. Needs a runtime of several threads, since on SQLite it blocks one now and
-    /// then, as briefly as a batch does.
+    /// Removes the request ids and reservations that are older than their retention at an instant: the one that a clock
+    /// shows, or the database's. It takes as long as there is something to remove. After each transaction `go_on` is told
+    /// what was removed until then, and says whether to go on. Needs a runtime of several threads, since on SQLite it
+    /// blocks one now and then, as briefly as a batch does.
     ///
     /// # Errors
     ///
     /// When the database does not do it; what was removed before stays removed.
-    pub async fn prune(&self, shown: Option<Millis>, retention: Retention) -> Result<Pruned, StoreError> {
-        let transaction = self.begin_read("read the time").await?;
-        let now = transaction.now(shown).await?;
-        transaction.rollback().await?;
+    pub async fn prune(
+        &self,
+        shown: Option<Millis>,
+        retention: Retention,
+        go_on: &GoOn<'_>,
+    ) -> Result<(), StoreError> {
+        let now = self.read_now(shown).await?;
         let requests_millis = retention.requests_millis.min(retention.reservations_millis);
         let mut pruned = Pruned::default();
         // A request_id takes effect before its reservation is settled. So those of the reservations that go next are gone by
-        // then, Extend's among them, and none leads nowhere.
-        self.prune_requests(now.saturating_sub(requests_millis), &mut pruned).await?;
-        self.prune_reservations(now.saturating_sub(retention.reservations_millis), &mut pruned).await?;
-        self.prune_events(now.saturating_sub(retention.events_millis), &mut pruned).await?;
-        Ok(pruned)
+        // then, Extend's among them, and none leads nowhere. So reservations stay until all of these are gone.
+        let end = self.prune_requests(now.saturating_sub(requests_millis), &mut pruned, go_on).await?;
+        if end == End::Reached {
+            let until = now.saturating_sub(retention.reservations_millis);
+            self.prune_reservations(until, &mut pruned, go_on).await?;
+        }
+        Ok(())
     }
 
-    async fn prune_requests(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+    /// Removes the events that are older than their retention. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not do it; what was removed before stays removed.
+    pub async fn prune_log(&self, shown: Option<Millis>, retention: Retention) -> Result<u64, StoreError> {
+        let now = self.read_now(shown).await?;
+        let mut pruned = Pruned::default();
+        self.prune_events(now.saturating_sub(retention.events_millis), &mut pruned).await?;
+        Ok(pruned.events)
+    }
+
+    async fn read_now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
+        let transaction = self.begin_read("read the time").await?;
+        let now = transaction.now(shown).await?;
+        transaction.rollback().await?;
+        Ok(now)
+    }
+
+    async fn prune_requests(
+        &self,
+        until: Millis,
+        pruned: &mut Pruned,
+        go_on: &GoOn<'_>,
+    ) -> Result<End, StoreError> {
         let mut after = (String::new(), i64::MIN);
         loop {
             let transaction = self.begin_read("read old request ids").await?;
@@ -139,16 +181,27 @@ impl Store {
             for rows in old.chunks(DELETED_ROWS_MAX) {
                 let removed = self.remove(Old::Requests(rows), until, pruned).await?;
                 pruned.requests += removed;
+                if !go_on(*pruned) {
+                    return Ok(End::Left);
+                }
             }
             match last {
                 Some(last) => after = last,
-                None => return Ok(()),
+                None => return Ok(End::Reached),
+            }
+            if !go_on(*pruned) {
+                return Ok(End::Left);
             }
             sleep(PAGE_PAUSE).await;
         }
     }
 
-    async fn prune_reservations(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+    async fn prune_reservations(
+        &self,
+        until: Millis,
+        pruned: &mut Pruned,
+        go_on: &GoOn<'_>,
+    ) -> Result<End, StoreError> {
         let mut after = (Uuid::nil(), i64::MIN);
         loop {
             let transaction = self.begin_read("read old reservations").await?;
@@ -159,10 +212,16 @@ impl Store {
             let old: Vec<_> = old.map(|(place, _)| *place).collect();
             for rows in old.chunks(DELETED_ROWS_MAX) {
                 self.remove_reservations(rows, until, pruned).await?;
+                if !go_on(*pruned) {
+                    return Ok(End::Left);
+                }
             }
             match page.last() {
                 Some((last, _)) if page.len() == PAGE_ROWS => after = *last,
-                Some(_) | None => return Ok(()),
+                Some(_) | None => return Ok(End::Reached),
+            }
+            if !go_on(*pruned) {
+                return Ok(End::Left);
             }
             sleep(PAGE_PAUSE).await;
         }

@@ -46,8 +46,11 @@ mod watch_cut;
 mod watch_python;
 mod webhook_admin;
 mod webhook_body;
+mod webhook_flight;
+mod webhook_https;
 mod webhook_kill;
 mod webhook_places;
+mod webhook_prune;
 mod webhook_python;
 mod webhooks;
 

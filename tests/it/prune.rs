@@ -161,6 +161,33 @@ both! {
         assert_eq!(world.figures("globex", "lifetime").await, (100, 0));
     }
 
+    /// And the next server goes on.
+    async fn the_end_of_the_server_ends_it_between_two_steps(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+        record_many(world, "acme", 1_400).await;
+        world.clock.advance(KEPT);
+        let stall = world.database.stall().await;
+        let clients = Clients::clone(world);
+        let job = tokio::spawn(async move { clients.run_job("prune").await });
+        eventually("it runs", async || world.jobs().await.iter().any(|job| job.running).then_some(())).await;
+        let clients = Clients::clone(world);
+        let release = async {
+            // The server is ending when it takes no more.
+            eventually("it takes no more", async || {
+                clients.admin.clone().list_jobs(ListJobsRequest {}).await.err()
+            })
+            .await;
+            stall.end().await;
+        };
+        join(world.restart(), release).await;
+        let run = job.await.expect("it is run").expect("it is answered");
+        assert_eq!(run.outcome(), JobOutcome::Stopped, "{run:?}");
+        let requests = run.figures.iter().find(|figure| figure.name == "request_ids").map(|figure| figure.value);
+        let left = 1_400 - requests.expect("it is counted");
+        assert!(left > 0 && left >= 900, "one step was made at most: {run:?}");
+        assert_eq!(pruned(world).await, (1_400, left));
+    }
+
     async fn a_late_commit_and_a_pruning_that_meet_leave_the_books_in_order(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let mut committed = 0;

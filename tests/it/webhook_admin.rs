@@ -215,6 +215,45 @@ both! {
         done(no).expect_err("unknown").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
     }
 
+    /// A page may be short, and nothing is missing from all of them.
+    async fn many_deliveries_are_listed_in_bounded_steps(world: World) {
+        create(world, hook("chat")).await.expect("it is new");
+        let make = "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status,
+                                            error, created_at)
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12005)
+            SELECT key, i, CASE WHEN i <= 3 THEN 2 ELSE 3 END, 1, 0, 500, 'no', 0 FROM n, webhooks";
+        world.database.execute(make).await;
+        let pages = async |states: &[DeliveryState]| {
+            let mut request = ListDeliveriesRequest {
+                webhook: "chat".into(),
+                states: states.iter().map(|&state| state.into()).collect(),
+                page_size: 1_000,
+                page_token: String::new(),
+            };
+            let (mut found, mut pages) = (Vec::new(), 0);
+            loop {
+                let page = deliveries(world, request.clone()).await.expect("it is there");
+                found.extend(page.deliveries.iter().map(|delivery| delivery.sequence));
+                pages += 1;
+                if page.next_page_token.is_empty() {
+                    return (found, pages);
+                }
+                request.page_token = page.next_page_token;
+            }
+        };
+        use DeliveryState::{Delivered, Failed, Pending};
+        assert_eq!(pages(&[Delivered]).await, (vec![3, 2, 1], 2), "10,000 are looked through for one page");
+        let down_to = |first: i64, last: i64| (last..=first).rev().collect::<Vec<_>>();
+        assert_eq!(pages(&[Failed]).await, (down_to(12_005, 4), 13));
+        assert_eq!(pages(&[]).await, (down_to(12_005, 1), 13));
+        assert_eq!(pages(&[Pending]).await, (vec![], 1));
+        let count = async || redeliver(world, "chat", &[]).await.expect("it is there").count;
+        assert_eq!(count().await, 10_000);
+        assert_eq!(pages(&[Pending]).await, (down_to(10_003, 4), 10));
+        assert_eq!(pages(&[Failed, Pending]).await, (down_to(12_005, 4), 13));
+        assert_eq!((count().await, count().await), (2_002, 0));
+    }
+
     async fn there_is_a_bound_to_webhooks(world: World) {
         create(world, hook("first")).await.expect("it is new");
         let copy = "INSERT INTO webhooks (key, id, url, description, tenants, kinds, state, secret, cursor, claimed_until,

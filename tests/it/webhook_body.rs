@@ -6,7 +6,7 @@ use aforo::clock::system_now;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{clients::done, v1::*, *},
+    harness::{clients::done, receiver::Answer, v1::*, *},
     webhooks::webhook,
 };
 
@@ -46,6 +46,8 @@ both! {
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
         webhook(world, "all", &receiver.url(), &[]).await;
+        let gone = Receiver::answering(|_| Answer::Status(410)).await;
+        webhook(world, "gone", &gone.url(), &[EventKind::UsageReset]).await;
         let request = TestWebhookRequest { id: "all".into() };
         assert!(done(world.admin.clone().test_webhook(request).await).expect("it is there").succeeded);
         let limits = [
@@ -65,7 +67,7 @@ both! {
         let wanted: BTreeSet<String> = [
             "test", "threshold_reached", "threshold_cleared", "limit_reached", "reserve_refused",
             "reservation_expired", "committed_late", "window_closed", "usage_reset", "policy_changed",
-            "books_disagree",
+            "books_disagree", "webhook_disabled",
         ]
         .map(str::to_owned)
         .into();

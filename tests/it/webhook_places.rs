@@ -59,6 +59,43 @@ both! {
         assert!(!posts[1].is_genuine(&before.secret) && posts[1].is_genuine(&after.secret));
     }
 
+    /// The client did not see the first reply.
+    async fn a_rotation_that_is_retried_keeps_the_secret_before(world: World) {
+        const GIVEN: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        world.clock.set(system_now());
+        let receiver = Receiver::start().await;
+        let before = create(world, "chat", &receiver.url()).await.expect("it is new");
+        let rotate = async |seconds| {
+            let overlap = Some(prost_types::Duration { seconds, nanos: 0 });
+            let request = RotateWebhookSecretRequest { id: "chat".into(), secret: GIVEN.into(), overlap };
+            done(world.admin.clone().rotate_webhook_secret(request).await).expect("it is there")
+        };
+        let first = rotate(60).await;
+        let expires = millis(first.old_secret_expire_time.as_ref());
+        assert_eq!(expires, Some(world.clock.now() + MINUTE));
+        world.clock.advance(SECOND);
+        assert_eq!(rotate(3_600).await, first, "nothing is changed");
+        test(world, "chat").await;
+        assert!(receiver.posts()[0].is_genuine(&before.secret) && receiver.posts()[0].is_genuine(GIVEN));
+
+        // One that is over is shown no more.
+        world.clock.advance(MINUTE);
+        let get = GetWebhookRequest { id: "chat".into() };
+        let shown = done(world.admin.clone().get_webhook(get).await).expect("it is there");
+        assert_eq!(shown.old_secret_expire_time, None);
+        let listed = done(world.admin.clone().list_webhooks(ListWebhooksRequest::default()).await);
+        assert_eq!(listed.expect("a page").webhooks, [shown]);
+        assert_eq!(rotate(60).await.old_secret_expire_time, None);
+        let webhook = Webhook { id: "chat".into(), description: "x".into(), ..Webhook::default() };
+        let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: None };
+        let changed = done(world.admin.clone().update_webhook(request).await).expect("it is there");
+        assert_eq!(changed.old_secret_expire_time, None);
+        // Not even when the clock is set back: it is there no more.
+        world.clock.advance(-MINUTE);
+        test(world, "chat").await;
+        assert!(!receiver.posts()[1].is_genuine(&before.secret) && receiver.posts()[1].is_genuine(GIVEN));
+    }
+
     async fn a_redirect_is_not_followed(world: World) {
         let elsewhere = Receiver::start().await;
         let target = elsewhere.url();

@@ -6,6 +6,10 @@ use std::{
 };
 
 use aforo::clock::system_now;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     harness::{clients::done, postgres::free_port, process::tool, v1::*, *},
@@ -47,6 +51,15 @@ async fn status(world: &World) -> i32 {
     .await
 }
 
+/// What it answers to a head alone.
+async fn first_line(port: u16, head: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    stream.write_all(format!("POST / HTTP/1.1\r\n{head}\r\n").as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
 both! {
     async fn it_takes_what_is_genuine_and_nothing_else(world: World) {
         world.clock.set(system_now());
@@ -54,6 +67,11 @@ both! {
         let made = webhook(world, "here", &format!("http://127.0.0.1:{port}/"), &[]).await;
         let python = Python::receiving(port, &made.secret);
         assert_eq!(status(world).await, 204);
+        for length in ["-1", "ten", "1e3", "1048577", "99999999999999999999", ""] {
+            let line = first_line(port, &format!("content-length: {length}\r\n")).await;
+            assert!(line.contains(" 400 "), "{length:?}: {line:?}");
+        }
+        assert!(first_line(port, "").await.contains(" 400 "), "a body has a length");
         // One that was recorded and is played again later.
         world.clock.advance(-10 * MINUTE);
         assert_eq!(status(world).await, 401);

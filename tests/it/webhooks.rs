@@ -29,15 +29,15 @@ pub async fn webhook(clients: &Clients, id: &str, url: &str, kinds: &[EventKind]
 }
 
 /// A webhook of the events that [`happen`] makes.
-async fn of_resets(clients: &Clients, id: &str, receiver: &Receiver) -> Webhook {
+pub async fn of_resets(clients: &Clients, id: &str, receiver: &Receiver) -> Webhook {
     webhook(clients, id, &receiver.url(), &[EventKind::UsageReset]).await
 }
 
-async fn get(clients: &Clients, id: &str) -> Webhook {
+pub async fn get(clients: &Clients, id: &str) -> Webhook {
     done(clients.admin.clone().get_webhook(GetWebhookRequest { id: id.into() }).await).expect("it is there")
 }
 
-async fn set_state(clients: &Clients, id: &str, state: WebhookState) {
+pub async fn set_state(clients: &Clients, id: &str, state: WebhookState) {
     let webhook = Webhook { id: id.into(), state: state.into(), ..Webhook::default() };
     let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: Some(mask(&["state"])) };
     done(clients.admin.clone().update_webhook(request).await).expect("it is there");
@@ -63,33 +63,64 @@ pub async fn deliveries(clients: &Clients, webhook: &str, states: &[DeliveryStat
     }
 }
 
-async fn redeliver(clients: &Clients, webhook: &str, sequences: &[i64]) -> i64 {
+pub async fn redeliver(clients: &Clients, webhook: &str, sequences: &[i64]) -> i64 {
     let request = RedeliverRequest { webhook: webhook.into(), sequences: sequences.to_vec() };
     done(clients.admin.clone().redeliver(request).await).expect("they are there").count
 }
 
 /// A tenant, and the real time: receivers do not take what is old.
-async fn prepare(world: &World) {
+pub async fn prepare(world: &World) {
     world.clock.set(system_now());
     world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
 }
 
 /// As many events of one tenant.
-async fn happen(clients: &Clients, count: usize) {
+pub async fn happen(clients: &Clients, count: usize) {
     for _ in 0..count {
         clients.record("acme").tokens(1).await.expect("it is recorded");
         clients.reset("acme", &["tokens"]).await.expect("the tenant is there");
     }
 }
 
-/// Has events numbered and sent, until the endpoints have nothing left that is due.
-async fn deliver(clients: &Clients) {
+/// Told of changes of resources only, of which a test makes some to see that all was told by then.
+pub struct Mark(Receiver);
+
+impl Mark {
+    /// With a webhook of its own.
+    pub async fn start(clients: &Clients) -> Self {
+        let receiver = Receiver::start().await;
+        webhook(clients, "mark", &receiver.url(), &[EventKind::PolicyChanged]).await;
+        Self(receiver)
+    }
+
+    /// Has events sent, until this one was told twice of what came later: whatever else was due is under way or told.
+    pub async fn pass(&self, clients: &Clients) {
+        for _ in 0..2 {
+            let name = format!("mark-{}", self.0.posts().len());
+            clients.declare(&name).await;
+            eventually("the mark is told", async || {
+                deliver(clients).await;
+                let told = |post: &Post| post.json()["data"]["changed"]["id"] == *name;
+                self.0.posts().iter().any(told).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+/// Has events numbered, and what is due sent in the background.
+pub async fn deliver(clients: &Clients) {
     clients.job("number-events").await;
     clients.job("deliver-webhooks").await;
 }
 
 /// Delivers until so many deliveries of a webhook are in a state.
-async fn delivered(clients: &Clients, webhook: &str, state: DeliveryState, count: usize) -> Vec<Delivery> {
+pub async fn delivered(
+    clients: &Clients,
+    webhook: &str,
+    state: DeliveryState,
+    count: usize,
+) -> Vec<Delivery> {
     eventually(&format!("{count} deliveries are {state:?}"), async || {
         deliver(clients).await;
         let found = deliveries(clients, webhook, &[state]).await;
@@ -126,7 +157,8 @@ both! {
         }
         // Nothing is sent twice, whoever looks.
         world.restart().await;
-        deliver(world).await;
+        Mark::start(world).await.pass(world).await;
+        assert_eq!(receiver.posts().len(), 30);
         happen(world, 1).await;
         delivered(world, "chat", DeliveryState::Delivered, 31).await;
         assert_eq!(receiver.posts().len(), 31);
@@ -160,6 +192,7 @@ both! {
         })
         .await;
         assert!(kinds.contains("usage_reset"), "{kinds:?}");
+        Mark::start(world).await.pass(world).await;
         assert_eq!(some.posts().len(), 1);
     }
 
@@ -167,6 +200,7 @@ both! {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(500)).await;
         of_resets(world, "chat", &receiver).await;
+        let mark = Mark::start(world).await;
         happen(world, 1).await;
         let start = world.clock.now();
         let mut pauses = Vec::new();
@@ -185,7 +219,7 @@ both! {
                 let next = millis(delivery.next_attempt_time.as_ref()).expect("it is tried again");
                 pauses.push(next - world.clock.now());
                 world.clock.set(next - 1);
-                deliver(world).await;
+                mark.pass(world).await;
                 assert_eq!(receiver.posts().len(), usize::try_from(attempts).expect("few"), "not before");
                 world.clock.set(next);
             } else {
@@ -231,7 +265,7 @@ both! {
         assert!(body["data"].get("tenant").is_none(), "{body}");
         assert_eq!(get(world, "chat").await.state(), WebhookState::Gone);
         happen(world, 1).await;
-        deliver(world).await;
+        Mark::start(world).await.pass(world).await;
         assert_eq!(receiver.posts().len(), 1, "the first answer was enough");
 
         // Made active again, it goes on where it stopped.
@@ -321,15 +355,16 @@ both! {
         let receiver = Receiver::start().await;
         of_resets(world, "chat", &receiver).await;
         set_state(world, "chat", WebhookState::Disabled).await;
+        let mark = Mark::start(world).await;
         happen(world, 3).await;
-        deliver(world).await;
+        mark.pass(world).await;
         assert_eq!(deliveries(world, "chat", &[]).await, []);
         set_state(world, "chat", WebhookState::Active).await;
         delivered(world, "chat", DeliveryState::Delivered, 3).await;
         let request = DeleteWebhookRequest { id: "chat".into() };
         done(world.admin.clone().delete_webhook(request).await).expect("it is there");
         happen(world, 1).await;
-        deliver(world).await;
+        mark.pass(world).await;
         assert_eq!(receiver.posts().len(), 3);
     }
 

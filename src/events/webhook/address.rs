@@ -125,7 +125,7 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
+    let [a, b, c, d] = address.octets();
     let special = match (a, b, c) {
         // This network, private, loopback, link-local, private, private.
         (0 | 10 | 127, _, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
@@ -133,6 +133,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         (100, 64..=127, _) | (192, 0, 0) | (198, 18..=19, _) => true,
         // Documentation; the old relay of 6to4.
         (192, 0, 2) | (198, 51, 100) | (203, 0, 113) | (192, 88, 99) => true,
+        // What a machine in Azure asks of its host; to all others it is nobody.
+        (168, 63, 129) => d == 16,
         // Multicast, reserved, broadcast.
         (224..=255, _, _) => true,
         _ => false,
@@ -208,6 +210,7 @@ mod tests {
             "172.31.255.255",
             "192.168.1.1",
             "169.254.169.254",
+            "168.63.129.16",
             "100.64.0.1",
             "192.0.0.8",
             "192.0.2.1",
@@ -239,8 +242,14 @@ mod tests {
             assert!(fault.starts_with("must have a public address"), "{url}: {fault}");
             assert!(parse_url(LOOSE, &url).is_ok(), "{url}");
         }
-        for host in ["172.32.0.1", "100.128.0.1", "[64:ff9b::8.8.8.8]", "[::ffff:8.8.8.8]", "[2a00:1450::1]"]
-        {
+        for host in [
+            "172.32.0.1",
+            "100.128.0.1",
+            "168.63.129.17",
+            "[64:ff9b::8.8.8.8]",
+            "[::ffff:8.8.8.8]",
+            "[2a00:1450::1]",
+        ] {
             assert!(parse_url(STRICT, &format!("https://{host}/")).is_ok(), "{host}");
         }
     }

@@ -119,8 +119,12 @@ impl Store {
             let found = get(&transaction, id).await?;
             let now = transaction.now(shown).await?;
             let change = change.clone();
+            // How another endpoint did says nothing of this one.
             let text =
-                "UPDATE webhooks SET url = $2, description = $3, tenants = $4, kinds = $5, updated_at = $6
+                "UPDATE webhooks SET url = $2, description = $3, tenants = $4, kinds = $5, updated_at = $6,
+                       failing_since = CASE WHEN url = $2 THEN failing_since END,
+                       old_secret = CASE WHEN old_secret_until > $7 THEN old_secret END,
+                       old_secret_until = CASE WHEN old_secret_until > $7 THEN old_secret_until END
                   WHERE key = $1 RETURNING key";
             let values = vec![
                 found.key.0.into(),
@@ -129,6 +133,7 @@ impl Store {
                 json(&change.tenants.unwrap_or(found.tenants))?,
                 codes(&change.kinds.unwrap_or(found.kinds))?,
                 now.max(found.updated_at).into(),
+                now.into(),
             ];
             transaction.rows(text, values).await?;
             if let Some(state) = change.state {
@@ -144,7 +149,8 @@ impl Store {
         .await
     }
 
-    /// Gives a webhook another secret; the one before stays valid for a while, in milliseconds.
+    /// Gives a webhook another secret; the one before stays valid for a while, in milliseconds. One that it has already
+    /// changes nothing: it may be a retry.
     pub async fn rotate_webhook_secret(
         &self,
         shown: Option<Millis>,
@@ -156,6 +162,9 @@ impl Store {
             lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
             let now = transaction.now(shown).await?;
+            if found.secret == *secret {
+                return Ok((transaction, found.at(now)));
+            }
             let text =
                 "UPDATE webhooks SET old_secret = secret, old_secret_until = $3, secret = $2, updated_at = $4
                   WHERE key = $1 RETURNING key";
@@ -166,7 +175,7 @@ impl Store {
                 now.max(found.updated_at).into(),
             ];
             transaction.rows(text, values).await?;
-            let changed = get(&transaction, id).await?;
+            let changed = get(&transaction, id).await?.at(now);
             Ok((transaction, changed))
         })
         .await
@@ -213,18 +222,26 @@ impl Store {
 }
 
 impl Transaction {
-    /// A webhook.
-    pub async fn get_webhook(&self, id: &str) -> Result<Webhook, AdminError> {
-        get(self, id).await
+    /// A webhook, as it is now.
+    pub async fn get_webhook(&self, shown: Option<Millis>, id: &str) -> Result<Webhook, AdminError> {
+        let now = self.now(shown).await?;
+        Ok(get(self, id).await?.at(now))
     }
 
-    /// The webhooks behind an id, or from the first one on.
-    pub async fn list_webhooks(&self, after: Option<&str>, size: usize) -> Result<Page<Webhook>, StoreError> {
+    /// The webhooks behind an id, or from the first one on, as they are now.
+    pub async fn list_webhooks(
+        &self,
+        shown: Option<Millis>,
+        after: Option<&str>,
+        size: usize,
+    ) -> Result<Page<Webhook>, StoreError> {
+        let now = self.now(shown).await?;
         let text =
             concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2");
         let limit = i64::try_from(rows_to_read(size)).unwrap_or(i64::MAX);
         let rows = self.rows(text, vec![after.unwrap_or("").into(), limit.into()]).await?;
-        Ok(Page::of(rows.iter().map(webhook_from_row).collect::<Result<_, _>>()?, size))
+        let found = rows.iter().map(|row| Ok(webhook_from_row(row)?.at(now)));
+        Ok(Page::of(found.collect::<Result<_, StoreError>>()?, size))
     }
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
 /// What was posted.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub enum Answer {
     Status(u16),
     /// Somewhere else.
     Redirect(String),
+    /// With this status, once somebody lets it go.
+    Held(Arc<Semaphore>, u16),
     /// Never.
     Stall,
     /// With success, and a gigabyte.
@@ -153,6 +155,10 @@ impl Inside {
         let (status, location, body) = match answer {
             Answer::Status(status) => (status, None, Body::empty()),
             Answer::Redirect(to) => (302, Some(to), Body::empty()),
+            Answer::Held(gate, status) => {
+                gate.acquire().await.expect("nobody closes it").forget();
+                (status, None, Body::empty())
+            }
             Answer::Stall => std::future::pending().await,
             Answer::Gigabyte => (200, None, gigabyte(self.sent)),
         };

@@ -102,7 +102,7 @@ impl World {
 
     /// Has the server remove what is older than its retention, as it does by itself every hour; says how many events.
     pub fn prune_events(&self) -> BoxFuture<'_, i64> {
-        async move { self.job("prune").await["events"] }.boxed()
+        async move { self.job("prune-events").await["events"] }.boxed()
     }
 
     /// The clients of the server.

@@ -1,0 +1,30 @@
+//! prune-events: removes events that are older than their retention, and deliveries of such events.
+
+use super::{
+    course::Course,
+    table::{JobError, Tools},
+};
+use crate::{domain::window::Millis, store::PrunedDeliveries};
+
+/// Deliveries that have lost their events go even if the events that come next cannot.
+pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
+    let go_on = |pruned: PrunedDeliveries| {
+        course.count("deliveries", pruned.deliveries);
+        course.count("unsent", pruned.unsent);
+        course.goes_on()
+    };
+    course.count("events", 0);
+    if !go_on(PrunedDeliveries::default()) {
+        return Ok(());
+    }
+    let events = tokio::select! {
+        events = tools.store.prune_log(now, tools.retention) => events,
+        () = course.ends() => return Ok(()),
+    };
+    if let Ok(events) = events {
+        course.count("events", events);
+    }
+    let deliveries = tools.store.prune_deliveries(&go_on).await;
+    events?;
+    Ok(deliveries?)
+}

@@ -1,0 +1,231 @@
+//! What happens to webhooks while they are told.
+
+use std::sync::Arc;
+
+use futures::future::join;
+use tokio::sync::Semaphore;
+
+use crate::{
+    harness::{
+        clients::{done, mask},
+        receiver::Answer,
+        v1::*,
+        *,
+    },
+    webhooks::{Mark, deliver, delivered, deliveries, get, happen, of_resets, prepare, redeliver, set_state},
+};
+
+/// Answers are held until it is let go.
+fn gate() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(0))
+}
+
+/// From now on the endpoint answers with a status once the gate is let go.
+fn hold_answers(receiver: &Receiver, gate: &Arc<Semaphore>, status: u16) {
+    let gate = Arc::clone(gate);
+    receiver.answer(move |_| Answer::Held(Arc::clone(&gate), status));
+}
+
+/// Has events sent until so many were posted.
+async fn posted(clients: &Clients, receiver: &Receiver, count: usize) {
+    eventually(&format!("{count} are posted"), async || {
+        deliver(clients).await;
+        (receiver.posts().len() >= count).then_some(())
+    })
+    .await;
+}
+
+async fn set_url(clients: &Clients, id: &str, url: &str) -> Webhook {
+    let webhook = Webhook { id: id.into(), url: url.into(), ..Webhook::default() };
+    let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: Some(mask(&["url"])) };
+    done(clients.admin.clone().update_webhook(request).await).expect("it is there")
+}
+
+both! {
+    /// Whatever comes of the attempt.
+    async fn what_is_sent_again_during_an_attempt_comes_again(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::answering(|_| Answer::Status(500)).await;
+        of_resets(world, "chat", &receiver).await;
+        happen(world, 1).await;
+        let mut posts = 0;
+        for status in [204, 500] {
+            receiver.answer(|_| Answer::Status(500));
+            let failed = eventually("it fails", async || {
+                deliver(world).await;
+                deliveries(world, "chat", &[]).await.into_iter().find(|delivery| delivery.attempts == 1)
+            })
+            .await;
+            posts += 1;
+            let gate = gate();
+            hold_answers(&receiver, &gate, status);
+            world.clock.advance(10 * SECOND);
+            posts += 1;
+            posted(world, &receiver, posts).await;
+            assert_eq!(redeliver(world, "chat", &[failed.sequence]).await, 1);
+            receiver.answer(|_| Answer::Status(202));
+            gate.add_permits(1);
+            // Without the pause of a retry: the clock stands still.
+            let found = delivered(world, "chat", DeliveryState::Delivered, 1).await;
+            posts += 1;
+            assert_eq!(receiver.posts().len(), posts);
+            assert_eq!((found[0].attempts, found[0].response_status), (1, 202));
+            assert_eq!(redeliver(world, "chat", &[failed.sequence]).await, 1);
+        }
+    }
+
+    /// It concerns who answered, and nobody else.
+    async fn what_another_endpoint_answers_is_not_held_against_this_one(world: World) {
+        prepare(world).await;
+        let (before, after) = (Receiver::start().await, Receiver::start().await);
+        let gate = gate();
+        hold_answers(&before, &gate, 410);
+        of_resets(world, "chat", &before).await;
+        happen(world, 1).await;
+        posted(world, &before, 1).await;
+        set_url(world, "chat", &after.url()).await;
+        gate.add_permits(1);
+        eventually("the answer is written down", async || {
+            deliveries(world, "chat", &[]).await.into_iter().find(|delivery| delivery.response_status == 410)
+        })
+        .await;
+        let webhook = get(world, "chat").await;
+        assert_eq!((webhook.state(), webhook.failing_since), (WebhookState::Active, None));
+        world.clock.advance(10 * SECOND);
+        delivered(world, "chat", DeliveryState::Delivered, 1).await;
+        assert_eq!((before.posts().len(), after.posts().len()), (1, 1));
+
+        // Nor is what it failed at before.
+        after.answer(|_| Answer::Status(503));
+        happen(world, 1).await;
+        eventually("it fails", async || {
+            deliver(world).await;
+            get(world, "chat").await.failing_since
+        })
+        .await;
+        assert!(set_url(world, "chat", &after.url()).await.failing_since.is_some(), "it is the same place");
+        assert_eq!(set_url(world, "chat", &before.url()).await.failing_since, None);
+    }
+
+    /// A run says that one cannot be told, and the others are told.
+    async fn a_webhook_that_cannot_be_read_holds_up_no_other(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::start().await;
+        for id in ["bad", "good"] {
+            of_resets(world, id, &receiver).await;
+        }
+        // It comes first.
+        world.database.execute("UPDATE webhooks SET key = -1, kinds = 'nonsense' WHERE id = 'bad'").await;
+        happen(world, 3).await;
+        let run = eventually("the other one is told", async || {
+            world.job("number-events").await;
+            let run = world.run_job("deliver-webhooks").await.expect("it runs");
+            (receiver.posts().len() == 3).then_some(run)
+        })
+        .await;
+        assert_eq!(run.outcome(), JobOutcome::Failed, "{run:?}");
+        world.database.execute("UPDATE webhooks SET kinds = '[]' WHERE id = 'bad'").await;
+    }
+
+    /// Retries are due at times of their own, and what was never sent is due before.
+    async fn a_retry_is_not_kept_waiting_by_a_long_log(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::answering(|_| Answer::Status(500)).await;
+        of_resets(world, "chat", &receiver).await;
+        happen(world, 1).await;
+        posted(world, &receiver, 1).await;
+        let first = receiver.posts()[0].sequence();
+        eventually("it is to be tried again", async || {
+            deliveries(world, "chat", &[]).await[0].next_attempt_time
+        })
+        .await;
+        // Forty more are there before the next attempt begins.
+        let gate = gate();
+        hold_answers(&receiver, &gate, 204);
+        happen(world, 1).await;
+        posted(world, &receiver, 2).await;
+        happen(world, 40).await;
+        eventually("all are to be sent", async || {
+            deliver(world).await;
+            (deliveries(world, "chat", &[]).await.len() == 42).then_some(())
+        })
+        .await;
+        world.clock.advance(10 * SECOND);
+        receiver.answer(|_| Answer::Status(204));
+        gate.add_permits(1);
+        delivered(world, "chat", DeliveryState::Delivered, 42).await;
+        let told: Vec<i64> = receiver.posts().iter().map(Post::sequence).collect();
+        let again = told.iter().skip(1).position(|sequence| *sequence == first).expect("it came again");
+        assert!(again < 10, "{told:?}");
+        let mut fresh = told.clone();
+        fresh.remove(again + 1);
+        assert!(fresh.is_sorted_by(|a, b| a < b), "the others came in order: {told:?}");
+    }
+
+    /// It was taken before the clock was set back, by a process that is there no more.
+    async fn a_lease_that_lasts_too_long_is_none(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::start().await;
+        of_resets(world, "chat", &receiver).await;
+        let mark = Mark::start(world).await;
+        mark.pass(world).await;
+        let lease = async |millis: i64| {
+            let until = world.clock.now() + millis;
+            let text = format!("UPDATE webhooks SET claimed_until = {until} WHERE id = 'chat'");
+            world.database.execute(&text).await;
+        };
+        lease(20 * SECOND).await;
+        happen(world, 1).await;
+        mark.pass(world).await;
+        assert_eq!(receiver.posts().len(), 0, "another process has it");
+        lease(HOUR).await;
+        delivered(world, "chat", DeliveryState::Delivered, 1).await;
+    }
+
+    /// And what is not being sent then is left to the next one.
+    async fn the_end_of_the_server_waits_for_an_attempt(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::start().await;
+        let gate = gate();
+        hold_answers(&receiver, &gate, 204);
+        of_resets(world, "chat", &receiver).await;
+        happen(world, 5).await;
+        posted(world, &receiver, 1).await;
+        let clients = Clients::clone(world);
+        let release = async {
+            eventually("it takes no more", async || {
+                clients.admin.clone().list_jobs(ListJobsRequest {}).await.err()
+            })
+            .await;
+            receiver.answer(|_| Answer::Status(204));
+            gate.add_permits(1);
+        };
+        join(world.restart(), release).await;
+        assert_eq!(receiver.posts().len(), 1, "no other one was begun");
+        assert_eq!(deliveries(world, "chat", &[DeliveryState::Delivered]).await.len(), 1);
+        delivered(world, "chat", DeliveryState::Delivered, 5).await;
+        let told: Vec<i64> = receiver.posts().iter().map(Post::sequence).collect();
+        assert!(told.len() == 5 && told.is_sorted_by(|a, b| a < b), "each once, and in order: {told:?}");
+    }
+
+    /// A webhook that was disabled and is active again begins anew.
+    async fn what_failed_before_it_was_disabled_does_not_count(world: World) {
+        prepare(world).await;
+        let receiver = Receiver::answering(|_| Answer::Status(503)).await;
+        of_resets(world, "chat", &receiver).await;
+        happen(world, 1).await;
+        eventually("it fails", async || {
+            deliver(world).await;
+            get(world, "chat").await.failing_since
+        })
+        .await;
+        set_state(world, "chat", WebhookState::Disabled).await;
+        world.clock.advance(6 * DAY);
+        set_state(world, "chat", WebhookState::Active).await;
+        happen(world, 1).await;
+        posted(world, &receiver, 2).await;
+        let since = eventually("it fails", async || get(world, "chat").await.failing_since).await;
+        assert_eq!(millis(Some(&since)), Some(world.clock.now()));
+        assert_eq!(get(world, "chat").await.state(), WebhookState::Active);
+    }
+}
