@@ -43,7 +43,7 @@ pub use connect::{Dialect, Store, StoreOptions};
 pub use deliveries::{DeliveryQuery, Errand, Expanded, Lease};
 pub use due::DueTenants;
 pub use error::{AdminError, StoreError, classify};
-pub use event::{LogHead, Numbered};
+pub use event::{LogHead, LookedAt, Numbered};
 pub use listen::Listener;
 pub use prune::{Pruned, Retention};
 pub use transaction::Transaction;
