@@ -14,7 +14,10 @@ KINDS = [event.EVENT_KIND_THRESHOLD_REACHED, event.EVENT_KIND_LIMIT_REACHED, eve
 # Whoever keeps the cursor, in a file or a table of his own, misses nothing while he is away.
 cursor = ""
 
-with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051") as channel:
+# A connection whose other end is gone without a word breaks, and does not wait for ever.
+OPTIONS = [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000)]
+
+with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051", OPTIONS) as channel:
     quota = quota_service_pb2_grpc.QuotaServiceStub(channel)
     while True:
         try:

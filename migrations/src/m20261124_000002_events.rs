@@ -29,12 +29,12 @@ impl MigrationTrait for Migration {
 
 /// `tenants.event_number` is the number of the tenant's last event. `counters.alerts` is what was told of a counter, and is
 /// written when it changes; `closed` is 1 once the end of the window was told, or need not be. The index holds
-/// the counters whose windows may still be closed: no decision changes its columns.
+/// the counters whose windows may still be closed, in the order in which they are: no decision changes its columns.
 const BOOKS: [&str; 4] = [
     "ALTER TABLE tenants ADD COLUMN event_number {bigint} NOT NULL DEFAULT 0",
     "ALTER TABLE counters ADD COLUMN alerts {blob}",
     "ALTER TABLE counters ADD COLUMN closed {smallint} NOT NULL DEFAULT 0",
-    "CREATE INDEX counters_open ON counters (window_end) WHERE closed = 0",
+    "CREATE INDEX counters_open ON counters (window_end, tenant_key, key) WHERE closed = 0",
 ];
 
 /// A batch writes `pending_events`; numbering moves them to `events`, in the order in which readers see them. An event of

@@ -18,6 +18,12 @@ use super::error::CliError;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection may be silent before it is asked whether it lives, while a call is open.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long it may take to say so.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Reads the address of a server, such as `http://127.0.0.1:50051`.
 ///
 /// # Errors
@@ -32,14 +38,18 @@ pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
-/// Connects to a server, now.
+/// Connects to a server, now. A connection whose other end is gone without a word breaks.
 ///
 /// # Errors
 ///
 /// When the address is malformed or nobody answers there.
 pub async fn connect(target: &str) -> Result<Channel, CliError> {
-    let connected = endpoint(target)?.connect().await;
-    connected.map_err(|error| CliError::caused(format_args!("cannot connect to {target}"), &error))
+    let endpoint =
+        endpoint(target)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    endpoint
+        .connect()
+        .await
+        .map_err(|error| CliError::caused(format_args!("cannot connect to {target}"), &error))
 }
 
 /// Whether it was created; false when it was there before.

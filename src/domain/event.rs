@@ -39,10 +39,12 @@ pub enum EventKind {
     WebhookDisabled,
     /// The books do not add up: of no tenant.
     BooksDisagree,
+    /// One that a later version writes, by its number.
+    Later(i16),
 }
 
 impl EventKind {
-    /// All of them.
+    /// All that this version writes.
     pub const ALL: [EventKind; 11] = [
         EventKind::ThresholdReached,
         EventKind::ThresholdCleared,
@@ -71,6 +73,7 @@ impl EventKind {
             EventKind::PolicyChanged => 9,
             EventKind::WebhookDisabled => 10,
             EventKind::BooksDisagree => 11,
+            EventKind::Later(code) => code,
         }
     }
 
@@ -79,7 +82,7 @@ impl EventKind {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// Its name in the contract.
+    /// Its name in the contract, which does not know UNKNOWN.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::ThresholdReached => "THRESHOLD_REACHED",
@@ -93,6 +96,7 @@ impl EventKind {
             EventKind::PolicyChanged => "POLICY_CHANGED",
             EventKind::WebhookDisabled => "WEBHOOK_DISABLED",
             EventKind::BooksDisagree => "BOOKS_DISAGREE",
+            EventKind::Later(_) => "UNKNOWN",
         }
     }
 }
@@ -223,6 +227,11 @@ pub enum Fact {
         /// How many.
         faults: i64,
     },
+    /// What this version cannot read: a later one wrote it. It keeps its place, and whose it is.
+    Unknown {
+        /// Number of its kind, which this version may know or not.
+        code: i16,
+    },
 }
 
 /// What became of a reservation.
@@ -295,6 +304,7 @@ impl Event {
             Fact::Changed { .. } => EventKind::PolicyChanged,
             Fact::WebhookDisabled { .. } => EventKind::WebhookDisabled,
             Fact::BooksDisagree { .. } => EventKind::BooksDisagree,
+            Fact::Unknown { code } => EventKind::from_code(*code).unwrap_or(EventKind::Later(*code)),
         }
     }
 
@@ -341,7 +351,10 @@ impl Fact {
             | Fact::Late(Settlement { figures, .. })
             | Fact::Closed(figures)
             | Fact::Reset { figures, .. } => figures,
-            Fact::Changed { .. } | Fact::WebhookDisabled { .. } | Fact::BooksDisagree { .. } => &[],
+            Fact::Changed { .. }
+            | Fact::WebhookDisabled { .. }
+            | Fact::BooksDisagree { .. }
+            | Fact::Unknown { .. } => &[],
         }
     }
 
@@ -362,6 +375,8 @@ impl Fact {
 pub struct EventFilter {
     /// Id of the tenant.
     pub tenant: Option<String>,
+    /// Its key, when it is there: others that had the id before are not meant.
+    pub tenant_key: Option<TenantKey>,
     /// Only of counters that count this agent apart, and of its reservations.
     pub agent: Option<String>,
     /// Only about one of these.
@@ -375,12 +390,20 @@ pub struct EventFilter {
 impl EventFilter {
     /// Whether the event is wanted.
     pub fn wants(&self, event: &Event) -> bool {
-        self.tenant.as_deref().is_none_or(|tenant| *event.tenant == *tenant)
+        self.is_of_tenant(event)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
             && event.percent().is_none_or(|percent| percent >= self.percent_min)
             && (self.resources.is_empty()
                 || event.resources.iter().any(|(_, name)| self.resources.contains(name)))
             && self.agent.as_deref().is_none_or(|agent| is_of_agent(event, agent))
+    }
+
+    fn is_of_tenant(&self, event: &Event) -> bool {
+        match (self.tenant_key, self.tenant.as_deref()) {
+            (Some(key), _) => event.tenant_key == key,
+            (None, Some(tenant)) => *event.tenant == *tenant,
+            (None, None) => true,
+        }
     }
 }
 

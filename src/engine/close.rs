@@ -4,7 +4,7 @@
 //! before the end, since what such a hold charges, also of resources that it did not reserve, is charged to the windows in
 //! which it was made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     clock::mint_version,
@@ -79,6 +79,7 @@ async fn close(
     let tenants = transaction.lock_tenants(&keys, None).await?.0;
     let revision = transaction.read_revision().await?;
     let policy = policies.get(&transaction, revision).await?;
+    let living: HashSet<TenantKey> = tenants.iter().map(|tenant| tenant.key).collect();
     let oldest: HashMap<TenantKey, ReservationId> =
         transaction.find_oldest_holds(&keys).await?.into_iter().collect();
     let mut of_tenants: HashMap<TenantKey, Vec<(CounterKey, StoredCounter)>> = HashMap::new();
@@ -86,6 +87,11 @@ async fn close(
     let mut waiting = 0;
     for (tenant, (key, stored)) in transaction.find_open_counters(page).await? {
         let end = stored.0.window.end;
+        // Of a tenant that was deleted nothing is told, and its holds are settled by nobody.
+        if !living.contains(&tenant) {
+            closed.push((tenant, key));
+            continue;
+        }
         if stored.0.reserved != 0 || oldest.get(&tenant).is_some_and(|hold| is_made_before(*hold, end)) {
             waiting += 1;
             continue;
@@ -95,7 +101,6 @@ async fn close(
     }
     let mut changes: Vec<Changes> = Vec::new();
     let version = mint_version();
-    // Of a tenant that was deleted nothing is told.
     for mut tenant in tenants {
         let Some(counters) = of_tenants.remove(&tenant.key) else { continue };
         tenant.decided_at = tenant.decided_at.max(now);

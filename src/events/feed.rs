@@ -6,16 +6,19 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{
     sync::{Semaphore, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
+use super::watch::Cursor;
 use crate::{
     domain::event::LoggedEvent,
     engine::{Failure, Reader},
@@ -43,6 +46,9 @@ const PAGE_EVENTS: usize = 64;
 /// Most watchers of one process.
 pub(super) const WATCHERS_MAX: usize = 10_000;
 
+/// Snapshots that are held in memory at once, until their watchers have received them.
+const SNAPSHOTS_MAX: usize = 32;
+
 /// Watchers that read the database at once: the others wait, and leave connections to those who ask for balances.
 const CATCHING_UP_MAX: usize = 2;
 
@@ -51,13 +57,29 @@ const CATCHING_UP_MAX: usize = 2;
 pub struct Feed {
     pub(super) store: Store,
     pub(super) reader: Arc<Reader>,
-    /// Consecutive, up to the head. Held for as long as it takes to copy a few pointers.
-    recent: RwLock<VecDeque<Arc<LoggedEvent>>>,
+    /// Held for as long as it takes to copy a few pointers.
+    recent: RwLock<Recent>,
     /// None until it was read for the first time.
-    pub(super) head: watch::Sender<Option<LogHead>>,
+    pub(super) head: watch::Sender<Option<SeenHead>>,
     pub(super) watchers: Arc<Semaphore>,
+    pub(super) snapshots: Arc<Semaphore>,
     pub(super) catching_up: Semaphore,
     pub(super) stop: CancellationToken,
+}
+
+/// The latest events of a log: consecutive, up to the head.
+#[derive(Debug, Default)]
+struct Recent {
+    log_id: [u8; 16],
+    events: VecDeque<Arc<LoggedEvent>>,
+}
+
+/// How far the log goes, as it was read by the feed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeenHead {
+    pub(super) head: LogHead,
+    /// When the reading began: whoever knew of a place before can be behind it by now, and not ahead of it.
+    pub(super) since: Instant,
 }
 
 /// Why a place of the log cannot be read.
@@ -65,6 +87,8 @@ pub struct Feed {
 pub(super) enum Unreadable {
     /// What comes behind it was removed.
     Expired(LogHead),
+    /// It is not a place of the log any more.
+    Lost(Cursor, LogHead),
     /// The database does not answer.
     Failed(Failure),
 }
@@ -85,6 +109,7 @@ impl Feed {
             recent: RwLock::default(),
             head: watch::Sender::new(None),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
             catching_up: Semaphore::new(CATCHING_UP_MAX),
             stop,
         })
@@ -95,7 +120,7 @@ impl Feed {
         let told = Arc::clone(self.store.told());
         loop {
             if self.store.is_available()
-                && let Err(error) = self.step().await
+                && let Err(error) = caught(self.step()).await
             {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -151,46 +176,77 @@ impl Feed {
         let mut more = pending;
         while more {
             more = self.store.number_events(STEP_EVENTS).await?.events == STEP_EVENTS;
+            // After each step: nobody who is up to date is to fall behind what is kept in memory.
+            self.read_new().await?;
         }
         self.read_new().await
     }
 
+    /// Reads what is new; at first, the latest events, for those who resume.
     async fn read_new(&self) -> Result<(), StoreError> {
-        let before = *self.head.borrow();
+        let since = Instant::now();
+        let before = self.head.borrow().map(|seen| seen.head);
         let transaction = self.store.begin_read("read new events").await?;
         let head = transaction.read_log().await?;
-        let known = before.filter(|before| before.log_id == head.log_id);
-        if known == Some(head) {
+        if before == Some(head) {
+            self.head.send_if_modified(|seen| {
+                *seen = Some(SeenHead { head, since });
+                false
+            });
             return transaction.rollback().await;
         }
+        let known = before.filter(|before| before.log_id == head.log_id);
+        let gone_back = known.filter(|known| head.last_sequence < known.last_sequence);
+        if let Some(known) = gone_back {
+            tracing::error!(
+                known = known.last_sequence,
+                found = head.last_sequence,
+                "the log of events has lost its end: run `aforo migrate --new-log` after a restore or a failover"
+            );
+        }
         let kept = i64::try_from(RECENT_EVENTS_MAX).unwrap_or(i64::MAX);
-        let known = known.map_or(head.last_sequence, |known| known.last_sequence);
-        let from = known.max(head.last_sequence - kept);
+        let oldest = head.pruned_through.max(head.last_sequence - kept);
+        let from =
+            known.filter(|_| gone_back.is_none()).map_or(oldest, |known| known.last_sequence.max(oldest));
         let events = transaction.list_events(None, from, RECENT_EVENTS_MAX).await?;
         transaction.rollback().await?;
-        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        if recent.back().is_some_and(|last| last.sequence != from) {
-            recent.clear();
-        }
-        recent.extend(events.into_iter().filter(|event| event.sequence <= head.last_sequence).map(Arc::new));
-        let surplus = recent.len().saturating_sub(RECENT_EVENTS_MAX);
-        recent.drain(..surplus);
-        drop(recent);
-        self.head.send_replace(Some(head));
+        self.keep(head, from, events);
+        self.head.send_replace(Some(SeenHead { head, since }));
         Ok(())
     }
 
+    /// Keeps events behind a place, up to the head, in memory.
+    fn keep(&self, head: LogHead, from: i64, events: Vec<LoggedEvent>) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        if recent.log_id != head.log_id || recent.events.back().is_some_and(|last| last.sequence != from) {
+            recent.events.clear();
+        }
+        recent.log_id = head.log_id;
+        recent.events.extend(events.into_iter().map(Arc::new));
+        let surplus = recent.events.len().saturating_sub(RECENT_EVENTS_MAX);
+        recent.events.drain(..surplus);
+        // Places are found by counting; whoever does not find his here reads the database.
+        let mut placed = recent.events.iter().rev().zip((0..=head.last_sequence).rev());
+        if !placed.all(|(event, place)| event.sequence == place) {
+            recent.events.clear();
+        }
+    }
+
     /// Some events behind a place, in order; at least one when there are any up to the head.
-    pub(super) async fn page(&self, after: i64) -> Result<Vec<Arc<LoggedEvent>>, Unreadable> {
-        if let Some(page) = self.recent_page(after) {
+    pub(super) async fn page(&self, place: Cursor) -> Result<Vec<Arc<LoggedEvent>>, Unreadable> {
+        if let Some(page) = self.recent_page(place) {
             return Ok(page);
         }
+        let after = place.sequence;
         // Nothing closes it.
         let _permit = self.catching_up.acquire().await;
         let transaction = self.store.begin_read("read events").await?;
         let head = transaction.read_log().await?;
         let events = transaction.list_events(None, after, PAGE_EVENTS).await?;
         transaction.rollback().await?;
+        if head.log_id != place.log_id || after > head.last_sequence {
+            return Err(Unreadable::Lost(place, head));
+        }
         if after < head.pruned_through {
             return Err(Unreadable::Expired(head));
         }
@@ -198,10 +254,28 @@ impl Feed {
     }
 
     /// The same out of what is kept in memory.
-    fn recent_page(&self, after: i64) -> Option<Vec<Arc<LoggedEvent>>> {
+    fn recent_page(&self, place: Cursor) -> Option<Vec<Arc<LoggedEvent>>> {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        let first = recent.front()?.sequence;
-        let skipped = usize::try_from(after.checked_add(1)?.checked_sub(first)?).ok()?;
-        Some(recent.iter().skip(skipped).take(PAGE_EVENTS).cloned().collect())
+        let first = recent.events.front().filter(|_| recent.log_id == place.log_id)?.sequence;
+        let skipped = usize::try_from(place.sequence.checked_add(1)?.checked_sub(first)?).ok()?;
+        let page: Vec<_> = recent.events.iter().skip(skipped).take(PAGE_EVENTS).cloned().collect();
+        (!page.is_empty()).then_some(page)
+    }
+}
+
+/// A step that panics is one that failed.
+async fn caught(step: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let caught = AssertUnwindSafe(step).catch_unwind().await;
+    caught.unwrap_or_else(|_| Err(StoreError::Unusable("a step of the feed ended abnormally".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_step_that_panics_has_failed() {
+        assert!(caught(async { Ok(()) }).await.is_ok());
+        assert!(caught(async { panic!("as a test") }).await.is_err());
     }
 }

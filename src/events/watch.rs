@@ -1,7 +1,7 @@
 //! One watcher: a snapshot, if it wants one, then the events behind a place, each once and in order, and heartbeats.
 //!
-//! It is asked for the next message when the last one could be sent, and holds no more than a page. So a watcher that
-//! does not read costs its socket, and no event is dropped for it.
+//! It is asked for the next message when HTTP/2 has taken the last one, and holds no more than a page. So a watcher that
+//! does not read costs a buffer of HTTP/2, and no event is dropped for it.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -10,7 +10,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Feed, feed::Unreadable};
+use super::{
+    Feed,
+    feed::{SeenHead, Unreadable},
+};
 use crate::{
     domain::{
         counter::Balance,
@@ -83,7 +86,7 @@ pub enum WatchEnd {
     },
     /// The process ends: it may go on elsewhere.
     Draining,
-    /// There are too many watchers.
+    /// There are too many watchers, or snapshots that were not received yet.
     Crowded,
     /// A field at fault.
     Refused(Refusal),
@@ -95,6 +98,7 @@ impl From<Unreadable> for WatchEnd {
     fn from(unreadable: Unreadable) -> Self {
         match unreadable {
             Unreadable::Expired(head) => expired(head),
+            Unreadable::Lost(place, head) => lost(place, head),
             Unreadable::Failed(failure) => WatchEnd::Failed(failure),
         }
     }
@@ -114,9 +118,13 @@ pub struct Watch {
     heartbeat: Duration,
     /// Everything up to it was looked at.
     cursor: Cursor,
-    heads: watch::Receiver<Option<LogHead>>,
+    heads: watch::Receiver<Option<SeenHead>>,
+    /// When its cursor was last known to be a place of the log.
+    since: Instant,
     /// To be told next; at most a page, or the snapshot.
     ready: VecDeque<Update>,
+    /// While there are parts of a snapshot to be told.
+    snapshot: Option<OwnedSemaphorePermit>,
     /// When a heartbeat is due: at once, so that it knows where it stands.
     beat: Instant,
     _place: OwnedSemaphorePermit,
@@ -128,15 +136,20 @@ impl Feed {
     /// # Errors
     ///
     /// Why it cannot be done.
-    pub async fn watch(self: &Arc<Self>, query: WatchQuery) -> Result<Watch, WatchEnd> {
+    pub async fn watch(self: &Arc<Self>, mut query: WatchQuery) -> Result<Watch, WatchEnd> {
         if self.stop.is_cancelled() {
             return Err(WatchEnd::Draining);
         }
         let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| WatchEnd::Crowded)?;
-        let head = {
+        let (tenant_key, head) = {
             let _permit = self.catching_up.acquire().await;
-            self.reader.check_names(query.filter.tenant.as_deref(), &query.filter.resources).await?
+            let (tenant, resources) = (query.filter.tenant.as_deref(), &query.filter.resources);
+            // Who resumes is told of the end of what is gone, too.
+            self.reader.check_names(tenant, resources, query.cursor.is_none()).await?
         };
+        query.filter.tenant_key = tenant_key;
+        query.filter.resources.sort_unstable();
+        query.filter.resources.dedup();
         let cursor = match query.cursor {
             Some(cursor) => checked(cursor, head)?,
             None => Cursor { log_id: head.log_id, sequence: head.last_sequence },
@@ -147,7 +160,9 @@ impl Feed {
             heartbeat: query.heartbeat,
             cursor,
             heads: self.head.subscribe(),
+            since: Instant::now(),
             ready: VecDeque::new(),
+            snapshot: None,
             beat: Instant::now(),
             _place: place,
         };
@@ -166,6 +181,9 @@ impl Watch {
     /// The end.
     pub async fn next(&mut self) -> Result<Update, WatchEnd> {
         loop {
+            if self.ready.is_empty() {
+                self.snapshot = None;
+            }
             if let Some(update) = self.ready.pop_front() {
                 self.beat = Instant::now() + self.heartbeat;
                 return Ok(update);
@@ -173,9 +191,13 @@ impl Watch {
             if self.feed.stop.is_cancelled() {
                 return Err(WatchEnd::Draining);
             }
-            let head = *self.heads.borrow_and_update();
-            if head.is_some_and(|head| head.log_id != self.cursor.log_id) {
-                return Err(of_cursor("is of another log"));
+            let seen = *self.heads.borrow_and_update();
+            let head = seen.map(|seen| seen.head).filter(|head| head.log_id == self.cursor.log_id);
+            // What was seen before it began says nothing of its cursor.
+            if let Some(seen) = seen.filter(|seen| seen.since > self.since)
+                && head.is_none_or(|head| head.last_sequence < self.cursor.sequence)
+            {
+                return Err(lost(self.cursor, seen.head));
             }
             if head.is_some_and(|head| self.cursor.sequence < head.last_sequence) {
                 self.take_page().await?;
@@ -196,7 +218,10 @@ impl Watch {
     }
 
     async fn take_page(&mut self) -> Result<(), WatchEnd> {
-        for event in self.feed.page(self.cursor.sequence).await? {
+        let page = self.feed.page(self.cursor).await?;
+        // It may go further than what was seen of the log.
+        self.since = Instant::now();
+        for event in page {
             self.cursor.sequence = event.sequence;
             if self.filter.wants(&event.event) {
                 self.ready.push_back(Update::Event { event, cursor: self.cursor });
@@ -207,6 +232,7 @@ impl Watch {
 
     /// Balances and the place in the log as they were at one instant.
     async fn take_snapshot(&mut self) -> Result<(), WatchEnd> {
+        let permit = Arc::clone(&self.feed.snapshots).try_acquire_owned().map_err(|_| WatchEnd::Crowded)?;
         let query = UsageQuery {
             tenant: self.filter.tenant.clone().unwrap_or_default(),
             filter: [self.filter.agent.clone(), None, None],
@@ -215,6 +241,7 @@ impl Watch {
             limit: PART_BALANCES,
         };
         let Snapshot { parts, frame, head } = self.feed.reader.snapshot(&query).await?;
+        (self.snapshot, self.since) = (Some(permit), Instant::now());
         self.cursor = Cursor { log_id: head.log_id, sequence: head.last_sequence };
         let last = parts.len().saturating_sub(1);
         for (place, balances) in parts.into_iter().enumerate() {
@@ -227,10 +254,8 @@ impl Watch {
 
 /// The cursor, if the log can be read from it on.
 fn checked(cursor: Cursor, head: LogHead) -> Result<Cursor, WatchEnd> {
-    if cursor.log_id != head.log_id {
-        Err(of_cursor("is of another log: the database was restored or copied since"))
-    } else if cursor.sequence > head.last_sequence {
-        Err(of_cursor("is of the future: the log does not go so far"))
+    if cursor.log_id != head.log_id || cursor.sequence > head.last_sequence {
+        Err(lost(cursor, head))
     } else if cursor.sequence < head.pruned_through {
         Err(expired(head))
     } else {
@@ -242,7 +267,13 @@ fn expired(head: LogHead) -> WatchEnd {
     WatchEnd::Expired { oldest: Cursor { log_id: head.log_id, sequence: head.pruned_through } }
 }
 
-fn of_cursor(what: &str) -> WatchEnd {
+/// The cursor is of another log, or of what this one has lost.
+fn lost(cursor: Cursor, head: LogHead) -> WatchEnd {
+    let what = if cursor.log_id == head.log_id {
+        "is of the future: the log does not go so far"
+    } else {
+        "is of another log: the database was restored or copied since"
+    };
     let fault = Fault::new("cursor", format!("must be one that a message of this log had; it {what}"));
     WatchEnd::Refused(Refusal::Invalid(vec![fault]))
 }

@@ -32,6 +32,9 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 /// Time between heartbeats when none is given.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 
+/// Most resources that a watcher names.
+const RESOURCES_MAX: usize = 100;
+
 /// What a cursor begins with: another layout would have another number.
 const CURSOR_VERSION: u8 = 1;
 
@@ -103,6 +106,7 @@ pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
         Fact::Changed { kind, id, action } => wire.change = Some(change(*kind, id, *action)),
         Fact::WebhookDisabled { id, .. } => wire.webhook.clone_from(id),
         Fact::BooksDisagree { faults } => wire.faults = *faults,
+        Fact::Unknown { .. } => {}
     }
     wire
 }
@@ -131,8 +135,12 @@ pub(super) fn watch_query(request: v1::WatchUsageRequest) -> Result<WatchQuery, 
     let mut faults = Faults::default();
     faults.check("tenant", optional_name_fault(&request.tenant));
     faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
-    for (place, name) in request.resources.iter().enumerate() {
-        faults.check(&format!("resources[{place}]"), name_fault(name));
+    if request.resources.len() > RESOURCES_MAX {
+        faults.add("resources", format!("must be at most {RESOURCES_MAX}"));
+    } else {
+        for (place, name) in request.resources.iter().enumerate() {
+            faults.check(&format!("resources[{place}]"), name_fault(name));
+        }
     }
     let kinds = kinds(&mut faults, &request.kinds);
     if !(0..=THRESHOLD_MAX_PERCENT).contains(&request.min_percent) {
@@ -157,6 +165,7 @@ pub(super) fn watch_query(request: v1::WatchUsageRequest) -> Result<WatchQuery, 
     }
     let filter = EventFilter {
         tenant: Some(request.tenant).filter(|tenant| !tenant.is_empty()),
+        tenant_key: None,
         agent: request.agent,
         resources: request.resources,
         kinds,

@@ -40,8 +40,18 @@ const PENDING_RESETS_MAX: usize = 1_024;
 /// A connection that is silent for this long is pinged.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A connection whose ping is not answered within this time is closed.
+/// A connection whose ping is not answered within this time is closed, once the farewell is written: one whose client takes
+/// no bytes stays until TCP gives it up, or the server ends.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection that has sent nothing for this long after it was accepted is closed.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is kept for a client that does not read, on one stream; a message that is larger goes beyond it.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long after the server's end calls that stream may end by themselves.
+const STREAMS_GRACE: Duration = Duration::from_secs(1);
 
 /// The pause after an `accept` that failed for want of something (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +59,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled.
 ///
 /// It then accepts nothing more, tells each client so (GOAWAY), answers what was accepted, and after at most `drain`
-/// closes what is still open.
+/// closes what is still open. Calls that stream are dropped after a second, so a client that does not read holds up nothing.
 ///
 /// # Errors
 ///
@@ -62,51 +72,85 @@ pub async fn serve(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::debug!(net.address = %address, "accepting connections");
-    let door = Door { routes: ContractLayer.layer(routes.prepare().into_axum_router()) };
+    let routes = ContractLayer.layer(routes.prepare().into_axum_router());
     let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
+    let ends = Ends { shutdown, ..Ends::default() };
     loop {
         let socket = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = ends.shutdown.cancelled() => break,
             socket = accept(&listener) => socket,
         };
         // Without it small replies wait up to 40 ms for an acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
-        let inbox = Inbox::default();
-        let connection = http2_settings(inbox.clone()).serve_connection(TokioIo::new(socket), door.clone());
-        connections.spawn(run_connection(WithCalls::new(connection, inbox), shutdown.clone(), cut.clone()));
+        connections.spawn(run_connection(socket, routes.clone(), ends.clone()));
     }
     drop(listener);
     connections.close();
-    if timeout(drain, connections.wait()).await.is_err() {
+    let ended = async {
+        if timeout(STREAMS_GRACE, connections.wait()).await.is_err() {
+            ends.streams.cancel();
+            connections.wait().await;
+        }
+    };
+    if timeout(drain, ended).await.is_err() {
         tracing::warn!(net.connections = connections.len(), "closing connections that did not end in time");
-        cut.cancel();
+        ends.cut.cancel();
         connections.wait().await;
     }
     Ok(())
 }
 
-type Connection = WithCalls<http2::Connection<TokioIo<TcpStream>, Door, Inbox>>;
+/// How connections end: one after the other.
+#[derive(Clone, Debug, Default)]
+struct Ends {
+    /// Nothing new is taken.
+    shutdown: CancellationToken,
+    /// Calls that stream are dropped, and connections without calls are closed.
+    streams: CancellationToken,
+    /// All are closed.
+    cut: CancellationToken,
+}
 
-async fn run_connection(mut connection: Connection, shutdown: CancellationToken, cut: CancellationToken) {
-    let served = tokio::select! {
+async fn run_connection(socket: TcpStream, routes: Contract<Router>, ends: Ends) {
+    // hyper waits for a client's first bytes for ever, and tells nobody that it does.
+    let said = tokio::select! {
         biased;
-        served = &mut connection => served,
-        () = shutdown.cancelled() => {
-            connection.connection().graceful_shutdown();
-            tokio::select! {
-                biased;
-                served = connection => served,
-                () = cut.cancelled() => Ok(()),
-            }
-        }
+        said = timeout(HANDSHAKE_TIMEOUT, socket.readable()) => matches!(said, Ok(Ok(()))),
+        () = ends.shutdown.cancelled() => false,
     };
-    if let Err(error) = served {
-        tracing::debug!(error = %error, "connection failed");
+    if !said {
+        return;
+    }
+    let inbox = Inbox::new(ends.streams.clone());
+    let door = Door { routes, inbox: inbox.clone() };
+    let connection = http2_settings(inbox.clone()).serve_connection(TokioIo::new(socket), door);
+    let mut connection = WithCalls::new(connection, inbox);
+    if is_served(&mut connection, &ends.shutdown).await {
+        return;
+    }
+    connection.connection().graceful_shutdown();
+    if !is_served(&mut connection, &ends.streams).await {
+        is_served(&mut connection, &ends.cut).await;
     }
 }
+
+/// Runs a connection until it or this ends; whether it was the connection.
+async fn is_served(connection: &mut Connection, end: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        served = connection => {
+            if let Some(Err(error)) = served {
+                tracing::debug!(error = %error, "connection failed");
+            }
+            true
+        }
+        () = end.cancelled() => false,
+    }
+}
+
+type Connection = WithCalls<http2::Connection<TokioIo<TcpStream>, Door, Inbox>>;
 
 /// The next connection. An error is never the listener's end: either that one client is gone, or something ran out
 /// and the next attempt may find it.
@@ -138,6 +182,7 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // gRPC has no use for a date.
@@ -145,10 +190,10 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
     http2
 }
 
-/// hyper's view of the routes, which are always ready and cheap to clone.
-#[derive(Debug, Clone)]
+/// hyper's view of the routes, which are always ready and cheap to clone, on one connection.
 struct Door {
     routes: Contract<Router>,
+    inbox: Inbox,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Door {
@@ -157,6 +202,7 @@ impl hyper::service::Service<Request<Incoming>> for Door {
     type Future = ContractFuture<<Router as Service<Request<Incoming>>>::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.inbox.announce(request.uri().path());
         self.routes.clone().call(request)
     }
 }

@@ -74,9 +74,10 @@ pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
             with_reason(Code::OutOfRange, "CURSOR_EXPIRED", text, metadata, ErrorDetails::new())
         }
         WatchEnd::Draining => unavailable("DRAINING", "the server ends; resume with the last cursor"),
-        WatchEnd::Crowded => {
-            unavailable("OVERLOADED", "there are too many watchers; resume with the last cursor later")
-        }
+        WatchEnd::Crowded => unavailable(
+            "OVERLOADED",
+            "there are too many watchers, or snapshots under way; resume with the last cursor later",
+        ),
         WatchEnd::Refused(refusal) => of_refusal(refusal, None),
         WatchEnd::Failed(failure) => of_failure(failure),
     }

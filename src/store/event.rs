@@ -15,6 +15,7 @@ use super::{
 use crate::domain::{
     event::{Event, LoggedEvent, NO_TENANT},
     id::TenantKey,
+    window::Millis,
 };
 
 /// The one row of `event_log`.
@@ -41,6 +42,17 @@ pub struct Numbered {
     pub events: usize,
     /// The place of the last event.
     pub last_sequence: i64,
+}
+
+/// What was found by looking at the times of some events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookedAt {
+    /// The place of the first that is late enough.
+    pub first: Option<i64>,
+    /// The place of the last.
+    pub last: Option<i64>,
+    /// How many there were.
+    pub rows: usize,
 }
 
 impl Store {
@@ -163,6 +175,36 @@ impl Transaction {
         rows.iter().map(event_from_row).collect()
     }
 
+    /// Where the first event at or after an instant is, among so many behind a place; only those of a tenant when one is
+    /// given. Bodies are not read.
+    pub async fn look_for_time(
+        &self,
+        tenant: Option<TenantKey>,
+        after: i64,
+        from: Millis,
+        limit: usize,
+    ) -> Result<LookedAt, StoreError> {
+        let values = vec![after.into(), from.into(), Value::from(i64::try_from(limit).unwrap_or(i64::MAX))];
+        let rows = match tenant {
+            None => {
+                let text =
+                    "SELECT MIN(CASE WHEN occurred_at >= $2 THEN sequence END), MAX(sequence), COUNT(*)
+                       FROM (SELECT sequence, occurred_at FROM events
+                              WHERE sequence > $1 ORDER BY sequence LIMIT $3) AS looked_at";
+                self.rows(text, values).await?
+            }
+            Some(tenant) => {
+                let text = "SELECT MIN(CASE WHEN occurred_at >= $2 THEN sequence END), MAX(sequence), COUNT(*)
+                       FROM (SELECT sequence, occurred_at FROM events
+                              WHERE tenant_key = $4 AND sequence > $1 ORDER BY sequence LIMIT $3) AS looked_at";
+                self.rows(text, [values, vec![tenant.0.into()]].concat()).await?
+            }
+        };
+        let row = rows.first().ok_or_else(lost_log)?;
+        let rows = usize::try_from(row.get::<i64>(2)?).unwrap_or(0);
+        Ok(LookedAt { first: row.get(0)?, last: row.get(1)?, rows })
+    }
+
     /// Enters an event of no tenant, with its place in the log. To be done last: until the transaction ends, nobody else
     /// changes the log.
     pub async fn append_event(&self, event: &Event) -> Result<(), StoreError> {
@@ -220,7 +262,7 @@ fn head_from_row(row: Option<&Row>) -> Result<LogHead, StoreError> {
 
 fn event_from_row(row: &Row) -> Result<LoggedEvent, StoreError> {
     let body: Vec<u8> = row.get(5)?;
-    let event = decode_event(TenantKey(row.get(1)?), row.get(3)?, row.get(4)?, &body)?;
+    let event = decode_event(TenantKey(row.get(1)?), row.get(3)?, row.get(4)?, &body);
     Ok(LoggedEvent { sequence: row.get(0)?, number: row.get(2)?, event })
 }
 

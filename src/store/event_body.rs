@@ -165,27 +165,42 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
             (body.webhook, body.webhook_state) = (id.clone(), state.code().into());
         }
         Fact::BooksDisagree { faults } => body.faults = *faults,
+        // It was read, and is not written.
+        Fact::Unknown { .. } => {}
     }
     body.encode_to_vec()
 }
 
-/// The event of a row.
-pub(super) fn decode_event(
-    tenant_key: TenantKey,
-    kind: i16,
-    occurred_at: Millis,
-    bytes: &[u8],
-) -> Result<Event, StoreError> {
-    let mut body = EventBody::decode(bytes).map_err(|_| corrupt("an event's body"))?;
-    let kind = EventKind::from_code(kind).ok_or_else(|| corrupt("an event's kind"))?;
-    let figures = std::mem::take(&mut body.figures).iter().map(decode_figures).collect::<Result<_, _>>()?;
-    let tenant = Arc::from(std::mem::take(&mut body.tenant));
-    let resources = std::mem::take(&mut body.resources);
-    let resources = resources.into_iter().map(|name| (ResourceKey(name.key), name.name)).collect();
-    Ok(Event { tenant_key, tenant, occurred_at, resources, fact: decode_fact(kind, body, figures)? })
+/// The event of a row. One that cannot be read keeps its place: while servers are replaced by those of a later version,
+/// these may write what the others do not know, and the rest of the log is told all the same.
+pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Millis, bytes: &[u8]) -> Event {
+    let body = EventBody::decode(bytes).map_err(|_| corrupt("an event's body"));
+    let mut event = Event {
+        tenant_key,
+        tenant: Arc::from(""),
+        occurred_at,
+        resources: Vec::new(),
+        fact: Fact::Unknown { code },
+    };
+    let fact = body.and_then(|mut body| {
+        event.tenant = Arc::from(std::mem::take(&mut body.tenant));
+        let resources = std::mem::take(&mut body.resources);
+        event.resources = resources.into_iter().map(|name| (ResourceKey(name.key), name.name)).collect();
+        decode_fact(code, body)
+    });
+    match fact {
+        Ok(fact) => event.fact = fact,
+        Err(error) => {
+            tracing::debug!(aforo.kind = code, error = %error, "an event cannot be read; it may be of a later version");
+        }
+    }
+    event
 }
 
-fn decode_fact(kind: EventKind, body: EventBody, mut figures: Vec<Figures>) -> Result<Fact, StoreError> {
+fn decode_fact(code: i16, mut body: EventBody) -> Result<Fact, StoreError> {
+    let kind = EventKind::from_code(code).ok_or_else(|| corrupt("an event's kind"))?;
+    let mut figures: Vec<Figures> =
+        std::mem::take(&mut body.figures).iter().map(decode_figures).collect::<Result<_, _>>()?;
     let (percent, generation) = (body.percent, body.generation);
     let first = |figures: &mut Vec<Figures>| figures.pop().ok_or_else(|| corrupt("an event's figures"));
     Ok(match kind {
@@ -215,6 +230,7 @@ fn decode_fact(kind: EventKind, body: EventBody, mut figures: Vec<Figures>) -> R
             }
         }
         EventKind::BooksDisagree => Fact::BooksDisagree { faults: body.faults },
+        EventKind::Later(code) => Fact::Unknown { code },
     })
 }
 
@@ -371,8 +387,7 @@ mod tests {
             let (tenant_key, tenant) = (TenantKey(5), Arc::from("acme"));
             let event = Event { tenant_key, tenant, occurred_at: 11, resources, fact };
             let bytes = encode_event(&event);
-            let read = decode_event(tenant_key, event.kind().code(), 11, &bytes).expect("it was encoded");
-            assert_eq!(read, event);
+            assert_eq!(decode_event(tenant_key, event.kind().code(), 11, &bytes), event);
         }
     }
 
@@ -383,8 +398,15 @@ mod tests {
         let alerts = Alerts { limits: vec![told] };
         assert_eq!(decode_alerts(&encode_alerts(&alerts)).expect("it was encoded"), alerts);
         assert!(decode_alerts(b"\xff").is_err());
-        assert!(decode_event(TenantKey(1), 1, 0, b"\xff").is_err());
-        assert!(decode_event(TenantKey(1), 1, 0, b"").is_err());
-        assert!(decode_event(TenantKey(1), 99, 0, b"").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_keeps_its_place() {
+        for (code, bytes) in [(1, &b"\xff"[..]), (1, &b""[..]), (99, &b""[..]), (9, &b"\x0a\x04acme"[..])] {
+            let event = decode_event(TenantKey(1), code, 7, bytes);
+            assert_eq!((event.tenant_key, event.occurred_at), (TenantKey(1), 7));
+            assert_eq!((event.fact.clone(), event.kind().code()), (Fact::Unknown { code }, code));
+            assert_eq!(&*event.tenant, if code == 9 { "acme" } else { "" });
+        }
     }
 }

@@ -47,7 +47,7 @@ pub use delivery_list::{DeliveryPage, DeliveryQuery};
 pub use delivery_prune::PrunedDeliveries;
 pub use due::DueTenants;
 pub use error::{AdminError, StoreError, classify};
-pub use event::{LogHead, Numbered};
+pub use event::{LogHead, LookedAt, Numbered};
 pub use listen::Listener;
 pub use prune::{GoOn, Pruned, Retention};
 pub use transaction::Transaction;

@@ -95,6 +95,21 @@ both! {
         assert_eq!(event_of(&events, CommittedLate).balances.figures("day"), (11, 0));
     }
 
+    /// Its holds are settled by nobody, and nothing is told of it.
+    async fn windows_of_a_tenant_that_is_gone_do_not_wait_for_its_holds(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        world.record("acme").tokens(5).await.expect("it is recorded");
+        world.reserve("acme").tokens(7).await.expect("there is quota");
+        let acme = DeleteTenantRequest { id: "acme".into(), force: true };
+        world.admin.clone().delete_tenant(acme).await.expect("by force");
+        world.clock.advance(DAY);
+        let closed = world.close_windows().await;
+        assert_eq!((closed.counters, closed.waiting), (1, 0));
+        assert_eq!(world.close_windows().await.counters, 0);
+        let events = world.all_events(ListEventsRequest::default()).await;
+        assert!(events.iter().all(|event| event.kind() == PolicyChanged), "{events:#?}");
+    }
+
     async fn changes_of_policy_are_told(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.change_plan("acme", &[day("tokens", 2_000)]).await.expect("it is there");
@@ -179,6 +194,30 @@ both! {
             let expected: Vec<Event> = all.iter().filter(|event| wants(event)).cloned().collect();
             assert!(!expected.is_empty() && expected.len() < all.len());
             assert_eq!(world.all_events(request).await, expected);
+        }
+    }
+
+    /// More than one page looks through.
+    async fn a_list_that_begins_late_is_not_searched_from_the_oldest_on(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        world.told("acme").await;
+        let old = "INSERT INTO events (sequence, tenant_key, number, kind, occurred_at, body)
+            WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 25000)
+            SELECT last_sequence + n, e.tenant_key, n, 9, 5, e.body
+              FROM counted, event_log, (SELECT tenant_key, body FROM events WHERE tenant_key <> 0) AS e";
+        world.database.execute(old).await;
+        world.database.execute("UPDATE event_log SET last_sequence = last_sequence + 25000").await;
+        world.clock.advance(DAY);
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        let start_time = Some(prost_types::Timestamp { seconds: (NOON + DAY) / 1_000, nanos: 0 });
+        for tenant in ["", "acme"] {
+            let request = ListEventsRequest { tenant: tenant.into(), start_time, ..Default::default() };
+            let page = eventually("it has its place", async || {
+                let page = world.list_events(request.clone()).await.expect("a page");
+                (page.last_sequence == 25_004).then_some(page)
+            })
+            .await;
+            assert_eq!((told(&page.events), page.next_page_token.as_str()), (vec![(LimitReached, 100)], ""));
         }
     }
 

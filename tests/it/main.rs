@@ -44,6 +44,8 @@ mod watch;
 mod watch_command;
 mod watch_cut;
 mod watch_python;
+mod watch_resume;
+mod watch_stalled;
 mod webhook_admin;
 mod webhook_body;
 mod webhook_flight;

@@ -8,10 +8,15 @@ use std::{
     thread,
 };
 
+use aforo::{
+    clock::ManualClock,
+    server::{Server, ServerOptions},
+};
 use tempfile::TempDir;
 
 use crate::harness::{
     process::{run, said, tool},
+    wait::PATIENCE,
     *,
 };
 
@@ -60,21 +65,49 @@ async fn stubs() -> TempDir {
     folder
 }
 
-both! {
-    async fn it_prints_what_comes_to_a_threshold(world: World) {
+async fn serve(database: &Database, listen: &str, clock: &ManualClock) -> (Server, Clients) {
+    let mut options = ServerOptions::new(listen.parse().expect("an address"), database.url());
+    options.clock = Some(clock.clone());
+    let server = Server::start(options).await.expect("the server starts");
+    let channel = clients::connect(&format!("http://{}", server.address())).await;
+    clients::serving(&channel).await;
+    (server, Clients::of(channel))
+}
+
+on_both! {
+    async fn it_prints_what_comes_to_a_threshold_and_goes_on_after_a_restart(kind: Kind) {
+        let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
+        let (server, clients) = serve(&database, "127.0.0.1:0", &clock).await;
+        let address = server.address().to_string();
         let stubs = stubs().await;
-        let python = Python::watching(&world.address().to_string(), stubs.path());
+        let python = Python::watching(&address, stubs.path());
         // Nobody says when it listens: each tenant comes to its threshold once, until one is heard of.
         let mut number = 0;
         let line = eventually("it prints an alert", async || {
             number += 1;
             let tenant = format!("tenant-{number}");
-            world.tenant_with(&tenant, &[day("tokens", 100).thresholds(&[80])]).await;
-            world.record(&tenant).tokens(85).await.expect("it is recorded");
+            clients.tenant_with(&tenant, &[day("tokens", 100).thresholds(&[80])]).await;
+            clients.record(&tenant).tokens(85).await.expect("it is recorded");
             python.lines.try_recv().ok()
         })
         .await;
         assert!(line.starts_with("tenant-"), "{line}");
         assert!(line.ends_with(" THRESHOLD_REACHED day 85 of 100"), "{line}");
+        server.shutdown().await;
+        // It waits a second before it comes back; what happens meanwhile it hears from its cursor on.
+        let (server, clients) = serve(&database, &address, &clock).await;
+        clients.record("tenant-1").tokens(15).await.expect("it is recorded");
+        let mut last = line;
+        let line = loop {
+            let line = python.lines.recv_timeout(PATIENCE).expect("it goes on");
+            assert_ne!(line, last, "each alert once");
+            if line.starts_with("tenant-1 ") && line.contains("LIMIT_REACHED") {
+                break line;
+            }
+            last = line;
+        };
+        assert_eq!(line, "tenant-1 LIMIT_REACHED day 100 of 100");
+        server.shutdown().await;
+        process::verify(database.url()).await;
     }
 }

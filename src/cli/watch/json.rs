@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::text::time;
 use crate::grpc::v1::{
-    Balance, Event, PolicyChange, Reservation, WatchUsageResponse, watch_usage_response::Update,
+    Balance, Event, EventKind, PolicyChange, Reservation, WatchUsageResponse, watch_usage_response::Update,
 };
 
 /// A message: its type, when it happened, the cursor to go on from, and the rest.
@@ -13,7 +13,11 @@ pub(super) fn message(message: &WatchUsageResponse) -> Value {
     let cursor = &message.cursor;
     match &message.update {
         Some(Update::Event(event)) => {
-            let kind = small(event.kind().as_str_name(), "EVENT_KIND_");
+            // A later server may know more kinds.
+            let kind = match event.kind() {
+                EventKind::Unspecified => "unknown".to_owned(),
+                kind => small(kind.as_str_name(), "EVENT_KIND_"),
+            };
             json!({ "type": kind, "timestamp": time(event.occur_time.as_ref()), "cursor": cursor, "data": data(event) })
         }
         Some(Update::Snapshot(snapshot)) => {
@@ -37,6 +41,8 @@ fn data(event: &Event) -> Value {
         ("reason", text(&event.reason)),
         ("operator", text(&event.operator)),
         ("reservation", event.reservation.as_ref().map_or(Value::Null, reservation)),
+        ("webhook", text(&event.webhook)),
+        ("faults", number(event.faults)),
         ("changed", event.change.as_ref().map_or(Value::Null, change)),
         ("balances", if balances.is_empty() { Value::Null } else { balances.into() }),
     ])
@@ -45,6 +51,7 @@ fn data(event: &Event) -> Value {
 fn balance(balance: &Balance) -> Value {
     let limited = !balance.limit_id.is_empty();
     let enforcement = small(balance.enforcement().as_str_name(), "ENFORCEMENT_");
+    let period = small(balance.period().as_str_name(), "PERIOD_");
     object([
         ("resource", text(&balance.resource)),
         ("agent", balance.agent.clone().into()),
@@ -56,7 +63,11 @@ fn balance(balance: &Balance) -> Value {
         ("enforcement", if limited { enforcement.into() } else { Value::Null }),
         ("committed", balance.committed.into()),
         ("reserved", balance.reserved.into()),
+        ("remaining", balance.remaining.into()),
+        ("exceeded", flag(balance.exceeded)),
         ("refused", balance.refused.into()),
+        ("period", if balance.period == 0 { Value::Null } else { period.into() }),
+        ("counted_since", text(&time(balance.counted_since.as_ref()))),
         ("window_start", text(&time(balance.window_start.as_ref()))),
         ("window_end", text(&time(balance.window_end.as_ref()))),
     ])
@@ -64,7 +75,12 @@ fn balance(balance: &Balance) -> Value {
 
 fn reservation(reservation: &Reservation) -> Value {
     let amounts = reservation.amounts.iter().map(|amount| {
-        json!({ "resource": amount.resource, "reserved": amount.reserved, "committed": amount.committed })
+        object([
+            ("resource", text(&amount.resource)),
+            ("reserved", amount.reserved.into()),
+            ("committed", amount.committed.into()),
+            ("overrun", number(amount.overrun)),
+        ])
     });
     let labels: Map<String, Value> =
         reservation.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
@@ -75,6 +91,11 @@ fn reservation(reservation: &Reservation) -> Value {
         ("user", text(&reservation.user)),
         ("model", text(&reservation.model)),
         ("request_id", text(&reservation.request_id)),
+        ("late", flag(reservation.late)),
+        ("on_expiry", small(reservation.on_expiry().as_str_name(), "ON_EXPIRY_").into()),
+        ("create_time", text(&time(reservation.create_time.as_ref()))),
+        ("expire_time", text(&time(reservation.expire_time.as_ref()))),
+        ("settle_time", text(&time(reservation.settle_time.as_ref()))),
         ("amounts", amounts.collect()),
         ("labels", labels.into()),
     ])
@@ -101,6 +122,61 @@ fn number(number: i64) -> Value {
     if number == 0 { Value::Null } else { number.into() }
 }
 
+fn flag(set: bool) -> Value {
+    if set { true.into() } else { Value::Null }
+}
+
 fn small(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::v1::{Heartbeat, Period};
+
+    #[test]
+    fn what_is_of_no_tenant_says_what_it_is_about() {
+        let of = |event: Event| {
+            message(&WatchUsageResponse { update: Some(Update::Event(event)), cursor: "c".into() })
+        };
+        let disabled = Event {
+            kind: EventKind::WebhookDisabled.into(),
+            sequence: 7,
+            webhook: "wh_1".into(),
+            ..Event::default()
+        };
+        assert_eq!(of(disabled)["data"], json!({ "sequence": 7, "webhook": "wh_1" }));
+        let disagree =
+            Event { kind: EventKind::BooksDisagree.into(), sequence: 8, faults: 3, ..Event::default() };
+        assert_eq!(of(disagree)["data"], json!({ "sequence": 8, "faults": 3 }));
+        let beat = WatchUsageResponse { update: Some(Update::Heartbeat(Heartbeat {})), cursor: "c".into() };
+        assert_eq!(message(&beat), json!({ "type": "heartbeat", "cursor": "c" }));
+    }
+
+    #[test]
+    fn a_balance_and_a_reservation_are_whole() {
+        let given = Balance {
+            period: Period::Day.into(),
+            remaining: Some(0),
+            exceeded: true,
+            counted_since: Some(prost_types::Timestamp { seconds: 1_773_662_400, nanos: 0 }),
+            ..Balance::default()
+        };
+        let told = balance(&given);
+        assert_eq!(
+            (&told["period"], &told["remaining"], &told["exceeded"]),
+            (&json!("day"), &json!(0), &json!(true))
+        );
+        assert_eq!(told["counted_since"], "2026-03-16T12:00:00Z");
+        let given = Reservation {
+            late: true,
+            on_expiry: 2,
+            settle_time: Some(prost_types::Timestamp { seconds: 1_773_662_400, nanos: 0 }),
+            ..Reservation::default()
+        };
+        let told = reservation(&given);
+        assert_eq!((&told["late"], &told["on_expiry"]), (&json!(true), &json!("charge")));
+        assert_eq!(told["settle_time"], "2026-03-16T12:00:00Z");
+    }
 }

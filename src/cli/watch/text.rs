@@ -25,7 +25,11 @@ pub(super) fn lines(message: &WatchUsageResponse, colour: bool) -> Vec<String> {
 }
 
 fn line(event: &Event, colour: bool) -> String {
-    let name = event.kind().as_str_name().trim_start_matches("EVENT_KIND_");
+    // A later server may know more kinds.
+    let name = match event.kind() {
+        EventKind::Unspecified => "UNKNOWN",
+        kind => kind.as_str_name().trim_start_matches("EVENT_KIND_"),
+    };
     let (begin, end) = if colour { (paint(event.kind()), PLAIN) } else { ("", "") };
     let tenant = if event.tenant.is_empty() { "-" } else { &event.tenant };
     format!("{}  {tenant}  {begin}{name}{end}  {}", time(event.occur_time.as_ref()), told(event))
@@ -57,7 +61,9 @@ fn told(event: &Event) -> String {
             format!("{} by {}: {}; {}", event.adjusted, event.operator, event.reason, balances(spent))
         }
         EventKind::PolicyChanged => event.change.as_ref().map(change).unwrap_or_default(),
-        _ => balances(spent),
+        EventKind::WebhookDisabled => format!("webhook {}", event.webhook),
+        EventKind::BooksDisagree => format!("{} rows", event.faults),
+        EventKind::Unspecified => format!("kind {}", event.kind),
     }
 }
 
@@ -99,8 +105,9 @@ fn reservation(reservation: &Reservation) -> String {
     let amounts: Vec<String> = amounts.collect();
     let released = reservation.state() == ReservationState::Released;
     let how = if released { ", given back" } else { "" };
+    let late = if reservation.late { ", late" } else { "" };
     let who = if reservation.agent.is_empty() { String::new() } else { format!(" of {}", reservation.agent) };
-    format!("{}{who}: {}{how}", reservation.name, amounts.join(", "))
+    format!("{}{who}: {}{how}{late}", reservation.name, amounts.join(", "))
 }
 
 fn change(change: &PolicyChange) -> String {
@@ -157,5 +164,11 @@ mod tests {
         let kind = EventKind::PolicyChanged.into();
         let event = Event { kind, change: Some(change), ..Event::default() };
         assert_eq!(line(&event, false), "  -  POLICY_CHANGED  plan free changed");
+        let kind = EventKind::WebhookDisabled.into();
+        let event = Event { kind, webhook: "wh_1".into(), ..Event::default() };
+        assert_eq!(line(&event, false), "  -  WEBHOOK_DISABLED  webhook wh_1");
+        let event = Event { kind: EventKind::BooksDisagree.into(), faults: 3, ..Event::default() };
+        assert_eq!(line(&event, false), "  -  BOOKS_DISAGREE  3 rows");
+        assert_eq!(line(&Event { kind: 99, ..Event::default() }, false), "  -  UNKNOWN  kind 99");
     }
 }

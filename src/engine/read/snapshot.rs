@@ -12,10 +12,13 @@ use crate::{
 /// Most balances of one snapshot, which is held in memory.
 const SNAPSHOT_BALANCES_MAX: usize = 10_000;
 
+/// Pages that one snapshot takes at most: each looks through about 10,000 rows, of which few may match.
+const SNAPSHOT_PAGES_MAX: usize = 20;
+
 /// What is left, in parts, and where the log of events stood then.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// At least one, which may be empty.
+    /// At least one; none is empty but a last one.
     pub parts: Vec<Vec<Balance>>,
     /// What the balances have to be told with.
     pub frame: Frame,
@@ -29,32 +32,44 @@ impl Reader {
         let view = self.open("snapshot", &TenantRef::Id(query.tenant.clone())).await?;
         let head = view.transaction.read_log().await.map_err(failed)?;
         let (mut query, mut parts, mut count) = (query.clone(), Vec::new(), 0);
-        loop {
+        for _ in 0..SNAPSHOT_PAGES_MAX {
             let page = view.usage(&query).await?;
             count += page.entries.len();
             if count > SNAPSHOT_BALANCES_MAX {
-                return Err(refused(Refusal::TooManyCounters(SNAPSHOT_BALANCES_MAX), &page.frame));
+                break;
             }
-            parts.push(page.entries);
+            if !page.entries.is_empty() || (page.next.is_none() && parts.is_empty()) {
+                parts.push(page.entries);
+            }
             match page.next {
                 Some(next) => query.after = Some(next),
                 None => return Ok(Snapshot { parts, frame: page.frame, head }),
             }
         }
+        Err(refused(Refusal::TooManyCounters(SNAPSHOT_BALANCES_MAX), &view.frame()))
     }
 
-    /// Whether a tenant and resources are there, and how far the log of events goes.
-    pub async fn check_names(&self, tenant: Option<&str>, resources: &[String]) -> Result<LogHead, Failure> {
+    /// Whether a tenant and resources are there: the tenant's key, and how far the log of events goes. When they need
+    /// not be there, since it may be told of what became of them, the key may be none.
+    pub async fn check_names(
+        &self,
+        tenant: Option<&str>,
+        resources: &[String],
+        required: bool,
+    ) -> Result<(Option<TenantKey>, LogHead), Failure> {
         if !self.store.is_available() {
             return Err(Failure::DatabaseUnavailable);
         }
         let transaction = self.store.begin_read("check names").await.map_err(failed)?;
         let head = transaction.read_log().await.map_err(failed)?;
-        let name = tenant.unwrap_or_default();
         let found = match tenant {
             Some(id) => transaction.find_tenant(Some(id), None).await.map_err(failed)?.map(|found| found.key),
-            None => Some(TenantKey(0)),
+            None => None,
         };
+        if !required {
+            return Ok((found, head));
+        }
+        let name = tenant.unwrap_or_default();
         let revision = transaction.read_revision().await.map_err(failed)?;
         let policy = self.policies.get(&transaction, revision).await.map_err(failed)?;
         let frame = Frame {
@@ -63,9 +78,9 @@ impl Reader {
             policy: Arc::clone(&policy),
             now: 0,
         };
-        let unknown = found.is_none().then(|| Refusal::TenantNotFound(name.to_owned()));
+        let unknown = tenant.filter(|_| found.is_none()).map(|id| Refusal::TenantNotFound(id.to_owned()));
         match unknown.map_or_else(|| chosen(&policy, resources).map(|_| ()), Err) {
-            Ok(()) => Ok(head),
+            Ok(()) => Ok((found, head)),
             Err(refusal) => Err(refused(refusal, &frame)),
         }
     }

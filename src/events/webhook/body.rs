@@ -20,6 +20,9 @@ use crate::{
 /// The type of a test.
 const TEST_TYPE: &str = "test";
 
+/// The type of what a later version wrote.
+const UNKNOWN_TYPE: &str = "unknown";
+
 /// Id and body of a test.
 pub(super) fn test(webhook: &Webhook, now: Millis) -> (String, String) {
     let data = json!({ "webhook": { "id": webhook.id } });
@@ -29,7 +32,11 @@ pub(super) fn test(webhook: &Webhook, now: Millis) -> (String, String) {
 /// Id and body of an event. Both are the same each time.
 pub(super) fn event(log_id: [u8; 16], logged: &LoggedEvent) -> (String, String) {
     let event = &logged.event;
-    let kind = event.kind().name().to_ascii_lowercase();
+    let kind = match event.fact {
+        // Of a later version: it says where it is in the log, and no more.
+        Fact::Unknown { .. } => UNKNOWN_TYPE.to_owned(),
+        _ => event.kind().name().to_ascii_lowercase(),
+    };
     let id = format!("evt_{}_{}", HEXLOWER.encode(&log_id), logged.sequence);
     (id, envelope(&kind, event.occurred_at, data(logged)))
 }
@@ -55,6 +62,7 @@ fn data(logged: &LoggedEvent) -> Value {
             json!({ "reservation": reservation(event, &settlement.reservation) })
         }
         Fact::Closed(_) => json!({}),
+        Fact::Unknown { code } => json!({ "kind": code }),
         Fact::Reset { delta, reason, operator, .. } => {
             json!({ "adjusted": delta, "reason": reason, "operator": operator })
         }

@@ -1,0 +1,158 @@
+//! What a watcher hears of names that are gone or were used again, of what another version wrote, and of a log that is not
+//! the one it was.
+
+use crate::harness::{
+    clients::done,
+    v1::{EventKind::*, policy_change::Action, *},
+    *,
+};
+
+async fn limited(world: &World, tenant: &str) {
+    world.tenant_with(tenant, &[day("tokens", 10).thresholds(&[50])]).await;
+    world.told(tenant).await;
+}
+
+async fn delete(world: &World, id: &str) {
+    let request = DeleteTenantRequest { id: id.into(), force: true };
+    done(world.admin.clone().delete_tenant(request).await).expect("it is there");
+}
+
+async fn cursor(world: &World) -> String {
+    let mut watcher = world.watch(everything()).await.expect("it begins");
+    watcher.update().await.expect("a heartbeat");
+    watcher.cursor
+}
+
+const TWO: [Told; 2] = [(ThresholdReached, 50), (LimitReached, 100)];
+
+both! {
+    async fn who_resumes_is_told_of_the_end_of_a_tenant_and_of_a_resource(world: World) {
+        limited(world, "acme").await;
+        world.declare("other").await;
+        let cursor = cursor(world).await;
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        delete(world, "acme").await;
+        let of_resource = DeleteResourceRequest { id: "other".into() };
+        world.admin.clone().delete_resource(of_resource).await.expect("nothing limits it");
+        let request =
+            WatchUsageRequest { tenant: "acme".into(), cursor: cursor.clone(), ..everything() };
+        let mut watcher = world.watch(request.clone()).await.expect("resumed");
+        assert_eq!(told(&[watcher.event().await, watcher.event().await]), TWO);
+        let end = watcher.event().await;
+        assert_eq!((end.kind(), end.change.expect("it is a change").action()), (PolicyChanged, Action::Deleted));
+        let resources = vec!["other".to_owned(), "tokens".to_owned()];
+        let mut watcher = world.watch(WatchUsageRequest { resources, ..request.clone() }).await.expect("resumed");
+        assert_eq!(told(&[watcher.event().await, watcher.event().await]), TWO);
+        // From now on there is nobody of the name.
+        let now = WatchUsageRequest { cursor: String::new(), ..request.clone() };
+        world.watch(now).await.err().expect("it is gone").is(tonic::Code::NotFound, "TENANT_NOT_FOUND");
+        // Who has the name now is another one.
+        world.tenant("acme", "acme", "").await.expect("the name is free");
+        world.record("acme").tokens(5).await.expect("it is recorded");
+        let mut watcher = world.watch(request).await.expect("resumed");
+        let heard = [watcher.event().await, watcher.event().await];
+        assert_eq!(heard[0].change.as_ref().expect("it is a change").action(), Action::Created);
+        assert_eq!((told(&heard[1..]), heard[1].tenant_sequence), (vec![TWO[0]], 2));
+    }
+
+    async fn what_a_later_version_wrote_keeps_its_place(world: World) {
+        limited(world, "acme").await;
+        let mut watcher =
+            world.watch(WatchUsageRequest { tenant: "acme".into(), ..everything() }).await.expect("it begins");
+        watcher.update().await.expect("a heartbeat");
+        let garbage = if world.database.kind() == Kind::Sqlite { "x'ff'" } else { "'\\xff'::bytea" };
+        let known = "(SELECT body FROM events WHERE tenant_key = tenants.key ORDER BY sequence LIMIT 1)";
+        for (kind, body) in [(99, known), (1, garbage)] {
+            let statement = format!(
+                "INSERT INTO pending_events (tenant_key, number, kind, occurred_at, body)
+                 SELECT key, event_number + 1, {kind}, decided_at, {body} FROM tenants WHERE id = 'acme'"
+            );
+            world.database.execute(&statement).await;
+            world.database.execute("UPDATE tenants SET event_number = event_number + 1 WHERE id = 'acme'").await;
+        }
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        let mut heard = Vec::new();
+        for _ in 0..4 {
+            heard.push(watcher.event().await);
+        }
+        let kinds: Vec<i32> = heard.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [99, 1, ThresholdReached.into(), LimitReached.into()]);
+        assert_eq!(heard.iter().map(|event| event.tenant_sequence).collect::<Vec<_>>(), [2, 3, 4, 5]);
+        assert_eq!(heard[0].tenant, "acme");
+        assert!(heard[..2].iter().all(|event| event.balances.is_empty() && event.occur_time.is_some()));
+        let listed = world.told("acme").await;
+        assert_eq!(listed, heard);
+        // Out of the database, too.
+        world.restart().await;
+        let first = ListEventsRequest { tenant: "acme".into(), page_size: 1, ..Default::default() };
+        assert_eq!(world.all_events(first).await[1..], heard);
+    }
+
+    async fn a_webhook_is_told_of_what_a_later_version_wrote(world: World) {
+        world.clock.set(aforo::clock::system_now());
+        let receiver = Receiver::start().await;
+        crate::webhooks::webhook(world, "all", &receiver.url(), &[]).await;
+        limited(world, "acme").await;
+        world.database.execute("UPDATE events SET kind = 99 WHERE tenant_key <> 0").await;
+        let post = eventually("it is told", async || {
+            for job in ["number-events", "deliver-webhooks"] {
+                world.job(job).await;
+            }
+            receiver.posts().into_iter().find(|post| post.json()["type"] == "unknown")
+        })
+        .await;
+        let body = post.json();
+        assert_eq!((&body["data"]["tenant"], &body["data"]["kind"]), (&"acme".into(), &99.into()), "{body:#}");
+    }
+
+    /// They need not read the database, each for itself.
+    async fn who_resumes_after_a_restart_is_served_from_memory(world: World) {
+        limited(world, "acme").await;
+        let cursor = cursor(world).await;
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        assert_eq!(told(&world.told("acme").await), TWO);
+        world.restart().await;
+        let mut live = world.watch(everything()).await.expect("it begins");
+        world.clock.advance(DAY);
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        assert_eq!(told(&[live.event().await, live.event().await]), TWO);
+        world.database.execute("DELETE FROM events").await;
+        let mut resumed = world.watch(WatchUsageRequest { cursor, ..everything() }).await.expect("resumed");
+        let mut heard = Vec::new();
+        for _ in 0..4 {
+            heard.push(resumed.event().await);
+        }
+        assert_eq!(told(&heard), [TWO, TWO].concat());
+    }
+
+    async fn whoever_watches_a_log_that_goes_back_or_becomes_another_is_told_so(world: World) {
+        limited(world, "acme").await;
+        let begin = async || {
+            let mut watcher = world.watch(everything()).await.expect("it begins");
+            watcher.update().await.expect("a heartbeat");
+            watcher
+        };
+        let mut ahead = begin().await;
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        assert_eq!(told(&[ahead.event().await, ahead.event().await]), TWO);
+        // As after a failover to a replica that lagged.
+        let events = "DELETE FROM events WHERE sequence > (SELECT last_sequence FROM event_log)";
+        world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
+        world.database.execute(events).await;
+        let no = ahead.end().await;
+        assert!(no.names(&["cursor"]).message.contains("future"), "{no:?}");
+        let mut behind = begin().await;
+        world.clock.advance(DAY);
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        assert_eq!(told(&[behind.event().await, behind.event().await]), TWO);
+        // As after `aforo migrate --new-log`, with a server that runs on.
+        let id = if world.database.kind() == Kind::Sqlite { "randomblob(16)" } else { "gen_random_uuid()" };
+        world.database.execute(&format!("UPDATE event_log SET log_id = {id}")).await;
+        let mut fresh = world.watch(everything()).await.expect("it begins");
+        let no = behind.end().await;
+        assert!(no.names(&["cursor"]).message.contains("another log"), "{no:?}");
+        world.clock.advance(DAY);
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        assert_eq!(told(&[fresh.event().await, fresh.event().await]), TWO);
+    }
+}

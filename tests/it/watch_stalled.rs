@@ -1,0 +1,151 @@
+//! Watchers that do not read: they hold up neither others nor the end of the server, and lose nothing.
+
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+
+use crate::harness::{
+    v1::{watch_usage_response::Update, *},
+    watching::Watcher,
+    *,
+};
+
+/// What a client takes on one stream before it reads.
+const WINDOW_BYTES: u32 = 16 * 1024;
+
+/// More than the window, and what the server keeps on the way.
+const EVENTS_BYTES_MIN: usize = 256 * 1024;
+
+/// Records, each of a user of his own, and the events of each: the thresholds, and the limit.
+const RECORDS: usize = 200;
+const EVENTS_OF_ONE: usize = 10;
+
+/// What a server has by itself to end.
+const DRAIN: Duration = Duration::from_secs(aforo::config::DRAIN_DEFAULT_SECONDS);
+
+/// What a client of HTTP/2 says first: that it is one, and empty settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+async fn narrow(world: &World) -> Channel {
+    let endpoint = Endpoint::from_shared(world.target()).expect("an address");
+    endpoint.initial_stream_window_size(WINDOW_BYTES).connect().await.expect("it listens")
+}
+
+async fn prepare(world: &World) {
+    let thresholds: Vec<i32> = (1..=9).map(|tenth| tenth * 10).collect();
+    world.tenant_with("acme", &[day("tokens", 10).per(&[Dimension::User]).thresholds(&thresholds)]).await;
+    world.told("acme").await;
+}
+
+/// Many events, as one hears them who reads.
+async fn many(world: &World, active: &mut [Watcher]) -> Vec<Event> {
+    let record = |user: usize| world.record("acme").tokens(10).user(&format!("user-{user}")).operation();
+    world.batch((0..RECORDS).map(record).collect()).await.expect("each is recorded");
+    let mut all = Vec::new();
+    for watcher in active {
+        let mut events = Vec::new();
+        while events.len() < RECORDS * EVENTS_OF_ONE {
+            events.push(watcher.event().await);
+            // Calls go on meanwhile.
+            if events.len() % 500 == 0 {
+                world.check("acme").tokens(1).user("other").await.expect("there is quota");
+            }
+        }
+        assert!(all.is_empty() || all == events);
+        all = events;
+    }
+    let bytes: usize = all.iter().map(Message::encoded_len).sum();
+    assert!(bytes > EVENTS_BYTES_MIN, "{bytes} bytes do not use up the window");
+    all
+}
+
+both! {
+    async fn one_that_does_not_read_holds_up_nobody_and_hears_everything_later(world: World) {
+        prepare(world).await;
+        let mut active = Vec::new();
+        for _ in 0..3 {
+            active.push(world.watch(everything()).await.expect("it begins"));
+            active.last_mut().expect("it was pushed").update().await.expect("a heartbeat");
+        }
+        let mut stalled = Clients::of(narrow(world).await).watch(everything()).await.expect("it begins");
+        let expected = many(world, &mut active).await;
+        let mut heard = Vec::new();
+        while heard.len() < expected.len() {
+            heard.push(stalled.event().await);
+        }
+        assert_eq!(heard, expected);
+    }
+
+    /// Nor do clients that said nothing, or say nothing more.
+    async fn the_server_ends_soon_whoever_does_not_read(world: World) {
+        prepare(world).await;
+        let mut active = [world.watch(everything()).await.expect("it begins")];
+        active[0].update().await.expect("a heartbeat");
+        let mut stalled = Clients::of(narrow(world).await).watch(everything()).await.expect("it begins");
+        let silent = TcpStream::connect(world.address()).await.expect("it listens");
+        let mut mute = TcpStream::connect(world.address()).await.expect("it listens");
+        mute.write_all(PREFACE).await.expect("it is open");
+        let mut broken_off = TcpStream::connect(world.address()).await.expect("it listens");
+        broken_off.write_all(&PREFACE[..9]).await.expect("it is open");
+        let expected = many(world, &mut active).await;
+        let begun = Instant::now();
+        world.stop().await;
+        assert!(begun.elapsed() < DRAIN / 2, "it took {:?}", begun.elapsed());
+        active[0].end().await.is(Code::Unavailable, "DRAINING");
+        drop((silent, mute, broken_off));
+        // What was on the way is heard, in order, and then that it is over.
+        let mut heard = Vec::new();
+        let no = loop {
+            match stalled.update().await {
+                Ok(Update::Event(event)) => heard.push(event),
+                Ok(_) => {}
+                Err(no) => break no,
+            }
+        };
+        assert!([Code::Cancelled, Code::Unavailable, Code::Unknown].contains(&no.code), "{no:?}");
+        assert_eq!(heard, expected[..heard.len()]);
+        assert!(heard.len() < expected.len(), "its window was not used up");
+        // It resumes.
+        world.restart().await;
+        let resume = WatchUsageRequest { cursor: stalled.cursor, ..everything() };
+        let mut again = world.watch(resume).await.expect("resumed");
+        while heard.len() < expected.len() {
+            heard.push(again.event().await);
+        }
+        assert_eq!(heard, expected);
+    }
+
+    async fn snapshots_that_nobody_takes_are_bounded(world: World) {
+        prepare(world).await;
+        for portion in 0..3 {
+            let record =
+                |user: usize| world.record("acme").tokens(1).user(&format!("{portion}-{user}")).operation();
+            world.batch((0..1_000).map(record).collect()).await.expect("each is recorded");
+        }
+        let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
+        let stalled = Clients::of(narrow(world).await);
+        let mut held = Vec::new();
+        for _ in 0..32 {
+            held.push(stalled.watch(request.clone()).await.expect("it begins"));
+        }
+        let no = world.watch(request.clone()).await.err().expect("there are too many");
+        no.is(Code::Unavailable, "OVERLOADED");
+        let without = world.watch(everything()).await.expect("only snapshots are too many").update().await;
+        assert!(matches!(without, Ok(Update::Heartbeat(_))));
+        // One that was received to its end makes room.
+        loop {
+            let Update::Snapshot(part) = held[0].update().await.expect("a part") else { panic!("a part") };
+            assert!(!part.balances.is_empty());
+            if part.last {
+                break;
+            }
+        }
+        let mut watcher = eventually("there is room", async || world.watch(request.clone()).await.ok()).await;
+        assert!(matches!(watcher.update().await, Ok(Update::Snapshot(_))));
+    }
+}
