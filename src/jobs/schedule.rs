@@ -177,8 +177,8 @@ mod tests {
         schedule.ticks.renew().await.expect("it is scheduled");
         let new = ids();
         assert!(new.len() == JOBS.len() && new.iter().all(|id| !old.contains(id)), "{old:?} {new:?}");
-        for place in 0..JOBS.len() {
-            assert!(schedule.next(place).await.is_some_and(|next| next > 0), "{}", JOBS[place].name);
+        for (place, job) in JOBS.iter().enumerate() {
+            assert!(schedule.next(place).await.is_some_and(|next| next > 0), "{}", job.name);
         }
         for id in old {
             let tick = schedule.ticks.scheduler.clone().next_tick_for_job(id).await;
