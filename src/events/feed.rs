@@ -46,9 +46,6 @@ const PAGE_EVENTS: usize = 64;
 /// Most watchers of one process.
 pub(super) const WATCHERS_MAX: usize = 10_000;
 
-/// Snapshots that are held in memory at once, until their watchers have received them.
-const SNAPSHOTS_MAX: usize = 32;
-
 /// Watchers that read the database at once: the others wait, and leave connections to those who ask for balances.
 const CATCHING_UP_MAX: usize = 2;
 
@@ -62,7 +59,6 @@ pub struct Feed {
     /// None until it was read for the first time.
     pub(super) head: watch::Sender<Option<SeenHead>>,
     pub(super) watchers: Arc<Semaphore>,
-    pub(super) snapshots: Arc<Semaphore>,
     pub(super) catching_up: Semaphore,
     pub(super) stop: CancellationToken,
 }
@@ -109,7 +105,6 @@ impl Feed {
             recent: RwLock::default(),
             head: watch::Sender::new(None),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
-            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
             catching_up: Semaphore::new(CATCHING_UP_MAX),
             stop,
         })

@@ -86,7 +86,7 @@ pub enum WatchEnd {
     },
     /// The process ends: it may go on elsewhere.
     Draining,
-    /// There are too many watchers, or snapshots that were not received yet.
+    /// There are too many watchers.
     Crowded,
     /// A field at fault.
     Refused(Refusal),
@@ -123,8 +123,6 @@ pub struct Watch {
     since: Instant,
     /// To be told next; at most a page, or the snapshot.
     ready: VecDeque<Update>,
-    /// While there are parts of a snapshot to be told.
-    snapshot: Option<OwnedSemaphorePermit>,
     /// When a heartbeat is due: at once, so that it knows where it stands.
     beat: Instant,
     _place: OwnedSemaphorePermit,
@@ -162,7 +160,6 @@ impl Feed {
             heads: self.head.subscribe(),
             since: Instant::now(),
             ready: VecDeque::new(),
-            snapshot: None,
             beat: Instant::now(),
             _place: place,
         };
@@ -181,9 +178,6 @@ impl Watch {
     /// The end.
     pub async fn next(&mut self) -> Result<Update, WatchEnd> {
         loop {
-            if self.ready.is_empty() {
-                self.snapshot = None;
-            }
             if let Some(update) = self.ready.pop_front() {
                 self.beat = Instant::now() + self.heartbeat;
                 return Ok(update);
@@ -232,7 +226,6 @@ impl Watch {
 
     /// Balances and the place in the log as they were at one instant.
     async fn take_snapshot(&mut self) -> Result<(), WatchEnd> {
-        let permit = Arc::clone(&self.feed.snapshots).try_acquire_owned().map_err(|_| WatchEnd::Crowded)?;
         let query = UsageQuery {
             tenant: self.filter.tenant.clone().unwrap_or_default(),
             filter: [self.filter.agent.clone(), None, None],
@@ -240,8 +233,12 @@ impl Watch {
             after: None,
             limit: PART_BALANCES,
         };
-        let Snapshot { parts, frame, head } = self.feed.reader.snapshot(&query).await?;
-        (self.snapshot, self.since) = (Some(permit), Instant::now());
+        let Snapshot { parts, frame, head } = {
+            // Reads of others do not wait behind those of many watchers that come at once.
+            let _permit = self.feed.catching_up.acquire().await;
+            self.feed.reader.snapshot(&query).await?
+        };
+        self.since = Instant::now();
         self.cursor = Cursor { log_id: head.log_id, sequence: head.last_sequence };
         let last = parts.len().saturating_sub(1);
         for (place, balances) in parts.into_iter().enumerate() {
