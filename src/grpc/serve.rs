@@ -96,6 +96,7 @@ pub async fn serve(
     };
     if timeout(drain, ended).await.is_err() {
         tracing::warn!(net.connections = connections.len(), "closing connections that did not end in time");
+        ends.streams.cancel();
         ends.cut.cancel();
         connections.wait().await;
     }
