@@ -22,7 +22,7 @@ const WINDOW_BYTES: u32 = 16 * 1024;
 const EVENTS_BYTES_MIN: usize = 256 * 1024;
 
 /// Records, each of a user of his own, and the events of each: the thresholds, and the limit.
-const RECORDS: usize = 200;
+const RECORDS: usize = 400;
 const EVENTS_OF_ONE: usize = 10;
 
 /// What a server has by itself to end.
