@@ -45,6 +45,8 @@ pub struct Request {
 /// A correction of a counter that no reservation caused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adjustment {
+    /// A part of the operation's id: see [`ReservationId::part`].
+    pub id: ReservationId,
     /// The counter.
     pub key: CounterKey,
     /// What was added to its committed.
@@ -112,6 +114,8 @@ pub struct Books {
     known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
+    /// Those that were there before.
+    known_adjustments: Vec<Adjustment>,
     due: HashMap<CounterKey, Due>,
     /// Counters that changed, each once.
     changed_counters: Vec<CounterKey>,
@@ -206,6 +210,7 @@ impl Books {
             known: remembered.known,
             requests: HashMap::new(),
             adjustments: Vec::new(),
+            known_adjustments: Vec::new(),
             due: HashMap::new(),
             changed_counters: Vec::new(),
             visited: Vec::new(),
@@ -229,6 +234,11 @@ impl Books {
     /// Enters a request_id as it was loaded.
     pub fn load_request(&mut self, id: String, request: Request) {
         self.requests.entry(id).or_insert((request, Origin::Settled));
+    }
+
+    /// Enters a correction as it was loaded.
+    pub fn load_adjustment(&mut self, adjustment: Adjustment) {
+        self.known_adjustments.push(adjustment);
     }
 
     /// Takes a hold out of what counts that is due and will not be swept by this batch.
@@ -265,6 +275,12 @@ impl Books {
     /// The request of this id.
     pub fn find_request(&self, id: &str) -> Option<&Request> {
         self.requests.get(id).map(|(request, _)| request)
+    }
+
+    /// The corrections that the operation of this id made before, in the order of their counters.
+    pub fn find_adjustments(&self, id: ReservationId) -> Vec<Adjustment> {
+        let known = self.known_adjustments.iter();
+        known.filter(|adjustment| adjustment.id.part(0) == id.part(0)).cloned().collect()
     }
 
     /// The figures that count: of a counter, if there is one, without what is due.

@@ -68,6 +68,9 @@ impl Loader<'_, '_> {
             if let Some(id) = item.minted().filter(|_| look == Look::AtOwn) {
                 ids.insert((tenant, id));
                 minted.push((tenant, minted_request_id(id)));
+                if matches!(operation, Operation::Reset(_)) {
+                    self.load_adjustments(tenant, id).await?;
+                }
             }
         }
         names.extend(minted.iter().map(|(tenant, name)| (*tenant, name.as_str())));
@@ -84,6 +87,15 @@ impl Loader<'_, '_> {
         let settled = self.session.transaction.find_settled(&self.unknown(&ids)).await?;
         self.enter(settled, Origin::Settled);
         Ok(ids)
+    }
+
+    /// Loads what a ResetUsage did, if it took effect before.
+    async fn load_adjustments(&mut self, tenant: TenantKey, id: ReservationId) -> Result<(), StoreError> {
+        let made = self.session.transaction.list_adjustments(tenant, id).await?;
+        if let Some(books) = self.session.books.get_mut(&tenant) {
+            made.into_iter().for_each(|adjustment| books.load_adjustment(adjustment));
+        }
+        Ok(())
     }
 
     /// Loads the counters that operations and the reservations that they name are about. Returns what each operation
