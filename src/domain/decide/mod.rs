@@ -158,7 +158,9 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     else {
         return;
     };
-    let ended = Reservation::clone(reservation).into_expired();
+    let due = Arc::clone(reservation);
+    books.take_due(&due);
+    let ended = Reservation::clone(&due).into_expired();
     for line in &ended.lines {
         let fresh = touch::fresh_of_line(books, calendar, &line.key, ended.created_at);
         books.add(&line.key, line.charged, -line.held, fresh);
