@@ -1,8 +1,9 @@
 //! What a lane promises about those who wait in it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::{Engine, Request, TenantRef};
 use crate::{
@@ -77,7 +78,7 @@ async fn what_waits_is_served_in_the_order_of_arrival() {
             }
         }
         assert!(ids.is_sorted(), "the order of arrival is the order of decisions");
-        lanes.drain().await;
+        assert!(lanes.drain(Instant::now() + Duration::from_secs(60)).await, "nothing is left");
         lanes.end();
     }
 }
