@@ -29,6 +29,7 @@ mod model;
 mod overload;
 mod poison;
 mod policy_change;
+mod postgres_url;
 mod processes;
 mod prune;
 mod record;
