@@ -3,7 +3,11 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -41,6 +45,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// A database that does not answer a look within this time is away.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest time in which the connections to the database are closed, after the drain.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The services that health speaks of; "" is all of them.
 const SERVICES: [&str; 3] = ["", quota_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
 
@@ -55,7 +62,7 @@ pub struct ServerOptions {
     pub clock: Option<ManualClock>,
     /// Make the resources, plans and tenants of the demonstration, where they are missing.
     pub demo: bool,
-    /// Longest time that open calls may take at the end.
+    /// Longest time that open calls, jobs and batches may take at the end.
     pub drain: Duration,
     /// Batches that run at once, on PostgreSQL.
     pub lanes: usize,
@@ -211,7 +218,8 @@ impl Server {
         self.address
     }
 
-    /// Ends it: takes no more calls, answers those that were accepted, and closes the database.
+    /// Ends it: takes no more calls, answers those that were accepted, and closes the database. What a database that is silent
+    /// holds up is given up when the time of the drain is over.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.shutdown_unboxed())
     }
@@ -224,7 +232,7 @@ impl Server {
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        // Both within the same time.
+        // All within the same time.
         let until = Instant::now() + self.drain;
         let (served, ()) = tokio::join!(self.serving, self.clockwork.end(until));
         match served {
@@ -232,12 +240,21 @@ impl Server {
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
             Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
         }
-        if let Err(error) = self.feeding.await {
-            tracing::error!(error = %error, "the feed ended abnormally");
+        match timeout_at(until, &mut self.feeding).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = %error, "the feed ended abnormally"),
+            Err(_) => self.feeding.abort(),
         }
-        self.lanes.drain().await;
-        if let Err(error) = self.store.close().await {
-            tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
+        if !self.lanes.drain(until).await {
+            tracing::error!("the database does not answer: the outcome of what was accepted last is unknown");
+        }
+        match timeout(CLOSE_TIMEOUT, self.store.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
+            }
+            // Its server finds out by itself that nobody is there.
+            Err(_) => tracing::error!("the connections to the database are left as they are"),
         }
         self.lanes.end();
     }
@@ -294,7 +311,7 @@ async fn probe(store: Store, clock: Clock, demo: bool, health: HealthReporter, s
 }
 
 async fn look(store: &Store) -> Result<(), ServerError> {
-    match tokio::time::timeout(PROBE_TIMEOUT, store.ping()).await {
+    match timeout(PROBE_TIMEOUT, store.ping()).await {
         Ok(outcome) => Ok(outcome?),
         Err(_) => Err(StoreError::Unusable("the database does not answer".to_owned()).into()),
     }

@@ -1,11 +1,13 @@
 //! The books of one tenant, as far as a batch of operations needs them, and what the batch changes in them.
 
+mod due;
 mod notices;
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt};
 
+use self::due::DueHolds;
 use super::{
     alert::{Alerts, Quiet},
     counter::{Balance, Counter, CounterKey},
@@ -13,7 +15,7 @@ use super::{
     id::{ReservationId, TenantKey},
     operation::Fingerprint,
     plan::{Limit, Plan, Policy},
-    reservation::{HoldAnswer, OnExpiry, Reservation, ReservationState},
+    reservation::{HoldAnswer, Reservation, ReservationState},
     tenant::Tenant,
     window::Millis,
 };
@@ -45,6 +47,8 @@ pub struct Request {
 /// A correction of a counter that no reservation caused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adjustment {
+    /// A part of the operation's id: see [`ReservationId::part`].
+    pub id: ReservationId,
     /// The counter.
     pub key: CounterKey,
     /// What was added to its committed.
@@ -93,13 +97,6 @@ impl CounterSlot {
     }
 }
 
-/// What is due and not yet swept, of one counter: it counts no longer, though its rows say so.
-#[derive(Clone, Copy, Debug, Default)]
-struct Due {
-    held: i64,
-    charged: i64,
-}
-
 /// The books of one tenant. What is not in them was not loaded, or does not exist.
 #[derive(Debug)]
 pub struct Books {
@@ -112,7 +109,9 @@ pub struct Books {
     known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
-    due: HashMap<CounterKey, Due>,
+    /// Those that were there before.
+    known_adjustments: Vec<Adjustment>,
+    due: DueHolds,
     /// Counters that changed, each once.
     changed_counters: Vec<CounterKey>,
     /// Reservations that were loaded, made or changed; some more than once.
@@ -132,12 +131,13 @@ struct Known {
 /// Most counters, and most holds, of one tenant that are remembered from batch to batch.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// What is known of the books of one tenant after a batch: its row, and counters and open holds, which are true as long as
-/// the row has this version.
+/// What is known of the books of one tenant after a batch: its row, and counters, open holds and what is due, which are true
+/// as long as the row has this version.
 #[derive(Debug)]
 pub struct Remembered {
     tenant: Tenant,
     known: Known,
+    due: DueHolds,
 }
 
 impl Remembered {
@@ -153,7 +153,7 @@ impl Remembered {
 
     /// How much is remembered, in rows.
     pub fn rows(&self) -> usize {
-        1 + self.known.counters.len() + self.known.reservations.len()
+        1 + self.known.counters.len() + self.known.reservations.len() + self.due.rows()
     }
 }
 
@@ -199,9 +199,10 @@ pub struct Changes {
 impl Books {
     /// Books of which nothing is known, but what is remembered of this very version.
     pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
-        let known = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
-        let known = known.map(|remembered| remembered.known).unwrap_or_default();
-        Self::reopen(Remembered { tenant, known }, plan)
+        let true_still = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
+        let (known, due) =
+            true_still.map(|remembered| (remembered.known, remembered.due)).unwrap_or_default();
+        Self::reopen(Remembered { tenant, known, due }, plan)
     }
 
     /// Books that are as they were left.
@@ -213,7 +214,8 @@ impl Books {
             known: remembered.known,
             requests: HashMap::new(),
             adjustments: Vec::new(),
-            due: HashMap::new(),
+            known_adjustments: Vec::new(),
+            due: remembered.due,
             changed_counters: Vec::new(),
             visited: Vec::new(),
             facts: Vec::new(),
@@ -238,15 +240,9 @@ impl Books {
         self.requests.entry(id).or_insert((request, Origin::Settled));
     }
 
-    /// Takes a hold out of what counts that is due and will not be swept by this batch.
-    pub fn load_due(&mut self, reservation: &Reservation) {
-        for line in &reservation.lines {
-            let due = self.due.entry(line.key.clone()).or_default();
-            due.held = due.held.saturating_add(line.held);
-            if reservation.on_expiry == OnExpiry::Charge {
-                due.charged = due.charged.saturating_add(line.held);
-            }
-        }
+    /// Enters a correction as it was loaded.
+    pub fn load_adjustment(&mut self, adjustment: Adjustment) {
+        self.known_adjustments.push(adjustment);
     }
 
     /// Whether the counter was looked for.
@@ -274,19 +270,16 @@ impl Books {
         self.requests.get(id).map(|(request, _)| request)
     }
 
+    /// The corrections that the operation of this id made before, in the order of their counters.
+    pub fn find_adjustments(&self, id: ReservationId) -> Vec<Adjustment> {
+        let known = self.known_adjustments.iter();
+        known.filter(|adjustment| adjustment.id.part(0) == id.part(0)).cloned().collect()
+    }
+
     /// The figures that count: of a counter, if there is one, without what is due.
     pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
         let counter = self.known.counters.get(key)?.as_ref()?.counter;
         Some(self.without_due(key, counter))
-    }
-
-    /// The figures of a counter without what is due.
-    pub fn without_due(&self, key: &CounterKey, mut counter: Counter) -> Counter {
-        if let Some(due) = self.due.get(key) {
-            counter.reserved = counter.reserved.saturating_sub(due.held);
-            counter.committed = counter.committed.saturating_add(due.charged);
-        }
-        counter
     }
 
     /// The balance of a limit, or of a counter without one; `fresh` is the counter if there is none yet.
@@ -412,7 +405,8 @@ impl Books {
         } else {
             self.tenant.version = changes.version;
         }
-        (changes, Remembered { tenant: self.tenant, known: self.known })
+        self.due.bound();
+        (changes, Remembered { tenant: self.tenant, known: self.known, due: self.due })
     }
 }
 

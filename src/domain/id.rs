@@ -38,9 +38,19 @@ pub struct ResourceKey(pub i32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlanKey(pub i32);
 
-/// The id of a reservation: a UUID of version 7, made by the application.
+/// The id of a reservation, or of an adjustment: a UUID of version 7, made by the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReservationId(pub [u8; 16]);
+
+impl ReservationId {
+    /// One of several ids that stand for what one operation made. The last four bytes of an id are chance, so this takes
+    /// none that another operation has.
+    pub fn part(self, number: u32) -> Self {
+        let mut id = self.0;
+        id[12..].copy_from_slice(&number.to_be_bytes());
+        Self(id)
+    }
+}
 
 /// The name of a reservation: the tenant's key and the reservation's id, so that it is found without an index over all
 /// tenants.

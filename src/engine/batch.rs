@@ -17,7 +17,7 @@ use super::{
     pace::{Pace, Phase},
 };
 use crate::{
-    clock::{Clock, mint, mint_version},
+    clock::{Clock, mint_version},
     domain::{
         books::{Books, Changes, Remembered},
         calendar::Calendar,
@@ -78,7 +78,6 @@ struct Decided {
     outcomes: Vec<Outcome>,
     changes: Vec<Changes>,
     remembered: Vec<Remembered>,
-    now: Millis,
 }
 
 /// What a batch knows once its tenants are locked.
@@ -182,9 +181,9 @@ impl Batcher {
         pace.mark(Phase::Begin);
         let decided = self.decide(&transaction, items, &open, look, &mut pace).await;
         match decided {
-            Ok(Decided { outcomes, changes, remembered, now }) => {
+            Ok(Decided { outcomes, changes, remembered }) => {
                 let seen = transaction.data_version();
-                transaction.save_and_commit(&changes, || mint(now)).await?;
+                transaction.save_and_commit(&changes).await?;
                 pace.mark(Phase::Commit);
                 pace.log(open.len());
                 remembered.into_iter().for_each(|remembered| self.memory.put(remembered, seen));
@@ -243,7 +242,7 @@ impl Batcher {
         let mut violations = hints::collect(&mut decided);
         if !violations.is_empty() {
             // What they depend on is looked up as it will be.
-            transaction.save(&std::mem::take(&mut changes), || mint(now)).await?;
+            transaction.save(&std::mem::take(&mut changes)).await?;
             hints::resolve(transaction, now, &mut violations).await?;
         }
         pace.mark(Phase::Decide);
@@ -251,7 +250,7 @@ impl Batcher {
         let outcome =
             |outcome: Option<Outcome>| outcome.or_else(|| decided.next()).unwrap_or(Err(Failure::Internal));
         let outcomes = outcomes.into_iter().map(outcome).collect();
-        Ok(Decided { outcomes, changes, remembered, now })
+        Ok(Decided { outcomes, changes, remembered })
     }
 
     /// Locks the tenants, and then reads policy and time.

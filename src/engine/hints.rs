@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Behind every id of its instant.
-const LAST_ID: ReservationId = ReservationId([u8::MAX; 16]);
+pub(super) const LAST_ID: ReservationId = ReservationId([u8::MAX; 16]);
 
 /// Holds of a tenant that are looked through, those that end first.
 const HOLDS_SCANNED_MAX: usize = 256;

@@ -12,7 +12,7 @@ use crate::{
 
 /// One operation of a batch.
 pub(super) struct Item {
-    /// The id of the reservation that it may make: minted at the first decision, and kept, so that a repeat finds it.
+    /// The id of the reservation, or the adjustments, that it may make: minted at the first decision, and kept, so that a repeat finds it.
     id: OnceLock<ReservationId>,
     /// What is asked.
     pub(super) request: Request,

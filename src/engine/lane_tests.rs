@@ -1,8 +1,9 @@
 //! What a lane promises about those who wait in it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::{Engine, Request, TenantRef};
 use crate::{
@@ -88,7 +89,7 @@ async fn serve_in_order(overlap: bool) {
             }
         }
         assert!(ids.is_sorted(), "the order of arrival is the order of decisions");
-        lanes.drain().await;
+        assert!(lanes.drain(Instant::now() + Duration::from_secs(60)).await, "nothing is left");
         lanes.end();
     }
 }

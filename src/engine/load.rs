@@ -4,6 +4,7 @@ use foldhash::{HashSet, HashSetExt};
 
 use super::{
     batch::{Session, request_of_target},
+    hints::LAST_ID,
     item::Item,
 };
 use crate::{
@@ -68,6 +69,9 @@ impl Loader<'_, '_> {
             if let Some(id) = item.minted().filter(|_| look == Look::AtOwn) {
                 ids.insert((tenant, id));
                 minted.push((tenant, minted_request_id(id)));
+                if matches!(operation, Operation::Reset(_)) {
+                    self.load_adjustments(tenant, id).await?;
+                }
             }
         }
         names.extend(minted.iter().map(|(tenant, name)| (*tenant, name.as_str())));
@@ -84,6 +88,15 @@ impl Loader<'_, '_> {
         let settled = self.session.transaction.find_settled(&self.unknown(&ids)).await?;
         self.enter(settled, Origin::Settled);
         Ok(ids)
+    }
+
+    /// Loads what a ResetUsage did, if it took effect before.
+    async fn load_adjustments(&mut self, tenant: TenantKey, id: ReservationId) -> Result<(), StoreError> {
+        let made = self.session.transaction.list_adjustments(tenant, id).await?;
+        if let Some(books) = self.session.books.get_mut(&tenant) {
+            made.into_iter().for_each(|adjustment| books.load_adjustment(adjustment));
+        }
+        Ok(())
     }
 
     /// Loads the counters that operations and the reservations that they name are about. Returns what each operation
@@ -169,11 +182,13 @@ impl Loader<'_, '_> {
                 Some(left) => Some(left.deadline),
                 None => self.session.transaction.find_next_deadline(tenant, now).await?,
             };
-            if let Some(left) = first_left {
-                self.set_aside(tenant, left).await?;
-            }
+            let until = match first_left {
+                Some(left) => Some(self.set_aside(tenant, &left).await?),
+                None => None,
+            };
             if let Some(books) = self.session.books.get_mut(&tenant) {
                 books.tenant.next_due = next.unwrap_or(Millis::MAX);
+                books.set_due_until(until);
             }
         }
         Ok(())
@@ -197,17 +212,35 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Takes holds that are due out of what counts, from one of them on.
-    async fn set_aside(&mut self, tenant: TenantKey, first: Reservation) -> Result<(), StoreError> {
+    /// Takes holds that are due out of what counts, from one of them on: those that no batch before has taken out. Returns up
+    /// to which deadline all of them are.
+    async fn set_aside(&mut self, tenant: TenantKey, first: &Reservation) -> Result<Millis, StoreError> {
         let now = self.session.now;
-        let mut page = vec![first];
-        while let Some(last) = page.last().map(|hold| (hold.deadline, hold.id)) {
-            if let Some(books) = self.session.books.get_mut(&tenant) {
-                load_due(books, &page);
-            }
-            page = self.session.transaction.list_holds_by_deadline(tenant, Some(last), now, DUE_PAGE).await?;
+        let until = self.session.books.get(&tenant).and_then(Books::due_until).unwrap_or(Millis::MIN);
+        let mut after = (until, LAST_ID);
+        if first.deadline > until {
+            after = (first.deadline, first.id);
+            self.load_due(tenant, std::slice::from_ref(first));
         }
-        Ok(())
+        loop {
+            let page =
+                self.session.transaction.list_holds_by_deadline(tenant, Some(after), now, DUE_PAGE).await?;
+            self.load_due(tenant, &page);
+            match page.last() {
+                Some(last) if page.len() == DUE_PAGE => after = (last.deadline, last.id),
+                Some(_) | None => return Ok(now),
+            }
+        }
+    }
+
+    /// Those that are in the books were ended there already.
+    fn load_due(&mut self, tenant: TenantKey, page: &[Reservation]) {
+        let Some(books) = self.session.books.get_mut(&tenant) else { return };
+        for hold in page {
+            if books.find_reservation(hold.id).is_none() {
+                books.load_due(hold);
+            }
+        }
     }
 
     /// Loads every counter of the windows that run now, of the limits of the plan and of resources without one.
@@ -250,14 +283,5 @@ impl Loader<'_, '_> {
             self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())
         };
         ids.iter().filter(|owned| !known(owned)).copied().collect()
-    }
-}
-
-/// Those that are in the books were ended there already.
-fn load_due(books: &mut Books, page: &[Reservation]) {
-    for hold in page {
-        if books.find_reservation(hold.id).is_none() {
-            books.load_due(hold);
-        }
     }
 }

@@ -31,7 +31,7 @@ use tokio::{
     runtime::{self, Runtime},
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -220,12 +220,13 @@ impl Engine {
         let lane = self.lane_of(&request.tenant);
         let (reply, answer) = oneshot::channel();
         self.enqueue(lane, Submission { asked: Asked::One(request, reply), deadline })?;
-        answer.await.unwrap_or(Err(Failure::Internal))
+        answer.await.unwrap_or(Err(Failure::Draining))
     }
 
     /// Has several operations decided, those of one tenant in order. Outcome i is that of request i.
     pub async fn submit_all(&self, requests: Vec<Request>, deadline: Option<Instant>) -> Vec<Outcome> {
-        let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Err(Failure::Internal)).collect();
+        // A lane answers all that it is given, unless it is given up at the end.
+        let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Err(Failure::Draining)).collect();
         let mut groups: Vec<(Vec<usize>, Vec<Request>)> =
             self.lanes.iter().map(|_| Default::default()).collect();
         for (place, request) in requests.into_iter().enumerate() {
@@ -293,10 +294,14 @@ impl Submission {
 }
 
 impl Lanes {
-    /// Takes no more operations, and answers those that wait.
-    pub async fn drain(&mut self) {
+    /// Takes no more operations, and answers those that wait; gives up what is not answered by then. Whether all was
+    /// answered.
+    pub async fn drain(&mut self, until: Instant) -> bool {
         self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        let answered = timeout_at(until, drained).await.is_ok();
+        self.tasks.abort_all();
+        answered
     }
 
     /// Ends the threads. The connections that were opened on them must be closed before.

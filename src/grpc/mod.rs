@@ -1,5 +1,6 @@
 //! The gRPC door.
 
+mod abridge;
 pub mod admin;
 mod admin_convert;
 mod admin_limits;

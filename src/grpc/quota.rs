@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    event,
+    abridge, event,
     layer::Deadline,
     name::reservation_name,
     parse::{self, Faults},
@@ -195,7 +195,7 @@ impl QuotaService for Quota {
             Err(failure) => error_result(&status::of_failure(&name_it(failure, named))),
         });
         let results = results.into_iter().map(|result| result.or_else(|| decided.next()).unwrap_or_default());
-        Ok(Response::new(v1::BatchResponse { results: results.collect() }))
+        Ok(Response::new(abridge::batch(results.collect())))
     }
 }
 

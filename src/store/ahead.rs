@@ -1,7 +1,7 @@
 //! Writing a batch that was decided without a lock.
 
 use super::{Store, StoreError, Transaction, batch::known_request, tenant::update_tenants};
-use crate::domain::{books::Changes, id::ReservationId, window::Millis};
+use crate::domain::{books::Changes, window::Millis};
 
 /// What has to be as it was when a batch was decided without a lock.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,6 @@ impl Store {
         &self,
         changes: &[Changes],
         expected: Expected,
-        mint: impl Fn() -> ReservationId,
     ) -> Result<Option<Millis>, StoreError> {
         let transaction = self.begin_batch().await?;
         if transaction.data_version() != expected.data_version {
@@ -28,13 +27,13 @@ impl Store {
             return Err(StoreError::Outdated);
         }
         if transaction.data_version().is_some() {
-            transaction.save_and_commit(changes, mint).await?;
+            transaction.save_and_commit(changes).await?;
             return Ok(None);
         }
         transaction.tells_if(changes);
         // The tenants first: what is written and read after that is theirs until COMMIT.
         let tenants = [update_tenants(changes)];
-        let writes = Transaction::writes_of_tenants(changes, mint);
+        let writes = Transaction::writes_of_tenants(changes);
         let now = transaction.check_and_commit(&tenants, expected.revision, writes).await;
         now.map(Some).map_err(|error| match error {
             StoreError::Corrupt(_) => StoreError::Outdated,

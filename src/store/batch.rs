@@ -253,39 +253,31 @@ impl Transaction {
     }
 
     /// Writes what a batch changed.
-    pub async fn save(
-        &self,
-        changes: &[Changes],
-        mint: impl Fn() -> ReservationId,
-    ) -> Result<(), StoreError> {
+    pub async fn save(&self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
-        self.write(Self::writes(changes, mint)).await.map_err(known_request)
+        self.write(Self::writes(changes)).await.map_err(known_request)
     }
 
     /// Writes what a batch changed, and makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
-    pub async fn save_and_commit(
-        self,
-        changes: &[Changes],
-        mint: impl Fn() -> ReservationId,
-    ) -> Result<(), StoreError> {
+    pub async fn save_and_commit(self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
-        let writes = Self::writes(changes, mint);
+        let writes = Self::writes(changes);
         self.write_and_commit(writes).await.map_err(known_request)
     }
 
-    fn writes(changes: &[Changes], mint: impl Fn() -> ReservationId) -> Vec<Write> {
-        let mut writes = Self::writes_of_tenants(changes, mint);
+    fn writes(changes: &[Changes]) -> Vec<Write> {
+        let mut writes = Self::writes_of_tenants(changes);
         writes.push(update_tenants(changes));
         writes
     }
 
     /// All but the rows of the tenants themselves.
-    pub(super) fn writes_of_tenants(changes: &[Changes], mint: impl Fn() -> ReservationId) -> Vec<Write> {
+    pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
         let mut writes = Vec::with_capacity(10);
         push_counters(&mut writes, changes);
         push_reservations(&mut writes, changes);
         push_requests(&mut writes, changes);
-        push_adjustments(&mut writes, changes, mint);
+        push_adjustments(&mut writes, changes);
         push_told(&mut writes, changes);
         writes
     }
@@ -362,12 +354,12 @@ fn push_requests(writes: &mut Vec<Write>, changes: &[Changes]) {
     writes.push((&INSERT_REQUESTS, columns));
 }
 
-fn push_adjustments(writes: &mut Vec<Write>, changes: &[Changes], mint: impl Fn() -> ReservationId) {
+fn push_adjustments(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut columns = empty_columns(7);
     for change in changes {
         for adjustment in &change.adjustments {
             let row = [
-                uuid(mint()),
+                uuid(adjustment.id),
                 change.tenant.0.into(),
                 adjustment.key.as_bytes().to_vec().into(),
                 adjustment.delta.into(),

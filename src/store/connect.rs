@@ -19,7 +19,7 @@ use sea_orm::{
     ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError,
     Statement,
     sqlx::{
-        Connection,
+        ConnectOptions as _, Connection,
         postgres::{PgConnectOptions, PgConnection},
     },
 };
@@ -303,7 +303,7 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
     let reader = open(&POSTGRES_READER_SETTINGS, options.readers_max).await?;
     let options: PgConnectOptions = url.parse().map_err(|_| refused_url())?;
     let settings = POSTGRES_SETTINGS.iter().chain(&POSTGRES_WRITER_SETTINGS).copied();
-    let wire = Some(Wire::new(wire_config(url, &options)?, settings));
+    let wire = Some(Wire::new(wire_config(&options), settings));
     let postgres = Some(Box::new(options));
     Ok(Store {
         dialect: Dialect::Postgres,
@@ -323,10 +323,8 @@ fn refused_url() -> StoreError {
     unusable("the URL of the PostgreSQL database is not one")
 }
 
-/// Where the lanes connect to: where the pools do, which know more parameters of a URL.
-fn wire_config(url: &str, options: &PgConnectOptions) -> Result<tokio_postgres::Config, StoreError> {
-    let plain = url.split('?').next().unwrap_or(url);
-    let parsed: tokio_postgres::Config = plain.parse().map_err(|_| refused_url())?;
+/// Where the lanes connect to, and as whom: as the pools do.
+fn wire_config(options: &PgConnectOptions) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
     config.user(options.get_username()).port(options.get_port());
     match options.get_socket() {
@@ -335,12 +333,19 @@ fn wire_config(url: &str, options: &PgConnectOptions) -> Result<tokio_postgres::
     };
     config.options(options.get_options().unwrap_or_default());
     config.dbname(options.get_database().unwrap_or(options.get_username()));
-    let given = parsed.get_password().map(<[u8]>::to_vec);
-    if let Some(password) = given.or_else(|| std::env::var("PGPASSWORD").ok().map(String::into_bytes)) {
+    if let Some(password) = find_password(options) {
         config.password(password);
     }
     config.keepalives_idle(Duration::from_secs(15)).tcp_user_timeout(Duration::from_secs(30));
-    Ok(config)
+    config
+}
+
+/// The password, wherever it is from: the URL, its parameters, PGPASSWORD or the password file. The options tell it only
+/// within a URL, from which names that would not fit into one are left out.
+fn find_password(options: &PgConnectOptions) -> Option<Vec<u8>> {
+    let url = options.clone().username("name").host("host").to_url_lossy();
+    let parsed: tokio_postgres::Config = format!("postgres://name:{}@host", url.password()?).parse().ok()?;
+    parsed.get_password().map(<[u8]>::to_vec)
 }
 
 fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryOrder};
+use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
 
 use super::{
     entity::{plan, policy, resource},
     error::StoreError,
-    transaction::Transaction,
+    transaction::{Row, Transaction},
 };
 use crate::domain::{
     id::{PlanKey, ResourceKey},
@@ -25,36 +25,60 @@ const LOADS_MAX: u32 = 10;
 impl Transaction {
     /// How often resources and plans were changed: the revision of what [`Transaction::load_policy`] returns.
     pub async fn read_revision(&self) -> Result<i64, StoreError> {
-        read_revision(self.connection()?).await
+        let rows = self.rows("SELECT revision FROM policy WHERE id = $1", vec![POLICY_ROW.into()]).await?;
+        rows.first().ok_or_else(missing)?.get(0)
     }
-}
 
-async fn read_revision(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    revision_of(policy::Entity::find_by_id(POLICY_ROW).one(connection).await?)
-}
-
-/// All resources and plans, of one revision: the present one, or a later one when it was changed in between and the
-/// connection sees it.
-pub(super) async fn load_policy(connection: &impl ConnectionTrait) -> Result<Policy, StoreError> {
-    for _ in 0..LOADS_MAX {
-        let revision = read_revision(connection).await?;
-        let resources = resource::Entity::find().order_by_asc(resource::Column::Key).all(connection).await?;
-        let plans = plan::Entity::find().order_by_asc(plan::Column::Key).all(connection).await?;
-        // Each statement of READ COMMITTED sees what was committed before it.
-        if read_revision(connection).await? == revision {
-            let plans = plans.into_iter().map(plan_from_model).collect::<Result<_, _>>()?;
-            return Ok(Policy::new(
-                revision,
-                resources.into_iter().map(resource_from_model).collect(),
-                plans,
-            ));
+    /// All resources and plans, of one revision: the present one, or a later one when it was changed in between and the
+    /// transaction sees it.
+    pub async fn load_policy(&self) -> Result<Policy, StoreError> {
+        for _ in 0..LOADS_MAX {
+            let revision = self.read_revision().await?;
+            let resources = "SELECT key, id, display_name, unit, deleted, created_at, updated_at FROM resources ORDER BY key";
+            let resources = self.rows(resources, Vec::new()).await?;
+            let plans =
+                "SELECT key, id, display_name, limits, created_at, updated_at FROM plans ORDER BY key";
+            let plans = self.rows(plans, Vec::new()).await?;
+            // Each statement of READ COMMITTED sees what was committed before it.
+            if self.read_revision().await? == revision {
+                let resources = resources.iter().map(resource_from_row).collect::<Result<_, _>>()?;
+                let plans = plans.iter().map(plan_from_row).collect::<Result<_, _>>()?;
+                return Ok(Policy::new(revision, resources, plans));
+            }
         }
+        Err(StoreError::Serialization(DbErr::Custom("the policy changes all the time".to_owned())))
     }
-    Err(StoreError::Serialization(DbErr::Custom("the policy changes all the time".to_owned())))
 }
 
 pub(super) fn revision_of(row: Option<policy::Model>) -> Result<i64, StoreError> {
-    row.map(|row| row.revision).ok_or_else(|| StoreError::Corrupt("the row of policy is missing".to_owned()))
+    row.map(|row| row.revision).ok_or_else(missing)
+}
+
+fn missing() -> StoreError {
+    StoreError::Corrupt("the row of policy is missing".to_owned())
+}
+
+fn resource_from_row(row: &Row) -> Result<Resource, StoreError> {
+    Ok(resource_from_model(resource::Model {
+        key: row.get(0)?,
+        id: row.get(1)?,
+        display_name: row.get(2)?,
+        unit: row.get(3)?,
+        deleted: row.get(4)?,
+        created_at: row.get(5)?,
+        updated_at: row.get(6)?,
+    }))
+}
+
+fn plan_from_row(row: &Row) -> Result<Plan, StoreError> {
+    plan_from_model(plan::Model {
+        key: row.get(0)?,
+        id: row.get(1)?,
+        display_name: row.get(2)?,
+        limits: row.get(3)?,
+        created_at: row.get(4)?,
+        updated_at: row.get(5)?,
+    })
 }
 
 pub(super) fn resource_from_model(row: resource::Model) -> Resource {

@@ -6,8 +6,10 @@ use sea_orm::Value;
 use super::{
     StoreError, Transaction,
     batch::{StoredCounter, counter_from_row, reservation_from_row, uuid},
+    transaction::Row,
 };
 use crate::domain::{
+    books::Adjustment,
     counter::CounterKey,
     id::{ReservationId, TenantKey},
     reservation::Reservation,
@@ -33,6 +35,23 @@ impl Transaction {
             )
             .await?;
         rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
+    }
+
+    /// The adjustments that one operation made: those whose ids are parts of its id, in their order.
+    pub async fn list_adjustments(
+        &self,
+        tenant: TenantKey,
+        id: ReservationId,
+    ) -> Result<Vec<Adjustment>, StoreError> {
+        let values = vec![tenant.0.into(), uuid(id.part(0)), uuid(id.part(u32::MAX))];
+        let rows = self
+            .rows(
+                "SELECT id, counter_key, delta, reason, operator FROM adjustments
+                  WHERE tenant_key = $1 AND id >= $2 AND id <= $3 ORDER BY id",
+                values,
+            )
+            .await?;
+        rows.iter().map(adjustment_from_row).collect()
     }
 
     /// The earliest deadline of a tenant's open holds after an instant.
@@ -117,6 +136,13 @@ impl Transaction {
             })
             .collect()
     }
+}
+
+fn adjustment_from_row(row: &Row) -> Result<Adjustment, StoreError> {
+    let key = CounterKey::from_bytes(&row.get::<Vec<u8>>(1)?)
+        .ok_or_else(|| StoreError::Corrupt("the counter's key of an adjustment".to_owned()))?;
+    let id = ReservationId(row.get::<uuid::Uuid>(0)?.into_bytes());
+    Ok(Adjustment { id, key, delta: row.get(2)?, reason: row.get(3)?, operator: row.get(4)? })
 }
 
 fn limit_value(limit: usize) -> Value {

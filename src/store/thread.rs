@@ -13,7 +13,7 @@ use rusqlite::{
     CachedStatement, Connection, Statement, ToSql,
     types::{FromSql, Null, ToSqlOutput, Value as Cell, ValueRef},
 };
-use sea_orm::{DatabaseConnection, Value};
+use sea_orm::Value;
 
 use super::{
     connect::{SQLITE_BUSY_TIMEOUT, SQLITE_LANE_PRAGMAS, Turn},
@@ -60,8 +60,6 @@ impl ThreadConnection {
 #[derive(Debug)]
 pub(super) struct ThreadTransaction {
     connection: ThreadConnection,
-    /// For what is read through entities; while the transaction lasts, nobody else writes.
-    pub(super) reader: DatabaseConnection,
     open: bool,
     /// Another one when another connection has changed the database (`PRAGMA data_version`).
     pub(super) data_version: i64,
@@ -73,11 +71,7 @@ pub(super) type Cells = Vec<Cell>;
 
 impl ThreadTransaction {
     /// BEGIN IMMEDIATE.
-    pub(super) fn begin(
-        connection: ThreadConnection,
-        reader: DatabaseConnection,
-        turn: Turn,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn begin(connection: ThreadConnection, turn: Turn) -> Result<Self, StoreError> {
         let data_version = connection.run(|connection| {
             step(connection, "BEGIN IMMEDIATE")?;
             let version = connection
@@ -85,7 +79,7 @@ impl ThreadTransaction {
                 .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
             version.or_else(|error| undo(connection).and(Err(error)))
         })?;
-        Ok(Self { connection, reader, open: true, data_version, _turn: turn })
+        Ok(Self { connection, open: true, data_version, _turn: turn })
     }
 
     /// COMMIT.

@@ -21,11 +21,10 @@ use super::{
     clock::CHECK_REVISION,
     connect::{Dialect, Store, Turn},
     error::{AdminError, StoreError},
-    policy::load_policy,
     thread::{self, ThreadTransaction},
     wire::{Question, WireTransaction},
 };
-use crate::domain::{plan::Policy, window::Millis};
+use crate::domain::window::Millis;
 
 /// How often a transaction is begun that runs into others, before it gives up.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
@@ -171,17 +170,6 @@ impl Transaction {
         }
     }
 
-    /// Resources and plans, of one revision that counts.
-    pub async fn load_policy(&self) -> Result<Policy, StoreError> {
-        match &self.inner {
-            Inner::Pool(transaction, _) => load_policy(transaction).await,
-            // Nobody else writes, so it sees what the batch would see.
-            Inner::Thread(transaction) => load_policy(&transaction.reader).await,
-            // The lock is held, so it is the one that counts, or a later one.
-            Inner::Wire(transaction) => load_policy(&transaction.reader).await,
-        }
-    }
-
     /// Runs one statement. Both databases take `$1` for the first value.
     pub(super) async fn rows(&self, text: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         match &self.inner {
@@ -288,7 +276,7 @@ impl Store {
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
         match self.wire() {
             Some(wire) => {
-                let inner = Inner::Wire(Box::new(wire.begin(self.reader().clone()).await?));
+                let inner = Inner::Wire(Box::new(wire.begin().await?));
                 Ok(self.transaction(inner, "batch"))
             }
             None => self.begin_in_thread("batch").await,
@@ -301,7 +289,7 @@ impl Store {
             return self.begin_write(name).await;
         };
         let turn = lane.take_turn().await?;
-        let inner = ThreadTransaction::begin(lane.connection.clone(), self.reader().clone(), turn)?;
+        let inner = ThreadTransaction::begin(lane.connection.clone(), turn)?;
         Ok(self.transaction(Inner::Thread(inner), name))
     }
 

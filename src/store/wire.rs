@@ -18,7 +18,7 @@ use std::{
 use bytes::BytesMut;
 use foldhash::HashMap;
 use futures::future::join_all;
-use sea_orm::{DatabaseConnection, DbErr, Value, sea_query::ArrayType};
+use sea_orm::{DbErr, Value, sea_query::ArrayType};
 use tokio_postgres::{
     Client, Config, Error, NoTls, Row, Statement,
     types::{IsNull, ToSql, Type, to_sql_checked},
@@ -50,8 +50,6 @@ struct WireConnection {
 pub(super) struct WireTransaction {
     wire: Wire,
     connection: WireConnection,
-    /// For what is read through entities.
-    pub(super) reader: DatabaseConnection,
     begun: AtomicBool,
 }
 
@@ -85,12 +83,12 @@ impl Wire {
     }
 
     /// A transaction on a connection of its own. READ COMMITTED is the default of these connections.
-    pub(super) async fn begin(&self, reader: DatabaseConnection) -> Result<WireTransaction, StoreError> {
+    pub(super) async fn begin(&self) -> Result<WireTransaction, StoreError> {
         let connection = match self.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        Ok(WireTransaction { wire: self.clone(), connection, reader, begun: AtomicBool::new(false) })
+        Ok(WireTransaction { wire: self.clone(), connection, begun: AtomicBool::new(false) })
     }
 
     /// Closes the connections that wait.

@@ -1,5 +1,7 @@
 //! ResetUsage corrects the books, on the record.
 
+use std::future::IntoFuture;
+
 use tonic::Code;
 
 use crate::harness::{call::Answer, clients::done, v1::*, *};
@@ -13,7 +15,7 @@ fn request() -> ResetUsageRequest {
     }
 }
 
-async fn reset(world: &World, change: impl FnOnce(&mut ResetUsageRequest)) -> Answer<ResetUsageResponse> {
+async fn reset(world: &Clients, change: impl FnOnce(&mut ResetUsageRequest)) -> Answer<ResetUsageResponse> {
     let mut request = request();
     change(&mut request);
     done(world.admin.clone().reset_usage(request).await)
@@ -142,4 +144,42 @@ both! {
         no.is(Code::NotFound, "TENANT_NOT_FOUND");
         assert_eq!(world.figures("acme", "day").await, (60, 0));
     }
+}
+
+/// The repeat of a batch whose COMMIT got no answer finds what it did: one reset, and one event of each counter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
+    world.record("acme").tokens(60).await.expect("it is recorded");
+    let proxy = Proxy::before(world.database.url()).await;
+    let (server, clients) = world.replica_at(proxy.url()).await;
+
+    // The first one waits for the lock, and the others for the first one: in one batch.
+    let stall = world.database.stall().await;
+    let mut first = clients.record("acme").tokens(1).into_future();
+    assert!(futures::poll!(&mut first).is_pending(), "it has to wait");
+    clients::serving(&clients.channel).await;
+    proxy.lose_commit_of(&request().reason);
+    let mut reset = Box::pin(reset(&clients, |_| ()));
+    assert!(futures::poll!(&mut reset).is_pending(), "it has to wait");
+    clients::serving(&clients.channel).await;
+    let mut second = clients.record("acme").tokens(5).into_future();
+    assert!(futures::poll!(&mut second).is_pending(), "it has to wait");
+    clients::serving(&clients.channel).await;
+    stall.end().await;
+
+    first.await.expect("it is recorded");
+    let reply = reset.await.expect("it took effect");
+    assert_eq!(proxy.lost(), 1, "the COMMIT got no answer");
+    assert_eq!(reply.adjusted, [-61, -61]);
+    assert_eq!((reply.balances.len(), reply.balances.figures("day")), (2, (5, 0)), "the balances of now");
+    second.await.expect("it is recorded");
+    for limit in ["day", "month"] {
+        assert_eq!(world.figures("acme", limit).await, (5, 0), "it did not take effect twice");
+    }
+    let told = world.told("acme").await;
+    assert_eq!(told.iter().filter(|event| event.kind() == EventKind::UsageReset).count(), 2, "{told:?}");
+    server.shutdown().await;
+    world.end().await;
 }

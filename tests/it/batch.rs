@@ -126,6 +126,42 @@ both! {
         assert_eq!(world.books("acme").await, before);
     }
 
+    /// A client that takes 4 MiB gets the reply, whatever the plan; what is left out can be read.
+    async fn a_reply_that_would_be_too_large_is_abridged(world: World) {
+        let limits: Vec<Limit> = (0..60)
+            .map(|number| day("tokens", 1_000).named(&format!("a-limit-with-a-rather-long-name-{number}")))
+            .collect();
+        world.tenant_with("acme", &limits).await;
+        let mut operations = vec![world.reserve("acme").tokens(1).label("a", "1").operation(); 997];
+        operations.push(world.record("acme").tokens(3).operation());
+        operations.push(world.check("acme").tokens(1).operation());
+        operations.push(world.reserve("acme").tokens(1).operation());
+        let reply = world.quota.clone().batch(BatchRequest { operations: operations.clone() }).await;
+        let mut reply = reply.expect("it is not too large").into_inner();
+        assert!(reply.abridged);
+        let quota = error(reply.results.remove(999));
+        assert_eq!((quota.code, quota.reason.as_str()), (Code::ResourceExhausted, "QUOTA_EXCEEDED"));
+        assert!(quota.retry.is_some(), "it is left");
+        let Answered::Check(check) = ok(&reply.results[998]) else { panic!("{:?}", reply.results[998]) };
+        assert!(!check.allowed && check.verdicts.is_empty());
+        let Answered::Record(record) = ok(&reply.results[997]) else { panic!("{:?}", reply.results[997]) };
+        assert_eq!((amount(record.held(), "tokens"), record.applied.len()), ((0, 3), 0));
+        for result in &reply.results[..997] {
+            let Answered::Reserve(reserve) = ok(result) else { panic!("{result:?}") };
+            assert_eq!((amount(reserve.held(), "tokens"), reserve.balances.len()), ((1, 0), 0));
+            assert_eq!(reserve.held().labels.len(), 0);
+        }
+        let Answered::Reserve(first) = ok(&reply.results[0]) else { panic!("{:?}", reply.results[0]) };
+        assert_eq!(world.get(first.name()).await.expect("it is there").labels["a"], "1");
+        assert_eq!(world.figures("acme", "a-limit-with-a-rather-long-name-59").await, (3, 997));
+        // Fewer of them are told in full.
+        operations.drain(..900);
+        let reply = world.quota.clone().batch(BatchRequest { operations }).await.expect("an answer").into_inner();
+        assert!(!reply.abridged);
+        let Answered::Record(record) = ok(&reply.results[97]) else { panic!("{:?}", reply.results[97]) };
+        assert_eq!((record.balances.len(), record.applied.len()), (60, 60));
+    }
+
     async fn the_same_request_id_twice_in_one_batch_takes_effect_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reserve = world.reserve("acme").tokens(10).id("same").operation();

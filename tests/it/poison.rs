@@ -2,7 +2,10 @@
 
 use tonic::Code;
 
-use crate::harness::{v1::operation_result::Result as Answered, *};
+use crate::harness::{
+    v1::{EventKind, operation_result::Result as Answered},
+    *,
+};
 
 /// Lets the database refuse one request_id for good.
 async fn poison(world: &World) {
@@ -50,6 +53,29 @@ both! {
         let again = world.reserve("globex").tokens(1).id("poison").await.expect_err("it is still poisonous");
         assert_eq!(again.code, Code::Internal, "{again:?}");
         world.reserve("globex").tokens(1).id("fresh").await.expect("it is not");
+    }
+
+    /// A defect, brought about by a row that no program writes: the number of the next event is too large.
+    async fn a_lane_goes_on_after_a_panic(world: World) {
+        for tenant in ["acme", "globex"] {
+            world.tenant_with(tenant, &[day("tokens", 100).thresholds(&[50])]).await;
+        }
+        world.record("acme").tokens(1).await.expect("it is recorded");
+        let number = world.database.number("SELECT event_number FROM tenants WHERE id = 'acme'").await;
+        let spoil = async |number: i64| {
+            let version = "version = version / 2 + 1";
+            let change = format!("UPDATE tenants SET event_number = {number}, {version} WHERE id = 'acme'");
+            world.database.execute(&change).await;
+        };
+        spoil(i64::MAX).await;
+        let no = world.record("acme").tokens(60).await.expect_err("it comes to its threshold");
+        assert_eq!(no.code, Code::Internal, "{no:?}");
+        // The lane answers others, and has half done nothing.
+        world.record("globex").tokens(60).await.expect("it is recorded");
+        assert_eq!(world.record("acme").tokens(1).await.expect("it is recorded").figures("day"), (2, 0));
+        spoil(number).await;
+        assert_eq!(world.record("acme").tokens(60).await.expect("it is recorded").figures("day"), (62, 0));
+        assert_eq!(world.kinds("acme").await, [(EventKind::ThresholdReached, 50)]);
     }
 }
 

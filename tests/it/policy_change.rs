@@ -1,5 +1,9 @@
 //! Section 4, paragraph 7: a change binds every operation that begins after it was acknowledged.
 
+use std::future::IntoFuture;
+
+use sea_orm::ConnectionTrait;
+
 use crate::harness::*;
 
 both! {
@@ -118,4 +122,32 @@ both! {
             no.is_quota(&["lifetime"]);
         }
     }
+}
+
+/// A batch needs no connection of those that read, also when it has to read what was changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_binds_while_all_connections_that_read_are_busy() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[day("tokens", 100)]).await;
+    let lock = stall::connect(world.database.url()).await;
+    let statement = "BEGIN; LOCK TABLE reservations IN ACCESS EXCLUSIVE MODE";
+    lock.execute_unprepared(statement).await.expect("it is free");
+    let lists = || world.list("acme").states(&clients::ALL_STATES).into_future();
+    let mut lists: Vec<_> = (0..20).map(|_| lists()).collect();
+    for list in &mut lists {
+        assert!(futures::poll!(list).is_pending(), "it has to wait");
+    }
+    let waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND relation = 'reservations'::regclass
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let waiting = async || world.database.number(waiting).await;
+    eventually("all connections that read are busy", async || (waiting().await == 4).then_some(())).await;
+    world.change_plan("acme", &[day("tokens", 50)]).await.expect("the plan is there");
+    world.reserve("acme").tokens(51).await.expect_err("50 are left").is_quota(&["day"]);
+    assert_eq!(waiting().await, 4, "they wait still");
+    lock.execute_unprepared("ROLLBACK").await.expect("it is ours");
+    lock.close().await.expect("it is ours");
+    for list in lists {
+        list.await.expect("it is answered");
+    }
+    world.end().await;
 }

@@ -1,6 +1,11 @@
 //! The binary, as people run it: starts, ends, and what it says when it cannot.
 
-use std::{fs, future::IntoFuture, path::Path};
+use std::{
+    fs,
+    future::IntoFuture,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use crate::harness::{
     clients::mask,
@@ -158,6 +163,28 @@ on_both! {
         admin.clone().update_tenant(update).await.expect("it is there");
         process.stop().await;
     }
+}
+
+/// Neither calls nor batches hold up the end for longer than the drain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_database_is_silent_ends_all_the_same() {
+    let database = Database::fresh(Kind::Postgres);
+    let proxy = Proxy::before(database.url()).await;
+    let arguments = ["--demo", "--drain-seconds", "2"];
+    let (mut process, channel) = Process::serving(proxy.url(), &database.path(""), &arguments).await;
+    let clients = Clients::of(channel);
+    clients.record("acme").tokens(1).await.expect("it serves");
+    proxy.fall_silent();
+    let mut record = clients.record("acme").tokens(1).into_future();
+    assert!(futures::poll!(&mut record).is_pending(), "it has to wait");
+    // On the same connection, behind it: then it was accepted.
+    clients::serving(&clients.channel).await;
+    let begun = Instant::now();
+    process.signal("TERM");
+    let status = process.ended().await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}: {}", begun.elapsed(), process.log());
+    assert!(status.success(), "{status}: {}", process.log());
+    record.await.expect_err("nobody knows what became of it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,6 @@
 //! `aforo watch`, as people run it.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread,
-};
+use std::process::Stdio;
 
 use aforo::{
     clock::ManualClock,
@@ -15,54 +10,22 @@ use serde_json::Value;
 
 use crate::harness::{
     process::{aforo, run, said},
-    wait::PATIENCE,
     *,
 };
 
-/// The command, and the lines that it prints.
-struct Printing {
-    child: Child,
-    lines: Receiver<String>,
+fn watch(target: &str, arguments: &[&str]) -> Printing {
+    let mut command = aforo();
+    command.args(["watch", "--target", target]).args(arguments).stderr(Stdio::null());
+    Printing::start(command)
 }
 
-impl Printing {
-    fn start(target: &str, arguments: &[&str]) -> Self {
-        let mut command = aforo();
-        command.args(["watch", "--target", target]).args(arguments);
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary can be started");
-        let output = child.stdout.take().expect("it is piped");
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, lines }
-    }
-
-    fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("it prints a line")
-    }
-
-    /// The next object that is no heartbeat, and not of what made the tenant.
-    fn object(&self) -> Value {
-        loop {
-            let object: Value = serde_json::from_str(&self.line()).expect("a JSON object");
-            if object["type"] != "heartbeat" && object["type"] != "policy_changed" {
-                return object;
-            }
+/// The next object that is no heartbeat, and not of what made the tenant.
+fn object(printing: &Printing) -> Value {
+    loop {
+        let object: Value = serde_json::from_str(&printing.line()).expect("a JSON object");
+        if object["type"] != "heartbeat" && object["type"] != "policy_changed" {
+            return object;
         }
-    }
-}
-
-impl Drop for Printing {
-    fn drop(&mut self) {
-        // Errors say that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -83,23 +46,23 @@ on_both! {
         let target = format!("http://{address}");
         clients.tenant_with("acme", &[day("tokens", 10).thresholds(&[50])]).await;
         clients.record("acme").tokens(1).await.expect("it is recorded");
-        let printing = Printing::start(&target, &["--tenant", "acme", "--snapshot", "-o", "json"]);
-        let snapshot = printing.object();
+        let printing = watch(&target, &["--tenant", "acme", "--snapshot", "-o", "json"]);
+        let snapshot = object(&printing);
         assert_eq!((snapshot["type"].as_str(), &snapshot["data"]["balances"][0]["committed"]), (Some("snapshot"), &1.into()));
         clients.record("acme").tokens(4).await.expect("it is recorded");
-        let first = printing.object();
+        let first = object(&printing);
         assert_eq!((first["type"].as_str(), &first["data"]["percent"]), (Some("threshold_reached"), &50.into()));
         let balance = &first["data"]["balances"][0];
         assert_eq!((&balance["limit_id"], &balance["committed"], &balance["allowance"]), (&"day".into(), &5.into(), &10.into()));
         server.shutdown().await;
         let (server, clients) = serve(&database, &address, &clock).await;
         clients.record("acme").tokens(5).await.expect("it is recorded");
-        let second = printing.object();
+        let second = object(&printing);
         assert_eq!(second["type"], "limit_reached");
         assert_eq!(second["data"]["tenant_sequence"], first["data"]["tenant_sequence"].as_i64().expect("a number") + 1);
         // For people, from where the other one was.
         let cursor = first["cursor"].as_str().expect("each has one");
-        let printing = Printing::start(&target, &["--cursor", cursor, "--kind", "limit_reached"]);
+        let printing = watch(&target, &["--cursor", cursor, "--kind", "limit_reached"]);
         let line = printing.line();
         assert!(line.contains("acme  LIMIT_REACHED  day: 10 of 10 tokens spent"), "{line}");
         assert!(!line.contains('\u{1b}'), "no colour where there is no terminal: {line}");

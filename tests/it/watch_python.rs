@@ -1,11 +1,8 @@
 //! The alerts in Python that README shows.
 
 use std::{
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread,
+    process::Command,
 };
 
 use aforo::{
@@ -16,44 +13,17 @@ use tempfile::TempDir;
 
 use crate::harness::{
     process::{run, said, tool},
-    wait::PATIENCE,
     *,
 };
-
-/// It runs until it is dropped.
-struct Python {
-    child: Child,
-    lines: Receiver<String>,
-}
 
 fn of_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-impl Python {
-    fn watching(address: &str, stubs: &Path) -> Self {
-        let mut child = Command::new(tool("AFORO_TEST_PYTHON"))
-            .arg(of_repository("examples/python/alerts.py"))
-            .arg(address)
-            .env("PYTHONPATH", stubs)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python can be started");
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        // It ends with the pipe.
-        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines }
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        // Errors say that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn alerts(address: &str, stubs: &Path) -> Printing {
+    let mut command = Command::new(tool("AFORO_TEST_PYTHON"));
+    command.arg(of_repository("examples/python/alerts.py")).arg(address).env("PYTHONPATH", stubs);
+    Printing::start(command)
 }
 
 async fn stubs() -> TempDir {
@@ -80,7 +50,7 @@ on_both! {
         let (server, clients) = serve(&database, "127.0.0.1:0", &clock).await;
         let address = server.address().to_string();
         let stubs = stubs().await;
-        let python = Python::watching(&address, stubs.path());
+        let python = alerts(&address, stubs.path());
         // Nobody says when it listens: each tenant comes to its threshold once, until one is heard of.
         let mut number = 0;
         let line = eventually("it prints an alert", async || {
@@ -88,7 +58,7 @@ on_both! {
             let tenant = format!("tenant-{number}");
             clients.tenant_with(&tenant, &[day("tokens", 100).thresholds(&[80])]).await;
             clients.record(&tenant).tokens(85).await.expect("it is recorded");
-            python.lines.try_recv().ok()
+            python.line_by_now()
         })
         .await;
         assert!(line.starts_with("tenant-"), "{line}");
@@ -99,7 +69,7 @@ on_both! {
         clients.record("tenant-1").tokens(15).await.expect("it is recorded");
         let mut last = line;
         let line = loop {
-            let line = python.lines.recv_timeout(PATIENCE).expect("it goes on");
+            let line = python.line();
             assert_ne!(line, last, "each alert once");
             if line.starts_with("tenant-1 ") && line.contains("LIMIT_REACHED") {
                 break line;

@@ -12,7 +12,9 @@ use crate::{
         v1::*,
         *,
     },
-    webhooks::{Mark, deliver, delivered, deliveries, get, happen, of_resets, prepare, redeliver, set_state},
+    webhooks::{
+        Mark, deliver, delivered, deliveries, failing, get, happen, of_resets, prepare, redeliver, set_state,
+    },
 };
 
 /// Answers are held until it is let go.
@@ -210,15 +212,7 @@ both! {
 
     /// A webhook that was disabled and is active again begins anew.
     async fn what_failed_before_it_was_disabled_does_not_count(world: World) {
-        prepare(world).await;
-        let receiver = Receiver::answering(|_| Answer::Status(503)).await;
-        of_resets(world, "chat", &receiver).await;
-        happen(world, 1).await;
-        eventually("it fails", async || {
-            deliver(world).await;
-            get(world, "chat").await.failing_since
-        })
-        .await;
+        let receiver = failing(world).await;
         set_state(world, "chat", WebhookState::Disabled).await;
         world.clock.advance(6 * DAY);
         set_state(world, "chat", WebhookState::Active).await;

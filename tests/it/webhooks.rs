@@ -74,6 +74,20 @@ pub async fn prepare(world: &World) {
     world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
 }
 
+/// The endpoint of a webhook, "chat", that fails since it was told of the first event.
+pub async fn failing(world: &World) -> Receiver {
+    prepare(world).await;
+    let receiver = Receiver::answering(|_| Answer::Status(503)).await;
+    of_resets(world, "chat", &receiver).await;
+    happen(world, 1).await;
+    eventually("it fails", async || {
+        deliver(world).await;
+        get(world, "chat").await.failing_since
+    })
+    .await;
+    receiver
+}
+
 /// As many events of one tenant.
 pub async fn happen(clients: &Clients, count: usize) {
     for _ in 0..count {
@@ -307,15 +321,7 @@ both! {
     }
 
     async fn a_success_ends_the_count_of_days(world: World) {
-        prepare(world).await;
-        let receiver = Receiver::answering(|_| Answer::Status(503)).await;
-        of_resets(world, "chat", &receiver).await;
-        happen(world, 1).await;
-        eventually("it fails", async || {
-            deliver(world).await;
-            get(world, "chat").await.failing_since
-        })
-        .await;
+        let receiver = failing(world).await;
         world.clock.advance(4 * DAY);
         receiver.answer(|_| Answer::Status(200));
         delivered(world, "chat", DeliveryState::Delivered, 1).await;

@@ -198,7 +198,7 @@ mod tests {
         ];
         let results = results.into_iter().map(|result| OperationResult { result: Some(result) }).collect();
         let commits = vec![Some("a".to_owned()), Some("b".to_owned()), None];
-        let answer = Answer::of_batch(BatchResponse { results }, commits);
+        let answer = Answer::of_batch(BatchResponse { results, ..BatchResponse::default() }, commits);
         assert_eq!((answer.succeeded, answer.overloaded, answer.failed), (2, 1, 0));
         assert_eq!(answer.held, ["b", "new"]);
     }

@@ -125,8 +125,8 @@ pub enum Reply {
     },
 }
 
-/// Decides one operation. `id` is that of the reservation which it may make; `touched` is what [`touch_operation`] says
-/// of it.
+/// Decides one operation. `id` is that of the reservation or the adjustments which it may make; `touched` is what
+/// [`touch_operation`] says of it.
 pub fn decide(
     books: &mut Books,
     context: &mut Context<'_>,
@@ -142,7 +142,7 @@ pub fn decide(
         Operation::Extend(extend) => extend::extend(books, context, extend, id),
         Operation::Record(record) => record::record(books, context, record, id, touched),
         Operation::Check(check) => check::check(books, check, touched),
-        Operation::Reset(reset) => reset::reset(books, context, reset),
+        Operation::Reset(reset) => reset::reset(books, context, reset, id),
     };
     if let (Err(Stop::Refused(Refusal::QuotaExceeded(violations))), false) =
         (&decided, matches!(operation, Operation::Check(_)))
@@ -158,7 +158,9 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     else {
         return;
     };
-    let ended = Reservation::clone(reservation).into_expired();
+    let due = Arc::clone(reservation);
+    books.take_due(&due);
+    let ended = Reservation::clone(&due).into_expired();
     for line in &ended.lines {
         let fresh = touch::fresh_of_line(books, calendar, &line.key, ended.created_at);
         books.add(&line.key, line.charged, -line.held, fresh);

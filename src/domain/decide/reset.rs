@@ -8,18 +8,27 @@ use super::{
         bounds::RESET_COUNTERS_MAX,
         counter::CounterKey,
         event::{Fact, Figures},
-        id::ResourceKey,
+        id::{ReservationId, ResourceKey},
         operation::Reset,
         refusal::{Fault, Refusal},
         window::Period,
     },
     Context, Reply, Stop,
-    touch::fresh_of_line,
+    touch::{fresh_of_line, require},
 };
 
 /// The counters that the operation may be about must be in the books: those of the running windows that the plan reads, and
 /// meters.
-pub(super) fn reset(books: &mut Books, context: &mut Context<'_>, reset: &Reset) -> Result<Reply, Stop> {
+pub(super) fn reset(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    reset: &Reset,
+    id: ReservationId,
+) -> Result<Reply, Stop> {
+    let made = books.find_adjustments(id);
+    if !made.is_empty() {
+        return repeat(books, context, &made);
+    }
     let mut chosen = HashSet::new();
     let mut faults = Vec::new();
     for (place, name) in reset.resources.iter().enumerate() {
@@ -44,18 +53,18 @@ pub(super) fn reset(books: &mut Books, context: &mut Context<'_>, reset: &Reset)
     keys.sort_unstable();
     let mut balances = Vec::new();
     let mut adjusted = Vec::new();
-    for key in keys {
+    for (number, key) in (0..).zip(keys) {
         let counter = fresh_of_line(books, context.calendar, &key, context.now);
         let delta = counter.committed.saturating_neg();
         books.add(&key, delta, 0, counter);
         books.insert_adjustment(Adjustment {
+            id: id.part(number),
             key: key.clone(),
             delta,
             reason: reset.reason.clone(),
             operator: reset.operator.clone(),
         });
         let of_counter = books.balances_of(&key, counter);
-        adjusted.resize(adjusted.len() + of_counter.len(), delta);
         books.note(Fact::Reset {
             delta,
             reason: reset.reason.clone(),
@@ -63,6 +72,20 @@ pub(super) fn reset(books: &mut Books, context: &mut Context<'_>, reset: &Reset)
             figures: of_counter.iter().cloned().map(Figures::from).collect(),
         });
         balances.extend(of_counter);
+        adjusted.resize(balances.len(), delta);
+    }
+    Ok(Reply::Reset { balances, adjusted })
+}
+
+/// It took effect before, which nobody heard: what it did, with the balances of now.
+fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Result<Reply, Stop> {
+    require(books, made.iter().map(|adjustment| &adjustment.key))?;
+    let mut balances = Vec::new();
+    let mut adjusted = Vec::new();
+    for Adjustment { key, delta, .. } in made {
+        let counter = fresh_of_line(books, context.calendar, key, context.now);
+        balances.extend(books.balances_of(key, counter));
+        adjusted.resize(balances.len(), *delta);
     }
     Ok(Reply::Reset { balances, adjusted })
 }

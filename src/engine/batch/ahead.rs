@@ -16,7 +16,7 @@ use super::{
     BATCH_TIME_MAX, Batcher, LOOKING_BATCHES, Seen,
 };
 use crate::{
-    clock::{mint, mint_version},
+    clock::mint_version,
     domain::{
         books::{Books, Changes, Remembered},
         decide::{Context, decide, touch_operation},
@@ -48,13 +48,12 @@ pub(in super::super) struct Ahead {
 pub(in super::super) struct Planned {
     expected: Expected,
     changes: Vec<Changes>,
-    now: Millis,
 }
 
 impl Planned {
     /// Writes it and makes it last. Returns the database's time, where it is the one that counts.
     pub(in super::super) async fn commit(self, store: Store) -> Result<Option<Millis>, StoreError> {
-        let commit = store.commit_ahead(&self.changes, self.expected, || mint(self.now));
+        let commit = store.commit_ahead(&self.changes, self.expected);
         timeout(BATCH_TIME_MAX, commit).await.unwrap_or_else(|_| Err(StoreError::silent()))
     }
 }
@@ -94,7 +93,7 @@ impl Batcher {
         }
         // The order in which everybody locks tenants.
         changes.sort_unstable_by_key(|change| change.tenant);
-        Some((Planned { expected, changes, now }, outcomes))
+        Some((Planned { expected, changes }, outcomes))
     }
 
     /// A batch that was decided ahead is there to stay.

@@ -70,10 +70,15 @@ pub struct Process {
 impl Process {
     /// Starts one; it may not answer yet. What it logs goes to a file in `folder`.
     pub fn start(database: &str, folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_as(aforo(), database, folder, arguments)
+    }
+
+    /// The same, of a command that has an environment already.
+    pub fn start_as(mut command: Command, database: &str, folder: &Path, arguments: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let log = folder.join(format!("serve-{}.log", address.port()));
         let file = File::create(&log).expect("the folder can be written to");
-        let child = aforo()
+        let child = command
             .args(["serve", "--listen", &address.to_string(), "--database", database])
             .args(arguments)
             .stdout(file.try_clone().expect("a second handle"))

@@ -64,7 +64,7 @@ impl World {
             let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
             // A test's endpoints are on this machine.
             let webhooks = Rules { allow_http: true, allow_private: true };
-            let (server, clients) = serve(&database, &clock, webhooks).await;
+            let (server, clients) = serve(database.url(), &clock, webhooks).await;
             Self { clock, database, clients, server: Some(server) }
         }
         .boxed_local()
@@ -79,7 +79,7 @@ impl World {
     pub fn restart_with(&mut self, webhooks: Rules) -> LocalBoxFuture<'_, ()> {
         async move {
             self.stop().await;
-            let (server, clients) = serve(&self.database, &self.clock, webhooks).await;
+            let (server, clients) = serve(self.database.url(), &self.clock, webhooks).await;
             (self.server, self.clients) = (Some(server), clients);
         }
         .boxed_local()
@@ -87,7 +87,12 @@ impl World {
 
     /// One more server on the same database, with the same clock.
     pub fn replica(&self) -> LocalBoxFuture<'_, (Server, Clients)> {
-        serve(&self.database, &self.clock, Rules { allow_http: true, allow_private: true }).boxed_local()
+        self.replica_at(self.database.url())
+    }
+
+    /// The same, on the same database by another URL.
+    pub fn replica_at<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, (Server, Clients)> {
+        serve(url, &self.clock, Rules { allow_http: true, allow_private: true }).boxed_local()
     }
 
     /// Has the server tell of windows that are over, as it does by itself every minute.
@@ -145,9 +150,9 @@ fn overlaps() -> bool {
     thread.name().is_some_and(|name| name.bytes().fold(0, u8::wrapping_add) % 2 == 1)
 }
 
-async fn serve(database: &Database, clock: &ManualClock, webhooks: Rules) -> (Server, Clients) {
+async fn serve(database: &str, clock: &ManualClock, webhooks: Rules) -> (Server, Clients) {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let mut options = ServerOptions::new(listen, database.url());
+    let mut options = ServerOptions::new(listen, database);
     options.clock = Some(clock.clone());
     options.overlap = overlaps();
     options.webhooks = webhooks;

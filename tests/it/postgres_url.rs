@@ -1,0 +1,81 @@
+//! What the URL of a PostgreSQL database says holds for all connections: those of the lanes, and those of the pools.
+
+use std::fs;
+
+use crate::harness::{
+    clients::serving,
+    database::scratch_folder,
+    postgres::{self, Cluster},
+    process::aforo,
+    *,
+};
+
+/// Of a user who needs it; with characters that mean something in a URL and in a password file.
+const PASSWORD: &str = "s3:c/r@t";
+/// As a part of a URL.
+const ENCODED: &str = "s3%3Ac%2Fr%40t";
+/// As a field of a password file.
+const ESCAPED: &str = "s3\\:c/r@t";
+
+/// Lets the user `guest` in by a password only.
+fn guard(cluster: &Cluster) {
+    cluster.psql("postgres", &format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'"));
+    cluster.psql("postgres", "CREATE DATABASE aforo OWNER guest");
+    let rules = "DO $$ BEGIN EXECUTE format('COPY (VALUES (''host all guest 127.0.0.1/32 scram-sha-256''),
+        (''host all all 127.0.0.1/32 trust'')) TO %L', current_setting('hba_file')); END $$";
+    cluster.psql("postgres", rules);
+    cluster.psql("postgres", "SELECT pg_reload_conf()");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_taken_wherever_it_is() {
+    let (folder, port) = (scratch_folder(), postgres::free_port());
+    let cluster = Cluster::start(port);
+    guard(&cluster);
+    let file = folder.path().join("passwords");
+    fs::write(&file, format!("127.0.0.1:{port}:aforo:guest:{ESCAPED}\n"))
+        .expect("the folder can be written to");
+    make_private(&file);
+    let bare = format!("postgres://guest@127.0.0.1:{port}/aforo");
+    let cases = [
+        (format!("postgres://guest:{ENCODED}@127.0.0.1:{port}/aforo"), None),
+        (format!("{bare}?password={ENCODED}"), None),
+        (bare.clone(), Some(("PGPASSWORD", PASSWORD.into()))),
+        (bare.clone(), Some(("PGPASSFILE", file.into_os_string()))),
+    ];
+    for (number, (url, variable)) in (1..).zip(cases) {
+        let mut command = aforo();
+        command.env_remove("PGPASSWORD").envs(variable);
+        let process = Process::start_as(command, &url, folder.path(), &["--demo"]);
+        let channel = process.connect().await;
+        serving(&channel).await;
+        let clients = Clients::of(channel);
+        clients.record("acme").tokens(1).await.unwrap_or_else(|no| panic!("{url}: {no:?}"));
+        assert_eq!(figures(&clients.usage("acme").await[0]), (number, 0), "{url}");
+        process.stop().await;
+    }
+}
+
+fn make_private(file: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    // As libpq wants it.
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_reach_every_connection() {
+    let database = Database::fresh(Kind::Postgres);
+    database.execute("CREATE SCHEMA books").await;
+    let url = format!("{}?options=-c%20search_path%3Dbooks", database.url());
+    let (process, channel) = Process::serving(&url, &database.path(""), &["--demo"]).await;
+    let clients = Clients::of(channel);
+    clients.record("acme").tokens(7).await.expect("the lanes find the tables where administration made them");
+    assert_eq!(figures(&clients.usage("acme").await[0]), (7, 0));
+    let outside = "SELECT COUNT(*) FROM pg_tables WHERE tablename = 'tenants' AND schemaname <> 'books'";
+    assert_eq!(database.number(outside).await, 0);
+    assert_eq!(
+        database.number("SELECT SUM(committed)::bigint FROM books.counters WHERE period = 3").await,
+        7
+    );
+    process.stop().await;
+}
