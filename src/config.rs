@@ -92,6 +92,12 @@ pub fn lanes_default() -> usize {
     (cores / 2).clamp(1, LANES_DEFAULT_MAX)
 }
 
+/// Whether a batch is decided while the one before commits. On two cores, which callers and database keep busy, the hops
+/// from thread to thread cost more than they give.
+pub fn overlap_default() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 2)
+}
+
 /// Most lanes unless it is set.
 pub const LANES_DEFAULT_MAX: usize = 8;
 

@@ -16,7 +16,7 @@ use crate::{
     clock::{Clock, ManualClock},
     config::{
         DRAIN_DEFAULT_SECONDS, EVENT_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS,
-        RESERVATION_RETENTION_DEFAULT_DAYS, lanes_default,
+        RESERVATION_RETENTION_DEFAULT_DAYS, lanes_default, overlap_default,
     },
     engine::{Engine, Lanes, Reader},
     events::{
@@ -66,6 +66,8 @@ pub struct ServerOptions {
     pub drain: Duration,
     /// Batches that run at once, on PostgreSQL.
     pub lanes: usize,
+    /// Decide a batch while the one before commits: it takes a core that the callers and the database do not need.
+    pub overlap: bool,
     /// How long what is over is kept.
     pub retention: Retention,
     /// Where webhooks may be sent.
@@ -84,6 +86,7 @@ impl ServerOptions {
             demo: false,
             drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
             lanes: lanes_default(),
+            overlap: overlap_default(),
             retention: Retention::of(
                 RESERVATION_RETENTION_DEFAULT_DAYS,
                 REQUEST_ID_RETENTION_DEFAULT_HOURS,
@@ -169,8 +172,8 @@ impl Server {
             prepare(&store, &clock, options.demo).await?;
         }
         let policies = Arc::new(PolicyCache::default());
-        let (engine, lanes) =
-            Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
+        let (engine, lanes) = Engine::start(&store, &policies, &clock, (lanes, options.overlap))
+            .map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
         let stop = CancellationToken::new();

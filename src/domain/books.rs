@@ -146,6 +146,11 @@ impl Remembered {
         &self.tenant
     }
 
+    /// Whether this open hold is remembered.
+    pub fn holds(&self, id: ReservationId) -> bool {
+        self.known.reservations.contains_key(&id)
+    }
+
     /// How much is remembered, in rows.
     pub fn rows(&self) -> usize {
         1 + self.known.counters.len() + self.known.reservations.len() + self.due.rows()
@@ -157,6 +162,8 @@ impl Remembered {
 pub struct Changes {
     /// Whose books.
     pub tenant: TenantKey,
+    /// The version of the books that the change was decided on.
+    pub seen: i64,
     /// The version that the change makes.
     pub version: i64,
     /// The instant of the decision.
@@ -185,7 +192,7 @@ pub struct Changes {
     pub adjustments: Vec<Adjustment>,
     /// What is to be told, in order.
     pub events: Vec<Event>,
-    /// The number of the last one.
+    /// The number of the tenant's last event.
     pub event_number: i64,
 }
 
@@ -354,6 +361,7 @@ impl Books {
         let events = self.take_events(policy);
         let mut changes = Changes {
             tenant: self.tenant.key,
+            seen: self.tenant.version,
             version,
             decided_at: self.tenant.decided_at,
             next_due: self.tenant.next_due,

@@ -1,9 +1,13 @@
 //! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
 
+mod ahead;
+
+pub(super) use self::ahead::{Ahead, Planned};
+
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
@@ -17,16 +21,16 @@ use crate::{
     domain::{
         books::{Books, Changes, Remembered},
         calendar::Calendar,
-        decide::{Context, Reply, Stop, Touched, decide},
+        decide::{Context, Stop, Touched, decide},
         id::TenantKey,
         operation::{Operation, Target},
         plan::{Plan, Policy},
-        refusal::{Fault, Refusal, Violation},
+        refusal::{Fault, Refusal},
         tenant::Tenant,
         window::Millis,
     },
     policy::PolicyCache,
-    store::{HeadTime, Store, StoreError, Transaction},
+    store::{Expected, HeadTime, Store, StoreError, Transaction},
 };
 
 /// How often a batch is repeated that ran into another transaction.
@@ -51,12 +55,22 @@ pub(super) struct Batcher {
     clock: Clock,
     calendar: Calendar,
     memory: Memory,
-    /// The revision of the policy, and [`Transaction::data_version`] when it was read.
-    revision: Option<(i64, i64)>,
+    /// What was seen last of the policy and the time.
+    seen: Option<Seen>,
+    /// So many batches are not decided ahead, since one could not be.
+    behind: u32,
     /// For so many batches request_ids are looked up before they are taken for new.
     looking: u32,
     /// Whether a transaction of this batch may have counted though nobody heard so.
     lost: bool,
+}
+
+/// What a batch has seen beside the books.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    expected: Expected,
+    /// The database's time, and when it came.
+    database: Option<(Instant, Millis)>,
 }
 
 /// What a batch decided, and has still to write.
@@ -79,18 +93,22 @@ pub(super) struct Session<'a> {
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
         let (calendar, memory) = (Calendar::default(), Memory::default());
-        Self { store, policies, clock, calendar, memory, revision: None, looking: 0, lost: false }
+        Self { store, policies, clock, calendar, memory, seen: None, behind: 0, looking: 0, lost: false }
     }
 
     /// Forgets what it remembers of the database.
     pub(super) fn forget(&mut self) {
         self.memory = Memory::default();
-        self.revision = None;
+        self.seen = None;
     }
 
     /// Gives every item an outcome.
     pub(super) async fn run(&mut self, items: &mut [Item]) {
         self.lost = false;
+        self.run_all(items).await;
+    }
+
+    async fn run_all(&mut self, items: &mut [Item]) {
         let all = 0..items.len();
         let mut ranges = vec![all];
         while let Some(range) = ranges.pop() {
@@ -129,7 +147,7 @@ impl Batcher {
                     return Ok(());
                 }
                 // Its key was forgotten: the repeat looks for it by its id.
-                Err(StoreError::TenantMoved) => continue,
+                Err(StoreError::TenantMoved | StoreError::Outdated) => continue,
                 Err(StoreError::KnownRequest) if look == Look::Nowhere => {
                     self.looking = LOOKING_BATCHES;
                     continue;
@@ -299,11 +317,14 @@ impl Batcher {
     ) -> Result<(Vec<Tenant>, Arc<Policy>, Millis), StoreError> {
         let shown = self.clock.now();
         let data_version = transaction.data_version();
-        let known = self.revision.filter(|(seen, _)| data_version == Some(*seen) && shown.is_some());
+        let known = self.seen.map(|seen| seen.expected);
+        let known = known
+            .filter(|known| data_version.is_some() && data_version == known.data_version && shown.is_some());
         let wanted = if known.is_some() { None } else { Some(HeadTime::beside(shown)) };
         let (tenants, read) = transaction.lock_tenants(keys, wanted).await?;
-        let (revision, database_now) = read.unwrap_or((known.map_or(0, |(_, revision)| revision), None));
-        self.revision = data_version.map(|seen| (seen, revision));
+        let (revision, database_now) = read.unwrap_or((known.map_or(0, |known| known.revision), None));
+        let database = database_now.map(|now| (Instant::now(), now));
+        self.seen = Some(Seen { expected: Expected { data_version, revision }, database });
         let policy = self.policies.get(transaction, revision).await?;
         Ok((tenants, policy, shown.or(database_now).unwrap_or(0)))
     }
@@ -467,13 +488,5 @@ pub(super) fn request_of_target(operation: &Operation) -> Option<&str> {
     match operation.target() {
         Some(Target::Request(id)) => Some(id),
         Some(Target::Id(_)) | None => None,
-    }
-}
-
-/// Whether a reply says that something was refused by a limit: to Check.
-pub(super) fn check_violations(reply: &mut Reply) -> Option<&mut Vec<Violation>> {
-    match reply {
-        Reply::Checked { violations, .. } => Some(violations),
-        Reply::Reservation { .. } | Reply::Recorded { .. } | Reply::Reset { .. } => None,
     }
 }

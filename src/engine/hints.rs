@@ -2,9 +2,10 @@
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::{Failure, Outcome, batch::check_violations};
+use super::{Failure, Outcome};
 use crate::{
     domain::{
+        decide::Reply,
         id::{ReservationId, TenantKey},
         refusal::{Refusal, Retry, Violation},
         reservation::{OnExpiry, Reservation},
@@ -72,5 +73,13 @@ fn hint(holds: &[Reservation], violation: &Violation, now: Millis, window_end: M
     } else {
         // An operation after it in the batch has freed it.
         Retry::At(now)
+    }
+}
+
+/// Whether a reply says that something was refused by a limit: to Check.
+fn check_violations(reply: &mut Reply) -> Option<&mut Vec<Violation>> {
+    match reply {
+        Reply::Checked { violations, .. } => Some(violations),
+        Reply::Reservation { .. } | Reply::Recorded { .. } | Reply::Reset { .. } => None,
     }
 }

@@ -49,12 +49,23 @@ fn record(tenant: &str) -> Request {
 
 #[tokio::test]
 async fn what_waits_is_served_in_the_order_of_arrival() {
+    for overlap in [false, true] {
+        serve_in_order(overlap).await;
+    }
+}
+
+async fn serve_in_order(overlap: bool) {
     for fixture in databases().await {
         prepare(&fixture.store).await;
         fixture.store.set_available(true);
         let clock = Clock::Manual(ManualClock::at(NOW));
         let (engine, mut lanes) =
-            Engine::start(&fixture.store, &Arc::new(PolicyCache::default()), &clock, 1).expect("started");
+            Engine::start(&fixture.store, &Arc::new(PolicyCache::default()), &clock, (1, overlap))
+                .expect("started");
+        // What is remembered of the tenants is decided ahead, once some batches have passed.
+        for number in 0..60 {
+            engine.submit(record(TENANTS[number % TENANTS.len()]), None).await.expect("recorded");
+        }
         // More than two batches of three tenants wait for the lock that every decision needs.
         let stall = fixture.store.begin_write("test").await.expect("begun");
         let keys = stall.find_tenant_keys(&TENANTS).await.expect("they are there");

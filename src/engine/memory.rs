@@ -50,6 +50,11 @@ impl Memory {
         }
     }
 
+    /// What is known, left where it is.
+    pub(super) fn peek(&self, tenant: TenantKey) -> Option<&Entry> {
+        self.young.get(&tenant).or_else(|| self.old.get(&tenant))
+    }
+
     /// The key that a tenant of this id had.
     pub(super) fn key_of(&self, id: &str) -> Option<TenantKey> {
         self.keys.get(id).copied()

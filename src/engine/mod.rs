@@ -136,6 +136,7 @@ impl From<&StoreError> for Failure {
             | StoreError::Conflict(_)
             | StoreError::KnownRequest
             | StoreError::TenantMoved
+            | StoreError::Outdated
             | StoreError::Unusable(_)
             | StoreError::Corrupt(_) => Failure::Internal,
         }
@@ -182,17 +183,18 @@ pub struct Lanes {
 }
 
 impl Engine {
-    /// Starts `count` lanes on a database. An error is the operating system's, which has no thread for them.
+    /// Starts `count` lanes on a database, which decide a batch while the one before commits, or after it: the first takes
+    /// a core more. An error is the operating system's, which has no thread for them.
     pub fn start(
         store: &Store,
         policies: &Arc<PolicyCache>,
         clock: &Clock,
-        count: usize,
+        (count, overlap): (usize, bool),
     ) -> io::Result<(Engine, Lanes)> {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(count)
+            .worker_threads(count + usize::from(overlap))
             .thread_name("lane")
             .enable_all()
             .build()?;
@@ -201,8 +203,11 @@ impl Engine {
                 let (queue, submissions) = mpsc::unbounded_channel();
                 let waiting = Arc::new(AtomicUsize::new(0));
                 let batcher = batch::Batcher::new(store.clone(), Arc::clone(policies), clock.clone());
-                let lane =
-                    lane::Lane { submissions, waiting: Arc::clone(&waiting), batcher, stop: stop.clone() };
+                let lane = lane::Lane::new(
+                    (submissions, Arc::clone(&waiting)),
+                    (batcher, store.clone()),
+                    (overlap, stop.clone()),
+                );
                 tasks.spawn_on(lane.run(), runtime.handle());
                 LaneDoor { queue, waiting }
             })

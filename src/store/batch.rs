@@ -13,7 +13,7 @@ use super::{
     bulk::{Bulk, Write},
     clock::{Head, HeadTime, head_from_rows},
     event_body::{decode_alerts, encode_alerts},
-    tenant::tenant_from_row,
+    tenant::{tenant_from_row, update_tenants},
     told::push_told,
     transaction::Row,
 };
@@ -158,14 +158,6 @@ static INSERT_ADJUSTMENTS: Bulk = Bulk {
         "INSERT OR FAIL INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 };
-static UPDATE_TENANTS: Bulk = Bulk {
-    columns: &[BigInt, BigInt, BigInt, BigInt],
-    postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version
-       FROM (SELECT UNNEST($1) AS key, UNNEST($2) AS decided_at, UNNEST($3) AS next_due, UNNEST($4) AS version) AS w
-      WHERE t.key = w.key",
-    sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4 WHERE key = ?1",
-};
-
 /// A row that belongs to a tenant.
 pub type Owned<T> = (TenantKey, T);
 
@@ -274,28 +266,25 @@ impl Transaction {
     }
 
     fn writes(changes: &[Changes]) -> Vec<Write> {
+        let mut writes = Self::writes_of_tenants(changes);
+        writes.push(update_tenants(changes));
+        writes
+    }
+
+    /// All but the rows of the tenants themselves.
+    pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
         let mut writes = Vec::with_capacity(10);
         push_counters(&mut writes, changes);
         push_reservations(&mut writes, changes);
         push_requests(&mut writes, changes);
         push_adjustments(&mut writes, changes);
-        let mut columns = empty_columns(4);
-        // Those who have events are counted on with them.
-        for change in changes.iter().filter(|change| change.events.is_empty()) {
-            let version = change.version.into();
-            push(
-                &mut columns,
-                [change.tenant.0.into(), change.decided_at.into(), change.next_due.into(), version],
-            );
-        }
-        writes.push((&UPDATE_TENANTS, columns));
         push_told(&mut writes, changes);
         writes
     }
 }
 
 /// All other keys are minted, or were looked for under the lock.
-fn known_request(error: StoreError) -> StoreError {
+pub(super) fn known_request(error: StoreError) -> StoreError {
     match error {
         StoreError::Conflict(_) => StoreError::KnownRequest,
         other => other,

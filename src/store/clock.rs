@@ -14,6 +14,10 @@ macro_rules! postgres_now {
     };
 }
 
+/// On PostgreSQL: fails with a division by zero unless the policy has this revision.
+pub(super) const CHECK_REVISION: &str =
+    concat!("SELECT 1 / (revision = $1)::int, ", postgres_now!(), " FROM policy WHERE id = 1");
+
 /// The revision of the policy, and the database's time if it was asked for, and it has one.
 pub type Head = (i64, Option<Millis>);
 

@@ -8,6 +8,7 @@ use super::{
     batch::{counter_from_row, empty_columns, push},
     bulk::{Bulk, Write},
     prune::first_id,
+    tenant::update_tenants,
     told::push_told,
     transaction::Row,
 };
@@ -98,6 +99,7 @@ impl Transaction {
         }
         let mut writes: Vec<Write> = vec![(&CLOSE_COUNTERS, columns)];
         push_told(&mut writes, changes);
+        writes.push(update_tenants(changes));
         self.tells_if(changes);
         self.write(writes).await
     }

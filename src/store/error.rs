@@ -32,6 +32,9 @@ pub enum StoreError {
     /// A tenant's key is not the one that its id had before. Look for it by its id, and repeat the whole transaction.
     #[error("a tenant has another key")]
     TenantMoved,
+    /// Somebody else has changed what was decided on without a lock. Decide it anew, with one.
+    #[error("the books have changed")]
+    Outdated,
     /// The database cannot be opened as configured, or is not one of this program; the text says why.
     #[error("{0}")]
     Unusable(String),

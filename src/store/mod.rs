@@ -2,6 +2,7 @@
 //! knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
 
 mod admin;
+mod ahead;
 mod backup;
 mod batch;
 mod body;
@@ -38,6 +39,7 @@ pub use admin::{
     NewPlan, NewResource, NewTenant, NewWebhook, Page, PlanChange, PlannedTenant, ResourceChange,
     TenantChange, WebhookChange,
 };
+pub use ahead::Expected;
 pub use batch::{Owned, StoredCounter};
 pub use clock::{Head, HeadTime};
 pub use close::{ClosePlace, is_made_before};

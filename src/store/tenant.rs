@@ -1,10 +1,48 @@
 //! Tenants: rows ⇄ domain.
 
-use super::{entity::tenant, error::StoreError, transaction::Row};
+use sea_orm::sea_query::ArrayType::BigInt;
+
+use super::{
+    batch::{empty_columns, push},
+    bulk::{Bulk, Write},
+    entity::tenant,
+    error::StoreError,
+    transaction::Row,
+};
 use crate::domain::{
+    books::Changes,
     id::{PlanKey, TenantKey},
     tenant::{Tenant, TenantState},
 };
+
+/// The version is the one that was locked; when there was no lock, that shows whether the books are what they were.
+static UPDATE_TENANTS: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt, BigInt, BigInt, BigInt],
+    postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version,
+            event_number = w.event_number
+       FROM (SELECT UNNEST($1) AS key, UNNEST($2) AS decided_at, UNNEST($3) AS next_due, UNNEST($4) AS version,
+                    UNNEST($5) AS event_number, UNNEST($6) AS seen) AS w
+      WHERE t.key = w.key AND t.version = w.seen AND t.id IS NOT NULL",
+    sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4, event_number = ?5
+      WHERE key = ?1 AND version = ?6",
+};
+
+/// Writes the tenants' own rows.
+pub(super) fn update_tenants(changes: &[Changes]) -> Write {
+    let mut columns = empty_columns(6);
+    for change in changes {
+        let row = [
+            change.tenant.0.into(),
+            change.decided_at.into(),
+            change.next_due.into(),
+            change.version.into(),
+            change.event_number.into(),
+            change.seen.into(),
+        ];
+        push(&mut columns, row);
+    }
+    (&UPDATE_TENANTS, columns)
+}
 
 /// A tenant out of the columns key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since,
 /// created_at, updated_at, version, event_number, in this order.

@@ -27,14 +27,6 @@ static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
     sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4, alerts = ?5 WHERE tenant_key = ?1 AND key = ?2",
 };
-static UPDATE_TELLING_TENANTS: Bulk = Bulk {
-    columns: &[BigInt, BigInt, BigInt, BigInt, BigInt],
-    postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version,
-            event_number = w.event_number
-       FROM (SELECT UNNEST($1) AS key, UNNEST($2) AS decided_at, UNNEST($3) AS next_due, UNNEST($4) AS version,
-                    UNNEST($5) AS event_number) AS w WHERE t.key = w.key",
-    sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4, event_number = ?5 WHERE key = ?1",
-};
 
 impl Transaction {
     /// Numbering is told of it once it is committed, if there is something to tell.
@@ -59,19 +51,10 @@ pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
         push(&mut counters, row);
     }
     writes.push((&UPDATE_TOLD_COUNTERS, counters));
-    let (mut tenants, mut events) = (empty_columns(5), empty_columns(5));
-    for change in changes.iter().filter(|change| !change.events.is_empty()) {
-        let row = [
-            change.tenant.0.into(),
-            change.decided_at.into(),
-            change.next_due.into(),
-            change.version.into(),
-            change.event_number.into(),
-        ];
-        push(&mut tenants, row);
+    let mut events = empty_columns(5);
+    for change in changes {
         push_events(&mut events, change.tenant, &change.events, change.event_number);
     }
-    writes.push((&UPDATE_TELLING_TENANTS, tenants));
     writes.push((&INSERT_EVENTS, events));
 }
 

@@ -147,17 +147,20 @@ impl WireTransaction {
         self.send(questions, false).await
     }
 
-    /// Writes, and makes all of it last. One that failed has been rolled back, and its connection is kept if it is sound.
-    pub(super) async fn commit(self, writes: &[Write]) -> Result<(), StoreError> {
-        let text = join(writes);
-        let write = (!writes.is_empty()).then(|| Question::of_writes(&text, writes));
-        if let Err(error) = self.send(write.as_slice(), true).await {
-            // It failed before COMMIT was sent, or COMMIT has rolled back: then this does nothing.
-            let _ = self.rollback().await;
-            return Err(error);
+    /// Runs statements, as [`WireTransaction::ask`] does, and makes all of it last. One that failed has been rolled back, and
+    /// its connection is kept if it is sound.
+    pub(super) async fn commit(self, questions: &[Question<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
+        match self.send(questions, true).await {
+            Ok(answers) => {
+                self.wire.give_back(self.connection);
+                Ok(answers)
+            }
+            Err(error) => {
+                // It failed before COMMIT was sent, or COMMIT has rolled back: then this does nothing.
+                let _ = self.rollback().await;
+                Err(error)
+            }
         }
-        self.wire.give_back(self.connection);
-        Ok(())
     }
 
     /// Writes.
@@ -211,7 +214,8 @@ impl<'a> Question<'a> {
         Self { text, values: arrays(kinds, columns).collect() }
     }
 
-    fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
+    /// What [`join`] makes of writes.
+    pub(super) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
         let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
         Self { text, values: columns.collect() }
     }

@@ -86,6 +86,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["in_flight", "batch_in_flight"])]
     pub rate: Option<u32>,
 
+    /// Load the server alone, and compare it with nothing: to fill a database, or to see how a server fares
+    #[arg(long, conflicts_with_all = ["watchers", "rate"])]
+    pub alone: bool,
+
     /// Attach so many watchers, and a webhook, to events of one more tenant (bench-events). A server that is not started
     /// by the bench needs --webhook-allow-http and --webhook-allow-private
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
@@ -203,16 +207,24 @@ async fn compare(
     let (empty, aforo) = (Arc::new(empty), Arc::new(aforo));
     let in_flight = if batch.is_some() { args.batch_in_flight } else { args.in_flight };
     let range = if batch.is_some() { SEARCH_BATCH } else { SEARCH_UNARY };
-    let empty_pace = pace_of(&empty, args.rate, args.in_flight, SEARCH_UNARY).await;
+    let empty_pace = match args.alone {
+        false => Some(pace_of(&empty, args.rate, args.in_flight, SEARCH_UNARY).await),
+        true => None,
+    };
     let aforo_pace = pace_of(&aforo, args.rate, in_flight, range).await;
-    let mut report = Report::new(batch.is_some());
+    let mut report = Report::new(batch.is_some(), args.alone);
     report.print_head(args, empty_pace, aforo_pace)?;
     // A warm-up's figures do not count; what fails in it fails again.
-    empty.run(empty_pace, WARM_UP).await;
+    if let Some(pace) = empty_pace {
+        empty.run(pace, WARM_UP).await;
+    }
     aforo.run(aforo_pace, WARM_UP).await;
     let seconds = Duration::from_secs(args.seconds);
     for _ in 0..args.rounds {
-        let of_empty = empty.run(empty_pace, seconds).await;
+        let of_empty = match empty_pace {
+            Some(pace) => Some(empty.run(pace, seconds).await),
+            None => None,
+        };
         audience.inspect(|audience| audience.speak(true));
         let of_aforo = aforo.run(aforo_pace, seconds).await;
         audience.inspect(|audience| audience.speak(false));

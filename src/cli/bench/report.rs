@@ -12,14 +12,16 @@ use crate::cli::{client::print_line, error::CliError};
 #[derive(Debug)]
 pub struct Report {
     unit: &'static str,
+    /// There is no empty service.
+    alone: bool,
     empty: Vec<Figures>,
     aforo: Vec<Figures>,
 }
 
 impl Report {
     /// Nothing measured yet. Batches are counted in operations.
-    pub fn new(batch: bool) -> Self {
-        Self { unit: if batch { "op/s" } else { "rpc/s" }, empty: Vec::new(), aforo: Vec::new() }
+    pub fn new(batch: bool, alone: bool) -> Self {
+        Self { alone, unit: if batch { "op/s" } else { "rpc/s" }, empty: Vec::new(), aforo: Vec::new() }
     }
 
     /// Says what the load is, and names the columns.
@@ -27,24 +29,24 @@ impl Report {
     /// # Errors
     ///
     /// When stdout is closed.
-    pub fn print_head(&self, args: &BenchArgs, empty: Pace, aforo: Pace) -> Result<(), CliError> {
+    pub fn print_head(&self, args: &BenchArgs, empty: Option<Pace>, aforo: Pace) -> Result<(), CliError> {
         let calls = match args.batch {
             None => "single calls".to_owned(),
+            Some(operations) if self.alone => format!("Batch calls of {operations}"),
             Some(operations) => format!("Batch calls of {operations} (the empty service: single calls)"),
         };
         print_line(format_args!(
-            "load      {calls}; empty {}, aforo {}; {} channels, {} tenants",
-            in_words(empty),
+            "load      {calls}; {}aforo {}; {} channels, {} tenants",
+            empty.map_or_else(String::new, |empty| format!("empty {}, ", in_words(empty))),
             in_words(aforo),
             args.channels,
             args.tenants,
         ))?;
         print_line("")?;
-        print_line(format_args!("{:<8}{:^32}{:^32}", "", "empty", "aforo"))?;
-        print_line(format_args!(
-            "{:<8}{:>12}{:>10}{:>10}{:>12}{:>10}{:>10}",
-            "round", "rpc/s", "p50 ms", "p99 ms", self.unit, "p50 ms", "p99 ms"
-        ))
+        let columns = |unit: &str| format!("{unit:>12}{:>10}{:>10}", "p50 ms", "p99 ms");
+        let (empty, of_empty) = if self.alone { Default::default() } else { ("empty", columns("rpc/s")) };
+        print_line(format_args!("{:<8}{empty:^width$}{:^32}", "", "aforo", width = of_empty.len()))?;
+        print_line(format_args!("{:<8}{of_empty}{}", "round", columns(self.unit)))
     }
 
     /// Keeps a round, and prints it.
@@ -52,12 +54,12 @@ impl Report {
     /// # Errors
     ///
     /// When stdout is closed.
-    pub fn add_round(&mut self, empty: Figures, aforo: Figures) -> Result<(), CliError> {
-        self.empty.push(empty);
+    pub fn add_round(&mut self, empty: Option<Figures>, aforo: Figures) -> Result<(), CliError> {
+        let before = self.empty.len();
+        self.empty.extend(empty);
         self.aforo.push(aforo);
-        let number = self.empty.len().to_string();
-        let (empty, aforo) = (&self.empty[self.empty.len() - 1..], &self.aforo[self.aforo.len() - 1..]);
-        print_line(row(&number, empty, aforo))
+        let number = self.aforo.len().to_string();
+        print_line(row(&number, &self.empty[before..], &self.aforo[self.aforo.len() - 1..]))
     }
 
     /// Prints the medians, the errors and the ratio.
@@ -72,7 +74,9 @@ impl Report {
         let overloaded: u64 = all().map(|figures| figures.overloaded).sum();
         let failed: u64 = all().map(|figures| figures.failed).sum();
         print_line(format_args!("errors    {overloaded} overloaded, {failed} failed"))?;
-        print_line(format_args!("ratio {:.2}", self.ratio()))?;
+        if !self.alone {
+            print_line(format_args!("ratio {:.2}", self.ratio()))?;
+        }
         match all().find_map(|figures| figures.failure.as_ref()) {
             Some(failure) => Err(CliError::new(format!("{failed} operations failed, first: {failure}"))),
             None => Ok(()),
@@ -106,7 +110,8 @@ fn row(name: &str, empty: &[Figures], aforo: &[Figures]) -> String {
         let p99 = median(figures, |figures| milliseconds(figures.p99));
         format!("{rate:>12.0}{p50:>10.3}{p99:>10.3}")
     };
-    format!("{name:<8}{}{}", cells(empty), cells(aforo))
+    let of_empty = if empty.is_empty() { String::new() } else { cells(empty) };
+    format!("{name:<8}{of_empty}{}", cells(aforo))
 }
 
 /// The middle one, or the mean of the two in the middle.
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_that_of_the_medians() {
-        let mut report = Report::new(false);
+        let mut report = Report::new(false, false);
         assert!(report.ratio().abs() < 1e-9);
         for (empty, aforo) in [(100.0, 50.0), (200.0, 60.0), (90.0, 10.0)] {
             report.empty.push(figures(empty));
@@ -158,11 +163,11 @@ mod tests {
 
     #[test]
     fn overload_is_no_failure_but_a_failed_operation_is() {
-        let mut report = Report::new(false);
-        report.add_round(figures(2.0), figures(1.0)).expect("stdout");
+        let mut report = Report::new(false, false);
+        report.add_round(Some(figures(2.0)), figures(1.0)).expect("stdout");
         assert_eq!(report.finish(), Ok(()));
         let failure = Some("NotFound: gone".to_owned());
-        report.add_round(figures(2.0), Figures { failed: 3, failure, ..figures(1.0) }).expect("stdout");
+        report.add_round(Some(figures(2.0)), Figures { failed: 3, failure, ..figures(1.0) }).expect("stdout");
         assert_eq!(report.finish(), Err(CliError::new("3 operations failed, first: NotFound: gone")));
     }
 }

@@ -124,6 +124,7 @@ impl Store {
                 state: set_if(change.state.map(state_code)),
                 decided_at: Set(now),
                 updated_at: Set(now),
+                version: Set(next_version(&found, now)),
                 event_number: Set(found.event_number + 1),
                 ..Default::default()
             };
@@ -153,12 +154,14 @@ impl Store {
             if holds > 0 && !force {
                 return Err(Refusal::TenantHasHolds { id: id.to_owned(), holds }.into());
             }
+            let version = next_version(&found, now);
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
                 id: Set(None),
                 deleted_id: Set(found.id),
                 decided_at: Set(now),
                 updated_at: Set(now),
+                version: Set(version),
                 event_number: Set(found.event_number + 1),
                 ..Default::default()
             };
@@ -210,6 +213,11 @@ async fn tell(transaction: &Transaction, tenant: &Tenant, action: ChangeAction) 
     let fact = Fact::Changed { kind: ChangedKind::Tenant, id: tenant.id.to_string(), action };
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
+}
+
+/// Another version than any lane has seen, also when a failover has lost changes: what it knows of the tenant is out of date.
+fn next_version(found: &tenant::Model, now: Millis) -> i64 {
+    found.version.wrapping_add(now)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

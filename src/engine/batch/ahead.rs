@@ -1,0 +1,237 @@
+//! Deciding ahead: while the database commits a batch, the next one is decided from what the lane remembers, as if that
+//! commit had succeeded. It is written only if nothing of what it was decided on has changed: on SQLite no other
+//! connection has changed anything, on PostgreSQL its tenants have the versions that are remembered, and the policy its
+//! revision. Since no batch can be written on top of one that was not, a failed commit takes the one after it along.
+//!
+//! Only what changes the books from memory alone is decided so. A batch with anything else, such as a refusal (which may
+//! repeat a known request_id), is decided under the lock, like one that was overtaken.
+
+use std::{collections::hash_map::Entry, sync::Arc};
+
+use foldhash::{HashMap, HashMapExt};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    super::{Answer, Failure, Frame, Outcome, TenantRef, item::Item, load::Look},
+    BATCH_TIME_MAX, Batcher, LOOKING_BATCHES, Seen,
+};
+use crate::{
+    clock::mint_version,
+    domain::{
+        books::{Books, Changes, Remembered},
+        decide::{Context, decide, touch_operation},
+        id::{ReservationId, TenantKey},
+        operation::{Operation, Target},
+        plan::Policy,
+        window::Millis,
+    },
+    store::{Expected, Store, StoreError},
+};
+
+/// How many batches are decided under the lock after one could not be decided ahead: the reason mostly stays for a while.
+const BEHIND_BATCHES: u32 = 16;
+
+/// For so long the database's time is counted on from when it was last told, in milliseconds.
+const TIME_AGE_MAX: Millis = 1_000;
+
+/// A batch that is being decided ahead.
+pub(in super::super) struct Ahead {
+    expected: Expected,
+    policy: Arc<Policy>,
+    now: Millis,
+    books: HashMap<TenantKey, Books>,
+    /// Those of the first items, as far as they had none.
+    outcomes: Vec<Option<Outcome>>,
+}
+
+/// A batch that was decided ahead, and has still to be written.
+pub(in super::super) struct Planned {
+    expected: Expected,
+    changes: Vec<Changes>,
+}
+
+impl Planned {
+    /// Writes it and makes it last. Returns the database's time, where it is the one that counts.
+    pub(in super::super) async fn commit(self, store: Store) -> Result<Option<Millis>, StoreError> {
+        let commit = store.commit_ahead(&self.changes, self.expected);
+        timeout(BATCH_TIME_MAX, commit).await.unwrap_or_else(|_| Err(StoreError::silent()))
+    }
+}
+
+impl Batcher {
+    /// Decides a batch ahead, if it can, or what came to it since it was. `None`: it has to be decided under the lock.
+    pub(in super::super) fn decide_ahead(&mut self, ahead: Option<Ahead>, items: &[Item]) -> Option<Ahead> {
+        let decided = match ahead {
+            Some(ahead) => self.decide_more(ahead, items),
+            None if self.behind > 0 || self.looking > 0 => {
+                self.behind = self.behind.saturating_sub(1);
+                return None;
+            }
+            None => self.begin_ahead().and_then(|ahead| self.decide_more(ahead, items)),
+        };
+        if decided.is_none() {
+            self.behind = BEHIND_BATCHES;
+        }
+        decided
+    }
+
+    /// What there is to write, and the outcomes once it is. The lane remembers it as if it were already.
+    pub(in super::super) fn plan(&mut self, ahead: Ahead) -> Option<(Planned, Vec<Option<Outcome>>)> {
+        let Ahead { expected, policy, now, books, outcomes } = ahead;
+        let version = mint_version();
+        let mut changes = Vec::with_capacity(books.len());
+        for mut books in books.into_values() {
+            books.tenant.decided_at = books.tenant.decided_at.max(now);
+            let (change, remembered) = books.into_changes(&policy, version);
+            changes.push(change);
+            self.memory.put(remembered, expected.data_version);
+        }
+        // What was only read has to be read under the lock; that which is remembered of it stays true.
+        if changes.is_empty() || changes.iter().any(Changes::is_empty) {
+            self.forget();
+            return None;
+        }
+        // The order in which everybody locks tenants.
+        changes.sort_unstable_by_key(|change| change.tenant);
+        Some((Planned { expected, changes }, outcomes))
+    }
+
+    /// A batch that was decided ahead is there to stay.
+    pub(in super::super) fn note_time(&mut self, database_now: Option<Millis>) {
+        if let (Some(seen), Some(now)) = (&mut self.seen, database_now) {
+            seen.database = Some((Instant::now(), now));
+        }
+    }
+
+    /// Gives every item of a batch an outcome whose commit has failed.
+    pub(in super::super) async fn run_after(&mut self, items: &mut [Item], error: &StoreError) {
+        self.behind = BEHIND_BATCHES;
+        if matches!(error, StoreError::KnownRequest) {
+            self.looking = LOOKING_BATCHES;
+        }
+        // SQLite's lane believes what it remembers; on PostgreSQL a version tells.
+        if self.seen.is_some_and(|seen| seen.expected.data_version.is_some()) {
+            self.forget();
+        }
+        if !matches!(error, StoreError::Outdated) {
+            tracing::warn!(
+                transaction.name = "batch",
+                transaction.operations = items.len(),
+                error = error as &dyn std::error::Error,
+                "batch is decided anew"
+            );
+        }
+        self.lost = matches!(error, StoreError::Unavailable(_));
+        self.run_all(items).await;
+    }
+
+    fn begin_ahead(&self) -> Option<Ahead> {
+        let Seen { expected, database } = self.seen?;
+        let policy = self.policies.latest();
+        let counted_on = || {
+            let (came, now) = database?;
+            let age = Millis::try_from(came.elapsed().as_millis()).unwrap_or(Millis::MAX);
+            (age < TIME_AGE_MAX).then(|| now.saturating_add(age))
+        };
+        let now = self.clock.now().or_else(counted_on)?;
+        (policy.revision == expected.revision).then(|| Ahead {
+            expected,
+            policy,
+            now,
+            books: HashMap::new(),
+            outcomes: Vec::new(),
+        })
+    }
+
+    fn decide_more(&mut self, mut ahead: Ahead, items: &[Item]) -> Option<Ahead> {
+        let more = &items[ahead.outcomes.len()..];
+        let keys = self.keys_ahead(&mut ahead, more)?;
+        for (item, key) in more.iter().zip(keys) {
+            let outcome = match key {
+                None => None,
+                Some(_) if item.is_late(Look::Nowhere) => Some(Err(Failure::DeadlineExceeded)),
+                Some(key) => Some(self.decide_one_ahead(&mut ahead, key, item)?),
+            };
+            ahead.outcomes.push(outcome);
+        }
+        Some(ahead)
+    }
+
+    /// The tenants of the items that have no outcome yet, if all that they need is likely to be remembered. Moves the time on.
+    fn keys_ahead(&self, ahead: &mut Ahead, items: &[Item]) -> Option<Vec<Option<TenantKey>>> {
+        let shown = self.begin_ahead()?.now;
+        let (mut latest, mut next_due) = (ahead.now.max(shown), Millis::MAX);
+        let mut keys = Vec::with_capacity(items.len());
+        for item in items {
+            if item.outcome.is_some() {
+                keys.push(None);
+                continue;
+            }
+            let tenant = &item.request.tenant;
+            let key = match tenant {
+                TenantRef::Id(id) => self.memory.key_of(id)?,
+                TenantRef::Key(key) => *key,
+            };
+            let hold = hold_ahead(&item.request.operation)?;
+            let row = match ahead.books.get(&key) {
+                Some(books) => {
+                    hold.map_or(Some(()), |id| books.find_reservation(id).map(drop))?;
+                    &books.tenant
+                }
+                None => {
+                    let remembered = self.remembered_ahead(ahead, key)?;
+                    hold.map_or(Some(()), |id| remembered.holds(id).then_some(()))?;
+                    remembered.tenant()
+                }
+            };
+            if matches!(tenant, TenantRef::Id(id) if *row.id != **id) {
+                return None;
+            }
+            latest = latest.max(row.decided_at);
+            next_due = next_due.min(row.next_due);
+            keys.push(Some(key));
+        }
+        // A clock that stands far behind is told of where it is read.
+        let far = latest.saturating_sub(shown) > TIME_AGE_MAX;
+        ahead.now = latest;
+        (next_due > latest && !far).then_some(keys)
+    }
+
+    fn remembered_ahead(&self, ahead: &Ahead, tenant: TenantKey) -> Option<&Remembered> {
+        let entry = self.memory.peek(tenant)?;
+        (entry.seen == ahead.expected.data_version).then_some(&entry.remembered)
+    }
+
+    fn decide_one_ahead(&mut self, ahead: &mut Ahead, key: TenantKey, item: &Item) -> Option<Outcome> {
+        let Ahead { policy, now, books, .. } = ahead;
+        let now = *now;
+        let books = match books.entry(key) {
+            Entry::Occupied(books) => books.into_mut(),
+            Entry::Vacant(place) => {
+                let plan = policy.plans.get(&self.memory.peek(key)?.remembered.tenant().plan)?;
+                place.insert(Books::reopen(self.memory.take(key)?.remembered, Arc::clone(plan)))
+            }
+        };
+        let operation = &item.request.operation;
+        let touched = touch_operation(books, policy, &mut self.calendar, operation, now);
+        let mut context = Context { policy, calendar: &mut self.calendar, now };
+        let reply = decide(books, &mut context, operation, item.mint(now), &touched).ok()?;
+        books.tenant.decided_at = now;
+        let tenant = Arc::clone(&books.tenant.id);
+        let frame = Frame { tenant_key: key, tenant, policy: Arc::clone(policy), now };
+        Some(Ok(Answer { reply, frame }))
+    }
+}
+
+/// The hold that an operation needs, if any. `None`: it cannot be decided ahead.
+#[expect(clippy::option_option, reason = "whether, and which")]
+fn hold_ahead(operation: &Operation) -> Option<Option<ReservationId>> {
+    match operation {
+        Operation::Reserve(_) | Operation::Record(_) => Some(None),
+        Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) => match operation.target()? {
+            Target::Id(id) => Some(Some(*id)),
+            Target::Request(_) => None,
+        },
+        Operation::Check(_) | Operation::Reset(_) => None,
+    }
+}
