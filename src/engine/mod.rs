@@ -220,13 +220,12 @@ impl Engine {
         let lane = self.lane_of(&request.tenant);
         let (reply, answer) = oneshot::channel();
         self.enqueue(lane, Submission { asked: Asked::One(request, reply), deadline })?;
-        answer.await.unwrap_or(Err(Failure::Draining))
+        answer.await.unwrap_or_else(|_| Err(self.unanswered(lane)))
     }
 
     /// Has several operations decided, those of one tenant in order. Outcome i is that of request i.
     pub async fn submit_all(&self, requests: Vec<Request>, deadline: Option<Instant>) -> Vec<Outcome> {
-        // A lane answers all that it is given, unless it is given up at the end.
-        let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Err(Failure::Draining)).collect();
+        let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Err(Failure::Internal)).collect();
         let mut groups: Vec<(Vec<usize>, Vec<Request>)> =
             self.lanes.iter().map(|_| Default::default()).collect();
         for (place, request) in requests.into_iter().enumerate() {
@@ -241,12 +240,16 @@ impl Engine {
             }
             let (reply, answers) = oneshot::channel();
             match self.enqueue(lane, Submission { asked: Asked::Several(group, reply), deadline }) {
-                Ok(()) => waiting.push((places, answers)),
+                Ok(()) => waiting.push((lane, places, answers)),
                 Err(failure) => places.iter().for_each(|&place| outcomes[place] = Err(failure.clone())),
             }
         }
-        for (places, answers) in waiting {
-            for (place, outcome) in places.into_iter().zip(answers.await.unwrap_or_default()) {
+        for (lane, places, answers) in waiting {
+            let Ok(answers) = answers.await else {
+                places.iter().for_each(|&place| outcomes[place] = Err(self.unanswered(lane)));
+                continue;
+            };
+            for (place, outcome) in places.into_iter().zip(answers) {
                 outcomes[place] = outcome;
             }
         }
@@ -260,6 +263,11 @@ impl Engine {
         let request =
             |&key| Request { tenant: TenantRef::Key(key), operation: Operation::Check(nothing.clone()) };
         self.submit_all(tenants.iter().map(request).collect(), None).await
+    }
+
+    /// A lane answers all that it is given, but for a defect, and what is given up at the end.
+    fn unanswered(&self, lane: usize) -> Failure {
+        if self.lanes[lane].queue.is_closed() { Failure::Draining } else { Failure::Internal }
     }
 
     fn lane_of(&self, tenant: &TenantRef) -> usize {
