@@ -52,7 +52,7 @@ pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
     }
     writes.push((&UPDATE_TOLD_COUNTERS, counters));
     let mut events = empty_columns(5);
-    for change in changes {
+    for change in changes.iter().filter(|change| !change.events.is_empty()) {
         push_events(&mut events, change.tenant, &change.events, change.event_number);
     }
     writes.push((&INSERT_EVENTS, events));
