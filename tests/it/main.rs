@@ -8,6 +8,7 @@ mod admin_plans;
 mod admin_reset;
 mod admin_resources;
 mod admin_tenants;
+mod ahead;
 mod backlog;
 mod bad_input;
 mod batch;

@@ -53,8 +53,18 @@ pub(in super::super) struct Planned {
 impl Planned {
     /// Writes it and makes it last. Returns the database's time, where it is the one that counts.
     pub(in super::super) async fn commit(self, store: Store) -> Result<Option<Millis>, StoreError> {
+        let begun = Instant::now();
         let commit = store.commit_ahead(&self.changes, self.expected);
-        timeout(BATCH_TIME_MAX, commit).await.unwrap_or_else(|_| Err(StoreError::silent()))
+        let committed =
+            timeout(BATCH_TIME_MAX, commit).await.unwrap_or_else(|_| Err(StoreError::silent()))?;
+        let commit_micros = begun.elapsed().as_micros();
+        let tenants = self.changes.len();
+        tracing::debug!(
+            batch.tenants = tenants,
+            batch.commit_micros = commit_micros,
+            "batch committed, decided ahead"
+        );
+        Ok(committed)
     }
 }
 

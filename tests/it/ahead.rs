@@ -1,0 +1,93 @@
+//! A lane that remembers all that a batch needs decides it before it asks the database. What others have changed
+//! meanwhile binds all the same.
+
+use tonic::Code;
+
+use crate::harness::{clients::Clients, v1::TenantState, *};
+
+/// More batches than a lane decides under the lock, after one that it had to.
+const WARM: usize = 24;
+
+/// Lets the lane of these clients remember a tenant, and decide ahead.
+async fn warm_up(clients: &Clients, tenant: &str) {
+    for _ in 0..WARM {
+        clients.record(tenant).tokens(1).await.expect("it is recorded");
+    }
+}
+
+both! {
+    async fn a_change_binds_what_is_decided_ahead(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        warm_up(world, "acme").await;
+        world.change_plan("acme", &[day("tokens", 30)]).await.expect("changed");
+        let no = world.reserve("acme").tokens(10).await.expect_err("the limit is lower now");
+        assert_eq!(no.code, Code::ResourceExhausted, "{no:?}");
+        world.change_plan("acme", &[day("tokens", 1_000)]).await.expect("changed");
+        warm_up(world, "acme").await;
+        world.set_state("acme", TenantState::Suspended).await;
+        let no = world.reserve("acme").tokens(10).await.expect_err("it is suspended now");
+        assert_eq!(no.code, Code::PermissionDenied, "{no:?}");
+        world.set_state("acme", TenantState::Active).await;
+        warm_up(world, "acme").await;
+        let plan = world.plan("small", &[day("tokens", 50)]).await.expect("made");
+        world.set_plan("acme", &plan.id).await;
+        let no = world.reserve("acme").tokens(100).await.expect_err("its plan is a small one now");
+        assert_eq!(no.code, Code::ResourceExhausted, "{no:?}");
+    }
+
+    async fn what_is_decided_ahead_counts_once(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        warm_up(world, "acme").await;
+        let held = world.reserve("acme").tokens(5).id("once").await.expect("granted");
+        warm_up(world, "acme").await;
+        let again = world.reserve("acme").tokens(5).id("once").await.expect("the first reply");
+        assert_eq!(again.name(), held.name());
+        warm_up(world, "acme").await;
+        let committed = world.commit(held.name()).tokens(3).await.expect("committed");
+        assert_eq!(committed.figures("day"), (3 + 3 * 24, 0));
+        let repeated = world.commit(held.name()).tokens(3).await.expect("the same again");
+        assert_eq!(repeated.figures("day"), (3 + 3 * 24, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_replica_did_is_not_decided_over() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[day("tokens", 200)]).await;
+    let (server, there) = world.replica().await;
+    let mut sum = 0;
+    // Each in turn remembers books that the other one changes.
+    for _ in 0..2 {
+        for clients in [world.clients(), &there] {
+            warm_up(clients, "acme").await;
+            sum += 24;
+            assert_eq!(world.figures("acme", "day").await, (sum, 0));
+        }
+    }
+    world.reserve("acme").tokens(100).await.expect("it fits");
+    let no = there.reserve("acme").tokens(100).await.expect_err("it does not fit twice");
+    assert_eq!(no.code, Code::ResourceExhausted, "{no:?}");
+    world.set_state("acme", TenantState::Suspended).await;
+    let no = there.reserve("acme").tokens(1).await.expect_err("it is suspended on every replica");
+    assert_eq!(no.code, Code::PermissionDenied, "{no:?}");
+    server.shutdown().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_decided_ahead_counts_once_when_its_commit_got_no_answer() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+    let proxy = Proxy::before(world.database.url()).await;
+    let (server, clients) = world.replica_at(proxy.url()).await;
+    for round in 1..=3 {
+        warm_up(&clients, "acme").await;
+        let id = format!("lost-{round}");
+        proxy.lose_commit_of(&id);
+        clients.reserve("acme").tokens(2).id(&id).await.expect("granted");
+        assert_eq!(proxy.lost(), round, "the COMMIT got no answer");
+        assert_eq!(world.figures("acme", "day").await, (24 * round as i64, 2 * round as i64));
+    }
+    server.shutdown().await;
+    world.end().await;
+}
