@@ -85,7 +85,7 @@ impl Lane {
             let mut ahead = self.decide_ahead(None, &batch);
             if let Some(mut before) = flight.take() {
                 let landed = (&mut before.landed).await;
-                let is_there = self.land(landed).await;
+                let is_there = self.land(landed, Some(before.task)).await;
                 let known = batch.items.len();
                 self.fill(&mut batch);
                 ahead = ahead.filter(|_| is_there);
@@ -102,7 +102,7 @@ impl Lane {
                     } else {
                         // A panic drops what it would have told.
                         let _ = AssertUnwindSafe(flies).catch_unwind().await;
-                        self.land(landed.await).await;
+                        self.land(landed.await, None).await;
                     }
                 }
                 None => {
@@ -133,8 +133,7 @@ impl Lane {
                     None => (&mut before.landed).await,
                 },
             };
-            self.land(landed).await;
-            self.answering = Some(before.task);
+            self.land(landed, Some(before.task)).await;
         }
         let submission = self.receive().await;
         if let (None, Some(task)) = (&submission, self.answering.take()) {
@@ -156,7 +155,11 @@ impl Lane {
     }
 
     /// Returns false when the batch was not written, and had to be decided anew, under the lock.
-    async fn land(&mut self, landed: Result<Landed, RecvError>) -> bool {
+    async fn land(&mut self, landed: Result<Landed, RecvError>, task: Option<JoinHandle<()>>) -> bool {
+        // The one before it has ended long ago.
+        if let Some(before) = std::mem::replace(&mut self.answering, task) {
+            let _ = before.await;
+        }
         match landed {
             Ok(Ok(time)) => {
                 self.batcher.note_time(time);
