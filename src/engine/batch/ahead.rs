@@ -1,5 +1,5 @@
-//! Deciding ahead: while the database commits a batch, the next one is decided from what the lane remembers, as if that
-//! commit had succeeded. It is written only if nothing of what it was decided on has changed: on SQLite no other
+//! Deciding ahead: a batch is decided from what the lane remembers, without a lock; with overlap while the one before is
+//! being committed, as if that had succeeded. It is written only if nothing of what it was decided on has changed: on SQLite no other
 //! connection has changed anything, on PostgreSQL its tenants have the versions that are remembered, and the policy its
 //! revision. Since no batch can be written on top of one that was not, a failed commit takes the one after it along.
 //!
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     super::{Answer, Failure, Frame, Outcome, TenantRef, item::Item, load::Look},
-    BATCH_TIME_MAX, Batcher, LOOKING_BATCHES, Seen,
+    BATCH_TIME_MAX, Batcher, LOOKING_BATCHES,
 };
 use crate::{
     clock::mint_version,
@@ -88,6 +88,10 @@ impl Batcher {
     /// What there is to write, and the outcomes once it is. The lane remembers it as if it were already.
     pub(in super::super) fn plan(&mut self, ahead: Ahead) -> Option<(Planned, Vec<Option<Outcome>>)> {
         let Ahead { expected, policy, now, books, outcomes } = ahead;
+        // Nobody waits any more.
+        if books.is_empty() {
+            return None;
+        }
         let version = mint_version();
         let mut changes = Vec::with_capacity(books.len());
         for mut books in books.into_values() {
@@ -96,8 +100,8 @@ impl Batcher {
             changes.push(change);
             self.memory.put(remembered, expected.data_version);
         }
-        // What was only read has to be read under the lock; that which is remembered of it stays true.
-        if changes.is_empty() || changes.iter().any(Changes::is_empty) {
+        // What was only read has to be read under the lock; and what is remembered of the others is not written.
+        if changes.iter().any(Changes::is_empty) {
             self.forget();
             return None;
         }
@@ -136,14 +140,8 @@ impl Batcher {
     }
 
     fn begin_ahead(&self) -> Option<Ahead> {
-        let Seen { expected, database } = self.seen?;
+        let (expected, now) = (self.seen?.expected, self.now_ahead()?);
         let policy = self.policies.latest();
-        let counted_on = || {
-            let (came, now) = database?;
-            let age = Millis::try_from(came.elapsed().as_millis()).unwrap_or(Millis::MAX);
-            (age < TIME_AGE_MAX).then(|| now.saturating_add(age))
-        };
-        let now = self.clock.now().or_else(counted_on)?;
         (policy.revision == expected.revision).then(|| Ahead {
             expected,
             policy,
@@ -151,6 +149,15 @@ impl Batcher {
             books: HashMap::new(),
             outcomes: Vec::new(),
         })
+    }
+
+    fn now_ahead(&self) -> Option<Millis> {
+        let counted_on = || {
+            let (came, now) = self.seen?.database?;
+            let age = Millis::try_from(came.elapsed().as_millis()).unwrap_or(Millis::MAX);
+            (age < TIME_AGE_MAX).then(|| now.saturating_add(age))
+        };
+        self.clock.now().or_else(counted_on)
     }
 
     fn decide_more(&mut self, mut ahead: Ahead, items: &[Item]) -> Option<Ahead> {
@@ -169,7 +176,7 @@ impl Batcher {
 
     /// The tenants of the items that have no outcome yet, if all that they need is likely to be remembered. Moves the time on.
     fn keys_ahead(&self, ahead: &mut Ahead, items: &[Item]) -> Option<Vec<Option<TenantKey>>> {
-        let shown = self.begin_ahead()?.now;
+        let shown = self.now_ahead()?;
         let (mut latest, mut next_due) = (ahead.now.max(shown), Millis::MAX);
         let mut keys = Vec::with_capacity(items.len());
         for item in items {
