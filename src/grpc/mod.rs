@@ -8,6 +8,7 @@ mod admin_limits;
 mod admin_tests;
 mod event;
 mod jobs;
+mod joined;
 pub mod layer;
 mod name;
 mod parse;

@@ -18,6 +18,7 @@ use tonic::service::Routes;
 use tower::{Layer, Service};
 
 use super::{
+    joined::Joined,
     layer::{Contract, ContractFuture, ContractLayer},
     streams::{Inbox, WithCalls},
 };
@@ -126,7 +127,7 @@ async fn run_connection(socket: TcpStream, routes: Contract<Router>, ends: Ends)
     }
     let inbox = Inbox::new(ends.streams.clone());
     let door = Door { routes, inbox: inbox.clone() };
-    let connection = http2_settings(inbox.clone()).serve_connection(TokioIo::new(socket), door);
+    let connection = http2_settings(inbox.clone()).serve_connection(TokioIo::new(Joined(socket)), door);
     let mut connection = WithCalls::new(connection, inbox);
     if is_served(&mut connection, &ends.shutdown).await {
         return;
@@ -151,7 +152,7 @@ async fn is_served(connection: &mut Connection, end: &CancellationToken) -> bool
     }
 }
 
-type Connection = WithCalls<http2::Connection<TokioIo<TcpStream>, Door, Inbox>>;
+type Connection = WithCalls<http2::Connection<TokioIo<Joined>, Door, Inbox>>;
 
 /// The next connection. An error is never the listener's end: either that one client is gone, or something ran out
 /// and the next attempt may find it.
