@@ -146,6 +146,11 @@ impl Remembered {
         &self.tenant
     }
 
+    /// The counters that are remembered, or known not to be there.
+    pub fn counters(&self) -> impl ExactSizeIterator<Item = &CounterKey> {
+        self.known.counters.keys()
+    }
+
     /// Whether this open hold is remembered.
     pub fn holds(&self, id: ReservationId) -> bool {
         self.known.reservations.contains_key(&id)

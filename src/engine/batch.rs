@@ -1,12 +1,13 @@
 //! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
 
 mod ahead;
+mod lock;
 
 pub(super) use self::ahead::{Ahead, Planned};
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use foldhash::{HashMap, HashMapExt, HashSet};
+use foldhash::{HashMap, HashSet};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -30,7 +31,7 @@ use crate::{
         window::Millis,
     },
     policy::PolicyCache,
-    store::{Expected, HeadTime, Store, StoreError, Transaction},
+    store::{Expected, Store, StoreError, Transaction},
 };
 
 /// How often a batch is repeated that ran into another transaction.
@@ -59,6 +60,8 @@ pub(super) struct Batcher {
     seen: Option<Seen>,
     /// So many batches are not decided ahead, since one could not be.
     behind: u32,
+    /// So many batches take what they remember for outdated: somebody else changes the same tenants.
+    contended: u32,
     /// For so many batches request_ids are looked up before they are taken for new.
     looking: u32,
     /// Whether a transaction of this batch may have counted though nobody heard so.
@@ -93,7 +96,18 @@ pub(super) struct Session<'a> {
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
         let (calendar, memory) = (Calendar::default(), Memory::default());
-        Self { store, policies, clock, calendar, memory, seen: None, behind: 0, looking: 0, lost: false }
+        Self {
+            store,
+            policies,
+            clock,
+            calendar,
+            memory,
+            seen: None,
+            behind: 0,
+            contended: 0,
+            looking: 0,
+            lost: false,
+        }
     }
 
     /// Forgets what it remembers of the database.
@@ -251,117 +265,6 @@ impl Batcher {
             |outcome: Option<Outcome>| outcome.or_else(|| decided.next()).unwrap_or(Err(Failure::Internal));
         let outcomes = outcomes.into_iter().map(outcome).collect();
         Ok(Decided { outcomes, changes, remembered })
-    }
-
-    /// Locks the tenants, and then reads policy and time.
-    async fn lock<'a>(
-        &mut self,
-        transaction: &'a Transaction,
-        items: &'a [Item],
-        open: &[usize],
-    ) -> Result<Session<'a>, StoreError> {
-        let named = self.keys_of_ids(transaction, items, open).await?;
-        let refs = open.iter().map(|&place| &items[place].request.tenant);
-        let mut keys: Vec<TenantKey> = refs.filter_map(|tenant| find_key(&named, tenant)).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let data_version = transaction.data_version();
-        let mut remembered = Vec::with_capacity(keys.len());
-        let mut older = HashMap::new();
-        keys.retain(|&key| match self.memory.take(key) {
-            Some(entry) if entry.is_current(data_version) => {
-                remembered.push(entry.remembered);
-                false
-            }
-            Some(entry) => {
-                older.insert(key, entry.remembered);
-                true
-            }
-            None => true,
-        });
-        let (tenants, policy, clock_now) = self.lock_and_read_head(transaction, &keys).await?;
-        let decided_at = remembered.iter().map(Remembered::tenant).chain(&tenants).map(|t| t.decided_at);
-        let latest = decided_at.max().unwrap_or(clock_now);
-        if latest > clock_now {
-            tracing::error!(
-                clock.now = clock_now,
-                clock.decided_at = latest,
-                "the clock is behind what was decided before; time stands still until it catches up"
-            );
-        }
-        let mut session = Session {
-            transaction,
-            policy,
-            now: clock_now.max(latest),
-            books: HashMap::with_capacity(remembered.len() + tenants.len()),
-            keys: named,
-        };
-        for remembered in remembered {
-            let plan = session.plan_of(remembered.tenant())?;
-            session.books.insert(remembered.tenant().key, Books::reopen(remembered, plan));
-        }
-        for tenant in tenants {
-            let plan = session.plan_of(&tenant)?;
-            let known = older.remove(&tenant.key);
-            session.books.insert(tenant.key, Books::open(tenant, plan, known));
-        }
-        self.check(&session)?;
-        Ok(session)
-    }
-
-    /// The tenants, locked, and the policy and the time that count, read after the lock.
-    async fn lock_and_read_head(
-        &mut self,
-        transaction: &Transaction,
-        keys: &[TenantKey],
-    ) -> Result<(Vec<Tenant>, Arc<Policy>, Millis), StoreError> {
-        let shown = self.clock.now();
-        let data_version = transaction.data_version();
-        let known = self.seen.map(|seen| seen.expected);
-        let known = known
-            .filter(|known| data_version.is_some() && data_version == known.data_version && shown.is_some());
-        let wanted = if known.is_some() { None } else { Some(HeadTime::beside(shown)) };
-        let (tenants, read) = transaction.lock_tenants(keys, wanted).await?;
-        let (revision, database_now) = read.unwrap_or((known.map_or(0, |known| known.revision), None));
-        let database = database_now.map(|now| (Instant::now(), now));
-        self.seen = Some(Seen { expected: Expected { data_version, revision }, database });
-        let policy = self.policies.get(transaction, revision).await?;
-        Ok((tenants, policy, shown.or(database_now).unwrap_or(0)))
-    }
-
-    /// The keys of tenants that are named by their ids: those that are remembered, and those that are there.
-    async fn keys_of_ids<'a>(
-        &mut self,
-        transaction: &Transaction,
-        items: &'a [Item],
-        open: &[usize],
-    ) -> Result<HashMap<&'a str, TenantKey>, StoreError> {
-        let mut named = HashMap::new();
-        let mut unknown = Vec::new();
-        for &place in open {
-            if let TenantRef::Id(id) = &items[place].request.tenant {
-                match self.memory.key_of(id) {
-                    Some(key) => drop(named.insert(id.as_str(), key)),
-                    None => unknown.push(id.as_str()),
-                }
-            }
-        }
-        unknown.sort_unstable();
-        unknown.dedup();
-        for (key, id) in transaction.find_tenant_keys(&unknown).await? {
-            self.memory.learn(&id, key);
-            named.extend(unknown.binary_search(&id.as_str()).map(|place| (unknown[place], key)));
-        }
-        Ok(named)
-    }
-
-    /// Whether the tenants have the ids that their keys were found by: since then one may have been deleted.
-    fn check(&mut self, session: &Session<'_>) -> Result<(), StoreError> {
-        let is_wrong = |id: &str, key| session.books.get(key).is_none_or(|books| *books.tenant.id != *id);
-        let wrong: Vec<&str> =
-            session.keys.iter().filter(|(id, key)| is_wrong(id, key)).map(|(id, _)| *id).collect();
-        wrong.iter().for_each(|id| self.memory.unlearn(id));
-        if wrong.is_empty() { Ok(()) } else { Err(StoreError::TenantMoved) }
     }
 
     /// Decides one operation, loading what it turns out to need.

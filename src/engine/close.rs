@@ -76,7 +76,7 @@ async fn close(
     let mut keys: Vec<TenantKey> = page.iter().map(|(_, tenant, _)| *tenant).collect();
     keys.sort_unstable();
     keys.dedup();
-    let tenants = transaction.lock_tenants(&keys, None).await?.0;
+    let tenants = transaction.lock_tenants(&keys).await?;
     let revision = transaction.read_revision().await?;
     let policy = policies.get(&transaction, revision).await?;
     let living: HashSet<TenantKey> = tenants.iter().map(|tenant| tenant.key).collect();

@@ -71,7 +71,7 @@ async fn serve_in_order(overlap: bool) {
         let keys = stall.find_tenant_keys(&TENANTS).await.expect("they are there");
         let mut keys: Vec<TenantKey> = keys.into_iter().map(|(key, _)| key).collect();
         keys.sort_unstable();
-        stall.lock_tenants(&keys, None).await.expect("locked");
+        stall.lock_tenants(&keys).await.expect("locked");
         let mut calls: Vec<_> = (0..2_500)
             .map(|number| Box::pin(engine.submit(record(TENANTS[number % TENANTS.len()]), None)))
             .collect();

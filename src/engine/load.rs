@@ -20,7 +20,7 @@ use crate::{
         reservation::Reservation,
         window::{Millis, Period},
     },
-    store::StoreError,
+    store::{Owned, StoreError, StoredCounter},
 };
 
 /// Most holds that are due and swept by one batch.
@@ -84,9 +84,9 @@ impl Loader<'_, '_> {
         }
         let ids: Vec<(TenantKey, ReservationId)> = ids.into_iter().collect();
         let holds = self.session.transaction.find_holds(&self.unknown(&ids)).await?;
-        self.enter(holds, Origin::Hold);
+        self.session.enter_reservations(holds, Origin::Hold);
         let settled = self.session.transaction.find_settled(&self.unknown(&ids)).await?;
-        self.enter(settled, Origin::Settled);
+        self.session.enter_reservations(settled, Origin::Settled);
         Ok(ids)
     }
 
@@ -148,16 +148,8 @@ impl Loader<'_, '_> {
         keys.retain(|(tenant, key)| self.session.books.get(tenant).is_some_and(|books| !books.knows(key)));
         keys.sort_unstable();
         keys.dedup();
-        for (tenant, (key, counter)) in self.session.transaction.find_counters(&keys).await? {
-            if let Some(books) = self.session.books.get_mut(&tenant) {
-                books.load_counter(key, Some(counter));
-            }
-        }
-        for (tenant, key) in keys {
-            if let Some(books) = self.session.books.get_mut(&tenant) {
-                books.load_counter(key, None);
-            }
-        }
+        let found = self.session.transaction.find_counters(&keys).await?;
+        self.session.enter_counters(keys, found);
         Ok(())
     }
 
@@ -196,7 +188,7 @@ impl Loader<'_, '_> {
 
     /// Ends these holds, and those in the books that are due.
     async fn expire(&mut self, tenant: TenantKey, holds: Vec<Reservation>) -> Result<(), StoreError> {
-        self.enter(holds.into_iter().map(|hold| (tenant, hold)).collect(), Origin::Hold);
+        self.session.enter_reservations(holds.into_iter().map(|hold| (tenant, hold)).collect(), Origin::Hold);
         let now = self.session.now;
         let mut due = Vec::new();
         let mut keys = HashSet::new();
@@ -269,19 +261,40 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    fn enter(&mut self, reservations: Vec<(TenantKey, Reservation)>, origin: Origin) {
-        for (tenant, reservation) in reservations {
-            if let Some(books) = self.session.books.get_mut(&tenant) {
-                books.load_reservation(reservation, origin);
-            }
-        }
-    }
-
     /// Those that are not in the books.
     fn unknown(&self, ids: &[(TenantKey, ReservationId)]) -> Vec<(TenantKey, ReservationId)> {
         let known = |&(tenant, id): &(TenantKey, ReservationId)| {
             self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())
         };
         ids.iter().filter(|owned| !known(owned)).copied().collect()
+    }
+}
+
+impl Session<'_> {
+    /// Enters reservations that were found.
+    pub(super) fn enter_reservations(&mut self, reservations: Vec<Owned<Reservation>>, origin: Origin) {
+        for (tenant, reservation) in reservations {
+            if let Some(books) = self.books.get_mut(&tenant) {
+                books.load_reservation(reservation, origin);
+            }
+        }
+    }
+
+    /// Enters counters that were looked for; what was not found is known as such.
+    pub(super) fn enter_counters(
+        &mut self,
+        asked: Vec<Owned<CounterKey>>,
+        found: Vec<Owned<(CounterKey, StoredCounter)>>,
+    ) {
+        for (tenant, (key, counter)) in found {
+            if let Some(books) = self.books.get_mut(&tenant) {
+                books.load_counter(key, Some(counter));
+            }
+        }
+        for (tenant, key) in asked {
+            if let Some(books) = self.books.get_mut(&tenant) {
+                books.load_counter(key, None);
+            }
+        }
     }
 }

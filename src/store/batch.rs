@@ -1,7 +1,4 @@
 //! What a batch reads and writes, in statements over all of its tenants at once.
-//!
-//! On PostgreSQL a statement that waits for a row's lock and reads other tables returns what they were before the
-//! wait. So the one that locks tenants does only that, and everything is read after it.
 
 use std::sync::Arc;
 
@@ -11,9 +8,8 @@ use uuid::Uuid;
 use super::{
     StoreError, Transaction, body,
     bulk::{Bulk, Write},
-    clock::{Head, HeadTime, head_from_rows},
     event_body::{decode_alerts, encode_alerts},
-    tenant::{tenant_from_row, update_tenants},
+    tenant::{tenant_columns, tenant_from_row, update_tenants},
     told::push_told,
     transaction::Row,
 };
@@ -30,26 +26,10 @@ use crate::domain::{
 
 use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
-/// The columns of a tenant, in the order of [`tenant_from_row`].
-macro_rules! tenant_columns {
-    () => {
-        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number"
-    };
-}
-
 static FIND_TENANT_KEYS: Bulk = Bulk {
     columns: &[Text],
     postgres: "SELECT key, id FROM tenants WHERE id = ANY($1)",
     sqlite: "SELECT key, id FROM tenants WHERE id = ?",
-};
-static LOCK_TENANTS: Bulk = Bulk {
-    columns: &[BigInt],
-    postgres: concat!(
-        "SELECT ",
-        tenant_columns!(),
-        " FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE"
-    ),
-    sqlite: concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key = ?1 AND id IS NOT NULL"),
 };
 static FIND_REQUESTS: Bulk = Bulk {
     columns: &[BigInt, Text],
@@ -62,7 +42,7 @@ static FIND_REQUESTS: Bulk = Bulk {
 /// A few holds are open, and thousands of dead ones wait to be cleared away with their entries in the indexes. To the
 /// planner such a table is all but empty, and read from end to end for each join: so each hold is looked up for itself
 /// (LATERAL, which OFFSET keeps apart), here and below, and then changed in its place.
-static FIND_HOLDS: Bulk = Bulk {
+pub(super) static FIND_HOLDS: Bulk = Bulk {
     columns: &[BigInt, Id],
     postgres: "SELECT h.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id) AS w CROSS JOIN LATERAL (
             SELECT tenant_key, id, body FROM holds WHERE tenant_key = w.tenant_key AND id = w.id OFFSET 0) AS h",
@@ -75,7 +55,7 @@ static FIND_SETTLED: Bulk = Bulk {
        JOIN reservations r ON r.tenant_key = w.tenant_key AND r.id = w.id",
     sqlite: "SELECT tenant_key, id, body FROM reservations WHERE tenant_key = ? AND id = ?",
 };
-static FIND_COUNTERS: Bulk = Bulk {
+pub(super) static FIND_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres:
         "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
@@ -172,24 +152,6 @@ impl Transaction {
         rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
-    /// Locks the tenants of these keys, which are sorted, and returns those that exist. Reads after that, if it is asked
-    /// for, the head: see [`Transaction::read_head`].
-    pub async fn lock_tenants(
-        &self,
-        keys: &[TenantKey],
-        head: Option<HeadTime>,
-    ) -> Result<(Vec<Tenant>, Option<Head>), StoreError> {
-        let columns = vec![keys.iter().map(|key| Value::from(key.0)).collect()];
-        let (rows, head) = match head {
-            Some(time) => {
-                let (rows, head) = self.find_and_read(&LOCK_TENANTS, columns, self.head_text(time)).await?;
-                (rows, Some(head_from_rows(&head, time)?))
-            }
-            None => (self.find(&LOCK_TENANTS, columns).await?, None),
-        };
-        Ok((rows.iter().map(tenant_from_row).collect::<Result<_, _>>()?, head))
-    }
-
     /// The tenant of this id or key, without a lock.
     pub async fn find_tenant(
         &self,
@@ -237,8 +199,7 @@ impl Transaction {
         bulk: &Bulk,
         ids: &[Owned<ReservationId>],
     ) -> Result<Vec<Owned<Reservation>>, StoreError> {
-        let columns = vec![tenants(ids), ids.iter().map(|(_, id)| uuid(*id)).collect()];
-        let rows = self.find(bulk, columns).await?;
+        let rows = self.find(bulk, reservation_columns(ids)).await?;
         rows.iter().map(reservation_from_row).collect()
     }
 
@@ -247,8 +208,7 @@ impl Transaction {
         &self,
         keys: &[Owned<CounterKey>],
     ) -> Result<Vec<Owned<(CounterKey, StoredCounter)>>, StoreError> {
-        let bytes = keys.iter().map(|(_, key)| Value::from(key.as_bytes().to_vec())).collect();
-        let rows = self.find(&FIND_COUNTERS, vec![tenants(keys), bytes]).await?;
+        let rows = self.find(&FIND_COUNTERS, counter_columns(keys)).await?;
         rows.iter().map(counter_from_row).collect()
     }
 
@@ -396,6 +356,16 @@ pub(super) fn owned<'a, T: 'a>(
     rows: impl Fn(&'a Changes) -> &'a Vec<T>,
 ) -> impl Iterator<Item = Owned<&'a T>> {
     changes.iter().flat_map(move |change| rows(change).iter().map(|row| (change.tenant, row)))
+}
+
+/// What reservations are found by.
+pub(super) fn reservation_columns(ids: &[Owned<ReservationId>]) -> Vec<Vec<Value>> {
+    vec![tenants(ids), ids.iter().map(|(_, id)| uuid(*id)).collect()]
+}
+
+/// What counters are found by.
+pub(super) fn counter_columns(keys: &[Owned<CounterKey>]) -> Vec<Vec<Value>> {
+    vec![tenants(keys), keys.iter().map(|(_, key)| Value::from(key.as_bytes().to_vec())).collect()]
 }
 
 fn hold_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>) -> Vec<Vec<Value>> {

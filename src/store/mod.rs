@@ -23,6 +23,7 @@ mod event_prune;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod listen;
+mod lock;
 mod migrate;
 mod place;
 mod policy;
@@ -51,6 +52,7 @@ pub use due::DueTenants;
 pub use error::{AdminError, StoreError, classify};
 pub use event::{LogHead, LookedAt, Numbered};
 pub use listen::Listener;
+pub use lock::{Along, Locked};
 pub use prune::{GoOn, Pruned, Retention};
 pub use transaction::Transaction;
 pub use verify::Report;

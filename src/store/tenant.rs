@@ -15,6 +15,14 @@ use crate::domain::{
     tenant::{Tenant, TenantState},
 };
 
+/// The columns of a tenant, in the order of [`tenant_from_row`].
+macro_rules! tenant_columns {
+    () => {
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number"
+    };
+}
+pub(super) use tenant_columns;
+
 /// The version is the one that was locked; when there was no lock, that shows whether the books are what they were.
 static UPDATE_TENANTS: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt, BigInt, BigInt, BigInt],

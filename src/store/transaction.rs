@@ -53,6 +53,14 @@ enum Inner {
     Wire(Box<WireTransaction>),
 }
 
+/// A statement that finds rows.
+pub(super) enum Asked {
+    /// Over rows of values, given column by column; it is not run when there are none.
+    Rows(&'static Bulk, Vec<Vec<Value>>),
+    /// Without values.
+    One(&'static str),
+}
+
 /// A row that was found.
 #[derive(Debug)]
 pub(super) enum Row {
@@ -62,6 +70,16 @@ pub(super) enum Row {
     Thread(thread::Cells),
     /// By the connection of a lane to PostgreSQL.
     Wire(tokio_postgres::Row),
+}
+
+impl Asked {
+    fn question(&self) -> Option<Question<'_>> {
+        match self {
+            Asked::Rows(_, columns) if columns.first().is_none_or(Vec::is_empty) => None,
+            Asked::Rows(bulk, columns) => Some(Question::of_columns(bulk.postgres, bulk.columns, columns)),
+            Asked::One(text) => Some(Question::of_values(text, &[])),
+        }
+    }
 }
 
 impl Row {
@@ -212,22 +230,26 @@ impl Transaction {
         }
     }
 
-    /// Runs a statement over rows of values and then, sent at once on PostgreSQL, one without values; returns what each
-    /// of them finds.
-    pub(super) async fn find_and_read(
-        &self,
-        bulk: &Bulk,
-        columns: Vec<Vec<Value>>,
-        text: &'static str,
-    ) -> Result<(Vec<Row>, Vec<Row>), StoreError> {
+    /// Runs several statements, one after the other, and returns what each of them finds. On a lane's connection to PostgreSQL
+    /// they are sent at once.
+    pub(super) async fn find_all(&self, asked: Vec<Asked>) -> Result<Vec<Vec<Row>>, StoreError> {
         let Inner::Wire(transaction) = &self.inner else {
-            return Ok((self.find(bulk, columns).await?, self.rows(text, Vec::new()).await?));
+            let mut found = Vec::with_capacity(asked.len());
+            for asked in asked {
+                found.push(match asked {
+                    Asked::Rows(bulk, columns) => self.find(bulk, columns).await?,
+                    Asked::One(text) => self.rows(text, Vec::new()).await?,
+                });
+            }
+            return Ok(found);
         };
-        let questions =
-            [Question::of_columns(bulk.postgres, bulk.columns, &columns), Question::of_values(text, &[])];
+        let questions: Vec<Question<'_>> = asked.iter().filter_map(Asked::question).collect();
         let mut answers = transaction.ask(&questions).await?.into_iter();
-        let mut next = || answers.next().unwrap_or_default().into_iter().map(Row::Wire).collect();
-        Ok((next(), next()))
+        let found = asked.iter().map(|asked| match asked.question() {
+            Some(_) => answers.next().unwrap_or_default().into_iter().map(Row::Wire).collect(),
+            None => Vec::new(),
+        });
+        Ok(found.collect())
     }
 
     /// Writes rows, each of which must be affected, and none of which is in two of the writes.

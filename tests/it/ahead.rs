@@ -7,6 +7,8 @@ use crate::harness::{clients::Clients, v1::TenantState, *};
 
 /// More batches than a lane decides under the lock, after one that it had to.
 const WARM: usize = 24;
+/// What they spend, a token each.
+const WARMED: i64 = 24;
 
 /// Lets the lane of these clients remember a tenant, and decide ahead.
 async fn warm_up(clients: &Clients, tenant: &str) {
@@ -44,9 +46,9 @@ both! {
         assert_eq!(again.name(), held.name());
         warm_up(world, "acme").await;
         let committed = world.commit(held.name()).tokens(3).await.expect("committed");
-        assert_eq!(committed.figures("day"), (3 + 3 * 24, 0));
+        assert_eq!(committed.figures("day"), (3 + 3 * WARMED, 0));
         let repeated = world.commit(held.name()).tokens(3).await.expect("the same again");
-        assert_eq!(repeated.figures("day"), (3 + 3 * 24, 0));
+        assert_eq!(repeated.figures("day"), (3 + 3 * WARMED, 0));
     }
 }
 
@@ -60,7 +62,7 @@ async fn what_another_replica_did_is_not_decided_over() {
     for _ in 0..2 {
         for clients in [world.clients(), &there] {
             warm_up(clients, "acme").await;
-            sum += 24;
+            sum += WARMED;
             assert_eq!(world.figures("acme", "day").await, (sum, 0));
         }
     }
@@ -70,6 +72,46 @@ async fn what_another_replica_did_is_not_decided_over() {
     world.set_state("acme", TenantState::Suspended).await;
     let no = there.reserve("acme").tokens(1).await.expect_err("it is suspended on every replica");
     assert_eq!(no.code, Code::PermissionDenied, "{no:?}");
+    server.shutdown().await;
+    world.end().await;
+}
+
+/// What a replica remembers is out of date at each of its turns, so it reads anew, with the lock, what it is likely to need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_take_turns_go_on_from_what_the_other_did() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[day("tokens", 2_000), month("requests", 100)]).await;
+    let (server, there) = world.replica().await;
+    let sides = [world.clients(), &there];
+    let mut spent = 0;
+    for round in 0..WARM {
+        let (one, other) = (sides[round % 2], sides[(round + 1) % 2]);
+        let held = one.reserve("acme").tokens(20).await.expect("granted");
+        assert_eq!(held.figures("day"), (spent, 20));
+        let kept = one.reserve("acme").tokens(5).await.expect("granted");
+        let more = other.extend(held.name()).tokens(30).await.expect("it is there, too");
+        assert_eq!(more.figures("day"), (spent, 55));
+        // One remembers it as it was before it was extended, and the other as one that is open.
+        let committed = one.commit(held.name()).tokens(45).await.expect("committed");
+        spent += 45;
+        assert_eq!(committed.figures("day"), (spent, 5));
+        assert_eq!(committed.held().amounts[0].overrun, 0, "it was extended to 50");
+        let again = other.commit(held.name()).tokens(45).await.expect("the first reply");
+        assert_eq!(again.held().amounts[0].committed, 45);
+        let no = other.commit(held.name()).tokens(1).await.expect_err("it is settled");
+        assert_eq!(no.code, Code::FailedPrecondition, "{no:?}");
+        other.release(kept.name()).await.expect("it is there, too");
+        let no = one.commit(kept.name()).tokens(5).await.expect_err("it was released");
+        assert_eq!(no.code, Code::FailedPrecondition, "{no:?}");
+        // A counter that the one has not seen, or has seen missing.
+        other.record("acme").amount("requests", 1).await.expect("recorded");
+        let no = one.reserve("acme").amount("requests", 100).await.expect_err("one of them is used");
+        assert_eq!(no.code, Code::ResourceExhausted, "{no:?}");
+        if round % 8 == 7 {
+            world.reset("acme", &["tokens"]).await.expect("reset");
+            spent = 0;
+        }
+    }
     server.shutdown().await;
     world.end().await;
 }
@@ -86,7 +128,7 @@ async fn what_was_decided_ahead_counts_once_when_its_commit_got_no_answer() {
         proxy.lose_commit_of(&id);
         clients.reserve("acme").tokens(2).id(&id).await.expect("granted");
         assert_eq!(proxy.lost(), round, "the COMMIT got no answer");
-        assert_eq!(world.figures("acme", "day").await, (24 * round as i64, 2 * round as i64));
+        assert_eq!(world.figures("acme", "day").await, (WARMED * round as i64, 2 * round as i64));
     }
     server.shutdown().await;
     world.end().await;

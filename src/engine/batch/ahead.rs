@@ -73,7 +73,7 @@ impl Batcher {
     pub(in super::super) fn decide_ahead(&mut self, ahead: Option<Ahead>, items: &[Item]) -> Option<Ahead> {
         let decided = match ahead {
             Some(ahead) => self.decide_more(ahead, items),
-            None if self.behind > 0 || self.looking > 0 => {
+            None if self.behind > 0 || self.looking > 0 || self.contended > 0 => {
                 self.behind = self.behind.saturating_sub(1);
                 return None;
             }

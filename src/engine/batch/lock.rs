@@ -1,0 +1,179 @@
+//! Locking the tenants of a batch, and reading with them what it is certain or likely to need: between two questions all
+//! others wait.
+
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
+use tokio::time::Instant;
+
+use super::{
+    super::{TenantRef, item::Item},
+    Batcher, Seen, Session, find_key,
+};
+use crate::{
+    domain::{
+        books::{Books, Origin, Remembered},
+        id::TenantKey,
+        operation::Target,
+        plan::Policy,
+        window::Millis,
+    },
+    store::{Along, Expected, HeadTime, Locked, StoreError, Transaction},
+};
+
+/// How many batches read with the lock what they remember after one that found it outdated: whoever changed it mostly
+/// does so again.
+const CONTENDED_BATCHES: u32 = 16;
+
+/// Counters of a tenant that are read with the lock, if no more of them are remembered.
+const COUNTERS_ALONG_MAX: usize = 8;
+
+impl Batcher {
+    /// Locks the tenants, and then reads policy and time.
+    pub(super) async fn lock<'a>(
+        &mut self,
+        transaction: &'a Transaction,
+        items: &'a [Item],
+        open: &[usize],
+    ) -> Result<Session<'a>, StoreError> {
+        let named = self.keys_of_ids(transaction, items, open).await?;
+        let refs = open.iter().map(|&place| &items[place].request.tenant);
+        let mut keys: Vec<TenantKey> = refs.filter_map(|tenant| find_key(&named, tenant)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let data_version = transaction.data_version();
+        let mut remembered = Vec::with_capacity(keys.len());
+        let mut older = HashMap::new();
+        keys.retain(|&key| match self.memory.take(key) {
+            Some(entry) if entry.is_current(data_version) => {
+                remembered.push(entry.remembered);
+                false
+            }
+            Some(entry) => {
+                older.insert(key, entry.remembered);
+                true
+            }
+            None => true,
+        });
+        let mut along =
+            if data_version.is_none() { self.along(&older, items, open) } else { Along::default() };
+        let (locked, policy, clock_now) = self.lock_and_read(transaction, &keys, &mut along).await?;
+        let decided_at =
+            remembered.iter().map(Remembered::tenant).chain(&locked.tenants).map(|t| t.decided_at);
+        let latest = decided_at.max().unwrap_or(clock_now);
+        if latest > clock_now {
+            tracing::error!(
+                clock.now = clock_now,
+                clock.decided_at = latest,
+                "the clock is behind what was decided before; time stands still until it catches up"
+            );
+        }
+        let mut session = Session {
+            transaction,
+            policy,
+            now: clock_now.max(latest),
+            books: HashMap::with_capacity(remembered.len() + locked.tenants.len()),
+            keys: named,
+        };
+        for remembered in remembered {
+            let plan = session.plan_of(remembered.tenant())?;
+            session.books.insert(remembered.tenant().key, Books::reopen(remembered, plan));
+        }
+        self.contended = self.contended.saturating_sub(1);
+        for tenant in locked.tenants {
+            let plan = session.plan_of(&tenant)?;
+            let known = older.remove(&tenant.key);
+            if known.as_ref().is_some_and(|known| known.tenant().version != tenant.version) {
+                self.contended = CONTENDED_BATCHES;
+            }
+            session.books.insert(tenant.key, Books::open(tenant, plan, known));
+        }
+        self.check(&session)?;
+        session.enter_reservations(locked.holds, Origin::Hold);
+        session.enter_counters(along.counters, locked.counters);
+        Ok(session)
+    }
+
+    /// What to read with the lock: the holds that are named and not remembered; and all that may be out of date, when what is
+    /// remembered was so of late.
+    fn along(&self, remembered: &HashMap<TenantKey, Remembered>, items: &[Item], open: &[usize]) -> Along {
+        let mut along = Along::default();
+        for &place in open {
+            let request = &items[place].request;
+            if let (TenantRef::Key(tenant), Some(Target::Id(id))) =
+                (&request.tenant, request.operation.target())
+            {
+                let known = || remembered.get(tenant).is_some_and(|remembered| remembered.holds(*id));
+                if self.contended > 0 || !known() {
+                    along.holds.push((*tenant, *id));
+                }
+            }
+        }
+        along.holds.sort_unstable();
+        along.holds.dedup();
+        if self.contended > 0 {
+            for (tenant, remembered) in remembered {
+                if remembered.counters().len() <= COUNTERS_ALONG_MAX {
+                    along.counters.extend(remembered.counters().map(|key| (*tenant, key.clone())));
+                }
+            }
+        }
+        along
+    }
+
+    /// The tenants, locked, and the policy and the time that count, read after the lock.
+    async fn lock_and_read(
+        &mut self,
+        transaction: &Transaction,
+        keys: &[TenantKey],
+        along: &mut Along,
+    ) -> Result<(Locked, Arc<Policy>, Millis), StoreError> {
+        let shown = self.clock.now();
+        let data_version = transaction.data_version();
+        let known = self.seen.map(|seen| seen.expected);
+        let known = known
+            .filter(|known| data_version.is_some() && data_version == known.data_version && shown.is_some());
+        along.head = if known.is_some() { None } else { Some(HeadTime::beside(shown)) };
+        let locked = transaction.lock_and_read(keys, along).await?;
+        let (revision, database_now) = locked.head.unwrap_or((known.map_or(0, |known| known.revision), None));
+        let database = database_now.map(|now| (Instant::now(), now));
+        self.seen = Some(Seen { expected: Expected { data_version, revision }, database });
+        let policy = self.policies.get(transaction, revision).await?;
+        Ok((locked, policy, shown.or(database_now).unwrap_or(0)))
+    }
+
+    /// The keys of tenants that are named by their ids: those that are remembered, and those that are there.
+    async fn keys_of_ids<'a>(
+        &mut self,
+        transaction: &Transaction,
+        items: &'a [Item],
+        open: &[usize],
+    ) -> Result<HashMap<&'a str, TenantKey>, StoreError> {
+        let mut named = HashMap::new();
+        let mut unknown = Vec::new();
+        for &place in open {
+            if let TenantRef::Id(id) = &items[place].request.tenant {
+                match self.memory.key_of(id) {
+                    Some(key) => drop(named.insert(id.as_str(), key)),
+                    None => unknown.push(id.as_str()),
+                }
+            }
+        }
+        unknown.sort_unstable();
+        unknown.dedup();
+        for (key, id) in transaction.find_tenant_keys(&unknown).await? {
+            self.memory.learn(&id, key);
+            named.extend(unknown.binary_search(&id.as_str()).map(|place| (unknown[place], key)));
+        }
+        Ok(named)
+    }
+
+    /// Whether the tenants have the ids that their keys were found by: since then one may have been deleted.
+    fn check(&mut self, session: &Session<'_>) -> Result<(), StoreError> {
+        let is_wrong = |id: &str, key| session.books.get(key).is_none_or(|books| *books.tenant.id != *id);
+        let wrong: Vec<&str> =
+            session.keys.iter().filter(|(id, key)| is_wrong(id, key)).map(|(id, _)| *id).collect();
+        wrong.iter().for_each(|id| self.memory.unlearn(id));
+        if wrong.is_empty() { Ok(()) } else { Err(StoreError::TenantMoved) }
+    }
+}
