@@ -39,7 +39,7 @@ pub(super) struct Wire {
     idle: Arc<Mutex<Vec<WireConnection>>>,
 }
 
-/// A connection, with the statements that were prepared on it, by their texts: those of `store/batch.rs`, and each
+/// A connection, with the statements that were prepared on it, by their texts: those of `store/batch.rs` and `store/lock.rs`, and each
 /// combination of writes.
 struct WireConnection {
     client: Client,
