@@ -3,7 +3,7 @@
 
 use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
 
-use super::Dialect;
+use super::{Dialect, clock::POSTGRES_NOW};
 
 /// Rows that a connection of SQLite's pool is asked for at once; the rest one by one, so that there are two texts.
 const CHUNK_ROWS: usize = 64;
@@ -62,14 +62,38 @@ pub(super) type Write = (&'static Bulk, Vec<Vec<Value>>);
 /// for each. None of them sees what another one does, so no row may be in two of them. It fails with a division by zero
 /// when not each row was affected.
 pub(super) fn join(writes: &[Write]) -> String {
-    let (mut parts, mut counts, mut values) = (Vec::new(), Vec::new(), 0);
-    for (number, (bulk, columns)) in writes.iter().enumerate() {
-        let text = renumber(bulk.postgres, values);
-        parts.push(format!("w{number} AS ({text} RETURNING 1)"));
-        counts.push(format!("(SELECT COUNT(*) FROM w{number}) = cardinality(${})", values + 1));
-        values += columns.len();
+    let Joined { parts, all, .. } = Joined::of(writes);
+    format!("WITH {parts} SELECT 1 / ({all})::int")
+}
+
+/// The same, and it fails in the same way when the policy has not the revision that is the value after those of the writes. It
+/// finds the database's time in its second column.
+pub(super) fn join_checked(writes: &[Write]) -> String {
+    let Joined { parts, all, values } = Joined::of(writes);
+    let (revision, now) = (values + 1, POSTGRES_NOW);
+    format!("WITH {parts} SELECT 1 / ({all} AND revision = ${revision})::int, {now} FROM policy WHERE id = 1")
+}
+
+/// Writes as parts of one statement.
+struct Joined {
+    parts: String,
+    /// Whether each row was affected. PostgreSQL does the writes in their order, since it evaluates this from the left.
+    all: String,
+    /// How many values they have.
+    values: usize,
+}
+
+impl Joined {
+    fn of(writes: &[Write]) -> Self {
+        let (mut parts, mut counts, mut values) = (Vec::new(), Vec::new(), 0);
+        for (number, (bulk, columns)) in writes.iter().enumerate() {
+            let text = renumber(bulk.postgres, values);
+            parts.push(format!("w{number} AS ({text} RETURNING 1)"));
+            counts.push(format!("(SELECT COUNT(*) FROM w{number}) = cardinality(${})", values + 1));
+            values += columns.len();
+        }
+        Self { parts: parts.join(", "), all: counts.join(" AND "), values }
     }
-    format!("WITH {} SELECT 1 / ({})::int", parts.join(", "), counts.join(" AND "))
 }
 
 /// The same, to be run by a connection of a pool.

@@ -18,14 +18,11 @@ use tokio_postgres::types::FromSqlOwned;
 
 use super::{
     bulk::{Bulk, Write, join, join_statement, row_by_row},
-    clock::CHECK_REVISION,
     connect::{Dialect, Store, Turn},
     error::{AdminError, StoreError},
     thread::{self, ThreadTransaction},
     wire::{Question, WireTransaction},
 };
-use crate::domain::window::Millis;
-
 /// How often a transaction is begun that runs into others, before it gives up.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
 
@@ -138,30 +135,6 @@ impl Transaction {
         }
         tracing::trace!(transaction.name = self.name, "committed");
         Ok(())
-    }
-
-    /// On a lane's connection to PostgreSQL, all in one round trip: writes the first rows, makes sure that the policy has
-    /// this revision, writes the others, and makes all of it last. Returns the database's time.
-    pub(super) async fn check_and_commit(
-        self,
-        first: &[Write],
-        revision: i64,
-        mut others: Vec<Write>,
-    ) -> Result<Millis, StoreError> {
-        let Inner::Wire(transaction) = self.inner else {
-            return Err(StoreError::Unusable("not a lane of PostgreSQL".to_owned()));
-        };
-        drop_empty(&mut others);
-        let (first_text, others_text, revision) = (join(first), join(&others), [Value::from(revision)]);
-        let mut questions =
-            vec![Question::of_writes(&first_text, first), Question::of_values(CHECK_REVISION, &revision)];
-        questions.extend((!others.is_empty()).then(|| Question::of_writes(&others_text, &others)));
-        let mut answers = transaction.commit(&questions).await?;
-        if self.tells.load(Ordering::Relaxed) {
-            self.told.notify_one();
-        }
-        let row = answers.swap_remove(1).pop().map(Row::Wire);
-        row.ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?.get(1)
     }
 
     /// Undoes it.
@@ -288,7 +261,7 @@ impl Transaction {
     }
 }
 
-fn drop_empty(writes: &mut Vec<Write>) {
+pub(super) fn drop_empty(writes: &mut Vec<Write>) {
     writes.retain(|(_, columns)| columns.first().is_some_and(|column| !column.is_empty()));
 }
 

@@ -84,16 +84,29 @@ impl Wire {
 
     /// A transaction on a connection of its own. READ COMMITTED is the default of these connections.
     pub(super) async fn begin(&self) -> Result<WireTransaction, StoreError> {
-        let connection = match self.take() {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
+        let connection = self.take_or_connect().await?;
         Ok(WireTransaction { wire: self.clone(), connection, begun: AtomicBool::new(false) })
+    }
+
+    /// Runs one statement in a transaction of its own, which lasts once this returns, and returns what it finds: one answer in
+    /// place of those to BEGIN, to the statement and to COMMIT.
+    pub(super) async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
+        let connection = self.take_or_connect().await?;
+        let found = connection.run(question).await.map_err(classify_wire);
+        self.give_back(connection);
+        found
     }
 
     /// Closes the connections that wait.
     pub(super) fn close(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    async fn take_or_connect(&self) -> Result<WireConnection, StoreError> {
+        match self.take() {
+            Some(connection) => Ok(connection),
+            None => self.connect().await,
+        }
     }
 
     fn take(&self) -> Option<WireConnection> {
@@ -138,6 +151,18 @@ impl WireConnection {
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.insert(question.text.to_owned(), statement.clone());
         Ok(statement)
+    }
+
+    async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, Error> {
+        let statement = self.prepare(question).await?;
+        self.ask(question, &statement).await
+    }
+
+    /// A future that sends when it is polled for the first time.
+    async fn ask(&self, question: &Question<'_>, statement: &Statement) -> Result<Vec<Row>, Error> {
+        let values: Vec<&(dyn ToSql + Sync)> =
+            question.values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+        self.client.query(statement, &values).await
     }
 }
 
@@ -188,11 +213,8 @@ impl WireTransaction {
         let begin = !self.begun.swap(true, Ordering::Relaxed);
         // A future sends when it is polled for the first time: those of a join in their order.
         let begun = async { if begin { client.batch_execute("BEGIN").await } else { Ok(()) } };
-        let asked = join_all(questions.iter().zip(&statements).map(async |(question, statement)| {
-            let values: Vec<&(dyn ToSql + Sync)> =
-                question.values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-            client.query(statement, &values).await
-        }));
+        let asked = questions.iter().zip(&statements);
+        let asked = join_all(asked.map(|(question, statement)| self.connection.ask(question, statement)));
         let committed = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
         let (begun, answers, committed) = futures::join!(begun, asked, committed);
         // The first failure is the one to tell: after it COMMIT has rolled back.
@@ -218,6 +240,12 @@ impl<'a> Question<'a> {
     pub(super) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
         let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
         Self { text, values: columns.collect() }
+    }
+
+    /// With one more value.
+    pub(super) fn and(mut self, value: &'a Value) -> Self {
+        self.values.push(Bound::One(value));
+        self
     }
 }
 
