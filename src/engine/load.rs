@@ -157,13 +157,7 @@ impl Loader<'_, '_> {
     /// out of what counts.
     pub(super) async fn sweep(&mut self) -> Result<(), StoreError> {
         let now = self.session.now;
-        let due: Vec<TenantKey> = self
-            .session
-            .books
-            .values()
-            .filter(|books| books.tenant.next_due <= now)
-            .map(|b| b.tenant.key)
-            .collect();
+        let due = self.find_due().await?;
         let portion = (SWEEP_HOLDS_MAX / due.len().max(1)).max(1);
         for tenant in due {
             let mut holds =
@@ -178,12 +172,34 @@ impl Loader<'_, '_> {
                 Some(left) => Some(self.set_aside(tenant, &left).await?),
                 None => None,
             };
-            if let Some(books) = self.session.books.get_mut(&tenant) {
-                books.tenant.next_due = next.unwrap_or(Millis::MAX);
-                books.set_due_until(until);
-            }
+            self.note_swept(tenant, next, until);
         }
         Ok(())
+    }
+
+    /// The tenants that have holds which are due. Of most whose time has come the hold was settled long ago: one statement tells
+    /// that of all of them.
+    async fn find_due(&mut self) -> Result<Vec<TenantKey>, StoreError> {
+        let now = self.session.now;
+        let tenants = self.session.books.values().map(|books| &books.tenant);
+        let ripe: Vec<TenantKey> =
+            tenants.filter(|tenant| tenant.next_due <= now).map(|tenant| tenant.key).collect();
+        let mut due = Vec::new();
+        for (tenant, earliest) in self.session.transaction.find_earliest_deadlines(&ripe).await? {
+            if earliest.is_some_and(|deadline| deadline <= now) {
+                due.push(tenant);
+            } else {
+                self.note_swept(tenant, earliest, None);
+            }
+        }
+        Ok(due)
+    }
+
+    fn note_swept(&mut self, tenant: TenantKey, next: Option<Millis>, due_until: Option<Millis>) {
+        if let Some(books) = self.session.books.get_mut(&tenant) {
+            books.tenant.next_due = next.unwrap_or(Millis::MAX);
+            books.set_due_until(due_until);
+        }
     }
 
     /// Ends these holds, and those in the books that are due.

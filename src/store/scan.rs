@@ -1,11 +1,12 @@
 //! What is read of one tenant in the order of a key, page by page: holds by deadline, counters of a window,
 //! reservations by age.
 
-use sea_orm::Value;
+use sea_orm::{Value, sea_query::ArrayType::BigInt};
 
 use super::{
-    StoreError, Transaction,
+    Owned, StoreError, Transaction,
     batch::{StoredCounter, counter_from_row, reservation_from_row, uuid},
+    bulk::Bulk,
     transaction::Row,
 };
 use crate::domain::{
@@ -14,6 +15,16 @@ use crate::domain::{
     id::{ReservationId, TenantKey},
     reservation::Reservation,
     window::Millis,
+};
+
+static FIND_EARLIEST_DEADLINES: Bulk = Bulk {
+    columns: &[BigInt],
+    postgres:
+        "SELECT t.key, (SELECT MIN(deadline) FROM holds WHERE tenant_key = t.key AND deadline IS NOT NULL)
+       FROM tenants t WHERE t.key = ANY($1)",
+    sqlite:
+        "SELECT t.key, (SELECT MIN(deadline) FROM holds WHERE tenant_key = t.key AND deadline IS NOT NULL)
+       FROM tenants t WHERE t.key = ?",
 };
 
 impl Transaction {
@@ -67,6 +78,16 @@ impl Transaction {
             )
             .await?;
         Ok(rows.first().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten())
+    }
+
+    /// The earliest deadline of each tenant's open holds.
+    pub async fn find_earliest_deadlines(
+        &self,
+        tenants: &[TenantKey],
+    ) -> Result<Vec<Owned<Option<Millis>>>, StoreError> {
+        let keys = tenants.iter().map(|tenant| Value::from(tenant.0)).collect();
+        let rows = self.find(&FIND_EARLIEST_DEADLINES, vec![keys]).await?;
+        rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
     /// Counters of a tenant whose keys begin with `prefix`, in the order of their keys, after one of them.
