@@ -4,6 +4,7 @@ mod ahead;
 mod lock;
 
 pub(super) use self::ahead::{Ahead, Planned};
+use self::lock::Held;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -66,6 +67,8 @@ pub(super) struct Batcher {
     looking: u32,
     /// Whether a transaction of this batch may have counted though nobody heard so.
     lost: bool,
+    /// A transaction that has locked the tenants of the next batch.
+    held: Option<Held>,
 }
 
 /// What a batch has seen beside the books.
@@ -107,6 +110,7 @@ impl Batcher {
             contended: 0,
             looking: 0,
             lost: false,
+            held: None,
         }
     }
 
@@ -114,6 +118,7 @@ impl Batcher {
     pub(super) fn forget(&mut self) {
         self.memory = Memory::default();
         self.seen = None;
+        self.held = None;
     }
 
     /// Gives every item an outcome.
@@ -191,9 +196,9 @@ impl Batcher {
             return Ok(());
         }
         let mut pace = Pace::start();
-        let transaction = self.store.begin_batch().await?;
+        let (transaction, held) = self.begin().await?;
         pace.mark(Phase::Begin);
-        let decided = self.decide(&transaction, items, &open, look, &mut pace).await;
+        let decided = self.decide((&transaction, held), items, &open, look, &mut pace).await;
         match decided {
             Ok(Decided { outcomes, changes, remembered }) => {
                 let seen = transaction.data_version();
@@ -217,13 +222,13 @@ impl Batcher {
     /// Everything between BEGIN and what is written.
     async fn decide(
         &mut self,
-        transaction: &Transaction,
+        (transaction, held): (&Transaction, Vec<Tenant>),
         items: &[Item],
         open: &[usize],
         look: Look,
         pace: &mut Pace,
     ) -> Result<Decided, StoreError> {
-        let mut session = self.lock(transaction, items, open).await?;
+        let mut session = self.lock((transaction, held), items, open).await?;
         pace.mark(Phase::Lock);
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(open.len());

@@ -2,6 +2,7 @@
 //! ahead as the next one.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -9,6 +10,7 @@ use std::{
     },
 };
 
+use foldhash::HashSet;
 use futures::FutureExt;
 use tokio::{
     sync::{
@@ -26,7 +28,7 @@ use super::{
     item::Item,
 };
 use crate::{
-    domain::window::Millis,
+    domain::{id::TenantKey, window::Millis},
     store::{Store, StoreError},
 };
 
@@ -39,8 +41,8 @@ pub(super) struct Lane {
     /// Whether a batch is decided while the one before commits.
     overlap: bool,
     stop: CancellationToken,
-    /// It did not fit whole into the batch before, and leads the next one.
-    leading: Option<Submission>,
+    /// What came for the batch before, and did not get into it. It goes before what is in the queue.
+    deferred: VecDeque<Submission>,
     /// It answers who waits for the batch that was committed last.
     answering: Option<JoinHandle<()>>,
 }
@@ -73,7 +75,8 @@ impl Lane {
         (batcher, store): (Batcher, Store),
         (overlap, stop): (bool, CancellationToken),
     ) -> Self {
-        Self { submissions, waiting, batcher, store, overlap, stop, leading: None, answering: None }
+        let deferred = VecDeque::new();
+        Self { submissions, waiting, batcher, store, overlap, stop, deferred, answering: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -105,20 +108,58 @@ impl Lane {
                         self.land(landed.await, None).await;
                     }
                 }
-                None => {
-                    if AssertUnwindSafe(self.batcher.run(&mut batch.items)).catch_unwind().await.is_err() {
-                        // A defect; the panic was logged. The lane goes on, with nothing that the batch may have left half done.
-                        self.batcher.forget();
-                    }
-                    batch.answer();
-                }
+                None => self.run_locked(batch).await,
             }
+        }
+    }
+
+    /// Has a batch decided under the lock of its tenants, and answers.
+    async fn run_locked(&mut self, mut batch: Batch) {
+        let run = async {
+            if let Some(held) = self.batcher.hold(&batch.items).await {
+                self.join(&held, &mut batch);
+            }
+            self.batcher.run(&mut batch.items).await;
+        };
+        if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+            // A defect; the panic was logged. The lane goes on, with nothing that the batch may have left half done.
+            self.batcher.forget();
+        }
+        batch.answer();
+    }
+
+    /// Adds what has come for tenants that are locked while the lock was waited for. What came for others waits for the next batch.
+    fn join(&mut self, held: &HashSet<TenantKey>, batch: &mut Batch) {
+        let mut deferred = VecDeque::new();
+        while batch.items.len() < BATCH_OPERATIONS_MAX && deferred.len() < BATCH_OPERATIONS_MAX {
+            match self.next_waiting() {
+                Some(more) if self.concerns(&more, held) => self.take(more, batch),
+                Some(more @ Submission { asked: Asked::One(..), .. }) => deferred.push_back(more),
+                Some(more) => {
+                    // It may be about some that are locked, too, and they keep their order.
+                    deferred.push_back(more);
+                    break;
+                }
+                None => break,
+            }
+        }
+        deferred.append(&mut self.deferred);
+        self.deferred = deferred;
+    }
+
+    /// Whether it is one operation, about one of these tenants.
+    fn concerns(&self, submission: &Submission, tenants: &HashSet<TenantKey>) -> bool {
+        match &submission.asked {
+            Asked::One(request, _) => {
+                self.batcher.find_key(&request.tenant).is_some_and(|key| tenants.contains(&key))
+            }
+            Asked::Several(..) => false,
         }
     }
 
     /// The first of the next batch. While nothing comes, a flight may land.
     async fn next(&mut self, flight: &mut Option<Flight>) -> Option<Submission> {
-        if let Some(submission) = self.leading.take() {
+        if let Some(submission) = self.deferred.pop_front() {
             return Some(submission);
         }
         if let Some(mut before) = flight.take() {
@@ -189,15 +230,20 @@ impl Lane {
 
     /// Adds what waits, as far as it fits.
     fn fill(&mut self, batch: &mut Batch) {
-        while self.leading.is_none() && batch.items.len() < BATCH_OPERATIONS_MAX {
-            match self.submissions.try_recv() {
-                Ok(more) if batch.items.len() + more.count() > BATCH_OPERATIONS_MAX => {
-                    self.leading = Some(more)
+        while batch.items.len() < BATCH_OPERATIONS_MAX {
+            match self.next_waiting() {
+                Some(more) if batch.items.len() + more.count() > BATCH_OPERATIONS_MAX => {
+                    self.deferred.push_front(more);
+                    break;
                 }
-                Ok(more) => self.take(more, batch),
-                Err(_) => break,
+                Some(more) => self.take(more, batch),
+                None => break,
             }
         }
+    }
+
+    fn next_waiting(&mut self) -> Option<Submission> {
+        self.deferred.pop_front().or_else(|| self.submissions.try_recv().ok())
     }
 
     fn take(&self, submission: Submission, batch: &mut Batch) {

@@ -3,20 +3,26 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::time::Instant;
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout},
+};
 
-use super::{Engine, Request, TenantRef};
+use super::{Engine, Lanes, Outcome, Request, TenantRef};
 use crate::{
     clock::{Clock, ManualClock, random},
     domain::{
         decide::Reply,
-        id::TenantKey,
+        id::{ReservationId, TenantKey},
         operation::{Operation, Record, Units},
         plan::Subject,
         tenant::TenantState,
     },
     policy::PolicyCache,
-    store::{NewPlan, NewResource, NewTenant, Store, fixture::databases},
+    store::{
+        Dialect, NewPlan, NewResource, NewTenant, Store, Transaction,
+        fixture::{Fixture, databases},
+    },
 };
 
 const TENANTS: [&str; 3] = ["acme", "bolt", "cobalt"];
@@ -57,21 +63,13 @@ async fn what_waits_is_served_in_the_order_of_arrival() {
 async fn serve_in_order(overlap: bool) {
     for fixture in databases().await {
         prepare(&fixture.store).await;
-        fixture.store.set_available(true);
-        let clock = Clock::Manual(ManualClock::at(NOW));
-        let (engine, mut lanes) =
-            Engine::start(&fixture.store, &Arc::new(PolicyCache::default()), &clock, (1, overlap))
-                .expect("started");
+        let (engine, lanes) = start(&fixture.store, overlap);
         // What is remembered of the tenants is decided ahead, once some batches have passed.
         for number in 0..60 {
             engine.submit(record(TENANTS[number % TENANTS.len()]), None).await.expect("recorded");
         }
         // More than two batches of three tenants wait for the lock that every decision needs.
-        let stall = fixture.store.begin_write("test").await.expect("begun");
-        let keys = stall.find_tenant_keys(&TENANTS).await.expect("they are there");
-        let mut keys: Vec<TenantKey> = keys.into_iter().map(|(key, _)| key).collect();
-        keys.sort_unstable();
-        stall.lock_tenants(&keys).await.expect("locked");
+        let stall = lock(&fixture.store, &TENANTS).await;
         let mut calls: Vec<_> = (0..2_500)
             .map(|number| Box::pin(engine.submit(record(TENANTS[number % TENANTS.len()]), None)))
             .collect();
@@ -80,16 +78,74 @@ async fn serve_in_order(overlap: bool) {
         }
         stall.rollback().await.expect("ended");
 
-        // Ids are minted when an operation is decided, and grow.
-        let mut ids = Vec::new();
-        for outcome in join_all(calls).await {
-            match outcome.expect("recorded").reply {
-                Reply::Recorded { reservation, .. } => ids.push(reservation.id),
-                other => panic!("{other:?}"),
-            }
-        }
+        let ids: Vec<ReservationId> = join_all(calls).await.into_iter().map(recorded).collect();
         assert!(ids.is_sorted(), "the order of arrival is the order of decisions");
-        assert!(lanes.drain(Instant::now() + Duration::from_secs(60)).await, "nothing is left");
-        lanes.end();
+        end(lanes).await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_for_a_shared_tenant_joins_the_batch_that_waits_for_its_lock() {
+    let shared = |fixture: &Fixture| fixture.store.dialect() == Dialect::Postgres;
+    for fixture in databases().await.into_iter().filter(shared) {
+        prepare(&fixture.store).await;
+        let ((here, lanes), (there, others)) = (start(&fixture.store, false), start(&fixture.store, false));
+        for _ in 0..4 {
+            here.submit(record("bolt"), None).await.expect("recorded");
+            there.submit(record("acme"), None).await.expect("recorded");
+            here.submit(record("acme"), None).await.expect("recorded");
+        }
+        let stall = lock(&fixture.store, &["acme"]).await;
+        let mut first = Box::pin(here.submit(record("acme"), None));
+        assert!(futures::poll!(&mut first).is_pending(), "it waits");
+        let waited_for = async {
+            while !fixture.waits_for_lock().await {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), waited_for).await.expect("its batch waits for the lock");
+        let mut other = Box::pin(here.submit(record("bolt"), None));
+        assert!(futures::poll!(&mut other).is_pending(), "it waits");
+        let mut second = Box::pin(here.submit(record("acme"), None));
+        assert!(futures::poll!(&mut second).is_pending(), "it waits");
+        stall.rollback().await.expect("ended");
+
+        let (first, other, second) = (recorded(first.await), recorded(other.await), recorded(second.await));
+        assert!(first < second, "one tenant's operations are decided in the order of arrival");
+        assert!(
+            second < other,
+            "what is about the tenant that was waited for did not wait for the next batch"
+        );
+        end(lanes).await;
+        end(others).await;
+    }
+}
+
+fn start(store: &Store, overlap: bool) -> (Engine, Lanes) {
+    store.set_available(true);
+    let clock = Clock::Manual(ManualClock::at(NOW));
+    Engine::start(store, &Arc::new(PolicyCache::default()), &clock, (1, overlap)).expect("started")
+}
+
+async fn end(mut lanes: Lanes) {
+    assert!(lanes.drain(Instant::now() + Duration::from_secs(60)).await, "nothing is left");
+    lanes.end();
+}
+
+/// Locks these tenants as long as the transaction lasts.
+async fn lock(store: &Store, ids: &[&str]) -> Transaction {
+    let stall = store.begin_write("test").await.expect("begun");
+    let keys = stall.find_tenant_keys(ids).await.expect("they are there");
+    let mut keys: Vec<TenantKey> = keys.into_iter().map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    stall.lock_tenants(&keys).await.expect("locked");
+    stall
+}
+
+/// The id of what a Record made: it is minted when the operation is decided, and grows.
+fn recorded(outcome: Outcome) -> ReservationId {
+    match outcome.expect("recorded").reply {
+        Reply::Recorded { reservation, .. } => reservation.id,
+        other => panic!("{other:?}"),
     }
 }

@@ -75,10 +75,11 @@ const POSTGRES_SETTINGS: [(&str, &str); 7] = [
 /// On connections that write. Their statements find rows by key for a list of values, in any number: the plan is always the
 /// same, nested loops over an index, and is told so, since what the planner takes for better depends on what the tables
 /// held when it looked (an empty one is scanned ever after).
-const POSTGRES_WRITER_SETTINGS: [(&str, &str); 6] = [
+const POSTGRES_WRITER_SETTINGS: [(&str, &str); 7] = [
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("jit", "off"),

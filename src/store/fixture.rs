@@ -2,23 +2,35 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 
 use super::{Store, StoreOptions};
 
-/// Databases that this process made on a server.
+#[expect(dead_code, unreachable_pub, reason = "the integration tests use all of it")]
+#[path = "../../tests/it/harness/postgres.rs"]
+mod postgres;
+
+/// Databases that this process made.
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// A database of its own, gone with it (one on PostgreSQL goes with its server).
+/// A database of its own, gone with it (one on PostgreSQL goes with the process).
 pub(crate) struct Fixture {
     /// The database.
     pub(crate) store: Store,
     _folder: Option<TempDir>,
 }
 
-/// A SQLite file; and a database on the PostgreSQL server whose URL, without a database, is in AFORO_TEST_POSTGRES, if
-/// any.
+impl Fixture {
+    /// Whether somebody waits for a lock on PostgreSQL.
+    pub(crate) async fn waits_for_lock(&self) -> bool {
+        let text = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let read = self.store.begin_read("test").await.expect("begun");
+        let rows = read.rows(text, Vec::new()).await.expect("a count");
+        rows[0].get::<i64>(0).expect("a number") > 0
+    }
+}
+
+/// A SQLite file, and a database of the PostgreSQL that the tests of this process share.
 pub(crate) async fn databases() -> Vec<Fixture> {
     let fixtures = empty_databases().await;
     for fixture in &fixtures {
@@ -31,16 +43,13 @@ pub(crate) async fn databases() -> Vec<Fixture> {
 pub(crate) async fn empty_databases() -> Vec<Fixture> {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let url = format!("sqlite://{}", folder.path().join("aforo.db").display());
-    let mut all = vec![Fixture { store: open(&url).await, _folder: Some(folder) }];
-    if let Ok(server) = std::env::var("AFORO_TEST_POSTGRES") {
-        let name = format!("aforo_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
-        let admin = Database::connect(format!("{server}/postgres")).await.expect("a server");
-        // Left by a process that had the same number.
-        admin.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name}")).await.expect("no such database");
-        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
-        all.push(Fixture { store: open(&format!("{server}/{name}")).await, _folder: None });
-    }
-    all
+    let name = format!("aforo_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+    let cluster = postgres::shared();
+    cluster.create(&name);
+    vec![
+        Fixture { store: open(&url).await, _folder: Some(folder) },
+        Fixture { store: open(&cluster.url(&name)).await, _folder: None },
+    ]
 }
 
 async fn open(url: &str) -> Store {

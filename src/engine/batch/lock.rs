@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt};
-use tokio::time::Instant;
+use foldhash::{HashMap, HashMapExt, HashSet};
+use tokio::time::{Instant, timeout};
 
 use super::{
     super::{TenantRef, item::Item},
-    Batcher, Seen, Session, find_key,
+    BATCH_TIME_MAX, Batcher, Seen, Session, find_key,
 };
 use crate::{
     domain::{
@@ -16,9 +16,10 @@ use crate::{
         id::TenantKey,
         operation::Target,
         plan::Policy,
+        tenant::Tenant,
         window::Millis,
     },
-    store::{Along, Expected, HeadTime, Locked, StoreError, Transaction},
+    store::{Along, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
 };
 
 /// How many batches read with the lock what they remember after one that found it outdated: whoever changed it mostly
@@ -28,11 +29,59 @@ const CONTENDED_BATCHES: u32 = 16;
 /// Counters of a tenant that are read with the lock, if no more of them are remembered.
 const COUNTERS_ALONG_MAX: usize = 8;
 
+/// A transaction that has locked tenants for a batch that was not closed yet.
+pub(super) struct Held {
+    transaction: Transaction,
+    tenants: Vec<Tenant>,
+}
+
 impl Batcher {
-    /// Locks the tenants, and then reads policy and time.
+    /// Locks the tenants of a batch that is not closed yet, if somebody else changes them, too: then the lock is mostly waited
+    /// for, and what comes for these tenants meanwhile can be decided with it. The next batch that is run has the lock.
+    /// `None`: it locks its tenants itself.
+    pub(in super::super) async fn hold(&mut self, items: &[Item]) -> Option<HashSet<TenantKey>> {
+        if self.contended == 0 || self.store.dialect() == Dialect::Sqlite {
+            return None;
+        }
+        let open = items.iter().filter(|item| item.outcome.is_none());
+        // Locks are taken in the order of keys: one that is not known yet would be taken later.
+        let keys: HashSet<TenantKey> =
+            open.map(|item| self.find_key(&item.request.tenant)).collect::<Option<_>>()?;
+        if keys.is_empty() {
+            return None;
+        }
+        let mut sorted: Vec<TenantKey> = keys.iter().copied().collect();
+        sorted.sort_unstable();
+        let lock = async {
+            let transaction = self.store.begin_batch().await?;
+            let tenants = transaction.lock_tenants(&sorted).await?;
+            Ok::<Held, StoreError>(Held { transaction, tenants })
+        };
+        // What fails here fails again, where it is told.
+        self.held = Some(timeout(BATCH_TIME_MAX, lock).await.ok()?.ok()?);
+        Some(keys)
+    }
+
+    /// The key of a tenant, if it is known without a question.
+    pub(in super::super) fn find_key(&self, tenant: &TenantRef) -> Option<TenantKey> {
+        match tenant {
+            TenantRef::Id(id) => self.memory.key_of(id),
+            TenantRef::Key(key) => Some(*key),
+        }
+    }
+
+    /// A transaction for a batch, and the tenants that it has locked already.
+    pub(super) async fn begin(&mut self) -> Result<(Transaction, Vec<Tenant>), StoreError> {
+        match self.held.take() {
+            Some(Held { transaction, tenants }) => Ok((transaction, tenants)),
+            None => Ok((self.store.begin_batch().await?, Vec::new())),
+        }
+    }
+
+    /// Locks the tenants that are not held already, and then reads policy and time.
     pub(super) async fn lock<'a>(
         &mut self,
-        transaction: &'a Transaction,
+        (transaction, held): (&'a Transaction, Vec<Tenant>),
         items: &'a [Item],
         open: &[usize],
     ) -> Result<Session<'a>, StoreError> {
@@ -57,7 +106,9 @@ impl Batcher {
         });
         let mut along =
             if data_version.is_none() { self.along(&older, items, open) } else { Along::default() };
-        let (locked, policy, clock_now) = self.lock_and_read(transaction, &keys, &mut along).await?;
+        keys.retain(|key| held.binary_search_by_key(key, |tenant| tenant.key).is_err());
+        let (mut locked, policy, clock_now) = self.lock_and_read(transaction, &keys, &mut along).await?;
+        locked.tenants.extend(held);
         let decided_at =
             remembered.iter().map(Remembered::tenant).chain(&locked.tenants).map(|t| t.decided_at);
         let latest = decided_at.max().unwrap_or(clock_now);
