@@ -6,6 +6,7 @@ mod admin_convert;
 mod admin_limits;
 #[cfg(test)]
 mod admin_tests;
+pub mod codec;
 mod event;
 mod jobs;
 mod joined;

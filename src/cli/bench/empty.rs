@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status,
     body::Body,
-    codec::{Codec, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
     server::{Grpc, NamedService, UnaryService},
     service::Routes,
 };
@@ -32,6 +32,7 @@ use super::workload::Replies;
 use crate::{
     cli::error::CliError,
     grpc::{
+        codec::buffer_settings,
         serve::serve,
         v1::{CommitRequest, ReserveRequest, quota_service_server::SERVICE_NAME},
     },
@@ -166,7 +167,7 @@ impl<T: Message + Default + 'static> Codec for PrebuiltCodec<T> {
     }
 
     fn decoder(&mut self) -> ProstDecoder<T> {
-        ProstDecoder::default()
+        ProstDecoder::new(buffer_settings())
     }
 }
 
@@ -179,6 +180,10 @@ impl Encoder for PrebuiltEncoder {
     fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.put(item);
         Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffer_settings()
     }
 }
 
