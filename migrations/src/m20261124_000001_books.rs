@@ -94,8 +94,8 @@ const TENANTS: [&str; 5] = [
     "CREATE INDEX adjustments_counter ON adjustments (tenant_key, counter_key)",
 ];
 
-/// Open holds by tenant; settled reservations in the order of time (their ids are), so that old pages stay cold;
-/// request ids, in the order of the ids: those that grow with time, as UUIDs of version 7 do, meet on few pages. States: 2 COMMITTED, 3 RELEASED, 4 EXPIRED. Methods: 1 Reserve, 2 Extend, 3 Record.
+/// Open holds and settled reservations in the order of time (their ids are): all that is new goes to the end of the key's index,
+/// whatever the number of tenants, and old pages stay cold; request ids, in the order of the ids: those that grow with time, as UUIDs of version 7 do, meet on few pages. States: 2 COMMITTED, 3 RELEASED, 4 EXPIRED. Methods: 1 Reserve, 2 Extend, 3 Record.
 /// BETWEEN, because SQLite makes a table of what IN lists, anew for each row that it checks. The index of deadlines says
 /// what is always so, and what only a query about deadlines implies: no other one is planned with it.
 const RESERVATIONS: [&str; 4] = [
@@ -104,7 +104,7 @@ const RESERVATIONS: [&str; 4] = [
         id {uuid} NOT NULL,
         deadline {bigint} NOT NULL,
         body {blob} NOT NULL,
-        PRIMARY KEY (tenant_key, id)
+        PRIMARY KEY (id, tenant_key)
     ) {rows_by_key}",
     "CREATE INDEX holds_deadline ON holds (tenant_key, deadline) WHERE deadline IS NOT NULL",
     "CREATE TABLE reservations (

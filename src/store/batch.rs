@@ -284,7 +284,7 @@ fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
 
 fn push_reservations(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut ended = empty_columns(2);
-    for (tenant, id) in owned(changes, |change| &change.ended_holds) {
+    for (tenant, id) in in_order(owned(changes, |change| &change.ended_holds), |id| **id) {
         push(&mut ended, [tenant.0.into(), uuid(*id)]);
     }
     writes.push((&DELETE_HOLDS, ended));
@@ -370,19 +370,16 @@ pub(super) fn counter_columns(keys: &[Owned<CounterKey>]) -> Vec<Vec<Value>> {
 
 fn hold_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>) -> Vec<Vec<Value>> {
     let mut columns = empty_columns(4);
-    for (tenant, hold) in owned {
+    for (tenant, hold) in in_order(owned, |hold| hold.id) {
         let body = body::encode_reservation(hold);
         push(&mut columns, [tenant.0.into(), uuid(hold.id), hold.deadline.into(), body.into()]);
     }
     columns
 }
 
-/// In the order of their ids, which is that of time: they are appended.
 fn settled_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>) -> Vec<Vec<Value>> {
-    let mut all: Vec<_> = owned.collect();
-    all.sort_unstable_by_key(|(_, reservation)| reservation.id);
     let mut columns = empty_columns(5);
-    for (tenant, reservation) in all {
+    for (tenant, reservation) in in_order(owned, |reservation| reservation.id) {
         let row = [
             uuid(reservation.id),
             tenant.0.into(),
@@ -393,6 +390,13 @@ fn settled_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>)
         push(&mut columns, row);
     }
     columns
+}
+
+/// In the order of their ids, which is that of time: what is new is appended.
+fn in_order<T>(rows: impl Iterator<Item = Owned<T>>, id: impl Fn(&T) -> ReservationId) -> Vec<Owned<T>> {
+    let mut all: Vec<_> = rows.collect();
+    all.sort_unstable_by_key(|(_, row)| id(row));
+    all
 }
 
 fn method_code(method: Method) -> i16 {

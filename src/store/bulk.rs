@@ -77,7 +77,8 @@ pub(super) fn join_checked(writes: &[Write]) -> String {
 /// Writes as parts of one statement.
 struct Joined {
     parts: String,
-    /// Whether each row was affected. PostgreSQL does the writes in their order, since it evaluates this from the left.
+    /// Whether each row was affected. PostgreSQL does the writes in their order, since it evaluates this from the left, and after
+    /// that the inserts: of a list of values all are inserted, or it fails by itself.
     all: String,
     /// How many values they have.
     values: usize,
@@ -88,10 +89,15 @@ impl Joined {
         let (mut parts, mut counts, mut values) = (Vec::new(), Vec::new(), 0);
         for (number, (bulk, columns)) in writes.iter().enumerate() {
             let text = renumber(bulk.postgres, values);
-            parts.push(format!("w{number} AS ({text} RETURNING 1)"));
-            counts.push(format!("(SELECT COUNT(*) FROM w{number}) = cardinality(${})", values + 1));
+            if text.starts_with("INSERT") {
+                parts.push(format!("w{number} AS ({text})"));
+            } else {
+                parts.push(format!("w{number} AS ({text} RETURNING 1)"));
+                counts.push(format!("(SELECT COUNT(*) FROM w{number}) = cardinality(${})", values + 1));
+            }
             values += columns.len();
         }
+        counts.push("true".to_owned());
         Self { parts: parts.join(", "), all: counts.join(" AND "), values }
     }
 }
@@ -143,7 +149,7 @@ mod tests {
             statement.sql,
             "WITH w0 AS (DELETE FROM a USING UNNEST($1, $2) AS w (b, c) WHERE $2 = $1 RETURNING 1), \
              w1 AS (DELETE FROM a USING UNNEST($3, $4) AS w (b, c) WHERE $4 = $3 RETURNING 1) \
-             SELECT 1 / ((SELECT COUNT(*) FROM w0) = cardinality($1) AND (SELECT COUNT(*) FROM w1) = cardinality($3))::int"
+             SELECT 1 / ((SELECT COUNT(*) FROM w0) = cardinality($1) AND (SELECT COUNT(*) FROM w1) = cardinality($3) AND true)::int"
         );
         assert_eq!(statement.values.map_or(0, |values| values.0.len()), 4);
     }

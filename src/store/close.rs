@@ -31,11 +31,14 @@ static FIND_OPEN_COUNTERS: Bulk = Bulk {
         "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
       WHERE tenant_key = ? AND key = ? AND closed = 0",
 };
+/// All of a tenant's, by the index that begins with the tenant: in the order of ids there are those of all others in between.
 static FIND_OLDEST_HOLDS: Bulk = Bulk {
     columns: &[BigInt],
     postgres: "SELECT h.tenant_key, h.id FROM UNNEST($1) AS w (tenant_key),
-       LATERAL (SELECT tenant_key, id FROM holds WHERE tenant_key = w.tenant_key ORDER BY id LIMIT 1) AS h",
-    sqlite: "SELECT * FROM (SELECT tenant_key, id FROM holds WHERE tenant_key = ? ORDER BY id LIMIT 1)",
+       LATERAL (SELECT tenant_key, id FROM (SELECT tenant_key, id FROM holds
+           WHERE tenant_key = w.tenant_key AND deadline IS NOT NULL OFFSET 0) AS own ORDER BY id LIMIT 1) AS h",
+    sqlite: "SELECT * FROM (SELECT tenant_key, id FROM holds
+      WHERE tenant_key = ? AND deadline IS NOT NULL ORDER BY +id LIMIT 1)",
 };
 static CLOSE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],

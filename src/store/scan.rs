@@ -117,7 +117,8 @@ impl Transaction {
         rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
     }
 
-    /// Open holds of a tenant, newest first: those older than an id.
+    /// Open holds of a tenant, newest first: those older than an id. All of the tenant's are read, by the index that begins
+    /// with the tenant: in the order of ids there are those of all others in between.
     pub async fn list_holds(
         &self,
         tenant: TenantKey,
@@ -126,7 +127,11 @@ impl Transaction {
     ) -> Result<Vec<Reservation>, StoreError> {
         let rows = self
             .rows(
-                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                "WITH own AS MATERIALIZED (
+                    SELECT tenant_key, id FROM holds WHERE tenant_key = $1 AND deadline IS NOT NULL
+                ), page AS MATERIALIZED (SELECT tenant_key, id FROM own WHERE id < $2 ORDER BY id DESC LIMIT $3)
+                SELECT h.tenant_key, h.id, h.body FROM page AS p JOIN holds AS h ON h.id = p.id AND h.tenant_key = p.tenant_key
+                 ORDER BY h.id DESC",
                 vec![tenant.0.into(), uuid(before), limit_value(limit)],
             )
             .await?;

@@ -8,7 +8,7 @@ pub use self::report::Report;
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Value, sea_query::Expr,
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -127,16 +127,18 @@ async fn verify_holds(
     report: &mut Report,
     sums: &mut Sums,
 ) -> Result<HashMap<TenantKey, Millis>, StoreError> {
-    use hold::Column::{Id, TenantKey as Tenant};
+    use hold::Column::{Deadline, Id, TenantKey as Tenant};
     let mut deadlines: HashMap<TenantKey, Millis> = HashMap::new();
-    let mut after = (report.scope.place_before(), Uuid::nil());
+    let mut after = (report.scope.place_before(), Millis::MIN, Uuid::nil());
     loop {
-        let key = [after.0.into(), after.1.into()];
-        let rows: Vec<hold::Model> =
-            page_after::<hold::Entity, _>(transaction, report.scope, Tenant, [Tenant, Id], key).await?;
+        let place = [after.0.into(), after.1.into(), after.2.into()];
+        // The index that begins with the tenant is one of rows that have a deadline, as all have.
+        let all = hold::Entity::find().filter(Deadline.is_not_null());
+        let key = [Tenant, Deadline, Id];
+        let rows: Vec<hold::Model> = page_after(transaction, all, report.scope, Tenant, key, place).await?;
         let mut holds = Vec::with_capacity(rows.len());
         for row in &rows {
-            after = (row.tenant_key, row.id);
+            after = (row.tenant_key, row.deadline, row.id);
             let tenant = TenantKey(row.tenant_key);
             let hold = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.holds += 1;
@@ -219,7 +221,7 @@ async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Resu
     loop {
         let key = [after.0.as_str().into(), after.1.into()];
         let rows: Vec<request::Model> =
-            page_after::<request::Entity, _>(transaction, report.scope, Tenant, [RequestId, Tenant], key)
+            page_after(transaction, request::Entity::find(), report.scope, Tenant, [RequestId, Tenant], key)
                 .await?;
         let ids: Vec<_> = rows.iter().map(named_by).collect();
         let mut there: HashSet<_> =
@@ -303,7 +305,8 @@ async fn add_adjustments(
     loop {
         let key = [after.0.into(), after.1.into()];
         let rows: Vec<adjustment::Model> =
-            page_after::<adjustment::Entity, _>(transaction, report.scope, Tenant, [Id, Tenant], key).await?;
+            page_after(transaction, adjustment::Entity::find(), report.scope, Tenant, [Id, Tenant], key)
+                .await?;
         for row in &rows {
             after = (row.id, row.tenant_key);
             let tenant = TenantKey(row.tenant_key);
@@ -334,7 +337,8 @@ async fn verify_counters(
     loop {
         let key = [after.0.into(), after.1.into()];
         let rows: Vec<counter::Model> =
-            page_after::<counter::Entity, _>(transaction, report.scope, Tenant, [Tenant, Key], key).await?;
+            page_after(transaction, counter::Entity::find(), report.scope, Tenant, [Tenant, Key], key)
+                .await?;
         for row in &rows {
             let tenant = TenantKey(row.tenant_key);
             report.counters += 1;
@@ -397,7 +401,7 @@ async fn verify_tenants(
     let mut after = report.scope.place_before();
     loop {
         let rows: Vec<tenant::Model> =
-            page_after::<tenant::Entity, _>(transaction, report.scope, Key, [Key], [after.into()]).await?;
+            page_after(transaction, tenant::Entity::find(), report.scope, Key, [Key], [after.into()]).await?;
         for row in &rows {
             after = row.key;
             report.tenants += 1;
@@ -417,13 +421,14 @@ async fn verify_tenants(
 /// `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
 async fn page_after<E: EntityTrait, const N: usize>(
     transaction: &Transaction,
+    all: Select<E>,
     scope: Scope,
     tenant: E::Column,
     key: [E::Column; N],
     place: [Value; N],
 ) -> Result<Vec<E::Model>, StoreError> {
     let columns = Expr::tuple(key.map(Expr::col));
-    let mut rows = E::find().filter(columns.gt(Expr::tuple(place.map(Expr::value))));
+    let mut rows = all.filter(columns.gt(Expr::tuple(place.map(Expr::value))));
     if !scope.is_all() {
         rows = rows.filter(tenant.between(scope.first, scope.last));
     }
