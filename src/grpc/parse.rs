@@ -248,7 +248,7 @@ fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: boo
             faults.add(format!("amounts[{place}].minimum"), "must not be given without allow_partial");
         } else if amount.minimum < 0 {
             faults.add(format!("amounts[{place}].minimum"), "must be 1 or more");
-        } else if amount.minimum > amount.quantity {
+        } else if amount.minimum > amount.quantity.max(0) {
             faults.add(format!("amounts[{place}].minimum"), "must be at most quantity");
         }
         let minimum = if allow_partial { amount.minimum.max(1) } else { amount.quantity };

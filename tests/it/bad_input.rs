@@ -115,6 +115,8 @@ both! {
         for (index, (field, spoil)) in RECORD.into_iter().enumerate() {
             assert_names(world.record("acme").tokens(1).with(spoil).await.expect_err(field), field, index);
         }
+        let negative = world.reserve("acme").tokens(10).with(|request| request.amounts[0].quantity = -1);
+        negative.await.expect_err("no minimum was given").names(&["amounts[0].quantity"]);
         world.release("").await.expect_err("no reservation").names(&["reservation"]);
         let half = world.release("").with(|request| request.tenant = "acme".into());
         half.await.expect_err("half a name").names(&["reserve_request_id"]);
