@@ -192,6 +192,8 @@ both! {
         };
         let request = CreateWebhookRequest { webhook: Some(message) };
         done(world.admin.clone().create_webhook(request).await).expect("it is new");
+        // The tenants may have been told of before there was a webhook.
+        world.declare("images").await;
         happen(world, 2).await;
         world.record("globex").tokens(1_000).await.expect("it is recorded, and the limit reached");
         world.reset("globex", &["tokens"]).await.expect("the tenant is there");
