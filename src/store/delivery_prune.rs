@@ -74,8 +74,11 @@ impl Store {
 
 impl Transaction {
     async fn remove_deliveries(self, webhook: i64, through: i64) -> Result<PrunedDeliveries, StoreError> {
-        let text = "DELETE FROM deliveries WHERE webhook_key = $1 AND sequence IN (
-                SELECT sequence FROM deliveries WHERE webhook_key = $1 AND sequence <= $2 ORDER BY sequence LIMIT $3
+        let text = "DELETE FROM deliveries WHERE webhook_key = $1 AND sequence <= (
+                SELECT MAX(sequence) FROM (
+                    SELECT sequence FROM deliveries WHERE webhook_key = $1 AND sequence <= $2
+                     ORDER BY sequence LIMIT $3
+                ) AS next
             ) RETURNING state";
         let rows = self.rows(text, vec![webhook.into(), through.into(), STEP_ROWS.into()]).await?;
         self.commit().await?;

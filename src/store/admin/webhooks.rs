@@ -188,10 +188,13 @@ impl Store {
             let webhook = get(&transaction, id).await?;
             let mut count = sequences.len() as u64;
             if sequences.is_empty() {
+                // Up to a place, since PostgreSQL would go through a list of them for each row.
                 let text = "UPDATE deliveries SET state = 1, attempts = 0, next_attempt_at = 0
-                      WHERE webhook_key = $1 AND state = 3 AND sequence IN (
-                        SELECT sequence FROM deliveries WHERE webhook_key = $1 AND state = 3
-                         ORDER BY sequence LIMIT $2
+                      WHERE webhook_key = $1 AND state = 3 AND sequence <= (
+                        SELECT MAX(sequence) FROM (
+                            SELECT sequence FROM deliveries WHERE webhook_key = $1 AND state = 3
+                             ORDER BY sequence LIMIT $2
+                        ) AS next
                       ) RETURNING sequence";
                 let values = vec![webhook.key.0.into(), REDELIVERED_ROWS.into()];
                 count = transaction.rows(text, values).await?.len() as u64;
