@@ -26,6 +26,11 @@ use crate::domain::{
 
 use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
+// PostgreSQL reads a table from end to end for a join when it takes it for all but empty, and goes on with that plan until it
+// looks at the table again, though that has millions of rows by then; or thousands of dead ones, which wait to be cleared away with
+// their entries in the indexes, as among the holds, of which few are open. So each row is looked up for itself (LATERAL, which
+// OFFSET keeps apart), here and below, and holds and reservations are then changed in their places.
+
 static FIND_TENANT_KEYS: Bulk = Bulk {
     columns: &[Text],
     postgres: "SELECT key, id FROM tenants WHERE id = ANY($1)",
@@ -33,15 +38,13 @@ static FIND_TENANT_KEYS: Bulk = Bulk {
 };
 static FIND_REQUESTS: Bulk = Bulk {
     columns: &[BigInt, Text],
-    postgres: "SELECT r.tenant_key, r.request_id, r.fingerprint, r.method, r.reservation_id, r.reply
-       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS request_id) AS w
-       JOIN requests r ON r.request_id = w.request_id AND r.tenant_key = w.tenant_key",
+    postgres:
+        "SELECT r.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS request_id) AS w CROSS JOIN LATERAL (
+            SELECT tenant_key, request_id, fingerprint, method, reservation_id, reply FROM requests
+             WHERE request_id = w.request_id AND tenant_key = w.tenant_key OFFSET 0) AS r",
     sqlite: "SELECT tenant_key, request_id, fingerprint, method, reservation_id, reply FROM requests
       WHERE tenant_key = ? AND request_id = ?",
 };
-/// A few holds are open, and thousands of dead ones wait to be cleared away with their entries in the indexes. To the
-/// planner such a table is all but empty, and read from end to end for each join: so each hold is looked up for itself
-/// (LATERAL, which OFFSET keeps apart), here and below, and then changed in its place.
 pub(super) static FIND_HOLDS: Bulk = Bulk {
     columns: &[BigInt, Id],
     postgres: "SELECT h.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id) AS w CROSS JOIN LATERAL (
@@ -50,17 +53,15 @@ pub(super) static FIND_HOLDS: Bulk = Bulk {
 };
 static FIND_SETTLED: Bulk = Bulk {
     columns: &[BigInt, Id],
-    postgres:
-        "SELECT r.tenant_key, r.id, r.body FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id) AS w
-       JOIN reservations r ON r.tenant_key = w.tenant_key AND r.id = w.id",
+    postgres: "SELECT r.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS id) AS w CROSS JOIN LATERAL (
+            SELECT tenant_key, id, body FROM reservations WHERE id = w.id AND tenant_key = w.tenant_key OFFSET 0) AS r",
     sqlite: "SELECT tenant_key, id, body FROM reservations WHERE tenant_key = ? AND id = ?",
 };
 pub(super) static FIND_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
-    postgres:
-        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
-       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w
-       JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key",
+    postgres: "SELECT c.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w CROSS JOIN LATERAL (
+            SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
+             WHERE tenant_key = w.tenant_key AND key = w.key OFFSET 0) AS c",
     sqlite:
         "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
       WHERE tenant_key = ? AND key = ?",
@@ -118,9 +119,12 @@ static INSERT_SETTLED: Bulk = Bulk {
 static UPDATE_SETTLED: Bulk = Bulk {
     columns: &[Id, BigInt, SmallInt, BigInt, Bytes],
     postgres: "UPDATE reservations r SET state = w.state, settled_at = w.settled_at, body = w.body
-       FROM (SELECT UNNEST($1) AS id, UNNEST($2) AS tenant_key, UNNEST($3) AS state, UNNEST($4) AS settled_at,
-                    UNNEST($5) AS body) AS w
-      WHERE r.id = w.id AND r.tenant_key = w.tenant_key",
+       FROM (SELECT w.state, w.settled_at, w.body, p.place
+               FROM (SELECT UNNEST($1) AS id, UNNEST($2) AS tenant_key, UNNEST($3) AS state, UNNEST($4) AS settled_at,
+                            UNNEST($5) AS body) AS w
+              CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM reservations WHERE id = w.id AND tenant_key = w.tenant_key OFFSET 0) AS p) AS w
+      WHERE r.ctid = w.place",
     sqlite: "UPDATE OR FAIL reservations SET state = ?3, settled_at = ?4, body = ?5 WHERE id = ?1 AND tenant_key = ?2",
 };
 static INSERT_REQUESTS: Bulk = Bulk {
@@ -443,4 +447,56 @@ pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, StoredCou
     let alerts: Option<Vec<u8>> = row.get(7)?;
     let alerts = alerts.as_deref().map(decode_alerts).transpose()?.map(Box::new);
     Ok((TenantKey(row.get(0)?), (key, (counter, alerts))))
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectionTrait, Statement};
+
+    use super::*;
+    use crate::store::{Dialect, fixture::databases};
+
+    /// One row of each table, as PostgreSQL knows them then.
+    const FEW: &str = "
+        INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, created_at)
+        VALUES (1, 'r', gen_random_uuid(), 1, gen_random_uuid(), 0);
+        INSERT INTO reservations (id, tenant_key, state, settled_at, body) VALUES (gen_random_uuid(), 1, 2, 0, 'b');
+        INSERT INTO holds (id, tenant_key, deadline, body) VALUES (gen_random_uuid(), 1, 0, 'b');
+        INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, committed, reserved,
+                              counted_since)
+        VALUES (1, 'k', 1, 1, 0, 1, 0, 0, 0);
+        ANALYZE requests, reservations, holds, counters;";
+
+    #[tokio::test]
+    async fn no_table_is_so_small_that_it_is_read_from_end_to_end_ever_after() {
+        let mut fixtures = databases().await;
+        fixtures.retain(|fixture| fixture.store.dialect() == Dialect::Postgres);
+        let transaction = fixtures[0].store.begin_write("test").await.expect("begun");
+        let connection = transaction.connection().expect("a pool's");
+        connection.execute_unprepared(FEW).await.expect("written");
+        let texts = [
+            (&FIND_REQUESTS, "bigint[], text[]"),
+            (&FIND_HOLDS, "bigint[], uuid[]"),
+            (&FIND_SETTLED, "bigint[], uuid[]"),
+            (&FIND_COUNTERS, "bigint[], bytea[]"),
+            (&UPDATE_HOLDS, "bigint[], uuid[], bigint[], bytea[]"),
+            (&DELETE_HOLDS, "bigint[], uuid[]"),
+            (&UPDATE_SETTLED, "uuid[], bigint[], smallint[], bigint[], bytea[]"),
+        ];
+        for (number, (bulk, types)) in texts.into_iter().enumerate() {
+            let prepare = format!("PREPARE q{number} ({types}) AS {}", bulk.postgres);
+            connection.execute_unprepared(&prepare).await.expect("prepared");
+            let nothing = vec!["NULL"; bulk.columns.len()].join(", ");
+            let explain = format!("EXPLAIN EXECUTE q{number} ({nothing})");
+            let explain = Statement::from_string(connection.get_database_backend(), explain);
+            let rows = connection.query_all_raw(explain).await.expect("explained");
+            let lines = rows.iter().map(|row| row.try_get_by_index::<String>(0).expect("a line"));
+            let plan = lines.collect::<Vec<_>>().join("\n");
+            assert!(
+                plan.contains("Index Cond") && !plan.contains("Join Filter"),
+                "{}\n{plan}",
+                bulk.postgres
+            );
+        }
+    }
 }

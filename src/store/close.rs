@@ -23,10 +23,9 @@ use ArrayType::{BigInt, Bytes};
 
 static FIND_OPEN_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
-    postgres:
-        "SELECT c.tenant_key, c.key, c.committed, c.reserved, c.window_start, c.window_end, c.counted_since, c.alerts
-       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w
-       JOIN counters c ON c.tenant_key = w.tenant_key AND c.key = w.key WHERE c.closed = 0",
+    postgres: "SELECT c.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w CROSS JOIN LATERAL (
+            SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
+             WHERE tenant_key = w.tenant_key AND key = w.key AND closed = 0 OFFSET 0) AS c",
     sqlite:
         "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
       WHERE tenant_key = ? AND key = ? AND closed = 0",
