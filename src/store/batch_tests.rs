@@ -1,0 +1,46 @@
+//! How PostgreSQL looks rows up.
+
+use sea_orm::{ConnectionTrait, Statement};
+
+use super::*;
+use crate::store::{Dialect, fixture::databases};
+
+/// One row of each table, as PostgreSQL knows them then.
+const FEW: &str = "
+    INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, created_at)
+    VALUES (1, 'r', gen_random_uuid(), 1, gen_random_uuid(), 0);
+    INSERT INTO reservations (id, tenant_key, state, settled_at, body) VALUES (gen_random_uuid(), 1, 2, 0, 'b');
+    INSERT INTO holds (id, tenant_key, deadline, body) VALUES (gen_random_uuid(), 1, 0, 'b');
+    INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, committed, reserved,
+                          counted_since)
+    VALUES (1, 'k', 1, 1, 0, 1, 0, 0, 0);
+    ANALYZE requests, reservations, holds, counters;";
+
+#[tokio::test]
+async fn no_table_is_so_small_that_it_is_read_from_end_to_end_ever_after() {
+    let mut fixtures = databases().await;
+    fixtures.retain(|fixture| fixture.store.dialect() == Dialect::Postgres);
+    let transaction = fixtures[0].store.begin_write("test").await.expect("begun");
+    let connection = transaction.connection().expect("a pool's");
+    connection.execute_unprepared(FEW).await.expect("written");
+    let texts = [
+        (&FIND_REQUESTS, "bigint[], text[]"),
+        (&FIND_HOLDS, "bigint[], uuid[]"),
+        (&FIND_SETTLED, "bigint[], uuid[]"),
+        (&FIND_COUNTERS, "bigint[], bytea[]"),
+        (&UPDATE_HOLDS, "bigint[], uuid[], bigint[], bytea[]"),
+        (&DELETE_HOLDS, "bigint[], uuid[]"),
+        (&UPDATE_SETTLED, "uuid[], bigint[], smallint[], bigint[], bytea[]"),
+    ];
+    for (number, (bulk, types)) in texts.into_iter().enumerate() {
+        let prepare = format!("PREPARE q{number} ({types}) AS {}", bulk.postgres);
+        connection.execute_unprepared(&prepare).await.expect("prepared");
+        let nothing = vec!["NULL"; bulk.columns.len()].join(", ");
+        let explain = format!("EXPLAIN EXECUTE q{number} ({nothing})");
+        let explain = Statement::from_string(connection.get_database_backend(), explain);
+        let rows = connection.query_all_raw(explain).await.expect("explained");
+        let lines = rows.iter().map(|row| row.try_get_by_index::<String>(0).expect("a line"));
+        let plan = lines.collect::<Vec<_>>().join("\n");
+        assert!(plan.contains("Index Cond") && !plan.contains("Join Filter"), "{}\n{plan}", bulk.postgres);
+    }
+}
