@@ -26,10 +26,9 @@ use crate::domain::{
 
 use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
-// PostgreSQL reads a table from end to end for a join when it takes it for all but empty, and goes on with that plan until it
-// looks at the table again, though that has millions of rows by then; or thousands of dead ones, which wait to be cleared away with
-// their entries in the indexes, as among the holds, of which few are open. So each row is looked up for itself (LATERAL, which
-// OFFSET keeps apart), here and below, and holds and reservations are then changed in their places.
+// For a join PostgreSQL reads a table from end to end that was all but empty when it last looked at it, whatever has come since; or
+// one of which few rows live and thousands of dead ones wait to be cleared away, as among the holds. So each row is looked up for
+// itself (LATERAL, which OFFSET keeps apart), and holds and reservations are then changed in their places.
 
 static FIND_TENANT_KEYS: Bulk = Bulk {
     columns: &[Text],

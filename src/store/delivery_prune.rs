@@ -74,6 +74,7 @@ impl Store {
 
 impl Transaction {
     async fn remove_deliveries(self, webhook: i64, through: i64) -> Result<PrunedDeliveries, StoreError> {
+        // Up to a place, since PostgreSQL would go through a list of them for each row.
         let text = "DELETE FROM deliveries WHERE webhook_key = $1 AND sequence <= (
                 SELECT MAX(sequence) FROM (
                     SELECT sequence FROM deliveries WHERE webhook_key = $1 AND sequence <= $2
