@@ -52,7 +52,6 @@ both! {
         happen(world, 1).await;
         let mut posts = 0;
         for status in [204, 500] {
-            receiver.answer(|_| Answer::Status(500));
             let failed = eventually("it fails", async || {
                 deliver(world).await;
                 deliveries(world, "chat", &[]).await.into_iter().find(|delivery| delivery.attempts == 1)
@@ -72,6 +71,7 @@ both! {
             posts += 1;
             assert_eq!(receiver.posts().len(), posts);
             assert_eq!((found[0].attempts, found[0].response_status), (1, 202));
+            receiver.answer(|_| Answer::Status(500));
             assert_eq!(redeliver(world, "chat", &[failed.sequence]).await, 1);
         }
     }

@@ -25,6 +25,8 @@ both! {
             })
             .await;
         }
+        // Nor is any of them tried again once the time has passed.
+        world.database.until("NOT EXISTS (SELECT 1 FROM webhooks WHERE claimed_until > 0)").await;
         let start = world.clock.now();
         let pruned = async || {
             let figures = world.job("prune-events").await;
