@@ -2,7 +2,7 @@
 
 use crate::{
     harness::{clients::done, receiver::Answer, v1::*, *},
-    webhooks::{deliver, delivered, deliveries, happen, of_resets, prepare},
+    webhooks::{at_rest, deliver, delivered, deliveries, happen, of_resets, prepare},
 };
 
 const KEPT: i64 = 30 * DAY;
@@ -26,7 +26,7 @@ both! {
             .await;
         }
         // Nor is any of them tried again once the time has passed.
-        world.database.until("NOT EXISTS (SELECT 1 FROM webhooks WHERE claimed_until > 0)").await;
+        at_rest(world).await;
         let start = world.clock.now();
         let pruned = async || {
             let figures = world.job("prune-events").await;
