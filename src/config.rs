@@ -16,6 +16,9 @@ pub const DATABASE_DEFAULT: &str = "sqlite://aforo.db";
 /// Longest time that open calls may take when the server ends.
 pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
 
+/// Longest time that can be set for it: a day.
+pub const DRAIN_MAX_SECONDS: u64 = 86_400;
+
 /// How long reservations are kept after they were settled.
 pub const RESERVATION_RETENTION_DEFAULT_DAYS: u32 = 30;
 
@@ -167,13 +170,22 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         if !file.is_file() {
             return Err(format!("the settings file {} is not a file", file.display()));
         }
+        if let Err(error) = std::fs::read_to_string(file) {
+            return Err(format!("the settings file {} cannot be read: {error}", file.display()));
+        }
         figment = figment.merge(Toml::file_exact(file));
     }
     let config: Config = figment
         .merge(Env::prefixed("AFORO_").only(&KNOWN))
         .merge(Serialized::defaults(flags))
         .extract()
-        .map_err(|error| error.into_iter().map(|one| told(&one)).collect::<Vec<_>>().join("; "))?;
+        .map_err(|error| error.into_iter().map(|one| told(&one, file)).collect::<Vec<_>>().join("; "))?;
+    if config.drain_seconds > DRAIN_MAX_SECONDS {
+        return Err(format!(
+            "drain_seconds must be at most {DRAIN_MAX_SECONDS}, and is {}",
+            config.drain_seconds
+        ));
+    }
     if config.lanes == 0 || config.lanes > LANES_MAX {
         return Err(format!("lanes must be 1 to {LANES_MAX}, and is {}", config.lanes));
     }
@@ -208,7 +220,7 @@ fn check_retention(config: &Config) -> Result<(), String> {
 }
 
 /// An error in terms of where the setting was given.
-fn told(error: &figment::Error) -> String {
+fn told(error: &figment::Error, file: Option<&Path>) -> String {
     use figment::error::Kind;
     let source = error.metadata.as_ref();
     let from_environment = source.is_some_and(|metadata| metadata.name.contains("environment"));
@@ -230,7 +242,12 @@ fn told(error: &figment::Error) -> String {
         Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => {
             format!("{place} must be {}, and is {found}", wanted(setting))
         }
-        Kind::Message(text) if setting.is_empty() => text.lines().next().unwrap_or_default().to_owned(),
+        // Where the file is no TOML, and why. Between them stands the line at fault, which may have a secret.
+        Kind::Message(text) if setting.is_empty() => {
+            let said: Vec<&str> = text.lines().filter(|line| !line.contains('|')).map(str::trim).collect();
+            let file = file.unwrap_or(Path::new(""));
+            format!("the settings file {} cannot be read: {}", file.display(), said.join("; "))
+        }
         _ => format!("{place} must be {}", wanted(setting)),
     }
 }
@@ -263,6 +280,12 @@ mod tests {
             ("lsten = \"127.0.0.1:1\"", "\"lsten\" in "),
             ("log_format = \"xml\"", "must be text or json"),
             ("drain_seconds = -1", "must be a number of seconds"),
+            ("drain_seconds = 86401", "drain_seconds must be at most 86400, and is 86401"),
+            ("lanes = [", "aforo.toml cannot be read: TOML parse error at line 1, column 10; "),
+            (
+                "lanes = 1\nlanes = 2",
+                "aforo.toml cannot be read: TOML parse error at line 2, column 1; duplicate key",
+            ),
             ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, and is 0"),
             ("reservation_retention_days = \"x\"", "must be a number of days"),
             ("event_retention_days = 1", "event_retention_days must be 2 to 36500, and is 1"),
@@ -283,6 +306,9 @@ mod tests {
             assert!(error.contains(said), "{text}: {error}");
             assert!(!error.contains('\n'), "{text}: {error}");
         }
+        std::fs::write(directory.path().join("bytes"), [0xff, 0xfe]).expect("written");
+        let bytes = load(Some(&directory.path().join("bytes")), &Flags::default()).expect_err("no text");
+        assert!(bytes.contains("bytes cannot be read: "), "{bytes}");
         let missing = load(Some(&directory.path().join("none")), &Flags::default()).expect_err("missing");
         assert!(missing.ends_with("does not exist"), "{missing}");
         let folder = load(Some(directory.path()), &Flags::default()).expect_err("a folder");

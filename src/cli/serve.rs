@@ -38,7 +38,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 
-    /// Longest time, in seconds, that open calls may take when the server ends [default: 10] [env: AFORO_DRAIN_SECONDS]
+    /// Longest time, in seconds, that open calls may take when the server ends; 86400 at most [default: 10]
+    /// [env: AFORO_DRAIN_SECONDS]
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
 

@@ -115,6 +115,22 @@ impl Reader {
         Self { store, policies, clock }
     }
 
+    /// Resources and plans as they are now.
+    pub async fn policy(&self) -> Result<Arc<Policy>, Failure> {
+        if !self.store.is_available() {
+            return Err(Failure::DatabaseUnavailable);
+        }
+        self.load_policy().await.map_err(failed)
+    }
+
+    async fn load_policy(&self) -> Result<Arc<Policy>, StoreError> {
+        let transaction = self.store.begin_read("policy").await?;
+        let revision = transaction.read_revision().await?;
+        let policy = self.policies.get(&transaction, revision).await?;
+        transaction.rollback().await?;
+        Ok(policy)
+    }
+
     /// What is left.
     pub async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
         self.open("usage", &TenantRef::Id(query.tenant.clone())).await?.usage(query).await

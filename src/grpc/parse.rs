@@ -9,12 +9,12 @@ use crate::{
             AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT_MILLIS,
             TTL_MAX_MILLIS,
         },
-        decide::undeclared,
+        decide,
         id::{name_fault, optional_name_fault, text_fault},
         operation::{
             Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
         },
-        plan::Subject,
+        plan::{Policy, Subject},
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
         window::Millis,
@@ -40,27 +40,57 @@ impl Faults {
         }
     }
 
-    /// Adds resources that are not declared, if there are other faults: so that all are told at once. Alone they are
-    /// for the decision to tell, which knows the policy that counts.
-    fn suppose<'a>(&mut self, policies: &PolicyCache, resources: impl Iterator<Item = &'a str>) {
-        if self.0.is_empty() {
-            return;
-        }
-        let policy = policies.latest();
-        for (place, name) in resources.enumerate() {
-            if name_fault(name).is_none() && policy.find_resource(name).is_none() {
-                self.0.push(undeclared(place, name));
-            }
-        }
-    }
-
     /// The value, unless there are faults.
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Refusal> {
         if self.0.is_empty() { Ok(value) } else { Err(Refusal::Invalid(self.0)) }
     }
+
+    /// Ends the request if there are faults. Resources that are not declared are told with them, so that all are told at
+    /// once; alone they are for the decision to tell, which knows the policy that counts.
+    fn end<'a>(self, policies: &PolicyCache, names: impl Iterator<Item = &'a str>) -> Result<(), Unfit> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let policy = policies.latest();
+        let unknown = names
+            .enumerate()
+            .filter(|(_, name)| name_fault(name).is_none() && policy.find_resource(name).is_none())
+            .map(|(place, name)| (place, name.to_owned()));
+        Err(Unfit { unknown: unknown.collect(), refusal: Refusal::Invalid(self.0) })
+    }
 }
 
-pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
+/// A request that there is nothing to decide about.
+#[derive(Debug)]
+pub(super) struct Unfit {
+    refusal: Refusal,
+    /// Resources, and their places, that the policy that was loaded last does not have. It may be old, or none at all.
+    unknown: Vec<(usize, String)>,
+}
+
+impl Unfit {
+    /// Whether the policy of now has something to say.
+    pub(super) fn is_open(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
+    /// What the client is told; without a policy, not that a resource is not declared.
+    pub(super) fn told(mut self, policy: Option<&Policy>) -> Refusal {
+        if let (Refusal::Invalid(faults), Some(policy)) = (&mut self.refusal, policy) {
+            let undeclared = self.unknown.iter().filter(|(_, name)| policy.find_resource(name).is_none());
+            faults.extend(undeclared.map(|(place, name)| decide::undeclared(*place, name)));
+        }
+        self.refusal
+    }
+}
+
+impl From<Refusal> for Unfit {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, unknown: Vec::new() }
+    }
+}
+
+pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
@@ -88,27 +118,31 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
             .labels(&labels)
     });
     let allow_partial = request.allow_partial;
-    faults.suppose(policies, amounts.iter().map(|ask| ask.resource.as_str()));
+    faults.end(policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
     let reserve = Reserve { request: key, subject, amounts, ttl, allow_partial, on_expiry, labels };
-    faults.into_result(Request { tenant, operation: Operation::Reserve(reserve) })
+    Ok(Request { tenant, operation: Operation::Reserve(reserve) })
 }
 
-pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
+pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
-    faults.suppose(policies, amounts.iter().map(|units| units.resource.as_str()));
-    settled(faults, target, |target| Operation::Commit(Commit { target, amounts }))
+    // Fields at fault come first: the client has to mend them whatever the name stands for.
+    faults.end(policies, amounts.iter().map(|units| units.resource.as_str()))?;
+    let (tenant, target) = target?;
+    Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts }) })
 }
 
-pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Refusal> {
+pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
-    settled(faults, target, Operation::Release)
+    faults.into_result(())?;
+    let (tenant, target) = target?;
+    Ok(Request { tenant, operation: Operation::Release(target) })
 }
 
-pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
+pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     if request.ttl.is_none() && request.amounts.is_empty() {
         faults.add("ttl", "must be given, or amounts, or both");
@@ -122,11 +156,12 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
         let print = named.iter().fold(Fingerprinter::new("Extend"), |print, text| print.text(text));
         print.number(ttl.unwrap_or(0)).units(&amounts)
     });
-    faults.suppose(policies, amounts.iter().map(|units| units.resource.as_str()));
-    settled(faults, target, |target| Operation::Extend(Extend { target, request: key, ttl, amounts }))
+    faults.end(policies, amounts.iter().map(|units| units.resource.as_str()))?;
+    let (tenant, target) = target?;
+    Ok(Request { tenant, operation: Operation::Extend(Extend { target, request: key, ttl, amounts }) })
 }
 
-pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
+pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
@@ -138,23 +173,23 @@ pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Resu
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&labels)
     });
-    faults.suppose(policies, amounts.iter().map(|units| units.resource.as_str()));
+    faults.end(policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let record = Record { request: key, subject, amounts, labels };
-    faults.into_result(Request { tenant, operation: Operation::Record(record) })
+    Ok(Request { tenant, operation: Operation::Record(record) })
 }
 
-pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result<Request, Refusal> {
+pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
     let amounts = asks(&mut faults, request.amounts, request.allow_partial);
-    faults.suppose(policies, amounts.iter().map(|ask| ask.resource.as_str()));
+    faults.end(policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
     let check = Check { subject, amounts, allow_partial: request.allow_partial };
-    faults.into_result(Request { tenant, operation: Operation::Check(check) })
+    Ok(Request { tenant, operation: Operation::Check(check) })
 }
 
 /// One operation of a Batch.
-pub(super) fn operation(operation: v1::Operation, policies: &PolicyCache) -> Result<Request, Refusal> {
+pub(super) fn operation(operation: v1::Operation, policies: &PolicyCache) -> Result<Request, Unfit> {
     use v1::operation::Operation as Kind;
     match operation.operation {
         Some(Kind::Reserve(request)) => reserve(request, policies),
@@ -163,7 +198,7 @@ pub(super) fn operation(operation: v1::Operation, policies: &PolicyCache) -> Res
         Some(Kind::Extend(request)) => extend(request, policies),
         Some(Kind::Record(request)) => record(request, policies),
         Some(Kind::Check(request)) => check(request, policies),
-        None => Err(Refusal::Invalid(vec![Fault::new("operation", "must be given")])),
+        None => Err(Refusal::Invalid(vec![Fault::new("operation", "must be given")]).into()),
     }
 }
 
@@ -204,17 +239,6 @@ fn duration(faults: &mut Faults, field: &str, duration: prost_types::Duration) -
         faults.add(field, "must be at most 24 hours");
     }
     millis
-}
-
-fn settled(
-    faults: Faults,
-    target: Result<(TenantRef, Target), Refusal>,
-    operation: impl FnOnce(Target) -> Operation,
-) -> Result<Request, Refusal> {
-    // Fields at fault come first: the client has to mend them whatever the name stands for.
-    faults.into_result(())?;
-    let (tenant, target) = target?;
-    Ok(Request { tenant, operation: operation(target) })
 }
 
 fn tenant(faults: &mut Faults, tenant: String) -> TenantRef {

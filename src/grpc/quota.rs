@@ -8,7 +8,7 @@ use super::{
     abridge, event,
     layer::Deadline,
     name::reservation_name,
-    parse::{self, Faults},
+    parse::{self, Faults, Unfit},
     reply, status,
     token::{self, Token},
     v1::{self, quota_service_server::QuotaService},
@@ -19,6 +19,7 @@ use crate::{
         counter::CounterKey,
         id::{ReservationId, TenantKey, name_fault, optional_name_fault},
         operation::{Operation, Target},
+        plan::Policy,
         refusal::{Fault, Refusal},
         reservation::ReservationState,
     },
@@ -51,16 +52,31 @@ impl Quota {
     async fn submit<T>(
         &self,
         extensions: &tonic::Extensions,
-        request: Result<engine::Request, Refusal>,
+        request: Result<engine::Request, Unfit>,
         reply: impl FnOnce(&Answer) -> T,
     ) -> Result<Response<T>, Status> {
-        let request = request.map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let request = match request {
+            Ok(request) => request,
+            Err(unfit) => {
+                let policy = self.policy_for(&[&unfit]).await;
+                return Err(status::of_refusal(&unfit.told(policy.as_deref()), None));
+            }
+        };
         let named = named(&request);
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         match self.engine.submit(request, deadline).await {
             Ok(answer) => Ok(Response::new(reply(&answer))),
             Err(failure) => Err(status::of_failure(&name_it(failure, named))),
         }
+    }
+
+    /// The policy of now, if one of these asks for it and the database answers.
+    async fn policy_for(&self, unfit: &[&Unfit]) -> Option<Arc<Policy>> {
+        if !unfit.iter().any(|unfit| unfit.is_open()) {
+            return None;
+        }
+        // In a box, because calls are seldom at fault and every call would carry its size.
+        Box::pin(self.reader.policy()).await.ok()
     }
 }
 
@@ -179,6 +195,7 @@ impl QuotaService for Quota {
         let mut results: Vec<Option<v1::OperationResult>> = Vec::with_capacity(count);
         let mut requests = Vec::with_capacity(count);
         let mut kinds = Vec::with_capacity(count);
+        let mut unfit = Vec::new();
         for operation in message.operations {
             match parse::operation(operation, &self.policies) {
                 Ok(request) => {
@@ -186,8 +203,16 @@ impl QuotaService for Quota {
                     requests.push(request);
                     results.push(None);
                 }
-                Err(refusal) => results.push(Some(error_result(&status::of_refusal(&refusal, None)))),
+                Err(one) => {
+                    unfit.push((results.len(), one));
+                    results.push(None);
+                }
             }
+        }
+        let policy = self.policy_for(&unfit.iter().map(|(_, unfit)| unfit).collect::<Vec<_>>()).await;
+        for (place, unfit) in unfit {
+            let refusal = unfit.told(policy.as_deref());
+            results[place] = Some(error_result(&status::of_refusal(&refusal, None)));
         }
         let outcomes = self.engine.submit_all(requests, deadline).await;
         let mut decided = kinds.into_iter().zip(outcomes).map(|((kind, named), outcome)| match outcome {

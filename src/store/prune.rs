@@ -60,13 +60,25 @@ static DELETE_REQUESTS: Bulk = Bulk {
     sqlite: "DELETE FROM requests WHERE request_id = ?1 AND tenant_key = ?2 AND created_at <= ?3
       RETURNING tenant_key",
 };
-/// The tenant's version stays: what lanes remember of a counter is not changed.
+/// The tenant's version stays: what lanes remember of a counter is not changed. The sum goes around beyond the largest
+/// int64, as `wrapping_add` does: what was reset is in it, and what reset it is not.
 static ADD_PRUNED: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt],
-    postgres: "UPDATE counters c SET pruned = c.pruned + w.pruned
+    postgres: "UPDATE counters c SET pruned = CASE
+            WHEN w.pruned > 0 AND c.pruned > 9223372036854775807 - w.pruned
+            THEN (c.pruned - 9223372036854775807 - 1) + (w.pruned - 9223372036854775807 - 1)
+            WHEN w.pruned < 0 AND c.pruned < -9223372036854775807 - 1 - w.pruned
+            THEN (c.pruned + 9223372036854775807 + 1) + (w.pruned + 9223372036854775807 + 1)
+            ELSE c.pruned + w.pruned END
        FROM UNNEST($1, $2, $3) AS w (tenant_key, key, pruned)
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
-    sqlite: "UPDATE OR FAIL counters SET pruned = pruned + ?3 WHERE tenant_key = ?1 AND key = ?2",
+    sqlite: "UPDATE OR FAIL counters SET pruned = CASE
+            WHEN ?3 > 0 AND pruned > 9223372036854775807 - ?3
+            THEN (pruned - 9223372036854775807 - 1) + (?3 - 9223372036854775807 - 1)
+            WHEN ?3 < 0 AND pruned < -9223372036854775807 - 1 - ?3
+            THEN (pruned + 9223372036854775807 + 1) + (?3 + 9223372036854775807 + 1)
+            ELSE pruned + ?3 END
+      WHERE tenant_key = ?1 AND key = ?2",
 };
 
 /// How long what is over is kept.
@@ -382,7 +394,7 @@ impl Transaction {
             let (tenant, reservation) = reservation_from_row(row)?;
             for line in reservation.lines.into_iter().filter(|line| line.charged != 0) {
                 let sum = sums.entry((tenant, line.key)).or_default();
-                *sum = sum.checked_add(line.charged).ok_or_else(too_much)?;
+                *sum = sum.wrapping_add(line.charged);
             }
         }
         let mut columns = empty_columns(3);
@@ -396,10 +408,6 @@ impl Transaction {
 
 fn page_rows() -> Value {
     Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
-}
-
-fn too_much() -> StoreError {
-    StoreError::Corrupt("charges of one counter that add up to more than an int64".to_owned())
 }
 
 /// No id of this instant, or of a later one, is smaller (RFC 9562, section 5.7).

@@ -159,9 +159,9 @@ async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     let stall = world.database.stall().await;
     let mut first = clients.record("acme").tokens(1).into_future();
     assert!(futures::poll!(&mut first).is_pending(), "it has to wait");
-    let here = "(SELECT oid FROM pg_database WHERE datname = current_database())";
-    let waits = format!("EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND database = {here})");
-    world.database.until(&waits).await;
+    let waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("it waits", async || (world.database.number(waiting).await > 0).then_some(())).await;
     proxy.lose_commit_of(&request().reason);
     let mut reset = Box::pin(reset(&clients, |_| ()));
     assert!(futures::poll!(&mut reset).is_pending(), "it has to wait");

@@ -4,7 +4,8 @@ use tonic::Code;
 
 use crate::harness::{v1::operation_result::Result as Answered, v1::*, *};
 
-fn error(result: OperationResult) -> No {
+/// What an operation of a Batch was refused with.
+pub fn error(result: OperationResult) -> No {
     match result.result {
         Some(Answered::Error(status)) => status.into(),
         other => panic!("it should be refused: {other:?}"),

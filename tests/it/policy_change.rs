@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 
 use sea_orm::ConnectionTrait;
 
-use crate::harness::*;
+use crate::{batch::error, harness::*};
 
 both! {
     async fn raising_a_limit_helps_at_once(world: World) {
@@ -105,6 +105,25 @@ both! {
         assert!(reply.balance("day").exceeded);
         world.change_plan("acme", &[day("tokens", 10)]).await.expect("the plan is there");
         world.reserve("acme").tokens(1).await.expect_err("HARD again").is_quota(&["day"]);
+    }
+
+    /// Not by a server that has decided nothing since it began, nor since it was declared.
+    async fn a_declared_resource_is_not_told_beside_other_faults(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10)]).await;
+        let quantity = ["amounts[0].quantity"];
+        let both = ["amounts[0].quantity", "amounts[0].resource"];
+        world.record("acme").tokens(0).await.expect_err("nothing").names(&quantity);
+        world.restart().await;
+        world.reserve("acme").tokens(0).await.expect_err("nothing").names(&quantity);
+        world.resource("fresh").await.expect("it is new");
+        world.record("acme").amount("fresh", 0).await.expect_err("nothing").names(&quantity);
+        world.record("acme").amount("undeclared", 0).await.expect_err("nothing").names(&both);
+        world.resource("fresher").await.expect("it is new");
+        let record = |resource| world.record("acme").amount(resource, 0).operation();
+        let results = world.batch(["fresher", "undeclared", "tokens"].map(record).into()).await.expect("a Batch");
+        for (result, fields) in results.into_iter().zip([&quantity[..], &both, &quantity]) {
+            error(result).names(fields);
+        }
     }
 
     async fn a_new_resource_and_a_new_plan_are_known_at_once(world: World) {

@@ -1,12 +1,9 @@
 //! The database behind the server's back.
 
-use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
-use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, Statement};
+use futures::future::{BoxFuture, FutureExt};
+use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection};
 
-use super::{
-    database::{Database, Kind},
-    wait::eventually,
-};
+use super::database::{Database, Kind};
 
 /// While it lives, whatever writes waits. Keep it short: the server gives up after some seconds.
 pub struct Stall(DatabaseConnection);
@@ -34,21 +31,6 @@ impl Database {
             connection.close().await.expect("it is ours");
         }
         .boxed()
-    }
-
-    /// Waits until a condition, an SQL expression, is true.
-    pub fn until<'a>(&'a self, condition: &'a str) -> LocalBoxFuture<'a, ()> {
-        async move {
-            let connection = connect(self.url()).await;
-            let text = format!("SELECT 1 WHERE {condition}");
-            eventually(condition, async || {
-                let statement = Statement::from_string(connection.get_database_backend(), &text);
-                connection.query_one_raw(statement).await.expect("it can be read")
-            })
-            .await;
-            connection.close().await.expect("it is ours");
-        }
-        .boxed_local()
     }
 }
 
