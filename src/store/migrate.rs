@@ -18,6 +18,7 @@ impl Store {
         let transaction = self.begin_write("migrate").await?;
         let connection = transaction.connection()?;
         if self.dialect() == Dialect::Postgres {
+            refuse_encoding(connection).await?;
             // Another replica may take longer than a statement is allowed to wait.
             let wait = format!(
                 "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '600s'; SELECT pg_advisory_xact_lock({LOCK_KEY})"
@@ -45,6 +46,20 @@ impl Store {
             return Err(StoreError::Unusable(text.to_owned()));
         }
         transaction.rollback().await
+    }
+}
+
+/// Names are any UTF-8.
+async fn refuse_encoding(connection: &DatabaseTransaction) -> Result<(), StoreError> {
+    let text = "SELECT current_setting('server_encoding') WHERE current_setting('server_encoding') <> 'UTF8'";
+    let statement = Statement::from_string(connection.get_database_backend(), text);
+    match connection.query_one_raw(statement).await? {
+        None => Ok(()),
+        Some(row) => {
+            let encoding: String = row.try_get_by_index(0)?;
+            let text = format!("the database must have the encoding UTF8, and has {encoding}");
+            Err(StoreError::Unusable(text))
+        }
     }
 }
 

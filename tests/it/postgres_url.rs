@@ -6,7 +6,7 @@ use crate::harness::{
     clients::serving,
     database::scratch_folder,
     postgres::{self, Cluster},
-    process::aforo,
+    process::{aforo, run, said},
     *,
 };
 
@@ -60,6 +60,17 @@ fn make_private(file: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt;
     // As libpq wants it.
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_cannot_hold_every_name_is_refused() {
+    let make = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+    postgres::shared().psql("postgres", make);
+    let mut command = aforo();
+    command.args(["migrate", "--database", &postgres::shared().url("latin")]);
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("encoding UTF8, and has LATIN1"), "{}", said(&output));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
