@@ -129,8 +129,8 @@ pub struct Store {
     reader: DatabaseConnection,
     /// How PostgreSQL is reached.
     postgres: Option<Box<PgConnectOptions>>,
-    /// Held as long as any copy of the store lives; the operating system lets go of it when the process dies.
-    _lock: Option<Arc<File>>,
+    /// Held until the database is closed; the operating system lets go of it when the process dies.
+    lock: Option<Arc<File>>,
     /// Whether it is worth to ask: the schema is up to date, and the last looks were answered.
     available: Arc<AtomicBool>,
     /// Told after each commit that wrote events.
@@ -202,6 +202,10 @@ impl Store {
         }
         if let Some(writer) = &self.writer {
             writer.close_by_ref().await?;
+        }
+        // Now, and not when the last task has ended that knows the database.
+        if let Some(lock) = &self.lock {
+            lock.unlock().map_err(|error| unusable(format!("the lock file cannot be unlocked: {error}")))?;
         }
         Ok(())
     }
@@ -289,7 +293,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         wire: None,
         reader,
         postgres: None,
-        _lock: lock,
+        lock,
         available: Arc::default(),
         told: Arc::default(),
     })
@@ -313,7 +317,7 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
         wire,
         reader,
         postgres,
-        _lock: None,
+        lock: None,
         available: Arc::default(),
         told: Arc::default(),
     })
