@@ -1,4 +1,4 @@
-//! Settings of `aforo serve`: flags over AFORO_* over a file.
+//! Settings of `tope serve`: flags over TOPE_* over a file.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::bounds::REQUEST_ID_RETENTION_MIN_HOURS;
 
 /// The database when nothing says otherwise.
-pub const DATABASE_DEFAULT: &str = "sqlite://aforo.db";
+pub const DATABASE_DEFAULT: &str = "sqlite://tope.db";
 
 /// Longest time that open calls may take when the server ends.
 pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
@@ -176,7 +176,7 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         figment = figment.merge(Toml::file_exact(file));
     }
     let config: Config = figment
-        .merge(Env::prefixed("AFORO_").only(&KNOWN))
+        .merge(Env::prefixed("TOPE_").only(&KNOWN))
         .merge(Serialized::defaults(flags))
         .extract()
         .map_err(|error| error.into_iter().map(|one| told(&one, file)).collect::<Vec<_>>().join("; "))?;
@@ -226,7 +226,7 @@ fn told(error: &figment::Error, file: Option<&Path>) -> String {
     let from_environment = source.is_some_and(|metadata| metadata.name.contains("environment"));
     let setting = error.path.last().map(String::as_str).unwrap_or_default();
     let place = match source.and_then(|metadata| metadata.source.as_ref()) {
-        _ if from_environment => format!("environment variable AFORO_{}", setting.to_uppercase()),
+        _ if from_environment => format!("environment variable TOPE_{}", setting.to_uppercase()),
         Some(figment::Source::File(file)) => format!("setting {setting:?} in {}", file.display()),
         Some(_) | None => format!("setting {setting:?}"),
     };
@@ -255,7 +255,7 @@ fn told(error: &figment::Error, file: Option<&Path>) -> String {
 fn wanted(setting: &str) -> &'static str {
     match setting {
         "listen" => "an IP address and a port, such as 127.0.0.1:50051",
-        "database" => "a URL, such as sqlite://aforo.db",
+        "database" => "a URL, such as sqlite://tope.db",
         "log_format" => "text or json",
         "drain_seconds" => "a number of seconds",
         "lanes" => "a number, 1 to 64",
@@ -281,10 +281,10 @@ mod tests {
             ("log_format = \"xml\"", "must be text or json"),
             ("drain_seconds = -1", "must be a number of seconds"),
             ("drain_seconds = 86401", "drain_seconds must be at most 86400, and is 86401"),
-            ("lanes = [", "aforo.toml cannot be read: TOML parse error at line 1, column 10; "),
+            ("lanes = [", "tope.toml cannot be read: TOML parse error at line 1, column 10; "),
             (
                 "lanes = 1\nlanes = 2",
-                "aforo.toml cannot be read: TOML parse error at line 2, column 1; duplicate key",
+                "tope.toml cannot be read: TOML parse error at line 2, column 1; duplicate key",
             ),
             ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, and is 0"),
             ("reservation_retention_days = \"x\"", "must be a number of days"),
@@ -300,7 +300,7 @@ mod tests {
             ),
         ];
         for (text, said) in cases {
-            let file = directory.path().join("aforo.toml");
+            let file = directory.path().join("tope.toml");
             std::fs::write(&file, text).expect("written");
             let error = load(Some(&file), &Flags::default()).expect_err(text);
             assert!(error.contains(said), "{text}: {error}");
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn flags_come_before_the_file() {
         let directory = tempfile::tempdir().expect("a folder");
-        let file = directory.path().join("aforo.toml");
+        let file = directory.path().join("tope.toml");
         std::fs::write(&file, "lanes = 3\ndrain_seconds = 4").expect("written");
         let config = load(Some(&file), &Flags { lanes: Some(5), ..Flags::default() }).expect("loaded");
         assert_eq!((config.lanes, config.drain_seconds), (5, 4));

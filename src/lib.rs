@@ -1,4 +1,4 @@
-//! Aforo: a quota authority for AI token usage.
+//! Tope: a quota authority for AI token usage.
 
 pub mod cli;
 pub mod clock;

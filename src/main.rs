@@ -1,4 +1,4 @@
-//! The command `aforo`.
+//! The command `tope`.
 
 use std::process::ExitCode;
 
@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    aforo::cli::main()
+    tope::cli::main()
 }

@@ -4,7 +4,7 @@
 #   bench/pgbench/run.sh [--tenants N] [--slots N] [--seconds N] [--clients N,N,…] [DATABASE_URL]
 #
 # DATABASE_URL may be left out: then PGHOST, PGPORT, PGUSER, PGDATABASE and the like say where. The schema
-# `aforo_pgbench` of that database is dropped and made anew for each number of clients, and dropped at the end.
+# `tope_pgbench` of that database is dropped and made anew for each number of clients, and dropped at the end.
 #
 #   --tenants   the calls are spread over so many tenants (100)
 #   --slots     each tenant's counters are split into so many rows (64). 1 does not split them: no difference on
@@ -23,7 +23,7 @@ slots=64
 seconds=10
 clients=8,16,32,64,128
 url=""
-schema=aforo_pgbench
+schema=tope_pgbench
 # Never reached, and far from the end of an int64.
 day_limit=1000000000000000
 month_limit=10000000000000000

@@ -1,7 +1,7 @@
--- Reserve and Commit as stored procedures of PostgreSQL 15: what an application without Aforo could do best.
+-- Reserve and Commit as stored procedures of PostgreSQL 15: what an application without Tope could do best.
 --
 -- One resource; each tenant has a DAY and a MONTH limit, both HARD, with windows in UTC. A call is one
--- transaction, READ COMMITTED. Where Aforo does more than this (expiry of holds, thresholds, time zones, plans,
+-- transaction, READ COMMITTED. Where Tope does more than this (expiry of holds, thresholds, time zones, plans,
 -- names, balances in the reply), the procedures have less to do.
 --
 -- What makes them fast:

@@ -5,9 +5,9 @@ import time
 
 import grpc
 
-from aforo.v1 import event_pb2 as event
-from aforo.v1 import quota_service_pb2 as aforo
-from aforo.v1 import quota_service_pb2_grpc
+from tope.v1 import event_pb2 as event
+from tope.v1 import quota_service_pb2 as tope
+from tope.v1 import quota_service_pb2_grpc
 
 KINDS = [event.EVENT_KIND_THRESHOLD_REACHED, event.EVENT_KIND_LIMIT_REACHED, event.EVENT_KIND_RESERVE_REFUSED]
 
@@ -21,7 +21,7 @@ with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:5005
     quota = quota_service_pb2_grpc.QuotaServiceStub(channel)
     while True:
         try:
-            for update in quota.WatchUsage(aforo.WatchUsageRequest(kinds=KINDS, cursor=cursor)):
+            for update in quota.WatchUsage(tope.WatchUsageRequest(kinds=KINDS, cursor=cursor)):
                 if update.HasField("event"):
                     told = update.event
                     name = event.EventKind.Name(told.kind).removeprefix("EVENT_KIND_")

@@ -1,4 +1,4 @@
-"""Reserve, commit, be refused. `aforo serve --demo` is the server; README.md says how to make the stubs."""
+"""Reserve, commit, be refused. `tope serve --demo` is the server; README.md says how to make the stubs."""
 
 import sys
 
@@ -6,23 +6,23 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from aforo.v1 import quota_service_pb2 as aforo
-from aforo.v1 import quota_service_pb2_grpc
+from tope.v1 import quota_service_pb2 as tope
+from tope.v1 import quota_service_pb2_grpc
 
 with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051") as channel:
     quota = quota_service_pb2_grpc.QuotaServiceStub(channel)
 
     # Before the model call: hold what it may cost. After it: charge what it did cost.
-    tokens = aforo.ReserveAmount(resource="tokens", quantity=1_000)
-    hold = quota.Reserve(aforo.ReserveRequest(tenant="acme", agent="planner", amounts=[tokens])).reservation
-    used = aforo.Amount(resource="tokens", quantity=800)
-    done = quota.Commit(aforo.CommitRequest(reservation=hold.name, amounts=[used]))
+    tokens = tope.ReserveAmount(resource="tokens", quantity=1_000)
+    hold = quota.Reserve(tope.ReserveRequest(tenant="acme", agent="planner", amounts=[tokens])).reservation
+    used = tope.Amount(resource="tokens", quantity=800)
+    done = quota.Commit(tope.CommitRequest(reservation=hold.name, amounts=[used]))
     print("committed", done.reservation.amounts[0].committed, "left", [b.remaining for b in done.balances])
 
     # More than the plan has left: the refusal says which limits said no.
     try:
-        tokens = aforo.ReserveAmount(resource="tokens", quantity=99_500)
-        quota.Reserve(aforo.ReserveRequest(tenant="acme", agent="planner", amounts=[tokens]))
+        tokens = tope.ReserveAmount(resource="tokens", quantity=99_500)
+        quota.Reserve(tope.ReserveRequest(tenant="acme", agent="planner", amounts=[tokens]))
     except grpc.RpcError as refusal:
         print(refusal.code().name, refusal.details())
         for detail in rpc_status.from_call(refusal).details:

@@ -1,6 +1,6 @@
 """Receives webhooks and checks that they are genuine (standardwebhooks.com).
 
-    AFORO_WEBHOOK_SECRET=whsec_… python3 examples/python/receiver.py 8000
+    TOPE_WEBHOOK_SECRET=whsec_… python3 examples/python/receiver.py 8000
 """
 
 import base64
@@ -12,7 +12,7 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-KEY = base64.b64decode(os.environ["AFORO_WEBHOOK_SECRET"].removeprefix("whsec_"))
+KEY = base64.b64decode(os.environ["TOPE_WEBHOOK_SECRET"].removeprefix("whsec_"))
 TOLERANCE_SECONDS = 300
 LENGTH_MAX_BYTES = 1 << 20
 seen = set()  # Yours outlives the process: an event may come again.

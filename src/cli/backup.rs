@@ -1,4 +1,4 @@
-//! `aforo backup`: copies a SQLite database while it is in use.
+//! `tope backup`: copies a SQLite database while it is in use.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::{
     store::{Store, StoreOptions},
 };
 
-/// Options of `aforo backup`.
+/// Options of `tope backup`.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
     /// The copy to make; it must not exist

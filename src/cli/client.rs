@@ -92,10 +92,10 @@ mod tests {
 
     #[test]
     fn a_target_is_an_http_url() {
-        for target in ["http://127.0.0.1:50051", "http://[::1]:50051", "http://aforo.internal"] {
+        for target in ["http://127.0.0.1:50051", "http://[::1]:50051", "http://tope.internal"] {
             assert!(endpoint(target).is_ok(), "{target}");
         }
-        for target in ["127.0.0.1:50051", "localhost", "https://aforo.internal", "", "http://"] {
+        for target in ["127.0.0.1:50051", "localhost", "https://tope.internal", "", "http://"] {
             assert!(endpoint(target).is_err(), "{target}");
         }
     }

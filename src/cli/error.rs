@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_its_fields_and_its_reason() {
-        let mut details = ErrorDetails::with_error_info("INVALID_ARGUMENT", "aforo", HashMap::new());
+        let mut details = ErrorDetails::with_error_info("INVALID_ARGUMENT", "tope", HashMap::new());
         details.add_bad_request_violation("plan.id", "is empty");
         details.add_bad_request_violation("", "the request is not valid");
         let status = Status::with_error_details(Code::InvalidArgument, "the request is not valid", details);

@@ -1,4 +1,4 @@
-//! `aforo jobs`: what a server runs on a schedule.
+//! `tope jobs`: what a server runs on a schedule.
 
 use clap::{Args, Subcommand, ValueEnum};
 use prost_types::{Duration, Timestamp};
@@ -12,7 +12,7 @@ use crate::grpc::v1::{
     Job, JobOutcome, JobRun, ListJobsRequest, RunJobRequest, admin_service_client::AdminServiceClient,
 };
 
-/// Options of `aforo jobs`.
+/// Options of `tope jobs`.
 #[derive(Debug, Args)]
 pub struct JobsArgs {
     /// What to do.

@@ -1,4 +1,4 @@
-//! `aforo migrate`: brings the schema of a database up to date.
+//! `tope migrate`: brings the schema of a database up to date.
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use crate::{
     store::{Store, StoreOptions},
 };
 
-/// Options of `aforo migrate`.
+/// Options of `tope migrate`.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     /// Which database.

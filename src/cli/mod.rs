@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
 
 fn failed(error: &CliError) -> ExitCode {
     // Nothing is left to tell it to when stderr is closed.
-    let _ = writeln!(std::io::stderr(), "aforo: {error}");
+    let _ = writeln!(std::io::stderr(), "tope: {error}");
     ExitCode::FAILURE
 }
 
@@ -93,7 +93,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
 #[derive(Debug, clap::Args)]
 pub struct DatabaseArgs {
     /// Database: sqlite://FILE or postgres://…
-    #[arg(long, value_name = "URL", env = "AFORO_DATABASE", hide_env_values = true, default_value = crate::config::DATABASE_DEFAULT)]
+    #[arg(long, value_name = "URL", env = "TOPE_DATABASE", hide_env_values = true, default_value = crate::config::DATABASE_DEFAULT)]
     pub database: String,
 }
 
@@ -120,11 +120,11 @@ mod tests {
     #[test]
     fn a_password_is_never_shown() {
         let cases = [
-            ("postgres://me:s3cret@db:5432/aforo", "postgres://me@db:5432/aforo"),
-            ("postgres://me:p@s/s@db/aforo", "postgres://me@db/aforo"),
-            ("postgres://db/aforo?user=me&password=s3cret", "postgres://db/aforo"),
-            ("postgres://db/aforo", "postgres://db/aforo"),
-            ("sqlite://aforo.db", "sqlite://aforo.db"),
+            ("postgres://me:s3cret@db:5432/tope", "postgres://me@db:5432/tope"),
+            ("postgres://me:p@s/s@db/tope", "postgres://me@db/tope"),
+            ("postgres://db/tope?user=me&password=s3cret", "postgres://db/tope"),
+            ("postgres://db/tope", "postgres://db/tope"),
+            ("sqlite://tope.db", "sqlite://tope.db"),
         ];
         for (database, shown) in cases {
             assert_eq!(without_password(database), shown);

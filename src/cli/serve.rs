@@ -1,4 +1,4 @@
-//! `aforo serve`: runs the server until Ctrl-C or SIGTERM.
+//! `tope serve`: runs the server until Ctrl-C or SIGTERM.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,14 +14,14 @@ use crate::{
     telemetry,
 };
 
-/// Options of `aforo serve`.
+/// Options of `tope serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Address and port to listen on [default: 127.0.0.1:50051] [env: AFORO_LISTEN]
+    /// Address and port to listen on [default: 127.0.0.1:50051] [env: TOPE_LISTEN]
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub listen: Option<SocketAddr>,
 
-    /// Database: sqlite://FILE or postgres://… [default: sqlite://aforo.db] [env: AFORO_DATABASE]
+    /// Database: sqlite://FILE or postgres://… [default: sqlite://tope.db] [env: TOPE_DATABASE]
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
 
@@ -31,43 +31,43 @@ pub struct ServeArgs {
 
     /// Settings file (TOML): listen, database, log_format, drain_seconds, lanes, reservation_retention_days,
     /// request_id_retention_hours, event_retention_days, webhook_allow_http, webhook_allow_private
-    #[arg(long, value_name = "FILE", env = "AFORO_CONFIG", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", env = "TOPE_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
-    /// Form of the log, which goes to stderr; RUST_LOG says what is in it [default: text] [env: AFORO_LOG_FORMAT]
+    /// Form of the log, which goes to stderr; RUST_LOG says what is in it [default: text] [env: TOPE_LOG_FORMAT]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 
     /// Longest time, in seconds, that open calls may take when the server ends; 86400 at most [default: 10]
-    /// [env: AFORO_DRAIN_SECONDS]
+    /// [env: TOPE_DRAIN_SECONDS]
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
 
-    /// Batches that run at once on PostgreSQL (SQLite has one) [default: half of the cores, 1 to 8] [env: AFORO_LANES]
+    /// Batches that run at once on PostgreSQL (SQLite has one) [default: half of the cores, 1 to 8] [env: TOPE_LANES]
     #[arg(long, value_name = "N")]
     pub lanes: Option<usize>,
 
     /// How long reservations are kept after they were settled, in days [default: 30]
-    /// [env: AFORO_RESERVATION_RETENTION_DAYS]
+    /// [env: TOPE_RESERVATION_RETENTION_DAYS]
     #[arg(long, value_name = "DAYS")]
     pub reservation_retention_days: Option<u32>,
 
     /// How long request ids are kept, in hours: 24 or more, and not longer than reservations [default: 24]
-    /// [env: AFORO_REQUEST_ID_RETENTION_HOURS]
+    /// [env: TOPE_REQUEST_ID_RETENTION_HOURS]
     #[arg(long, value_name = "HOURS")]
     pub request_id_retention_hours: Option<u32>,
 
-    /// How long events are kept, in days; 2 or more [default: 30] [env: AFORO_EVENT_RETENTION_DAYS]
+    /// How long events are kept, in days; 2 or more [default: 30] [env: TOPE_EVENT_RETENTION_DAYS]
     #[arg(long, value_name = "DAYS")]
     pub event_retention_days: Option<u32>,
 
     /// Webhooks may be sent by http, too, which everybody on the way can read [default: false]
-    /// [env: AFORO_WEBHOOK_ALLOW_HTTP]
+    /// [env: TOPE_WEBHOOK_ALLOW_HTTP]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub webhook_allow_http: Option<bool>,
 
     /// Webhooks may be sent to addresses that are not public, too, such as those of this machine [default: false]
-    /// [env: AFORO_WEBHOOK_ALLOW_PRIVATE]
+    /// [env: TOPE_WEBHOOK_ALLOW_PRIVATE]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub webhook_allow_private: Option<bool>,
 }
@@ -119,7 +119,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         net.address = %server.address(),
         database = %without_password(&config.database),
         version = env!("CARGO_PKG_VERSION"),
-        "aforo serves; Ctrl-C ends it"
+        "tope serves; Ctrl-C ends it"
     );
     wait_for_signal().await?;
     tracing::info!("ending: answering what was accepted; a second Ctrl-C ends at once");

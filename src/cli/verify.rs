@@ -1,11 +1,11 @@
-//! `aforo verify`: checks that the books add up.
+//! `tope verify`: checks that the books add up.
 
 use clap::Args;
 
 use super::{DatabaseArgs, client::print_line, error::CliError};
 use crate::store::{Store, StoreOptions};
 
-/// Options of `aforo verify`.
+/// Options of `tope verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Which database.

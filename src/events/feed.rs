@@ -196,7 +196,7 @@ impl Feed {
             tracing::error!(
                 known = known.last_sequence,
                 found = head.last_sequence,
-                "the log of events has lost its end: run `aforo migrate --new-log` after a restore or a failover"
+                "the log of events has lost its end: run `tope migrate --new-log` after a restore or a failover"
             );
         }
         let kept = i64::try_from(RECENT_EVENTS_MAX).unwrap_or(i64::MAX);

@@ -26,12 +26,12 @@ use tower::{Layer, Service};
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Paths of the services whose errors are ours. Health and reflection speak for themselves.
-const OWN_PATHS: &str = "/aforo.v1.";
+const OWN_PATHS: &str = "/tope.v1.";
 /// The domain of every ErrorInfo.
-pub(super) const ERROR_DOMAIN: &str = "aforo";
+pub(super) const ERROR_DOMAIN: &str = "tope";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const TOO_LARGE: &str = "the request is larger than 4 MiB";
-const NOT_A_MESSAGE: &str = "the request is not a valid aforo.v1 message";
+const NOT_A_MESSAGE: &str = "the request is not a valid tope.v1 message";
 
 /// When the client stops waiting, in the extensions of each request that came with a `grpc-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,15 +214,15 @@ mod tests {
     #[tokio::test]
     async fn a_call_out_of_time_is_deadline_exceeded_with_its_reason() {
         let status =
-            answer(request("/aforo.v1.QuotaService/Reserve", Some("1m")), |_| Box::pin(pending())).await;
+            answer(request("/tope.v1.QuotaService/Reserve", Some("1m")), |_| Box::pin(pending())).await;
         assert_eq!(status.code(), Code::DeadlineExceeded);
         let info = status.get_details_error_info().expect("an ErrorInfo");
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("DEADLINE_EXCEEDED", "aforo"));
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("DEADLINE_EXCEEDED", "tope"));
     }
 
     #[tokio::test]
     async fn an_answer_that_is_there_at_the_deadline_is_given() {
-        let status = answer(request("/aforo.v1.QuotaService/Reserve", Some("0n")), |_| {
+        let status = answer(request("/tope.v1.QuotaService/Reserve", Some("0n")), |_| {
             Box::pin(ready(Ok(Response::new(Body::empty()))))
         });
         assert_eq!(status.await.code(), Code::Ok);
@@ -248,11 +248,11 @@ mod tests {
             (Status::internal("failed to decode"), NOT_A_MESSAGE),
         ];
         for (status, text) in cases {
-            let status = reworded("/aforo.v1.QuotaService/Reserve", status).await;
+            let status = reworded("/tope.v1.QuotaService/Reserve", status).await;
             assert_eq!((status.code(), status.message()), (Code::InvalidArgument, text));
             let details = status.get_error_details();
             let info = details.error_info().expect("an ErrorInfo");
-            assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_ARGUMENT", "aforo"));
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_ARGUMENT", "tope"));
             let violations = &details.bad_request().expect("a BadRequest").field_violations;
             assert_eq!(violations.len(), 1);
             assert_eq!((violations[0].field.as_str(), violations[0].description.as_str()), ("", text));
@@ -263,7 +263,7 @@ mod tests {
     async fn our_own_errors_and_those_of_other_services_pass_as_they_are() {
         let details = ErrorDetails::with_error_info("QUOTA_EXCEEDED", ERROR_DOMAIN, HashMap::new());
         let own = Status::with_error_details(Code::ResourceExhausted, "no quota", details);
-        let path = "/aforo.v1.QuotaService/Reserve";
+        let path = "/tope.v1.QuotaService/Reserve";
         assert_eq!(reworded(path, own).await.message(), "no quota");
         assert_eq!(reworded(path, Status::unimplemented("")).await.code(), Code::Unimplemented);
         let elsewhere = reworded("/grpc.health.v1.Health/Check", Status::internal("theirs")).await;

@@ -25,7 +25,7 @@ use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_
 
 /// What reflection tells, error details included.
 const DESCRIPTORS: [&[u8]; 5] = [
-    include_bytes!(concat!(env!("OUT_DIR"), "/aforo_descriptor.bin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/tope_descriptor.bin")),
     tonic_types::pb::FILE_DESCRIPTOR_SET,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
@@ -49,8 +49,8 @@ pub fn reflection_v1alpha() -> reflection_old::ServerReflectionServer<impl refle
     reflection_builder().build_v1alpha().expect("the descriptors were compiled with this program")
 }
 
-/// Generated from `proto/aforo/v1`.
+/// Generated from `proto/tope/v1`.
 #[expect(clippy::all, clippy::allow_attributes, clippy::too_many_lines, reason = "generated code")]
 pub mod v1 {
-    tonic::include_proto!("aforo.v1");
+    tonic::include_proto!("tope.v1");
 }

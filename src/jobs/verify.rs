@@ -1,4 +1,4 @@
-//! verify-sample: whether the books of some tenants add up, as `aforo verify` checks it for all.
+//! verify-sample: whether the books of some tenants add up, as `tope verify` checks it for all.
 
 use super::{
     course::Course,

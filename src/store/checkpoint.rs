@@ -45,7 +45,7 @@ impl Checkpointer {
         connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
-            .name("aforo-checkpoint".to_owned())
+            .name("tope-checkpoint".to_owned())
             .spawn(move || run(&connection, &turn, &stopped))
             .map_err(|error| StoreError::Unusable(format!("no thread for checkpoints: {error}")))?;
         Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))

@@ -355,7 +355,7 @@ fn find_password(options: &PgConnectOptions) -> Option<Vec<u8>> {
 
 fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {
     // The path is set below as it is: in a URL it would be decoded.
-    let mut options = pool_options("sqlite:aforo", connections_max);
+    let mut options = pool_options("sqlite:tope", connections_max);
     options.min_connections(1).idle_timeout(None);
     let path = path.to_owned();
     options.map_sqlx_sqlite_opts(move |sqlite| {
@@ -375,7 +375,7 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
 
 fn postgres_options(url: &str, settings: &'static [(&str, &str)], connections_max: u32) -> ConnectOptions {
     let mut options = pool_options(url, connections_max);
-    options.connect_lazy(true).set_application_name("aforo");
+    options.connect_lazy(true).set_application_name("tope");
     options.map_sqlx_postgres_opts(move |postgres| {
         let all = POSTGRES_SETTINGS.iter().chain(settings);
         postgres.options(all.copied())
@@ -416,7 +416,7 @@ mod tests {
         assert!(refusal(&url("text"), true).await.contains("is not a SQLite database"));
         assert!(refusal(&url("short"), false).await.contains("is not a SQLite database"));
         assert!(refusal(&url("absent"), false).await.contains("does not exist"));
-        assert!(refusal(&url("absent/aforo.db"), true).await.contains("directory"));
+        assert!(refusal(&url("absent/tope.db"), true).await.contains("directory"));
         assert!(
             refusal(&format!("sqlite://{}", folder.path().display()), true).await.contains("is not a file")
         );
@@ -426,10 +426,10 @@ mod tests {
     #[tokio::test]
     async fn one_process_writes_a_file_and_others_read_it() {
         let folder = tempfile::tempdir().expect("a folder for the test");
-        let url = format!("sqlite://{}", folder.path().join("aforo.db").display());
+        let url = format!("sqlite://{}", folder.path().join("tope.db").display());
         let exclusive = StoreOptions { exclusive: true, ..StoreOptions::default() };
         let first = Store::connect(&url, exclusive).await.expect("the first");
-        assert!(refusal(&url, true).await.contains("in use by another aforo"));
+        assert!(refusal(&url, true).await.contains("in use by another tope"));
         let reader = Store::connect(&url, StoreOptions::default()).await.expect("a reader");
         reader.ping().await.expect("it answers");
         let message = reader.begin_write("test").await.expect_err("it only reads").to_string();
@@ -441,7 +441,7 @@ mod tests {
     #[tokio::test]
     async fn the_settings_of_a_sqlite_file_are_durable() {
         let folder = tempfile::tempdir().expect("a folder for the test");
-        let url = format!("sqlite://{}", folder.path().join("aforo.db").display());
+        let url = format!("sqlite://{}", folder.path().join("tope.db").display());
         let exclusive = StoreOptions { exclusive: true, ..StoreOptions::default() };
         let store = Store::connect(&url, exclusive).await.expect("opened");
         let transaction = store.begin_write("test").await.expect("begun");

@@ -22,7 +22,7 @@ use crate::domain::{
 const LOG_ROW: i32 = 1;
 
 /// Where replicas are woken. Only a wake-up: who hears nothing looks now and then.
-pub(super) const CHANNEL: &str = "aforo_events";
+pub(super) const CHANNEL: &str = "tope_events";
 
 /// Which log it is, and how far it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -191,7 +191,7 @@ pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Millis
     match fact {
         Ok(fact) => event.fact = fact,
         Err(error) => {
-            tracing::debug!(aforo.kind = code, error = %error, "an event cannot be read; it may be of a later version");
+            tracing::debug!(tope.kind = code, error = %error, "an event cannot be read; it may be of a later version");
         }
     }
     event

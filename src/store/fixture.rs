@@ -42,8 +42,8 @@ pub(crate) async fn databases() -> Vec<Fixture> {
 /// Like [`databases`], without a schema.
 pub(crate) async fn empty_databases() -> Vec<Fixture> {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    let url = format!("sqlite://{}", folder.path().join("aforo.db").display());
-    let name = format!("aforo_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+    let url = format!("sqlite://{}", folder.path().join("tope.db").display());
+    let name = format!("tope_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
     let cluster = postgres::shared();
     cluster.create(&name);
     vec![

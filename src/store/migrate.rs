@@ -1,14 +1,14 @@
 //! Bringing the schema up to date, once, whoever asks.
 
-use aforo_migrations::{Migrator, sea_orm_migration::prelude::MigratorTrait};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+use tope_migrations::{Migrator, sea_orm_migration::prelude::MigratorTrait};
 
 use super::{
     connect::{Dialect, Store},
     error::StoreError,
 };
 
-/// The advisory lock under which replicas migrate: "aforo" in ASCII.
+/// The advisory lock under which replicas migrate: "tope" in ASCII.
 const LOCK_KEY: i64 = 0x61_66_6f_72_6f;
 
 impl Store {
@@ -42,7 +42,7 @@ impl Store {
             true
         };
         if pending {
-            let text = "the database's schema is not up to date; run `aforo migrate` first";
+            let text = "the database's schema is not up to date; run `tope migrate` first";
             return Err(StoreError::Unusable(text.to_owned()));
         }
         transaction.rollback().await
@@ -85,7 +85,7 @@ fn refuse_newer(applied: &[String]) -> Result<(), StoreError> {
     match applied.iter().find(|version| !known.contains(version)) {
         None => Ok(()),
         Some(version) => Err(StoreError::Unusable(format!(
-            "the database's schema is newer than this aforo (it has the migration {version}); run a newer aforo"
+            "the database's schema is newer than this tope (it has the migration {version}); run a newer tope"
         ))),
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         for fixture in empty_databases().await {
             let store = &fixture.store;
             let message = store.check_schema().await.expect_err("nothing there yet").to_string();
-            assert!(message.contains("aforo migrate"), "{message}");
+            assert!(message.contains("tope migrate"), "{message}");
             store.migrate().await.expect("the first time");
             store.migrate().await.expect("the second time");
             store.check_schema().await.expect("up to date");
@@ -134,7 +134,7 @@ mod tests {
             transaction.commit().await.expect("committed");
             for refused in [store.migrate().await, store.check_schema().await] {
                 let message = refused.expect_err("newer").to_string();
-                assert!(message.contains("newer than this aforo"), "{message}");
+                assert!(message.contains("newer than this tope"), "{message}");
                 assert!(message.contains("m99991231_000001_later"), "{message}");
             }
         }

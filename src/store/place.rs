@@ -107,7 +107,7 @@ pub(super) fn lock_file(database: &Path) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(unusable(format!(
-            "the database {} is in use by another aforo; only one may write a SQLite file",
+            "the database {} is in use by another tope; only one may write a SQLite file",
             database.display()
         ))),
         Err(TryLockError::Error(error)) => {
@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn a_url_names_a_file_or_a_server() {
         let accepted = [
-            ("sqlite://aforo.db", Location::Sqlite("aforo.db".into())),
-            ("sqlite:aforo.db", Location::Sqlite("aforo.db".into())),
+            ("sqlite://tope.db", Location::Sqlite("tope.db".into())),
+            ("sqlite:tope.db", Location::Sqlite("tope.db".into())),
             ("sqlite:///var/lib/a b.db", Location::Sqlite("/var/lib/a b.db".into())),
             ("postgres://u@h/d", Location::Postgres("postgres://u@h/d".into())),
             (
@@ -142,7 +142,7 @@ mod tests {
         }
         let refused = [
             "",
-            "aforo.db",
+            "tope.db",
             "mysql://u:secret@h/d",
             "sqlite:",
             "sqlite://",

@@ -78,7 +78,7 @@ impl Wire {
         let escaped = settings.map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")));
         let given = config.get_options().map(ToOwned::to_owned);
         let options: Vec<String> = given.into_iter().chain(escaped).collect();
-        config.options(options.join(" ")).application_name("aforo").connect_timeout(CONNECT_TIMEOUT);
+        config.options(options.join(" ")).application_name("tope").connect_timeout(CONNECT_TIMEOUT);
         Self { config, idle: Arc::default() }
     }
 

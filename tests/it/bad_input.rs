@@ -224,7 +224,7 @@ both! {
     async fn garbage_and_giants_are_not_decoded(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let before = world.books("acme").await;
-        let path = "/aforo.v1.QuotaService/Reserve";
+        let path = "/tope.v1.QuotaService/Reserve";
         let mut giant = world.reserve("acme").tokens(1).request;
         giant.labels.insert("k".into(), "v".repeat(4 * 1024 * 1024));
         let mut truncated = world.reserve("acme").tokens(1).request.encode_to_vec();

@@ -7,13 +7,13 @@ use std::sync::{
 
 use crate::harness::{
     database::sqlite_url,
-    process::{aforo, run, said, verify},
+    process::{run, said, tope, verify},
     v1::*,
     *,
 };
 
 async fn command(arguments: &[&str]) -> std::process::Output {
-    let mut command = aforo();
+    let mut command = tope();
     command.args(arguments);
     run(command).await
 }

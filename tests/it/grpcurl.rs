@@ -15,7 +15,7 @@ struct Shell<'a> {
 
 impl Shell<'_> {
     async fn grpcurl(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(tool("AFORO_TEST_GRPCURL"));
+        let mut command = Command::new(tool("TOPE_TEST_GRPCURL"));
         let (flags, rest): (Vec<&str>, Vec<&str>) =
             arguments.iter().partition(|argument| argument.starts_with('-') || argument.starts_with('{'));
         command.arg("-plaintext").args(flags).arg(self.process.address().to_string()).args(rest);
@@ -51,34 +51,34 @@ on_both! {
         let shell = Shell { process: &process };
 
         let services = shell.says(&["list"]).await;
-        for service in ["aforo.v1.QuotaService", "aforo.v1.AdminService", "grpc.health.v1.Health"] {
+        for service in ["tope.v1.QuotaService", "tope.v1.AdminService", "grpc.health.v1.Health"] {
             assert!(services.lines().any(|line| line == service), "{service}: {services}");
         }
-        let described = shell.says(&["describe", "aforo.v1.QuotaService"]).await;
+        let described = shell.says(&["describe", "tope.v1.QuotaService"]).await;
         assert!(described.contains("rpc Reserve"), "{described}");
-        let described = shell.says(&["describe", "aforo.v1.ReserveRequest"]).await;
+        let described = shell.says(&["describe", "tope.v1.ReserveRequest"]).await;
         assert!(described.contains("request_id"), "{described}");
         let health = shell.call("grpc.health.v1.Health/Check", json!({})).await;
         assert_eq!(health["status"], "SERVING");
 
-        let held = shell.call("aforo.v1.QuotaService/Reserve", reserve(1_000)).await;
+        let held = shell.call("tope.v1.QuotaService/Reserve", reserve(1_000)).await;
         let name = held["reservation"]["name"].as_str().expect("it has a name").to_owned();
         let amounts = json!([{"resource": "tokens", "quantity": 800}]);
         let commit = json!({"reservation": name, "amounts": amounts});
-        let settled = shell.call("aforo.v1.QuotaService/Commit", commit).await;
+        let settled = shell.call("tope.v1.QuotaService/Commit", commit).await;
         assert_eq!(settled["reservation"]["state"], "RESERVATION_STATE_COMMITTED");
-        let usage = shell.call("aforo.v1.QuotaService/GetUsage", json!({"tenant": "acme"})).await;
+        let usage = shell.call("tope.v1.QuotaService/GetUsage", json!({"tenant": "acme"})).await;
         let balances = usage["balances"].as_array().expect("there are some");
         let day = balances.iter().find(|balance| balance["period"] == "PERIOD_DAY").expect("a limit a day");
         assert_eq!(day["committed"], "800");
         // JSON leaves out what is zero.
         assert!(day["reserved"].is_null() || day["reserved"] == "0", "{day}");
 
-        let refusal = shell.refused("aforo.v1.QuotaService/Reserve", reserve(99_500)).await;
+        let refusal = shell.refused("tope.v1.QuotaService/Reserve", reserve(99_500)).await;
         for word in ["ResourceExhausted", "QuotaFailure", "ErrorInfo", "RetryInfo", "QUOTA_EXCEEDED"] {
             assert!(refusal.contains(word), "{word}: {refusal}");
         }
-        let never = shell.refused("aforo.v1.QuotaService/Reserve", reserve(100_001)).await;
+        let never = shell.refused("tope.v1.QuotaService/Reserve", reserve(100_001)).await;
         assert!(never.contains("QuotaFailure") && !never.contains("RetryInfo"), "{never}");
 
         let before = Clients::of(channel).books("acme").await;

@@ -14,7 +14,7 @@ use crate::harness::{
     *,
 };
 
-const SERVICES: [&str; 2] = ["aforo.v1.QuotaService", "aforo.v1.AdminService"];
+const SERVICES: [&str; 2] = ["tope.v1.QuotaService", "tope.v1.AdminService"];
 
 both! {
     async fn each_service_is_serving(world: World) {
@@ -22,7 +22,7 @@ both! {
         for service in ["", SERVICES[0], SERVICES[1]] {
             assert_eq!(status(&health, service).await, Some(ServingStatus::Serving), "{service:?}");
         }
-        let unknown = HealthCheckRequest { service: "aforo.v1.Nobody".into() };
+        let unknown = HealthCheckRequest { service: "tope.v1.Nobody".into() };
         let no = health.clone().check(unknown).await.expect_err("there is none");
         assert_eq!(no.code(), Code::NotFound);
     }

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::harness::{
     postgres::psql,
-    process::{aforo, run, said},
+    process::{run, said, tope},
     v1::*,
     world::hold,
     *,
@@ -252,7 +252,7 @@ on_both! {
         let database = Database::fresh(kind);
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
         let command = async |arguments: &[&str]| {
-            let mut command = aforo();
+            let mut command = tope();
             command.arg("jobs").args(arguments).args(["--target", &process.target()]);
             run(command).await
         };

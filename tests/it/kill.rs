@@ -43,7 +43,7 @@ type Ledger = Arc<Mutex<Vec<Known>>>;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_on_sqlite() {
     let folder = scratch_folder();
-    let url = database::sqlite_url(&folder.path().join("aforo.db"));
+    let url = database::sqlite_url(&folder.path().join("tope.db"));
     survive(&url, folder.path(), &mut |_| ()).await;
 }
 
@@ -52,8 +52,8 @@ async fn what_was_acknowledged_survives_on_sqlite() {
 async fn what_was_acknowledged_survives_on_postgres() {
     let folder = scratch_folder();
     let mut cluster = Cluster::start(postgres::free_port());
-    cluster.create("aforo");
-    let url = cluster.url("aforo");
+    cluster.create("tope");
+    let url = cluster.url("tope");
     survive(&url, folder.path(), &mut |kill| {
         if kill % 2 == 1 {
             cluster.stop();
@@ -68,8 +68,8 @@ async fn what_was_acknowledged_survives_on_postgres() {
 async fn what_was_acknowledged_survives_a_crash_of_the_database() {
     let folder = scratch_folder();
     let mut cluster = Cluster::start(postgres::free_port());
-    cluster.create("aforo");
-    let url = cluster.url("aforo");
+    cluster.create("tope");
+    let url = cluster.url("tope");
     let ledger = Ledger::default();
     let (process, channel) = Process::serving(&url, folder.path(), &[]).await;
     let clients = Clients::of(channel);

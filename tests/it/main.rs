@@ -1,4 +1,4 @@
-//! What Aforo does, as claims through its own door.
+//! What Tope does, as claims through its own door.
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 

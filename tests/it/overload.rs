@@ -11,7 +11,7 @@ use crate::harness::{clients::done, raw, *};
 both! {
     async fn a_call_whose_time_ran_out_is_told_so_and_nothing_is_held(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
-        let path = "/aforo.v1.QuotaService/Reserve";
+        let path = "/tope.v1.QuotaService/Reserve";
         let late = world.reserve("acme").tokens(10).id("late").request.encode_to_vec();
         let no = raw::post(world.address(), path, &[("grpc-timeout", "0n")], &late).await;
         no.expect("it was too late when it came").is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
@@ -38,7 +38,7 @@ both! {
         let record = world.record("acme").tokens(5).request.encode_to_vec();
         let stall = world.database.stall().await;
         for (rpc, bytes) in [("Commit", commit), ("Record", record)] {
-            let path = format!("/aforo.v1.QuotaService/{rpc}");
+            let path = format!("/tope.v1.QuotaService/{rpc}");
             let no = raw::post(world.address(), &path, &[("grpc-timeout", "200m")], &bytes).await;
             no.expect("it waits for longer than that").is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         }

@@ -6,7 +6,7 @@ use crate::harness::{
     clients::serving,
     database::scratch_folder,
     postgres::{self, Cluster},
-    process::{aforo, run, said},
+    process::{run, said, tope},
     *,
 };
 
@@ -20,7 +20,7 @@ const ESCAPED: &str = "s3\\:c/r@t";
 /// Lets the user `guest` in by a password only.
 fn guard(cluster: &Cluster) {
     cluster.psql("postgres", &format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'"));
-    cluster.psql("postgres", "CREATE DATABASE aforo OWNER guest");
+    cluster.psql("postgres", "CREATE DATABASE tope OWNER guest");
     let rules = "DO $$ BEGIN EXECUTE format('COPY (VALUES (''host all guest 127.0.0.1/32 scram-sha-256''),
         (''host all all 127.0.0.1/32 trust'')) TO %L', current_setting('hba_file')); END $$";
     cluster.psql("postgres", rules);
@@ -33,18 +33,18 @@ async fn a_password_is_taken_wherever_it_is() {
     let cluster = Cluster::start(port);
     guard(&cluster);
     let file = folder.path().join("passwords");
-    fs::write(&file, format!("127.0.0.1:{port}:aforo:guest:{ESCAPED}\n"))
+    fs::write(&file, format!("127.0.0.1:{port}:tope:guest:{ESCAPED}\n"))
         .expect("the folder can be written to");
     make_private(&file);
-    let bare = format!("postgres://guest@127.0.0.1:{port}/aforo");
+    let bare = format!("postgres://guest@127.0.0.1:{port}/tope");
     let cases = [
-        (format!("postgres://guest:{ENCODED}@127.0.0.1:{port}/aforo"), None),
+        (format!("postgres://guest:{ENCODED}@127.0.0.1:{port}/tope"), None),
         (format!("{bare}?password={ENCODED}"), None),
         (bare.clone(), Some(("PGPASSWORD", PASSWORD.into()))),
         (bare.clone(), Some(("PGPASSFILE", file.into_os_string()))),
     ];
     for (number, (url, variable)) in (1..).zip(cases) {
-        let mut command = aforo();
+        let mut command = tope();
         command.env_remove("PGPASSWORD").envs(variable);
         let process = Process::start_as(command, &url, folder.path(), &["--demo"]);
         let channel = process.connect().await;
@@ -66,7 +66,7 @@ fn make_private(file: &std::path::Path) {
 async fn a_database_that_cannot_hold_every_name_is_refused() {
     let make = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
     postgres::shared().psql("postgres", make);
-    let mut command = aforo();
+    let mut command = tope();
     command.args(["migrate", "--database", &postgres::shared().url("latin")]);
     let output = run(command).await;
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

@@ -13,7 +13,7 @@ use crate::harness::{
     clients::mask,
     database::{scratch_folder, sqlite_url},
     postgres,
-    process::{aforo, run, said},
+    process::{run, said, tope},
     v1::*,
     *,
 };
@@ -33,7 +33,7 @@ async fn a_second_server_on_one_file_is_refused() {
     let database = Database::fresh(Kind::Sqlite);
     let (first, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
     let log = refused(database.url(), &database.path("")).await;
-    let file = database.path("aforo.db");
+    let file = database.path("tope.db");
     assert!(log.contains(&file.display().to_string()), "it says which file: {log}");
     assert!(log.contains("another") || log.contains("already") || log.contains("in use"), "and why: {log}");
     Clients::of(channel).reserve("acme").tokens(1).await.expect("the first one goes on");
@@ -200,7 +200,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let log = refused(&url, folder.path()).await;
     assert!(log.contains("letter.db"), "it says which file: {log}");
     for subcommand in ["verify", "migrate"] {
-        let mut command = aforo();
+        let mut command = tope();
         command.args([subcommand, "--database", &url]);
         let output = run(command).await;
         assert!(!output.status.success() && said(&output).contains("letter.db"), "{}", said(&output));
@@ -213,16 +213,16 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 async fn a_folder_that_cannot_be_written_to_is_named() {
     let folder = scratch_folder();
     fs::write(folder.path().join("file"), "").expect("the folder can be written to");
-    let log = refused(&sqlite_url(&folder.path().join("file/aforo.db")), folder.path()).await;
-    assert!(log.contains("file/aforo.db"), "{log}");
-    let log = refused(&sqlite_url(&folder.path().join("nowhere/aforo.db")), folder.path()).await;
+    let log = refused(&sqlite_url(&folder.path().join("file/tope.db")), folder.path()).await;
+    assert!(log.contains("file/tope.db"), "{log}");
+    let log = refused(&sqlite_url(&folder.path().join("nowhere/tope.db")), folder.path()).await;
     assert!(log.contains("nowhere"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_url_of_another_database_is_refused() {
     let folder = scratch_folder();
-    for url in ["mysql://127.0.0.1/aforo", "aforo.db", "", "sqlite:", "http://example.com"] {
+    for url in ["mysql://127.0.0.1/tope", "tope.db", "", "sqlite:", "http://example.com"] {
         let log = refused(url, folder.path()).await;
         assert!(log.contains("database"), "{url:?}: {log}");
     }
@@ -233,7 +233,7 @@ async fn a_url_of_another_database_is_refused() {
 async fn a_port_that_is_taken_is_named() {
     let database = Database::fresh(Kind::Sqlite);
     let (first, _) = Process::serving(database.url(), &database.path(""), &[]).await;
-    let mut command = aforo();
+    let mut command = tope();
     let other = sqlite_url(&database.path("other.db"));
     command.args(["serve", "--listen", &first.address().to_string(), "--database", &other]);
     let output = run(command).await;
@@ -244,9 +244,9 @@ async fn a_port_that_is_taken_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_is_not_there_fails_what_does_not_wait() {
-    let url = postgres::url(postgres::free_port(), "aforo");
+    let url = postgres::url(postgres::free_port(), "tope");
     for subcommand in ["verify", "migrate"] {
-        let mut command = aforo();
+        let mut command = tope();
         command.args([subcommand, "--database", &url]);
         let output = run(command).await;
         assert!(!output.status.success(), "{}", said(&output));
@@ -258,15 +258,15 @@ async fn a_postgres_that_is_not_there_fails_what_does_not_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_subcommand_explains_itself() {
     for subcommand in ["", "serve", "migrate", "verify", "backup", "bench", "replay"] {
-        let mut command = aforo();
+        let mut command = tope();
         command.args(Some(subcommand).filter(|name| !name.is_empty())).arg("--help");
         let output = run(command).await;
         assert!(output.status.success() && output.stdout.len() > 100, "{subcommand}: {}", said(&output));
     }
-    let mut command = aforo();
+    let mut command = tope();
     command.args(["serve", "--help"]);
     let help = said(&run(command).await);
-    for word in ["127.0.0.1:50051", "sqlite://aforo.db", "AFORO_LISTEN", "AFORO_DATABASE", "--demo"] {
+    for word in ["127.0.0.1:50051", "sqlite://tope.db", "TOPE_LISTEN", "TOPE_DATABASE", "--demo"] {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

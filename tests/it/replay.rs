@@ -1,11 +1,11 @@
-//! The main job on real input: a trace of model calls, by `aforo replay` and by a Python client.
+//! The main job on real input: a trace of model calls, by `tope replay` and by a Python client.
 
 use std::{path::Path, process::Command};
 
 use crate::{
     harness::{
         clients::{ALL_STATES, reservations},
-        process::{aforo, run, said},
+        process::{run, said, tope},
         v1::*,
         *,
     },
@@ -14,7 +14,7 @@ use crate::{
 
 on_both! {
     /// Without a limit, 32 calls at once.
-    async fn aforo_replay_commits_every_row(kind: Kind) {
+    async fn tope_replay_commits_every_row(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -26,7 +26,7 @@ on_both! {
         process::verify(database.url()).await;
     }
 
-    async fn aforo_replay_is_refused_where_the_model_says(kind: Kind) {
+    async fn tope_replay_is_refused_where_the_model_says(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -83,7 +83,7 @@ async fn all_committed(clients: &Clients) -> usize {
 }
 
 async fn replay(process: &Process, trace: &Trace, arguments: &[&str]) {
-    let mut command = aforo();
+    let mut command = tope();
     command.arg("replay").arg(&trace.path).args(["--target", &process.target()]).args(arguments);
     let output = run(command).await;
     assert!(output.status.success(), "{}", said(&output));
@@ -92,7 +92,7 @@ async fn replay(process: &Process, trace: &Trace, arguments: &[&str]) {
 
 /// Runs the client, and answers with its summary.
 async fn python(process: &Process, trace: &Trace, arguments: &[&str]) -> serde_json::Value {
-    let interpreter = crate::harness::process::tool("AFORO_TEST_PYTHON");
+    let interpreter = crate::harness::process::tool("TOPE_TEST_PYTHON");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/replay.py");
     let mut command = Command::new(interpreter);
     command.arg(script).args(["--target", &process.address().to_string(), "--tenant", "acme"]);

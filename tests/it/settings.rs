@@ -1,4 +1,4 @@
-//! Settings of `aforo serve`: flags over AFORO_* over a file. And its log.
+//! Settings of `tope serve`: flags over TOPE_* over a file. And its log.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -6,12 +6,12 @@ use crate::harness::{
     clients::{connect, serving},
     database::{scratch_folder, sqlite_url},
     postgres::free_port,
-    process::{aforo, run, said},
+    process::{run, said, tope},
     *,
 };
 
 fn toml(folder: &Path, port: u16, database: &str) -> String {
-    let file = folder.join("aforo.toml");
+    let file = folder.join("tope.toml");
     let text = format!("listen = \"127.0.0.1:{port}\"\ndatabase = \"{database}\"\ndrain_seconds = 3\n");
     fs::write(&file, text).expect("the folder can be written to");
     file.display().to_string()
@@ -24,11 +24,11 @@ async fn flags_come_before_the_environment_and_that_before_a_file() {
     for (case, by) in ["file", "environment", "flag"].into_iter().enumerate() {
         let ports = [free_port(), free_port(), free_port()];
         let url = |of: &str| sqlite_url(&folder.path().join(format!("{case}-{of}.db")));
-        let mut command = aforo();
+        let mut command = tope();
         command.args(["serve", "--config", &toml(folder.path(), ports[0], &url("file"))]);
         if case >= 1 {
-            command.env("AFORO_LISTEN", format!("127.0.0.1:{}", ports[1]));
-            command.env("AFORO_DATABASE", url("environment"));
+            command.env("TOPE_LISTEN", format!("127.0.0.1:{}", ports[1]));
+            command.env("TOPE_DATABASE", url("environment"));
         }
         if case >= 2 {
             let listen = format!("127.0.0.1:{}", ports[2]);
@@ -55,17 +55,17 @@ async fn a_setting_at_fault_is_named() {
     let file = file.display().to_string();
     let cases: [(&[&str], &str); 6] = [
         (&["--config", &file], "listne"),
-        (&["--config", "/nowhere/aforo.toml"], "/nowhere/aforo.toml"),
+        (&["--config", "/nowhere/tope.toml"], "/nowhere/tope.toml"),
         (&["--listen", "here"], "here"),
         (&["--log-format", "loud"], "loud"),
         (
             &["--request-id-retention-hours", "49", "--reservation-retention-days", "2"],
             "reservation_retention_days",
         ),
-        (&["--lanes", "0", "--database", "sqlite:///nowhere/aforo.db"], "lanes"),
+        (&["--lanes", "0", "--database", "sqlite:///nowhere/tope.db"], "lanes"),
     ];
     for (arguments, word) in cases {
-        let mut command = aforo();
+        let mut command = tope();
         command.arg("serve").args(arguments);
         let output = run(command).await;
         assert!(!output.status.success() && said(&output).contains(word), "{arguments:?}: {}", said(&output));
@@ -79,7 +79,7 @@ async fn the_log_can_be_json_and_warns_beyond_loopback() {
     let port = free_port();
     let log = database.path("json.log");
     let file = fs::File::create(&log).expect("the folder can be written to");
-    let mut command = aforo();
+    let mut command = tope();
     let listen = format!("0.0.0.0:{port}");
     command.args(["serve", "--log-format", "json", "--listen", &listen, "--database", database.url()]);
     let mut child = command.stderr(file).spawn().expect("the binary can be started");
@@ -100,14 +100,14 @@ async fn the_log_can_be_json_and_warns_beyond_loopback() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_tells_no_password() {
     let folder = scratch_folder();
-    let url = format!("postgres://aforo:open-sesame@127.0.0.1:{}/aforo", free_port());
+    let url = format!("postgres://tope:open-sesame@127.0.0.1:{}/tope", free_port());
     let process = Process::start(&url, folder.path(), &[]);
     process.connect().await;
     eventually("it says what is missing", async || process.log().contains("127.0.0.1").then_some(())).await;
     assert!(!process.log().contains("open-sesame"), "{}", process.log());
     process.stop().await;
     for subcommand in ["verify", "migrate"] {
-        let mut command = aforo();
+        let mut command = tope();
         command.args([subcommand, "--database", &url]);
         let output = run(command).await;
         assert!(!said(&output).contains("open-sesame"), "{}", said(&output));

@@ -193,7 +193,7 @@ async fn crowd(kind: Kind) {
     assert_eq!(world.kinds("acme").await, [(ThresholdReached, 80)], "85 %");
     cross(&targets, 3).await;
     assert_eq!(world.kinds("acme").await, [(ThresholdReached, 80), (LimitReached, 100)]);
-    join_all(replicas.into_iter().map(aforo::server::Server::shutdown)).await;
+    join_all(replicas.into_iter().map(tope::server::Server::shutdown)).await;
     world.end().await;
 }
 

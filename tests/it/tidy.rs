@@ -30,7 +30,7 @@ const SETTINGS_READERS: [&str; 3] = ["main", "cli", "server"];
 
 /// Crates that are named in these modules only.
 const CRATE_HOMES: &[(&str, &[&str])] = &[
-    ("aforo_migrations", &["store"]),
+    ("tope_migrations", &["store"]),
     ("hmac", &["events"]),
     ("reqwest", &["events"]),
     ("rustls", &["events"]),
@@ -84,7 +84,7 @@ fn no_source_sleeps_or_sits_out() {
 
 #[test]
 fn everything_in_the_contract_has_a_comment() {
-    let protos = Source::list_protos("proto/aforo");
+    let protos = Source::list_protos("proto/tope");
     assert!(!protos.is_empty(), "there are no protos");
     report(protos.iter().flat_map(comments_at_fault));
 }
@@ -102,11 +102,11 @@ fn each_check_finds_what_it_is_for() {
         (imports_at_fault, "src/engine/a.rs", "fn f() {\n    crate::grpc::v1::f();\n}", &[2]),
         (imports_at_fault, "src/policy/a.rs", "use super::super::engine::Lane;", &[1]),
         (imports_at_fault, "src/grpc/mod.rs", "use crate::{\n    config::Config,\n};", &[2]),
-        (imports_at_fault, "src/cli/a.rs", "use aforo::main;", &[1]),
+        (imports_at_fault, "src/cli/a.rs", "use tope::main;", &[1]),
         (imports_at_fault, "src/util.rs", "", &[1]),
         (imports_at_fault, "src/cli/a.rs", "use crate::{config, domain::{store, cli}, store};", &[]),
         (imports_at_fault, "src/store/a.rs", "// crate::grpc\nuse crate::store::b; f(\"crate::grpc\")", &[]),
-        (imports_at_fault, "src/main.rs", "use aforo::cli;", &[]),
+        (imports_at_fault, "src/main.rs", "use tope::cli;", &[]),
         (crates_at_fault, "src/engine/a.rs", "use sea_orm::Value;", &[1]),
         (crates_at_fault, "src/domain/a.rs", "use tracing::info;", &[1]),
         (crates_at_fault, "src/domain/a.rs", "fn f() -> ::tokio::X {}", &[1]),
@@ -203,7 +203,7 @@ fn may_import(module: &str, target: &str) -> bool {
 fn imports_of(source: &Source) -> Vec<(usize, String)> {
     // `super` leaves a module when it is said once more than the file is deep in it.
     let depth = source.path.components().count() - 1 - usize::from(source.path.ends_with("mod.rs"));
-    let roots = ["crate::".to_owned(), "aforo::".to_owned(), "super::".repeat(depth)];
+    let roots = ["crate::".to_owned(), "tope::".to_owned(), "super::".repeat(depth)];
     let mut imports = Vec::new();
     for root in roots {
         for at in source.find_words(&root) {

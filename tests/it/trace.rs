@@ -28,7 +28,7 @@ impl Trace {
     /// The real one where it is there; else one of the same shape, made in this folder.
     pub fn get(folder: &Path) -> Self {
         let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-        let shared = env::var_os("AFORO_SHARED").map(PathBuf::from);
+        let shared = env::var_os("TOPE_SHARED").map(PathBuf::from);
         let real = [Some(beside), shared].into_iter().flatten().map(|folder| folder.join(FILE));
         let found = real.into_iter().find(|path| path.exists());
         let is_real = found.is_some();

@@ -1,11 +1,11 @@
 //! WatchUsage: what a watcher is told, from where on, and how it ends.
 
-use aforo::server::{Server, ServerOptions};
 use futures::future::{join_all, try_join_all};
 use tonic::Code;
+use tope::server::{Server, ServerOptions};
 
 use crate::harness::{
-    process::{aforo, run, said},
+    process::{run, said, tope},
     v1::{EventKind::*, watch_usage_response::Update, *},
     *,
 };
@@ -188,7 +188,7 @@ both! {
         assert!(no.names(&["cursor"]).message.contains("future"), "{no:?}");
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence + 2").await;
         world.stop().await;
-        let mut command = aforo();
+        let mut command = tope();
         command.args(["migrate", "--new-log", "--database", world.database.url()]);
         let output = run(command).await;
         assert!(output.status.success(), "{}", said(&output));
@@ -288,7 +288,7 @@ fn a_cursor_is_not_good_for_a_copy() {
         let mut watcher = world.watch(everything()).await.expect("it begins");
         watcher.update().await.expect("a heartbeat");
         let copy = world.database.path("copy.db");
-        let mut command = aforo();
+        let mut command = tope();
         command.args(["backup", "--database", world.database.url()]).arg(&copy);
         let output = run(command).await;
         assert!(output.status.success(), "{}", said(&output));

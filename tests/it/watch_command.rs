@@ -1,20 +1,20 @@
-//! `aforo watch`, as people run it.
+//! `tope watch`, as people run it.
 
 use std::process::Stdio;
 
-use aforo::{
+use serde_json::Value;
+use tope::{
     clock::ManualClock,
     server::{Server, ServerOptions},
 };
-use serde_json::Value;
 
 use crate::harness::{
-    process::{aforo, run, said},
+    process::{run, said, tope},
     *,
 };
 
 fn watch(target: &str, arguments: &[&str]) -> Printing {
-    let mut command = aforo();
+    let mut command = tope();
     command.args(["watch", "--target", target]).args(arguments).stderr(Stdio::null());
     Printing::start(command)
 }
@@ -83,7 +83,7 @@ async fn it_says_why_it_cannot_watch() {
         (&["--kind", "nonsense"], "must be a kind of event"),
     ];
     for (arguments, said_of_it) in rows {
-        let mut command = aforo();
+        let mut command = tope();
         command.args(["watch", "--target", &target]).args(arguments);
         let output = run(command).await;
         assert!(!output.status.success(), "{}", said(&output));

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aforo::{
+use futures::future::{join, join_all};
+use tope::{
     clock::ManualClock,
     server::{Server, ServerOptions},
 };
-use futures::future::{join, join_all};
 
 use crate::harness::{
     v1::{watch_usage_response::Update, *},

@@ -5,11 +5,11 @@ use std::{
     process::Command,
 };
 
-use aforo::{
+use tempfile::TempDir;
+use tope::{
     clock::ManualClock,
     server::{Server, ServerOptions},
 };
-use tempfile::TempDir;
 
 use crate::harness::{
     process::{run, said, tool},
@@ -21,14 +21,14 @@ fn of_repository(path: &str) -> PathBuf {
 }
 
 fn alerts(address: &str, stubs: &Path) -> Printing {
-    let mut command = Command::new(tool("AFORO_TEST_PYTHON"));
+    let mut command = Command::new(tool("TOPE_TEST_PYTHON"));
     command.arg(of_repository("examples/python/alerts.py")).arg(address).env("PYTHONPATH", stubs);
     Printing::start(command)
 }
 
 async fn stubs() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    let mut command = Command::new(tool("AFORO_TEST_PYTHON"));
+    let mut command = Command::new(tool("TOPE_TEST_PYTHON"));
     command.arg(of_repository("tests/python/stubs.py")).arg(folder.path());
     let output = run(command).await;
     assert!(output.status.success(), "{}", said(&output));

@@ -89,7 +89,7 @@ both! {
     }
 
     async fn a_webhook_is_told_of_what_a_later_version_wrote(world: World) {
-        world.clock.set(aforo::clock::system_now());
+        world.clock.set(tope::clock::system_now());
         let receiver = Receiver::start().await;
         crate::webhooks::webhook(world, "all", &receiver.url(), &[]).await;
         limited(world, "acme").await;
@@ -145,7 +145,7 @@ both! {
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");
         assert_eq!(told(&[behind.event().await, behind.event().await]), TWO);
-        // As after `aforo migrate --new-log`, with a server that runs on.
+        // As after `tope migrate --new-log`, with a server that runs on.
         let id = if world.database.kind() == Kind::Sqlite { "randomblob(16)" } else { "gen_random_uuid()" };
         world.database.execute(&format!("UPDATE event_log SET log_id = {id}")).await;
         let mut fresh = world.watch(everything()).await.expect("it begins");

@@ -26,7 +26,7 @@ const RECORDS: usize = 400;
 const EVENTS_OF_ONE: usize = 10;
 
 /// What a server has by itself to end.
-const DRAIN: Duration = Duration::from_secs(aforo::config::DRAIN_DEFAULT_SECONDS);
+const DRAIN: Duration = Duration::from_secs(tope::config::DRAIN_DEFAULT_SECONDS);
 
 /// What a client of HTTP/2 says first: that it is one, and empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

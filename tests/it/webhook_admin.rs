@@ -1,7 +1,7 @@
 //! Webhooks as operators make and change them.
 
-use aforo::grpc::v1;
 use tonic::Code;
+use tope::grpc::v1;
 
 use crate::harness::{
     call::Answer,
@@ -13,7 +13,7 @@ use crate::harness::{
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn hook(id: &str) -> Webhook {
-    Webhook { id: id.into(), url: "https://hooks.example.invalid/aforo".into(), ..Webhook::default() }
+    Webhook { id: id.into(), url: "https://hooks.example.invalid/tope".into(), ..Webhook::default() }
 }
 
 async fn create(clients: &Clients, webhook: Webhook) -> Answer<Webhook> {

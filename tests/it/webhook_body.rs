@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use aforo::clock::system_now;
 use serde_json::{Value, json};
+use tope::clock::system_now;
 
 use crate::{
     harness::{clients::done, receiver::Answer, v1::*, *},

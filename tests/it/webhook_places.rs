@@ -1,6 +1,6 @@
 //! Where webhooks may be sent, tried with TestWebhook: nothing that is not allowed is ever asked.
 
-use aforo::{clock::system_now, events::webhook::Rules};
+use tope::{clock::system_now, events::webhook::Rules};
 
 use crate::harness::{clients::done, receiver::Answer, v1::*, *};
 

@@ -5,11 +5,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use aforo::clock::system_now;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tope::clock::system_now;
 
 use crate::{
     harness::{clients::done, postgres::free_port, process::tool, v1::*, *},
@@ -22,10 +22,10 @@ struct Python(Child);
 impl Python {
     fn receiving(port: u16, secret: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/receiver.py");
-        let child = Command::new(tool("AFORO_TEST_PYTHON"))
+        let child = Command::new(tool("TOPE_TEST_PYTHON"))
             .arg(script)
             .arg(port.to_string())
-            .env("AFORO_WEBHOOK_SECRET", secret)
+            .env("TOPE_WEBHOOK_SECRET", secret)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

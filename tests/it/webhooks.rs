@@ -9,8 +9,8 @@ use std::{
     time::Instant,
 };
 
-use aforo::clock::system_now;
 use futures::{FutureExt, future::join};
+use tope::clock::system_now;
 
 use crate::harness::{
     clients::{done, mask},

@@ -20,9 +20,9 @@ import grpc
 import stubs
 
 with stubs.importable():
-    from aforo.v1 import quota_service_pb2 as pb
-    from aforo.v1 import quota_service_pb2_grpc
-    from aforo.v1 import usage_pb2
+    from tope.v1 import quota_service_pb2 as pb
+    from tope.v1 import quota_service_pb2_grpc
+    from tope.v1 import usage_pb2
 
 CALL_SECONDS_MAX = 30
 CONNECT_SECONDS_MAX = 30

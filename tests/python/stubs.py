@@ -1,4 +1,4 @@
-"""Makes the Python stubs of proto/aforo/v1.
+"""Makes the Python stubs of proto/tope/v1.
 
 As a script: `stubs.py FOLDER` writes them there, for a client that has FOLDER in its PYTHONPATH.
 The protos under proto/google are not compiled: their modules come with googleapis-common-protos, and a second
@@ -16,7 +16,7 @@ PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 
 def write(folder):
     """Writes the stubs into a folder that exists."""
-    protos = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("aforo/v1/*.proto"))
+    protos = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("tope/v1/*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}"]
     outputs = [f"--python_out={folder}", f"--grpc_python_out={folder}"]
     subprocess.run([*command, *outputs, *protos], check=True)
@@ -24,8 +24,8 @@ def write(folder):
 
 @contextlib.contextmanager
 def importable():
-    """Within it, `aforo.v1` can be imported; the folder is gone afterwards, what was imported stays."""
-    with tempfile.TemporaryDirectory(prefix="aforo-stubs-") as folder:
+    """Within it, `tope.v1` can be imported; the folder is gone afterwards, what was imported stays."""
+    with tempfile.TemporaryDirectory(prefix="tope-stubs-") as folder:
         write(folder)
         sys.path.insert(0, folder)
         try:

@@ -159,7 +159,7 @@ mod tests {
     use crate::grpc::v1::{CommitResponse, Reservation, ReserveResponse};
 
     fn overload() -> Status {
-        let mut details = ErrorDetails::with_error_info("OVERLOADED", "aforo", HashMap::new());
+        let mut details = ErrorDetails::with_error_info("OVERLOADED", "tope", HashMap::new());
         details.set_retry_info(Some(Duration::from_millis(70)));
         Status::with_error_details(Code::Unavailable, "the queue is full", details)
     }

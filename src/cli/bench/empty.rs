@@ -41,7 +41,7 @@ use crate::{
 /// How long open calls may take when the process is told to stop.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Options of `aforo bench-empty`.
+/// Options of `tope bench-empty`.
 #[derive(Debug, Args)]
 pub struct EmptyArgs {
     /// Where to listen
@@ -127,8 +127,8 @@ impl Service<http::Request<Body>> for EmptyService {
 
     fn call(&mut self, request: http::Request<Body>) -> Answer {
         match request.uri().path() {
-            "/aforo.v1.QuotaService/Reserve" => answer::<ReserveRequest>(request, self.reserve.clone()),
-            "/aforo.v1.QuotaService/Commit" => answer::<CommitRequest>(request, self.commit.clone()),
+            "/tope.v1.QuotaService/Reserve" => answer::<ReserveRequest>(request, self.reserve.clone()),
+            "/tope.v1.QuotaService/Commit" => answer::<CommitRequest>(request, self.commit.clone()),
             _ => Box::pin(ready(Ok(Status::unimplemented("the empty service").into_http()))),
         }
     }
@@ -236,13 +236,13 @@ pub(super) mod tests {
         let (channel, shutdown) = start().await;
         let _stop = shutdown.drop_guard();
         let bodies = [
-            (vec![0xff; 40], "the request is not a valid aforo.v1 message"),
+            (vec![0xff; 40], "the request is not a valid tope.v1 message"),
             (vec![0; REQUEST_BYTES_MAX + 1], "the request is larger than 4 MiB"),
         ];
         for (body, text) in bodies {
             let mut grpc = client::Grpc::new(channel.clone());
             grpc.ready().await.expect("a connection");
-            let path = http::uri::PathAndQuery::from_static("/aforo.v1.QuotaService/Reserve");
+            let path = http::uri::PathAndQuery::from_static("/tope.v1.QuotaService/Reserve");
             let codec = PrebuiltCodec::<ReserveResponse>(PhantomData);
             let status = grpc.unary(Request::new(body.into()), path, codec).await.expect_err("a refusal");
             assert_eq!((status.code(), status.message()), (Code::InvalidArgument, text));

@@ -1,4 +1,4 @@
-//! `aforo bench`: how fast a server is, and how near it comes to a gRPC call that does nothing.
+//! `tope bench`: how fast a server is, and how near it comes to a gRPC call that does nothing.
 //!
 //! Both sides are processes of their own on this machine, loaded by this one, in turns, so that whatever else the
 //! machine does in these seconds meets both. The ratio is that of the medians.
@@ -40,7 +40,7 @@ const SEARCH_STEP: Duration = Duration::from_secs(1);
 const SEARCH_UNARY: (usize, usize) = (32, 8_192);
 const SEARCH_BATCH: (usize, usize) = (1, 64);
 
-/// Options of `aforo bench`. Without any it ends within 40 seconds.
+/// Options of `tope bench`. Without any it ends within 40 seconds.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     /// Drive this server, such as http://127.0.0.1:50051, instead of starting one. The bench leaves a resource, a plan
@@ -203,22 +203,22 @@ async fn compare(
     let empty =
         Side::connect(std::slice::from_ref(&empty_server.target), channels, Arc::clone(&workload), None)
             .await?;
-    let aforo = Side::connect(targets, channels, workload, batch).await?;
-    let (empty, aforo) = (Arc::new(empty), Arc::new(aforo));
+    let tope = Side::connect(targets, channels, workload, batch).await?;
+    let (empty, tope) = (Arc::new(empty), Arc::new(tope));
     let in_flight = if batch.is_some() { args.batch_in_flight } else { args.in_flight };
     let range = if batch.is_some() { SEARCH_BATCH } else { SEARCH_UNARY };
     let empty_pace = match args.alone {
         false => Some(pace_of(&empty, args.rate, args.in_flight, SEARCH_UNARY).await),
         true => None,
     };
-    let aforo_pace = pace_of(&aforo, args.rate, in_flight, range).await;
+    let tope_pace = pace_of(&tope, args.rate, in_flight, range).await;
     let mut report = Report::new(batch.is_some(), args.alone);
-    report.print_head(args, empty_pace, aforo_pace)?;
+    report.print_head(args, empty_pace, tope_pace)?;
     // A warm-up's figures do not count; what fails in it fails again.
     if let Some(pace) = empty_pace {
         empty.run(pace, WARM_UP).await;
     }
-    aforo.run(aforo_pace, WARM_UP).await;
+    tope.run(tope_pace, WARM_UP).await;
     let seconds = Duration::from_secs(args.seconds);
     for _ in 0..args.rounds {
         let of_empty = match empty_pace {
@@ -226,9 +226,9 @@ async fn compare(
             None => None,
         };
         audience.inspect(|audience| audience.speak(true));
-        let of_aforo = aforo.run(aforo_pace, seconds).await;
+        let of_tope = tope.run(tope_pace, seconds).await;
         audience.inspect(|audience| audience.speak(false));
-        report.add_round(of_empty, of_aforo)?;
+        report.add_round(of_empty, of_tope)?;
     }
     Ok(report)
 }

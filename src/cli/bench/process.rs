@@ -38,7 +38,7 @@ pub struct Server {
 pub struct ScratchDatabase(PathBuf);
 
 impl Server {
-    /// Starts `aforo serve` on a database.
+    /// Starts `tope serve` on a database.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Server {
 
     async fn start_with(command: &str, args: &[&str]) -> Result<Self, CliError> {
         let failed =
-            |error: io::Error| CliError::caused(format_args!("cannot start `aforo {command}`"), &error);
+            |error: io::Error| CliError::caused(format_args!("cannot start `tope {command}`"), &error);
         let address = free_address().map_err(failed)?;
         let mut process = Command::new(env::current_exe().map_err(failed)?);
         process
@@ -85,7 +85,7 @@ impl Server {
         let begin = Instant::now();
         loop {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(CliError::new(format!("`aforo {command}` ended before it served ({status})")));
+                return Err(CliError::new(format!("`tope {command}` ended before it served ({status})")));
             }
             let reply = health.check(HealthCheckRequest::default()).await;
             if reply.is_ok_and(|reply| reply.into_inner().status() == ServingStatus::Serving) {
@@ -93,7 +93,7 @@ impl Server {
             }
             if begin.elapsed() > START_TIMEOUT {
                 let seconds = START_TIMEOUT.as_secs();
-                return Err(CliError::new(format!("`aforo {command}` does not serve after {seconds} s")));
+                return Err(CliError::new(format!("`tope {command}` does not serve after {seconds} s")));
             }
             tokio::time::sleep(START_POLL).await;
         }
@@ -111,7 +111,7 @@ impl Drop for Server {
 impl ScratchDatabase {
     /// A name that no file in the current folder has.
     pub fn in_current_folder() -> Self {
-        Self(PathBuf::from(format!("aforo-bench-{}.db", run_id())))
+        Self(PathBuf::from(format!("tope-bench-{}.db", run_id())))
     }
 
     /// For `serve --database`.
@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn the_folder_of_a_database_is_that_of_its_file() {
         let cases = [
-            ("sqlite://aforo.db", "."),
-            ("sqlite:///var/lib/aforo.db?mode=rw", "/var/lib"),
-            ("sqlite:data/aforo.db", "data"),
-            ("postgres://localhost/aforo", "."),
+            ("sqlite://tope.db", "."),
+            ("sqlite:///var/lib/tope.db?mode=rw", "/var/lib"),
+            ("sqlite:data/tope.db", "data"),
+            ("postgres://localhost/tope", "."),
         ];
         for (database, folder) in cases {
             assert_eq!(folder_of(database), Path::new(folder), "{database}");

@@ -15,13 +15,13 @@ pub struct Report {
     /// There is no empty service.
     alone: bool,
     empty: Vec<Figures>,
-    aforo: Vec<Figures>,
+    tope: Vec<Figures>,
 }
 
 impl Report {
     /// Nothing measured yet. Batches are counted in operations.
     pub fn new(batch: bool, alone: bool) -> Self {
-        Self { alone, unit: if batch { "op/s" } else { "rpc/s" }, empty: Vec::new(), aforo: Vec::new() }
+        Self { alone, unit: if batch { "op/s" } else { "rpc/s" }, empty: Vec::new(), tope: Vec::new() }
     }
 
     /// Says what the load is, and names the columns.
@@ -29,23 +29,23 @@ impl Report {
     /// # Errors
     ///
     /// When stdout is closed.
-    pub fn print_head(&self, args: &BenchArgs, empty: Option<Pace>, aforo: Pace) -> Result<(), CliError> {
+    pub fn print_head(&self, args: &BenchArgs, empty: Option<Pace>, tope: Pace) -> Result<(), CliError> {
         let calls = match args.batch {
             None => "single calls".to_owned(),
             Some(operations) if self.alone => format!("Batch calls of {operations}"),
             Some(operations) => format!("Batch calls of {operations} (the empty service: single calls)"),
         };
         print_line(format_args!(
-            "load      {calls}; {}aforo {}; {} channels, {} tenants",
+            "load      {calls}; {}tope {}; {} channels, {} tenants",
             empty.map_or_else(String::new, |empty| format!("empty {}, ", in_words(empty))),
-            in_words(aforo),
+            in_words(tope),
             args.channels,
             args.tenants,
         ))?;
         print_line("")?;
         let columns = |unit: &str| format!("{unit:>12}{:>10}{:>10}", "p50 ms", "p99 ms");
         let (empty, of_empty) = if self.alone { Default::default() } else { ("empty", columns("rpc/s")) };
-        print_line(format_args!("{:<8}{empty:^width$}{:^32}", "", "aforo", width = of_empty.len()))?;
+        print_line(format_args!("{:<8}{empty:^width$}{:^32}", "", "tope", width = of_empty.len()))?;
         print_line(format_args!("{:<8}{of_empty}{}", "round", columns(self.unit)))
     }
 
@@ -54,12 +54,12 @@ impl Report {
     /// # Errors
     ///
     /// When stdout is closed.
-    pub fn add_round(&mut self, empty: Option<Figures>, aforo: Figures) -> Result<(), CliError> {
+    pub fn add_round(&mut self, empty: Option<Figures>, tope: Figures) -> Result<(), CliError> {
         let before = self.empty.len();
         self.empty.extend(empty);
-        self.aforo.push(aforo);
-        let number = self.aforo.len().to_string();
-        print_line(row(&number, &self.empty[before..], &self.aforo[self.aforo.len() - 1..]))
+        self.tope.push(tope);
+        let number = self.tope.len().to_string();
+        print_line(row(&number, &self.empty[before..], &self.tope[self.tope.len() - 1..]))
     }
 
     /// Prints the medians, the errors and the ratio.
@@ -68,9 +68,9 @@ impl Report {
     ///
     /// When stdout is closed, or an operation failed for another reason than overload.
     pub fn finish(&self) -> Result<(), CliError> {
-        print_line(row("median", &self.empty, &self.aforo))?;
+        print_line(row("median", &self.empty, &self.tope))?;
         print_line("")?;
-        let all = || self.empty.iter().chain(&self.aforo);
+        let all = || self.empty.iter().chain(&self.tope);
         let overloaded: u64 = all().map(|figures| figures.overloaded).sum();
         let failed: u64 = all().map(|figures| figures.failed).sum();
         print_line(format_args!("errors    {overloaded} overloaded, {failed} failed"))?;
@@ -83,11 +83,11 @@ impl Report {
         }
     }
 
-    /// Aforo's median rate over that of the empty service; 0 when that one is 0.
+    /// Tope's median rate over that of the empty service; 0 when that one is 0.
     fn ratio(&self) -> f64 {
         let rate = |figures: &Figures| figures.per_second;
-        let (empty, aforo) = (median(&self.empty, rate), median(&self.aforo, rate));
-        if empty > 0.0 { aforo / empty } else { 0.0 }
+        let (empty, tope) = (median(&self.empty, rate), median(&self.tope, rate));
+        if empty > 0.0 { tope / empty } else { 0.0 }
     }
 }
 
@@ -103,7 +103,7 @@ fn in_words(pace: Pace) -> String {
     }
 }
 
-fn row(name: &str, empty: &[Figures], aforo: &[Figures]) -> String {
+fn row(name: &str, empty: &[Figures], tope: &[Figures]) -> String {
     let cells = |figures: &[Figures]| {
         let rate = median(figures, |figures| figures.per_second);
         let p50 = median(figures, |figures| milliseconds(figures.p50));
@@ -111,7 +111,7 @@ fn row(name: &str, empty: &[Figures], aforo: &[Figures]) -> String {
         format!("{rate:>12.0}{p50:>10.3}{p99:>10.3}")
     };
     let of_empty = if empty.is_empty() { String::new() } else { cells(empty) };
-    format!("{name:<8}{of_empty}{}", cells(aforo))
+    format!("{name:<8}{of_empty}{}", cells(tope))
 }
 
 /// The middle one, or the mean of the two in the middle.
@@ -154,9 +154,9 @@ mod tests {
     fn the_ratio_is_that_of_the_medians() {
         let mut report = Report::new(false, false);
         assert!(report.ratio().abs() < 1e-9);
-        for (empty, aforo) in [(100.0, 50.0), (200.0, 60.0), (90.0, 10.0)] {
+        for (empty, tope) in [(100.0, 50.0), (200.0, 60.0), (90.0, 10.0)] {
             report.empty.push(figures(empty));
-            report.aforo.push(figures(aforo));
+            report.tope.push(figures(tope));
         }
         assert!((report.ratio() - 0.5).abs() < 1e-9);
     }

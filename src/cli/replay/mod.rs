@@ -1,4 +1,4 @@
-//! `aforo replay`: plays a trace of model calls against a server, as an agent backend would make them.
+//! `tope replay`: plays a trace of model calls against a server, as an agent backend would make them.
 //!
 //! Each call reserves its context and an estimate of what comes back, and commits what it really used. A call that is
 //! refused is counted and left out. What gets no answer is repeated: a Reserve by its request_id and a Commit by its
@@ -36,7 +36,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Options of `aforo replay`.
+/// Options of `tope replay`.
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
     /// The trace: a CSV file with the columns TIMESTAMP, ContextTokens, GeneratedTokens

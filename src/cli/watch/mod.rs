@@ -1,4 +1,4 @@
-//! `aforo watch`: prints what happens, as it happens, and goes on by itself when the server comes back.
+//! `tope watch`: prints what happens, as it happens, and goes on by itself when the server comes back.
 
 mod json;
 mod text;
@@ -40,7 +40,7 @@ pub enum Output {
     Json,
 }
 
-/// Options of `aforo watch`.
+/// Options of `tope watch`.
 #[derive(Debug, Clone, Args)]
 pub struct WatchArgs {
     /// The server
@@ -205,7 +205,7 @@ fn colour() -> bool {
 /// Says something that is no data.
 fn tell(text: &str) {
     // Nothing is left to tell it to when stderr is closed.
-    let _ = writeln!(io::stderr(), "aforo: {text}");
+    let _ = writeln!(io::stderr(), "tope: {text}");
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl Sender {
         // An error says that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
-            .user_agent(concat!("aforo/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!("tope/", env!("CARGO_PKG_VERSION")))
             .timeout(ATTEMPT_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())

@@ -1,4 +1,4 @@
-//! Whether the books add up: what `aforo verify` checks, of all tenants or of some. One read transaction, page by page;
+//! Whether the books add up: what `tope verify` checks, of all tenants or of some. One read transaction, page by page;
 //! nothing is changed.
 
 mod report;

@@ -31,7 +31,7 @@ impl Database {
     pub fn fresh(kind: Kind) -> Self {
         let folder = scratch_folder();
         let url = match kind {
-            Kind::Sqlite => sqlite_url(&folder.path().join("aforo.db")),
+            Kind::Sqlite => sqlite_url(&folder.path().join("tope.db")),
             Kind::Postgres => {
                 static COUNT: AtomicU32 = AtomicU32::new(0);
                 let name = format!("test_{}_{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -66,7 +66,7 @@ pub fn sqlite_url(file: &Path) -> String {
 /// A folder on the disk of the build, which is a real one, and not in memory.
 pub fn scratch_folder() -> TempDir {
     tempfile::Builder::new()
-        .prefix("aforo-")
+        .prefix("tope-")
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .expect("the build folder can be written to")
 }

@@ -19,7 +19,7 @@ pub mod wait;
 pub mod watching;
 pub mod world;
 
-pub use aforo::grpc::v1;
+pub use tope::grpc::v1;
 
 pub use call::Call;
 pub use clients::Clients;

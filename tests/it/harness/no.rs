@@ -34,7 +34,7 @@ impl No {
     /// Fails unless this is the code and the reason, with the domain that all of them have.
     pub fn is(&self, code: Code, reason: &str) -> &Self {
         assert_eq!((self.code, self.reason.as_str()), (code, reason), "{self:?}");
-        assert_eq!(self.domain, "aforo", "{self:?}");
+        assert_eq!(self.domain, "tope", "{self:?}");
         assert!(!self.message.is_empty(), "{self:?}");
         self
     }

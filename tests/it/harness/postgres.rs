@@ -16,13 +16,13 @@ use std::{
 };
 
 /// Who may log in, without a password.
-pub const USER: &str = "aforo";
+pub const USER: &str = "tope";
 
 /// Arguments: folder of the binaries, folder of temporary files, port.
 const SUPERVISOR: &str = r#"
 trap '' INT TERM HUP
 bin=$1 port=$3
-folder=$(mktemp -d "$2/aforo-postgres-XXXXXX") || exit 1
+folder=$(mktemp -d "$2/tope-postgres-XXXXXX") || exit 1
 cd "$folder" || exit 1
 start() {
     "$bin/pg_ctl" start -D data -w -t 60 -l log -o "-h 127.0.0.1 -p $port -k $folder -c max_connections=300" \
@@ -32,7 +32,7 @@ stop() {
     "$bin/pg_ctl" stop -D data -w -m "$1" >>log 2>&1 </dev/null
     echo stopped
 }
-if "$bin/initdb" -D data -U aforo -A trust -E UTF8 --locale=C --no-sync >log 2>&1 </dev/null; then
+if "$bin/initdb" -D data -U tope -A trust -E UTF8 --locale=C --no-sync >log 2>&1 </dev/null; then
     start
 else
     echo failed
@@ -163,7 +163,7 @@ pub fn free_port() -> u16 {
 
 /// Where initdb and postgres are: what scripts/test found, or the newest that Debian installed.
 fn binaries() -> PathBuf {
-    if let Some(folder) = env::var_os("AFORO_TEST_POSTGRES_BIN") {
+    if let Some(folder) = env::var_os("TOPE_TEST_POSTGRES_BIN") {
         return folder.into();
     }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

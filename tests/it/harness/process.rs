@@ -17,11 +17,11 @@ use super::{
 };
 
 /// A command line of the binary.
-pub fn aforo() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aforo"));
+pub fn tope() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tope"));
     // What the tests of a developer's machine must not depend on.
-    let ours = ["AFORO_LISTEN", "AFORO_DATABASE", "AFORO_CONFIG", "AFORO_LANES", "AFORO_DRAIN_SECONDS"];
-    for name in ours.into_iter().chain(["AFORO_LOG_FORMAT", "RUST_LOG"]) {
+    let ours = ["TOPE_LISTEN", "TOPE_DATABASE", "TOPE_CONFIG", "TOPE_LANES", "TOPE_DRAIN_SECONDS"];
+    for name in ours.into_iter().chain(["TOPE_LOG_FORMAT", "RUST_LOG"]) {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
@@ -51,16 +51,16 @@ pub fn said(output: &Output) -> String {
     )
 }
 
-/// Fails unless `aforo verify` finds the books in order.
+/// Fails unless `tope verify` finds the books in order.
 pub async fn verify(database: &str) {
-    let mut command = aforo();
+    let mut command = tope();
     command.args(["verify", "--database", database]);
     let output = run(command).await;
     assert!(output.status.success(), "verify: {}", said(&output));
     assert!(!output.stdout.is_empty(), "verify says what it checked");
 }
 
-/// An `aforo serve` that runs.
+/// An `tope serve` that runs.
 pub struct Process {
     child: Child,
     address: SocketAddr,
@@ -70,7 +70,7 @@ pub struct Process {
 impl Process {
     /// Starts one; it may not answer yet. What it logs goes to a file in `folder`.
     pub fn start(database: &str, folder: &Path, arguments: &[&str]) -> Self {
-        Self::start_as(aforo(), database, folder, arguments)
+        Self::start_as(tope(), database, folder, arguments)
     }
 
     /// The same, of a command that has an environment already.

@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, ops::Deref};
 
-use aforo::{
+use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
+use tope::{
     clock::ManualClock,
     engine::Closed,
     events::webhook::Rules,
     server::{Server, ServerOptions},
 };
-use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 
 use super::{
     clients::{Clients, connect, serving},
@@ -131,7 +131,7 @@ impl World {
         self.verify().await;
     }
 
-    /// Fails unless `aforo verify` finds the books in order.
+    /// Fails unless `tope verify` finds the books in order.
     pub fn verify(&self) -> BoxFuture<'_, ()> {
         process::verify(self.database.url()).boxed()
     }
