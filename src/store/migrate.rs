@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The advisory lock under which replicas migrate: "tope" in ASCII.
-const LOCK_KEY: i64 = 0x61_66_6f_72_6f;
+const LOCK_KEY: i64 = 0x74_6f_70_65;
 
 impl Store {
     /// Applies the migrations that are missing, all or none. Replicas that do it at once wait for each other (on
