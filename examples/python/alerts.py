@@ -1,4 +1,4 @@
-"""Prints alerts as they happen, and goes on where it was cut off. README.md says how to make the stubs."""
+"""Prints alerts as they happen, and resumes where it was cut off. docs/events.md says how to make the stubs."""
 
 import sys
 import time
@@ -11,13 +11,14 @@ from tope.v1 import quota_service_pb2_grpc
 
 KINDS = [event.EVENT_KIND_THRESHOLD_REACHED, event.EVENT_KIND_LIMIT_REACHED, event.EVENT_KIND_RESERVE_REFUSED]
 
-# Whoever keeps the cursor, in a file or a table of his own, misses nothing while he is away.
+# A watcher that keeps the cursor in a file or a table misses nothing while it is away.
 cursor = ""
 
-# A connection whose other end is gone without a word breaks, and does not wait for ever.
+# If the other end is gone without a word, the connection breaks instead of waiting for ever.
 OPTIONS = [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000)]
 
-with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051", OPTIONS) as channel:
+target = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051"
+with grpc.insecure_channel(target, OPTIONS) as channel:
     quota = quota_service_pb2_grpc.QuotaServiceStub(channel)
     while True:
         try:
@@ -27,10 +28,12 @@ with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:5005
                     name = event.EventKind.Name(told.kind).removeprefix("EVENT_KIND_")
                     for b in told.balances:
                         print(told.tenant, name, b.limit_id, b.committed, "of", b.allowance, flush=True)
-                # The last one of a snapshot's parts has one, and every other message.
+                if not cursor:
+                    print("watching", target, file=sys.stderr, flush=True)
+                # Of the parts of a snapshot only the last one has a cursor; every other message has one.
                 cursor = update.cursor or cursor
         except grpc.RpcError as error:
-            # Any other code would be the same again.
+            # A call that ends with any other code would end the same way again.
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
                 raise
             time.sleep(1)

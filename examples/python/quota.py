@@ -1,4 +1,4 @@
-"""Reserve, commit, be refused. `tope serve --demo` is the server; README.md says how to make the stubs."""
+"""Reserve, commit, be refused. `tope serve --demo` is the server; README.md shows how to make the stubs."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Receives webhooks and checks that they are genuine (standardwebhooks.com).
+"""Receives webhooks and checks that they are genuine (standardwebhooks.com). docs/events.md shows how to try it.
 
     TOPE_WEBHOOK_SECRET=whsec_… python3 examples/python/receiver.py 8000
 """
@@ -55,4 +55,6 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver)
+print("listening on port", sys.argv[1], file=sys.stderr, flush=True)
+server.serve_forever()

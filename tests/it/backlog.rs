@@ -1,4 +1,4 @@
-//! Section 4, paragraph 3: a great many holds that are due at once, more than some batches sweep.
+//! R4.3: a great many holds that are due at once, more than some batches sweep.
 
 use crate::harness::{v1::*, *};
 

@@ -115,7 +115,7 @@ both! {
         }
     }
 
-    /// I8.
+    /// I8: at the bound the answer is a clear error.
     async fn a_thousand_operations_and_no_more(world: World) {
         world.tenant_with("acme", &[day("tokens", 5_000)]).await;
         let operation = world.reserve("acme").tokens(1).operation();

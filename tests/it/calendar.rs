@@ -1,4 +1,4 @@
-//! Section 4, paragraphs 4 to 6: windows, and the holds that cross their ends.
+//! R4.4, R4.5 and R4.6: windows, and the holds that cross their ends.
 
 use chrono::{DateTime, Utc};
 
@@ -10,7 +10,7 @@ fn at(text: &str) -> i64 {
 }
 
 both! {
-    /// Section 4, paragraph 4.
+    /// R4.4: the window belongs to the reservation.
     async fn a_hold_is_settled_in_the_month_in_which_it_was_taken(world: World) {
         world.clock.set(at("2026-03-31T23:59:00Z"));
         world.tenant_with("acme", &[month("tokens", 1_000), day("tokens", 500)]).await;
@@ -41,7 +41,7 @@ both! {
         assert_eq!(released.figures("month"), (90, 0));
     }
 
-    /// Section 4, paragraph 5: reset is arithmetic.
+    /// R4.5: reset is arithmetic.
     async fn a_new_window_needs_no_job(world: World) {
         world.clock.set(at("2026-03-31T23:59:59.999Z"));
         world.tenant_with("acme", &[month("tokens", 100)]).await;
@@ -56,7 +56,7 @@ both! {
         assert_eq!(millis(reply.balance("month").window_start.as_ref()), Some(at("2027-04-01T00:00:00Z")));
     }
 
-    /// Section 4, paragraph 6: an instant, its zone, and the day that it falls into.
+    /// R4.6: an instant, its zone, and the day that it falls into.
     async fn days_begin_in_the_tenants_zone(world: World) {
         let cases = [
             ("Asia/Tokyo", "2026-03-16T14:59:59Z", "2026-03-15T15:00:00Z", "2026-03-16T15:00:00Z"),
@@ -92,7 +92,7 @@ both! {
         }
     }
 
-    /// Section 4, paragraph 6: 31 is the last day of shorter months, and does not drift.
+    /// R4.6: 31 is the last day of shorter months, and does not drift.
     async fn a_month_from_the_31st_does_not_drift(world: World) {
         world.clock.set(at("2027-12-31T00:00:00Z"));
         world.tenant_with("acme", &[month("tokens", 10).anchor(31)]).await;

@@ -132,7 +132,7 @@ async fn a_crowd_on_two_processes_is_one_crowd() {
     process::verify(database.url()).await;
 }
 
-/// I3, section 4, paragraph 1: when copies reach two replicas at once.
+/// I3, R4.1: when copies reach two replicas at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_request_id_at_two_replicas_at_once_takes_effect_once() {
     const ROUNDS: i64 = 100;
@@ -169,7 +169,7 @@ async fn one_request_id_at_two_replicas_at_once_takes_effect_once() {
     process::verify(database.url()).await;
 }
 
-/// Section 4, paragraph 7: a change that one replica acknowledged binds the other.
+/// R4.7: a change that one replica acknowledged binds the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_change_on_one_replica_binds_the_other() {
     let database = Database::fresh(Kind::Postgres);

@@ -1,4 +1,4 @@
-//! Section 4, paragraphs 2 and 3: deadlines, and what comes after them.
+//! R4.2 and R4.3: deadlines, and what comes after them.
 
 use tonic::Code;
 

@@ -81,7 +81,7 @@ both! {
         assert_eq!(millis(reply.held().expire_time.as_ref()), Some(NOON + 48 * HOUR));
     }
 
-    /// Section 4, paragraph 1.
+    /// R4.1: a request_id takes effect once.
     async fn a_retry_adds_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");

@@ -1,4 +1,4 @@
-//! The README's first steps, typed as a newcomer types them.
+//! The first steps of a newcomer, by grpcurl, on both databases. The pages themselves are run by `documents`.
 
 use std::process::{Command, Output};
 
@@ -45,7 +45,7 @@ fn reserve(tokens: i64) -> Value {
 }
 
 on_both! {
-    async fn the_first_steps_of_the_readme(kind: Kind) {
+    async fn a_newcomers_first_steps(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
         let shell = Shell { process: &process };

@@ -1,4 +1,4 @@
-//! Section 4, paragraph 1: a request_id takes effect once. (Commit and Release: `settle`.)
+//! R4.1: a request_id takes effect once. (Commit and Release: `settle`.)
 
 use std::future::IntoFuture;
 

@@ -17,6 +17,7 @@ mod calendar;
 mod check;
 mod clock_skew;
 mod crowd;
+mod documents;
 mod events;
 mod expiry;
 mod extend;

@@ -30,7 +30,7 @@ both! {
         assert_eq!(world.reservations("acme").await.len(), 2);
     }
 
-    /// Section 4, paragraph 10: its client does not wait any more, and what was spent is spent.
+    /// R4.10: its client does not wait any more, and what was spent is spent.
     async fn what_is_owed_is_carried_out_when_its_time_runs_out(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();

@@ -1,4 +1,4 @@
-//! Section 4, paragraph 14: what the database will not take fails alone, and what it only stumbles over is repeated.
+//! R4.14: what the database will not take fails alone, and what it only stumbles over is repeated.
 
 use tonic::Code;
 

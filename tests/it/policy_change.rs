@@ -1,4 +1,4 @@
-//! Section 4, paragraph 7: a change binds every operation that begins after it was acknowledged.
+//! R4.7: a change binds every operation that begins after it was acknowledged.
 
 use std::future::IntoFuture;
 

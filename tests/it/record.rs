@@ -72,7 +72,7 @@ both! {
         assert_eq!((reply.figures("day"), reply.figures("calls")), ((10, 0), (1, 0)));
     }
 
-    /// Section 4, paragraph 1.
+    /// R4.1: a request_id takes effect once.
     async fn a_retry_is_recorded_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let record = || world.record("acme").tokens(40).id("r");

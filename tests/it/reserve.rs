@@ -95,7 +95,7 @@ both! {
         assert_eq!(find("calls").quota_metric, "requests");
     }
 
-    /// I5.
+    /// I5: on all of them or on none.
     async fn one_limit_that_refuses_leaves_nothing_on_the_others(world: World) {
         let limits = [day("tokens", 1_000), month("tokens", 10_000), day("requests", 1).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -140,7 +140,7 @@ both! {
         }
     }
 
-    /// Section 4, paragraph 13.
+    /// R4.13: nothing is unlimited by accident.
     async fn a_resource_without_a_limit_is_metered_and_passes(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.declare("storage_bytes").await;
@@ -156,7 +156,7 @@ both! {
         assert_eq!(world.figures("acme", "").await, (7, 0), "it is for ever");
     }
 
-    /// Section 4, paragraph 13.
+    /// R4.13: nothing is unlimited by accident.
     async fn an_undeclared_resource_is_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let asked = world.reserve("acme").tokens(1).amount("tokenz", 1);
@@ -205,7 +205,7 @@ both! {
         assert!(apart.iter().all(|balance| figures(balance) == (0, 100)));
     }
 
-    /// Section 4, paragraph 9.
+    /// R4.9: a partial grant, resource by resource.
     async fn a_partial_grant_is_the_smallest_remainder(world: World) {
         let limits = [
             day("tokens", 100),
@@ -221,7 +221,7 @@ both! {
         assert!(reply.balance("lifetime").exceeded);
     }
 
-    /// Section 4, paragraph 9.
+    /// R4.9: a partial grant, resource by resource.
     async fn below_the_minimum_all_is_refused(world: World) {
         let limits = [day("tokens", 100), day("requests", 5).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -234,7 +234,7 @@ both! {
         asked(0).await.expect_err("the minimum is 1 when it is not given").is_quota(&["calls"]);
     }
 
-    /// I7.
+    /// I7: no other tenant's rows are touched.
     async fn tenants_do_not_see_each_other(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.tenant_with("globex", &[day("tokens", 100)]).await;

@@ -1,4 +1,4 @@
-//! Section 4, paragraph 11: when it is worth to ask again.
+//! R4.11: when it is worth to ask again.
 
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ both! {
         assert_eq!(reply.figures("day"), (0, 0));
     }
 
-    /// Section 4, paragraph 8.
+    /// R4.8: real usage is never refused.
     async fn an_overrun_is_charged_in_full_and_stops_the_next_reserve(world: World) {
         let hold = hold_of_100(world).await;
         let reply = world.commit(&hold).tokens(1_500).await.expect("real usage is never refused");
@@ -77,7 +77,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 0));
     }
 
-    /// Section 4, paragraph 1: settling is idempotent by state.
+    /// R4.1: settling is idempotent by state.
     async fn settling_again_in_the_same_way_answers_the_same(world: World) {
         let hold = hold_of_100(world).await;
         let first = world.commit(&hold).tokens(80).await.expect("it is held");
@@ -170,7 +170,7 @@ both! {
         assert_eq!(world.books("acme").await, before);
     }
 
-    /// Section 4, paragraph 10: what was spent is spent.
+    /// R4.10: what was spent is spent.
     async fn what_is_owed_is_carried_out_when_its_client_goes_away(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let committed = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
@@ -192,7 +192,7 @@ both! {
         .await;
     }
 
-    /// Section 4, paragraph 10: nobody would settle them.
+    /// R4.10: nobody would settle them.
     async fn what_is_asked_is_dropped_when_its_client_goes_away(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();

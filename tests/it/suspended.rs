@@ -1,4 +1,4 @@
-//! Section 4, paragraph 12: suspended tenants may settle what they hold.
+//! R4.12: suspended tenants may settle what they hold.
 
 use tonic::Code;
 

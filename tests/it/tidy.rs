@@ -1,4 +1,4 @@
-//! The house rules that a machine can check, so that ARCHITECTURE.md stays true: imports point one way, files
+//! The house rules that a machine can check, so that docs/ARCHITECTURE.md stays true: imports point one way, files
 //! and functions stay short, tests neither sleep nor sit out, and the contract explains itself.
 
 mod source;

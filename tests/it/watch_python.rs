@@ -1,4 +1,4 @@
-//! The alerts in Python that README shows.
+//! The alerts in Python that docs/events.md shows.
 
 use std::{
     path::{Path, PathBuf},

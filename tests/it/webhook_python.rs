@@ -1,4 +1,4 @@
-//! The receiver in Python that README shows.
+//! The receiver in Python that docs/events.md shows.
 
 use std::{
     path::Path,

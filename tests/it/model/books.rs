@@ -172,7 +172,7 @@ impl Books {
         }
     }
 
-    /// I9.
+    /// I9: time never goes back for a tenant.
     pub fn now(&self) -> i64 {
         self.clock.max(self.decided)
     }

@@ -51,7 +51,7 @@ impl Player<'_> {
         for (key, figures) in &read {
             assert_eq!(hand.figures.get(key), Some(figures), "{key:?} of {hand:#?}");
         }
-        // I1.
+        // I1: nothing is granted above a HARD limit.
         let granted = |balance: &&Balance| hand.granted.contains(&balance.resource.as_str());
         for balance in balances.iter().filter(granted) {
             assert!(!balance.exceeded || balance.enforcement() != Enforcement::Hard, "{balance:?}");

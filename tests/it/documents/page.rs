@@ -1,0 +1,213 @@
+//! A page's code blocks, in the order in which a reader runs them, and what they are to print.
+//!
+//! The words after the language say what the reader does; no host shows them:
+//!
+//! | block | what the reader does |
+//! | --- | --- |
+//! | `sh` | types it; the `text` or `json` block after it is the output, and without one it must succeed |
+//! | `sh server` | stops the server that runs, and starts this one in a terminal of its own |
+//! | `sh background` | starts it in a terminal of its own |
+//! | `text background` | looks at that terminal, which shows all of this by now |
+//! | `sh skip` | types it, but not in a test |
+//! | `python FILE` | reads a part of that file |
+//!
+//! In an output `…` stands for anything within a line, and alone for any number of lines.
+
+/// A block of code.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// The line that opens it, from 1 on.
+    pub(super) line: usize,
+    /// The language, and what the reader does.
+    pub(super) info: String,
+    /// What stands in it.
+    pub(super) text: String,
+}
+
+/// What a reader does next.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// Types it, and sees the output.
+    Types(Block, Option<Block>),
+    /// Stops the server, and starts another one.
+    Serves(Block),
+    /// Starts something in a terminal of its own.
+    Starts(Block),
+    /// Looks at what was started last.
+    Looks(Block),
+    /// Reads a part of a file.
+    Reads(Block, String),
+}
+
+/// A page, read.
+pub(super) struct Page {
+    path: String,
+    blocks: Vec<Block>,
+}
+
+impl Page {
+    pub(super) fn read(path: &str, text: &str) -> Self {
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut open: Option<Block> = None;
+        for (index, line) in text.lines().enumerate() {
+            match (line.strip_prefix("```"), open.take()) {
+                (Some(info), None) => {
+                    open = Some(Block { line: index + 1, info: info.to_owned(), text: String::new() });
+                }
+                (Some(_), Some(block)) => blocks.push(block),
+                (None, Some(mut block)) => {
+                    block.text.push_str(line);
+                    block.text.push('\n');
+                    open = Some(block);
+                }
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{path}: a block is not closed");
+        Self { path: path.to_owned(), blocks }
+    }
+
+    /// Where a block is, for a message.
+    pub(super) fn place(&self, block: &Block) -> String {
+        format!("{}:{}", self.path, block.line)
+    }
+
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut blocks = self.blocks.iter().cloned().peekable();
+        while let Some(block) = blocks.next() {
+            let info = block.info.clone();
+            match info.split_once(' ').unwrap_or((&info, "")) {
+                ("sh", "") => {
+                    let output = blocks.next_if(|next| matches!(next.info.as_str(), "text" | "json"));
+                    steps.push(Step::Types(block, output));
+                }
+                ("sh", "server") => steps.push(Step::Serves(block)),
+                ("sh", "background") => steps.push(Step::Starts(block)),
+                ("text", "background") => steps.push(Step::Looks(block)),
+                ("sh", "skip") => {}
+                ("python", file) if !file.is_empty() => steps.push(Step::Reads(block, file.to_owned())),
+                _ => panic!("{}: nobody knows what to do with a block of {info:?}", self.place(&block)),
+            }
+        }
+        steps
+    }
+}
+
+/// A text without its blocks of code.
+pub(super) fn without_blocks(text: &str) -> String {
+    let mut inside = false;
+    let outside = text.lines().filter(|line| {
+        let fence = line.starts_with("```");
+        inside ^= fence;
+        !fence && !inside
+    });
+    outside.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether this was printed, instants, names and whitespace within lines aside.
+///
+/// # Errors
+///
+/// The first line of what is shown that was not printed in its place.
+pub(super) fn matches(shown: &str, printed: &str) -> Result<(), String> {
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.trim().is_empty()).map(normal).collect()
+    };
+    let (shown_lines, printed) = (lines(shown), lines(printed));
+    // The lengths of printed text that what is shown so far can stand for.
+    let mut reach = vec![false; printed.len() + 1];
+    reach[0] = true;
+    for line in &shown_lines {
+        let mut next = vec![false; printed.len() + 1];
+        for (place, _) in reach.iter().enumerate().filter(|(_, reached)| **reached) {
+            if line == "…" {
+                next[place..].fill(true);
+            } else if printed.get(place).is_some_and(|printed| is_like(line, printed)) {
+                next[place + 1] = true;
+            }
+        }
+        if !next.contains(&true) {
+            return Err(line.clone());
+        }
+        reach = next;
+    }
+    if reach[printed.len()] { Ok(()) } else { Err("its end".to_owned()) }
+}
+
+/// Whether a line is like another one, in which `…` stands for anything.
+fn is_like(shown: &str, printed: &str) -> bool {
+    let mut parts = shown.split('…');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = printed.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+/// A line without whitespace, and with one word for each instant, name, delay and secret.
+fn normal(line: &str) -> String {
+    let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut normal = String::with_capacity(line.len());
+    let mut rest = line.as_str();
+    while let Some(first) = rest.chars().next() {
+        let found =
+            [instant(rest), secret(rest), delay(rest), name(rest, &normal)].into_iter().flatten().next();
+        match found {
+            Some((length, word)) => {
+                normal.push_str(word);
+                rest = &rest[length..];
+            }
+            None => {
+                normal.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+    }
+    normal
+}
+
+/// `2026-11-26T11:31:02.118Z`, at the beginning of a text: its length, and what stands for it.
+fn instant(text: &str) -> Option<(usize, &'static str)> {
+    const FORM: &str = "0000-00-00T00:00:00";
+    let begin = text.get(..FORM.len())?;
+    let is_like = |(form, c): (char, char)| if form == '0' { c.is_ascii_digit() } else { form == c };
+    if !FORM.chars().zip(begin.chars()).all(is_like) {
+        return None;
+    }
+    let length = text[FORM.len()..].find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+    text[FORM.len() + length..].starts_with('Z').then_some((FORM.len() + length + 1, "<instant>"))
+}
+
+/// `whsec_` and base64.
+fn secret(text: &str) -> Option<(usize, &'static str)> {
+    let encoded = text.strip_prefix("whsec_")?;
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    let length = encoded.find(|c: char| !is_base64(c)).unwrap_or(encoded.len());
+    (length > 0).then_some((text.len() - encoded.len() + length, "<secret>"))
+}
+
+/// `"46769s"`.
+fn delay(text: &str) -> Option<(usize, &'static str)> {
+    let digits = text.strip_prefix('"')?;
+    let length = digits.find(|c: char| !c.is_ascii_digit())?;
+    (length > 0 && digits[length..].starts_with("s\"")).then_some((length + 3, "<delay>"))
+}
+
+/// The name of a reservation: 32 characters of base64 in quotes.
+fn name(text: &str, before: &str) -> Option<(usize, &'static str)> {
+    const LENGTH: usize = 32;
+    let name = text.get(..LENGTH)?;
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let quoted = before.ends_with('"') && text[LENGTH..].starts_with('"');
+    (quoted && name.chars().all(is_base64)).then_some((LENGTH, "<name>"))
+}
