@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use tempfile::TempDir;
@@ -22,7 +22,11 @@ fn of_repository(path: &str) -> PathBuf {
 
 fn alerts(address: &str, stubs: &Path) -> Printing {
     let mut command = Command::new(tool("TOPE_TEST_PYTHON"));
-    command.arg(of_repository("examples/python/alerts.py")).arg(address).env("PYTHONPATH", stubs);
+    command
+        .arg(of_repository("examples/python/alerts.py"))
+        .arg(address)
+        .env("PYTHONPATH", stubs)
+        .stderr(Stdio::null());
     Printing::start(command)
 }
 

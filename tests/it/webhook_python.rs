@@ -28,6 +28,7 @@ impl Python {
             .env("TOPE_WEBHOOK_SECRET", secret)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("python can be started");
         Self(child)
