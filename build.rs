@@ -1,6 +1,12 @@
 //! Compiles the protos without a protoc on the machine, and keeps the descriptor set for reflection.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use protox::prost::Message;
 
@@ -15,6 +21,7 @@ const PROTOS: [&str; 7] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rustc-env=TOPE_VERSION={}", version());
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -24,4 +31,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The version, with the commit when this is a clone: `0.1.0 (a1b2c3d4e5f6)`.
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let head = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| Path::new(path).exists());
+    match (head, git(&["rev-parse", "--short=12", "HEAD"])) {
+        (Some(head), Some(commit)) => {
+            println!("cargo:rerun-if-changed={head}");
+            format!("{version} ({commit})")
+        }
+        (None, Some(commit)) => format!("{version} ({commit})"),
+        _ => version.to_owned(),
+    }
 }

@@ -1,4 +1,4 @@
-//! Settings of `tope serve`: flags over TOPE_* over a file.
+//! Settings of `tope serve`. Precedence: flag, then environment (`TOPE_…`), then file. Each setting is declared once, below.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -13,148 +13,215 @@ use crate::domain::bounds::REQUEST_ID_RETENTION_MIN_HOURS;
 /// The database when nothing says otherwise.
 pub const DATABASE_DEFAULT: &str = "sqlite://tope.db";
 
-/// Longest time that open calls may take when the server ends.
+/// Longest time, in seconds, that open calls may take when the server ends, unless set.
 pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
 
-/// Longest time that can be set for it: a day.
+/// Longest time, in seconds, that can be set for the drain: a day.
 pub const DRAIN_MAX_SECONDS: u64 = 86_400;
 
-/// How long reservations are kept after they were settled.
-pub const RESERVATION_RETENTION_DEFAULT_DAYS: u32 = 30;
+/// Longest time, in days, that reservations and events can be kept: a hundred years.
+pub const RETENTION_MAX_DAYS: u32 = 36_500;
 
-/// Longest that reservations and events can be kept: a hundred years.
-pub const RESERVATION_RETENTION_MAX_DAYS: u32 = 36_500;
-
-/// How long events are kept.
-pub const EVENT_RETENTION_DEFAULT_DAYS: u32 = 30;
-
-/// Shortest that events can be kept: a delivery to a webhook is retried for up to 30 hours.
+/// Shortest time, in days, that events can be kept: a delivery to a webhook is retried for up to 30 hours.
 pub const EVENT_RETENTION_MIN_DAYS: u32 = 2;
 
-/// How long request ids are kept.
-pub const REQUEST_ID_RETENTION_DEFAULT_HOURS: u32 = REQUEST_ID_RETENTION_MIN_HOURS;
+/// Most lanes when the setting is absent.
+pub const LANES_DEFAULT_MAX: usize = 8;
+
+/// Most lanes that can be set: each has a connection.
+pub const LANES_MAX: usize = 64;
+
+/// Variables of the environment that begin with `TOPE_` and are no settings of the server.
+const OTHER_VARIABLES: [&str; 6] = [
+    "TOPE_CONFIG",
+    "TOPE_TARGET",
+    "TOPE_TEST_GRPCURL",
+    "TOPE_TEST_POSTGRES_BIN",
+    "TOPE_TEST_PYTHON",
+    "TOPE_WEBHOOK_SECRET",
+];
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people.
     #[default]
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// The settings.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// URL of the database.
-    pub database: String,
-    /// Form of the log.
-    pub log_format: LogFormat,
-    /// Longest time that open calls may take when the server ends.
-    pub drain_seconds: u64,
-    /// Batches that run at once, on PostgreSQL; SQLite has one.
-    pub lanes: usize,
-    /// How long reservations are kept after they were settled.
-    pub reservation_retention_days: u32,
-    /// How long request ids are kept: at least 24 hours, and at most as long as reservations.
-    pub request_id_retention_hours: u32,
-    /// How long events are kept: at least 2 days.
-    pub event_retention_days: u32,
-    /// Webhooks may be sent by `http`, too.
-    pub webhook_allow_http: bool,
-    /// Webhooks may be sent to addresses that are not public, too.
-    pub webhook_allow_private: bool,
+/// Declares the settings. From one declaration come the field of [`Config`] with its default, the flag, the key of the file,
+/// the variable of the environment, and what an error says the value must be.
+macro_rules! settings {
+    ($($(#[doc = $help:literal])+ [$($flag:tt)*] $name:ident: $type:ty = $default:expr, $wanted:literal;)+) => {
+        /// The settings of a server.
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Config {
+            $($(#[doc = $help])+ pub $name: $type,)+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        /// Settings that flags give. Those that are absent come from the environment, the file or the defaults.
+        #[derive(Clone, Debug, Default, Serialize, clap::Args)]
+        pub struct Flags {
+            $(
+                $(#[doc = $help])+
+                #[arg(long, $($flag)*)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $name: Option<$type>,
+            )+
+        }
+
+        /// The names of all settings.
+        const NAMES: &[&str] = &[$(stringify!($name)),+];
+
+        /// What the value of a setting must be, in an error.
+        fn wanted(setting: &str) -> &'static str {
+            match setting {
+                $(stringify!($name) => $wanted,)+
+                _ => "something else",
+            }
+        }
+    };
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 50_051)),
-            database: DATABASE_DEFAULT.to_owned(),
-            log_format: LogFormat::Text,
-            drain_seconds: DRAIN_DEFAULT_SECONDS,
-            lanes: lanes_default(),
-            reservation_retention_days: RESERVATION_RETENTION_DEFAULT_DAYS,
-            request_id_retention_hours: REQUEST_ID_RETENTION_DEFAULT_HOURS,
-            event_retention_days: EVENT_RETENTION_DEFAULT_DAYS,
-            webhook_allow_http: false,
-            webhook_allow_private: false,
+settings! {
+    /// Address and port to listen on
+    [value_name = "ADDR", value_parser = parse_address]
+    listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 50_051)),
+        "an IP address and a port, such as 127.0.0.1:50051";
+
+    /// Database: sqlite://FILE or postgres://…
+    [value_name = "URL", value_parser = parse_database]
+    database: String = DATABASE_DEFAULT.to_owned(), "a URL, such as sqlite://tope.db";
+
+    /// Form of the log, which goes to stderr; RUST_LOG chooses its lines
+    [value_name = "FORMAT", value_enum]
+    log_format: LogFormat = LogFormat::Text, "text or json";
+
+    /// Longest time, in seconds, that open calls may take when the server ends; at most 86400
+    [value_name = "SECONDS"]
+    drain_seconds: u64 = DRAIN_DEFAULT_SECONDS, "a number of seconds";
+
+    /// Batches that run at once on PostgreSQL, 1 to 64 (SQLite has one); half of the cores unless set
+    [value_name = "N"]
+    lanes: usize = lanes_default(), "a number, 1 to 64";
+
+    /// How long settled reservations are kept, in days
+    [value_name = "DAYS"]
+    reservation_retention_days: u32 = 30, "a number of days";
+
+    /// How long request ids are kept, in hours: at least 24, and at most as long as reservations
+    [value_name = "HOURS"]
+    request_id_retention_hours: u32 = REQUEST_ID_RETENTION_MIN_HOURS, "a number of hours";
+
+    /// How long events are kept, in days; at least 2
+    [value_name = "DAYS"]
+    event_retention_days: u32 = 30, "a number of days";
+
+    /// Allow webhooks with http URLs, whose bodies everybody on the way can read
+    [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
+    webhook_allow_http: bool = false, "true or false";
+
+    /// Allow webhooks to addresses that are not public, such as those of this machine
+    [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
+    webhook_allow_private: bool = false, "true or false";
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051".to_owned())
+}
+
+/// Checks that the database is a URL.
+///
+/// # Errors
+///
+/// A text for a person, which suggests the URL of a file.
+pub fn parse_database(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((scheme, _))
+            if scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter)) =>
+        {
+            Ok(text.to_owned())
         }
+        _ => Err(format!("{text:?} must be a URL; for a SQLite file it is sqlite://{text}")),
     }
 }
 
-/// Lanes on PostgreSQL, unless it is set: one for each two cores, since a lane keeps one core of the database busy, and
+/// Lanes on PostgreSQL unless set: one for each two cores, since a lane keeps one core of the database busy, and
 /// about as much of this process. More lanes make smaller batches, which cost more.
 pub fn lanes_default() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, LANES_DEFAULT_MAX)
 }
 
-/// Whether a batch is decided while the one before commits. On two cores, which callers and database keep busy, the hops
+/// Whether a batch is decided while the batch before commits. On two cores, which callers and database keep busy, the hops
 /// from thread to thread cost more than they give.
 pub fn overlap_default() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 2)
 }
 
-/// Most lanes unless it is set.
-pub const LANES_DEFAULT_MAX: usize = 8;
-
-/// Most lanes: each has a connection.
-pub const LANES_MAX: usize = 64;
-
-/// Settings that flags give; those that are absent come from elsewhere.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Flags {
-    /// See [`Config::listen`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub listen: Option<SocketAddr>,
-    /// See [`Config::database`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub database: Option<String>,
-    /// See [`Config::log_format`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
-    /// See [`Config::drain_seconds`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_seconds: Option<u64>,
-    /// See [`Config::lanes`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lanes: Option<usize>,
-    /// See [`Config::reservation_retention_days`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reservation_retention_days: Option<u32>,
-    /// See [`Config::request_id_retention_hours`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id_retention_hours: Option<u32>,
-    /// See [`Config::event_retention_days`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub event_retention_days: Option<u32>,
-    /// See [`Config::webhook_allow_http`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook_allow_http: Option<bool>,
-    /// See [`Config::webhook_allow_private`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook_allow_private: Option<bool>,
+/// Adds default and variable to the help of each flag that is a setting.
+pub fn describe(command: clap::Command) -> clap::Command {
+    let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    command.mut_args(|argument| {
+        let id = argument.get_id().to_string();
+        if !NAMES.contains(&id.as_str()) {
+            return argument;
+        }
+        let default = defaults[&id].as_str().map_or_else(|| defaults[&id].to_string(), str::to_owned);
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        argument.help(format!("{help} [default: {default}] [env: {}]", variable(&id)))
+    })
 }
 
-/// Those that the environment may give.
-const KNOWN: [&str; 10] = [
-    "listen",
-    "database",
-    "log_format",
-    "drain_seconds",
-    "lanes",
-    "reservation_retention_days",
-    "request_id_retention_hours",
-    "event_retention_days",
-    "webhook_allow_http",
-    "webhook_allow_private",
-];
+/// The settings as a settings file, the password of the database left out.
+///
+/// # Errors
+///
+/// When a value has no form in TOML, which is a defect.
+pub fn print(config: &Config, shown_database: &str) -> Result<String, String> {
+    let shown = Config { database: shown_database.to_owned(), ..config.clone() };
+    let values = serde_json::to_value(shown).map_err(|error| error.to_string())?;
+    let lines = NAMES.iter().map(|name| format!("{name} = {}\n", values[name]));
+    Ok(lines.collect())
+}
+
+/// A line for each variable of the environment that begins with `TOPE_` and is unknown, with the known name that comes nearest.
+pub fn unknown_variables(variables: impl Iterator<Item = String>) -> Vec<String> {
+    let known: Vec<String> =
+        NAMES.iter().map(|name| variable(name)).chain(OTHER_VARIABLES.map(str::to_owned)).collect();
+    let unknown = variables.filter(|name| name.starts_with("TOPE_") && !known.contains(name));
+    let mut lines: Vec<String> = unknown
+        .map(|name| match nearest(&name, &known) {
+            Some(near) => format!("the environment variable {name} has no effect; did you mean {near}?"),
+            None => format!("the environment variable {name} has no effect"),
+        })
+        .collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn variable(setting: &str) -> String {
+    format!("TOPE_{}", setting.to_uppercase())
+}
+
+/// The known name that is most like a name, if one is.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let alike =
+        known.iter().map(|known| (strsim::normalized_damerau_levenshtein(name, known), known.as_str()));
+    let best = alike.max_by(|one, other| one.0.total_cmp(&other.0));
+    best.filter(|(likeness, _)| *likeness > 0.6).map(|(_, known)| known)
+}
 
 /// Puts the settings together.
 ///
@@ -176,10 +243,11 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         figment = figment.merge(Toml::file_exact(file));
     }
     let config: Config = figment
-        .merge(Env::prefixed("TOPE_").only(&KNOWN))
+        .merge(Env::prefixed("TOPE_").only(NAMES))
         .merge(Serialized::defaults(flags))
         .extract()
         .map_err(|error| error.into_iter().map(|one| told(&one, file)).collect::<Vec<_>>().join("; "))?;
+    parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     if config.drain_seconds > DRAIN_MAX_SECONDS {
         return Err(format!(
             "drain_seconds must be at most {DRAIN_MAX_SECONDS}, and is {}",
@@ -194,14 +262,14 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
 }
 
 fn check_retention(config: &Config) -> Result<(), String> {
-    let (events, most) = (config.event_retention_days, RESERVATION_RETENTION_MAX_DAYS);
+    let (events, most) = (config.event_retention_days, RETENTION_MAX_DAYS);
     let least = EVENT_RETENTION_MIN_DAYS;
     if !(least..=most).contains(&events) {
         return Err(format!("event_retention_days must be {least} to {most}, and is {events}"));
     }
     let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
-    if !(1..=RESERVATION_RETENTION_MAX_DAYS).contains(&days) {
-        let most = RESERVATION_RETENTION_MAX_DAYS;
+    if !(1..=RETENTION_MAX_DAYS).contains(&days) {
+        let most = RETENTION_MAX_DAYS;
         return Err(format!("reservation_retention_days must be 1 to {most}, and is {days}"));
     }
     if hours < REQUEST_ID_RETENTION_MIN_HOURS {
@@ -252,20 +320,6 @@ fn told(error: &figment::Error, file: Option<&Path>) -> String {
     }
 }
 
-fn wanted(setting: &str) -> &'static str {
-    match setting {
-        "listen" => "an IP address and a port, such as 127.0.0.1:50051",
-        "database" => "a URL, such as sqlite://tope.db",
-        "log_format" => "text or json",
-        "drain_seconds" => "a number of seconds",
-        "lanes" => "a number, 1 to 64",
-        "reservation_retention_days" | "event_retention_days" => "a number of days",
-        "request_id_retention_hours" => "a number of hours",
-        "webhook_allow_http" | "webhook_allow_private" => "true or false",
-        _ => "something else",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +367,28 @@ mod tests {
         assert!(missing.ends_with("does not exist"), "{missing}");
         let folder = load(Some(directory.path()), &Flags::default()).expect_err("a folder");
         assert!(folder.ends_with("is not a file"), "{folder}");
+    }
+
+    #[test]
+    fn a_variable_that_has_no_effect_is_named_with_the_one_that_was_meant() {
+        let given = ["TOPE_DATABSE", "TOPE_LANES", "TOPE_CONFIG", "TOPE_XYZ", "HOME"].map(str::to_owned);
+        assert_eq!(
+            unknown_variables(given.into_iter()),
+            [
+                "the environment variable TOPE_DATABSE has no effect; did you mean TOPE_DATABASE?",
+                "the environment variable TOPE_XYZ has no effect",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_back() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let file = directory.path().join("tope.toml");
+        let config = Config { lanes: 7, database: "sqlite://a \"b\".db".to_owned(), ..Config::default() };
+        std::fs::write(&file, print(&config, &config.database).expect("printed")).expect("written");
+        let read = load(Some(&file), &Flags::default()).expect("loaded");
+        assert_eq!(format!("{read:?}"), format!("{config:?}"));
     }
 
     #[test]

@@ -14,10 +14,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     clock::{Clock, ManualClock},
-    config::{
-        DRAIN_DEFAULT_SECONDS, EVENT_RETENTION_DEFAULT_DAYS, REQUEST_ID_RETENTION_DEFAULT_HOURS,
-        RESERVATION_RETENTION_DEFAULT_DAYS, lanes_default, overlap_default,
-    },
+    config::{Config, overlap_default},
     engine::{Engine, Lanes, Reader},
     events::{
         Feed,
@@ -79,18 +76,19 @@ pub struct ServerOptions {
 impl ServerOptions {
     /// The defaults.
     pub fn new(listen: SocketAddr, database: impl Into<String>) -> Self {
+        let config = Config::default();
         Self {
             listen,
             database: database.into(),
             clock: None,
             demo: false,
-            drain: Duration::from_secs(DRAIN_DEFAULT_SECONDS),
-            lanes: lanes_default(),
+            drain: Duration::from_secs(config.drain_seconds),
+            lanes: config.lanes,
             overlap: overlap_default(),
             retention: Retention::of(
-                RESERVATION_RETENTION_DEFAULT_DAYS,
-                REQUEST_ID_RETENTION_DEFAULT_HOURS,
-                EVENT_RETENTION_DEFAULT_DAYS,
+                config.reservation_retention_days,
+                config.request_id_retention_hours,
+                config.event_retention_days,
             ),
             webhooks: Rules::default(),
             listens: true,

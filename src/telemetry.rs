@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, filter::Directive, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::LogFormat;
 
@@ -11,6 +11,9 @@ const FILTER_DEFAULT: &str = "info,sqlx=error,sqlx_core=error,tokio_cron_schedul
 
 /// The same, of commands whose output is not a log.
 const FILTER_QUIET: &str = "warn";
+
+/// The levels of a filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Starts logging. Once per process; again has no effect.
 pub fn start(format: LogFormat) {
@@ -24,7 +27,10 @@ pub fn start_quietly() {
 }
 
 fn start_with(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    let given = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let faults = faults_of_filter(&given);
+    let usable = !given.is_empty() && faults.is_empty();
+    let filter = EnvFilter::new(if usable { &given } else { filter });
     let registry = tracing_subscriber::registry().with(filter);
     // A second start is a test's: the first one's log goes on.
     let _ = match format {
@@ -39,9 +45,47 @@ fn start_with(format: LogFormat, filter: &str) {
             registry.with(layer).try_init()
         }
     };
+    for fault in faults {
+        tracing::warn!("RUST_LOG has no effect: {fault}");
+    }
 }
 
-/// Logs panics like all else, in place of the standard library's text.
+/// What is wrong with a filter such as `info,tope=debug`. A word alone that is no level would be taken for the name of a
+/// module, so that nothing else is logged.
+fn faults_of_filter(text: &str) -> Vec<String> {
+    let level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
+    let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    let faults = directives.filter_map(|directive| match directive.rsplit_once('=') {
+        _ if directive.parse::<Directive>().is_err() => {
+            Some(format!("{directive:?} is not a directive such as tope=debug"))
+        }
+        Some((_, word)) if !level(word) => {
+            Some(format!("{word:?} is not a level; those are {}", LEVELS.join(", ")))
+        }
+        None if !level(directive) => {
+            Some(format!("{directive:?} is not a level; those are {}", LEVELS.join(", ")))
+        }
+        _ => None,
+    });
+    faults.collect()
+}
+
+/// Logs panics like all else, instead of the standard library's text.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::error!(panic = %panic, "a defect: something panicked")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_would_silence_the_log_is_a_fault() {
+        for text in ["", "debug", "WARN", "info,tope=debug", "off", "tope::store=trace,sqlx=error"] {
+            assert_eq!(faults_of_filter(text), Vec::<String>::new(), "{text}");
+        }
+        for text in ["debg", "info,tope=debg", "tope", "a=b=c", "[x"] {
+            assert_eq!(faults_of_filter(text).len(), 1, "{text}");
+        }
+    }
 }

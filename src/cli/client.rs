@@ -13,7 +13,18 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::error::CliError;
+use super::error::{CliError, Exit};
+
+/// The server when nothing says otherwise.
+pub const TARGET_DEFAULT: &str = "127.0.0.1:50051";
+
+/// The server that a command speaks to.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TargetArgs {
+    /// The server: host and port, or an http URL
+    #[arg(long, value_name = "ADDR", env = "TOPE_TARGET", default_value = TARGET_DEFAULT)]
+    pub target: String,
+}
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,14 +35,22 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the address of a server, such as `http://127.0.0.1:50051`.
+/// Reads the address of a server: `127.0.0.1:50051` or `http://127.0.0.1:50051`.
 ///
 /// # Errors
 ///
-/// When it is not an `http` URL.
+/// When it is neither an `http` URL nor a host and a port.
 pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
-    let malformed = || CliError::new(format!("{target:?} is not a URL like http://127.0.0.1:50051"));
-    let endpoint = Endpoint::from_shared(target.to_owned()).map_err(|_| malformed())?;
+    let malformed = || {
+        CliError::usage(format!(
+            "the target {target:?} must be a host and a port, such as 127.0.0.1:50051, or an http URL"
+        ))
+    };
+    let with_scheme = if target.contains("://") { target.to_owned() } else { format!("http://{target}") };
+    let endpoint = Endpoint::from_shared(with_scheme).map_err(|_| malformed())?;
+    if endpoint.uri().port().is_none() && !target.contains("://") {
+        return Err(malformed());
+    }
     if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
         return Err(malformed());
     }
@@ -46,10 +65,9 @@ pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
 pub async fn connect(target: &str) -> Result<Channel, CliError> {
     let endpoint =
         endpoint(target)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    endpoint
-        .connect()
-        .await
-        .map_err(|error| CliError::caused(format_args!("cannot connect to {target}"), &error))
+    endpoint.connect().await.map_err(|error| {
+        CliError::caused(format_args!("cannot connect to {target}"), &error).exiting(Exit::Unreachable)
+    })
 }
 
 /// Whether it was created; false when it was there before.
@@ -91,11 +109,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_an_http_url() {
-        for target in ["http://127.0.0.1:50051", "http://[::1]:50051", "http://tope.internal"] {
+    fn a_target_is_a_host_and_a_port_or_an_http_url() {
+        for target in ["127.0.0.1:50051", "localhost:50051", "http://[::1]:50051", "http://tope.internal"] {
             assert!(endpoint(target).is_ok(), "{target}");
         }
-        for target in ["127.0.0.1:50051", "localhost", "https://tope.internal", "", "http://"] {
+        for target in ["localhost", "https://tope.internal", "", "http://", "a b:1", ":50051"] {
             assert!(endpoint(target).is_err(), "{target}");
         }
     }

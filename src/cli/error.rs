@@ -2,17 +2,53 @@
 
 use std::{error::Error, fmt};
 
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// A command failed: one clear text for a person. The process ends with exit code 1.
+/// A command failed: one clear text for a person, and the exit code of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CliError(String);
+pub struct CliError {
+    text: String,
+    exit: Exit,
+}
+
+/// The exit code of a command that did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Anything else went wrong.
+    Error = 1,
+    /// An argument or a setting is at fault.
+    Usage = 2,
+    /// The command worked, and the answer is no: there is no quota.
+    No = 3,
+    /// The server or the database cannot be reached.
+    Unreachable = 4,
+}
 
 impl CliError {
     /// An error that says all there is to say.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), exit: Exit::Error }
+    }
+
+    /// An argument or a setting is at fault.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::new(text).exiting(Exit::Usage)
+    }
+
+    /// The same error with another exit code.
+    pub fn exiting(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// The same error with one more thing to say.
+    pub fn with(self, more: impl fmt::Display) -> Self {
+        Self { text: format!("{}; {more}", self.text), ..self }
+    }
+
+    /// The exit code of the process.
+    pub fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// What was tried, and the error with all of its sources, each said once.
@@ -21,33 +57,44 @@ impl CliError {
         let mut cause = Some(error);
         while let Some(error) = cause {
             let said = error.to_string();
+            // Many errors end with the text of their source.
             if !text.ends_with(&said) {
                 text = format!("{text}: {said}");
             }
             cause = error.source();
         }
-        Self(text)
+        Self::new(text)
     }
 
-    /// What was tried, and what the server said to it.
+    /// What was tried, and what the server replied.
     pub fn refused(tried: impl fmt::Display, status: &Status) -> Self {
         let mut text = format!("{tried}: {}", status.message());
         if let Some(bad) = status.get_details_bad_request() {
-            // A violation without a field is of the request as a whole: the message has said it.
-            for violation in bad.field_violations.iter().filter(|violation| !violation.field.is_empty()) {
-                text = format!("{text}; {}: {}", violation.field, violation.description);
+            for violation in bad.field_violations {
+                let fault = format!("{}: {}", violation.field, violation.description);
+                // The message names the first field at fault.
+                if !violation.field.is_empty() && !text.contains(&fault) {
+                    text = format!("{text}; {fault}");
+                }
             }
         }
-        match status.get_details_error_info() {
-            Some(info) => Self(format!("{text} ({:?}, {})", status.code(), info.reason)),
-            None => Self(format!("{text} ({:?})", status.code())),
-        }
+        let text = match status.get_details_error_info() {
+            Some(info) => format!("{text} ({:?}, {})", status.code(), info.reason),
+            None => format!("{text} ({:?})", status.code()),
+        };
+        let exit = match status.code() {
+            Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
+            Code::ResourceExhausted => Exit::No,
+            Code::Unavailable => Exit::Unreachable,
+            _ => Exit::Error,
+        };
+        Self::new(text).exiting(exit)
     }
 }
 
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -57,7 +104,6 @@ impl Error for CliError {}
 mod tests {
     use std::{collections::HashMap, io};
 
-    use tonic::Code;
     use tonic_types::ErrorDetails;
 
     use super::*;

@@ -5,7 +5,7 @@ use prost_types::{Duration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{
-    client::{connect, print_line},
+    client::{TargetArgs, connect, print_line},
     error::CliError,
 };
 use crate::grpc::v1::{
@@ -38,9 +38,9 @@ pub enum JobsCommand {
 /// Which server, and how to print what it says.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// The server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
-    pub target: String,
+    /// Which server.
+    #[command(flatten)]
+    pub server: TargetArgs,
 
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -69,7 +69,7 @@ pub async fn run(args: JobsArgs) -> Result<(), CliError> {
 }
 
 async fn list(server: &ServerArgs) -> Result<(), CliError> {
-    let mut admin = AdminServiceClient::new(connect(&server.target).await?);
+    let mut admin = AdminServiceClient::new(connect(&server.server.target).await?);
     let reply = admin.list_jobs(ListJobsRequest {}).await;
     let jobs = reply.map_err(|status| CliError::refused("cannot list the jobs", &status))?.into_inner().jobs;
     match server.output {
@@ -79,7 +79,7 @@ async fn list(server: &ServerArgs) -> Result<(), CliError> {
 }
 
 async fn run_one(name: String, server: &ServerArgs) -> Result<(), CliError> {
-    let mut admin = AdminServiceClient::new(connect(&server.target).await?);
+    let mut admin = AdminServiceClient::new(connect(&server.server.target).await?);
     let tried = format!("cannot run {name:?}");
     let reply = admin.run_job(RunJobRequest { name: name.clone() }).await;
     let run = reply.map_err(|status| CliError::refused(&tried, &status))?.into_inner();

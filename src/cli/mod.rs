@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::error::CliError;
 use crate::telemetry;
@@ -10,17 +10,21 @@ use crate::telemetry;
 pub mod backup;
 pub mod bench;
 pub mod client;
+pub mod commit;
 pub mod error;
 pub mod jobs;
 pub mod migrate;
+pub mod quota;
 pub mod replay;
+pub mod reserve;
 pub mod serve;
+pub mod usage;
 pub mod verify;
 pub mod watch;
 
 /// A quota authority for AI token usage.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = env!("TOPE_VERSION"))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -32,6 +36,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the server until Ctrl-C
     Serve(serve::ServeArgs),
+    /// Hold quota before a model call
+    Reserve(reserve::ReserveArgs),
+    /// Charge what a hold was used for
+    Commit(commit::CommitArgs),
+    /// Show what is left of a tenant's quota
+    Usage(usage::UsageArgs),
     /// Bring the schema of a database up to date (`serve` does it at its start, too)
     Migrate(migrate::MigrateArgs),
     /// Check that the books of a database add up
@@ -54,7 +64,8 @@ pub enum Command {
 /// Parses the command line and runs the command. Not generic, so that it is compiled with the library and not once more with
 /// each program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command = Cli::command().mut_subcommand("serve", crate::config::describe);
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&CliError::caused("cannot start", &error)),
@@ -68,7 +79,7 @@ pub fn main() -> ExitCode {
 fn failed(error: &CliError) -> ExitCode {
     // Nothing is left to tell it to when stderr is closed.
     let _ = writeln!(std::io::stderr(), "tope: {error}");
-    ExitCode::FAILURE
+    ExitCode::from(error.exit() as u8)
 }
 
 /// Runs a command.
@@ -78,6 +89,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     }
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Reserve(args) => reserve::run(args).await,
+        Command::Commit(args) => commit::run(args).await,
+        Command::Usage(args) => usage::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Backup(args) => backup::run(args).await,
@@ -93,7 +107,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
 #[derive(Debug, clap::Args)]
 pub struct DatabaseArgs {
     /// Database: sqlite://FILE or postgres://…
-    #[arg(long, value_name = "URL", env = "TOPE_DATABASE", hide_env_values = true, default_value = crate::config::DATABASE_DEFAULT)]
+    #[arg(long, value_name = "URL", env = "TOPE_DATABASE", hide_env_values = true, default_value = crate::config::DATABASE_DEFAULT, value_parser = crate::config::parse_database)]
     pub database: String,
 }
 

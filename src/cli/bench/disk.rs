@@ -35,7 +35,8 @@ pub struct DiskFigures {
 /// When the folder is not writable.
 pub fn measure(folder: &Path, duration: Duration) -> io::Result<DiskFigures> {
     let path = folder.join(format!("tope-fsync-{}.tmp", run_id()));
-    let figures = File::create_new(&path).and_then(|file| write_and_sync(file, duration));
+    let file = File::create_new(&path)?;
+    let figures = write_and_sync(file, duration);
     fs::remove_file(&path)?;
     figures
 }

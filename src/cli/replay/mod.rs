@@ -8,6 +8,7 @@ pub mod setup;
 pub mod trace;
 
 use std::{
+    cmp::Ordering,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -15,11 +16,12 @@ use std::{
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 
 use self::trace::ModelCall;
 use super::{
-    client::{connect, find_retry_delay, print_line, run_id},
+    client::{TargetArgs, connect, find_retry_delay, print_line, run_id},
     error::CliError,
 };
 use crate::grpc::v1::{
@@ -43,9 +45,9 @@ pub struct ReplayArgs {
     #[arg(value_name = "FILE.csv")]
     pub file: PathBuf,
 
-    /// The server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
-    pub target: String,
+    /// Which server.
+    #[command(flatten)]
+    pub server: TargetArgs,
 
     /// Who pays; created in UTC when it is not there
     #[arg(long, value_name = "NAME", default_value = "replay")]
@@ -87,7 +89,7 @@ struct Summary {
 /// but yes or no quota.
 pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
     let calls = trace::read(&args.file)?;
-    let channel = connect(&args.target).await?;
+    let channel = connect(&args.server.target).await?;
     setup::create_missing(&channel, &args.tenant, args.limit).await?;
     let player = Player {
         client: QuotaServiceClient::new(channel),
@@ -96,10 +98,32 @@ pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
         estimate: args.estimate,
     };
     let begin = Instant::now();
-    let summary = player.play(&calls, &args).await?;
+    let interrupt = CancellationToken::new();
+    let interrupted = tokio::spawn(cancel_on_ctrl_c(interrupt.clone()));
+    let summary = player.play(&calls, &args, &interrupt).await?;
+    interrupted.abort();
     let elapsed = begin.elapsed();
     print_summary(&summary, elapsed)?;
-    player.print_balances().await
+    player.print_balances().await?;
+    match summary.calls.cmp(&(calls.len() as u64)) {
+        Ordering::Less => {
+            let (made, all) = (summary.calls, calls.len());
+            Err(CliError::new(format!(
+                "interrupted after {made} of {all} calls; nothing of them is held any more"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first Ctrl-C stops new calls; the second ends the process at once.
+async fn cancel_on_ctrl_c(interrupt: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        interrupt.cancel();
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
 }
 
 struct Player {
@@ -110,7 +134,13 @@ struct Player {
 }
 
 impl Player {
-    async fn play(&self, calls: &[ModelCall], args: &ReplayArgs) -> Result<Summary, CliError> {
+    /// Makes the calls, until all are made or the replay is interrupted: then the calls in flight are settled.
+    async fn play(
+        &self,
+        calls: &[ModelCall],
+        args: &ReplayArgs,
+        interrupt: &CancellationToken,
+    ) -> Result<Summary, CliError> {
         let progress = ProgressBar::new(calls.len() as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} calls, {per_sec}, {eta} left") {
             progress.set_style(style);
@@ -123,6 +153,7 @@ impl Player {
                 }
                 call
             })
+            .take_until(interrupt.cancelled())
             .map(|call| self.play_one(call))
             .buffer_unordered(usize::from(args.in_flight))
             .inspect_ok(|_| progress.inc(1))

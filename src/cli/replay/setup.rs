@@ -1,5 +1,6 @@
 //! What a replay needs on the server, created where it is missing.
 
+use prost_types::FieldMask;
 use tonic::{Code, Status, transport::Channel};
 
 use super::RESOURCE;
@@ -7,7 +8,7 @@ use crate::{
     cli::{client::created, error::CliError},
     grpc::v1::{
         CreatePlanRequest, CreateResourceRequest, CreateTenantRequest, Enforcement, GetTenantRequest, Limit,
-        Period, Plan, Resource, Tenant, admin_service_client::AdminServiceClient,
+        Period, Plan, Resource, Tenant, UpdateTenantRequest, admin_service_client::AdminServiceClient,
     },
 };
 
@@ -23,7 +24,16 @@ pub async fn create_missing(channel: &Channel, tenant: &str, limit: Option<i64>)
     created("CreateResource", reply)?;
     let plan = plan(tenant, limit);
     if let Some(found) = find_tenant(&mut admin, tenant).await? {
-        return check_plan(&found, &plan, limit);
+        return match change_of_plan(&found, &plan, limit)? {
+            None => Ok(()),
+            Some(changed) => {
+                created("CreatePlan", admin.create_plan(CreatePlanRequest { plan: Some(plan) }).await)?;
+                let update_mask = Some(FieldMask { paths: vec!["plan".to_owned()] });
+                let request = UpdateTenantRequest { tenant: Some(changed), update_mask };
+                let reply = admin.update_tenant(request).await;
+                reply.map(drop).map_err(|status| CliError::refused("UpdateTenant", &status))
+            }
+        };
     }
     let plan_id = plan.id.clone();
     created("CreatePlan", admin.create_plan(CreatePlanRequest { plan: Some(plan) }).await)?;
@@ -41,10 +51,15 @@ async fn find_tenant(admin: &mut AdminServiceClient<Channel>, id: &str) -> Resul
     }
 }
 
-/// A limit that would silently not count makes a replay that means nothing.
-fn check_plan(tenant: &Tenant, wanted: &Plan, limit: Option<i64>) -> Result<(), CliError> {
-    if limit.is_none() || tenant.plan == wanted.id {
-        return Ok(());
+/// The tenant with the plan that it has to get, if it has to get another: one that an earlier replay gave it is replaced. A limit
+/// that would silently not count makes a replay that means nothing.
+fn change_of_plan(tenant: &Tenant, wanted: &Plan, limit: Option<i64>) -> Result<Option<Tenant>, CliError> {
+    let of_replay = tenant.plan.starts_with(&format!("replay-{}-", tenant.id));
+    if tenant.plan == wanted.id || (limit.is_none() && !of_replay) {
+        return Ok(None);
+    }
+    if of_replay {
+        return Ok(Some(Tenant { id: tenant.id.clone(), plan: wanted.id.clone(), ..Tenant::default() }));
     }
     Err(CliError::new(format!(
         "the tenant {:?} is there and has the plan {:?}, so --limit would not count: leave it out, or name another tenant",
@@ -85,8 +100,14 @@ mod tests {
     fn a_limit_that_would_not_count_is_an_error() {
         let tenant =
             |plan: &str| Tenant { id: "acme".to_owned(), plan: plan.to_owned(), ..Tenant::default() };
-        assert!(check_plan(&tenant("free"), &plan("acme", Some(5)), Some(5)).is_err());
-        assert!(check_plan(&tenant("replay-acme-5"), &plan("acme", Some(5)), Some(5)).is_ok());
-        assert!(check_plan(&tenant("free"), &plan("acme", None), None).is_ok());
+        let change = |had: &str, limit| {
+            change_of_plan(&tenant(had), &plan("acme", limit), limit)
+                .map(|changed| changed.map(|tenant| tenant.plan))
+        };
+        assert!(change("free", Some(5)).is_err());
+        assert_eq!(change("replay-acme-5", Some(5)), Ok(None));
+        assert_eq!(change("free", None), Ok(None));
+        assert_eq!(change("replay-acme-unlimited", Some(5)), Ok(Some("replay-acme-5".to_owned())));
+        assert_eq!(change("replay-acme-5", None), Ok(Some("replay-acme-unlimited".to_owned())));
     }
 }

@@ -48,7 +48,7 @@ fn data(event: &Event) -> Value {
     ])
 }
 
-fn balance(balance: &Balance) -> Value {
+pub(in crate::cli) fn balance(balance: &Balance) -> Value {
     let limited = !balance.limit_id.is_empty();
     let enforcement = small(balance.enforcement().as_str_name(), "ENFORCEMENT_");
     let period = small(balance.period().as_str_name(), "PERIOD_");
@@ -73,7 +73,7 @@ fn balance(balance: &Balance) -> Value {
     ])
 }
 
-fn reservation(reservation: &Reservation) -> Value {
+pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
     let amounts = reservation.amounts.iter().map(|amount| {
         object([
             ("resource", text(&amount.resource)),

@@ -1,7 +1,7 @@
 //! `tope watch`: prints what happens, as it happens, and goes on by itself when the server comes back.
 
-mod json;
-mod text;
+pub(super) mod json;
+pub(super) mod text;
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
 use super::{
-    client::{connect, find_retry_delay, print_line},
+    client::{TargetArgs, connect, find_retry_delay, print_line},
     error::CliError,
 };
 use crate::grpc::v1::{
@@ -35,7 +35,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// A line for people; with colour on a terminal, unless NO_COLOR is set.
-    Text,
+    Table,
     /// A JSON object a line, heartbeats too; each with the cursor to go on from.
     Json,
 }
@@ -43,9 +43,9 @@ pub enum Output {
 /// Options of `tope watch`.
 #[derive(Debug, Clone, Args)]
 pub struct WatchArgs {
-    /// The server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
-    pub target: String,
+    /// Which server.
+    #[command(flatten)]
+    pub server: TargetArgs,
 
     /// Only of this tenant
     #[arg(long, value_name = "NAME")]
@@ -64,7 +64,7 @@ pub struct WatchArgs {
     pub kinds: Vec<EventKind>,
 
     /// Of thresholds and limits, only those at or above this percentage
-    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=1_000))]
     pub min_percent: i32,
 
     /// Begin with what is left; needs --tenant
@@ -76,7 +76,7 @@ pub struct WatchArgs {
     pub cursor: Option<String>,
 
     /// Form of what is printed
-    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
 
@@ -86,7 +86,7 @@ pub struct WatchArgs {
 ///
 /// When the server cannot be reached at first, or refuses what is asked for.
 pub async fn run(args: WatchArgs) -> Result<(), CliError> {
-    let channel = connect(&args.target).await?;
+    let channel = connect(&args.server.target).await?;
     let mut watching = Watching { request: request(&args), output: args.output, colour: colour() };
     let mut pause = PAUSE_FIRST;
     loop {
@@ -146,7 +146,7 @@ impl Watching {
     fn print(&self, message: &WatchUsageResponse) -> Result<(), CliError> {
         match self.output {
             Output::Json => print_line(json::message(message)),
-            Output::Text => text::lines(message, self.colour).into_iter().try_for_each(print_line),
+            Output::Table => text::lines(message, self.colour).into_iter().try_for_each(print_line),
         }
     }
 }

@@ -127,7 +127,7 @@ fn change(change: &PolicyChange) -> String {
 }
 
 /// An instant in UTC; empty without one.
-pub(super) fn time(at: Option<&Timestamp>) -> String {
+pub(in crate::cli) fn time(at: Option<&Timestamp>) -> String {
     let at = at.and_then(|at| DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).unwrap_or(0)));
     at.map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true)).unwrap_or_default()
 }

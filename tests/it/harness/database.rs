@@ -1,6 +1,7 @@
 //! A fresh database for each test.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -40,6 +41,20 @@ impl Database {
             }
         };
         Self { kind, url, folder }
+    }
+
+    /// A copy of the one that an earlier version left in `tests/fixtures`, under the name of its last migration.
+    pub fn landed(kind: Kind, migration: &str) -> Self {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(migration);
+        let database = Self::fresh(kind);
+        match kind {
+            Kind::Sqlite => {
+                let copied = fs::copy(fixture.join("books.db"), database.path("tope.db"));
+                copied.expect("the fixture can be copied");
+            }
+            Kind::Postgres => postgres::restore(&database.url, &fixture.join("books.sql")),
+        }
+        database
     }
 
     /// Which kind it is.

@@ -136,14 +136,23 @@ pub fn shared() -> &'static Cluster {
     SHARED.get_or_init(|| Cluster::start(free_port()))
 }
 
+/// Fills an empty database with what pg_dump wrote.
+pub fn restore(url: &str, dump: &Path) {
+    run_psql(url, "-f", &dump.to_string_lossy());
+}
+
 /// Runs one statement.
 pub fn psql(url: &str, statement: &str) -> String {
+    run_psql(url, "-c", statement)
+}
+
+fn run_psql(url: &str, what: &str, argument: &str) -> String {
     let output = Command::new(binaries().join("psql"))
-        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement])
+        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, what, argument])
         .stdin(Stdio::null())
         .output()
         .expect("psql is next to postgres");
-    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{argument}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 

@@ -60,8 +60,13 @@ pub fn run(test: impl Future<Output = ()>) {
 impl World {
     /// With nothing in it.
     pub fn start(kind: Kind) -> LocalBoxFuture<'static, Self> {
+        Self::on(Database::fresh(kind), NOON)
+    }
+
+    /// On a database that is there, at this instant.
+    pub fn on(database: Database, now: i64) -> LocalBoxFuture<'static, Self> {
         async move {
-            let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
+            let clock = ManualClock::at(now);
             // A test's endpoints are on this machine.
             let webhooks = Rules { allow_http: true, allow_private: true };
             let (server, clients) = serve(database.url(), &clock, webhooks).await;

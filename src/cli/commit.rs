@@ -1,0 +1,54 @@
+//! `tope commit`: charges what a hold was really used for.
+
+use clap::Args;
+
+use super::{
+    client::connect,
+    error::CliError,
+    quota::{self, AmountArg, CallArgs},
+};
+use crate::grpc::v1::{Amount, CommitRequest, quota_service_client::QuotaServiceClient};
+
+/// Options of `tope commit`.
+#[derive(Debug, Args)]
+pub struct CommitArgs {
+    /// Whose hold
+    pub tenant: String,
+
+    /// What was used, such as tokens=800; a reserved resource that is left out is charged as reserved
+    #[arg(value_name = "RESOURCE=QUANTITY")]
+    pub amounts: Vec<AmountArg>,
+
+    /// The --request-id of the `reserve` that made the hold
+    #[arg(long, value_name = "ID", required_unless_present = "reservation")]
+    pub request_id: Option<String>,
+
+    /// The name of the reservation that `reserve` printed
+    #[arg(long, value_name = "NAME", conflicts_with = "request_id")]
+    pub reservation: Option<String>,
+
+    /// Server and output.
+    #[command(flatten)]
+    pub call: CallArgs,
+}
+
+/// Settles a hold, and prints the reservation and what is left.
+///
+/// # Errors
+///
+/// When the server cannot be reached or refuses.
+pub async fn run(args: CommitArgs) -> Result<(), CliError> {
+    let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
+    let amounts =
+        args.amounts.into_iter().map(|AmountArg { resource, quantity }| Amount { resource, quantity });
+    let by_name = args.reservation.is_some();
+    let request = CommitRequest {
+        reservation: args.reservation.unwrap_or_default(),
+        tenant: if by_name { String::new() } else { args.tenant },
+        reserve_request_id: args.request_id.unwrap_or_default(),
+        amounts: amounts.collect(),
+    };
+    let reply = client.commit(request).await.map_err(|status| quota::refused("cannot commit", &status))?;
+    let reply = reply.into_inner();
+    quota::print(args.call.output, reply.reservation.as_ref(), &reply.balances)
+}

@@ -1,0 +1,179 @@
+//! What `tope reserve`, `tope commit` and `tope usage` share: the server and the subject, amounts, and how balances are printed.
+
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use super::{
+    client::{TargetArgs, print_line},
+    error::CliError,
+    watch::{json as fields, text::time},
+};
+use crate::grpc::v1::{Balance, Reservation};
+
+/// Which server, and how its reply is printed.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: TargetArgs,
+
+    /// Form of the output
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Columns for people.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// A resource and a quantity: `tokens=1000`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmountArg {
+    /// The resource's id.
+    pub resource: String,
+    /// Units of the resource.
+    pub quantity: i64,
+}
+
+impl FromStr for AmountArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let malformed = || "must be a resource and a whole number, such as tokens=1000".to_owned();
+        let (resource, quantity) = text.rsplit_once('=').ok_or_else(malformed)?;
+        let quantity = quantity.replace('_', "").parse().map_err(|_| malformed())?;
+        Ok(Self { resource: resource.to_owned(), quantity })
+    }
+}
+
+/// Prints a reservation, if there is one, and balances.
+///
+/// # Errors
+///
+/// When stdout is closed.
+pub fn print(
+    output: Output,
+    reservation: Option<&Reservation>,
+    balances: &[Balance],
+) -> Result<(), CliError> {
+    match output {
+        Output::Json => {
+            let balances: Value = balances.iter().map(fields::balance).collect();
+            let document = match reservation {
+                Some(reservation) => {
+                    json!({ "reservation": fields::reservation(reservation), "balances": balances })
+                }
+                None => json!({ "balances": balances }),
+            };
+            print_line(format!("{document:#}"))
+        }
+        Output::Table => {
+            if let Some(reservation) = reservation {
+                print_line(reservation_line(reservation))?;
+                print_line("")?;
+            }
+            print_rows(&rows(balances))
+        }
+    }
+}
+
+/// What was tried and why it was refused, limit by limit.
+pub fn refused(tried: &str, status: &Status) -> CliError {
+    let mut error = CliError::refused(tried, status);
+    let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    if let Some(delay) = retry {
+        error = error.with(format!("try again in {} s", delay.as_secs_f64().ceil()));
+    }
+    error
+}
+
+fn reservation_line(reservation: &Reservation) -> String {
+    let state = reservation.state().as_str_name().trim_start_matches("RESERVATION_STATE_").to_owned();
+    let amounts: Vec<String> = reservation
+        .amounts
+        .iter()
+        .map(|amount| {
+            let overrun =
+                if amount.overrun > 0 { format!(" (overrun {})", amount.overrun) } else { String::new() };
+            format!(
+                "{}: {} reserved, {} committed{overrun}",
+                amount.resource, amount.reserved, amount.committed
+            )
+        })
+        .collect();
+    let until = match state.as_str() {
+        "RESERVED" => format!(" until {}", time(reservation.expire_time.as_ref())),
+        _ => String::new(),
+    };
+    format!("{}  {state}{until}  {}", reservation.name, amounts.join("; "))
+}
+
+/// A line for each balance, below a line of headings.
+fn rows(balances: &[Balance]) -> Vec<[String; 8]> {
+    let headings =
+        ["LIMIT", "RESOURCE", "COUNTS", "ALLOWANCE", "COMMITTED", "RESERVED", "REMAINING", "WINDOW ENDS"];
+    let mut rows = vec![headings.map(str::to_owned)];
+    rows.extend(balances.iter().map(|balance| {
+        let figure = |figure: Option<i64>| figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string());
+        let end = time(balance.window_end.as_ref());
+        [
+            if balance.limit_id.is_empty() { "-".to_owned() } else { balance.limit_id.clone() },
+            balance.resource.clone(),
+            scope(balance),
+            figure(balance.allowance),
+            balance.committed.to_string(),
+            balance.reserved.to_string(),
+            figure(balance.remaining),
+            if end.is_empty() { "never".to_owned() } else { end },
+        ]
+    }));
+    rows
+}
+
+/// Whose usage a balance counts: `agent=planner`, or `all`.
+fn scope(balance: &Balance) -> String {
+    let parts = [("agent", &balance.agent), ("user", &balance.user), ("model", &balance.model)];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={value}")))
+        .collect();
+    if parts.is_empty() { "all".to_owned() } else { parts.join(",") }
+}
+
+/// Prints rows in columns: figures to the right, the rest to the left.
+fn print_rows(rows: &[[String; 8]]) -> Result<(), CliError> {
+    const FIGURES: std::ops::Range<usize> = 3..7;
+    let widths: [usize; 8] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in rows {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if FIGURES.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        print_line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_a_resource_and_a_whole_number() {
+        let amount = |resource: &str, quantity| Ok(AmountArg { resource: resource.to_owned(), quantity });
+        assert_eq!("tokens=1000".parse(), amount("tokens", 1_000));
+        assert_eq!("a=b=1_000".parse(), amount("a=b", 1_000));
+        for text in ["tokens", "tokens=", "tokens=x", "tokens=1.5", "tokens=9223372036854775808", ""] {
+            assert!(text.parse::<AmountArg>().is_err(), "{text}");
+        }
+    }
+}

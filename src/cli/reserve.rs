@@ -1,0 +1,83 @@
+//! `tope reserve`: holds quota, as a backend does before a model call.
+
+use clap::Args;
+use prost_types::Duration;
+
+use super::{
+    client::connect,
+    error::CliError,
+    quota::{self, AmountArg, CallArgs},
+};
+use crate::grpc::v1::{OnExpiry, ReserveAmount, ReserveRequest, quota_service_client::QuotaServiceClient};
+
+/// Options of `tope reserve`.
+#[derive(Debug, Args)]
+pub struct ReserveArgs {
+    /// Whose quota
+    pub tenant: String,
+
+    /// What to hold, such as tokens=1000; may be given several times
+    #[arg(value_name = "RESOURCE=QUANTITY", required = true)]
+    pub amounts: Vec<AmountArg>,
+
+    /// The agent that spends
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub agent: String,
+
+    /// The user that spends
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub user: String,
+
+    /// The model that is called
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub model: String,
+
+    /// An id of the call: repeated with the same id, it holds once; `commit` takes the id, too
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub request_id: String,
+
+    /// How long the hold lasts, in seconds [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..=86_400))]
+    pub ttl_seconds: Option<i64>,
+
+    /// Hold less when there is less, instead of refusing
+    #[arg(long)]
+    pub allow_partial: bool,
+
+    /// Charge the hold when nobody settles it, instead of releasing it
+    #[arg(long)]
+    pub charge_on_expiry: bool,
+
+    /// Server and output.
+    #[command(flatten)]
+    pub call: CallArgs,
+}
+
+/// Holds quota, and prints the reservation and what is left.
+///
+/// # Errors
+///
+/// When the server cannot be reached or refuses: exit code 3 when the quota is used up.
+pub async fn run(args: ReserveArgs) -> Result<(), CliError> {
+    let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
+    let amounts = args.amounts.into_iter().map(|AmountArg { resource, quantity }| ReserveAmount {
+        resource,
+        quantity,
+        minimum: 0,
+    });
+    let request = ReserveRequest {
+        request_id: args.request_id,
+        tenant: args.tenant,
+        agent: args.agent,
+        user: args.user,
+        model: args.model,
+        amounts: amounts.collect(),
+        ttl: args.ttl_seconds.map(|seconds| Duration { seconds, nanos: 0 }),
+        allow_partial: args.allow_partial,
+        on_expiry: if args.charge_on_expiry { OnExpiry::Charge } else { OnExpiry::Unspecified }.into(),
+        ..ReserveRequest::default()
+    };
+    let reply = client.reserve(request).await.map_err(|status| quota::refused("cannot reserve", &status))?;
+    let reply = reply.into_inner();
+    quota::print(args.call.output, reply.reservation.as_ref(), &reply.balances)
+}

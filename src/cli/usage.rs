@@ -1,0 +1,64 @@
+//! `tope usage`: what is left of a tenant's quota.
+
+use clap::Args;
+
+use super::{
+    client::connect,
+    error::CliError,
+    quota::{self, CallArgs},
+};
+use crate::grpc::v1::{GetUsageRequest, quota_service_client::QuotaServiceClient};
+
+/// Options of `tope usage`.
+#[derive(Debug, Args)]
+pub struct UsageArgs {
+    /// Whose quota
+    pub tenant: String,
+
+    /// Only limits that count this agent, and those that count all agents together
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+
+    /// Only limits that count this user, and those that count all users together
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// Only limits that count this model, and those that count all models together
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+
+    /// Only of this resource; may be given several times
+    #[arg(long = "resource", value_name = "NAME")]
+    pub resources: Vec<String>,
+
+    /// Server and output.
+    #[command(flatten)]
+    pub call: CallArgs,
+}
+
+/// Prints the balances of all limits.
+///
+/// # Errors
+///
+/// When the server cannot be reached or refuses.
+pub async fn run(args: UsageArgs) -> Result<(), CliError> {
+    let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
+    let mut request = GetUsageRequest {
+        tenant: args.tenant,
+        agent: args.agent,
+        user: args.user,
+        model: args.model,
+        resources: args.resources,
+        ..GetUsageRequest::default()
+    };
+    let mut balances = Vec::new();
+    loop {
+        let reply = client.get_usage(request.clone()).await;
+        let reply = reply.map_err(|status| quota::refused("cannot read the usage", &status))?.into_inner();
+        balances.extend(reply.balances);
+        if reply.next_page_token.is_empty() {
+            return quota::print(args.call.output, None, &balances);
+        }
+        request.page_token = reply.next_page_token;
+    }
+}
