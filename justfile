@@ -5,7 +5,7 @@ _list:
 
 # Start the server with demo data, on 127.0.0.1:50051
 run *args:
-    cargo run --release -- serve --demo {{ args }}
+    cargo run -- serve --demo {{ args }}
 
 # Run the tests, after installing what they need
 test *args:
@@ -13,7 +13,7 @@ test *args:
 
 # Compile everything, and no more
 check:
-    cargo check --release --workspace --all-targets
+    cargo check --workspace --all-targets
 
 # Format, lints, protos, dependencies: all that CI checks besides the tests
 lint:
