@@ -189,8 +189,7 @@ fn lay_out(folder: &Path, address: &str) {
     script(
         &folder.join("target/debug/tope"),
         &format!(
-            "case $1 in\nserve) export TOPE_LISTEN={address} ;;\n\
-             watch | jobs | replay) set -- \"$@\" --target http://{address} ;;\nesac\nexec {program:?} \"$@\""
+            "export TOPE_TARGET={address}\n[ $1 = serve ] && export TOPE_LISTEN={address}\nexec {program:?} \"$@\""
         ),
     );
     script(
