@@ -120,6 +120,19 @@ fn every_rule_that_is_cited_is_a_rule_and_every_invariant_is_cited() {
     assert_none(&untested.map(|number| format!("no test cites {number}")).collect::<Vec<_>>());
 }
 
+/// Where things are, and where something is added.
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let text = without_blocks(&text_of("docs/ARCHITECTURE.md"));
+    let code = text.split('`').skip(1).step_by(2);
+    let paths: BTreeSet<&str> =
+        code.filter(|code| code.contains('/') && !code.contains([' ', ':'])).collect();
+    assert!(paths.len() > 30, "{paths:?}");
+    let is_there = |path: &&str| ["", "src"].iter().any(|folder| root().join(folder).join(path).exists());
+    let gone = paths.iter().filter(|path| !is_there(path));
+    assert_none(&gone.map(|path| format!("{path} is not there")).collect::<Vec<_>>());
+}
+
 /// `tope serve --help` is the list of settings; the reference has the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reference_lists_every_setting() {
@@ -127,7 +140,7 @@ async fn the_reference_lists_every_setting() {
     command.args(["serve", "--help"]);
     let help = String::from_utf8(crate::harness::process::run(command).await.stdout).expect("text");
     let reference = text_of("docs/reference.md");
-    let none_of_the_table = ["--help", "--demo", "--config"];
+    let none_of_the_table = ["--help", "--demo", "--config", "--print-config"];
     let flags = words_with(&help, "--");
     assert!(flags.len() > 8, "{flags:?}");
     let missing = |flag: &&String| {

@@ -8,7 +8,7 @@
 //! | `sh server` | stops the server that runs, and starts this one in a terminal of its own |
 //! | `sh background` | starts it in a terminal of its own |
 //! | `text background` | looks at that terminal, which shows all of this by now |
-//! | `sh skip` | types it, but not in a test |
+//! | `sh skip` | types it, but not in a test: the script must be there |
 //! | `python FILE` | reads a part of that file |
 //!
 //! In an output `…` stands for anything within a line, and alone for any number of lines.
@@ -35,6 +35,8 @@ pub(super) enum Step {
     Starts(Block),
     /// Looks at what was started last.
     Looks(Block),
+    /// Types it, but not in a test.
+    Skips(Block),
     /// Reads a part of a file.
     Reads(Block, String),
 }
@@ -85,7 +87,7 @@ impl Page {
                 ("sh", "server") => steps.push(Step::Serves(block)),
                 ("sh", "background") => steps.push(Step::Starts(block)),
                 ("text", "background") => steps.push(Step::Looks(block)),
-                ("sh", "skip") => {}
+                ("sh", "skip") => steps.push(Step::Skips(block)),
                 ("python", file) if !file.is_empty() => steps.push(Step::Reads(block, file.to_owned())),
                 _ => panic!("{}: nobody knows what to do with a block of {info:?}", self.place(&block)),
             }

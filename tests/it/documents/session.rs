@@ -98,8 +98,15 @@ impl Session {
                 self.started.push(started);
             }
             Step::Looks(output) => self.look(page, output).await,
+            Step::Skips(block) => {
+                let script = block.text.split_whitespace().next().unwrap_or_default();
+                assert!(root().join(script).is_file(), "{}: there is no {script}", page.place(block));
+            }
             Step::Reads(block, file) => {
-                assert!(text_of(file).contains(&block.text), "{}: not a part of {file}", page.place(block));
+                let indented: String = block.text.lines().map(|line| format!("    {line}\n")).collect();
+                let text = text_of(file);
+                let is_part = text.contains(&block.text) || text.contains(&indented);
+                assert!(is_part, "{}: not a part of {file}", page.place(block));
             }
         }
     }
