@@ -9,6 +9,7 @@ pub mod events;
 pub mod grpc;
 pub mod jobs;
 pub mod policy;
+pub mod seldom;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, filter::Directive, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::config::LogFormat;
+use crate::{config::LogFormat, seldom::Seldom};
 
 /// What is logged when RUST_LOG says nothing.
 const FILTER_DEFAULT: &str = "info,sqlx=error,sqlx_core=error,tokio_cron_scheduler=warn";
@@ -70,9 +70,15 @@ fn faults_of_filter(text: &str) -> Vec<String> {
     faults.collect()
 }
 
-/// Logs panics like all else, instead of the standard library's text.
+/// Logs panics like all else, instead of the standard library's text: a line a minute for each place that panics.
 pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| tracing::error!(panic = %panic, "a defect: something panicked")));
+    static PANICKED: Seldom<Option<(String, u32)>> = Seldom::new();
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| (place.file().to_owned(), place.line()));
+        if let Some(left_out) = PANICKED.due(place) {
+            tracing::error!(panic = %panic, log.left_out = left_out, "a defect: something panicked");
+        }
+    }));
 }
 
 #[cfg(test)]

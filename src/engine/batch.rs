@@ -32,6 +32,7 @@ use crate::{
         window::Millis,
     },
     policy::PolicyCache,
+    seldom::Seldom,
     store::{Expected, Store, StoreError, Transaction},
 };
 
@@ -49,6 +50,10 @@ const BATCH_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Pause before the first repeat; doubled for each further one.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A database that is away, or refuses, does so with batch after batch: a line a minute for each kind of error.
+static REPEATED: Seldom<&str> = Seldom::new();
+static FAILED: Seldom<&str> = Seldom::new();
 
 /// Runs batches, one at a time.
 pub(super) struct Batcher {
@@ -179,12 +184,15 @@ impl Batcher {
                 StoreError::Unavailable(_) if losses < UNAVAILABLE_RETRIES_MAX => &mut losses,
                 _ => return Err(error),
             };
-            tracing::warn!(
-                transaction.name = "batch",
-                transaction.operations = items.len(),
-                error = &error as &dyn std::error::Error,
-                "batch is repeated"
-            );
+            if let Some(left_out) = REPEATED.due(error.kind()) {
+                tracing::warn!(
+                    transaction.name = "batch",
+                    transaction.operations = items.len(),
+                    error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "batch is repeated"
+                );
+            }
             tokio::time::sleep(RETRY_PAUSE * (1 << *repeats)).await;
             *repeats += 1;
         }
@@ -379,12 +387,15 @@ fn halves(range: Range<usize>) -> [Range<usize>; 2] {
 }
 
 fn fail(items: &mut [Item], error: &StoreError) {
-    tracing::error!(
-        transaction.name = "batch",
-        transaction.operations = items.len(),
-        error = error as &dyn std::error::Error,
-        "batch failed"
-    );
+    if let Some(left_out) = FAILED.due(error.kind()) {
+        tracing::error!(
+            transaction.name = "batch",
+            transaction.operations = items.len(),
+            error = error as &dyn std::error::Error,
+            log.left_out = left_out,
+            "batch failed"
+        );
+    }
     let failure = Failure::from(error);
     for item in items.iter_mut().filter(|item| item.outcome.is_none()) {
         item.outcome = Some(Err(failure.clone()));

@@ -22,6 +22,7 @@ use super::{
     layer::{Contract, ContractFuture, ContractLayer},
     streams::{Inbox, WithCalls},
 };
+use crate::seldom::Seldom;
 
 /// Calls that one connection may have open. More than a lane's batch, less than its queue; a client that has more
 /// waits for its own calls, as HTTP/2 says.
@@ -162,7 +163,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Ok((socket, _)) => return socket,
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
-                tracing::warn!(error = %error, "cannot accept a connection");
+                static FAILED: Seldom<()> = Seldom::new();
+                if let Some(left_out) = FAILED.due(()) {
+                    tracing::warn!(error = %error, log.left_out = left_out, "cannot accept a connection");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -27,7 +27,13 @@ use crate::{
     clock::{Clock, system_now},
     domain::window::Millis,
     events::webhook::Deliverer,
+    seldom::Seldom,
 };
+
+/// Some jobs run each second: a line a minute for each of them.
+static ERRORS: Seldom<&str> = Seldom::new();
+static REPORTS: Seldom<&str> = Seldom::new();
+static FAILURES: Seldom<(&str, &str)> = Seldom::new();
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,7 +258,14 @@ async fn conduct(
         Ok(Ok(Ok(()))) if course.was_left() => Outcome::Stopped,
         Ok(Ok(Ok(()))) => Outcome::Succeeded,
         Ok(Ok(Err(error))) => {
-            tracing::warn!(job.name, error = &error as &dyn std::error::Error, "the job met with an error");
+            if let Some(left_out) = ERRORS.due(job.name) {
+                tracing::warn!(
+                    job.name,
+                    error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "the job met with an error"
+                );
+            }
             Outcome::Failed(error.to_string())
         }
         Ok(Err(panic)) => {
@@ -280,14 +293,30 @@ fn log(job: &Job, run: &Run) {
             return;
         }
         Outcome::Succeeded => {
-            tracing::info!(job.name, job.took_millis = took_millis, job.report = %report, "the job ran");
+            if let Some(left_out) = REPORTS.due(job.name) {
+                tracing::info!(
+                    job.name,
+                    job.took_millis = took_millis,
+                    job.report = %report,
+                    log.left_out = left_out,
+                    "the job ran"
+                );
+            }
             return;
         }
         Outcome::Failed(_) => "the job failed; it is tried again at its next tick",
         Outcome::TimedOut => "the job took too long and was broken off; the next run goes on",
         Outcome::Stopped => "the job was left undone: the server ends",
     };
-    tracing::warn!(job.name, job.took_millis = took_millis, job.report = %report, "{what}");
+    if let Some(left_out) = FAILURES.due((job.name, what)) {
+        tracing::warn!(
+            job.name,
+            job.took_millis = took_millis,
+            job.report = %report,
+            log.left_out = left_out,
+            "{what}"
+        );
+    }
 }
 
 /// Figures for people: `reservations 5, request_ids 0`.

@@ -18,6 +18,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{connect::SQLITE_BUSY_TIMEOUT, error::StoreError};
+use crate::seldom::Seldom;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -63,11 +64,20 @@ impl Checkpointer {
     }
 }
 
+/// It is tried again four times a second.
+static FAILED: Seldom<()> = Seldom::new();
+
 fn run(connection: &Connection, turn: &tokio::sync::Mutex<()>, stopped: &Receiver<()>) {
     while matches!(stopped.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
         if let Err(error) = look(connection, turn) {
             // The lane does it itself when the log is much longer.
-            tracing::warn!(error = &error as &dyn std::error::Error, "the write-ahead log was not copied");
+            if let Some(left_out) = FAILED.due(()) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "the write-ahead log was not copied"
+                );
+            }
         }
     }
 }

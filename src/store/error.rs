@@ -44,6 +44,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What kind of error it is, by which the log tells errors apart.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::Unreachable(_) => "unreachable",
+            StoreError::Serialization(_) => "serialization",
+            StoreError::Permanent(_) => "permanent",
+            StoreError::Conflict(_) => "conflict",
+            StoreError::KnownRequest => "known request",
+            StoreError::TenantMoved => "tenant moved",
+            StoreError::Outdated => "outdated",
+            StoreError::Unusable(_) => "unusable",
+            StoreError::Corrupt(_) => "corrupt",
+        }
+    }
+
     /// The database took what was asked and does not answer.
     pub fn silent() -> Self {
         StoreError::Unavailable(DbErr::Custom("no answer in time".to_owned()))

@@ -25,6 +25,7 @@ use crate::{
         plan::Policy,
         window::Millis,
     },
+    seldom::Seldom,
     store::{Expected, Store, StoreError},
 };
 
@@ -33,6 +34,9 @@ const BEHIND_BATCHES: u32 = 16;
 
 /// For so long the database's time is counted on from when it was last told, in milliseconds.
 const TIME_AGE_MAX: Millis = 1_000;
+
+/// Batches that could not be written: a line a minute for each kind of error.
+static ANEW: Seldom<&str> = Seldom::new();
 
 /// A batch that is being decided ahead.
 pub(in super::super) struct Ahead {
@@ -127,11 +131,14 @@ impl Batcher {
         if self.seen.is_some_and(|seen| seen.expected.data_version.is_some()) {
             self.forget();
         }
-        if !matches!(error, StoreError::Outdated) {
+        if !matches!(error, StoreError::Outdated)
+            && let Some(left_out) = ANEW.due(error.kind())
+        {
             tracing::warn!(
                 transaction.name = "batch",
                 transaction.operations = items.len(),
                 error = error as &dyn std::error::Error,
+                log.left_out = left_out,
                 "batch is decided anew"
             );
         }

@@ -19,6 +19,7 @@ use crate::{
         tenant::Tenant,
         window::Millis,
     },
+    seldom::Seldom,
     store::{Along, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
 };
 
@@ -28,6 +29,9 @@ const CONTENDED_BATCHES: u32 = 16;
 
 /// Counters of a tenant that are read with the lock, if no more of them are remembered.
 const COUNTERS_ALONG_MAX: usize = 8;
+
+/// The clock may stay behind for long, and each batch finds it so.
+static BEHIND: Seldom<()> = Seldom::new();
 
 /// A transaction that has locked tenants for a batch that was not closed yet.
 pub(super) struct Held {
@@ -112,10 +116,13 @@ impl Batcher {
         let decided_at =
             remembered.iter().map(Remembered::tenant).chain(&locked.tenants).map(|t| t.decided_at);
         let latest = decided_at.max().unwrap_or(clock_now);
-        if latest > clock_now {
+        if latest > clock_now
+            && let Some(left_out) = BEHIND.due(())
+        {
             tracing::error!(
                 clock.now = clock_now,
                 clock.decided_at = latest,
+                log.left_out = left_out,
                 "the clock is behind what was decided before; time stands still until it catches up"
             );
         }

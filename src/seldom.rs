@@ -1,0 +1,88 @@
+//! Lines of the log that would come at the rate of calls: each is logged at most once a minute, with the number of those that
+//! were left out.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Least time between two lines about the same subject.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Most subjects that one place of the code tells apart. While all of them were logged of late, no other is.
+const SUBJECTS_MAX: usize = 1_024;
+
+/// A place in the code that logs, and what it logged last about each subject: the key of a webhook, the kind of an error.
+#[derive(Debug)]
+pub struct Seldom<K> {
+    lines: Mutex<BTreeMap<K, Line>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    logged_at: Instant,
+    left_out: u64,
+}
+
+impl<K: Ord> Default for Seldom<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Ord> Seldom<K> {
+    /// A place that has not logged anything yet.
+    pub const fn new() -> Self {
+        Self { lines: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Whether to log a line about this subject now: the number of lines about it that were left out since the last one.
+    pub fn due(&self, subject: K) -> Option<u64> {
+        self.due_at(subject, Instant::now())
+    }
+
+    fn due_at(&self, subject: K, now: Instant) -> Option<u64> {
+        let is_recent = |line: &Line| now.saturating_duration_since(line.logged_at) < PAUSE;
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get_mut(&subject).filter(|line| is_recent(line)) {
+            line.left_out = line.left_out.saturating_add(1);
+            return None;
+        }
+        if lines.len() >= SUBJECTS_MAX && !lines.contains_key(&subject) {
+            lines.retain(|_, line| is_recent(line));
+            if lines.len() >= SUBJECTS_MAX {
+                return None;
+            }
+        }
+        let before = lines.insert(subject, Line { logged_at: now, left_out: 0 });
+        Some(before.map_or(0, |line| line.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_once_a_minute_with_the_number_of_those_left_out() {
+        let (place, start) = (Seldom::new(), Instant::now());
+        let at = |subject: u32, millis: u64| place.due_at(subject, start + Duration::from_millis(millis));
+        assert_eq!(at(1, 0), Some(0));
+        assert_eq!([at(1, 1), at(1, 59_999)], [None, None]);
+        assert_eq!(at(2, 59_999), Some(0), "another subject has its own line");
+        assert_eq!(at(1, 60_000), Some(2));
+        assert_eq!(at(1, 60_001), None);
+        assert_eq!(at(1, 120_000), Some(1));
+        assert_eq!(at(1, 240_000), Some(0), "nothing was left out");
+    }
+
+    #[test]
+    fn subjects_are_bounded() {
+        let (place, start) = (Seldom::new(), Instant::now());
+        assert!((0..SUBJECTS_MAX).all(|subject| place.due_at(subject, start) == Some(0)));
+        assert_eq!(place.due_at(SUBJECTS_MAX, start), None, "all others were logged of late");
+        assert_eq!(place.due_at(SUBJECTS_MAX, start + PAUSE), Some(0), "they are forgotten");
+        assert_eq!(place.due_at(0, start + PAUSE), Some(0));
+    }
+}
