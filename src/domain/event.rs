@@ -329,6 +329,11 @@ impl Event {
         }
     }
 
+    /// Whether the tenant that it is about was deleted: no other event of the tenant comes behind it.
+    pub fn is_end_of_tenant(&self) -> bool {
+        matches!(self.fact, Fact::Changed { kind: ChangedKind::Tenant, action: ChangeAction::Deleted, .. })
+    }
+
     /// The name of the reservation that it is about, in parts.
     pub fn reservation_id(&self) -> Option<(TenantKey, ReservationId)> {
         self.reservation().map(|reservation| (self.tenant_key, reservation.id))

@@ -17,7 +17,7 @@ mod pace;
 mod read;
 
 pub use self::close::{Closed, close_windows};
-pub use self::read::{Page, Reader, ReservationQuery, Snapshot, UsagePlace, UsageQuery};
+pub use self::read::{Names, Page, Reader, ReservationQuery, Snapshot, UsagePlace, UsageQuery};
 
 use std::{
     io,

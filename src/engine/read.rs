@@ -5,7 +5,7 @@ mod snapshot;
 
 use std::sync::Arc;
 
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Names, Snapshot};
 use super::{Failure, Frame, TenantRef};
 use crate::{
     clock::Clock,
@@ -24,6 +24,7 @@ use crate::{
         window::{Millis, Period},
     },
     policy::PolicyCache,
+    seldom::Seldom,
     store::{HeadTime, Store, StoreError, StoredCounter, Transaction},
 };
 
@@ -459,6 +460,9 @@ fn refused(refusal: Refusal, frame: &Frame) -> Failure {
 }
 
 fn failed(error: StoreError) -> Failure {
-    tracing::error!(error = &error as &dyn std::error::Error, "read failed");
+    static FAILED: Seldom<&str> = Seldom::new();
+    if let Some(left_out) = FAILED.due(error.kind()) {
+        tracing::error!(error = &error as &dyn std::error::Error, log.left_out = left_out, "read failed");
+    }
     Failure::from(&error)
 }

@@ -22,7 +22,8 @@ use super::watch::Cursor;
 use crate::{
     domain::event::LoggedEvent,
     engine::{Failure, Reader},
-    store::{LogHead, Store, StoreError},
+    seldom::Seldom,
+    store::{LogHead, Numbered, Store, StoreError},
 };
 
 /// How often it looks, whoever wakes it.
@@ -48,6 +49,9 @@ pub(super) const WATCHERS_MAX: usize = 10_000;
 
 /// Watchers that read the database at once: the others wait, and leave connections to those who ask for balances.
 const CATCHING_UP_MAX: usize = 2;
+
+/// A step that fails is tried again twice a second: a line a minute for each kind of error.
+static WAITING: Seldom<&str> = Seldom::new();
 
 /// The log as one process sees it.
 #[derive(Debug)]
@@ -91,7 +95,14 @@ pub(super) enum Unreadable {
 
 impl From<StoreError> for Unreadable {
     fn from(error: StoreError) -> Self {
-        tracing::warn!(error = &error as &dyn std::error::Error, "reading the log of events failed");
+        static FAILED: Seldom<&str> = Seldom::new();
+        if let Some(left_out) = FAILED.due(error.kind()) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                log.left_out = left_out,
+                "reading the log of events failed"
+            );
+        }
         Unreadable::Failed(Failure::from(&error))
     }
 }
@@ -116,9 +127,11 @@ impl Feed {
         loop {
             if self.store.is_available()
                 && let Err(error) = caught(self.step()).await
+                && let Some(left_out) = WAITING.due(error.kind())
             {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
                     "events wait; it is tried again soon"
                 );
             }
@@ -160,6 +173,26 @@ impl Feed {
         loop {
             listener.heard().await?;
             self.store.told().notify_one();
+        }
+    }
+
+    /// Gives places to all events that were committed before the call, and returns the last one. Whoever begins behind it is
+    /// notified of nothing that was answered before: numbering comes a moment after the reply.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not do it.
+    pub async fn number_all(&self) -> Result<i64, StoreError> {
+        loop {
+            // It waits for one that is under way, so it finds what was committed before the call.
+            let Numbered { events, last_sequence } = self.store.number_events(STEP_EVENTS).await?;
+            if events > 0 {
+                self.store.told().notify_one();
+            }
+            // A step that is not full has left nothing.
+            if events < STEP_EVENTS {
+                return Ok(last_sequence);
+            }
         }
     }
 

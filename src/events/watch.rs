@@ -21,7 +21,7 @@ use crate::{
         plan::Policy,
         refusal::{Fault, Refusal},
     },
-    engine::{Failure, Snapshot, UsageQuery},
+    engine::{Failure, Names, Snapshot, UsageQuery},
     store::LogHead,
 };
 
@@ -42,7 +42,7 @@ pub struct Cursor {
 pub struct WatchQuery {
     /// Which events.
     pub filter: EventFilter,
-    /// From here on; without it, from now on.
+    /// From here on; without it, from now on: behind all that was answered before the watch began.
     pub cursor: Option<Cursor>,
     /// The balances of the filter's tenant, agent and resources first.
     pub snapshot: bool,
@@ -88,7 +88,7 @@ pub enum WatchEnd {
     Draining,
     /// There are too many watchers.
     Crowded,
-    /// A field at fault.
+    /// A field at fault, or a tenant that was deleted.
     Refused(Refusal),
     /// A no, or a database that does not answer.
     Failed(Failure),
@@ -118,6 +118,8 @@ pub struct Watch {
     heartbeat: Duration,
     /// Everything up to it was looked at.
     cursor: Cursor,
+    /// The place behind which its tenant is no more, once that is known.
+    ends_at: Option<i64>,
     heads: watch::Receiver<Option<SeenHead>>,
     /// When its cursor was last known to be a place of the log.
     since: Instant,
@@ -139,24 +141,20 @@ impl Feed {
             return Err(WatchEnd::Draining);
         }
         let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| WatchEnd::Crowded)?;
-        let (tenant_key, head) = {
-            let _permit = self.catching_up.acquire().await;
-            let (tenant, resources) = (query.filter.tenant.as_deref(), &query.filter.resources);
-            // Who resumes is told of the end of what is gone, too.
-            self.reader.check_names(tenant, resources, query.cursor.is_none()).await?
-        };
-        query.filter.tenant_key = tenant_key;
+        let (names, ends_at) = self.begin(&query).await?;
+        query.filter.tenant_key = names.tenant_key;
         query.filter.resources.sort_unstable();
         query.filter.resources.dedup();
         let cursor = match query.cursor {
-            Some(cursor) => checked(cursor, head)?,
-            None => Cursor { log_id: head.log_id, sequence: head.last_sequence },
+            Some(cursor) => checked(cursor, names.head)?,
+            None => Cursor { log_id: names.head.log_id, sequence: names.head.last_sequence },
         };
         let mut watch = Watch {
             feed: Arc::clone(self),
             filter: query.filter,
             heartbeat: query.heartbeat,
             cursor,
+            ends_at,
             heads: self.head.subscribe(),
             since: Instant::now(),
             ready: VecDeque::new(),
@@ -167,6 +165,27 @@ impl Feed {
             watch.take_snapshot().await?;
         }
         Ok(watch)
+    }
+
+    /// Looks at what the watch names, and where its tenant's last event is if there is no such tenant any more.
+    async fn begin(&self, query: &WatchQuery) -> Result<(Names, Option<i64>), WatchEnd> {
+        let _permit = self.catching_up.acquire().await;
+        let (tenant, resources) = (query.filter.tenant.as_deref(), &query.filter.resources);
+        // Whoever resumes is notified of the end of what is gone, too.
+        let required = query.cursor.is_none();
+        let names = self.reader.check_names(tenant, resources, required).await?;
+        let gone = tenant.is_some() && names.tenant_key.is_none();
+        if names.pending && required {
+            self.number_all().await.map_err(Unreadable::from)?;
+            // Again, so that a tenant that is there has its end behind this place.
+            return Ok((self.reader.check_names(tenant, resources, required).await?, None));
+        }
+        let last = if names.pending && gone {
+            self.number_all().await.map_err(Unreadable::from)?
+        } else {
+            names.head.last_sequence
+        };
+        Ok((names, gone.then_some(last)))
     }
 }
 
@@ -181,6 +200,10 @@ impl Watch {
             if let Some(update) = self.ready.pop_front() {
                 self.beat = Instant::now() + self.heartbeat;
                 return Ok(update);
+            }
+            if self.ends_at.is_some_and(|end| self.cursor.sequence >= end) {
+                let tenant = self.filter.tenant.clone().unwrap_or_default();
+                return Err(WatchEnd::Refused(Refusal::TenantNotFound(tenant)));
             }
             if self.feed.stop.is_cancelled() {
                 return Err(WatchEnd::Draining);
@@ -216,7 +239,13 @@ impl Watch {
         // It may go further than what was seen of the log.
         self.since = Instant::now();
         for event in page {
+            if self.ends_at.is_some_and(|end| event.sequence > end) {
+                break;
+            }
             self.cursor.sequence = event.sequence;
+            if self.filter.tenant_key == Some(event.event.tenant_key) && event.event.is_end_of_tenant() {
+                self.ends_at = Some(event.sequence);
+            }
             if self.filter.wants(&event.event) {
                 self.ready.push_back(Update::Event { event, cursor: self.cursor });
             }
@@ -240,6 +269,8 @@ impl Watch {
         };
         self.since = Instant::now();
         self.cursor = Cursor { log_id: head.log_id, sequence: head.last_sequence };
+        // The name may have passed to another tenant since it was looked for.
+        self.filter.tenant_key = Some(frame.tenant_key);
         let last = parts.len().saturating_sub(1);
         for (place, balances) in parts.into_iter().enumerate() {
             let (policy, cursor) = (Arc::clone(&frame.policy), (place == last).then_some(self.cursor));

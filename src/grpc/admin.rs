@@ -26,6 +26,7 @@ use crate::{
     events::Feed,
     jobs::Clockwork,
     policy::PolicyCache,
+    seldom::Seldom,
     store::{AdminError, Store, Transaction},
 };
 
@@ -36,7 +37,7 @@ pub struct Admin {
     policies: Arc<PolicyCache>,
     pub(super) clock: Clock,
     engine: Arc<Engine>,
-    feed: Arc<Feed>,
+    pub(super) feed: Arc<Feed>,
     pub(super) clockwork: Arc<Clockwork>,
 }
 
@@ -385,7 +386,14 @@ pub(super) fn of_error(error: AdminError) -> Status {
     match error {
         AdminError::Refused(refusal) => of_refusal(refusal),
         AdminError::Store(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "an administrative call failed");
+            static FAILED: Seldom<&str> = Seldom::new();
+            if let Some(left_out) = FAILED.due(error.kind()) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "an administrative call failed"
+                );
+            }
             status::of_failure(&Failure::from(&error))
         }
     }

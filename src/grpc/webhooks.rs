@@ -37,7 +37,10 @@ impl Admin {
     pub(super) async fn make_webhook(&self, request: v1::CreateWebhookRequest) -> Reply<v1::Webhook> {
         let new =
             new_webhook(request.webhook, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
-        let made = self.store()?.create_webhook(self.clock.now(), &new).await.map_err(of_error)?;
+        let store = self.store()?;
+        // It begins behind all that was answered before.
+        self.feed.number_all().await.map_err(|error| of_error(error.into()))?;
+        let made = store.create_webhook(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(with_secret(made)))
     }
 

@@ -15,6 +15,17 @@ const SNAPSHOT_BALANCES_MAX: usize = 10_000;
 /// Pages that one snapshot takes at most: each looks through about 10,000 rows, of which few may match.
 const SNAPSHOT_PAGES_MAX: usize = 20;
 
+/// What is known of the names of a watch, and of the log of events at the same instant.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// The tenant's key; `None` when no tenant is named, or there is none of the name.
+    pub tenant_key: Option<TenantKey>,
+    /// How far the log goes.
+    pub head: LogHead,
+    /// Events were committed that have no place in the log yet.
+    pub pending: bool,
+}
+
 /// What is left, in parts, and where the log of events stood then.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -49,25 +60,26 @@ impl Reader {
         Err(refused(Refusal::TooManyCounters(SNAPSHOT_BALANCES_MAX), &view.frame()))
     }
 
-    /// Whether a tenant and resources are there: the tenant's key, and how far the log of events goes. When they need
-    /// not be there, since it may be told of what became of them, the key may be none.
+    /// Whether a tenant and resources are there. When they need not be there, since a watcher may be notified of their end,
+    /// the key may be none.
     pub async fn check_names(
         &self,
         tenant: Option<&str>,
         resources: &[String],
         required: bool,
-    ) -> Result<(Option<TenantKey>, LogHead), Failure> {
+    ) -> Result<Names, Failure> {
         if !self.store.is_available() {
             return Err(Failure::DatabaseUnavailable);
         }
         let transaction = self.store.begin_read("check names").await.map_err(failed)?;
-        let head = transaction.read_log().await.map_err(failed)?;
+        let (head, pending) = transaction.look_at_log().await.map_err(failed)?;
         let found = match tenant {
             Some(id) => transaction.find_tenant(Some(id), None).await.map_err(failed)?.map(|found| found.key),
             None => None,
         };
+        let names = Names { tenant_key: found, head, pending };
         if !required {
-            return Ok((found, head));
+            return Ok(names);
         }
         let name = tenant.unwrap_or_default();
         let revision = transaction.read_revision().await.map_err(failed)?;
@@ -80,7 +92,7 @@ impl Reader {
         };
         let unknown = tenant.filter(|_| found.is_none()).map(|id| Refusal::TenantNotFound(id.to_owned()));
         match unknown.map_or_else(|| chosen(&policy, resources).map(|_| ()), Err) {
-            Ok(()) => Ok((found, head)),
+            Ok(()) => Ok(names),
             Err(refusal) => Err(refused(refusal, &frame)),
         }
     }

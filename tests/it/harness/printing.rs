@@ -2,12 +2,12 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
 };
 
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, eventually};
 
 /// It runs until it is dropped.
 pub struct Printing {
@@ -30,6 +30,11 @@ impl Printing {
     /// The next line, which must come.
     pub fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("it prints a line")
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("the command ends", async || self.child.try_wait().expect("it is ours")).await
     }
 
     /// The next line, if there is one by now.

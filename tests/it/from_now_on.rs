@@ -1,0 +1,99 @@
+//! "From now on" begins behind everything that was answered before the call: a watcher, a snapshot and a webhook hear of
+//! nothing older, though numbering gives events their places a moment after the reply.
+
+use futures::FutureExt;
+
+use crate::{
+    harness::{
+        v1::{EventKind::*, watch_usage_response::Update, *},
+        world::hold,
+        *,
+    },
+    webhooks::webhook,
+};
+
+/// The race between a reply and numbering is lost most of the time: so often is enough.
+const ROUNDS: i64 = 15;
+
+/// The instant of an event.
+fn instant(event: &Event) -> Option<i64> {
+    millis(event.occur_time.as_ref())
+}
+
+/// A tenant whose every record of 10 is one event, once a day.
+async fn limited(world: &World) {
+    world.tenant_with("acme", &[day("tokens", 10)]).await;
+}
+
+/// The next event of the watcher must be of a later day than what was answered before the call.
+async fn hears_of_later_days_only(watcher: &mut watching::Watcher, world: &World, clients: &Clients) {
+    world.clock.advance(DAY);
+    clients.record("acme").tokens(10).await.expect("it is recorded");
+    let event = watcher.event().await;
+    assert_eq!((event.kind(), instant(&event)), (LimitReached, Some(world.clock.now())));
+    world.clock.advance(DAY);
+}
+
+async fn begin_behind_what_another_replica_answered(world: &mut World) {
+    limited(world).await;
+    let (server, other) = world.replica().await;
+    for _ in 0..ROUNDS {
+        other.record("acme").tokens(10).await.expect("it is recorded");
+        let mut watcher = world.watch(everything()).await.expect("it begins");
+        hears_of_later_days_only(&mut watcher, world, &other).await;
+    }
+    server.shutdown().await;
+}
+
+#[test]
+fn a_watcher_begins_behind_what_another_replica_answered() {
+    hold(Kind::Postgres, |world| begin_behind_what_another_replica_answered(world).boxed_local());
+}
+
+both! {
+    async fn a_watcher_begins_behind_what_was_answered(world: World) {
+        limited(world).await;
+        for _ in 0..ROUNDS {
+            world.record("acme").tokens(10).await.expect("it is recorded");
+            let mut watcher = world.watch(everything()).await.expect("it begins");
+            hears_of_later_days_only(&mut watcher, world, world.clients()).await;
+        }
+    }
+
+    async fn what_follows_a_snapshot_is_not_in_it(world: World) {
+        limited(world).await;
+        let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
+        for _ in 0..ROUNDS {
+            world.record("acme").tokens(10).await.expect("it is recorded");
+            let mut watcher = world.watch(request.clone()).await.expect("it begins");
+            let Ok(Update::Snapshot(part)) = watcher.update().await else { panic!("it begins with a snapshot") };
+            assert_eq!(part.balances[0].committed, 10);
+            hears_of_later_days_only(&mut watcher, world, world.clients()).await;
+        }
+    }
+
+    async fn a_webhook_begins_behind_what_was_answered(world: World) {
+        limited(world).await;
+        let receiver = Receiver::start().await;
+        for round in 0..ROUNDS {
+            world.record("acme").tokens(10).await.expect("it is recorded");
+            webhook(world, &format!("w{round}"), &receiver.url(), &[LimitReached]).await;
+            world.clock.advance(DAY);
+        }
+        world.record("acme").tokens(10).await.expect("it is recorded");
+        world.told("acme").await;
+        // Of the days behind its beginning each webhook is told, and of no other.
+        let expected = usize::try_from(ROUNDS * (ROUNDS + 1) / 2).expect("a count");
+        eventually("all is sent", async || {
+            world.job("deliver-webhooks").await;
+            (receiver.posts().len() >= expected).then_some(())
+        })
+        .await;
+        let mut made = 0;
+        for round in 0..ROUNDS {
+            let all = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Failed];
+            made += crate::webhooks::deliveries(world, &format!("w{round}"), &all).await.len();
+        }
+        assert_eq!(made, expected);
+    }
+}
