@@ -106,6 +106,8 @@ pub struct Books {
     pub plan: Arc<Plan>,
     /// The tenant's `decided_at` as it is stored.
     stored_at: Millis,
+    /// `next_due` as the tenant's row has it.
+    stored_due: Millis,
     known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
@@ -175,6 +177,8 @@ pub struct Changes {
     pub decided_at: Millis,
     /// No open hold is due before this instant.
     pub next_due: Millis,
+    /// `next_due` is not what the tenant's row has.
+    pub due_moved: bool,
     /// Counters that are new, with what was told of them.
     pub new_counters: Vec<(CounterKey, Counter, Option<Alerts>)>,
     /// Counters that changed, with their new figures.
@@ -214,6 +218,7 @@ impl Books {
     pub fn reopen(remembered: Remembered, plan: Arc<Plan>) -> Self {
         Self {
             stored_at: remembered.tenant.decided_at,
+            stored_due: remembered.tenant.next_due,
             tenant: remembered.tenant,
             plan,
             known: remembered.known,
@@ -370,6 +375,7 @@ impl Books {
             version,
             decided_at: self.tenant.decided_at,
             next_due: self.tenant.next_due,
+            due_moved: self.tenant.next_due != self.stored_due,
             new_counters: Vec::new(),
             counters: Vec::with_capacity(self.changed_counters.len()),
             told_counters: Vec::new(),
@@ -449,7 +455,8 @@ impl Changes {
 
     /// Nothing but the time of the decision.
     pub fn is_empty(&self) -> bool {
-        self.new_counters.is_empty()
+        !self.due_moved
+            && self.new_counters.is_empty()
             && self.counters.is_empty()
             && self.told_counters.is_empty()
             && self.new_holds.is_empty()

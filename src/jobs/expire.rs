@@ -1,7 +1,8 @@
 //! expire-holds: ends the holds that are due of tenants for which nothing is decided any more.
 //!
-//! A due hold counts no longer, whether it was swept or not, so nothing depends on this job but what is told of the hold:
-//! its state, and the event.
+//! A due hold counts no longer, whether it was swept or not, so nothing depends on this job but what others learn of the
+//! hold: its state, and the event. A tenant whose due holds were all settled is swept, too, so that `next_due` moves on
+//! and no later run comes upon it.
 
 use super::{
     course::Course,
@@ -23,7 +24,7 @@ const ROUNDS_MAX: u32 = 500;
 /// any more. A tenant that cannot be swept is left out, so that it holds up no other.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut sweep = Sweep { tools, now, course, tenants: 0, holds: 0, rounds: 0, failure: None };
-    let mut after = TenantKey(i64::MIN);
+    let mut after = (Millis::MIN, TenantKey(i64::MIN));
     sweep.tell();
     loop {
         let DueTenants { due, last } = tools.store.list_due_tenants(now, after).await?;
@@ -60,7 +61,7 @@ impl Sweep<'_> {
 
     /// In rounds, as long as they end holds.
     async fn sweep(&mut self, mut left: Vec<(TenantKey, u64)>) -> Result<(), StoreError> {
-        self.tenants += left.len() as u64;
+        self.tenants += left.iter().filter(|(_, count)| *count > 0).count() as u64;
         // A run that has begun makes one round.
         let course = self.course;
         let goes_on = |rounds: u32| rounds == 0 || (rounds < ROUNDS_MAX && course.goes_on());

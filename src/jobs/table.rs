@@ -48,7 +48,7 @@ pub static JOBS: [Job; 7] = [
     },
     Job {
         name: "expire-holds",
-        schedule: "30 * * * * *",
+        schedule: "*/2 * * * * *",
         description: "Ends the holds that are due of tenants for which nothing is decided any more",
         timeout: Duration::from_secs(50),
         run: |tools, now, course| Box::pin(expire::run(tools, now, course)),

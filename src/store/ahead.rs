@@ -3,7 +3,7 @@
 use sea_orm::Value;
 
 use super::{
-    Store, StoreError, Transaction,
+    Dialect, Store, StoreError, Transaction,
     batch::known_request,
     bulk::join_checked,
     tenant::update_tenants,
@@ -52,7 +52,7 @@ impl Store {
         revision: i64,
     ) -> Result<Millis, StoreError> {
         // The tenants first, so that their locks are had in the order in which everybody takes them.
-        let mut writes = vec![update_tenants(changes)];
+        let mut writes = Vec::from(update_tenants(Dialect::Postgres, changes));
         writes.extend(Transaction::writes_of_tenants(changes));
         drop_empty(&mut writes);
         let (text, revision) = (join_checked(&writes), Value::from(revision));

@@ -218,25 +218,25 @@ impl Transaction {
     /// Writes what a batch changed.
     pub async fn save(&self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
-        self.write(Self::writes(changes)).await.map_err(known_request)
+        self.write(self.writes(changes)).await.map_err(known_request)
     }
 
     /// Writes what a batch changed, and makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
     pub async fn save_and_commit(self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
-        let writes = Self::writes(changes);
+        let writes = self.writes(changes);
         self.write_and_commit(writes).await.map_err(known_request)
     }
 
-    fn writes(changes: &[Changes]) -> Vec<Write> {
+    fn writes(&self, changes: &[Changes]) -> Vec<Write> {
         let mut writes = Self::writes_of_tenants(changes);
-        writes.push(update_tenants(changes));
+        writes.extend(update_tenants(self.dialect(), changes));
         writes
     }
 
     /// All but the rows of the tenants themselves.
     pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
-        let mut writes = Vec::with_capacity(10);
+        let mut writes = Vec::with_capacity(12);
         push_counters(&mut writes, changes);
         push_reservations(&mut writes, changes);
         push_requests(&mut writes, changes);

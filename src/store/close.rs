@@ -101,7 +101,7 @@ impl Transaction {
         }
         let mut writes: Vec<Write> = vec![(&CLOSE_COUNTERS, columns)];
         push_told(&mut writes, changes);
-        writes.push(update_tenants(changes));
+        writes.extend(update_tenants(self.dialect(), changes));
         self.tells_if(changes);
         self.write(writes).await
     }

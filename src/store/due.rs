@@ -1,4 +1,4 @@
-//! Which tenants have holds that are due and not swept. Nobody else asks: a decision sweeps its own tenant.
+//! Which tenants may have holds that are due and not swept. Nobody else asks: a decision sweeps its own tenant.
 
 use sea_orm::Value;
 
@@ -8,27 +8,32 @@ use crate::domain::{id::TenantKey, window::Millis};
 use sea_orm::sea_query::ArrayType::BigInt;
 
 /// Tenants of one page.
-const PAGE_ROWS: i64 = 2_000;
+const PAGE_ROWS: usize = 2_000;
 
+/// That a deadline is not null is always so, and SQLite takes the index of deadlines only where it is said.
 static COUNT_DUE: Bulk = Bulk {
     columns: &[BigInt, BigInt],
     postgres: "SELECT h.tenant_key, COUNT(*) FROM UNNEST($1, $2) AS w (tenant_key, now)
-       JOIN holds h ON h.tenant_key = w.tenant_key AND h.deadline <= w.now GROUP BY h.tenant_key",
-    sqlite: "SELECT tenant_key, COUNT(*) FROM holds WHERE tenant_key = ? AND deadline <= ? GROUP BY tenant_key",
+       JOIN holds h ON h.tenant_key = w.tenant_key AND h.deadline IS NOT NULL AND h.deadline <= w.now GROUP BY h.tenant_key",
+    sqlite: "SELECT tenant_key, COUNT(*) FROM holds
+      WHERE tenant_key = ? AND deadline IS NOT NULL AND deadline <= ? GROUP BY tenant_key",
 };
 
-/// One page of tenants.
+/// A place among the tenants, in the order of `next_due`.
+pub type DuePlace = (Millis, TenantKey);
+
+/// One page of tenants whose `next_due` has come.
 #[derive(Debug)]
 pub struct DueTenants {
-    /// Those with holds that are due, and how many.
+    /// The tenants, and how many of their holds are due: none, if all were settled before.
     pub due: Vec<(TenantKey, u64)>,
-    /// Where the next page begins; none on the last one.
-    pub last: Option<TenantKey>,
+    /// Where the next page begins; `None` on the last one.
+    pub last: Option<DuePlace>,
 }
 
 impl Store {
-    /// The tenants of the page behind a key that have due holds. `tenants.next_due` says for most that they have none; an
-    /// index of it would move with each decision.
+    /// The tenants of the page behind a place whose `next_due` has come. The cost depends on their number alone, whatever the
+    /// number of tenants and of open holds.
     ///
     /// # Errors
     ///
@@ -36,25 +41,29 @@ impl Store {
     pub async fn list_due_tenants(
         &self,
         shown: Option<Millis>,
-        after: TenantKey,
+        after: DuePlace,
     ) -> Result<DueTenants, StoreError> {
         let transaction = self.begin_read("list due tenants").await?;
         let now = transaction.now(shown).await?;
-        let text =
-            "SELECT key, (SELECT COUNT(*) FROM holds WHERE tenant_key = page.key AND deadline <= $2) FROM (
-                SELECT key, id, next_due FROM tenants WHERE key > $1 ORDER BY key LIMIT $3
-            ) AS page WHERE id IS NOT NULL AND next_due <= $2 ORDER BY key";
-        let rows = transaction.rows(text, vec![after.0.into(), now.into(), PAGE_ROWS.into()]).await?;
-        let mut due = Vec::new();
+        let text = "SELECT key, next_due, (
+                SELECT COUNT(*) FROM holds
+                 WHERE tenant_key = page.key AND deadline IS NOT NULL AND deadline <= $1
+            ) FROM (
+                SELECT key, next_due FROM tenants
+                 WHERE id IS NOT NULL AND next_due <= $1 AND next_due >= $2 AND (next_due, key) > ($2, $3)
+                 ORDER BY next_due, key LIMIT $4
+            ) AS page ORDER BY next_due, key";
+        let limit = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
+        let values = vec![now.into(), after.0.into(), after.1.0.into(), limit.into()];
+        let rows = transaction.rows(text, values).await?;
+        let mut due = Vec::with_capacity(rows.len());
+        let mut last = None;
         for row in &rows {
-            let count = u64::try_from(row.get::<i64>(1)?).unwrap_or(0);
-            if count > 0 {
-                due.push((TenantKey(row.get(0)?), count));
-            }
+            let (key, count) = (TenantKey(row.get(0)?), row.get::<i64>(2)?);
+            due.push((key, u64::try_from(count).unwrap_or(0)));
+            last = Some((row.get(1)?, key));
         }
-        let text = "SELECT key FROM tenants WHERE key > $1 ORDER BY key LIMIT 1 OFFSET $2 - 1";
-        let last = transaction.rows(text, vec![after.0.into(), PAGE_ROWS.into()]).await?;
-        let last = last.first().map(|row| row.get(0)).transpose()?.map(TenantKey);
+        let last = last.filter(|_| rows.len() == PAGE_ROWS);
         transaction.rollback().await?;
         Ok(DueTenants { due, last })
     }

@@ -41,7 +41,7 @@ impl Transaction {
         let rows = self
             .rows(
                 "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND (deadline, id) > ($2, $3)
-                    AND deadline <= $4 ORDER BY deadline, id LIMIT $5",
+                    AND deadline IS NOT NULL AND deadline <= $4 ORDER BY deadline, id LIMIT $5",
                 values,
             )
             .await?;
@@ -73,7 +73,7 @@ impl Transaction {
     ) -> Result<Option<Millis>, StoreError> {
         let rows = self
             .rows(
-                "SELECT MIN(deadline) FROM holds WHERE tenant_key = $1 AND deadline > $2",
+                "SELECT MIN(deadline) FROM holds WHERE tenant_key = $1 AND deadline IS NOT NULL AND deadline > $2",
                 vec![tenant.0.into(), after.into()],
             )
             .await?;

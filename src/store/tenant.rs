@@ -1,8 +1,9 @@
 //! Tenants: rows ⇄ domain.
 
-use sea_orm::sea_query::ArrayType::BigInt;
+use sea_orm::{Value, sea_query::ArrayType::BigInt};
 
 use super::{
+    Dialect,
     batch::{empty_columns, push},
     bulk::{Bulk, Write},
     entity::tenant,
@@ -34,22 +35,29 @@ static UPDATE_TENANTS: Bulk = Bulk {
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4, event_number = ?5
       WHERE key = ?1 AND version = ?6",
 };
+/// On SQLite, of tenants whose `next_due` stays: an update that names it writes the index, too, whatever the value.
+static UPDATE_STILL_TENANTS: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt, BigInt, BigInt],
+    postgres: "",
+    sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, version = ?3, event_number = ?4 WHERE key = ?1 AND version = ?5",
+};
 
-/// Writes the tenants' own rows.
-pub(super) fn update_tenants(changes: &[Changes]) -> Write {
-    let mut columns = empty_columns(6);
+/// Writes the tenants' own rows. On PostgreSQL in one statement, which locks them in their order, and which finds out by itself
+/// whether the index is concerned.
+pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2] {
+    let (mut moved, mut still) = (empty_columns(6), empty_columns(5));
     for change in changes {
-        let row = [
-            change.tenant.0.into(),
-            change.decided_at.into(),
-            change.next_due.into(),
-            change.version.into(),
-            change.event_number.into(),
-            change.seen.into(),
-        ];
-        push(&mut columns, row);
+        let [key, decided_at, version, event_number, seen] =
+            [change.tenant.0, change.decided_at, change.version, change.event_number, change.seen]
+                .map(Value::from);
+        if change.due_moved || dialect == Dialect::Postgres {
+            let next_due = change.next_due.into();
+            push(&mut moved, [key, decided_at, next_due, version, event_number, seen]);
+        } else {
+            push(&mut still, [key, decided_at, version, event_number, seen]);
+        }
     }
-    (&UPDATE_TENANTS, columns)
+    [(&UPDATE_TENANTS, moved), (&UPDATE_STILL_TENANTS, still)]
 }
 
 /// A tenant out of the columns key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since,

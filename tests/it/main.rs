@@ -26,6 +26,7 @@ mod from_now_on;
 mod grpcurl;
 mod health;
 mod idempotency;
+mod idle_holds;
 mod inspect;
 mod jobs;
 mod kill;
