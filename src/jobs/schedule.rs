@@ -1,9 +1,10 @@
 //! Ticks: the only file that knows the scheduler.
 //!
 //! It sleeps half a second at a time, forgets the ticks of a downtime, lets runs overlap and does not wait for them, and
-//! its tasks are never dropped. So a tick only wakes a job, through a weak reference. It also waits for the next tick by
-//! the time of day that it knew before: a machine whose clock is set back by an hour has no tick for an hour. So a task
-//! compares the time of day with the time that passed, and has all jobs scheduled anew.
+//! its tasks are never dropped. So a tick only wakes a job, through a weak reference. It also works out each next tick from the
+//! time of day of the last one: when a clock is set back by an hour, or stood a day ahead for a moment, there is no tick
+//! until that time comes again. So a task looks every second whether the time of day and the time that passed have parted, or
+//! the next tick is too far away, and has all jobs scheduled anew.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -19,10 +20,16 @@ use super::{clockwork::Clockwork, table::JOBS};
 use crate::{clock::system_now, domain::window::Millis};
 
 /// Pause between two looks at the time of day.
-const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time of day may fall behind by so much between two looks.
-const TOLERANCE_MILLIS: Millis = 2_000;
+/// The time of day may part by so much, between two looks, from the time that passed. A shorter step delays a job by no more.
+const STEP_MIN_MILLIS: Millis = 1_000;
+
+/// A job that runs each second has its next tick within this time: the scheduler is up to half a second late.
+const NEXT_TICK_MAX_MILLIS: Millis = 3_000;
+
+/// The job by whose next tick the schedule is judged: whatever step lets another job wait lets this one wait.
+const EACH_SECOND: &str = "deliver-webhooks";
 
 /// The ticks cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +73,7 @@ impl Schedule {
 
     /// When the job at this place of the table is woken next.
     pub(super) async fn next(&self, place: usize) -> Option<Millis> {
-        let id = self.ticks.id(place)?;
-        let tick = self.ticks.scheduler.clone().next_tick_for_job(id).await;
-        tick.ok().flatten().map(|tick| tick.timestamp_millis())
+        self.ticks.next(place).await
     }
 
     /// Stops them.
@@ -83,6 +88,16 @@ impl Schedule {
 impl Ticks {
     fn id(&self, place: usize) -> Option<Uuid> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(place).copied()
+    }
+
+    async fn next(&self, place: usize) -> Option<Millis> {
+        let id = self.id(place)?;
+        let tick = self.scheduler.clone().next_tick_for_job(id).await;
+        tick.ok().flatten().map(|tick| tick.timestamp_millis())
+    }
+
+    async fn next_of_each_second(&self) -> Option<Millis> {
+        self.next(JOBS.iter().position(|job| job.name == EACH_SECOND)?).await
     }
 
     /// Schedules the job at a place of the table, from now on.
@@ -119,7 +134,7 @@ impl std::fmt::Debug for Ticks {
     }
 }
 
-/// Looks whether the clock was set back, for as long as the schedule lasts.
+/// Looks whether the clock was set, for as long as the schedule lasts.
 async fn watch(ticks: Arc<Ticks>) {
     let mut before = (Instant::now(), system_now());
     let mut looks = interval(LOOK_INTERVAL);
@@ -127,10 +142,14 @@ async fn watch(ticks: Arc<Ticks>) {
     loop {
         looks.tick().await;
         let now = (Instant::now(), system_now());
-        if was_set_back(before, now) {
-            tracing::warn!("the clock of this machine was set back: the jobs are scheduled anew");
+        let (step, next) = (step(before, now), ticks.next_of_each_second().await);
+        if is_set(step, next.map(|next| next.saturating_sub(now.1))) {
+            tracing::warn!(
+                clock.step_millis = step,
+                "the clock of this machine was set: the jobs are scheduled anew"
+            );
             if let Err(error) = ticks.renew().await {
-                // The next look finds it still set back.
+                // The next look finds it still so.
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the jobs cannot be scheduled anew"
@@ -142,11 +161,17 @@ async fn watch(ticks: Arc<Ticks>) {
     }
 }
 
-/// Whether the time of day fell behind the time that passed.
-fn was_set_back(before: (Instant, Millis), now: (Instant, Millis)) -> bool {
+/// By how much the time of day went further than the time that passed, in milliseconds; negative when it was set back.
+fn step(before: (Instant, Millis), now: (Instant, Millis)) -> Millis {
     let passed = now.0.saturating_duration_since(before.0).as_millis();
     let passed = Millis::try_from(passed).unwrap_or(Millis::MAX);
-    now.1.saturating_sub(before.1) < passed.saturating_sub(TOLERANCE_MILLIS)
+    now.1.saturating_sub(before.1).saturating_sub(passed)
+}
+
+/// Whether jobs may wait for a time that is wrong: the clock was set since the last look; or it was set to and fro, and what
+/// is left of it is the next tick of a job that runs each second, in so many milliseconds.
+fn is_set(step: Millis, next_in: Option<Millis>) -> bool {
+    step.abs() >= STEP_MIN_MILLIS || next_in.is_some_and(|millis| millis > NEXT_TICK_MAX_MILLIS)
 }
 
 #[cfg(test)]
@@ -154,19 +179,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_falls_behind_was_set_back() {
+    fn a_step_of_the_clock_is_what_it_went_further_than_the_time_that_passed() {
         let start = Instant::now();
         let later = start + LOOK_INTERVAL;
-        for (passed, set_back) in [
-            (30_000, false),
-            (29_000, false),
-            (28_000, false),
-            (27_999, true),
-            (-3_600_000, true),
-            (86_400_000, false),
+        for (went, by, set) in [
+            (1_000, 0, false),
+            (1_999, 999, false),
+            (2_000, 1_000, true),
+            (1, -999, false),
+            (0, -1_000, true),
+            (-3_600_000, -3_601_000, true),
+            (86_401_000, 86_400_000, true),
         ] {
-            assert_eq!(was_set_back((start, 1_000), (later, 1_000 + passed)), set_back, "{passed}");
+            let found = step((start, 1_000), (later, 1_000 + went));
+            assert_eq!((found, is_set(found, Some(1_000))), (by, set), "{went}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_to_and_fro_shows_by_the_next_tick() {
+        for (next_in, set) in [
+            (None, false),
+            (Some(-500), false),
+            (Some(3_000), false),
+            (Some(3_001), true),
+            (Some(86_400_000), true),
+        ] {
+            assert_eq!(is_set(0, next_in), set, "{next_in:?}");
+        }
+        let job = JOBS.iter().find(|job| job.name == EACH_SECOND).expect("it is there");
+        assert_eq!(job.schedule, "* * * * * *");
     }
 
     #[tokio::test]

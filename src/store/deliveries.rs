@@ -63,6 +63,15 @@ pub struct Expanded {
     pub more: bool,
 }
 
+/// The webhooks for which something is due.
+#[derive(Clone, Debug)]
+pub struct DueWebhooks {
+    /// What the clock showed.
+    pub now: Millis,
+    /// The webhooks, by key.
+    pub keys: Vec<WebhookKey>,
+}
+
 /// Which of the deliveries that are due goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -105,7 +114,7 @@ impl Store {
         &self,
         shown: Option<Millis>,
         millis: Millis,
-    ) -> Result<Vec<WebhookKey>, StoreError> {
+    ) -> Result<DueWebhooks, StoreError> {
         let transaction = self.begin_read("read the time").await?;
         let now = transaction.now(shown).await?;
         transaction.rollback().await?;
@@ -115,7 +124,21 @@ impl Store {
                  WHERE d.webhook_key = w.key AND d.state = 1 AND d.next_attempt_at <= $1
             ) ORDER BY w.key";
         let values = vec![now.into(), now.saturating_add(millis).into()];
-        self.list_keys("list webhooks due", text, values).await
+        Ok(DueWebhooks { now, keys: self.list_keys("list webhooks due", text, values).await? })
+    }
+
+    /// Makes the deliveries due whose last attempt was made at a time that has not come yet: the clock was ahead then, and
+    /// so is the time of the next attempt.
+    pub async fn mend_retries(&self, now: Millis) -> Result<(), StoreError> {
+        let transaction = self.begin_in_thread("mend retries").await?;
+        let mend = async move {
+            let text = "UPDATE deliveries SET next_attempt_at = $1
+                  WHERE webhook_key IN (SELECT key FROM webhooks) AND state = 1 AND next_attempt_at > $1
+                    AND attempted_at > $1 RETURNING sequence";
+            transaction.rows(text, vec![now.into()]).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), mend).await
     }
 
     async fn list_keys(

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use tokio::{
@@ -23,6 +23,7 @@ use crate::{
         webhook::{Attempt, Webhook, WebhookKey},
         window::Millis,
     },
+    seldom::Seldom,
     store::{Errand, Lease, Next, Store, StoreError},
 };
 
@@ -43,6 +44,11 @@ const DATABASE_TASKS: usize = 2;
 
 /// Steps of the expansion that one look makes for a webhook.
 const STEPS_MAX: u32 = 20;
+
+/// What goes wrong with a webhook mostly goes wrong with each event: a line a minute for each webhook.
+static FAILED: Seldom<i64> = Seldom::new();
+static BROKEN_OFF: Seldom<i64> = Seldom::new();
+static UNTOLD: Seldom<i64> = Seldom::new();
 
 /// What a look at the webhooks did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub struct Deliverer {
     cut: CancellationToken,
     /// The leases of a process that was here before are void.
     fresh: AtomicBool,
+    /// What the clock showed at the latest look: before the first one, a time from which it can only go back.
+    latest: AtomicI64,
 }
 
 impl Deliverer {
@@ -84,6 +92,7 @@ impl Deliverer {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             fresh: AtomicBool::new(true),
+            latest: AtomicI64::new(Millis::MAX),
         })
     }
 
@@ -146,7 +155,12 @@ impl Deliverer {
         faults: &mut Faults,
     ) -> Result<u64, StoreError> {
         let mut webhooks = 0;
-        for key in self.store.list_webhooks_due(now, LEASE_MILLIS).await? {
+        let mut due = self.store.list_webhooks_due(now, LEASE_MILLIS).await?;
+        if due.now < self.latest.swap(due.now, Ordering::AcqRel) {
+            self.store.mend_retries(due.now).await?;
+            due = self.store.list_webhooks_due(now, LEASE_MILLIS).await?;
+        }
+        for key in due.keys {
             if self.stop.is_cancelled() {
                 break;
             }
@@ -196,10 +210,13 @@ impl Deliverer {
             outcome = self.tell_all(key, lease) => outcome,
             () = self.cut.cancelled() => return,
         };
-        if let Err(error) = outcome {
+        if let Err(error) = outcome
+            && let Some(left_out) = BROKEN_OFF.due(key.0)
+        {
             tracing::warn!(
                 webhook.key = key.0,
                 error = &error as &dyn std::error::Error,
+                log.left_out = left_out,
                 "delivering to a webhook was broken off; it goes on when its lease has ended"
             );
         }
@@ -218,13 +235,7 @@ impl Deliverer {
                 failures = 0;
             } else {
                 failures += 1;
-                tracing::info!(
-                    webhook.id = errand.webhook.id,
-                    event.sequence = errand.delivery.sequence,
-                    delivery.attempts = errand.delivery.attempts + 1,
-                    delivery.error = attempt.error,
-                    "a delivery failed"
-                );
+                log_failure(&errand, &attempt);
             }
             let kept = (LEASE_MILLIS, random());
             let _turn = self.turns.acquire().await;
@@ -256,6 +267,20 @@ impl Deliverer {
     }
 }
 
+/// ListDeliveries has them all.
+fn log_failure(errand: &Errand, attempt: &Attempt) {
+    if let Some(left_out) = FAILED.due(errand.webhook.key.0) {
+        tracing::info!(
+            webhook.id = errand.webhook.id,
+            event.sequence = errand.delivery.sequence,
+            delivery.attempts = errand.delivery.attempts + 1,
+            delivery.error = attempt.error,
+            log.left_out = left_out,
+            "a delivery failed"
+        );
+    }
+}
+
 /// What went wrong with webhooks, each of which is logged.
 #[derive(Debug, Default)]
 struct Faults {
@@ -264,11 +289,14 @@ struct Faults {
 
 impl Faults {
     fn note(&mut self, key: WebhookKey, error: StoreError) {
-        tracing::warn!(
-            webhook.key = key.0,
-            error = &error as &dyn std::error::Error,
-            "a webhook cannot be told of events now"
-        );
+        if let Some(left_out) = UNTOLD.due(key.0) {
+            tracing::warn!(
+                webhook.key = key.0,
+                error = &error as &dyn std::error::Error,
+                log.left_out = left_out,
+                "a webhook cannot be told of events now"
+            );
+        }
         self.first.get_or_insert(error);
     }
 }

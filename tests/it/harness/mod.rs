@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod raw;
 pub mod reading;
 pub mod receiver;
+pub mod shifted;
 pub mod stall;
 pub mod wait;
 pub mod watching;

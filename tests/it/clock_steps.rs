@@ -1,0 +1,75 @@
+//! The clock of the machine is set while the server runs, forward and back: jobs go on within seconds.
+
+use std::time::{Duration, Instant};
+
+use tope::clock::system_now;
+
+use crate::{
+    harness::{shifted::ShiftedClock, v1::*, *},
+    webhooks::{deliver, failing, happen, webhook},
+};
+
+/// Longest time until a job runs that is due each second.
+const SECONDS_MAX: Duration = Duration::from_secs(10);
+
+/// Waits for a run that began when the clock showed this, or up to so many seconds later; says how long that took.
+async fn ran(clients: &Clients, job: &str, shift: i64) -> Duration {
+    let began = Instant::now();
+    let from = system_now() + shift;
+    eventually(job, async || {
+        let jobs = clients.jobs().await;
+        let last = jobs.iter().find(|state| state.name == job)?.last_run.as_ref()?;
+        let at = millis(last.start_time.as_ref())?;
+        (from..from + 60 * SECOND).contains(&at).then_some(())
+    })
+    .await;
+    began.elapsed()
+}
+
+on_both! {
+    async fn jobs_run_within_seconds_of_any_step_of_the_clock(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (clock, command) = ShiftedClock::start(&database.path("")).await;
+        let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
+        let process = Process::start_as(command, database.url(), &database.path(""), &allowed);
+        let channel = process.connect().await;
+        clients::serving(&channel).await;
+        let clients = Clients::of(channel);
+        ran(&clients, "deliver-webhooks", 0).await;
+        for shift in [DAY, 0, 20 * SECOND, 0, -HOUR, 0, 366 * DAY, -DAY, 0] {
+            clock.set(shift);
+            let took = ran(&clients, "deliver-webhooks", shift).await;
+            assert!(took < SECONDS_MAX, "after {took:?}, with the clock {shift} ms ahead");
+        }
+        assert!(process.log().contains("the clock of this machine was set"), "{}", process.log());
+        // What depends on jobs goes on, too.
+        let receiver = Receiver::start().await;
+        webhook(&clients, "chat", &receiver.url(), &[EventKind::ReservationExpired]).await;
+        clients.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        let began = Instant::now();
+        clients.reserve("acme").tokens(1).ttl(SECOND).await.expect("there is quota");
+        eventually("the endpoint is told that the hold is over", async || {
+            (!receiver.posts().is_empty()).then_some(())
+        })
+        .await;
+        assert!(began.elapsed() < SECONDS_MAX, "{:?}", began.elapsed());
+        process.stop().await;
+    }
+}
+
+both! {
+    /// It would be tried again a day later.
+    async fn a_retry_of_a_time_that_was_wrong_is_due(world: World) {
+        let receiver = failing(world).await;
+        world.clock.advance(DAY);
+        happen(world, 1).await;
+        eventually("it fails a day ahead", async || {
+            deliver(world).await;
+            (receiver.posts().len() >= 3).then_some(())
+        })
+        .await;
+        world.clock.advance(-DAY);
+        receiver.answer(|_| receiver::Answer::Status(204));
+        crate::webhooks::delivered(world, "chat", DeliveryState::Delivered, 2).await;
+    }
+}
