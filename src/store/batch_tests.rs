@@ -1,9 +1,15 @@
-//! How PostgreSQL looks rows up.
+//! How the databases look rows up.
 
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::*;
-use crate::store::{Dialect, fixture::databases};
+use crate::store::{
+    Dialect,
+    close::FIND_OLDEST_HOLDS,
+    due::{COUNT_DUE, LIST_DUE_TENANTS},
+    fixture::databases,
+    scan::{FIND_EARLIEST_DEADLINES, FIND_NEXT_DEADLINE, LIST_HOLDS_BY_DEADLINE},
+};
 
 /// One row of each table, as PostgreSQL knows them then.
 const FEW: &str = "
@@ -42,5 +48,28 @@ async fn no_table_is_so_small_that_it_is_read_from_end_to_end_ever_after() {
         let lines = rows.iter().map(|row| row.try_get_by_index::<String>(0).expect("a line"));
         let plan = lines.collect::<Vec<_>>().join("\n");
         assert!(plan.contains("Index Cond") && !plan.contains("Join Filter"), "{}\n{plan}", bulk.postgres);
+    }
+}
+
+#[tokio::test]
+async fn on_sqlite_what_is_about_deadlines_takes_their_index_and_does_not_read_all_holds() {
+    let mut fixtures = databases().await;
+    fixtures.retain(|fixture| fixture.store.dialect() == Dialect::Sqlite);
+    let transaction = fixtures[0].store.begin_write("test").await.expect("begun");
+    let connection = transaction.connection().expect("a pool's");
+    for text in [
+        LIST_DUE_TENANTS,
+        LIST_HOLDS_BY_DEADLINE,
+        FIND_NEXT_DEADLINE,
+        COUNT_DUE.sqlite,
+        FIND_EARLIEST_DEADLINES.sqlite,
+        FIND_OLDEST_HOLDS.sqlite,
+    ] {
+        let explain = format!("EXPLAIN QUERY PLAN {text}");
+        let explain = Statement::from_string(connection.get_database_backend(), explain);
+        let rows = connection.query_all_raw(explain).await.expect("explained");
+        let lines = rows.iter().map(|row| row.try_get_by_index::<String>(3).expect("a line"));
+        let plan = lines.collect::<Vec<_>>().join("\n");
+        assert!(plan.contains("holds_deadline (tenant_key=?"), "{text}\n{plan}");
     }
 }

@@ -31,7 +31,7 @@ static FIND_OPEN_COUNTERS: Bulk = Bulk {
       WHERE tenant_key = ? AND key = ? AND closed = 0",
 };
 /// All of a tenant's, by the index that begins with the tenant: in the order of ids there are those of all others in between.
-static FIND_OLDEST_HOLDS: Bulk = Bulk {
+pub(super) static FIND_OLDEST_HOLDS: Bulk = Bulk {
     columns: &[BigInt],
     postgres: "SELECT h.tenant_key, h.id FROM UNNEST($1) AS w (tenant_key),
        LATERAL (SELECT tenant_key, id FROM (SELECT tenant_key, id FROM holds

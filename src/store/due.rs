@@ -10,8 +10,16 @@ use sea_orm::sea_query::ArrayType::BigInt;
 /// Tenants of one page.
 const PAGE_ROWS: usize = 2_000;
 
-/// That a deadline is not null is always so, and SQLite takes the index of deadlines only where it is said.
-static COUNT_DUE: Bulk = Bulk {
+/// That a deadline is not null is always so; SQLite takes the index of deadlines only where it is said.
+pub(super) const LIST_DUE_TENANTS: &str = "SELECT key, next_due, (
+        SELECT COUNT(*) FROM holds WHERE tenant_key = page.key AND deadline IS NOT NULL AND deadline <= $1
+    ) FROM (
+        SELECT key, next_due FROM tenants
+         WHERE id IS NOT NULL AND next_due <= $1 AND next_due >= $2 AND (next_due, key) > ($2, $3)
+         ORDER BY next_due, key LIMIT $4
+    ) AS page ORDER BY next_due, key";
+
+pub(super) static COUNT_DUE: Bulk = Bulk {
     columns: &[BigInt, BigInt],
     postgres: "SELECT h.tenant_key, COUNT(*) FROM UNNEST($1, $2) AS w (tenant_key, now)
        JOIN holds h ON h.tenant_key = w.tenant_key AND h.deadline IS NOT NULL AND h.deadline <= w.now GROUP BY h.tenant_key",
@@ -45,17 +53,9 @@ impl Store {
     ) -> Result<DueTenants, StoreError> {
         let transaction = self.begin_read("list due tenants").await?;
         let now = transaction.now(shown).await?;
-        let text = "SELECT key, next_due, (
-                SELECT COUNT(*) FROM holds
-                 WHERE tenant_key = page.key AND deadline IS NOT NULL AND deadline <= $1
-            ) FROM (
-                SELECT key, next_due FROM tenants
-                 WHERE id IS NOT NULL AND next_due <= $1 AND next_due >= $2 AND (next_due, key) > ($2, $3)
-                 ORDER BY next_due, key LIMIT $4
-            ) AS page ORDER BY next_due, key";
         let limit = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
         let values = vec![now.into(), after.0.into(), after.1.0.into(), limit.into()];
-        let rows = transaction.rows(text, values).await?;
+        let rows = transaction.rows(LIST_DUE_TENANTS, values).await?;
         let mut due = Vec::with_capacity(rows.len());
         let mut last = None;
         for row in &rows {

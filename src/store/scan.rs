@@ -17,7 +17,13 @@ use crate::domain::{
     window::Millis,
 };
 
-static FIND_EARLIEST_DEADLINES: Bulk = Bulk {
+// That a deadline is not null is always so; SQLite takes the index of deadlines only where it is said.
+pub(super) const LIST_HOLDS_BY_DEADLINE: &str =
+    "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND (deadline, id) > ($2, $3)
+        AND deadline IS NOT NULL AND deadline <= $4 ORDER BY deadline, id LIMIT $5";
+pub(super) const FIND_NEXT_DEADLINE: &str =
+    "SELECT MIN(deadline) FROM holds WHERE tenant_key = $1 AND deadline IS NOT NULL AND deadline > $2";
+pub(super) static FIND_EARLIEST_DEADLINES: Bulk = Bulk {
     columns: &[BigInt],
     postgres:
         "SELECT t.key, (SELECT MIN(deadline) FROM holds WHERE tenant_key = t.key AND deadline IS NOT NULL)
@@ -38,13 +44,7 @@ impl Transaction {
     ) -> Result<Vec<Reservation>, StoreError> {
         let (deadline, id) = after.unwrap_or((Millis::MIN, ReservationId([0; 16])));
         let values = vec![tenant.0.into(), deadline.into(), uuid(id), until.into(), limit_value(limit)];
-        let rows = self
-            .rows(
-                "SELECT tenant_key, id, body FROM holds WHERE tenant_key = $1 AND (deadline, id) > ($2, $3)
-                    AND deadline IS NOT NULL AND deadline <= $4 ORDER BY deadline, id LIMIT $5",
-                values,
-            )
-            .await?;
+        let rows = self.rows(LIST_HOLDS_BY_DEADLINE, values).await?;
         rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
     }
 
@@ -71,12 +71,7 @@ impl Transaction {
         tenant: TenantKey,
         after: Millis,
     ) -> Result<Option<Millis>, StoreError> {
-        let rows = self
-            .rows(
-                "SELECT MIN(deadline) FROM holds WHERE tenant_key = $1 AND deadline IS NOT NULL AND deadline > $2",
-                vec![tenant.0.into(), after.into()],
-            )
-            .await?;
+        let rows = self.rows(FIND_NEXT_DEADLINE, vec![tenant.0.into(), after.into()]).await?;
         Ok(rows.first().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten())
     }
 
