@@ -162,7 +162,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         for started in self.started.iter().chain(&self.server) {
-            let order = format!("kill -KILL -- -{}", started.group);
+            let order = format!("kill -KILL -{}", started.group);
             // Errors say that it has ended already.
             let _ = Command::new("sh").args(["-c", &order]).stderr(Stdio::null()).status();
         }
