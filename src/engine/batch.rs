@@ -1,15 +1,19 @@
 //! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
 
 mod ahead;
+mod caution;
 mod lock;
 
 pub(super) use self::ahead::{Ahead, Planned};
-use self::lock::Held;
+use self::{
+    caution::{Caution, Next, Tries},
+    lock::Held,
+};
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
@@ -33,23 +37,11 @@ use crate::{
     },
     policy::PolicyCache,
     seldom::Seldom,
-    store::{Expected, Store, StoreError, Transaction},
+    store::{Store, StoreError, Transaction},
 };
-
-/// How often a batch is repeated that ran into another transaction.
-const SERIALIZATION_RETRIES_MAX: u32 = 8;
-
-/// How often a batch is repeated that lost its database.
-const UNAVAILABLE_RETRIES_MAX: u32 = 3;
-
-/// How many batches look request_ids up after one of them was known: clients that repeat themselves do so for a while.
-const LOOKING_BATCHES: u32 = 64;
 
 /// Longest time of a transaction: PostgreSQL itself ends statements before, so it is silent then.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// Pause before the first repeat; doubled for each further one.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A database that is away, or refuses, does so with batch after batch: a line a minute for each kind of error.
 static REPEATED: Seldom<&str> = Seldom::new();
@@ -62,26 +54,12 @@ pub(super) struct Batcher {
     clock: Clock,
     calendar: Calendar,
     memory: Memory,
-    /// What was seen last of the policy and the time.
-    seen: Option<Seen>,
-    /// So many batches are not decided ahead, since one could not be.
-    behind: u32,
-    /// So many batches take what they remember for outdated: somebody else changes the same tenants.
-    contended: u32,
-    /// For so many batches request_ids are looked up before they are taken for new.
-    looking: u32,
-    /// Whether a transaction of this batch may have counted though nobody heard so.
-    lost: bool,
+    /// How careful the next batch has to be.
+    caution: Caution,
     /// A transaction that has locked the tenants of the next batch.
     held: Option<Held>,
-}
-
-/// What a batch has seen beside the books.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    expected: Expected,
-    /// The database's time, and when it came.
-    database: Option<(Instant, Millis)>,
+    /// Tenants of this batch that somebody else has locked for long.
+    locked: HashSet<TenantKey>,
 }
 
 /// What a batch decided, and has still to write.
@@ -104,35 +82,30 @@ pub(super) struct Session<'a> {
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
         let (calendar, memory) = (Calendar::default(), Memory::default());
-        Self {
-            store,
-            policies,
-            clock,
-            calendar,
-            memory,
-            seen: None,
-            behind: 0,
-            contended: 0,
-            looking: 0,
-            lost: false,
-            held: None,
-        }
+        let (caution, held, locked) = (Caution::default(), None, HashSet::default());
+        Self { store, policies, clock, calendar, memory, caution, held, locked }
     }
 
     /// Forgets what it remembers of the database.
     pub(super) fn forget(&mut self) {
         self.memory = Memory::default();
-        self.seen = None;
+        self.caution.forget();
         self.held = None;
+        self.locked.clear();
     }
 
-    /// Gives every item an outcome.
+    /// Gives every item an outcome, or says which tenant it waits for, whose row somebody else has locked for long.
     pub(super) async fn run(&mut self, items: &mut [Item]) {
-        self.lost = false;
+        self.caution.begin(items.iter().any(|item| item.lost));
         self.run_all(items).await;
     }
 
     async fn run_all(&mut self, items: &mut [Item]) {
+        self.run_parts(items).await;
+        self.locked.clear();
+    }
+
+    async fn run_parts(&mut self, items: &mut [Item]) {
         let all = 0..items.len();
         let mut ranges = vec![all];
         while let Some(range) = ranges.pop() {
@@ -156,50 +129,40 @@ impl Batcher {
 
     /// Has items decided in one transaction, repeated within bounds.
     async fn settle(&mut self, items: &mut [Item]) -> Result<(), StoreError> {
-        let (mut collisions, mut losses) = (0, 0);
+        let mut tries = Tries::default();
+        self.mark_locked(items);
         loop {
-            let look = match (self.lost, self.looking) {
-                (false, 0) => Look::Nowhere,
-                (false, _) => Look::AtRequests,
-                // The outcome of the commit may be unknown, also to the halves of the batch.
-                (true, _) => Look::AtOwn,
-            };
+            let look = self.caution.look();
             let attempt = timeout(BATCH_TIME_MAX, self.attempt(items, look)).await;
             let error = match attempt.unwrap_or_else(|_| Err(StoreError::silent())) {
                 Ok(()) => {
-                    self.looking = self.looking.saturating_sub(1);
+                    self.caution.has_settled();
                     return Ok(());
-                }
-                // Its key was forgotten: the repeat looks for it by its id.
-                Err(StoreError::TenantMoved | StoreError::Outdated) => continue,
-                Err(StoreError::KnownRequest) if look == Look::Nowhere => {
-                    self.looking = LOOKING_BATCHES;
-                    continue;
                 }
                 Err(error) => error,
             };
-            self.lost |= matches!(error, StoreError::Unavailable(_));
-            let repeats = match &error {
-                StoreError::Serialization(_) if collisions < SERIALIZATION_RETRIES_MAX => &mut collisions,
-                StoreError::Unavailable(_) if losses < UNAVAILABLE_RETRIES_MAX => &mut losses,
-                _ => return Err(error),
-            };
-            if let Some(left_out) = REPEATED.due(error.kind()) {
-                tracing::warn!(
-                    transaction.name = "batch",
-                    transaction.operations = items.len(),
-                    error = &error as &dyn std::error::Error,
-                    log.left_out = left_out,
-                    "batch is repeated"
-                );
+            match self.caution.after(&error, &mut tries) {
+                Next::Repeat => {}
+                Next::SetAside => self.find_locked(items).await,
+                Next::RepeatAfter(pause) => {
+                    if let Some(left_out) = REPEATED.due(error.kind()) {
+                        tracing::warn!(
+                            transaction.name = "batch",
+                            transaction.operations = items.len(),
+                            error = &error as &dyn std::error::Error,
+                            log.left_out = left_out,
+                            "batch is repeated"
+                        );
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                Next::GiveUp => return Err(error),
             }
-            tokio::time::sleep(RETRY_PAUSE * (1 << *repeats)).await;
-            *repeats += 1;
         }
     }
 
     async fn attempt(&mut self, items: &mut [Item], look: Look) -> Result<(), StoreError> {
-        let open: Vec<usize> = (0..items.len()).filter(|&place| items[place].outcome.is_none()).collect();
+        let open: Vec<usize> = (0..items.len()).filter(|&place| items[place].is_open()).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -397,7 +360,7 @@ fn fail(items: &mut [Item], error: &StoreError) {
         );
     }
     let failure = Failure::from(error);
-    for item in items.iter_mut().filter(|item| item.outcome.is_none()) {
+    for item in items.iter_mut().filter(|item| item.is_open()) {
         item.outcome = Some(Err(failure.clone()));
     }
 }

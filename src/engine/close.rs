@@ -4,7 +4,10 @@
 //! before the end, since what such a hold charges, also of resources that it did not reserve, is charged to the windows in
 //! which it was made.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use crate::{
     clock::mint_version,
@@ -27,7 +30,7 @@ const STEP_COUNTERS: usize = 100;
 pub struct Closed {
     /// Counters that were closed, and told of unless they were never used.
     pub counters: usize,
-    /// Counters that wait for an open hold.
+    /// Counters that wait for an open hold, or whose tenants somebody else has locked.
     pub waiting: usize,
     /// There may be more to close.
     pub more: bool,
@@ -55,8 +58,7 @@ pub async fn close_windows(
             return Ok(done);
         };
         after = last.clone();
-        let transaction = store.begin_write("close windows").await?;
-        let step = close(transaction, policies, now, &page).await?;
+        let step = close_free(store, policies, now, &page).await?;
         done.counters += step.counters;
         done.waiting += step.waiting;
         if page.len() < STEP_COUNTERS {
@@ -66,6 +68,34 @@ pub async fn close_windows(
     Ok(Closed { more: true, ..done })
 }
 
+/// Closes those counters of a page whose tenants can be locked at once: calls wait for all tenants that are locked.
+async fn close_free(
+    store: &Store,
+    policies: &PolicyCache,
+    now: Millis,
+    page: &[ClosePlace],
+) -> Result<Closed, StoreError> {
+    let transaction = store.begin_write("close windows").await?;
+    match close(transaction, policies, now, page).await {
+        Err(StoreError::Locked(_)) => {}
+        other => return other,
+    }
+    let locked = store.find_locked_tenants(&tenants_of(page), Duration::ZERO).await?;
+    let free: Vec<ClosePlace> =
+        page.iter().filter(|(_, tenant, _)| !locked.contains(tenant)).cloned().collect();
+    let transaction = store.begin_write("close windows").await?;
+    let closed = close(transaction, policies, now, &free).await?;
+    Ok(Closed { waiting: closed.waiting + page.len() - free.len(), ..closed })
+}
+
+/// The tenants of a page, in the order in which they are locked.
+fn tenants_of(page: &[ClosePlace]) -> Vec<TenantKey> {
+    let mut keys: Vec<TenantKey> = page.iter().map(|(_, tenant, _)| *tenant).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
 /// Closes those counters of a page that can be.
 async fn close(
     transaction: Transaction,
@@ -73,9 +103,8 @@ async fn close(
     now: Millis,
     page: &[ClosePlace],
 ) -> Result<Closed, StoreError> {
-    let mut keys: Vec<TenantKey> = page.iter().map(|(_, tenant, _)| *tenant).collect();
-    keys.sort_unstable();
-    keys.dedup();
+    let keys = tenants_of(page);
+    transaction.wait_briefly().await?;
     let tenants = transaction.lock_tenants(&keys).await?;
     let revision = transaction.read_revision().await?;
     let policy = policies.get(&transaction, revision).await?;

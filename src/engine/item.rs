@@ -4,10 +4,13 @@ use std::sync::OnceLock;
 
 use tokio::time::Instant;
 
-use super::{Outcome, Request, load::Look};
+use super::{Failure, Outcome, Request, load::Look};
 use crate::{
     clock::mint,
-    domain::{id::ReservationId, window::Millis},
+    domain::{
+        id::{ReservationId, TenantKey},
+        window::Millis,
+    },
 };
 
 /// One operation of a batch.
@@ -20,11 +23,27 @@ pub(super) struct Item {
     deadline: Option<Instant>,
     /// What came of it. One that is there before the batch keeps the operation out of it.
     pub(super) outcome: Option<Outcome>,
+    /// The tenant, if its row is locked by somebody else: it keeps the operation out of the batch.
+    pub(super) locked: Option<TenantKey>,
+    /// Whether an earlier batch may have carried it out: the outcome of a COMMIT is unknown.
+    pub(super) lost: bool,
 }
 
 impl Item {
-    pub(super) fn new(request: Request, deadline: Option<Instant>, outcome: Option<Outcome>) -> Self {
-        Self { id: OnceLock::new(), request, deadline, outcome }
+    pub(super) fn new(request: Request, deadline: Option<Instant>) -> Self {
+        Self { id: OnceLock::new(), request, deadline, outcome: None, locked: None, lost: false }
+    }
+
+    /// Leaves it undecided if nobody waits for it any more, unless it is owed, or may have been carried out.
+    pub(super) fn drop_unless_owed(&mut self, gone: bool) {
+        if gone && !self.lost && !self.request.operation.is_owed() {
+            self.outcome = Some(Err(Failure::DeadlineExceeded));
+        }
+    }
+
+    /// Whether the batch has still to decide it.
+    pub(super) fn is_open(&self) -> bool {
+        self.outcome.is_none() && self.locked.is_none()
     }
 
     /// The id of the reservation that it may make: the same at each repeat.

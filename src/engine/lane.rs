@@ -1,5 +1,8 @@
 //! A lane: takes all that waits, has it decided as one batch, and answers. While one batch commits, what comes is decided
-//! ahead as the next one.
+//! ahead as the next one. What is about a tenant whose row somebody else has locked for long is set aside.
+
+mod aside;
+mod callers;
 
 use std::{
     collections::VecDeque,
@@ -18,21 +21,20 @@ use tokio::{
         oneshot::{self, error::RecvError},
     },
     task::JoinHandle,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{aside::Aside, callers::Batch};
 use super::{
-    Asked, BATCH_OPERATIONS_MAX, Failure, Outcome, Request, Submission,
+    Asked, BATCH_OPERATIONS_MAX, Outcome, Submission,
     batch::{Ahead, Batcher, Planned},
-    item::Item,
 };
 use crate::{
     domain::{id::TenantKey, window::Millis},
     store::{Store, StoreError},
 };
 
-/// One lane. It ends when it was stopped and its queue is empty.
+/// One lane. It ends when it was stopped, its queue is empty, and nothing is set aside.
 pub(super) struct Lane {
     submissions: mpsc::UnboundedReceiver<Submission>,
     waiting: Arc<AtomicUsize>,
@@ -43,21 +45,10 @@ pub(super) struct Lane {
     stop: CancellationToken,
     /// What came for the batch before, and did not get into it. It goes before what is in the queue.
     deferred: VecDeque<Submission>,
+    /// What waits for the rows of tenants.
+    aside: Aside,
     /// It answers who waits for the batch that was committed last.
     answering: Option<JoinHandle<()>>,
-}
-
-/// Operations that are decided together, and who waits for their outcomes.
-#[derive(Default)]
-struct Batch {
-    items: Vec<Item>,
-    callers: Vec<Caller>,
-}
-
-/// Who waits for the outcomes of the next items of the batch.
-enum Caller {
-    One(oneshot::Sender<Outcome>),
-    Several(oneshot::Sender<Vec<Outcome>>, usize),
 }
 
 /// A batch that was decided ahead and is being committed, by a task that then answers who waits for it.
@@ -75,16 +66,18 @@ impl Lane {
         (batcher, store): (Batcher, Store),
         (overlap, stop): (bool, CancellationToken),
     ) -> Self {
-        let deferred = VecDeque::new();
-        Self { submissions, waiting, batcher, store, overlap, stop, deferred, answering: None }
+        let (deferred, aside) = (VecDeque::new(), Aside::new(store.clone()));
+        Self { submissions, waiting, batcher, store, overlap, stop, deferred, aside, answering: None }
     }
 
     pub(super) async fn run(mut self) {
         let mut flight: Option<Flight> = None;
-        while let Some(first) = self.next(&mut flight).await {
+        while self.next(&mut flight).await {
             let mut batch = Batch::default();
-            self.take(first, &mut batch);
             self.fill(&mut batch);
+            if batch.items.is_empty() {
+                continue;
+            }
             let mut ahead = self.decide_ahead(None, &batch);
             if let Some(mut before) = flight.take() {
                 let landed = (&mut before.landed).await;
@@ -115,8 +108,10 @@ impl Lane {
 
     /// Has a batch decided under the lock of its tenants, and answers.
     async fn run_locked(&mut self, mut batch: Batch) {
+        // The batch before may have found some of the tenants locked.
+        self.aside.take_followers(&mut batch, |tenant| self.batcher.find_key(tenant));
         let run = async {
-            if let Some(held) = self.batcher.hold(&batch.items).await {
+            if let Some(held) = self.batcher.hold(&mut batch.items).await {
                 self.join(&held, &mut batch);
             }
             self.batcher.run(&mut batch.items).await;
@@ -125,6 +120,7 @@ impl Lane {
             // A defect; the panic was logged. The lane goes on, with nothing that the batch may have left half done.
             self.batcher.forget();
         }
+        self.aside.take_locked(&mut batch);
         batch.answer();
     }
 
@@ -157,40 +153,49 @@ impl Lane {
         }
     }
 
-    /// The first of the next batch. While nothing comes, a flight may land.
-    async fn next(&mut self, flight: &mut Option<Flight>) -> Option<Submission> {
-        if let Some(submission) = self.deferred.pop_front() {
-            return Some(submission);
-        }
+    /// Waits until there is something for the next batch; meanwhile a flight may land. False: there will be nothing any more.
+    async fn next(&mut self, flight: &mut Option<Flight>) -> bool {
         if let Some(mut before) = flight.take() {
             let landed = tokio::select! {
                 biased;
                 landed = &mut before.landed => landed,
-                submission = self.receive() => match submission {
-                    Some(submission) => {
-                        *flight = Some(before);
-                        return Some(submission);
-                    }
-                    None => (&mut before.landed).await,
-                },
+                true = self.receive() => {
+                    *flight = Some(before);
+                    return true;
+                }
             };
             self.land(landed, Some(before.task)).await;
         }
-        let submission = self.receive().await;
-        if let (None, Some(task)) = (&submission, self.answering.take()) {
+        let comes = self.receive().await;
+        if let (false, Some(task)) = (comes, self.answering.take()) {
             let _ = task.await;
         }
-        submission
+        comes
     }
 
-    async fn receive(&mut self) -> Option<Submission> {
-        tokio::select! {
-            biased;
-            submission = self.submissions.recv() => submission,
-            () = self.stop.cancelled() => {
-                // Nobody gets in any more; who is in is served.
-                self.submissions.close();
-                self.submissions.recv().await
+    /// Waits for something to decide. False: the lane was stopped, and has nothing left.
+    async fn receive(&mut self) -> bool {
+        loop {
+            if self.aside.has_ready() || !self.deferred.is_empty() {
+                return true;
+            }
+            let submission = tokio::select! {
+                biased;
+                submission = self.submissions.recv() => submission,
+                () = self.aside.changed() => continue,
+                () = self.stop.cancelled(), if !self.submissions.is_closed() => {
+                    // Nobody gets in any more; who is in is served.
+                    self.submissions.close();
+                    continue;
+                }
+            };
+            match submission {
+                Some(submission) => {
+                    self.deferred.push_back(submission);
+                    return true;
+                }
+                None if self.aside.is_empty() => return false,
+                None => self.aside.changed().await,
             }
         }
     }
@@ -211,6 +216,7 @@ impl Lane {
                 if AssertUnwindSafe(run).catch_unwind().await.is_err() {
                     self.batcher.forget();
                 }
+                self.aside.take_locked(&mut batch);
                 batch.answer();
             }
             // A panic, which was logged; who waited was told that it is a defect.
@@ -228,11 +234,19 @@ impl Lane {
         })
     }
 
-    /// Adds what waits, as far as it fits.
+    /// Adds what waits, as far as it fits, but for what has to wait for a tenant's row.
     fn fill(&mut self, batch: &mut Batch) {
+        self.aside.collect();
+        while batch.items.len() < BATCH_OPERATIONS_MAX
+            && let Some(waiting) = self.aside.next_ready()
+        {
+            batch.push_waiting(waiting);
+        }
         while batch.items.len() < BATCH_OPERATIONS_MAX {
             match self.next_waiting() {
-                Some(more) if batch.items.len() + more.count() > BATCH_OPERATIONS_MAX => {
+                Some(more)
+                    if !batch.items.is_empty() && batch.items.len() + more.count() > BATCH_OPERATIONS_MAX =>
+                {
                     self.deferred.push_front(more);
                     break;
                 }
@@ -240,6 +254,7 @@ impl Lane {
                 None => break,
             }
         }
+        self.aside.take_followers(batch, |tenant| self.batcher.find_key(tenant));
     }
 
     fn next_waiting(&mut self) -> Option<Submission> {
@@ -247,20 +262,8 @@ impl Lane {
     }
 
     fn take(&self, submission: Submission, batch: &mut Batch) {
-        let count = submission.count();
-        self.waiting.fetch_sub(count, Ordering::AcqRel);
-        let deadline = submission.deadline;
-        match submission.asked {
-            Asked::One(request, reply) => {
-                batch.items.push(item(request, deadline, reply.is_closed()));
-                batch.callers.push(Caller::One(reply));
-            }
-            Asked::Several(requests, reply) => {
-                let gone = reply.is_closed();
-                batch.items.extend(requests.into_iter().map(|request| item(request, deadline, gone)));
-                batch.callers.push(Caller::Several(reply, count));
-            }
-        }
+        self.waiting.fetch_sub(submission.count(), Ordering::AcqRel);
+        batch.push(submission);
     }
 }
 
@@ -281,28 +284,5 @@ async fn fly(
             batch.answer();
         }
         Err(error) => drop(lands.send(Err((batch, error)))),
-    }
-}
-
-/// What a caller asks, who may be gone: then only what is owed is decided.
-fn item(request: Request, deadline: Option<Instant>, gone: bool) -> Item {
-    let undecided = gone && !request.operation.is_owed();
-    Item::new(request, deadline, undecided.then_some(Err(Failure::DeadlineExceeded)))
-}
-
-impl Batch {
-    fn answer(self) {
-        let mut outcomes = self.items.into_iter().map(|item| item.outcome.unwrap_or(Err(Failure::Internal)));
-        for caller in self.callers {
-            // Who went away does not hear it.
-            match caller {
-                Caller::One(reply) => {
-                    let _ = reply.send(outcomes.next().unwrap_or(Err(Failure::Internal)));
-                }
-                Caller::Several(reply, count) => {
-                    let _ = reply.send(outcomes.by_ref().take(count).collect());
-                }
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a lane promises about those who wait in it.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use futures::future::join_all;
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Engine, Lanes, Outcome, Request, TenantRef};
+use super::{Engine, Failure, Lanes, Outcome, Request, TenantRef};
 use crate::{
     clock::{Clock, ManualClock, random},
     domain::{
@@ -79,7 +79,14 @@ async fn serve_in_order(overlap: bool) {
         stall.rollback().await.expect("ended");
 
         let ids: Vec<ReservationId> = join_all(calls).await.into_iter().map(recorded).collect();
-        assert!(ids.is_sorted(), "the order of arrival is the order of decisions");
+        for number in 0..TENANTS.len() {
+            let of_tenant = ids.iter().skip(number).step_by(TENANTS.len());
+            assert!(of_tenant.is_sorted(), "the order of arrival is the order of decisions");
+        }
+        assert!(
+            fixture.store.dialect() == Dialect::Postgres || ids.is_sorted(),
+            "where rows are not locked, of all"
+        );
         end(lanes).await;
     }
 }
@@ -89,7 +96,8 @@ async fn what_comes_for_a_shared_tenant_joins_the_batch_that_waits_for_its_lock(
     let shared = |fixture: &Fixture| fixture.store.dialect() == Dialect::Postgres;
     for fixture in databases().await.into_iter().filter(shared) {
         prepare(&fixture.store).await;
-        let ((here, lanes), (there, others)) = (start(&fixture.store, false), start(&fixture.store, false));
+        let patient = fixture.patient().await;
+        let ((here, lanes), (there, others)) = (start(&patient, false), start(&patient, false));
         for _ in 0..4 {
             here.submit(record("bolt"), None).await.expect("recorded");
             there.submit(record("acme"), None).await.expect("recorded");
@@ -118,6 +126,82 @@ async fn what_comes_for_a_shared_tenant_joins_the_batch_that_waits_for_its_lock(
         );
         end(lanes).await;
         end(others).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_about_a_locked_tenant_waits_alone_and_in_order() {
+    for (overlap, warm) in [(false, false), (false, true), (true, false), (true, true)] {
+        for fixture in databases().await.into_iter().filter(is_postgres) {
+            wait_alone(&fixture.store, overlap, warm).await;
+        }
+    }
+}
+
+fn is_postgres(fixture: &Fixture) -> bool {
+    fixture.store.dialect() == Dialect::Postgres
+}
+
+async fn wait_alone(store: &Store, overlap: bool, warm: bool) {
+    prepare(store).await;
+    let (engine, lanes) = start(store, overlap);
+    for number in 0..(if warm { 60 } else { 0 }) {
+        engine.submit(record(TENANTS[number % TENANTS.len()]), None).await.expect("recorded");
+    }
+    let stall = lock(store, &["acme"]).await;
+    let mut first = Box::pin(engine.submit(record("acme"), None));
+    let mixed = ["bolt", "acme", "cobalt", "acme"].map(record).to_vec();
+    let mut mixed = Box::pin(engine.submit_all(mixed, None));
+    let mut second = Box::pin(engine.submit(record("acme"), None));
+    assert!(futures::poll!(&mut first).is_pending(), "it waits");
+    assert!(futures::poll!(&mut mixed).is_pending(), "it waits");
+    assert!(futures::poll!(&mut second).is_pending(), "it waits");
+    for _ in 0..30 {
+        for tenant in ["bolt", "cobalt"] {
+            let call = timeout(Duration::from_secs(60), engine.submit(record(tenant), None));
+            call.await.expect("nobody waits for another tenant's row").expect("recorded");
+        }
+    }
+    // Those that came with a locked one are decided, and answered with it.
+    assert!(futures::poll!(&mut first).is_pending(), "it waits");
+    assert!(futures::poll!(&mut mixed).is_pending(), "it waits");
+    let mut third = Box::pin(engine.submit(record("acme"), None));
+    assert!(futures::poll!(&mut third).is_pending(), "it waits");
+    assert!(futures::poll!(&mut second).is_pending(), "it waits");
+    let later = engine.submit(record("bolt"), None).await;
+    stall.rollback().await.expect("ended");
+
+    let mixed: Vec<ReservationId> = mixed.await.into_iter().map(recorded).collect();
+    let ids = [recorded(first.await), mixed[1], mixed[3], recorded(second.await), recorded(third.await)];
+    assert!(ids.is_sorted(), "one tenant's operations keep their order");
+    assert!(mixed[0] < recorded(later), "they did not wait for the row");
+    end(lanes).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_row_has_a_bound_that_others_do_not_feel() {
+    for fixture in databases().await.into_iter().filter(is_postgres) {
+        prepare(&fixture.store).await;
+        let (engine, lanes) = start(&fixture.store, false);
+        let stall = lock(&fixture.store, &["acme"]).await;
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let mut call = Box::pin(engine.submit_all(vec![record("acme"); 1_000], None));
+            assert!(futures::poll!(&mut call).is_pending(), "it waits");
+            // Behind it in the lane: then it was taken.
+            engine.submit(record("bolt"), None).await.expect("recorded");
+            match futures::poll!(&mut call) {
+                Poll::Ready(outcomes) => break outcomes,
+                Poll::Pending => waiting.push(call),
+            }
+            assert!(waiting.len() < 20, "20,000 are too many");
+        };
+        assert!(refused.iter().all(|outcome| matches!(outcome, Err(Failure::Overloaded))));
+        stall.rollback().await.expect("ended");
+        for outcome in join_all(waiting).await.into_iter().flatten() {
+            recorded(outcome);
+        }
+        end(lanes).await;
     }
 }
 

@@ -129,14 +129,16 @@ pub enum Failure {
 impl From<&StoreError> for Failure {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Serialization(_) => {
-                Failure::DatabaseUnavailable
-            }
+            // From the third on: somebody else was in the way, again and again.
+            StoreError::Unavailable(_)
+            | StoreError::Unreachable(_)
+            | StoreError::Serialization(_)
+            | StoreError::Locked(_)
+            | StoreError::TenantMoved
+            | StoreError::Outdated => Failure::DatabaseUnavailable,
             StoreError::Permanent(_)
             | StoreError::Conflict(_)
             | StoreError::KnownRequest
-            | StoreError::TenantMoved
-            | StoreError::Outdated
             | StoreError::Unusable(_)
             | StoreError::Corrupt(_) => Failure::Internal,
         }

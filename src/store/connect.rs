@@ -16,23 +16,20 @@ use std::{
 };
 
 use sea_orm::{
-    ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError,
-    Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError, Statement,
     sqlx::{
         ConnectOptions as _, Connection,
         postgres::{PgConnectOptions, PgConnection},
     },
 };
-use tokio::{
-    sync::{Mutex, Notify, OwnedMutexGuard},
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     checkpoint::Checkpointer,
     error::{StoreError, classify},
     place::{Location, check_file, lock_file, parse_url, unusable},
     thread::ThreadConnection,
+    turn::Turns,
     wire::Wire,
 };
 
@@ -60,22 +57,31 @@ pub(super) const SQLITE_LANE_PRAGMAS: [(&str, &str); 4] = [
     ("wal_autocheckpoint", SQLITE_AUTOCHECKPOINT),
 ];
 
-/// What each PostgreSQL connection is told: a replica that is cut off holds its tenants for half a minute, not for
-/// ever. Settings of the server, by their names there.
-const POSTGRES_SETTINGS: [(&str, &str); 7] = [
-    ("lock_timeout", "5s"),
+/// A setting of PostgreSQL: name and value.
+type Setting = (&'static str, &'static str);
+
+/// What each PostgreSQL connection is told. Settings of the server, by their names there.
+const POSTGRES_SETTINGS: [Setting; 4] = [
     ("statement_timeout", "30s"),
-    ("idle_in_transaction_session_timeout", "30s"),
     ("tcp_keepalives_idle", "15"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "30s"),
 ];
+
+/// How long a transaction that may hold locks is left to a process that says nothing: to one that was stopped, or whose
+/// machine was, or that is cut off. None of our transactions waits for anything but the database, so a process that lives
+/// goes on within milliseconds. The second is for a server that has more to say than the process reads. Both end the
+/// session, and so its transaction, within 5 s; a process that wakes finds its connection closed, and repeats what was in it.
+const POSTGRES_HOLDER_SETTINGS: [Setting; 2] =
+    [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
+
+/// How long administration and jobs wait for a row.
+const POSTGRES_PATIENT_SETTINGS: [Setting; 1] = [("lock_timeout", "5s")];
 
 /// On connections that write. Their statements find rows by key for a list of values, in any number: the plan is always the
 /// same, nested loops over an index, and is told so, since what the planner takes for better depends on what the tables
 /// held when it looked (an empty one is scanned ever after).
-const POSTGRES_WRITER_SETTINGS: [(&str, &str); 7] = [
+const POSTGRES_WRITER_SETTINGS: [Setting; 7] = [
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -86,8 +92,13 @@ const POSTGRES_WRITER_SETTINGS: [(&str, &str); 7] = [
 ];
 
 /// On connections that read: one BEGIN says it all.
-const POSTGRES_READER_SETTINGS: [(&str, &str); 2] =
-    [("default_transaction_isolation", "repeatable read"), ("default_transaction_read_only", "on")];
+const POSTGRES_READER_SETTINGS: [Setting; 5] = [
+    ("default_transaction_isolation", "repeatable read"),
+    ("default_transaction_read_only", "on"),
+    ("lock_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("tcp_user_timeout", "30s"),
+];
 
 /// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +119,14 @@ pub struct StoreOptions {
     pub writers_max: u32,
     /// Most connections that only read.
     pub readers_max: u32,
+    /// How long a batch waits for a row of PostgreSQL that somebody else has locked, and others wait with it. Replicas that share
+    /// tenants have their rows for some milliseconds.
+    pub row_wait: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { exclusive: false, writers_max: 2, readers_max: 4 }
+        Self { exclusive: false, writers_max: 2, readers_max: 4, row_wait: Duration::from_millis(100) }
     }
 }
 
@@ -124,6 +138,8 @@ pub struct Store {
     writer: Option<DatabaseConnection>,
     /// On SQLite, when it is written.
     lane: Option<Lane>,
+    /// Who may write now.
+    turns: Turns,
     /// On PostgreSQL.
     wire: Option<Wire>,
     reader: DatabaseConnection,
@@ -218,6 +234,10 @@ impl Store {
         self.lane.as_ref()
     }
 
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
     pub(super) fn wire(&self) -> Option<&Wire> {
         self.wire.as_ref()
     }
@@ -237,34 +257,11 @@ impl Store {
     }
 }
 
-/// Who holds it is the only one that writes to a SQLite file; those who wait get it in the order in which they came.
-pub(super) type Turn = OwnedMutexGuard<()>;
-
-/// The connection of the lane on SQLite, and the turn of all who write.
+/// The connection of the lane on SQLite, and the thread that copies the write-ahead log.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) connection: ThreadConnection,
-    turn: Arc<Mutex<()>>,
     checkpointer: Checkpointer,
-}
-
-impl Lane {
-    fn open(path: &Path) -> Result<Self, StoreError> {
-        let connection = ThreadConnection::open(path)?;
-        let turn = Arc::default();
-        let checkpointer = Checkpointer::start(path, Arc::clone(&turn))?;
-        Ok(Self { connection, turn, checkpointer })
-    }
-
-    /// Waits for the turn to write, within a bound.
-    pub(super) async fn take_turn(&self) -> Result<Turn, StoreError> {
-        match Arc::clone(&self.turn).try_lock_owned() {
-            Ok(turn) => Ok(turn),
-            Err(_) => timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.turn).lock_owned())
-                .await
-                .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into()),
-        }
-    }
 }
 
 async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
@@ -281,8 +278,12 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         Some(_) => Some(open(sqlite_options(&path, 1, false)).await?),
         None => None,
     };
+    let turn = Arc::default();
     let lane = match &lock {
-        Some(_) => Some(Lane::open(&path)?),
+        Some(_) => {
+            let connection = ThreadConnection::open(&path)?;
+            Some(Lane { connection, checkpointer: Checkpointer::start(&path, Arc::clone(&turn))? })
+        }
         None => None,
     };
     let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
@@ -290,6 +291,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         dialect: Dialect::Sqlite,
         writer,
         lane,
+        turns: Turns::of_one_writer(turn),
         wire: None,
         reader,
         postgres: None,
@@ -300,20 +302,24 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
 }
 
 async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
-    let open = |settings: &'static [(&str, &str)], connections_max| async move {
+    let open = |settings: Vec<Setting>, connections_max| async move {
         let options = postgres_options(url, settings, connections_max);
         Database::connect(options).await.map_err(|_| refused_url())
     };
-    let writer = Some(open(&POSTGRES_WRITER_SETTINGS, options.writers_max).await?);
-    let reader = open(&POSTGRES_READER_SETTINGS, options.readers_max).await?;
+    let holder = || POSTGRES_WRITER_SETTINGS.into_iter().chain(POSTGRES_HOLDER_SETTINGS);
+    let writer = holder().chain(POSTGRES_PATIENT_SETTINGS).collect();
+    let writer = Some(open(writer, options.writers_max).await?);
+    let reader = open(POSTGRES_READER_SETTINGS.to_vec(), options.readers_max).await?;
+    let row_wait = format!("{}ms", options.row_wait.as_millis());
     let options: PgConnectOptions = url.parse().map_err(|_| refused_url())?;
-    let settings = POSTGRES_SETTINGS.iter().chain(&POSTGRES_WRITER_SETTINGS).copied();
+    let settings = POSTGRES_SETTINGS.into_iter().chain(holder()).chain([("lock_timeout", &*row_wait)]);
     let wire = Some(Wire::new(wire_config(&options), settings));
     let postgres = Some(Box::new(options));
     Ok(Store {
         dialect: Dialect::Postgres,
         writer,
         lane: None,
+        turns: Turns::of_many_writers(),
         wire,
         reader,
         postgres,
@@ -373,11 +379,11 @@ fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> Connect
     options
 }
 
-fn postgres_options(url: &str, settings: &'static [(&str, &str)], connections_max: u32) -> ConnectOptions {
+fn postgres_options(url: &str, settings: Vec<Setting>, connections_max: u32) -> ConnectOptions {
     let mut options = pool_options(url, connections_max);
     options.connect_lazy(true).set_application_name("tope");
     options.map_sqlx_postgres_opts(move |postgres| {
-        let all = POSTGRES_SETTINGS.iter().chain(settings);
+        let all = POSTGRES_SETTINGS.iter().chain(&settings);
         postgres.options(all.copied())
     });
     options

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// Another transaction was in the way. The whole transaction can be repeated at once.
     #[error("the transaction ran into another one")]
     Serialization(#[source] DbErr),
+    /// Somebody else has locked a row for longer than is waited for. Nothing was changed.
+    #[error("a row is locked")]
+    Locked(#[source] DbErr),
     /// The database refuses what was asked, and would again.
     #[error("the database refuses a statement")]
     Permanent(#[source] DbErr),
@@ -50,6 +53,7 @@ impl StoreError {
             StoreError::Unavailable(_) => "unavailable",
             StoreError::Unreachable(_) => "unreachable",
             StoreError::Serialization(_) => "serialization",
+            StoreError::Locked(_) => "locked",
             StoreError::Permanent(_) => "permanent",
             StoreError::Conflict(_) => "conflict",
             StoreError::KnownRequest => "known request",
@@ -63,6 +67,12 @@ impl StoreError {
     /// The database took what was asked and does not answer.
     pub fn silent() -> Self {
         StoreError::Unavailable(DbErr::Custom("no answer in time".to_owned()))
+    }
+
+    /// The error of one of PostgreSQL's SQLSTATE codes.
+    #[cfg(test)]
+    pub(crate) fn of_code(sqlstate: &str) -> Self {
+        kind_of_postgres(sqlstate).of(DbErr::Custom(sqlstate.to_owned()))
     }
 }
 
@@ -132,6 +142,7 @@ impl From<rusqlite::Error> for StoreError {
 enum Kind {
     Unavailable,
     Serialization,
+    Locked,
     Conflict,
     Miscounted,
     Permanent,
@@ -142,6 +153,7 @@ impl Kind {
         match self {
             Kind::Unavailable => StoreError::Unavailable(error),
             Kind::Serialization => StoreError::Serialization(error),
+            Kind::Locked => StoreError::Locked(error),
             Kind::Conflict => StoreError::Conflict(error),
             Kind::Miscounted => StoreError::Corrupt("rows to be written are not there".to_owned()),
             Kind::Permanent => StoreError::Permanent(error),
@@ -186,9 +198,10 @@ fn kind_of_sqlite(extended_code: u32) -> Kind {
 
 fn kind_of_postgres(sqlstate: &str) -> Kind {
     match sqlstate {
-        // unique_violation; serialization_failure, deadlock_detected, lock_not_available.
+        // unique_violation; serialization_failure, deadlock_detected; lock_not_available.
         "23505" => Kind::Conflict,
-        "40001" | "40P01" | "55P03" => Kind::Serialization,
+        "40001" | "40P01" => Kind::Serialization,
+        "55P03" => Kind::Locked,
         // division_by_zero: the one in `bulk::join`.
         "22012" => Kind::Miscounted,
         // query_canceled (statement_timeout), admin_shutdown, crash_shutdown, cannot_connect_now,
@@ -209,7 +222,7 @@ mod tests {
         let postgres = [
             ("40001", Kind::Serialization),
             ("40P01", Kind::Serialization),
-            ("55P03", Kind::Serialization),
+            ("55P03", Kind::Locked),
             ("57P01", Kind::Unavailable),
             ("57P02", Kind::Unavailable),
             ("57P03", Kind::Unavailable),

@@ -1,6 +1,9 @@
 //! Fresh databases for tests of the store and of what stands on it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -17,10 +20,17 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Fixture {
     /// The database.
     pub(crate) store: Store,
+    url: String,
     _folder: Option<TempDir>,
 }
 
 impl Fixture {
+    /// The database once more, whose batches wait longer for a row than any test takes.
+    pub(crate) async fn patient(&self) -> Store {
+        let options = StoreOptions { row_wait: Duration::from_secs(60), ..StoreOptions::default() };
+        Store::connect(&self.url, options).await.expect("opened")
+    }
+
     /// Whether somebody waits for a lock on PostgreSQL.
     pub(crate) async fn waits_for_lock(&self) -> bool {
         let text = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -47,8 +57,8 @@ pub(crate) async fn empty_databases() -> Vec<Fixture> {
     let cluster = postgres::shared();
     cluster.create(&name);
     vec![
-        Fixture { store: open(&url).await, _folder: Some(folder) },
-        Fixture { store: open(&cluster.url(&name)).await, _folder: None },
+        Fixture { store: open(&url).await, url, _folder: Some(folder) },
+        Fixture { store: open(&cluster.url(&name)).await, url: cluster.url(&name), _folder: None },
     ]
 }
 

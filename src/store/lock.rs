@@ -1,12 +1,14 @@
-//! Locking the tenants of a batch, and what is read with the lock.
+//! Locking the tenants of a batch, what is read with the lock, and which of them somebody else has locked.
 //!
 //! On PostgreSQL a statement that waits for a row's lock and reads other tables returns what they were before the
 //! wait. So the one that locks tenants does only that, and everything is read after it.
 
+use std::time::Duration;
+
 use sea_orm::{Value, sea_query::ArrayType::BigInt};
 
 use super::{
-    Owned, StoreError, StoredCounter, Transaction,
+    Dialect, Owned, Store, StoreError, StoredCounter, Transaction,
     batch::{
         FIND_COUNTERS, FIND_HOLDS, counter_columns, counter_from_row, reservation_columns,
         reservation_from_row,
@@ -57,7 +59,49 @@ pub struct Locked {
     pub counters: Vec<Owned<(CounterKey, StoredCounter)>>,
 }
 
+/// How long a row is waited for that is only looked at, if not longer: the least that there is.
+const GLANCE: Duration = Duration::from_millis(1);
+
+impl Store {
+    /// Which of these tenants somebody else has locked now. For the first one `patience` is waited. Each is locked for a
+    /// moment, in a transaction of its own that holds no other lock. On SQLite nobody locks a row.
+    pub async fn find_locked_tenants(
+        &self,
+        keys: &[TenantKey],
+        patience: Duration,
+    ) -> Result<Vec<TenantKey>, StoreError> {
+        let Some(wire) = self.wire() else { return Ok(Vec::new()) };
+        let lock = |(number, key): (usize, &TenantKey)| {
+            let wait_millis = if number == 0 { GLANCE.max(patience) } else { GLANCE }.as_millis();
+            // The one statement whose text varies: it is not prepared.
+            format!(
+                "SET LOCAL lock_timeout = {wait_millis}; SELECT key FROM tenants WHERE key = {} FOR UPDATE",
+                key.0
+            )
+        };
+        let tried = wire.try_out(keys.iter().enumerate().map(lock)).await?;
+        let mut locked = Vec::new();
+        for (key, outcome) in keys.iter().zip(tried) {
+            match outcome {
+                Ok(()) => {}
+                Err(StoreError::Locked(_)) => locked.push(*key),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(locked)
+    }
+}
+
 impl Transaction {
+    /// Waits no longer for a row than a batch does, for the rest of the transaction: for jobs that lock several tenants, since
+    /// calls wait for all of them meanwhile. On SQLite nobody locks a row.
+    pub async fn wait_briefly(&self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            self.rows("SELECT set_config('lock_timeout', '100ms', true)", Vec::new()).await?;
+        }
+        Ok(())
+    }
+
     /// Locks the tenants of these keys, which are sorted, and returns those that exist.
     pub async fn lock_tenants(&self, keys: &[TenantKey]) -> Result<Vec<Tenant>, StoreError> {
         let rows = self.find(&LOCK_TENANTS, key_columns(keys)).await?;

@@ -33,6 +33,7 @@ mod tenant;
 mod thread;
 mod told;
 mod transaction;
+mod turn;
 mod verify;
 mod wire;
 

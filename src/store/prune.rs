@@ -131,6 +131,15 @@ pub struct Pruned {
     pub refused: u64,
 }
 
+/// What one walk has done.
+#[derive(Debug, Default)]
+struct Walk {
+    pruned: Pruned,
+    /// Tenants that somebody else had locked. What they have stays for the next walk, reservations too: the request ids that
+    /// lead to them are still there.
+    left_out: Vec<TenantKey>,
+}
+
 impl Store {
     /// Removes the request ids and reservations that are older than their retention at an instant: the one that a clock
     /// shows, or the database's. It takes as long as there is something to remove. After each transaction `go_on` is told
@@ -148,13 +157,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         let now = self.read_now(shown).await?;
         let requests_millis = retention.requests_millis.min(retention.reservations_millis);
-        let mut pruned = Pruned::default();
+        let mut walk = Walk::default();
         // A request_id takes effect before its reservation is settled. So those of the reservations that go next are gone by
         // then, Extend's among them, and none leads nowhere. So reservations stay until all of these are gone.
-        let end = self.prune_requests(now.saturating_sub(requests_millis), &mut pruned, go_on).await?;
+        let end = self.prune_requests(now.saturating_sub(requests_millis), &mut walk, go_on).await?;
         if end == End::Reached {
             let until = now.saturating_sub(retention.reservations_millis);
-            self.prune_reservations(until, &mut pruned, go_on).await?;
+            self.prune_reservations(until, &mut walk, go_on).await?;
         }
         Ok(())
     }
@@ -181,7 +190,7 @@ impl Store {
     async fn prune_requests(
         &self,
         until: Millis,
-        pruned: &mut Pruned,
+        walk: &mut Walk,
         go_on: &GoOn<'_>,
     ) -> Result<End, StoreError> {
         let mut after = (String::new(), i64::MIN);
@@ -191,9 +200,9 @@ impl Store {
             let last = transaction.find_end_of_page(&after).await?;
             transaction.rollback().await?;
             for rows in old.chunks(DELETED_ROWS_MAX) {
-                let removed = self.remove(Old::Requests(rows), until, pruned).await?;
-                pruned.requests += removed;
-                if !go_on(*pruned) {
+                let removed = self.remove(Old::Requests(rows), until, walk).await?;
+                walk.pruned.requests += removed;
+                if !go_on(walk.pruned) {
                     return Ok(End::Left);
                 }
             }
@@ -201,7 +210,7 @@ impl Store {
                 Some(last) => after = last,
                 None => return Ok(End::Reached),
             }
-            if !go_on(*pruned) {
+            if !go_on(walk.pruned) {
                 return Ok(End::Left);
             }
             sleep(PAGE_PAUSE).await;
@@ -211,7 +220,7 @@ impl Store {
     async fn prune_reservations(
         &self,
         until: Millis,
-        pruned: &mut Pruned,
+        walk: &mut Walk,
         go_on: &GoOn<'_>,
     ) -> Result<End, StoreError> {
         let mut after = (Uuid::nil(), i64::MIN);
@@ -223,8 +232,8 @@ impl Store {
             let old = page.iter().filter(|(_, settled_at)| *settled_at <= until);
             let old: Vec<_> = old.map(|(place, _)| *place).collect();
             for rows in old.chunks(DELETED_ROWS_MAX) {
-                self.remove_reservations(rows, until, pruned).await?;
-                if !go_on(*pruned) {
+                self.remove_reservations(rows, until, walk).await?;
+                if !go_on(walk.pruned) {
                     return Ok(End::Left);
                 }
             }
@@ -232,7 +241,7 @@ impl Store {
                 Some((last, _)) if page.len() == PAGE_ROWS => after = *last,
                 Some(_) | None => return Ok(End::Reached),
             }
-            if !go_on(*pruned) {
+            if !go_on(walk.pruned) {
                 return Ok(End::Left);
             }
             sleep(PAGE_PAUSE).await;
@@ -244,18 +253,18 @@ impl Store {
         &self,
         rows: &[(Uuid, i64)],
         until: Millis,
-        pruned: &mut Pruned,
+        walk: &mut Walk,
     ) -> Result<(), StoreError> {
         let mut parts = vec![rows];
         while let Some(part) = parts.pop() {
-            match self.remove(Old::Reservations(part), until, pruned).await {
-                Ok(removed) => pruned.reservations += removed,
+            match self.remove(Old::Reservations(part), until, walk).await {
+                Ok(removed) => walk.pruned.reservations += removed,
                 Err(StoreError::Permanent(_) | StoreError::Corrupt(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
                 }
                 Err(error @ (StoreError::Permanent(_) | StoreError::Corrupt(_))) => {
-                    pruned.refused += 1;
+                    walk.pruned.refused += 1;
                     tracing::error!(
                         reservation.place = ?part,
                         error = &error as &dyn std::error::Error,
@@ -269,13 +278,19 @@ impl Store {
     }
 
     /// Removes rows in one transaction, and pauses. Says how many were there and old.
-    async fn remove(&self, old: Old<'_>, until: Millis, pruned: &mut Pruned) -> Result<u64, StoreError> {
+    async fn remove(&self, old: Old<'_>, until: Millis, walk: &mut Walk) -> Result<u64, StoreError> {
         let mut attempt = 1;
         loop {
-            pruned.transactions += 1;
-            let outcome = self.attempt_to_remove(old, until).await;
+            walk.pruned.transactions += 1;
+            let outcome = self.attempt_to_remove(old, &walk.left_out, until).await;
             sleep(DELETED_PAUSE).await;
             match outcome {
+                // With a wait for these tenants all others would wait that are locked already.
+                Err(StoreError::Locked(_)) if attempt < ATTEMPTS_MAX => {
+                    let owners = old.owners(&walk.left_out);
+                    walk.left_out.extend(self.find_locked_tenants(&owners, Duration::ZERO).await?);
+                    attempt += 1;
+                }
                 Err(StoreError::Serialization(_)) if attempt < ATTEMPTS_MAX => {
                     sleep(Duration::from_millis(PAUSE_MILLIS << attempt)).await;
                     attempt += 1;
@@ -285,15 +300,20 @@ impl Store {
         }
     }
 
-    async fn attempt_to_remove(&self, old: Old<'_>, until: Millis) -> Result<u64, StoreError> {
+    async fn attempt_to_remove(
+        &self,
+        old: Old<'_>,
+        locked: &[TenantKey],
+        until: Millis,
+    ) -> Result<u64, StoreError> {
         // On SQLite on the lane's connection: what the lane knows of the database stays true, and the statements cost no way
         // to another thread.
         let transaction = self.begin_in_thread("prune").await?;
         match transaction.dialect() {
-            Dialect::Postgres => transaction.remove(old, until).await,
+            Dialect::Postgres => transaction.remove(old, locked, until).await,
             Dialect::Sqlite => {
                 let runtime = Handle::current();
-                block_in_place(|| runtime.block_on(transaction.remove(old, until)))
+                block_in_place(|| runtime.block_on(transaction.remove(old, locked, until)))
             }
         }
     }
@@ -307,14 +327,15 @@ enum Old<'a> {
 }
 
 impl Old<'_> {
-    /// Whose they are, sorted.
-    fn owners(self) -> Vec<i64> {
-        let mut owners: Vec<i64> = match self {
-            Old::Requests(rows) => rows.iter().map(|(_, owner)| *owner).collect(),
-            Old::Reservations(rows) => rows.iter().map(|(_, owner)| *owner).collect(),
+    /// Whose they are, sorted, but for some tenants.
+    fn owners(self, locked: &[TenantKey]) -> Vec<TenantKey> {
+        let mut owners: Vec<TenantKey> = match self {
+            Old::Requests(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
+            Old::Reservations(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
         };
         owners.sort_unstable();
         owners.dedup();
+        owners.retain(|owner| !locked.contains(owner));
         owners
     }
 }
@@ -357,24 +378,34 @@ impl Transaction {
         rows.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?))).collect()
     }
 
-    async fn remove(self, old: Old<'_>, until: Millis) -> Result<u64, StoreError> {
-        self.lock_owners(old.owners()).await?;
+    async fn remove(self, old: Old<'_>, locked: &[TenantKey], until: Millis) -> Result<u64, StoreError> {
+        self.lock_owners(&old.owners(locked)).await?;
+        let is_free = |owner: &i64| !locked.contains(&TenantKey(*owner));
         let removed = match old {
-            Old::Requests(rows) => self.delete_requests(rows, until).await?,
-            Old::Reservations(rows) => self.delete_settled(rows, until).await?,
+            Old::Requests(rows) => {
+                self.delete_requests(rows.iter().filter(|(_, owner)| is_free(owner)), until).await?
+            }
+            Old::Reservations(rows) => {
+                self.delete_settled(rows.iter().filter(|(_, owner)| is_free(owner)), until).await?
+            }
         };
         self.commit().await?;
         Ok(removed)
     }
 
-    async fn lock_owners(&self, owners: Vec<i64>) -> Result<(), StoreError> {
+    async fn lock_owners(&self, owners: &[TenantKey]) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
-            self.find(&LOCK_OWNERS, vec![owners.into_iter().map(Value::from).collect()]).await?;
+            self.wait_briefly().await?;
+            self.find(&LOCK_OWNERS, vec![owners.iter().map(|owner| Value::from(owner.0)).collect()]).await?;
         }
         Ok(())
     }
 
-    async fn delete_requests(&self, rows: &[(String, i64)], until: Millis) -> Result<u64, StoreError> {
+    async fn delete_requests(
+        &self,
+        rows: impl Iterator<Item = &(String, i64)>,
+        until: Millis,
+    ) -> Result<u64, StoreError> {
         let mut columns = empty_columns(3);
         for (id, owner) in rows {
             push(&mut columns, [id.as_str().into(), (*owner).into(), until.into()]);
@@ -383,7 +414,11 @@ impl Transaction {
     }
 
     /// What goes is added to its counters.
-    async fn delete_settled(&self, rows: &[(Uuid, i64)], until: Millis) -> Result<u64, StoreError> {
+    async fn delete_settled(
+        &self,
+        rows: impl Iterator<Item = &(Uuid, i64)>,
+        until: Millis,
+    ) -> Result<u64, StoreError> {
         let mut columns = empty_columns(3);
         for (id, owner) in rows {
             push(&mut columns, [(*id).into(), (*owner).into(), until.into()]);

@@ -16,8 +16,9 @@ use rusqlite::{
 use sea_orm::Value;
 
 use super::{
-    connect::{SQLITE_BUSY_TIMEOUT, SQLITE_LANE_PRAGMAS, Turn},
+    connect::{SQLITE_BUSY_TIMEOUT, SQLITE_LANE_PRAGMAS},
     error::StoreError,
+    turn::Turn,
 };
 
 /// Prepared statements that the connection keeps: more than there are.

@@ -18,9 +18,10 @@ use tokio_postgres::types::FromSqlOwned;
 
 use super::{
     bulk::{Bulk, Write, join, join_statement, row_by_row},
-    connect::{Dialect, Store, Turn},
+    connect::{Dialect, Store},
     error::{AdminError, StoreError},
     thread::{self, ThreadTransaction},
+    turn::{Turn, Writer},
     wire::{Question, WireTransaction},
 };
 /// How often a transaction is begun that runs into others, before it gives up.
@@ -42,7 +43,7 @@ pub struct Transaction {
 
 #[derive(Debug)]
 enum Inner {
-    /// On a connection of a pool; on SQLite, one that writes has the turn.
+    /// On a connection of a pool; one that writes has the turn.
     Pool(DatabaseTransaction, Option<Turn>),
     /// On the connection of SQLite's lane.
     Thread(ThreadTransaction),
@@ -274,34 +275,46 @@ impl Store {
                 let inner = Inner::Wire(Box::new(wire.begin().await?));
                 Ok(self.transaction(inner, "batch"))
             }
-            None => self.begin_in_thread("batch").await,
+            None => self.begin_in_thread_as(Writer::Batch, "batch").await,
         }
     }
 
-    /// The same by another name, for what changes nothing that a lane remembers.
+    /// The same for a job, by its name, for what changes nothing that a lane remembers.
     pub(super) async fn begin_in_thread(&self, name: &'static str) -> Result<Transaction, StoreError> {
+        self.begin_in_thread_as(Writer::Job, name).await
+    }
+
+    async fn begin_in_thread_as(
+        &self,
+        writer: Writer,
+        name: &'static str,
+    ) -> Result<Transaction, StoreError> {
         let Some(lane) = self.lane() else {
-            return self.begin_write(name).await;
+            return self.begin_write_as(writer, name).await;
         };
-        let turn = lane.take_turn().await?;
+        let turn = self.turns().take(writer).await?;
         let inner = ThreadTransaction::begin(lane.connection.clone(), turn)?;
         Ok(self.transaction(Inner::Thread(inner), name))
     }
 
-    /// Begins a transaction that may write: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL.
+    /// Begins a transaction of a job that may write: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL.
     pub async fn begin_write(&self, name: &'static str) -> Result<Transaction, StoreError> {
-        let writer = self.writer()?;
-        let inner = match self.lane() {
-            Some(lane) => {
-                let turn = lane.take_turn().await?;
+        self.begin_write_as(Writer::Job, name).await
+    }
+
+    async fn begin_write_as(&self, writer: Writer, name: &'static str) -> Result<Transaction, StoreError> {
+        let pool = self.writer()?;
+        let turn = self.turns().take(writer).await?;
+        let transaction = match self.dialect() {
+            Dialect::Sqlite => {
                 let mode = Some(SqliteTransactionMode::Immediate);
                 let options = TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
-                Inner::Pool(writer.begin_with_options(options).await?, Some(turn))
+                pool.begin_with_options(options).await?
             }
             // READ COMMITTED is the default of these connections.
-            None => Inner::Pool(writer.begin().await?, None),
+            Dialect::Postgres => pool.begin().await?,
         };
-        Ok(self.transaction(inner, name))
+        Ok(self.transaction(Inner::Pool(transaction, Some(turn)), name))
     }
 
     /// Begins a transaction that sees one state of the whole and cannot write. REPEATABLE READ, READ ONLY is the default
@@ -316,7 +329,7 @@ impl Store {
         Transaction { inner, name, dialect, told, tells: AtomicBool::new(false) }
     }
 
-    /// Runs `steps` in a transaction that may write, and commits it when they hand it back. A refusal or an error rolls
+    /// Runs `steps` in an administrative transaction, and commits it when they hand it back. A refusal or an error rolls
     /// it back; one that ran into another transaction is repeated whole, up to 5 times in all.
     pub(super) async fn run<T, F, S>(&self, name: &'static str, steps: F) -> Result<T, AdminError>
     where
@@ -327,7 +340,9 @@ impl Store {
         loop {
             let outcome = self.attempt(name, &steps).await;
             match outcome {
-                Err(AdminError::Store(StoreError::Serialization(source))) if attempt < ATTEMPTS_MAX => {
+                Err(AdminError::Store(StoreError::Serialization(source) | StoreError::Locked(source)))
+                    if attempt < ATTEMPTS_MAX =>
+                {
                     tracing::debug!(transaction.name = name, attempt, error = %source, "transaction is repeated");
                     tokio::time::sleep(Duration::from_millis(PAUSE_MILLIS << attempt)).await;
                     attempt += 1;
@@ -342,7 +357,7 @@ impl Store {
         F: Fn(Transaction) -> S,
         S: Future<Output = Result<(Transaction, T), AdminError>>,
     {
-        let (transaction, value) = steps(self.begin_write(name).await?).await?;
+        let (transaction, value) = steps(self.begin_write_as(Writer::Administration, name).await?).await?;
         transaction.commit().await?;
         Ok(value)
     }

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::BytesMut;
 use foldhash::HashMap;
-use futures::future::join_all;
+use futures::future::{join_all, maybe_done};
 use sea_orm::{DbErr, Value, sea_query::ArrayType};
 use tokio_postgres::{
     Client, Config, Error, NoTls, Row, Statement,
@@ -32,7 +32,7 @@ use super::{
 /// Longest wait for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The server, and connections to it that wait for a batch: at most one per lane.
+/// The server, and connections to it that wait for a batch, or for a look at what is locked: at most two per lane.
 #[derive(Clone)]
 pub(super) struct Wire {
     config: Config,
@@ -71,10 +71,7 @@ pub(super) struct Cell<'a>(&'a Value);
 
 impl Wire {
     /// The server of a URL, with settings that each connection is told. Nothing is contacted yet.
-    pub(super) fn new(
-        mut config: Config,
-        settings: impl Iterator<Item = (&'static str, &'static str)>,
-    ) -> Self {
+    pub(super) fn new<'a>(mut config: Config, settings: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let escaped = settings.map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")));
         let given = config.get_options().map(ToOwned::to_owned);
         let options: Vec<String> = given.into_iter().chain(escaped).collect();
@@ -95,6 +92,38 @@ impl Wire {
         let found = connection.run(question).await.map_err(classify_wire);
         self.give_back(connection);
         found
+    }
+
+    /// Tries statements, each in a transaction of its own that is rolled back, and says how each of them ended. All are sent
+    /// at once, in their order.
+    pub(super) async fn try_out(
+        &self,
+        texts: impl Iterator<Item = String>,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        let connection = self.take_or_connect().await?;
+        let client = &connection.client;
+        let mut answers = Vec::new();
+        for text in texts {
+            for text in [format!("BEGIN; {text}"), "ROLLBACK".to_owned()] {
+                let mut answer = Box::pin(maybe_done(async move { client.batch_execute(&text).await }));
+                // It is sent when it is polled for the first time.
+                let _ = futures::poll!(answer.as_mut());
+                answers.push(answer);
+            }
+        }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for mut answer in answers {
+            answer.as_mut().await;
+            outcomes.extend(answer.as_mut().take_output());
+        }
+        let mut tried = Vec::with_capacity(outcomes.len() / 2);
+        let mut outcomes = outcomes.into_iter();
+        while let (Some(outcome), Some(undone)) = (outcomes.next(), outcomes.next()) {
+            undone.map_err(classify_wire)?;
+            tried.push(outcome.map_err(classify_wire));
+        }
+        self.give_back(connection);
+        Ok(tried)
     }
 
     /// Closes the connections that wait.

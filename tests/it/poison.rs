@@ -1,9 +1,13 @@
 //! R4.14: what the database will not take fails alone, and what it only stumbles over is repeated.
 
+use std::future::IntoFuture;
+
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::harness::{
     v1::{EventKind, operation_result::Result as Answered},
+    wait::PATIENCE,
     *,
 };
 
@@ -103,5 +107,38 @@ async fn a_batch_that_the_database_turns_away_is_repeated() {
     }
     assert_eq!(world.figures("acme", "lifetime").await, (210, 0));
     assert_eq!(world.reservations("acme").await.len(), 30);
+    world.end().await;
+}
+
+/// A tenant whose row is found by its id and cannot be locked by its key, time and again, as if somebody deleted and created
+/// the tenant in each such moment: a policy of PostgreSQL hides the row from who would change it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_moves_again_and_again_is_unavailable_in_the_end() {
+    let world = World::start(Kind::Postgres).await;
+    for tenant in ["acme", "globex"] {
+        world.tenant_with(tenant, &[lifetime("tokens", 100)]).await;
+    }
+    let database = world.database.url().rsplit_once('/').expect("the URL names a database").1;
+    let role = format!("short_sighted_{database}");
+    world
+        .database
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN;
+             GRANT ALL ON SCHEMA public TO {role};
+             GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
+             ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY found ON tenants FOR SELECT USING (true);
+             CREATE POLICY locked ON tenants FOR UPDATE USING (id <> 'acme')"
+        ))
+        .await;
+    let url = world.database.url().replace(&format!("{}@", postgres::USER), &format!("{role}@"));
+    let (server, clients) = world.replica_at(&url).await;
+    let record = clients.record("acme").tokens(1).into_future();
+    let no = timeout(PATIENCE, record).await.expect("it has an end").expect_err("nobody can lock it");
+    no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    assert!(no.retry.is_some(), "{no:?}");
+    clients.record("globex").tokens(1).await.expect("the lane goes on");
+    server.shutdown().await;
+    assert_eq!(world.figures("acme", "lifetime").await, (0, 0));
     world.end().await;
 }

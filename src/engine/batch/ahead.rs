@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     super::{Answer, Failure, Frame, Outcome, TenantRef, item::Item, load::Look},
-    BATCH_TIME_MAX, Batcher, LOOKING_BATCHES,
+    BATCH_TIME_MAX, Batcher,
+    caution::TIME_AGE_MAX,
 };
 use crate::{
     clock::mint_version,
@@ -28,12 +29,6 @@ use crate::{
     seldom::Seldom,
     store::{Expected, Store, StoreError},
 };
-
-/// How many batches are decided under the lock after one could not be decided ahead: the reason mostly stays for a while.
-const BEHIND_BATCHES: u32 = 16;
-
-/// For so long the database's time is counted on from when it was last told, in milliseconds.
-const TIME_AGE_MAX: Millis = 1_000;
 
 /// Batches that could not be written: a line a minute for each kind of error.
 static ANEW: Seldom<&str> = Seldom::new();
@@ -77,14 +72,11 @@ impl Batcher {
     pub(in super::super) fn decide_ahead(&mut self, ahead: Option<Ahead>, items: &[Item]) -> Option<Ahead> {
         let decided = match ahead {
             Some(ahead) => self.decide_more(ahead, items),
-            None if self.behind > 0 || self.looking > 0 || self.contended > 0 => {
-                self.behind = self.behind.saturating_sub(1);
-                return None;
-            }
+            None if !self.caution.may_decide_ahead() => return None,
             None => self.begin_ahead().and_then(|ahead| self.decide_more(ahead, items)),
         };
         if decided.is_none() {
-            self.behind = BEHIND_BATCHES;
+            self.caution.fell_behind();
         }
         decided
     }
@@ -116,22 +108,21 @@ impl Batcher {
 
     /// A batch that was decided ahead is there to stay.
     pub(in super::super) fn note_time(&mut self, database_now: Option<Millis>) {
-        if let (Some(seen), Some(now)) = (&mut self.seen, database_now) {
-            seen.database = Some((Instant::now(), now));
+        if let Some(now) = database_now {
+            self.caution.see_time(now);
         }
     }
 
     /// Gives every item of a batch an outcome whose commit has failed.
     pub(in super::super) async fn run_after(&mut self, items: &mut [Item], error: &StoreError) {
-        self.behind = BEHIND_BATCHES;
-        if matches!(error, StoreError::KnownRequest) {
-            self.looking = LOOKING_BATCHES;
-        }
+        self.caution.was_overtaken(error);
         // SQLite's lane believes what it remembers; on PostgreSQL a version tells.
-        if self.seen.is_some_and(|seen| seen.expected.data_version.is_some()) {
+        if self.caution.seen().is_some_and(|seen| seen.expected.data_version.is_some()) {
             self.forget();
         }
-        if !matches!(error, StoreError::Outdated)
+        if matches!(error, StoreError::Locked(_)) {
+            self.find_locked(items).await;
+        } else if !matches!(error, StoreError::Outdated)
             && let Some(left_out) = ANEW.due(error.kind())
         {
             tracing::warn!(
@@ -142,12 +133,11 @@ impl Batcher {
                 "batch is decided anew"
             );
         }
-        self.lost = matches!(error, StoreError::Unavailable(_));
         self.run_all(items).await;
     }
 
     fn begin_ahead(&self) -> Option<Ahead> {
-        let (expected, now) = (self.seen?.expected, self.now_ahead()?);
+        let (expected, now) = (self.caution.seen()?.expected, self.now_ahead()?);
         let policy = self.policies.latest();
         (policy.revision == expected.revision).then(|| Ahead {
             expected,
@@ -159,12 +149,7 @@ impl Batcher {
     }
 
     fn now_ahead(&self) -> Option<Millis> {
-        let counted_on = || {
-            let (came, now) = self.seen?.database?;
-            let age = Millis::try_from(came.elapsed().as_millis()).unwrap_or(Millis::MAX);
-            (age < TIME_AGE_MAX).then(|| now.saturating_add(age))
-        };
-        self.clock.now().or_else(counted_on)
+        self.clock.now().or_else(|| self.caution.seen()?.database_now())
     }
 
     fn decide_more(&mut self, mut ahead: Ahead, items: &[Item]) -> Option<Ahead> {
@@ -196,6 +181,10 @@ impl Batcher {
                 TenantRef::Id(id) => self.memory.key_of(id)?,
                 TenantRef::Key(key) => *key,
             };
+            // What may have been carried out is looked for, under the lock.
+            if item.lost {
+                return None;
+            }
             let hold = hold_ahead(&item.request.operation)?;
             let row = match ahead.books.get(&key) {
                 Some(books) => {

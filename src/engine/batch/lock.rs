@@ -1,14 +1,16 @@
 //! Locking the tenants of a batch, and reading with them what it is certain or likely to need: between two questions all
 //! others wait.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 use tokio::time::{Instant, timeout};
 
 use super::{
     super::{TenantRef, item::Item},
-    BATCH_TIME_MAX, Batcher, Seen, Session, find_key,
+    BATCH_TIME_MAX, Batcher, Session,
+    caution::Seen,
+    find_key,
 };
 use crate::{
     domain::{
@@ -22,10 +24,6 @@ use crate::{
     seldom::Seldom,
     store::{Along, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
 };
-
-/// How many batches read with the lock what they remember after one that found it outdated: whoever changed it mostly
-/// does so again.
-const CONTENDED_BATCHES: u32 = 16;
 
 /// Counters of a tenant that are read with the lock, if no more of them are remembered.
 const COUNTERS_ALONG_MAX: usize = 8;
@@ -43,11 +41,11 @@ impl Batcher {
     /// Locks the tenants of a batch that is not closed yet, if somebody else changes them, too: then the lock is mostly waited
     /// for, and what comes for these tenants meanwhile can be decided with it. The next batch that is run has the lock.
     /// `None`: it locks its tenants itself.
-    pub(in super::super) async fn hold(&mut self, items: &[Item]) -> Option<HashSet<TenantKey>> {
-        if self.contended == 0 || self.store.dialect() == Dialect::Sqlite {
+    pub(in super::super) async fn hold(&mut self, items: &mut [Item]) -> Option<HashSet<TenantKey>> {
+        if !self.caution.is_contended() || self.store.dialect() == Dialect::Sqlite {
             return None;
         }
-        let open = items.iter().filter(|item| item.outcome.is_none());
+        let open = items.iter().filter(|item| item.is_open());
         // Locks are taken in the order of keys: one that is not known yet would be taken later.
         let keys: HashSet<TenantKey> =
             open.map(|item| self.find_key(&item.request.tenant)).collect::<Option<_>>()?;
@@ -58,12 +56,53 @@ impl Batcher {
         sorted.sort_unstable();
         let lock = async {
             let transaction = self.store.begin_batch().await?;
-            let tenants = transaction.lock_tenants(&sorted).await?;
-            Ok::<Held, StoreError>(Held { transaction, tenants })
+            match transaction.lock_tenants(&sorted).await {
+                Ok(tenants) => Ok(Held { transaction, tenants }),
+                Err(error) => {
+                    // Dropped, it would take its connection with it.
+                    let _ = transaction.rollback().await;
+                    Err(error)
+                }
+            }
         };
+        match timeout(BATCH_TIME_MAX, lock).await {
+            Ok(Ok(held)) => {
+                self.held = Some(held);
+                Some(keys)
+            }
+            Ok(Err(StoreError::Locked(_))) => {
+                self.find_locked(items).await;
+                None
+            }
+            // It fails again, where it is told.
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    /// Finds the tenants of a batch that somebody else has locked, after it has waited for them in vain.
+    pub(super) async fn find_locked(&mut self, items: &mut [Item]) {
+        let open = items.iter().filter(|item| item.is_open());
+        let mut keys: Vec<TenantKey> = open.filter_map(|item| self.find_key(&item.request.tenant)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let find = self.store.find_locked_tenants(&keys, Duration::ZERO);
         // What fails here fails again, where it is told.
-        self.held = Some(timeout(BATCH_TIME_MAX, lock).await.ok()?.ok()?);
-        Some(keys)
+        if let Ok(Ok(locked)) = timeout(BATCH_TIME_MAX, find).await {
+            self.locked.extend(locked);
+        }
+        self.mark_locked(items);
+    }
+
+    /// Takes the operations of locked tenants out of what is decided.
+    pub(super) fn mark_locked(&self, items: &mut [Item]) {
+        if self.locked.is_empty() {
+            return;
+        }
+        for item in items.iter_mut().filter(|item| item.is_open()) {
+            let key = self.find_key(&item.request.tenant);
+            item.locked = key.filter(|key| self.locked.contains(key));
+            item.lost |= item.locked.is_some() && self.caution.is_lost();
+        }
     }
 
     /// The key of a tenant, if it is known without a question.
@@ -137,15 +176,14 @@ impl Batcher {
             let plan = session.plan_of(remembered.tenant())?;
             session.books.insert(remembered.tenant().key, Books::reopen(remembered, plan));
         }
-        self.contended = self.contended.saturating_sub(1);
+        let mut outdated = false;
         for tenant in locked.tenants {
             let plan = session.plan_of(&tenant)?;
             let known = older.remove(&tenant.key);
-            if known.as_ref().is_some_and(|known| known.tenant().version != tenant.version) {
-                self.contended = CONTENDED_BATCHES;
-            }
+            outdated |= known.as_ref().is_some_and(|known| known.tenant().version != tenant.version);
             session.books.insert(tenant.key, Books::open(tenant, plan, known));
         }
+        self.caution.has_locked(outdated);
         self.check(&session)?;
         session.enter_reservations(locked.holds, Origin::Hold);
         session.enter_counters(along.counters, locked.counters);
@@ -162,14 +200,14 @@ impl Batcher {
                 (&request.tenant, request.operation.target())
             {
                 let known = || remembered.get(tenant).is_some_and(|remembered| remembered.holds(*id));
-                if self.contended > 0 || !known() {
+                if self.caution.is_contended() || !known() {
                     along.holds.push((*tenant, *id));
                 }
             }
         }
         along.holds.sort_unstable();
         along.holds.dedup();
-        if self.contended > 0 {
+        if self.caution.is_contended() {
             for (tenant, remembered) in remembered {
                 if remembered.counters().len() <= COUNTERS_ALONG_MAX {
                     along.counters.extend(remembered.counters().map(|key| (*tenant, key.clone())));
@@ -188,14 +226,14 @@ impl Batcher {
     ) -> Result<(Locked, Arc<Policy>, Millis), StoreError> {
         let shown = self.clock.now();
         let data_version = transaction.data_version();
-        let known = self.seen.map(|seen| seen.expected);
+        let known = self.caution.seen().map(|seen| seen.expected);
         let known = known
             .filter(|known| data_version.is_some() && data_version == known.data_version && shown.is_some());
         along.head = if known.is_some() { None } else { Some(HeadTime::beside(shown)) };
         let locked = transaction.lock_and_read(keys, along).await?;
         let (revision, database_now) = locked.head.unwrap_or((known.map_or(0, |known| known.revision), None));
         let database = database_now.map(|now| (Instant::now(), now));
-        self.seen = Some(Seen { expected: Expected { data_version, revision }, database });
+        self.caution.see(Seen { expected: Expected { data_version, revision }, database });
         let policy = self.policies.get(transaction, revision).await?;
         Ok((locked, policy, shown.or(database_now).unwrap_or(0)))
     }

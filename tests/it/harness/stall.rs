@@ -23,6 +23,32 @@ impl Database {
         .boxed()
     }
 
+    /// Takes the lock of one tenant, as a transaction does that changes it. On PostgreSQL.
+    pub fn lock_tenant<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Stall> {
+        self.lock_row(format!("SELECT FROM tenants WHERE id = '{id}' FOR UPDATE"))
+    }
+
+    /// Takes the lock that administrative changes take first. On PostgreSQL.
+    pub fn lock_policy(&self) -> BoxFuture<'_, Stall> {
+        self.lock_row("SELECT FROM policy FOR UPDATE".to_owned())
+    }
+
+    fn lock_row(&self, lock: String) -> BoxFuture<'_, Stall> {
+        async move {
+            let connection = connect(self.url()).await;
+            connection.execute_unprepared(&format!("BEGIN; {lock}")).await.expect("the row is free");
+            Stall(connection)
+        }
+        .boxed()
+    }
+
+    /// How many connections wait for a lock. On PostgreSQL.
+    pub async fn count_waiting(&self) -> i64 {
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity
+              WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        self.number(waiting).await
+    }
+
     /// Runs a statement.
     pub fn execute<'a>(&'a self, statement: &'a str) -> BoxFuture<'a, ()> {
         async move {

@@ -69,7 +69,7 @@ impl World {
             let clock = ManualClock::at(now);
             // A test's endpoints are on this machine.
             let webhooks = Rules { allow_http: true, allow_private: true };
-            let (server, clients) = serve(database.url(), &clock, webhooks).await;
+            let (server, clients) = serve(database.url(), &clock, webhooks, None).await;
             Self { clock, database, clients, server: Some(server) }
         }
         .boxed_local()
@@ -84,7 +84,7 @@ impl World {
     pub fn restart_with(&mut self, webhooks: Rules) -> LocalBoxFuture<'_, ()> {
         async move {
             self.stop().await;
-            let (server, clients) = serve(self.database.url(), &self.clock, webhooks).await;
+            let (server, clients) = serve(self.database.url(), &self.clock, webhooks, None).await;
             (self.server, self.clients) = (Some(server), clients);
         }
         .boxed_local()
@@ -97,7 +97,13 @@ impl World {
 
     /// The same, on the same database by another URL.
     pub fn replica_at<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, (Server, Clients)> {
-        serve(url, &self.clock, Rules { allow_http: true, allow_private: true }).boxed_local()
+        serve(url, &self.clock, Rules { allow_http: true, allow_private: true }, None).boxed_local()
+    }
+
+    /// One more server on the same database, with so many lanes.
+    pub fn replica_with(&self, lanes: usize) -> LocalBoxFuture<'_, (Server, Clients)> {
+        let webhooks = Rules { allow_http: true, allow_private: true };
+        serve(self.database.url(), &self.clock, webhooks, Some(lanes)).boxed_local()
     }
 
     /// Has the server tell of windows that are over, as it does by itself every minute.
@@ -155,12 +161,18 @@ fn overlaps() -> bool {
     thread.name().is_some_and(|name| name.bytes().fold(0, u8::wrapping_add) % 2 == 1)
 }
 
-async fn serve(database: &str, clock: &ManualClock, webhooks: Rules) -> (Server, Clients) {
+async fn serve(
+    database: &str,
+    clock: &ManualClock,
+    webhooks: Rules,
+    lanes: Option<usize>,
+) -> (Server, Clients) {
     let listen = "127.0.0.1:0".parse().expect("an address");
     let mut options = ServerOptions::new(listen, database);
     options.clock = Some(clock.clone());
     options.overlap = overlaps();
     options.webhooks = webhooks;
+    options.lanes = lanes.unwrap_or(options.lanes);
     let server = Server::start(options).await.expect("the server starts");
     let channel = connect(&format!("http://{}", server.address())).await;
     serving(&channel).await;

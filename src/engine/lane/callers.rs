@@ -1,0 +1,164 @@
+//! Operations, and who waits for their outcomes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::super::{Asked, Failure, Outcome, Request, Submission, item::Item};
+
+/// Operations that are decided together, and who waits for their outcomes.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) items: Vec<Item>,
+    callers: Vec<Caller>,
+}
+
+/// An operation that waits apart from others that came with it, and who waits for its outcome.
+pub(super) struct Waiting {
+    pub(super) item: Item,
+    caller: Caller,
+}
+
+/// Who waits for the outcomes of the next items of a batch.
+enum Caller {
+    One(oneshot::Sender<Outcome>),
+    Several(oneshot::Sender<Vec<Outcome>>, usize),
+    /// For one of several, the others of which may be in other batches.
+    Part(Arc<Gathering>, usize),
+}
+
+/// Outcomes of one caller that come from several batches. They are sent when the last part is there.
+struct Gathering {
+    outcomes: Mutex<Vec<Outcome>>,
+    reply: Option<oneshot::Sender<Vec<Outcome>>>,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, submission: Submission) {
+        let deadline = submission.deadline;
+        match submission.asked {
+            Asked::One(request, reply) => {
+                self.items.push(item(request, deadline, reply.is_closed()));
+                self.callers.push(Caller::One(reply));
+            }
+            Asked::Several(requests, reply) => {
+                let (count, gone) = (requests.len(), reply.is_closed());
+                self.items.extend(requests.into_iter().map(|request| item(request, deadline, gone)));
+                self.callers.push(Caller::Several(reply, count));
+            }
+        }
+    }
+
+    /// Adds an operation that was taken out of a batch before.
+    pub(super) fn push_waiting(&mut self, waiting: Waiting) {
+        let Waiting { mut item, caller } = waiting;
+        item.drop_unless_owed(caller.is_gone());
+        self.items.push(item);
+        self.callers.push(caller);
+    }
+
+    /// Takes some operations out, in their order.
+    pub(super) fn take_out(&mut self, leaves: impl Fn(&Item) -> bool) -> Vec<Waiting> {
+        if !self.items.iter().any(&leaves) {
+            return Vec::new();
+        }
+        let mut items = std::mem::take(&mut self.items).into_iter();
+        let mut taken = Vec::new();
+        for caller in std::mem::take(&mut self.callers) {
+            let (count, parts) = match caller {
+                Caller::Several(reply, count) if items.as_slice()[..count].iter().any(&leaves) => {
+                    (count, Gathering::split(reply, count))
+                }
+                Caller::Several(_, count) => (count, vec![caller]),
+                Caller::One(_) | Caller::Part(..) => (1, vec![caller]),
+            };
+            if parts.len() < count {
+                self.items.extend(items.by_ref().take(count));
+                self.callers.extend(parts);
+                continue;
+            }
+            for (item, caller) in items.by_ref().take(count).zip(parts) {
+                if leaves(&item) {
+                    taken.push(Waiting { item, caller });
+                } else {
+                    self.items.push(item);
+                    self.callers.push(caller);
+                }
+            }
+        }
+        taken
+    }
+
+    /// Gives everybody the outcomes.
+    pub(super) fn answer(self) {
+        let mut outcomes = self.items.into_iter().map(|item| item.outcome.unwrap_or(Err(Failure::Internal)));
+        for caller in self.callers {
+            match caller {
+                Caller::Several(reply, count) => {
+                    // Who went away does not hear it.
+                    let _ = reply.send(outcomes.by_ref().take(count).collect());
+                }
+                one => one.answer(outcomes.next().unwrap_or(Err(Failure::Internal))),
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// Gives the caller an outcome without a decision.
+    pub(super) fn answer(self, failure: Failure) {
+        self.caller.answer(Err(failure));
+    }
+}
+
+impl Caller {
+    fn is_gone(&self) -> bool {
+        match self {
+            Caller::One(reply) => reply.is_closed(),
+            Caller::Several(reply, _) => reply.is_closed(),
+            Caller::Part(gathering, _) => gathering.reply.as_ref().is_none_or(oneshot::Sender::is_closed),
+        }
+    }
+
+    /// Hands on the outcome of one operation.
+    fn answer(self, outcome: Outcome) {
+        // Who went away does not hear it.
+        match self {
+            Caller::One(reply) => drop(reply.send(outcome)),
+            Caller::Several(reply, _) => drop(reply.send(vec![outcome])),
+            Caller::Part(gathering, place) => gathering.enter(place, outcome),
+        }
+    }
+}
+
+impl Gathering {
+    /// A caller of so many operations, for each of them.
+    fn split(reply: oneshot::Sender<Vec<Outcome>>, count: usize) -> Vec<Caller> {
+        let outcomes = (0..count).map(|_| Err(Failure::Internal)).collect();
+        let gathering = Arc::new(Self { outcomes: Mutex::new(outcomes), reply: Some(reply) });
+        (0..count).map(|place| Caller::Part(Arc::clone(&gathering), place)).collect()
+    }
+
+    fn enter(&self, place: usize, outcome: Outcome) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = outcomes.get_mut(place) {
+            *entry = outcome;
+        }
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let outcomes = self.outcomes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(std::mem::take(outcomes));
+        }
+    }
+}
+
+/// What a caller asks, who may be gone: then only what is owed is decided.
+fn item(request: Request, deadline: Option<Instant>, gone: bool) -> Item {
+    let mut item = Item::new(request, deadline);
+    item.drop_unless_owed(gone);
+    item
+}

@@ -1,0 +1,143 @@
+//! Whose turn it is to write.
+//!
+//! A SQLite file has one writer at a time, and those who wait for it are of three kinds: batches, which callers wait for,
+//! administration, and jobs. Those of a kind wait for each other first, and only the foremost of each kind waits for the
+//! turn, which is given in the order of arrival. So the kinds alternate, and 2,000 administrative calls at once
+//! delay a batch by one of them.
+//!
+//! PostgreSQL needs no turn. Administrative transactions wait for each other there, too: nearly all of them lock the policy's
+//! row, so that others gain nothing by a connection that waits for it, and the pool has connections left for jobs.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::{ConnAcquireErr, DbErr};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
+
+use super::error::StoreError;
+
+/// Longest wait for those of the same kind.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest wait for the turn, by the foremost of a kind.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A kind of writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The lane: one batch at a time.
+    Batch,
+    /// Changes that operators ask for.
+    Administration,
+    /// Numbering, webhooks, pruning and the like.
+    Job,
+}
+
+/// The turn to write, and the queues of those who wait for it.
+#[derive(Clone, Debug)]
+pub(super) struct Turns {
+    /// None where the database lets several write at once.
+    turn: Option<Arc<Mutex<()>>>,
+    administration: Arc<Mutex<()>>,
+    jobs: Arc<Mutex<()>>,
+}
+
+/// The turn, and the first place of its kind, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    // In this order: the next of the kind does not wait for a turn that its forerunner still has.
+    _turn: Option<OwnedMutexGuard<()>>,
+    _place: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    /// Of a database that one writes to at a time: that is also the turn of who copies the write-ahead log.
+    pub(super) fn of_one_writer(turn: Arc<Mutex<()>>) -> Self {
+        Self { turn: Some(turn), administration: Arc::default(), jobs: Arc::default() }
+    }
+
+    /// Of a database that several write to at once.
+    pub(super) fn of_many_writers() -> Self {
+        Self { turn: None, administration: Arc::default(), jobs: Arc::default() }
+    }
+
+    /// Waits for the turn to write, within bounds.
+    pub(super) async fn take(&self, writer: Writer) -> Result<Turn, StoreError> {
+        let queue = match (writer, &self.turn) {
+            (Writer::Batch, _) | (Writer::Job, None) => None,
+            (Writer::Administration, _) => Some(&self.administration),
+            (Writer::Job, Some(_)) => Some(&self.jobs),
+        };
+        let place = wait_for(queue, PLACE_TIMEOUT).await?;
+        let turn = wait_for(self.turn.as_ref(), TURN_TIMEOUT).await?;
+        Ok(Turn { _turn: turn, _place: place })
+    }
+}
+
+async fn wait_for(
+    lock: Option<&Arc<Mutex<()>>>,
+    longest: Duration,
+) -> Result<Option<OwnedMutexGuard<()>>, StoreError> {
+    let Some(lock) = lock else { return Ok(None) };
+    if let Ok(guard) = Arc::clone(lock).try_lock_owned() {
+        return Ok(Some(guard));
+    }
+    let waited = timeout(longest, Arc::clone(lock).lock_owned()).await;
+    Ok(Some(waited.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::{BoxFuture, FutureExt, select_all};
+
+    use super::*;
+
+    /// In which order those get a turn who wait for it at the end of another one, each of whom writes once.
+    async fn order_of(turns: &Turns, waiting: &[Writer]) -> Vec<Writer> {
+        let taken = turns.take(Writer::Batch).await.expect("it is free");
+        let mut rest: Vec<BoxFuture<'_, (Writer, Turn)>> = Vec::new();
+        for &writer in waiting {
+            let mut take = async move { (writer, turns.take(writer).await.expect("it comes")) }.boxed();
+            assert!(futures::poll!(&mut take).is_pending(), "{writer:?} waits");
+            rest.push(take);
+        }
+        drop(taken);
+        let mut order = Vec::new();
+        while !rest.is_empty() {
+            let ((writer, turn), _, others) = select_all(rest).await;
+            order.push(writer);
+            drop(turn);
+            rest = others;
+        }
+        order
+    }
+
+    #[tokio::test]
+    async fn however_many_of_a_kind_wait_the_others_have_their_turn() {
+        let turns = Turns::of_one_writer(Arc::default());
+        for (many, few) in [(Writer::Administration, Writer::Job), (Writer::Job, Writer::Administration)] {
+            let mut waiting = vec![many; 200];
+            waiting.extend([Writer::Batch, few, few]);
+            let order = order_of(&turns, &waiting).await;
+            assert_eq!(order.len(), waiting.len());
+            let place = |writer| order.iter().position(|&turn| turn == writer).expect("it had its turn");
+            assert!(place(Writer::Batch) <= 2, "{:?}", &order[..8]);
+            assert!(place(few) <= 3, "{:?}", &order[..8]);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_several_write_at_once_only_administration_waits_for_itself() {
+        let turns = Turns::of_many_writers();
+        let held = turns.take(Writer::Administration).await.expect("it is free");
+        for writer in [Writer::Batch, Writer::Job, Writer::Job] {
+            turns.take(writer).now_or_never().expect("nobody is in its way").expect("it is free");
+        }
+        let mut next = Box::pin(turns.take(Writer::Administration));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(held);
+        next.await.expect("it comes");
+    }
+}
