@@ -36,6 +36,17 @@ pub const PAGE_MAX: usize = 1_000;
 pub const BATCH_MAX: usize = 1_000;
 /// Most counters that one ResetUsage changes.
 pub const RESET_COUNTERS_MAX: usize = 10_000;
+/// Most resources that one request names to choose by them.
+pub const RESOURCES_MAX: usize = 100;
+/// Most states or kinds that one request names to choose by them; one that is named twice counts once.
+pub const CHOICES_MAX: usize = 32;
+/// Most dimensions that one limit counts apart.
+pub const DIMENSIONS_MAX: usize = 3;
+/// Most paths of one field mask.
+pub const MASK_PATHS_MAX: usize = 16;
+/// Most bytes of faults that one refusal tells. They travel as HTTP/2 headers, in base64 and beside a message that repeats
+/// them, and clients take 8 KiB of those (grpc-core's default).
+pub const FAULTS_MAX_BYTES: usize = 2_500;
 /// Most webhooks.
 pub const WEBHOOKS_MAX: u64 = 1_000;
 /// Longest URL of a webhook.

@@ -71,6 +71,48 @@ pub fn optional_name_fault(name: &str) -> Option<&'static str> {
     if name.len() > NAME_LENGTH_MAX_BYTES { Some("must be at most 128 bytes") } else { text_fault(name) }
 }
 
+/// What is wrong with an id that an operator makes, if anything: beside what [`name_fault`] says, people must see each of
+/// its characters, and where it begins and ends. Nothing is normalised: ids are compared byte for byte.
+pub fn new_id_fault(id: &str) -> Option<String> {
+    let hidden = id.chars().find(|&character| character.is_control() || is_invisible(character));
+    let blank = || {
+        let ends = [id.chars().next(), id.chars().next_back()];
+        ends.into_iter().flatten().find(|character| character.is_whitespace())
+    };
+    if id.is_empty() || id.len() > NAME_LENGTH_MAX_BYTES {
+        name_fault(id).map(str::to_owned)
+    } else if let Some(character) = hidden {
+        Some(format!("must not contain U+{:04X}, which cannot be seen", u32::from(character)))
+    } else {
+        blank().map(|character| format!("must not begin or end with U+{:04X}, a blank", u32::from(character)))
+    }
+}
+
+/// Whether a character has no width, or turns the direction of the text around it: Default_Ignorable_Code_Point of
+/// Unicode 16, which holds every Bidi_Control, and the separators of lines and paragraphs.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
 /// Text must not have control characters.
 pub fn text_fault(text: &str) -> Option<&'static str> {
     // ASCII is by far the most frequent: look at its bytes, and at characters only when there are others.
@@ -91,6 +133,27 @@ mod tests {
                 assert_eq!(key.hash(), name_hash(name), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_new_id_can_be_seen() {
+        let blank = "must not begin or end with U+0020, a blank";
+        let cases = [
+            ("acme", None),
+            ("Zürich 8", None),
+            ("", Some("must not be empty")),
+            (" ", Some(blank)),
+            ("a ", Some(blank)),
+            (" a", Some(blank)),
+            ("a\u{200b}", Some("must not contain U+200B, which cannot be seen")),
+            ("a\u{202e}b", Some("must not contain U+202E, which cannot be seen")),
+            ("a\nb", Some("must not contain U+000A, which cannot be seen")),
+            ("\u{e0061}", Some("must not contain U+E0061, which cannot be seen")),
+        ];
+        for (id, fault) in cases {
+            assert_eq!(new_id_fault(id).as_deref(), fault, "{id:?}");
+        }
+        assert_eq!(new_id_fault(&"x".repeat(129)).as_deref(), Some("must be at most 128 bytes"));
     }
 
     #[test]

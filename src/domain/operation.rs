@@ -188,9 +188,14 @@ impl Fingerprinter {
     }
 
     /// Adds a text.
-    pub fn text(mut self, text: &str) -> Self {
-        self.0.update((text.len() as u64).to_be_bytes());
-        self.0.update(text);
+    pub fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Adds bytes of any number.
+    pub fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
         self
     }
 

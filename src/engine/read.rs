@@ -15,13 +15,14 @@ use crate::{
         calendar::Calendar,
         counter::{Balance, Counter, CounterKey},
         decide::not_found,
+        faults::Faults,
         id::{ReservationId, ResourceKey, TenantKey},
-        operation::{DimensionFilter, Target},
+        operation::{DimensionFilter, Fingerprinter, Target},
         plan::{Limit, Policy},
         refusal::{Fault, Refusal},
         reservation::{Reservation, ReservationState},
         tenant::Tenant,
-        window::{Millis, Period},
+        window::{Millis, Period, Window},
     },
     policy::PolicyCache,
     seldom::Seldom,
@@ -60,6 +61,8 @@ pub struct UsageQuery {
 /// A place in the list of balances: a counter of the limit at a position of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsagePlace {
+    /// Stands for what is counted, and in which windows. In another list the place would mean something else.
+    pub list: [u8; 8],
     /// Position in the list of what is counted: the plan's limits, then resources without one.
     pub position: usize,
     /// The last counter that was shown of it; `None` when nothing was.
@@ -108,6 +111,16 @@ struct Counted {
     resource: ResourceKey,
     period: Period,
     anchor_day: u8,
+}
+
+impl Counted {
+    /// The only counter of a window, when no dimension counts apart; otherwise no two shapes have the same one.
+    fn key_of_shape(&self, window: Window) -> CounterKey {
+        match &self.limit {
+            Some(limit) => CounterKey::of_shape(&limit.shape, window.start, &limit.shape.selected()),
+            None => CounterKey::of_meter(self.resource, window.start),
+        }
+    }
 }
 
 impl Reader {
@@ -251,9 +264,15 @@ impl View {
         let mut books = self.books().map_err(failed)?;
         self.load_due(&mut books).await.map_err(failed)?;
         let counted = counted(&self.policy, &books, &chosen);
-        let mut page = Page { entries: Vec::new(), next: None, frame };
         let mut calendar = Calendar::default();
-        let mut place = query.after.clone().unwrap_or(UsagePlace { position: 0, key: None });
+        let list = self.mark(&counted, &mut calendar);
+        let mut place = query.after.clone().unwrap_or(UsagePlace { list, position: 0, key: None });
+        if place.list != list {
+            let text =
+                "must be of the limits and windows of now, which have changed since; begin anew without it";
+            return Err(refused(Refusal::Invalid(vec![Fault::new("page_token", text)]), &frame));
+        }
+        let mut page = Page { entries: Vec::new(), next: None, frame };
         let mut scanned = 0;
         while let Some(counted) = counted.get(place.position) {
             let room = query.limit - page.entries.len();
@@ -266,7 +285,7 @@ impl View {
                 place.key = Some(key);
             }
             if found.last_key.is_none() && page.entries.len() < query.limit {
-                place = UsagePlace { position: place.position + 1, key: None };
+                place = UsagePlace { list, position: place.position + 1, key: None };
                 continue;
             }
             if page.entries.len() >= query.limit || scanned >= SCAN_ROWS_MAX {
@@ -276,6 +295,19 @@ impl View {
             place.key = found.last_key;
         }
         Ok(page)
+    }
+
+    /// Stands for what is counted of this tenant, in this order, and in which windows. Quantities are not part of it.
+    fn mark(&self, counted: &[Counted], calendar: &mut Calendar) -> [u8; 8] {
+        let print = Fingerprinter::new("balances").number(self.tenant.key.0);
+        let print = counted.iter().fold(print, |print, counted| {
+            let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
+            let id = counted.limit.as_ref().map_or("", |limit| limit.id.as_str());
+            print.text(id).bytes(counted.key_of_shape(window).as_bytes())
+        });
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&print.finish()[..8]);
+        mark
     }
 
     fn books(&self) -> Result<Books, StoreError> {
@@ -330,13 +362,10 @@ impl View {
     async fn single_counter(
         &self,
         counted: &Counted,
-        window: crate::domain::window::Window,
+        window: Window,
         query: &UsageQuery,
     ) -> Result<Found, StoreError> {
-        let key = match &counted.limit {
-            Some(limit) => CounterKey::of_shape(&limit.shape, window.start, &limit.shape.selected()),
-            None => CounterKey::of_meter(counted.resource, window.start),
-        };
+        let key = counted.key_of_shape(window);
         if !passes(&query.filter, &key) {
             return Ok(Found::default());
         }
@@ -399,18 +428,18 @@ impl View {
 
 /// The resources that are wanted; `None`: all.
 fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<ResourceKey>>, Refusal> {
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     let mut keys = Vec::with_capacity(names.len());
     for (place, name) in names.iter().enumerate() {
         match policy.find_resource(name) {
             Some(key) => keys.push(key),
-            None => faults.push(Fault::new(
-                format!("resources[{place}]"),
-                format!("must be a declared resource; {name:?} is not"),
-            )),
+            None => faults.add(
+                format_args!("resources[{place}]"),
+                format_args!("must be a declared resource; {name:?} is not"),
+            ),
         }
     }
-    if faults.is_empty() { Ok((!names.is_empty()).then_some(keys)) } else { Err(Refusal::Invalid(faults)) }
+    faults.into_result((!names.is_empty()).then_some(keys))
 }
 
 fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) -> Vec<Counted> {

@@ -7,7 +7,6 @@ use tonic::{Request, Response, Status};
 use super::{
     admin_convert as convert, event, jobs,
     layer::Deadline,
-    parse::Faults,
     reply, status,
     token::{self, Token},
     v1::{self, admin_service_server::AdminService},
@@ -17,6 +16,7 @@ use crate::{
     clock::Clock,
     domain::{
         decide::Reply,
+        faults::Faults,
         id::{name_fault, optional_name_fault},
         operation::Operation,
         plan::Policy,

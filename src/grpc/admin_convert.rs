@@ -1,11 +1,14 @@
 //! The control plane's messages ⇄ what the store takes and returns, with every field at fault.
 
-use super::{admin_limits, parse::Faults, reply::timestamp, v1};
+use std::sync::Arc;
+
+use super::{admin_limits, lists, reply::timestamp, v1};
 use crate::{
     clock,
     domain::{
-        bounds::{TEXT_LENGTH_MAX_BYTES, UNIT_LENGTH_MAX_BYTES},
-        id::{TenantKey, name_fault, optional_name_fault, text_fault},
+        bounds::{MASK_PATHS_MAX, TEXT_LENGTH_MAX_BYTES, UNIT_LENGTH_MAX_BYTES},
+        faults::Faults,
+        id::{TenantKey, name_fault, new_id_fault, optional_name_fault, text_fault},
         operation::Reset,
         plan::{Plan, Policy, Resource},
         refusal::{Fault, Refusal},
@@ -18,7 +21,7 @@ use crate::{
 pub(super) fn new_resource(message: Option<v1::Resource>) -> Result<NewResource, Refusal> {
     let mut faults = Faults::default();
     let message = required("resource", message)?;
-    faults.check("resource.id", name_fault(&message.id));
+    faults.check("resource.id", new_id_fault(&message.id));
     faults.check("resource.display_name", display_name_fault(&message.display_name));
     faults.check("resource.unit", unit_fault(&message.unit));
     faults.into_result(NewResource { id: message.id, display_name: message.display_name, unit: message.unit })
@@ -43,9 +46,9 @@ pub(super) fn resource_change(
 pub(super) fn new_plan(message: Option<v1::Plan>, policy: &Policy) -> Result<NewPlan, Refusal> {
     let mut faults = Faults::default();
     let message = required("plan", message)?;
-    faults.check("plan.id", name_fault(&message.id));
+    faults.check("plan.id", new_id_fault(&message.id));
     faults.check("plan.display_name", display_name_fault(&message.display_name));
-    let limits = admin_limits::parse(&mut faults, message.limits, policy);
+    let limits = admin_limits::parse(&mut faults, message.limits, policy, None);
     faults.into_result(NewPlan { id: message.id, display_name: message.display_name, limits })
 }
 
@@ -61,7 +64,8 @@ pub(super) fn plan_change(
     let display_name = mask.take("display_name", message.display_name, String::is_empty);
     faults.check("plan.display_name", display_name.as_deref().and_then(display_name_fault));
     let limits = mask.take("limits", message.limits, Vec::is_empty);
-    let limits = limits.map(|limits| admin_limits::parse(&mut faults, limits, policy));
+    let before = policy.find_plan(&message.id).map(Arc::as_ref);
+    let limits = limits.map(|limits| admin_limits::parse(&mut faults, limits, policy, before));
     faults.into_result((message.id, PlanChange { display_name, limits }))
 }
 
@@ -69,7 +73,7 @@ pub(super) fn plan_change(
 pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refusal> {
     let mut faults = Faults::default();
     let message = required("tenant", message)?;
-    faults.check("tenant.id", name_fault(&message.id));
+    faults.check("tenant.id", new_id_fault(&message.id));
     faults.check("tenant.display_name", display_name_fault(&message.display_name));
     faults.check("tenant.plan", name_fault(&message.plan));
     let zone = match message.zone.as_str() {
@@ -114,9 +118,7 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
 pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), Refusal> {
     let mut faults = Faults::default();
     faults.check("tenant", name_fault(&request.tenant));
-    for (place, name) in request.resources.iter().enumerate() {
-        faults.check(&format!("resources[{place}]"), name_fault(name));
-    }
+    lists::check_resources(&mut faults, &request.resources);
     for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
         faults.check(field, value.as_deref().and_then(optional_name_fault));
     }
@@ -205,6 +207,10 @@ impl Mask {
         fixed: &[(&str, &str)],
     ) -> Self {
         let paths = mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
+        let count = paths.as_ref().map_or(0, Vec::len);
+        if !faults.is_within("update_mask", count, MASK_PATHS_MAX) {
+            return Self { paths };
+        }
         for path in paths.iter().flatten() {
             if changeable.contains(&path.as_str()) {
                 continue;

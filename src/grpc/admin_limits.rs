@@ -1,26 +1,36 @@
 //! The limits of a plan: messages ⇄ domain, with every field at fault.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Display};
 
-use super::{parse::Faults, v1};
+use super::v1;
 use crate::domain::{
-    bounds::{LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
-    id::{ResourceKey, name_fault, optional_name_fault},
-    plan::{Dimension, Enforcement, Limit, Policy, Shape},
+    bounds::{DIMENSIONS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
+    faults::Faults,
+    id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
+    plan::{Dimension, Enforcement, Limit, Plan, Policy, Shape},
     window::Period,
 };
 
-/// The limits of a plan, as far as they are not at fault. Their `since` is set when they are stored.
-pub(super) fn parse(faults: &mut Faults, limits: Vec<v1::Limit>, policy: &Policy) -> Vec<Limit> {
-    if limits.len() > LIMITS_MAX {
-        faults.add("plan.limits", format!("must be at most {LIMITS_MAX}"));
+/// The limits of a plan, as far as they are not at fault. Their `since` is set when they are stored. Ids that the plan had
+/// before need not be as new ones must be.
+pub(super) fn parse(
+    faults: &mut Faults,
+    limits: Vec<v1::Limit>,
+    policy: &Policy,
+    before: Option<&Plan>,
+) -> Vec<Limit> {
+    if !faults.is_within("plan.limits", limits.len(), LIMITS_MAX) {
         return Vec::new();
     }
+    let kept: HashSet<&str> =
+        before.iter().flat_map(|plan| &plan.limits).map(|limit| limit.id.as_str()).collect();
     let mut seen = HashSet::new();
     let mut parsed = Vec::with_capacity(limits.len());
     for (place, limit) in limits.into_iter().enumerate() {
         let mut fields = Fields { faults: &mut *faults, path: format!("plan.limits[{place}]") };
-        fields.check("id", name_fault(&limit.id));
+        if !kept.contains(limit.id.as_str()) {
+            fields.check("id", new_id_fault(&limit.id));
+        }
         if !limit.id.is_empty() && !seen.insert(limit.id.clone()) {
             fields.add("id", "must be unique in the plan");
         }
@@ -75,14 +85,12 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    fn add(&mut self, field: &str, description: impl Into<String>) {
-        self.faults.add(format!("{}.{field}", self.path), description);
+    fn add(&mut self, field: impl Display, description: impl Display) {
+        self.faults.add(format_args!("{}.{field}", self.path), description);
     }
 
-    fn check(&mut self, field: &str, fault: Option<&'static str>) {
-        if let Some(description) = fault {
-            self.add(field, description);
-        }
+    fn check(&mut self, field: impl Display, fault: Option<impl Display>) {
+        self.faults.check(format_args!("{}.{field}", self.path), fault);
     }
 
     /// The limit, or `None` when a field is at fault without which there is none.
@@ -112,7 +120,7 @@ impl Fields<'_> {
         if let Some(description) = name_fault(name) {
             self.add("resource", description);
         } else if found.is_none() {
-            self.add("resource", format!("must be a declared resource; {name:?} is not"));
+            self.add("resource", format_args!("must be a declared resource; {name:?} is not"));
         }
         found
     }
@@ -155,23 +163,24 @@ impl Fields<'_> {
 
     fn per(&mut self, dimensions: &[i32], selectors: &[Option<String>; 3]) -> [bool; 3] {
         let mut per = [false; 3];
+        let field = format_args!("{}.per", self.path);
+        if !self.faults.is_within(field, dimensions.len(), DIMENSIONS_MAX) {
+            return per;
+        }
         for (place, &dimension) in dimensions.iter().enumerate() {
-            let field = format!("per[{place}]");
             let position = match v1::Dimension::try_from(dimension) {
                 Ok(v1::Dimension::Agent) => 0,
                 Ok(v1::Dimension::User) => 1,
                 Ok(v1::Dimension::Model) => 2,
                 Ok(v1::Dimension::Unspecified) | Err(_) => {
-                    self.add(&field, "must be AGENT, USER or MODEL");
+                    self.add(format_args!("per[{place}]"), "must be AGENT, USER or MODEL");
                     continue;
                 }
             };
             if per[position] {
-                self.add(&field, "must not be given twice");
-                // However long the list is, its faults are few.
-                break;
+                self.add(format_args!("per[{place}]"), "must not be given twice");
             } else if selectors[position].is_some() {
-                self.add(&field, "must not be a dimension that is selected");
+                self.add(format_args!("per[{place}]"), "must not be a dimension that is selected");
             }
             per[position] = true;
         }
@@ -191,15 +200,15 @@ impl Fields<'_> {
     }
 
     fn thresholds(&mut self, mut thresholds: Vec<i32>) -> Vec<i32> {
-        if thresholds.len() > THRESHOLDS_MAX {
-            self.add("thresholds", format!("must be at most {THRESHOLDS_MAX}"));
+        let field = format_args!("{}.thresholds", self.path);
+        if !self.faults.is_within(field, thresholds.len(), THRESHOLDS_MAX) {
             return Vec::new();
         }
         for (place, percent) in thresholds.iter().enumerate() {
             if !(1..=THRESHOLD_MAX_PERCENT).contains(percent) {
-                self.add(&format!("thresholds[{place}]"), "must be a whole percentage, 1 to 1,000");
+                self.add(format_args!("thresholds[{place}]"), "must be a whole percentage, 1 to 1,000");
             } else if thresholds[..place].contains(percent) {
-                self.add(&format!("thresholds[{place}]"), "must not be given twice");
+                self.add(format_args!("thresholds[{place}]"), "must not be given twice");
             }
         }
         thresholds.sort_unstable();

@@ -1,17 +1,20 @@
 //! Messages on the wire: prost's, encoded in one piece.
 //!
 //! tonic's own codec has prost write straight into tonic's buffer, which asks for room byte by byte: a reply full of numbers
-//! costs a microsecond. Here it is written into bytes of the thread's own, and then copied.
+//! costs a microsecond. Here it is written into bytes of the thread's own, and then copied. A request is decoded only when
+//! its repeated fields are within their bounds.
 
 use std::{cell::RefCell, marker::PhantomData};
 
-use bytes::BufMut;
-use prost::Message;
+use bytes::{Buf, BufMut};
+use prost::{Message, Name};
 use tonic::{
     Status,
-    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 use tonic_prost::ProstDecoder;
+
+use super::repeated;
 
 /// Room that each call gets for its request, and for its reply; a larger message gets what it needs. tonic's 8 KiB are
 /// memory that others have to be driven from the cores' caches for.
@@ -45,19 +48,38 @@ impl<T, U> Default for MessageCodec<T, U> {
 impl<T, U> Codec for MessageCodec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Message + Name + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
     type Encoder = MessageEncoder<T>;
-    type Decoder = ProstDecoder<U>;
+    type Decoder = MessageDecoder<U>;
 
     fn encoder(&mut self) -> MessageEncoder<T> {
         MessageEncoder(PhantomData)
     }
 
-    fn decoder(&mut self) -> ProstDecoder<U> {
-        ProstDecoder::new(buffer_settings())
+    fn decoder(&mut self) -> MessageDecoder<U> {
+        MessageDecoder(ProstDecoder::new(buffer_settings()))
+    }
+}
+
+/// Decodes messages of type `U`, once their repeated fields are known to be within their bounds.
+#[derive(Debug)]
+pub struct MessageDecoder<U>(ProstDecoder<U>);
+
+impl<U: Message + Name + Default> Decoder for MessageDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        debug_assert_eq!(buffer.chunk().len(), buffer.remaining(), "tonic has a message in one piece");
+        repeated::check::<U>(buffer.chunk())?;
+        self.0.decode(buffer)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffer_settings()
     }
 }
 

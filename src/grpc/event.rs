@@ -7,8 +7,7 @@ use futures::{Stream, stream};
 use tonic::Status;
 
 use super::{
-    parse::Faults,
-    reply, status,
+    lists, reply, status,
     token::{self, Token},
     v1::{self, watch_usage_response::Update as Wire},
 };
@@ -16,7 +15,8 @@ use crate::{
     domain::{
         bounds::THRESHOLD_MAX_PERCENT,
         event::{ChangeAction, ChangedKind, EventFilter, EventKind, Fact, LoggedEvent},
-        id::{name_fault, optional_name_fault},
+        faults::Faults,
+        id::optional_name_fault,
         refusal::Refusal,
         window::Millis,
     },
@@ -31,9 +31,6 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 
 /// Time between heartbeats when none is given.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
-
-/// Most resources that a watcher names.
-const RESOURCES_MAX: usize = 100;
 
 /// What a cursor begins with: another layout would have another number.
 const CURSOR_VERSION: u8 = 1;
@@ -135,14 +132,8 @@ pub(super) fn watch_query(request: v1::WatchUsageRequest) -> Result<WatchQuery, 
     let mut faults = Faults::default();
     faults.check("tenant", optional_name_fault(&request.tenant));
     faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
-    if request.resources.len() > RESOURCES_MAX {
-        faults.add("resources", format!("must be at most {RESOURCES_MAX}"));
-    } else {
-        for (place, name) in request.resources.iter().enumerate() {
-            faults.check(&format!("resources[{place}]"), name_fault(name));
-        }
-    }
-    let kinds = kinds(&mut faults, &request.kinds);
+    lists::check_resources(&mut faults, &request.resources);
+    let kinds = kinds(&mut faults, "kinds", &request.kinds);
     if !(0..=THRESHOLD_MAX_PERCENT).contains(&request.min_percent) {
         faults.add("min_percent", format!("must be 0 to {THRESHOLD_MAX_PERCENT}"));
     }
@@ -178,7 +169,9 @@ pub(super) fn watch_query(request: v1::WatchUsageRequest) -> Result<WatchQuery, 
 pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery, Token), Refusal> {
     let mut faults = Faults::default();
     faults.check("tenant", optional_name_fault(&request.tenant));
-    let kinds = kinds(&mut faults, &request.kinds);
+    let mut kinds = kinds(&mut faults, "kinds", &request.kinds);
+    // In whatever order they are given, it is the same list.
+    kinds.sort_unstable();
     let from = instant(&mut faults, "start_time", request.start_time);
     let until = instant(&mut faults, "end_time", request.end_time);
     if let (Some(from), Some(until)) = (from, until)
@@ -211,17 +204,10 @@ pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery,
     faults.into_result((query, list))
 }
 
-fn kinds(faults: &mut Faults, codes: &[i32]) -> Vec<EventKind> {
-    let mut kinds = Vec::with_capacity(codes.len());
-    for (place, &code) in codes.iter().enumerate() {
-        match i16::try_from(code).ok().and_then(EventKind::from_code) {
-            Some(kind) => kinds.push(kind),
-            None => faults.add(format!("kinds[{place}]"), "must be a kind of event"),
-        }
-    }
-    kinds.sort_unstable();
-    kinds.dedup();
-    kinds
+/// The kinds of events that a field names, each once.
+pub(super) fn kinds(faults: &mut Faults, field: &str, codes: &[i32]) -> Vec<EventKind> {
+    let kind = |code| i16::try_from(code).ok().and_then(EventKind::from_code);
+    lists::choices(faults, (field, "must be a kind of event"), codes, kind)
 }
 
 fn instant(faults: &mut Faults, field: &str, given: Option<prost_types::Timestamp>) -> Option<Millis> {

@@ -11,9 +11,11 @@ mod event;
 mod jobs;
 mod joined;
 pub mod layer;
+mod lists;
 mod name;
 mod parse;
 pub mod quota;
+mod repeated;
 mod reply;
 pub mod serve;
 mod status;
@@ -21,6 +23,8 @@ mod streams;
 mod token;
 mod webhooks;
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};
 
 /// What reflection tells, error details included.
@@ -31,6 +35,13 @@ const DESCRIPTORS: [&[u8]; 5] = [
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
+
+/// All that the server serves, and the messages of it.
+fn descriptors() -> FileDescriptorSet {
+    let sets = DESCRIPTORS.into_iter().map(FileDescriptorSet::decode);
+    let files = sets.flat_map(|set| set.expect("the descriptors were compiled with this program").file);
+    FileDescriptorSet { file: files.collect() }
+}
 
 fn reflection_builder() -> Builder<'static> {
     DESCRIPTORS.into_iter().fold(

@@ -10,6 +10,7 @@ use crate::{
             TTL_MAX_MILLIS,
         },
         decide,
+        faults::Faults,
         id::{name_fault, optional_name_fault, text_fault},
         operation::{
             Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
@@ -23,71 +24,62 @@ use crate::{
     policy::PolicyCache,
 };
 
-/// Collects the fields at fault of one request.
-#[derive(Debug, Default)]
-pub(super) struct Faults(Vec<Fault>);
-
-impl Faults {
-    /// One more.
-    pub(super) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Fault::new(field, description));
-    }
-
-    /// One more, if there is one.
-    pub(super) fn check(&mut self, field: &str, fault: Option<&'static str>) {
-        if let Some(description) = fault {
-            self.add(field, description);
-        }
-    }
-
-    /// The value, unless there are faults.
-    pub(super) fn into_result<T>(self, value: T) -> Result<T, Refusal> {
-        if self.0.is_empty() { Ok(value) } else { Err(Refusal::Invalid(self.0)) }
-    }
-
-    /// Ends the request if there are faults. Resources that are not declared are told with them, so that all are told at
-    /// once; alone they are for the decision to tell, which knows the policy that counts.
-    fn end<'a>(self, policies: &PolicyCache, names: impl Iterator<Item = &'a str>) -> Result<(), Unfit> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let policy = policies.latest();
-        let unknown = names
-            .enumerate()
-            .filter(|(_, name)| name_fault(name).is_none() && policy.find_resource(name).is_none())
-            .map(|(place, name)| (place, name.to_owned()));
-        Err(Unfit { unknown: unknown.collect(), refusal: Refusal::Invalid(self.0) })
-    }
-}
-
 /// A request that there is nothing to decide about.
 #[derive(Debug)]
-pub(super) struct Unfit {
-    refusal: Refusal,
-    /// Resources, and their places, that the policy that was loaded last does not have. It may be old, or none at all.
-    unknown: Vec<(usize, String)>,
+pub(super) enum Unfit {
+    /// Fields are at fault.
+    Faults {
+        /// Without what is to be said of resources.
+        faults: Faults,
+        /// Resources, and their places, that the policy that was loaded last does not have. It may be old, or none at all.
+        unknown: Vec<(usize, String)>,
+    },
+    /// It is refused whatever the policy says.
+    Refused(Refusal),
 }
 
 impl Unfit {
     /// Whether the policy of now has something to say.
     pub(super) fn is_open(&self) -> bool {
-        !self.unknown.is_empty()
+        matches!(self, Self::Faults { unknown, .. } if !unknown.is_empty())
     }
 
     /// What the client is told; without a policy, not that a resource is not declared.
-    pub(super) fn told(mut self, policy: Option<&Policy>) -> Refusal {
-        if let (Refusal::Invalid(faults), Some(policy)) = (&mut self.refusal, policy) {
-            let undeclared = self.unknown.iter().filter(|(_, name)| policy.find_resource(name).is_none());
-            faults.extend(undeclared.map(|(place, name)| decide::undeclared(*place, name)));
+    pub(super) fn told(self, policy: Option<&Policy>) -> Refusal {
+        let (mut faults, unknown) = match self {
+            Self::Faults { faults, unknown } => (faults, unknown),
+            Self::Refused(refusal) => return refusal,
+        };
+        let undeclared = |name: &str| policy.is_some_and(|policy| policy.find_resource(name).is_none());
+        for (place, name) in unknown.iter().filter(|(_, name)| undeclared(name)) {
+            decide::undeclared(&mut faults, *place, name);
         }
-        self.refusal
+        faults.into_refusal()
     }
 }
 
 impl From<Refusal> for Unfit {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, unknown: Vec::new() }
+        Self::Refused(refusal)
     }
+}
+
+/// Ends the request if there are faults. Resources that are not declared are told with them, so that all are told at once;
+/// alone they are for the decision to tell, which knows the policy that counts.
+fn end<'a>(
+    faults: Faults,
+    policies: &PolicyCache,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), Unfit> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let policy = policies.latest();
+    let unknown = names
+        .enumerate()
+        .filter(|(_, name)| name_fault(name).is_none() && policy.find_resource(name).is_none())
+        .map(|(place, name)| (place, name.to_owned()));
+    Err(Unfit::Faults { unknown: unknown.collect(), faults })
 }
 
 pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
@@ -118,7 +110,7 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
             .labels(&labels)
     });
     let allow_partial = request.allow_partial;
-    faults.end(policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
+    end(faults, policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
     let reserve = Reserve { request: key, subject, amounts, ttl, allow_partial, on_expiry, labels };
     Ok(Request { tenant, operation: Operation::Reserve(reserve) })
 }
@@ -129,7 +121,7 @@ pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Resu
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
     // Fields at fault come first: the client has to mend them whatever the name stands for.
-    faults.end(policies, amounts.iter().map(|units| units.resource.as_str()))?;
+    end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
     Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts }) })
 }
@@ -156,7 +148,7 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
         let print = named.iter().fold(Fingerprinter::new("Extend"), |print, text| print.text(text));
         print.number(ttl.unwrap_or(0)).units(&amounts)
     });
-    faults.end(policies, amounts.iter().map(|units| units.resource.as_str()))?;
+    end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
     Ok(Request { tenant, operation: Operation::Extend(Extend { target, request: key, ttl, amounts }) })
 }
@@ -173,7 +165,7 @@ pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Resu
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&labels)
     });
-    faults.end(policies, amounts.iter().map(|units| units.resource.as_str()))?;
+    end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let record = Record { request: key, subject, amounts, labels };
     Ok(Request { tenant, operation: Operation::Record(record) })
 }
@@ -183,7 +175,7 @@ pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result
     let tenant = tenant(&mut faults, request.tenant);
     let subject = subject(&mut faults, request.agent, request.user, request.model);
     let amounts = asks(&mut faults, request.amounts, request.allow_partial);
-    faults.end(policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
+    end(faults, policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
     let check = Check { subject, amounts, allow_partial: request.allow_partial };
     Ok(Request { tenant, operation: Operation::Check(check) })
 }
@@ -262,18 +254,21 @@ fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: boo
     if amounts.is_empty() {
         faults.add("amounts", "must not be empty");
     }
+    if !faults.is_within("amounts", amounts.len(), AMOUNTS_MAX) {
+        return Vec::new();
+    }
     resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
     let mut asks = Vec::with_capacity(amounts.len());
     for (place, amount) in amounts.into_iter().enumerate() {
         if amount.quantity < 1 {
-            faults.add(format!("amounts[{place}].quantity"), "must be 1 or more");
+            faults.add(format_args!("amounts[{place}].quantity"), "must be 1 or more");
         }
         if amount.minimum != 0 && !allow_partial {
-            faults.add(format!("amounts[{place}].minimum"), "must not be given without allow_partial");
+            faults.add(format_args!("amounts[{place}].minimum"), "must not be given without allow_partial");
         } else if amount.minimum < 0 {
-            faults.add(format!("amounts[{place}].minimum"), "must be 1 or more");
+            faults.add(format_args!("amounts[{place}].minimum"), "must be 1 or more");
         } else if amount.minimum > amount.quantity.max(0) {
-            faults.add(format!("amounts[{place}].minimum"), "must be at most quantity");
+            faults.add(format_args!("amounts[{place}].minimum"), "must be at most quantity");
         }
         let minimum = if allow_partial { amount.minimum.max(1) } else { amount.quantity };
         asks.push(Ask { resource: amount.resource, quantity: amount.quantity, minimum });
@@ -286,45 +281,43 @@ fn units(
     amounts: Vec<v1::Amount>,
     fault: impl Fn(i64) -> Option<&'static str>,
 ) -> Vec<Units> {
+    if !faults.is_within("amounts", amounts.len(), AMOUNTS_MAX) {
+        return Vec::new();
+    }
     resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
     for (place, amount) in amounts.iter().enumerate() {
         if let Some(description) = fault(amount.quantity) {
-            faults.add(format!("amounts[{place}].quantity"), description);
+            faults.add(format_args!("amounts[{place}].quantity"), description);
         }
     }
     amounts.into_iter().map(|amount| Units { resource: amount.resource, quantity: amount.quantity }).collect()
 }
 
-fn resources<'a>(faults: &mut Faults, names: impl ExactSizeIterator<Item = &'a str> + Clone) {
-    if names.len() > AMOUNTS_MAX {
-        faults.add("amounts", "must be at most 16");
-        return;
-    }
+fn resources<'a>(faults: &mut Faults, names: impl Iterator<Item = &'a str> + Clone) {
     for (place, name) in names.clone().enumerate() {
         if let Some(description) = name_fault(name) {
-            faults.add(format!("amounts[{place}].resource"), description);
+            faults.add(format_args!("amounts[{place}].resource"), description);
         } else if names.clone().take(place).any(|earlier| earlier == name) {
-            faults.add(format!("amounts[{place}].resource"), "must not be given twice");
+            faults.add(format_args!("amounts[{place}].resource"), "must not be given twice");
         }
     }
 }
 
 fn labels(faults: &mut Faults, labels: HashMap<String, String>) -> Vec<(String, String)> {
-    if labels.len() > LABELS_MAX {
-        faults.add("labels", "must be at most 16");
+    if !faults.is_within("labels", labels.len(), LABELS_MAX) {
+        return Vec::new();
     }
     let mut labels: Vec<(String, String)> = labels.into_iter().collect();
     labels.sort_unstable();
     for (key, value) in &labels {
-        let field = || format!("labels[{key:?}]");
         if key.is_empty() || key.len() > LABEL_KEY_MAX_BYTES {
-            faults.add(field(), "must have a key of 1 to 64 bytes");
+            faults.add(format_args!("labels[{key:?}]"), "must have a key of 1 to 64 bytes");
         }
         if value.len() > LABEL_VALUE_MAX_BYTES {
-            faults.add(field(), "must be at most 256 bytes");
+            faults.add(format_args!("labels[{key:?}]"), "must be at most 256 bytes");
         }
         if let Some(description) = text_fault(key).or_else(|| text_fault(value)) {
-            faults.add(field(), description);
+            faults.add(format_args!("labels[{key:?}]"), description);
         }
     }
     labels

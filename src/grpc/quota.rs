@@ -7,8 +7,9 @@ use tonic::{Request, Response, Status};
 use super::{
     abridge, event,
     layer::Deadline,
+    lists,
     name::reservation_name,
-    parse::{self, Faults, Unfit},
+    parse::{self, Unfit},
     reply, status,
     token::{self, Token},
     v1::{self, quota_service_server::QuotaService},
@@ -17,6 +18,7 @@ use crate::{
     domain::{
         bounds::BATCH_MAX,
         counter::CounterKey,
+        faults::Faults,
         id::{ReservationId, TenantKey, name_fault, optional_name_fault},
         operation::{Operation, Target},
         plan::Policy,
@@ -296,9 +298,7 @@ fn usage_query(request: v1::GetUsageRequest) -> Result<(UsageQuery, Token), Refu
     for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
         faults.check(field, value.as_deref().and_then(optional_name_fault));
     }
-    for (place, name) in request.resources.iter().enumerate() {
-        faults.check(&format!("resources[{place}]"), name_fault(name));
-    }
+    lists::check_resources(&mut faults, &request.resources);
     let list = Token::new("GetUsage")
         .text(&request.tenant)
         .optional(request.agent.as_deref())
@@ -321,20 +321,9 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     let mut faults = Faults::default();
     faults.check("tenant", name_fault(&request.tenant));
     faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
-    let mut states = Vec::new();
-    let mut numbers = Vec::new();
-    for (place, &state) in request.states.iter().enumerate() {
-        match v1::ReservationState::try_from(state) {
-            Ok(v1::ReservationState::Reserved) => states.push(ReservationState::Reserved),
-            Ok(v1::ReservationState::Committed) => states.push(ReservationState::Committed),
-            Ok(v1::ReservationState::Released) => states.push(ReservationState::Released),
-            Ok(v1::ReservationState::Expired) => states.push(ReservationState::Expired),
-            Ok(v1::ReservationState::Unspecified) | Err(_) => {
-                faults.add(format!("states[{place}]"), "must be RESERVED, COMMITTED, RELEASED or EXPIRED");
-            }
-        }
-        numbers.push(state.to_string());
-    }
+    let wanted = ("states", "must be RESERVED, COMMITTED, RELEASED or EXPIRED");
+    let mut states = lists::choices(&mut faults, wanted, &request.states, reservation_state);
+    let names: Vec<String> = states.iter().map(|state| state.name().to_owned()).collect();
     if states.is_empty() {
         states.push(ReservationState::Reserved);
     }
@@ -345,7 +334,7 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     let min_age = age.seconds.saturating_mul(1_000).saturating_add(i64::from(age.nanos) / 1_000_000);
     let list = Token::new("ListReservations")
         .text(&request.tenant)
-        .texts(&numbers)
+        .texts(&names)
         .optional(request.agent.as_deref())
         .text(&min_age.to_string());
     let limit = token::page_size(&mut faults, request.page_size);
@@ -357,14 +346,25 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     faults.into_result((query, list))
 }
 
+fn reservation_state(code: i32) -> Option<ReservationState> {
+    match v1::ReservationState::try_from(code) {
+        Ok(v1::ReservationState::Reserved) => Some(ReservationState::Reserved),
+        Ok(v1::ReservationState::Committed) => Some(ReservationState::Committed),
+        Ok(v1::ReservationState::Released) => Some(ReservationState::Released),
+        Ok(v1::ReservationState::Expired) => Some(ReservationState::Expired),
+        Ok(v1::ReservationState::Unspecified) | Err(_) => None,
+    }
+}
+
 fn place_bytes(place: &UsagePlace) -> Vec<u8> {
     let position = u32::try_from(place.position).unwrap_or(u32::MAX).to_be_bytes();
-    [&position[..], place.key.as_ref().map_or(&[][..], CounterKey::as_bytes)].concat()
+    [&place.list[..], &position, place.key.as_ref().map_or(&[][..], CounterKey::as_bytes)].concat()
 }
 
 fn parse_place(bytes: &[u8]) -> Option<UsagePlace> {
-    let (position, key) = bytes.split_first_chunk::<4>()?;
+    let (list, rest) = bytes.split_first_chunk()?;
+    let (position, key) = rest.split_first_chunk::<4>()?;
     let position = usize::try_from(u32::from_be_bytes(*position)).ok()?;
     let key = if key.is_empty() { None } else { Some(CounterKey::from_bytes(key)?) };
-    Some(UsagePlace { position, key })
+    Some(UsagePlace { list: *list, position, key })
 }

@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt
 use super::{event::cursor, layer::ERROR_DOMAIN, reply::retry_delay};
 use crate::{
     domain::{
+        bounds::FAULTS_MAX_BYTES,
         plan::Dimension,
         refusal::{Fault, Refusal, Violation},
         window::{Millis, WINDOW_END_NONE},
@@ -18,9 +19,8 @@ use crate::{
     jobs::NotRun,
 };
 
-/// Most bytes of field faults or violations in one status. Details travel as HTTP/2 headers, in base64 and beside a
-/// message that repeats them, and clients take 8 KiB of those (grpc-core's default).
-const DETAILS_MAX_BYTES: usize = 2_500;
+/// Most bytes of violations in one status, for the reason of [`FAULTS_MAX_BYTES`].
+const VIOLATIONS_MAX_BYTES: usize = FAULTS_MAX_BYTES;
 
 /// Most bytes of a message for people, for the same reason.
 const MESSAGE_MAX_BYTES: usize = 1_000;
@@ -166,21 +166,11 @@ pub(super) fn to_rpc(status: &Status) -> tonic_types::pb::Status {
 }
 
 fn invalid(faults: &[Fault], mut details: ErrorDetails) -> Status {
-    let mut texts = Vec::with_capacity(faults.len());
-    let mut room = DETAILS_MAX_BYTES;
-    for (place, fault) in faults.iter().enumerate() {
-        let text = format!("{} {}", fault.field, fault.description);
-        let Some(left) = room.checked_sub(text.len()) else {
-            let rest = faults.len() - place;
-            details.add_bad_request_violation("", format!("{rest} more field(s) are at fault"));
-            texts.push(format!("and {rest} more"));
-            break;
-        };
-        room = left;
+    for fault in faults {
         details.add_bad_request_violation(fault.field.as_str(), fault.description.as_str());
-        texts.push(text);
     }
-    let text = texts.join("; ");
+    let texts = faults.iter().map(|fault| format!("{} {}", fault.field, fault.description));
+    let text = texts.collect::<Vec<_>>().join("; ");
     with_reason(Code::InvalidArgument, "INVALID_ARGUMENT", &text, [], details)
 }
 
@@ -219,12 +209,12 @@ fn quota(
     frame: Option<&Frame>,
     mut details: ErrorDetails,
 ) -> Status {
-    let mut room = DETAILS_MAX_BYTES;
+    let mut room = VIOLATIONS_MAX_BYTES;
     let told =
         violations.iter().map(|violation| quota_violation(violation, tenant, frame)).take_while(|told| {
             let dimensions = told.quota_dimensions.iter().map(|(name, value)| name.len() + value.len() + 6);
             let size = told.subject.len() + told.description.len() + dimensions.sum::<usize>() + 40;
-            let fits = room >= size || room == DETAILS_MAX_BYTES;
+            let fits = room >= size || room == VIOLATIONS_MAX_BYTES;
             room = room.saturating_sub(size);
             fits
         });

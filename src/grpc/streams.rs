@@ -13,7 +13,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -22,13 +22,31 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::rt::Executor;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::descriptors;
+
 type Call = BoxFuture<'static, ()>;
 
-/// The last parts of the paths of calls that stream what they answer.
-const STREAMING: [&str; 3] = ["/WatchUsage", "/Watch", "/ServerReflectionInfo"];
+/// The paths of all calls that stream: what the descriptors say of our services, health and reflection.
+static STREAMING: LazyLock<Vec<String>> = LazyLock::new(|| streaming(&descriptors()));
+
+fn streaming(descriptors: &FileDescriptorSet) -> Vec<String> {
+    let mut paths = Vec::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            let streams =
+                service.method.iter().filter(|rpc| rpc.server_streaming() || rpc.client_streaming());
+            let path = |rpc: &MethodDescriptorProto| {
+                format!("/{}.{}/{}", file.package(), service.name(), rpc.name())
+            };
+            paths.extend(streams.map(path));
+        }
+    }
+    paths
+}
 
 /// How long a connection without calls may take to end in order, once streams were dropped.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -53,7 +71,7 @@ impl Inbox {
 
     /// Says what the next call is.
     pub(super) fn announce(&self, path: &str) {
-        if STREAMING.iter().any(|end| path.ends_with(end)) {
+        if STREAMING.iter().any(|streaming| streaming == path) {
             self.0.streams.store(true, Ordering::Relaxed);
         }
     }
@@ -142,5 +160,38 @@ impl<C: Future> Future for WithCalls<C> {
             }
             this.running.extend(this.arrived.drain(..));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{FileDescriptorProto, ServiceDescriptorProto};
+
+    use super::*;
+
+    #[test]
+    fn each_rpc_that_streams_is_known_to() {
+        let known = [
+            "/tope.v1.QuotaService/WatchUsage",
+            "/grpc.health.v1.Health/Watch",
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ];
+        assert_eq!(*STREAMING, known, "and no rpc that does not");
+    }
+
+    #[test]
+    fn a_new_rpc_that_streams_is_found_by_what_its_descriptor_says() {
+        let rpc = |name: &str, client, server| MethodDescriptorProto {
+            name: Some(name.to_owned()),
+            client_streaming: Some(client),
+            server_streaming: Some(server),
+            ..MethodDescriptorProto::default()
+        };
+        let method = vec![rpc("One", false, false), rpc("Down", false, true), rpc("Up", true, false)];
+        let service = ServiceDescriptorProto { name: Some("S".to_owned()), method, ..Default::default() };
+        let package = Some("some.v2".to_owned());
+        let file = FileDescriptorProto { package, service: vec![service], ..Default::default() };
+        assert_eq!(streaming(&FileDescriptorSet { file: vec![file] }), ["/some.v2.S/Down", "/some.v2.S/Up"]);
     }
 }

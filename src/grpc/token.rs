@@ -2,9 +2,9 @@
 
 use data_encoding::BASE64URL_NOPAD;
 
-use super::parse::Faults;
 use crate::domain::{
     bounds::{PAGE_DEFAULT, PAGE_MAX},
+    faults::Faults,
     operation::Fingerprinter,
 };
 
@@ -69,7 +69,7 @@ pub(super) fn page_size(faults: &mut Faults, asked: i32) -> usize {
         Ok(0) => PAGE_DEFAULT,
         Ok(size) if size <= PAGE_MAX => size,
         Ok(_) | Err(_) => {
-            faults.add("page_size", format!("must be 0 to {PAGE_MAX}"));
+            faults.add("page_size", format_args!("must be 0 to {PAGE_MAX}"));
             PAGE_DEFAULT
         }
     }

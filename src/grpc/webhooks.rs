@@ -7,7 +7,7 @@ use tonic::{Response, Status};
 use super::{
     admin::{Admin, List, of_error, of_refusal},
     admin_convert::{self as convert, ID_IS_FIXED, Mask, display_name_fault, required},
-    parse::Faults,
+    event, lists,
     reply::timestamp,
     token::{self, Token},
     v1,
@@ -18,8 +18,8 @@ use crate::{
         bounds::{
             REDELIVER_MAX, SECRET_OVERLAP_DEFAULT_MILLIS, SECRET_OVERLAP_MAX_MILLIS, WEBHOOK_TENANTS_MAX,
         },
-        event::EventKind,
-        id::name_fault,
+        faults::Faults,
+        id::{name_fault, new_id_fault},
         refusal::Refusal,
         webhook::{Delivery, DeliveryState, Secret, Webhook, WebhookKey, WebhookState},
         window::Millis,
@@ -125,11 +125,10 @@ impl Admin {
     pub(super) async fn send_again(&self, request: v1::RedeliverRequest) -> Reply<v1::RedeliverResponse> {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
-        if request.sequences.len() > REDELIVER_MAX {
-            faults.add("sequences", format!("must be at most {REDELIVER_MAX}"));
-        }
-        for (place, _) in request.sequences.iter().enumerate().filter(|(_, sequence)| **sequence < 1) {
-            faults.add(format!("sequences[{place}]"), "must be 1 or more");
+        if faults.is_within("sequences", request.sequences.len(), REDELIVER_MAX) {
+            for (place, _) in request.sequences.iter().enumerate().filter(|(_, sequence)| **sequence < 1) {
+                faults.add(format_args!("sequences[{place}]"), "must be 1 or more");
+            }
         }
         faults.into_result(()).map_err(of_refusal)?;
         let count = self.store()?.redeliver(&request.webhook, &request.sequences).await.map_err(of_error)?;
@@ -149,17 +148,8 @@ impl DeliveryPage {
     fn read(request: &v1::ListDeliveriesRequest) -> Result<Self, Refusal> {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
-        let mut states = Vec::new();
-        for (place, &state) in request.states.iter().enumerate() {
-            match v1::DeliveryState::try_from(state) {
-                Ok(v1::DeliveryState::Pending) => states.push(DeliveryState::Pending),
-                Ok(v1::DeliveryState::Delivered) => states.push(DeliveryState::Delivered),
-                Ok(v1::DeliveryState::Failed) => states.push(DeliveryState::Failed),
-                Ok(v1::DeliveryState::Unspecified) | Err(_) => {
-                    faults.add(format!("states[{place}]"), "must be PENDING, DELIVERED or FAILED");
-                }
-            }
-        }
+        let wanted = ("states", "must be PENDING, DELIVERED or FAILED");
+        let states = lists::choices(&mut faults, wanted, &request.states, delivery_state);
         let token = Token::new("ListDeliveries").text(&request.webhook);
         let token = DeliveryState::ALL
             .into_iter()
@@ -174,11 +164,11 @@ impl DeliveryPage {
 async fn new_webhook(message: Option<v1::Webhook>, rules: Rules) -> Result<NewWebhook, Refusal> {
     let mut faults = Faults::default();
     let message = required("webhook", message)?;
-    faults.check("webhook.id", name_fault(&message.id));
+    faults.check("webhook.id", new_id_fault(&message.id));
     url_fault(&mut faults, &message.url, rules).await;
     faults.check("webhook.description", display_name_fault(&message.description));
-    tenant_faults(&mut faults, &message.tenants);
-    let kinds = kinds(&mut faults, &message.kinds);
+    check_tenants(&mut faults, &message.tenants);
+    let kinds = event::kinds(&mut faults, "webhook.kinds", &message.kinds);
     let state = state(&mut faults, message.state);
     let secret = secret(&mut faults, "webhook.secret", &message.secret);
     faults.into_result(NewWebhook {
@@ -213,9 +203,9 @@ async fn webhook_change(
     let description = mask.take("description", message.description, String::is_empty);
     faults.check("webhook.description", description.as_deref().and_then(display_name_fault));
     let tenants = mask.take("tenants", message.tenants, Vec::is_empty);
-    tenant_faults(&mut faults, tenants.as_deref().unwrap_or_default());
+    check_tenants(&mut faults, tenants.as_deref().unwrap_or_default());
     let given = mask.take("kinds", message.kinds, Vec::is_empty);
-    let kinds = given.map(|given| kinds(&mut faults, &given));
+    let kinds = given.map(|given| event::kinds(&mut faults, "webhook.kinds", &given));
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
     faults.into_result((message.id, WebhookChange { url, description, tenants, kinds, state }))
@@ -231,24 +221,17 @@ async fn url_fault(faults: &mut Faults, text: &str, rules: Rules) {
     }
 }
 
-fn tenant_faults(faults: &mut Faults, tenants: &[String]) {
-    if tenants.len() > WEBHOOK_TENANTS_MAX {
-        faults.add("webhook.tenants", format!("must be at most {WEBHOOK_TENANTS_MAX}"));
-    }
-    for (place, name) in tenants.iter().enumerate() {
-        faults.check(&format!("webhook.tenants[{place}]"), name_fault(name));
-    }
+fn check_tenants(faults: &mut Faults, tenants: &[String]) {
+    lists::check_names(faults, "webhook.tenants", tenants, WEBHOOK_TENANTS_MAX);
 }
 
-fn kinds(faults: &mut Faults, kinds: &[i32]) -> Vec<EventKind> {
-    let mut known = Vec::with_capacity(kinds.len());
-    for (place, &kind) in kinds.iter().enumerate() {
-        match i16::try_from(kind).ok().and_then(EventKind::from_code) {
-            Some(kind) => known.push(kind),
-            None => faults.add(format!("webhook.kinds[{place}]"), "must be a kind of event"),
-        }
+fn delivery_state(code: i32) -> Option<DeliveryState> {
+    match v1::DeliveryState::try_from(code) {
+        Ok(v1::DeliveryState::Pending) => Some(DeliveryState::Pending),
+        Ok(v1::DeliveryState::Delivered) => Some(DeliveryState::Delivered),
+        Ok(v1::DeliveryState::Failed) => Some(DeliveryState::Failed),
+        Ok(v1::DeliveryState::Unspecified) | Err(_) => None,
     }
-    known
 }
 
 /// `None` when it is unset, or at fault.

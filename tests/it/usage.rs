@@ -106,6 +106,96 @@ both! {
         }
     }
 
+    /// Each balance once, or the token says that it is good no more.
+    async fn a_page_token_outlives_no_change_of_what_is_listed(world: World) {
+        let three = [
+            lifetime("tokens", 100).named("a"),
+            lifetime("tokens", 50).per(&[Dimension::User]).named("b"),
+            lifetime("tokens", 200).agent("planner").named("c"),
+        ];
+        let [a, b, c] = three.clone();
+        let z = day("tokens", 1_000).named("z");
+        let changes: [(&str, Vec<Limit>); 6] = [
+            ("one is taken out", vec![b.clone(), c.clone()]),
+            ("one is put in front", vec![z.clone(), a.clone(), b.clone(), c.clone()]),
+            ("one is put behind", vec![a.clone(), b.clone(), c.clone(), z.clone()]),
+            ("two change places", vec![b.clone(), a.clone(), c.clone()]),
+            ("one has another name", vec![a.clone().named("y"), b.clone(), c.clone()]),
+            ("one has another shape", vec![a.clone(), b.clone().model("m"), c.clone()]),
+        ];
+        world.tenant_with("acme", &three).await;
+        world.plan("other", &[]).await.expect("it is new");
+        for user in ["u0", "u1", "u2", "u3"] {
+            world.record("acme").tokens(1).user(user).await.expect("it is recorded");
+        }
+        let whole = world.usage("acme").await;
+        assert_eq!(whole.len(), 6);
+        let paged = |token: &str| {
+            world.get_usage("acme").with(|request| {
+                (request.page_size, request.page_token) = (1, token.into());
+            })
+        };
+        for pages in 1..whole.len() {
+            let mut token = String::new();
+            for _ in 0..pages {
+                token = paged(&token).await.expect("it is there").next_page_token;
+            }
+            for (change, limits) in &changes {
+                world.change_plan("acme", limits).await.expect("it is there");
+                let no = paged(&token).await.expect_err(change);
+                no.names(&["page_token"]);
+                assert!(no.faults[0].1.contains("begin anew"), "{no:?}");
+            }
+            world.set_plan("acme", "other").await;
+            paged(&token).await.expect_err("another plan").names(&["page_token"]);
+            world.change_plan("acme", &three).await.expect("it is there");
+            world.set_plan("acme", "acme").await;
+        }
+    }
+
+    /// What it does not list may change, and so may figures.
+    async fn a_page_token_outlives_other_changes(world: World) {
+        let limits = |quantity| [
+            lifetime("tokens", quantity).named("a"),
+            lifetime("tokens", 50).per(&[Dimension::User]).named("b"),
+            lifetime("tokens", 200).named("c"),
+        ];
+        world.tenant_with("acme", &limits(100)).await;
+        world.record("acme").tokens(1).user("u0").await.expect("it is recorded");
+        let mut call = world.get_usage("acme").with(|request| request.page_size = 1);
+        let mut read = Vec::new();
+        for page in 0.. {
+            let reply = call.clone().await.expect("the token is good");
+            read.extend(reply.balances.into_iter().map(|balance| balance.limit_id));
+            if reply.next_page_token.is_empty() {
+                break;
+            }
+            call.request.page_token = reply.next_page_token;
+            world.plan(&format!("p{page}"), &[]).await.expect("it is new");
+            world.change_plan("acme", &limits(200 + page)).await.expect("it is there");
+            world.record("acme").tokens(1).user("u0").await.expect("it is recorded");
+        }
+        assert_eq!(read, ["a", "b", "c"]);
+    }
+
+    /// The counters of today are others than those of yesterday.
+    async fn a_page_token_ends_with_the_windows_that_it_lists(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100).per(&[Dimension::User])]).await;
+        for user in ["u0", "u1", "u2"] {
+            world.record("acme").tokens(1).user(user).await.expect("it is recorded");
+        }
+        let first = world.get_usage("acme").with(|request| request.page_size = 1);
+        let token = first.await.expect("it is there").next_page_token;
+        let second = || world.get_usage("acme").with(|request| request.page_token = token.clone());
+        world.clock.advance(HOUR);
+        assert_eq!(second().await.expect("it is the same day").balances.len(), 2);
+        world.clock.advance(DAY);
+        for user in ["u0", "u1"] {
+            world.record("acme").tokens(1).user(user).await.expect("it is recorded");
+        }
+        second().await.expect_err("another day").names(&["page_token"]);
+    }
+
     async fn what_it_cannot_answer_is_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 1)]).await;
         let no = world.get_usage("nobody").await.expect_err("there is none");

@@ -8,9 +8,10 @@ use super::{
         bounds::RESET_COUNTERS_MAX,
         counter::CounterKey,
         event::{Fact, Figures},
+        faults::Faults,
         id::{ReservationId, ResourceKey},
         operation::Reset,
-        refusal::{Fault, Refusal},
+        refusal::Refusal,
         window::Period,
     },
     Context, Reply, Stop,
@@ -30,21 +31,19 @@ pub(super) fn reset(
         return repeat(books, context, &made);
     }
     let mut chosen = HashSet::new();
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     for (place, name) in reset.resources.iter().enumerate() {
         match context.policy.find_resource(name) {
             Some(resource) => {
                 chosen.insert(resource);
             }
-            None => faults.push(Fault::new(
-                format!("resources[{place}]"),
-                format!("must be a declared resource; {name:?} is not"),
-            )),
+            None => faults.add(
+                format_args!("resources[{place}]"),
+                format_args!("must be a declared resource; {name:?} is not"),
+            ),
         }
     }
-    if !faults.is_empty() {
-        return Err(Refusal::Invalid(faults).into());
-    }
+    faults.into_result(())?;
     let mut keys: Vec<CounterKey> =
         books.counter_keys().filter(|key| matches(books, context, reset, &chosen, key)).cloned().collect();
     if keys.len() > RESET_COUNTERS_MAX {

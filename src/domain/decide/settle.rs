@@ -7,6 +7,7 @@ use super::{
         books::Books,
         counter::{Counter, CounterKey},
         event::{Fact, Settlement},
+        faults::Faults,
         id::ResourceKey,
         operation::{Commit, Target, Units},
         plan::Policy,
@@ -148,16 +149,16 @@ fn resolve(
     amounts: &[Units],
 ) -> Result<Vec<(ResourceKey, i64)>, Refusal> {
     let mut used = Vec::with_capacity(amounts.len());
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults = Faults::default();
     for (place, units) in amounts.iter().enumerate() {
         let held = found.amounts.iter().map(|amount| amount.resource);
         let of_hold = held.into_iter().find(|&key| policy.resource_id(key) == units.resource);
         match of_hold.or_else(|| policy.find_resource(&units.resource)) {
             Some(resource) => used.push((resource, units.quantity)),
-            None => faults.push(undeclared(place, &units.resource)),
+            None => undeclared(&mut faults, place, &units.resource),
         }
     }
-    if faults.is_empty() { Ok(used) } else { Err(Refusal::Invalid(faults)) }
+    faults.into_result(used)
 }
 
 /// What is charged in all: what was given, and as reserved what was left out.

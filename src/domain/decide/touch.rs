@@ -7,6 +7,7 @@ use super::super::{
     calendar::Calendar,
     counter::{Balance, Counter, CounterKey},
     event::Figures,
+    faults::Faults,
     id::ResourceKey,
     operation::{Check, Operation, Record, Reserve},
     plan::{Limit, Plan, Policy, Subject},
@@ -89,17 +90,17 @@ pub(super) fn touch<'a>(
     at: Millis,
 ) -> Result<Vec<Touched>, Vec<Fault>> {
     let mut touched = Vec::with_capacity(1);
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     for (place, name) in resources.enumerate() {
         match policy.find_resource(name) {
             Some(resource) => {
                 let applied = applied(tenant, plan, calendar, resource, subject, at);
                 touched.push(Touched { resource, applied });
             }
-            None => faults.push(undeclared(place, name)),
+            None => undeclared(&mut faults, place, name),
         }
     }
-    if faults.is_empty() { Ok(touched) } else { Err(faults) }
+    if faults.is_empty() { Ok(touched) } else { Err(faults.into_list()) }
 }
 
 /// What an operation that names its resources and subject itself is about; nothing for the others, whose reservation
@@ -128,9 +129,12 @@ pub fn touch_operation(
     }
 }
 
-/// A resource that was not declared.
-pub fn undeclared(place: usize, name: &str) -> Fault {
-    Fault::new(format!("amounts[{place}].resource"), format!("must be a declared resource; {name:?} is not"))
+/// Adds that the resource of an amount was not declared.
+pub fn undeclared(faults: &mut Faults, place: usize, name: &str) {
+    faults.add(
+        format_args!("amounts[{place}].resource"),
+        format_args!("must be a declared resource; {name:?} is not"),
+    );
 }
 
 /// A quantity that a counter cannot take.

@@ -116,6 +116,11 @@ impl Process {
         fs::read_to_string(&self.log).expect("the log is there")
     }
 
+    /// The number by which the system knows it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");

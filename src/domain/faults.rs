@@ -1,0 +1,104 @@
+//! The fields at fault of one request, as many as one answer can carry.
+
+use std::fmt::Display;
+
+use super::{
+    bounds::FAULTS_MAX_BYTES,
+    refusal::{Fault, Refusal},
+};
+
+/// Collects the fields at fault. Those beyond [`FAULTS_MAX_BYTES`] are counted, and none of them is kept.
+#[derive(Debug, Default)]
+pub struct Faults {
+    kept: Vec<Fault>,
+    kept_bytes: usize,
+    /// Faults that came when there was no more room.
+    beyond: usize,
+}
+
+impl Faults {
+    /// Adds a fault. Nothing is written down when there is no more room.
+    pub fn add(&mut self, field: impl Display, description: impl Display) {
+        if self.beyond > 0 {
+            self.beyond += 1;
+            return;
+        }
+        let fault = Fault::new(field.to_string(), description.to_string());
+        self.kept_bytes += fault.field.len() + fault.description.len() + 1;
+        if self.kept_bytes > FAULTS_MAX_BYTES {
+            self.beyond = 1;
+        } else {
+            self.kept.push(fault);
+        }
+    }
+
+    /// Adds a fault, if there is one.
+    pub fn check(&mut self, field: impl Display, fault: Option<impl Display>) {
+        if let Some(description) = fault {
+            self.add(field, description);
+        }
+    }
+
+    /// Adds a fault when a list is longer than its bound, and says whether it is not: only then may its elements be
+    /// looked at.
+    pub fn is_within(&mut self, field: impl Display, length: usize, most: usize) -> bool {
+        if length > most {
+            self.add(field, format_args!("must be at most {most}"));
+        }
+        length <= most
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.beyond == 0
+    }
+
+    /// What was kept; a last fault counts those that were not.
+    pub fn into_list(mut self) -> Vec<Fault> {
+        if self.beyond > 0 {
+            self.kept.push(Fault::new("", format!("{} more field(s) are at fault", self.beyond)));
+        }
+        self.kept
+    }
+
+    /// The refusal of a request with these fields at fault.
+    pub fn into_refusal(self) -> Refusal {
+        Refusal::Invalid(self.into_list())
+    }
+
+    /// The value, unless there are faults.
+    pub fn into_result<T>(self, value: T) -> Result<T, Refusal> {
+        if self.is_empty() { Ok(value) } else { Err(self.into_refusal()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, fmt};
+
+    use super::*;
+
+    /// Counts how often it is written down.
+    struct Counted<'a>(&'a Cell<usize>);
+
+    impl Display for Counted<'_> {
+        fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.set(self.0.get() + 1);
+            to.write_str("must be written down")
+        }
+    }
+
+    #[test]
+    fn no_more_are_made_than_an_answer_can_carry() {
+        let (mut faults, written) = (Faults::default(), Cell::new(0));
+        for place in 0..1_000_000 {
+            faults.add(format_args!("amounts[{place}]"), Counted(&written));
+        }
+        let Err(Refusal::Invalid(kept)) = faults.into_result(()) else { panic!("there are faults") };
+        let (last, kept) = kept.split_last().expect("there are faults");
+        assert_eq!(written.get(), kept.len() + 1, "the one that did not fit, and none after it");
+        assert_eq!(last.description, format!("{} more field(s) are at fault", 1_000_000 - kept.len()));
+        let bytes: usize = kept.iter().map(|fault| fault.field.len() + fault.description.len() + 1).sum();
+        assert!((FAULTS_MAX_BYTES - 40..=FAULTS_MAX_BYTES).contains(&bytes), "{bytes}");
+    }
+}

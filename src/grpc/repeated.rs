@@ -1,0 +1,326 @@
+//! How many elements each repeated field of a request may have, looked at before the request is decoded.
+//!
+//! An empty element takes two bytes on the wire and a hundred times as much in memory, so a request of 4 MiB could take
+//! half a gigabyte before its first field is looked at. Here elements are counted on the wire, and nothing is made of them.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use prost::{
+    Name,
+    encoding::{WireType, decode_key, decode_varint},
+};
+use prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
+    field_descriptor_proto::{Label, Type},
+};
+use tonic::Status;
+
+use super::{descriptors, status};
+use crate::domain::{
+    bounds::{
+        AMOUNTS_MAX, BATCH_MAX, CHOICES_MAX, DIMENSIONS_MAX, LABELS_MAX, LIMITS_MAX, MASK_PATHS_MAX,
+        REDELIVER_MAX, RESOURCES_MAX, THRESHOLDS_MAX, WEBHOOK_TENANTS_MAX,
+    },
+    faults::Faults,
+};
+
+/// A request that is smaller is decoded at once: all that it can hold takes less than a MiB.
+const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
+
+/// Most elements of each repeated field of each message in a request.
+const BOUNDS: [(&str, usize); 22] = [
+    ("tope.v1.BatchRequest.operations", BATCH_MAX),
+    ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
+    ("tope.v1.ReserveRequest.labels", LABELS_MAX),
+    ("tope.v1.CommitRequest.amounts", AMOUNTS_MAX),
+    ("tope.v1.ExtendRequest.amounts", AMOUNTS_MAX),
+    ("tope.v1.RecordRequest.amounts", AMOUNTS_MAX),
+    ("tope.v1.RecordRequest.labels", LABELS_MAX),
+    ("tope.v1.CheckRequest.amounts", AMOUNTS_MAX),
+    ("tope.v1.GetUsageRequest.resources", RESOURCES_MAX),
+    ("tope.v1.ListReservationsRequest.states", CHOICES_MAX),
+    ("tope.v1.WatchUsageRequest.resources", RESOURCES_MAX),
+    ("tope.v1.WatchUsageRequest.kinds", CHOICES_MAX),
+    ("tope.v1.ResetUsageRequest.resources", RESOURCES_MAX),
+    ("tope.v1.ListEventsRequest.kinds", CHOICES_MAX),
+    ("tope.v1.ListDeliveriesRequest.states", CHOICES_MAX),
+    ("tope.v1.RedeliverRequest.sequences", REDELIVER_MAX),
+    ("tope.v1.Plan.limits", LIMITS_MAX),
+    ("tope.v1.Limit.per", DIMENSIONS_MAX),
+    ("tope.v1.Limit.thresholds", THRESHOLDS_MAX),
+    ("tope.v1.Webhook.tenants", WEBHOOK_TENANTS_MAX),
+    ("tope.v1.Webhook.kinds", CHOICES_MAX),
+    ("google.protobuf.FieldMask.paths", MASK_PATHS_MAX),
+];
+
+/// The requests of our services, by the names of their messages.
+static REQUESTS: LazyLock<HashMap<String, Request>> = LazyLock::new(|| requests(&descriptors()));
+
+/// Refuses a request of type `T` in which a repeated field has too many elements.
+///
+/// Within a repeated field, such as the operations of a Batch, elements are counted over all of them: what one of them
+/// has too many of is for that one to be told.
+pub(super) fn check<T: Name>(encoded: &[u8]) -> Result<(), Status> {
+    if encoded.len() <= UNCOUNTED_MAX_BYTES {
+        return Ok(());
+    }
+    let Some(request) = REQUESTS.get(&T::full_name()) else { return Ok(()) };
+    match request.find_excess(encoded) {
+        Some(excess) => Err(excess.status()),
+        None => Ok(()),
+    }
+}
+
+/// The repeated fields of a request, whatever they are in.
+#[derive(Debug, Default)]
+struct Request {
+    message: Message,
+    lists: Vec<List>,
+}
+
+/// A repeated field.
+#[derive(Debug)]
+struct List {
+    /// From the request on, as field masks have it.
+    path: String,
+    /// Most elements of one list.
+    most: usize,
+    /// Most elements of all such lists in the request.
+    most_in_all: usize,
+}
+
+/// The fields of a message in which there are repeated ones, and those themselves.
+#[derive(Debug, Default)]
+struct Message(Vec<(u32, Field)>);
+
+#[derive(Debug)]
+struct Field {
+    /// The place of its list; none when it is not repeated.
+    list: Option<usize>,
+    /// A number: several may come in one piece.
+    packs: bool,
+    message: Message,
+}
+
+impl Request {
+    /// The list that is too long. What is not a message is for the decoder to refuse, which fails at the same place.
+    fn find_excess(&self, encoded: &[u8]) -> Option<&List> {
+        let mut counts = vec![0; self.lists.len()];
+        self.count(&self.message, encoded, &mut counts).err().flatten()
+    }
+
+    /// Counts elements. An error is the end: a list is too long, or this is not a message.
+    fn count<'a>(
+        &'a self,
+        message: &Message,
+        mut encoded: &[u8],
+        counts: &mut [usize],
+    ) -> Result<(), Option<&'a List>> {
+        let mut groups = 0_usize;
+        while !encoded.is_empty() {
+            let (tag, kind) = decode_key(&mut encoded).map_err(|_| None)?;
+            let length = match kind {
+                WireType::Varint => decode_varint(&mut encoded).map(|_| 0).map_err(|_| None)?,
+                WireType::SixtyFourBit => 8,
+                WireType::ThirtyTwoBit => 4,
+                WireType::LengthDelimited => decode_varint(&mut encoded).map_err(|_| None)?,
+                // Nobody knows a field that is a group, so nothing is made of what is in it.
+                WireType::StartGroup => {
+                    groups += 1;
+                    continue;
+                }
+                WireType::EndGroup => {
+                    groups = groups.checked_sub(1).ok_or(None)?;
+                    continue;
+                }
+            };
+            let length = usize::try_from(length).map_err(|_| None)?;
+            let (value, rest) = encoded.split_at_checked(length).ok_or(None)?;
+            encoded = rest;
+            let known = message.0.iter().find(|(known, _)| *known == tag).filter(|_| groups == 0);
+            let Some((_, field)) = known else { continue };
+            if let Some(list) = field.list {
+                let packed = field.packs && kind == WireType::LengthDelimited;
+                // The last byte of each number is below 128.
+                counts[list] += if packed { value.iter().filter(|byte| **byte < 0x80).count() } else { 1 };
+                if counts[list] > self.lists[list].most_in_all {
+                    return Err(self.lists.get(list));
+                }
+            }
+            if kind == WireType::LengthDelimited && !field.message.0.is_empty() {
+                self.count(&field.message, value, counts)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl List {
+    fn status(&self) -> Status {
+        let mut faults = Faults::default();
+        let each = if self.most_in_all > self.most { " in each" } else { "" };
+        faults.add(&self.path, format_args!("must be at most {}{each}", self.most));
+        status::of_refusal(&faults.into_refusal(), None)
+    }
+}
+
+/// Reads the requests of our services out of the descriptors.
+fn requests(descriptors: &FileDescriptorSet) -> HashMap<String, Request> {
+    let mut messages = HashMap::new();
+    for file in &descriptors.file {
+        insert_messages(&mut messages, &format!(".{}", file.package()), &file.message_type);
+    }
+    let ours = descriptors.file.iter().filter(|file| file.package() == "tope.v1");
+    let methods = ours.flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let mut requests = HashMap::new();
+    for method in methods {
+        let mut request = Request::default();
+        request.message = message(&messages, &mut request.lists, method.input_type(), ("", 1));
+        requests.insert(method.input_type().trim_start_matches('.').to_owned(), request);
+    }
+    requests
+}
+
+/// The messages of a file or a message by their full names, which begin with a dot.
+fn insert_messages<'a>(
+    messages: &mut HashMap<String, &'a DescriptorProto>,
+    package: &str,
+    found: &'a [DescriptorProto],
+) {
+    for message in found {
+        let name = format!("{package}.{}", message.name());
+        insert_messages(messages, &name, &message.nested_type);
+        messages.insert(name, message);
+    }
+}
+
+/// A message at a path, of which there may be so many in the request.
+fn message(
+    messages: &HashMap<String, &DescriptorProto>,
+    lists: &mut Vec<List>,
+    name: &str,
+    (path, times): (&str, usize),
+) -> Message {
+    let descriptor = messages.get(name).copied();
+    let mut fields = Vec::new();
+    for field in descriptor.iter().flat_map(|descriptor| &descriptor.field) {
+        let path = if path.is_empty() { field.name().to_owned() } else { format!("{path}.{}", field.name()) };
+        let (mut list, mut times) = (None, times);
+        if field.label() == Label::Repeated {
+            let most = bound(name, field).unwrap_or(0);
+            times *= most;
+            list = Some(lists.len());
+            lists.push(List { path: path.clone(), most, most_in_all: times });
+        }
+        let inner = message(messages, lists, field.type_name(), (&path, times));
+        if list.is_some() || !inner.0.is_empty() {
+            let packs = !matches!(field.r#type(), Type::Message | Type::String | Type::Bytes);
+            let tag = u32::try_from(field.number()).unwrap_or(0);
+            fields.push((tag, Field { list, packs, message: inner }));
+        }
+    }
+    Message(fields)
+}
+
+fn bound(message: &str, field: &FieldDescriptorProto) -> Option<usize> {
+    let name = format!("{}.{}", message.trim_start_matches('.'), field.name());
+    BOUNDS.iter().find(|(known, _)| *known == name).map(|(_, most)| *most)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::grpc::v1;
+
+    fn excess<T: Name>(encoded: &[u8]) -> Option<(String, String)> {
+        let list = REQUESTS[&T::full_name()].find_excess(encoded)?;
+        let details = tonic_types::StatusExt::get_error_details(&list.status());
+        let fault = details.bad_request()?.field_violations.first()?.clone();
+        Some((fault.field, fault.description))
+    }
+
+    /// The comment of each field, by its full name.
+    fn comments() -> HashMap<String, String> {
+        let mut comments = HashMap::new();
+        for file in descriptors().file {
+            for location in file.source_code_info.iter().flat_map(|info| &info.location) {
+                // Path 4 is a message of the file, and 2 is a field of the message.
+                let [4, message, 2, field] = location.path[..] else { continue };
+                let place = |number: i32| usize::try_from(number).expect("a place");
+                let message = &file.message_type[place(message)];
+                let field = message.field[place(field)].name();
+                let name = format!("{}.{}.{field}", file.package(), message.name());
+                comments.insert(name, location.leading_comments().to_owned());
+            }
+        }
+        comments
+    }
+
+    #[test]
+    fn every_repeated_field_of_a_request_has_a_bound_that_the_contract_tells() {
+        let lists = REQUESTS.values().flat_map(|request| &request.lists);
+        let unbound: Vec<&str> = lists.filter(|list| list.most == 0).map(|list| list.path.as_str()).collect();
+        assert_eq!(unbound, Vec::<&str>::new(), "BOUNDS has no row for these");
+        let of_requests: usize = REQUESTS.values().map(|request| request.lists.len()).sum();
+        assert!(of_requests >= BOUNDS.len(), "some are of no request");
+        let comments = comments();
+        for (name, most) in BOUNDS.iter().filter(|(name, _)| name.starts_with("tope.")) {
+            let comment = comments[*name].replace(',', "");
+            let told = comment.split(|c: char| !c.is_ascii_digit()).any(|word| word == most.to_string());
+            assert!(told, "the comment of {name} does not say {most}: {comment}");
+        }
+        let names: BTreeSet<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names.len(), BOUNDS.len(), "each is there once");
+    }
+
+    #[test]
+    fn what_is_within_its_bounds_passes() {
+        let amounts = vec![v1::ReserveAmount { resource: "tokens".into(), quantity: 1, minimum: 0 }; 16];
+        let labels = (0..16).map(|number| (number.to_string(), String::new())).collect();
+        let reserve = v1::ReserveRequest { amounts, labels, ..v1::ReserveRequest::default() };
+        assert_eq!(excess::<v1::ReserveRequest>(&reserve.encode_to_vec()), None);
+        let operation = v1::Operation { operation: Some(v1::operation::Operation::Reserve(reserve)) };
+        let batch = v1::BatchRequest { operations: vec![operation; 1_000] };
+        assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()), None);
+        let list = v1::ListEventsRequest { kinds: vec![i32::MAX; 32], ..v1::ListEventsRequest::default() };
+        assert_eq!(excess::<v1::ListEventsRequest>(&list.encode_to_vec()), None, "packed");
+    }
+
+    #[test]
+    fn what_comes_behind_the_bound_is_not_looked_at() {
+        let told = |field: &str, text: &str| Some((field.to_owned(), text.to_owned()));
+        let amounts = [&[0x32, 0].repeat(17)[..], &[0xff; 32]].concat();
+        assert_eq!(excess::<v1::ReserveRequest>(&amounts), told("amounts", "must be at most 16"));
+        assert_eq!(excess::<v1::ReserveRequest>(&[0xff; 32]), None, "it is no message");
+        let states = [0x10, 1].repeat(33);
+        assert_eq!(excess::<v1::ListReservationsRequest>(&states), told("states", "must be at most 32"));
+        let packed = [&[0x12, 66][..], &[0x81, 0].repeat(33)].concat();
+        assert_eq!(excess::<v1::ListReservationsRequest>(&packed), told("states", "must be at most 32"));
+    }
+
+    #[test]
+    fn a_list_within_a_list_is_counted_over_all_of_them() {
+        let commit = v1::CommitRequest { amounts: vec![v1::Amount::default(); 17], ..Default::default() };
+        let operation = v1::Operation { operation: Some(v1::operation::Operation::Commit(commit)) };
+        let batch = v1::BatchRequest { operations: vec![operation; 941] };
+        assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()[..9_000]), None, "one may be at fault");
+        let told = Some(("operations.commit.amounts".to_owned(), "must be at most 16 in each".to_owned()));
+        let batch = v1::BatchRequest { operations: [&batch.operations[..], &batch.operations[..1]].concat() };
+        assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()), told);
+    }
+
+    #[test]
+    fn a_group_hides_nothing() {
+        let amounts = [0x32, 0].repeat(17);
+        let within = [&[0x7b][..], &amounts, &[0x7c]].concat();
+        assert_eq!(excess::<v1::ReserveRequest>(&within), None, "an unknown field is skipped");
+        let behind = [&within[..], &amounts].concat();
+        assert!(excess::<v1::ReserveRequest>(&behind).is_some());
+        assert_eq!(excess::<v1::ReserveRequest>(&[&[0x7c][..], &amounts].concat()), None, "it is no message");
+        v1::ReserveRequest::decode(&[&[0x7c][..], &amounts].concat()[..]).expect_err("nor for the decoder");
+    }
+}

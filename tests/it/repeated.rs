@@ -1,0 +1,194 @@
+//! Lists that are too long are refused by their bounds, and cost no more than the bytes that they came in.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use prost::Message;
+use prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
+    field_descriptor_proto::{Label, Type},
+};
+
+use crate::harness::*;
+
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tope_descriptor.bin"));
+
+/// Bytes of a list; a request may have 4 MiB.
+const GIANT_BYTES: usize = 3_600 * 1024;
+
+/// Memory that one request may take for a moment: its bytes, and as many again while they are put together.
+const GROWTH_MAX_KIB: u64 = 24 * 1024;
+
+/// A repeated field of a request.
+struct List {
+    /// Of the rpc.
+    path: String,
+    /// From the request on.
+    field: String,
+    /// How one element stands on the wire; how many in one piece do.
+    element: Vec<u8>,
+    packed: Option<u32>,
+    /// The messages around it, from the inside out: the numbers of their fields.
+    around: Vec<u32>,
+}
+
+impl List {
+    /// A request in which there are so many elements that they fill so many bytes.
+    fn request(&self, bytes: usize) -> Vec<u8> {
+        let elements = self.element.repeat(bytes / self.element.len());
+        let list = self.packed.map_or(elements.clone(), |tag| within(tag, &elements));
+        self.around.iter().fold(list, |inner, &tag| within(tag, &inner))
+    }
+}
+
+/// A field that holds these bytes.
+fn within(tag: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut field = Vec::new();
+    prost::encoding::encode_varint(u64::from(tag << 3 | 2), &mut field);
+    prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+    field.extend_from_slice(bytes);
+    field
+}
+
+/// Every repeated field of every request, whatever it is in.
+fn lists() -> Vec<List> {
+    let descriptors = FileDescriptorSet::decode(DESCRIPTORS).expect("it was compiled with this program");
+    let mut messages = HashMap::new();
+    for file in &descriptors.file {
+        for message in &file.message_type {
+            messages.insert(format!(".{}.{}", file.package(), message.name()), message);
+        }
+    }
+    let mut lists = Vec::new();
+    for file in descriptors.file.iter().filter(|file| file.package() == "tope.v1") {
+        for service in &file.service {
+            for rpc in &service.method {
+                let path = format!("/tope.v1.{}/{}", service.name(), rpc.name());
+                find(&messages, &mut lists, rpc.input_type(), (&path, "", &[]));
+            }
+        }
+    }
+    lists
+}
+
+fn find(
+    messages: &HashMap<String, &DescriptorProto>,
+    lists: &mut Vec<List>,
+    message: &str,
+    (path, parent, around): (&str, &str, &[u32]),
+) {
+    for field in messages.get(message).iter().flat_map(|message| &message.field) {
+        let tag = u32::try_from(field.number()).expect("a number");
+        let name = format!("{parent}{}", field.name());
+        if field.label() == Label::Repeated {
+            push(lists, field, (path, &name, around));
+        }
+        let inner = [&[tag], around].concat();
+        find(messages, lists, field.type_name(), (path, &format!("{name}."), &inner));
+    }
+}
+
+fn push(lists: &mut Vec<List>, field: &FieldDescriptorProto, (path, name, around): (&str, &str, &[u32])) {
+    let tag = u32::try_from(field.number()).expect("a number");
+    let mut add = |element, packed| {
+        let (path, field, around) = (path.to_owned(), name.to_owned(), around.to_vec());
+        lists.push(List { path, field, element, packed, around });
+    };
+    match field.r#type() {
+        Type::Message | Type::String => add(within(tag, &[]), None),
+        Type::Enum | Type::Int32 | Type::Int64 => {
+            add(vec![u8::try_from(tag << 3).expect("a small number"), 1], None);
+            add(vec![1], Some(tag));
+        }
+        other => panic!("{name}: how does {other:?} stand on the wire?"),
+    }
+}
+
+/// A figure of a process in KiB, such as VmHWM.
+fn kib(process: &Process, figure: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with(figure)).expect("Linux has the figure");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+/// Time that a process has been on a core, in ticks of 10 ms.
+fn ticks(process: &Process) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
+    let behind = stat.rsplit(") ").next().expect("the name is in brackets");
+    let number =
+        |place: usize| -> u64 { behind.split(' ').nth(place).expect("a number").parse().expect("a number") };
+    number(11) + number(12)
+}
+
+on_both! {
+    async fn a_list_beyond_its_bound_is_told_once_and_costs_nothing(kind: Kind) {
+        let database = Database::fresh(kind);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (server, channel) = Process::serving(database.url(), folder, &[]).await;
+        let clients = Clients::of(channel);
+        clients.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+        for _ in 0..300 {
+            clients.reserve("acme").tokens(1).await.expect("there is quota");
+        }
+        let lists = lists();
+        assert!(lists.len() > 40, "{} lists were found", lists.len());
+        let (peak, resident, before) = (kib(&server, "VmHWM"), kib(&server, "RssAnon"), ticks(&server));
+        for list in &lists {
+            let no = raw::post(server.address(), &list.path, &[], &list.request(GIANT_BYTES)).await;
+            let no = no.expect("it is refused");
+            no.names(&[&list.field]);
+            assert!(no.faults[0].1.starts_with("must be at most "), "{}: {no:?}", list.path);
+        }
+        let spent = (ticks(&server) - before) / u64::try_from(lists.len()).expect("a number");
+        assert!(spent < 50, "{spent} ticks of a core for each");
+        let grown = kib(&server, "VmHWM").saturating_sub(peak);
+        assert!(grown < GROWTH_MAX_KIB, "the peak has grown by {grown} KiB");
+        let kept = kib(&server, "RssAnon").saturating_sub(resident);
+        assert!(kept < GROWTH_MAX_KIB, "{kept} KiB are kept");
+        clients.reserve("acme").tokens(1).await.expect("there is quota");
+        server.stop().await;
+    }
+}
+
+both! {
+    /// However short they are, and with whatever else is at fault.
+    async fn a_list_one_beyond_its_bound_is_refused(world: World) {
+        // Labels of one key are one label.
+        let alone = |list: &&List| list.around.is_empty() && list.field != "labels";
+        for list in lists().iter().filter(alone) {
+            let no = raw::post(world.address(), &list.path, &[], &list.request(6_000)).await;
+            let no = no.expect("it is refused");
+            let of_list: Vec<_> =
+                no.faults.iter().filter(|(field, _)| field.starts_with(&list.field)).collect();
+            let [(field, description)] = of_list[..] else { panic!("{}: {no:?}", list.path) };
+            assert_eq!(*field, list.field, "{}: {no:?}", list.path);
+            let bounded = description.contains("at most") || description.contains("must be 1 to 1000");
+            assert!(bounded, "{}: {no:?}", list.path);
+        }
+    }
+
+    /// What one operation of many has too many of is its own fault.
+    async fn a_batch_answers_each_operation_for_itself(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        let good = world.reserve("acme").tokens(1).operation();
+        let mut many = world.record("acme");
+        for _ in 0..5_000 {
+            many = many.tokens(1);
+        }
+        let operations = vec![good.clone(), many.operation(), good];
+        let request = v1::BatchRequest { operations };
+        assert!(request.encoded_len() > 50_000, "one that is counted");
+        let reply = world.quota.clone().batch(request).await.expect("it is carried out").into_inner();
+        let failed = |place: usize| matches!(reply.results[place].result, Some(v1::operation_result::Result::Error(_)));
+        assert_eq!([failed(0), failed(1), failed(2)], [false, true, false]);
+        assert_eq!(world.figures("acme", "lifetime").await, (0, 2));
+    }
+
+    async fn what_is_named_twice_counts_once(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        world.reserve("acme").tokens(1).await.expect("there is quota");
+        let reserved = v1::ReservationState::Reserved;
+        let list = |count: usize| world.list("acme").states(&vec![reserved; count]);
+        assert_eq!(list(32).await.expect("one state").reservations.len(), 1);
+        list(33).await.expect_err("33").names(&["states"]);
+    }
+}
