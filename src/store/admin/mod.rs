@@ -80,6 +80,12 @@ async fn tell(
     transaction.append_event(&Event::of_no_tenant(now, fact)).await
 }
 
+/// Whether a value was given that is another than the one that is there. An update that changes none writes nothing: the
+/// revision stays, no event is emitted, and no lane loads anything anew.
+fn changes<T: PartialEq>(given: &Option<T>, found: &T) -> bool {
+    given.as_ref().is_some_and(|given| given != found)
+}
+
 /// The column keeps its value unless there is another one.
 fn set_if<T: Into<sea_orm::Value>>(value: Option<T>) -> ActiveValue<T> {
     value.map_or(ActiveValue::NotSet, ActiveValue::Set)

@@ -16,12 +16,13 @@ use super::{
         policy::{limits_to_text, plan_from_model},
         transaction::Transaction,
     },
-    Page, lock_policy, next_revision, rows_to_read, set_if, tell,
+    Page, changes, lock_policy, next_revision, rows_to_read, set_if, tell,
 };
 use crate::domain::{
     event::{ChangeAction, ChangedKind},
+    faults::Faults,
     plan::{Limit, Plan, Policy, Shape},
-    refusal::{Fault, Refusal},
+    refusal::Refusal,
     window::Millis,
 };
 
@@ -70,7 +71,7 @@ impl Store {
         .await
     }
 
-    /// Changes a plan.
+    /// Changes a plan, unless it is like that already.
     pub async fn update_plan(
         &self,
         shown: Option<Millis>,
@@ -84,15 +85,18 @@ impl Store {
             let limits = match &change.limits {
                 Some(limits) => {
                     refuse_undeclared(&transaction.load_policy().await?, limits)?;
-                    Some(limits_to_text(&since_of_shapes(&before.limits, limits, now))?)
+                    Some(since_of_shapes(&before.limits, limits, now))
                 }
                 None => None,
             };
+            if !changes(&change.display_name, &before.display_name) && !changes(&limits, &before.limits) {
+                return Ok((transaction, before));
+            }
             next_revision(&transaction, revision).await?;
             let row = plan::ActiveModel {
                 key: Unchanged(before.key.0),
                 display_name: set_if(change.display_name.clone()),
-                limits: set_if(limits),
+                limits: set_if(limits.as_deref().map(limits_to_text).transpose()?),
                 updated_at: Set(now),
                 ..Default::default()
             };
@@ -149,11 +153,11 @@ impl Transaction {
 fn refuse_undeclared(policy: &Policy, limits: &[Limit]) -> Result<(), Refusal> {
     let declared =
         |limit: &Limit| policy.resources.get(&limit.shape.resource).is_some_and(|found| !found.deleted);
-    let at_fault = limits.iter().enumerate().filter(|(_, limit)| !declared(limit));
-    let faults: Vec<Fault> = at_fault
-        .map(|(place, _)| Fault::new(format!("plan.limits[{place}].resource"), "must be a declared resource"))
-        .collect();
-    if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid(faults)) }
+    let mut faults = Faults::default();
+    for (place, _) in limits.iter().enumerate().filter(|(_, limit)| !declared(limit)) {
+        faults.add(format_args!("plan.limits[{place}].resource"), "must be a declared resource");
+    }
+    faults.into_result(())
 }
 
 /// A limit counts since one of its shape was in the plan: the earliest of them, or now.

@@ -16,7 +16,7 @@ use super::{
         policy::resource_from_model,
         transaction::Transaction,
     },
-    Page, lock_policy, next_revision, rows_to_read, set_if, tell,
+    Page, changes, lock_policy, next_revision, rows_to_read, set_if, tell,
 };
 use crate::domain::{
     event::{ChangeAction, ChangedKind},
@@ -76,7 +76,7 @@ impl Store {
         .await
     }
 
-    /// Changes a resource.
+    /// Changes a resource, unless it is like that already.
     pub async fn update_resource(
         &self,
         shown: Option<Millis>,
@@ -86,6 +86,9 @@ impl Store {
         self.run("update resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
+            if !changes(&change.display_name, &found.display_name) && !changes(&change.unit, &found.unit) {
+                return Ok((transaction, resource_from_model(found)));
+            }
             next_revision(&transaction, revision).await?;
             let now = transaction.now(shown).await?.max(found.updated_at);
             let row = resource::ActiveModel {

@@ -15,7 +15,7 @@ use super::{
         tenant::{state_code, tenant_from_model},
         transaction::Transaction,
     },
-    Page, lock_policy, plans, rows_to_read, set_if,
+    Page, changes, lock_policy, plans, rows_to_read, set_if,
 };
 use crate::domain::{
     event::{ChangeAction, ChangedKind, Event, Fact},
@@ -100,7 +100,7 @@ impl Store {
         .await
     }
 
-    /// Changes a tenant.
+    /// Changes a tenant, unless it is like that already.
     pub async fn update_tenant(
         &self,
         shown: Option<Millis>,
@@ -114,8 +114,13 @@ impl Store {
                 Some(plan) => plans::get_row(&transaction, plan).await?,
                 None => plan_of(&transaction, &found).await?,
             };
-            let now = transaction.now(shown).await?.max(found.decided_at);
             let other_plan = plan.key != found.plan_key;
+            let other_state = changes(&change.state.map(state_code), &found.state);
+            if !other_plan && !other_state && !changes(&change.display_name, &found.display_name) {
+                let tenant = tenant_from_model(found)?;
+                return Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }));
+            }
+            let now = transaction.now(shown).await?.max(found.decided_at);
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
                 display_name: set_if(change.display_name.clone()),

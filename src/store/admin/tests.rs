@@ -189,8 +189,11 @@ async fn a_tenant_changes_and_its_time_never_goes_back() {
             Refusal::NameTaken { kind: "tenant", .. }
         ));
         let same = TenantChange { plan: Some("free".to_owned()), ..TenantChange::default() };
-        let same = store.update_tenant(Some(NOON + 10), "acme", &same).await.expect("changed");
-        assert_eq!((same.tenant.plan_since, same.tenant.updated_at), (NOON, NOON + 10));
+        let unchanged = store.update_tenant(Some(NOON + 5), "acme", &same).await.expect("it is there");
+        assert_eq!(unchanged, made);
+        let named = TenantChange { display_name: Some("Acme".to_owned()), ..same };
+        let named = store.update_tenant(Some(NOON + 10), "acme", &named).await.expect("changed");
+        assert_eq!((named.tenant.plan_since, named.tenant.updated_at), (NOON, NOON + 10));
         let other = TenantChange {
             plan: Some("pro".to_owned()),
             state: Some(TenantState::Suspended),

@@ -8,7 +8,7 @@ use super::{
         error::{AdminError, StoreError},
         transaction::{Row, Transaction},
     },
-    Page, lock_policy, rows_to_read,
+    Page, changes, lock_policy, rows_to_read,
 };
 use crate::domain::{
     bounds::WEBHOOKS_MAX,
@@ -66,6 +66,18 @@ pub struct WebhookChange {
     pub state: Option<WebhookState>,
 }
 
+impl WebhookChange {
+    /// Whether the webhook would be another than it is.
+    fn alters(&self, found: &Webhook) -> bool {
+        let Self { url, description, tenants, kinds, state } = self;
+        changes(url, &found.url)
+            || changes(description, &found.description)
+            || changes(tenants, &found.tenants)
+            || changes(kinds, &found.kinds)
+            || changes(state, &found.state)
+    }
+}
+
 impl Store {
     /// Makes a webhook, which is told of the events that come from now on.
     pub async fn create_webhook(
@@ -107,7 +119,7 @@ impl Store {
         .await
     }
 
-    /// Changes a webhook. One that becomes active again goes on where it stopped.
+    /// Changes a webhook, unless it is like that already. One that becomes active again goes on where it stopped.
     pub async fn update_webhook(
         &self,
         shown: Option<Millis>,
@@ -118,6 +130,9 @@ impl Store {
             lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
             let now = transaction.now(shown).await?;
+            if !change.alters(&found) {
+                return Ok((transaction, found.at(now)));
+            }
             let change = change.clone();
             // How another endpoint did says nothing of this one.
             let text =
