@@ -142,7 +142,7 @@ fn job_json(job: &Job) -> Value {
 
 fn run_json(run: &JobRun) -> Value {
     let figures: Map<String, Value> =
-        run.figures.iter().map(|figure| (figure.name.clone(), figure.value.into())).collect();
+        run.figures.iter().map(|figure| (figure.name.clone(), figure.value.to_string().into())).collect();
     json!({
         "start_time": run.start_time.as_ref().map(|at| shown(Some(at))),
         "duration_seconds": seconds(run.duration.as_ref()),

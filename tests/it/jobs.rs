@@ -274,7 +274,7 @@ on_both! {
         assert!(said(&ran).contains("SUCCEEDED in "), "{}", said(&ran));
         let ran = command(&["run", "prune", "-o", "json"]).await;
         let figures: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("JSON");
-        assert_eq!(figures["figures"]["request_ids"], 0, "{figures}");
+        assert_eq!(figures["figures"]["request_ids"], "0", "{figures}");
         let listed = said(&command(&["list"]).await);
         assert!(listed.contains("SUCCEEDED in "), "{listed}");
 

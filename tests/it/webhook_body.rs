@@ -26,13 +26,16 @@ fn the_schema_refuses_what_is_no_body() {
         "type": "test", "timestamp": "2026-11-24T00:00:00.000Z", "data": { "webhook": { "id": "chat" } }
     });
     assert!(validator.is_valid(&test));
-    let spoilt: [fn(&mut Value); 6] = [
+    let spoilt: [fn(&mut Value); 9] = [
         |body| body["type"] = "nonsense".into(),
         |body| body["type"] = "limit_reached".into(),
         |body| body["timestamp"] = "yesterday".into(),
         |body| body["data"] = json!({}),
         |body| body["data"]["webhook"]["id"] = 7.into(),
         |body| body["data"]["balances"] = json!([{ "resource": "tokens" }]),
+        |body| body["data"]["sequence"] = 7.into(),
+        |body| body["data"]["requested"] = json!("9.2e18"),
+        |body| body["data"]["adjusted"] = json!("-0"),
     ];
     for (number, spoil) in spoilt.into_iter().enumerate() {
         let mut body = test.clone();
@@ -41,7 +44,44 @@ fn the_schema_refuses_what_is_no_body() {
     }
 }
 
+/// Where numbers stand that JavaScript may round: all that are no int32.
+pub fn bare_numbers(path: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Number(_) if ["percent", "generation", "kind"].iter().any(|small| path.ends_with(small)) => {
+            vec![]
+        }
+        Value::Number(number) => vec![format!("{path}: {number}")],
+        Value::Array(values) => values.iter().flat_map(|value| bare_numbers(path, value)).collect(),
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, value)| bare_numbers(&format!("{path}.{name}"), value)).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => vec![],
+    }
+}
+
 both! {
+    async fn figures_are_text_that_nothing_rounds(world: World) {
+        world.clock.set(system_now());
+        let receiver = Receiver::start().await;
+        webhook(world, "all", &receiver.url(), &[EventKind::LimitReached]).await;
+        const LARGE: i64 = (1 << 53) + 1;
+        world.tenant_with("acme", &[day("tokens", LARGE)]).await;
+        world.record("acme").tokens(LARGE).await.expect("it is recorded");
+        let post = eventually("it is notified", async || {
+            for job in ["number-events", "deliver-webhooks"] {
+                world.job(job).await;
+            }
+            receiver.posts().pop()
+        })
+        .await;
+        let data = &post.json()["data"];
+        let balance = &data["balances"][0];
+        let large = "9007199254740993";
+        assert_eq!((&balance["committed"], &balance["allowance"]), (&large.into(), &large.into()), "{data:#}");
+        assert_eq!((&balance["quantity"], &balance["reserved"]), (&large.into(), &"0".into()), "{data:#}");
+        assert_eq!((&data["tenant_sequence"], &data["percent"]), (&"2".into(), &100.into()), "{data:#}");
+    }
+
     async fn every_kind_of_body_fits_the_schema(world: World) {
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
@@ -91,6 +131,7 @@ both! {
             let faults: Vec<String> =
                 validator.iter_errors(&body).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
             assert!(faults.is_empty(), "{body:#}: {faults:#?}");
+            assert_eq!(bare_numbers("", &body), Vec::<String>::new(), "{body:#}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Messages as JSON objects: the names are those of the contract, kinds and states are in small letters, and what is at its
-//! zero value is left out.
+//! Messages as JSON objects: the names are those of the contract, kinds and states are in small letters, an int64 is text, as
+//! proto3 JSON has it, and what is at its zero value is left out.
 
 use serde_json::{Map, Value, json};
 
@@ -31,18 +31,18 @@ pub(super) fn message(message: &WatchUsageResponse) -> Value {
 fn data(event: &Event) -> Value {
     let balances: Vec<Value> = event.balances.iter().map(balance).collect();
     object([
-        ("sequence", event.sequence.into()),
+        ("sequence", int64(event.sequence)),
         ("tenant", text(&event.tenant)),
-        ("tenant_sequence", number(event.tenant_sequence)),
-        ("percent", number(event.percent.into())),
-        ("generation", number(event.generation.into())),
-        ("requested", number(event.requested)),
-        ("adjusted", number(event.adjusted)),
+        ("tenant_sequence", figure(event.tenant_sequence)),
+        ("percent", small_number(event.percent)),
+        ("generation", small_number(event.generation)),
+        ("requested", figure(event.requested)),
+        ("adjusted", figure(event.adjusted)),
         ("reason", text(&event.reason)),
         ("operator", text(&event.operator)),
         ("reservation", event.reservation.as_ref().map_or(Value::Null, reservation)),
         ("webhook", text(&event.webhook)),
-        ("faults", number(event.faults)),
+        ("faults", figure(event.faults)),
         ("changed", event.change.as_ref().map_or(Value::Null, change)),
         ("balances", if balances.is_empty() { Value::Null } else { balances.into() }),
     ])
@@ -58,14 +58,14 @@ pub(in crate::cli) fn balance(balance: &Balance) -> Value {
         ("user", balance.user.clone().into()),
         ("model", balance.model.clone().into()),
         ("limit_id", text(&balance.limit_id)),
-        ("quantity", balance.quantity.into()),
-        ("allowance", balance.allowance.into()),
+        ("quantity", balance.quantity.map_or(Value::Null, int64)),
+        ("allowance", balance.allowance.map_or(Value::Null, int64)),
         ("enforcement", if limited { enforcement.into() } else { Value::Null }),
-        ("committed", balance.committed.into()),
-        ("reserved", balance.reserved.into()),
-        ("remaining", balance.remaining.into()),
+        ("committed", int64(balance.committed)),
+        ("reserved", int64(balance.reserved)),
+        ("remaining", balance.remaining.map_or(Value::Null, int64)),
         ("exceeded", flag(balance.exceeded)),
-        ("refused", balance.refused.into()),
+        ("refused", int64(balance.refused)),
         ("period", if balance.period == 0 { Value::Null } else { period.into() }),
         ("counted_since", text(&time(balance.counted_since.as_ref()))),
         ("window_start", text(&time(balance.window_start.as_ref()))),
@@ -77,9 +77,9 @@ pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
     let amounts = reservation.amounts.iter().map(|amount| {
         object([
             ("resource", text(&amount.resource)),
-            ("reserved", amount.reserved.into()),
-            ("committed", amount.committed.into()),
-            ("overrun", number(amount.overrun)),
+            ("reserved", int64(amount.reserved)),
+            ("committed", int64(amount.committed)),
+            ("overrun", figure(amount.overrun)),
         ])
     });
     let labels: Map<String, Value> =
@@ -118,7 +118,15 @@ fn text(text: &str) -> Value {
     if text.is_empty() { Value::Null } else { text.into() }
 }
 
-fn number(number: i64) -> Value {
+fn int64(number: i64) -> Value {
+    number.to_string().into()
+}
+
+fn figure(number: i64) -> Value {
+    if number == 0 { Value::Null } else { int64(number) }
+}
+
+fn small_number(number: i32) -> Value {
     if number == 0 { Value::Null } else { number.into() }
 }
 
@@ -146,10 +154,10 @@ mod tests {
             webhook: "wh_1".into(),
             ..Event::default()
         };
-        assert_eq!(of(disabled)["data"], json!({ "sequence": 7, "webhook": "wh_1" }));
+        assert_eq!(of(disabled)["data"], json!({ "sequence": "7", "webhook": "wh_1" }));
         let disagree =
             Event { kind: EventKind::BooksDisagree.into(), sequence: 8, faults: 3, ..Event::default() };
-        assert_eq!(of(disagree)["data"], json!({ "sequence": 8, "faults": 3 }));
+        assert_eq!(of(disagree)["data"], json!({ "sequence": "8", "faults": "3" }));
         let beat = WatchUsageResponse { update: Some(Update::Heartbeat(Heartbeat {})), cursor: "c".into() };
         assert_eq!(message(&beat), json!({ "type": "heartbeat", "cursor": "c" }));
     }
@@ -166,7 +174,7 @@ mod tests {
         let told = balance(&given);
         assert_eq!(
             (&told["period"], &told["remaining"], &told["exceeded"]),
-            (&json!("day"), &json!(0), &json!(true))
+            (&json!("day"), &json!("0"), &json!(true))
         );
         assert_eq!(told["counted_since"], "2026-03-16T12:00:00Z");
         let given = Reservation {

@@ -48,23 +48,23 @@ fn envelope(kind: &str, at: Millis, data: Value) -> String {
 fn data(logged: &LoggedEvent) -> Value {
     let event = &logged.event;
     let mut data = Map::new();
-    data.insert("sequence".to_owned(), logged.sequence.into());
+    data.insert("sequence".to_owned(), int64(logged.sequence));
     if !event.tenant.is_empty() {
         data.insert("tenant".to_owned(), (*event.tenant).into());
-        data.insert("tenant_sequence".to_owned(), logged.number.into());
+        data.insert("tenant_sequence".to_owned(), int64(logged.number));
     }
     let more = match &event.fact {
         Fact::Reached { percent, generation, .. } | Fact::Cleared { percent, generation, .. } => {
             json!({ "percent": percent, "generation": generation })
         }
-        Fact::Refused { requested, .. } => json!({ "requested": requested }),
+        Fact::Refused { requested, .. } => json!({ "requested": int64(*requested) }),
         Fact::Expired(settlement) | Fact::Late(settlement) => {
             json!({ "reservation": reservation(event, &settlement.reservation) })
         }
         Fact::Closed(_) => json!({}),
         Fact::Unknown { code } => json!({ "kind": code }),
         Fact::Reset { delta, reason, operator, .. } => {
-            json!({ "adjusted": delta, "reason": reason, "operator": operator })
+            json!({ "adjusted": int64(*delta), "reason": reason, "operator": operator })
         }
         Fact::Changed { kind, id, action } => {
             json!({ "changed": { "kind": changed_kind(*kind), "id": id, "action": changed_action(*action) } })
@@ -72,7 +72,7 @@ fn data(logged: &LoggedEvent) -> Value {
         Fact::WebhookDisabled { id, state } => {
             json!({ "webhook": { "id": id, "state": webhook_state(*state) } })
         }
-        Fact::BooksDisagree { faults } => json!({ "faults": faults }),
+        Fact::BooksDisagree { faults } => json!({ "faults": int64(*faults) }),
     };
     if let Value::Object(more) = more {
         data.extend(more);
@@ -90,13 +90,13 @@ fn figures(event: &Event, figures: &Figures) -> Value {
     insert_dimensions(&mut value, &figures.key);
     if let Some(LimitFigures { id, quantity, allowance, enforcement }) = &figures.limit {
         value.insert("limit_id".to_owned(), id.as_str().into());
-        value.insert("quantity".to_owned(), (*quantity).into());
-        value.insert("allowance".to_owned(), (*allowance).into());
+        value.insert("quantity".to_owned(), int64(*quantity));
+        value.insert("allowance".to_owned(), int64(*allowance));
         value.insert("enforcement".to_owned(), enforcement_name(*enforcement).into());
     }
-    value.insert("committed".to_owned(), figures.counter.committed.into());
-    value.insert("reserved".to_owned(), figures.counter.reserved.into());
-    value.insert("refused".to_owned(), figures.refused.into());
+    value.insert("committed".to_owned(), int64(figures.counter.committed));
+    value.insert("reserved".to_owned(), int64(figures.counter.reserved));
+    value.insert("refused".to_owned(), int64(figures.refused));
     // A window without an end has no start that says anything.
     let window = figures.counter.window;
     if window.end != WINDOW_END_NONE {
@@ -118,8 +118,8 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
     let amounts = reservation.amounts.iter().map(|amount| {
         json!({
             "resource": event.resource_id(amount.resource),
-            "reserved": amount.reserved,
-            "committed": amount.committed,
+            "reserved": int64(amount.reserved),
+            "committed": int64(amount.committed),
         })
     });
     let labels: Map<String, Value> =
@@ -167,6 +167,11 @@ fn webhook_state(state: WebhookState) -> &'static str {
         WebhookState::Gone => "gone",
         WebhookState::Failed => "failed",
     }
+}
+
+/// An int64 as proto3 JSON has it: as text, since JavaScript and others round numbers above 2^53.
+fn int64(number: i64) -> Value {
+    number.to_string().into()
 }
 
 /// 2026-12-01T00:00:00.000Z.

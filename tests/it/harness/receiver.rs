@@ -40,7 +40,9 @@ impl Post {
 
     /// The event's place in the log.
     pub fn sequence(&self) -> i64 {
-        self.json()["data"]["sequence"].as_i64().expect("an event has one")
+        let body = self.json();
+        let text = body["data"]["sequence"].as_str().expect("an event has one, as text");
+        text.parse().expect("it is a number")
     }
 
     /// Whether the `standardwebhooks` library takes it for genuine, with this secret.
