@@ -9,6 +9,7 @@ mod dialect;
 mod m20261124_000001_books;
 mod m20261124_000002_events;
 mod m20261124_000003_webhooks;
+mod m20261126_000005_reset_requests;
 mod m20261126_000010_tenants_due;
 
 /// All migrations, in order.
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_books::Migration),
             Box::new(m20261124_000002_events::Migration),
             Box::new(m20261124_000003_webhooks::Migration),
+            Box::new(m20261126_000005_reset_requests::Migration),
             Box::new(m20261126_000010_tenants_due::Migration),
         ]
     }

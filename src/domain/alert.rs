@@ -4,7 +4,7 @@
 //! allowance, and cleared when it is below again. What was told lies with the counter, so each edge is told once,
 //! whatever the replicas and retries.
 
-use super::plan::{Limit, Plan};
+use super::plan::{Enforcement, Limit, Plan};
 
 /// The percentage at which a limit itself is reached.
 pub const LIMIT_PERCENT: i32 = 100;
@@ -28,8 +28,32 @@ pub struct LimitAlerts {
     pub reached: Vec<i32>,
     /// From 1 on; another one after each clearing.
     pub generation: i32,
-    /// How many Reserves and Extends it refused, or would have refused.
+    /// How many Reserves and Extends it refused while it was HARD.
     pub refused: i64,
+    /// How many Reserves and Extends it would have refused while it was OBSERVE.
+    pub observed: i64,
+}
+
+impl LimitAlerts {
+    /// The count that belongs to an enforcement; a SOFT limit has none.
+    pub fn refused_as(&self, enforcement: Enforcement) -> i64 {
+        match enforcement {
+            Enforcement::Hard => self.refused,
+            Enforcement::Soft => 0,
+            Enforcement::Observe => self.observed,
+        }
+    }
+
+    /// Counts one more, and returns the count.
+    pub(super) fn count_refusal(&mut self, enforcement: Enforcement) -> i64 {
+        let count = match enforcement {
+            Enforcement::Hard => &mut self.refused,
+            Enforcement::Soft => return 0,
+            Enforcement::Observe => &mut self.observed,
+        };
+        *count = count.saturating_add(1);
+        *count
+    }
 }
 
 impl Alerts {
@@ -47,27 +71,27 @@ impl Alerts {
                 self.limits.retain(|told| plan.limits.iter().any(|limit| limit.id == told.limit));
             }
             let (limit, reached) = (limit.to_owned(), Vec::new());
-            self.limits.push(LimitAlerts { limit, reached, generation: 1, refused: 0 });
+            self.limits.push(LimitAlerts { limit, reached, generation: 1, refused: 0, observed: 0 });
             self.limits.len() - 1
         });
         &mut self.limits[place]
     }
 }
 
-/// The figures of committed at which nothing is to be told: `from` and above, below `until`.
+/// The figures of committed at which no event is due: `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quiet {
-    from: i64,
-    until: i64,
+    first: i64,
+    last: i64,
 }
 
 impl Quiet {
     /// Any figure.
-    pub const EVERYWHERE: Quiet = Quiet { from: i64::MIN, until: i64::MAX };
+    pub const EVERYWHERE: Quiet = Quiet { first: i64::MIN, last: i64::MAX };
 
     /// Whether nothing is to be told of this figure.
     pub fn contains(self, committed: i64) -> bool {
-        self.from <= committed && committed < self.until
+        self.first <= committed && committed <= self.last
     }
 }
 
@@ -87,11 +111,11 @@ pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> 
     let of_limit = (!limit.thresholds.contains(&LIMIT_PERCENT)).then_some(LIMIT_PERCENT);
     for percent in limit.thresholds.iter().copied().chain(of_limit) {
         let units = units(percent, limit.quantity);
-        let reached = committed >= units;
-        if reached {
-            quiet.from = quiet.from.max(units);
-        } else {
-            quiet.until = quiet.until.min(units);
+        let reached = units.is_some_and(|units| committed >= units);
+        match units {
+            Some(units) if reached => quiet.first = quiet.first.max(units),
+            Some(units) => quiet.last = quiet.last.min(units - 1),
+            None => {}
         }
         match (told.contains(&percent), reached) {
             (false, true) => edges.push(Edge::Reached(percent)),
@@ -107,19 +131,16 @@ pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> 
 }
 
 /// The least committed that is so much of the allowance: rounded up, and at least 1, since nothing spent reaches nothing.
-fn units(percent: i32, allowance: i64) -> i64 {
+/// `None` when it is more than a counter can hold.
+fn units(percent: i32, allowance: i64) -> Option<i64> {
     let units = (i128::from(allowance) * i128::from(percent) + 99).div_euclid(100);
-    i64::try_from(units.max(1)).unwrap_or(i64::MAX)
+    i64::try_from(units.max(1)).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Edge::*, *};
-    use crate::domain::{
-        id::ResourceKey,
-        plan::{Enforcement, Shape},
-        window::Period,
-    };
+    use crate::domain::{id::ResourceKey, plan::Shape, window::Period};
 
     fn limit(quantity: i64, thresholds: &[i32]) -> Limit {
         let (resource, period) = (ResourceKey(1), Period::Day);
@@ -148,6 +169,10 @@ mod tests {
             (0, &[80], 1, &[], &[Reached(80), Reached(100)]),
             (i64::MAX, &[1_000], i64::MAX - 1, &[], &[]),
             (i64::MAX, &[], i64::MAX, &[100], &[]),
+            // The largest figure is 199 % of 2^62, and 100 % of itself.
+            (1 << 62, &[150, 200, 1_000], i64::MAX, &[], &[Reached(100), Reached(150)]),
+            (1 << 62, &[199], i64::MAX, &[100], &[Reached(199)]),
+            (i64::MAX, &[101, 1_000], i64::MAX, &[], &[Reached(100)]),
         ];
         for &(quantity, thresholds, committed, told, expected) in rows {
             let found =

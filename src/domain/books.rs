@@ -29,6 +29,8 @@ pub enum Method {
     Extend,
     /// Record.
     Record,
+    /// ResetUsage.
+    Reset,
 }
 
 /// A request_id that took effect.
@@ -38,10 +40,20 @@ pub struct Request {
     pub fingerprint: Fingerprint,
     /// The rpc.
     pub method: Method,
-    /// The reservation that it made or changed.
+    /// The reservation that it made or changed; of ResetUsage, the operation whose adjustments are parts of this id.
     pub reservation: ReservationId,
     /// What Extend answered; the reservation itself says what the others answered.
     pub answer: Option<HoldAnswer>,
+}
+
+impl Request {
+    /// The reservation that the request_id stands for, where one is named by it: the one that it made.
+    pub fn made(&self) -> Option<ReservationId> {
+        match self.method {
+            Method::Reserve | Method::Record => Some(self.reservation),
+            Method::Extend | Method::Reset => None,
+        }
+    }
 }
 
 /// A correction of a counter that no reservation caused.
@@ -280,9 +292,9 @@ impl Books {
         self.requests.get(id).map(|(request, _)| request)
     }
 
-    /// The corrections that the operation of this id made before, in the order of their counters.
+    /// The corrections that the operation of this id made, in the order of their counters.
     pub fn find_adjustments(&self, id: ReservationId) -> Vec<Adjustment> {
-        let known = self.known_adjustments.iter();
+        let known = self.known_adjustments.iter().chain(&self.adjustments);
         known.filter(|adjustment| adjustment.id.part(0) == id.part(0)).cloned().collect()
     }
 
@@ -295,7 +307,7 @@ impl Books {
     /// The balance of a limit, or of a counter without one; `fresh` is the counter if there is none yet.
     pub fn balance(&self, key: &CounterKey, limit: Option<&Arc<Limit>>, fresh: Counter) -> Balance {
         let counter = self.find_counter(key).unwrap_or(fresh);
-        let refused = limit.map_or(0, |limit| self.refused_by(key, &limit.id));
+        let refused = limit.map_or(0, |limit| self.refused_by(key, limit));
         Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
     }
 
@@ -306,11 +318,11 @@ impl Books {
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }
 
-    /// How often a limit has refused by a counter.
-    pub(super) fn refused_by(&self, key: &CounterKey, limit: &str) -> i64 {
+    /// How often a limit has refused by a counter, or would have, with the enforcement that it has.
+    pub(super) fn refused_by(&self, key: &CounterKey, limit: &Limit) -> i64 {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         let alerts = slot.and_then(|slot| slot.alerts.as_ref());
-        alerts.and_then(|alerts| alerts.find(limit)).map_or(0, |told| told.refused)
+        alerts.and_then(|alerts| alerts.find(&limit.id)).map_or(0, |told| told.refused_as(limit.enforcement))
     }
 
     /// Adds to a counter; `fresh` is the counter if there is none yet. The caller has checked that it fits.

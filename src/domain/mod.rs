@@ -1,7 +1,8 @@
 //! The rules of quota. Pure: no I/O, and time comes in as an argument.
 //!
 //! Read in this order: what is counted ([`id`], [`window`], [`plan`], [`counter`]), what is held
-//! ([`reservation`]), what is asked ([`operation`]), every named no ([`refusal`], [`faults`]), what is told ([`alert`], [`event`]),
+//! ([`reservation`]), what is asked ([`operation`]), every named no ([`refusal`], [`faults`]) and when to ask again
+//! ([`hint`]), what is told ([`alert`], [`event`]),
 //! the state of one tenant ([`books`]), and the one function that decides ([`decide`]).
 
 pub mod alert;
@@ -12,6 +13,7 @@ pub mod counter;
 pub mod decide;
 pub mod event;
 pub mod faults;
+pub mod hint;
 pub mod id;
 pub mod operation;
 pub mod plan;

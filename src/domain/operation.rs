@@ -1,5 +1,7 @@
 //! What is asked of a tenant's books, parsed: quantities, names and bounds were checked at the border.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 
 use super::{id::ReservationId, plan::Subject, reservation::OnExpiry, window::Millis};
@@ -117,6 +119,8 @@ pub type DimensionFilter = [Option<String>; 3];
 /// Set what was committed in the running windows to zero.
 #[derive(Clone, Debug)]
 pub struct Reset {
+    /// For retries.
+    pub request: Option<RequestKey>,
     /// Names; empty: all.
     pub resources: Vec<String>,
     /// Which counters.
@@ -153,7 +157,8 @@ impl Operation {
             Operation::Reserve(reserve) => reserve.request.as_ref(),
             Operation::Extend(extend) => extend.request.as_ref(),
             Operation::Record(record) => record.request.as_ref(),
-            Operation::Commit(_) | Operation::Release(_) | Operation::Check(_) | Operation::Reset(_) => None,
+            Operation::Reset(reset) => reset.request.as_ref(),
+            Operation::Commit(_) | Operation::Release(_) | Operation::Check(_) => None,
         }
     }
 
@@ -203,6 +208,18 @@ impl Fingerprinter {
     pub fn number(mut self, number: i64) -> Self {
         self.0.update(number.to_be_bytes());
         self
+    }
+
+    /// Adds a text that may be absent.
+    pub fn optional(self, text: Option<&str>) -> Self {
+        self.number(i64::from(text.is_some())).text(text.unwrap_or_default())
+    }
+
+    /// Adds texts as a set.
+    pub fn set(self, texts: &[String]) -> Self {
+        let sorted: BTreeSet<&String> = texts.iter().collect();
+        let counted = self.number(i64::try_from(sorted.len()).unwrap_or(i64::MAX));
+        sorted.into_iter().fold(counted, |print, text| print.text(text))
     }
 
     /// Adds who spends.

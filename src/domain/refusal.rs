@@ -1,6 +1,10 @@
 //! Every no that the rules can say, with its name.
 
-use super::{counter::Balance, reservation::ReservationState, window::Millis};
+use super::{
+    counter::Balance,
+    hint::{Extended, Retry},
+    reservation::ReservationState,
+};
 
 /// A field at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,26 +22,18 @@ impl Fault {
     }
 }
 
-/// When it is worth to ask again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// Waiting never helps.
-    Never,
-    /// From this instant on.
-    At(Millis),
-    /// When the earliest open hold on the counter ends, and at the latest at this instant. The engine looks the
-    /// hold up, and makes an `At` of it.
-    WhenHoldEnds(Millis),
-}
-
 /// What one limit refused.
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// Units that were asked of it.
     pub requested: i64,
+    /// The least that would have been of use.
+    pub needed: i64,
     /// What it had left.
     pub balance: Balance,
-    /// When it is worth to ask again.
+    /// The hold that was to be extended, if it was an Extend.
+    pub extends: Option<Extended>,
+    /// When to ask again. Decisions say never: the engine finds out at the end of the batch, from [`Violation::wait`].
     pub retry: Retry,
 }
 

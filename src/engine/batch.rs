@@ -228,12 +228,12 @@ impl Batcher {
             refuse_known_requests(transaction, &work, &decided).await?;
         }
         let now = session.now;
+        let waiting = hints::collect(&mut decided, &session.books, now);
         let (mut changes, remembered) = session.take_changes();
-        let mut violations = hints::collect(&mut decided);
-        if !violations.is_empty() {
-            // What they depend on is looked up as it will be.
+        if !waiting.is_empty() {
+            // The holds that hints depend on are looked up as the batch leaves them.
             transaction.save(&std::mem::take(&mut changes)).await?;
-            hints::resolve(transaction, now, &mut violations).await?;
+            hints::resolve(transaction, now, waiting).await?;
         }
         pace.mark(Phase::Decide);
         let mut decided = decided.into_iter();

@@ -1,15 +1,21 @@
-//! When a refused caller may ask again: at the earliest deadline of an open hold on the counter that refused.
+//! When a refused caller may ask again: see [`crate::domain::hint`]. Hints are made at the end of the batch, of what it
+//! leaves behind, so that they are true when they are told.
+
+use std::collections::hash_map::Entry;
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::{Failure, Outcome};
 use crate::{
     domain::{
+        books::Books,
+        counter::CounterKey,
         decide::Reply,
+        hint::{Freeing, Wait},
         id::{ReservationId, TenantKey},
-        refusal::{Refusal, Retry, Violation},
+        refusal::{Refusal, Violation},
         reservation::{OnExpiry, Reservation},
-        window::{Millis, WINDOW_END_NONE},
+        window::Millis,
     },
     store::{StoreError, Transaction},
 };
@@ -20,8 +26,28 @@ pub(super) const LAST_ID: ReservationId = ReservationId([u8::MAX; 16]);
 /// Holds of a tenant that are looked through, those that end first.
 const HOLDS_SCANNED_MAX: usize = 256;
 
-/// The violations of a batch whose hint depends on open holds.
-pub(super) fn collect(outcomes: &mut [Outcome]) -> Vec<(TenantKey, &mut Violation)> {
+/// A violation whose hint depends on open holds.
+pub(super) struct Waiting<'a> {
+    tenant: TenantKey,
+    violation: &'a mut Violation,
+    /// Units that holds have to give back.
+    missing: i64,
+    /// Units that holds have.
+    reserved: i64,
+}
+
+/// The open holds of one counter, as far as they were looked at.
+struct Open {
+    freeing: Vec<Freeing>,
+    held: i64,
+}
+
+/// Gives the violations of a batch their hints, but for those that depend on open holds, which are returned.
+pub(super) fn collect<'a>(
+    outcomes: &'a mut [Outcome],
+    books: &HashMap<TenantKey, Books>,
+    now: Millis,
+) -> Vec<Waiting<'a>> {
     let mut waiting = Vec::new();
     for outcome in outcomes {
         let (tenant, violations) = match outcome {
@@ -31,8 +57,16 @@ pub(super) fn collect(outcomes: &mut [Outcome]) -> Vec<(TenantKey, &mut Violatio
             }
             Err(_) => continue,
         };
-        let depends = |violation: &&mut Violation| matches!(violation.retry, Retry::WhenHoldEnds(_));
-        waiting.extend(violations.into_iter().flatten().filter(depends).map(|violation| (tenant, violation)));
+        for violation in violations.into_iter().flatten() {
+            let known = books.get(&tenant).and_then(|books| books.find_counter(&violation.balance.key));
+            let counter = known.unwrap_or(violation.balance.counter);
+            match violation.wait(&counter, now) {
+                Wait::Over(retry) => violation.retry = retry,
+                Wait::Freed(missing) => {
+                    waiting.push(Waiting { tenant, violation, missing, reserved: counter.reserved });
+                }
+            }
+        }
     }
     waiting
 }
@@ -41,45 +75,53 @@ pub(super) fn collect(outcomes: &mut [Outcome]) -> Vec<(TenantKey, &mut Violatio
 pub(super) async fn resolve(
     transaction: &Transaction,
     now: Millis,
-    violations: &mut [(TenantKey, &mut Violation)],
+    waiting: Vec<Waiting<'_>>,
 ) -> Result<(), StoreError> {
     let mut holds: HashMap<TenantKey, Vec<Reservation>> = HashMap::new();
-    for (tenant, violation) in violations {
-        if !holds.contains_key(tenant) {
-            let found = transaction
-                .list_holds_by_deadline(*tenant, Some((now, LAST_ID)), Millis::MAX, HOLDS_SCANNED_MAX)
-                .await?;
-            holds.insert(*tenant, found);
-        }
-        let Retry::WhenHoldEnds(window_end) = violation.retry else {
-            continue;
+    let mut counters: HashMap<(TenantKey, CounterKey), Open> = HashMap::new();
+    for Waiting { tenant, violation, missing, reserved } in waiting {
+        let holds = match holds.entry(tenant) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => {
+                let after = Some((now, LAST_ID));
+                let found = transaction.list_holds_by_deadline(tenant, after, Millis::MAX, HOLDS_SCANNED_MAX);
+                place.insert(found.await?)
+            }
         };
-        violation.retry = hint(&holds[tenant], violation, now, window_end);
+        let key = &violation.balance.key;
+        let open = counters.entry((tenant, key.clone())).or_insert_with(|| Open::of(holds, key));
+        let more = holds.len() == HOLDS_SCANNED_MAX && open.held < reserved;
+        let beyond = holds.last().filter(|_| more).map(|hold| hold.deadline);
+        violation.retry = violation.freed(missing, &open.freeing, beyond, now);
     }
     Ok(())
 }
 
-fn hint(holds: &[Reservation], violation: &Violation, now: Millis, window_end: Millis) -> Retry {
-    let names = |hold: &&Reservation| hold.lines.iter().any(|line| line.key == violation.balance.key);
-    let frees = |hold: &&Reservation| hold.on_expiry == OnExpiry::Release;
-    if let Some(hold) = holds.iter().find(|hold| names(hold) && frees(hold)) {
-        Retry::At(hold.deadline.min(window_end))
-    } else if holds.len() == HOLDS_SCANNED_MAX {
-        // It ends later than all that were looked at.
-        Retry::At(holds.last().map_or(now, |hold| hold.deadline).min(window_end))
-    } else if holds.iter().any(|hold| names(&hold)) {
-        // What is held will be charged.
-        if window_end == WINDOW_END_NONE { Retry::Never } else { Retry::At(window_end) }
-    } else {
-        // An operation after it in the batch has freed it.
-        Retry::At(now)
+impl Open {
+    fn of(holds: &[Reservation], key: &CounterKey) -> Self {
+        let mut open = Self { freeing: Vec::new(), held: 0 };
+        for hold in holds {
+            let Some(line) = hold.lines.iter().find(|line| line.key == *key) else { continue };
+            open.held = open.held.saturating_add(line.held);
+            // What is charged at the deadline stays in the counter.
+            if hold.on_expiry == OnExpiry::Release {
+                let (hold, deadline) = (hold.id, hold.deadline);
+                open.freeing.push(Freeing { hold, deadline, units: line.held });
+            }
+        }
+        open
     }
 }
 
-/// Whether a reply says that something was refused by a limit: to Check.
+/// What a Check says that limits would refuse.
 fn check_violations(reply: &mut Reply) -> Option<&mut Vec<Violation>> {
     match reply {
-        Reply::Checked { violations, .. } => Some(violations),
-        Reply::Reservation { .. } | Reply::Recorded { .. } | Reply::Reset { .. } => None,
+        Reply::Checked(checked) => Some(&mut checked.violations),
+        Reply::Reserved(_)
+        | Reply::Committed(_)
+        | Reply::Released(_)
+        | Reply::Extended(_)
+        | Reply::Recorded { .. }
+        | Reply::Reset { .. } => None,
     }
 }

@@ -229,7 +229,7 @@ async fn lock(store: &Store, ids: &[&str]) -> Transaction {
 /// The id of what a Record made: it is minted when the operation is decided, and grows.
 fn recorded(outcome: Outcome) -> ReservationId {
     match outcome.expect("recorded").reply {
-        Reply::Recorded { reservation, .. } => reservation.id,
+        Reply::Recorded { held, .. } => held.reservation.id,
         other => panic!("{other:?}"),
     }
 }

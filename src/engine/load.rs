@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{
-        books::{Books, Origin},
+        books::{Books, Method, Origin},
         bounds::RESET_COUNTERS_MAX,
         calendar::Calendar,
         counter::CounterKey,
@@ -55,6 +55,7 @@ impl Loader<'_, '_> {
         look: Look,
     ) -> Result<Vec<(TenantKey, ReservationId)>, StoreError> {
         let mut ids: HashSet<(TenantKey, ReservationId)> = HashSet::new();
+        let mut resets: HashSet<(TenantKey, ReservationId)> = HashSet::new();
         let mut minted: Vec<(TenantKey, String)> = Vec::new();
         let mut names: HashSet<(TenantKey, &str)> = HashSet::new();
         for &(tenant, item) in work {
@@ -70,17 +71,21 @@ impl Loader<'_, '_> {
                 ids.insert((tenant, id));
                 minted.push((tenant, minted_request_id(id)));
                 if matches!(operation, Operation::Reset(_)) {
-                    self.load_adjustments(tenant, id).await?;
+                    resets.insert((tenant, id));
                 }
             }
         }
         names.extend(minted.iter().map(|(tenant, name)| (*tenant, name.as_str())));
         let names: Vec<(TenantKey, &str)> = names.into_iter().collect();
         for (tenant, (name, request)) in self.session.transaction.find_requests(&names).await? {
-            ids.insert((tenant, request.reservation));
+            let found = if request.method == Method::Reset { &mut resets } else { &mut ids };
+            found.insert((tenant, request.reservation));
             if let Some(books) = self.session.books.get_mut(&tenant) {
                 books.load_request(name, request);
             }
+        }
+        for (tenant, id) in resets {
+            self.load_adjustments(tenant, id).await?;
         }
         let ids: Vec<(TenantKey, ReservationId)> = ids.into_iter().collect();
         let holds = self.session.transaction.find_holds(&self.unknown(&ids)).await?;

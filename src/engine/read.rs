@@ -390,7 +390,7 @@ impl View {
             Target::Id(id) => Some(*id),
             Target::Request(request) => {
                 let found = self.transaction.find_requests(&[(tenant, request)]).await?;
-                found.into_iter().next().map(|(_, (_, request))| request.reservation)
+                found.into_iter().next().and_then(|(_, (_, request))| request.made())
             }
         };
         let Some(id) = id else {
@@ -461,7 +461,7 @@ fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) ->
 }
 
 fn refused_by(limit: Option<&Limit>, alerts: Option<&Alerts>) -> i64 {
-    limit.and_then(|limit| alerts?.find(&limit.id)).map_or(0, |told| told.refused)
+    limit.and_then(|limit| Some(alerts?.find(&limit.id)?.refused_as(limit.enforcement))).unwrap_or(0)
 }
 
 fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {

@@ -243,7 +243,7 @@ impl AdminService for Admin {
         let answer = self.engine.submit(request, deadline).await;
         let answer = answer.map_err(|failure| status::of_failure(&failure))?;
         let Reply::Reset { balances, adjusted } = answer.reply else {
-            return Err(status::of_failure(&Failure::Internal));
+            return Err(status::of_mismatch("ResetUsageResponse"));
         };
         let balances = reply::balances(&balances, &answer.frame.policy);
         Ok(Response::new(v1::ResetUsageResponse { balances, adjusted }))

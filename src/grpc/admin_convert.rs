@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{admin_limits, lists, reply::timestamp, v1};
+use super::{admin_limits, lists, parse::request_key, reply::timestamp, v1};
 use crate::{
     clock,
     domain::{
         bounds::{MASK_PATHS_MAX, TEXT_LENGTH_MAX_BYTES, UNIT_LENGTH_MAX_BYTES},
         faults::Faults,
         id::{TenantKey, name_fault, new_id_fault, optional_name_fault, text_fault},
-        operation::Reset,
+        operation::{Fingerprinter, Reset},
         plan::{Plan, Policy, Resource},
         refusal::{Fault, Refusal},
         tenant::TenantState,
@@ -129,14 +129,16 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     };
     faults.check("reason", reason);
     faults.check("operator", name_fault(&request.operator));
+    let filter = [request.agent, request.user, request.model];
+    let key = request_key(&mut faults, request.request_id, || {
+        let print = Fingerprinter::new("ResetUsage").set(&request.resources);
+        let print = filter.iter().fold(print, |print, wanted| print.optional(wanted.as_deref()));
+        print.text(&request.reason).text(&request.operator)
+    });
+    let (reason, operator) = (request.reason, request.operator);
     faults.into_result((
         request.tenant,
-        Reset {
-            resources: request.resources,
-            filter: [request.agent, request.user, request.model],
-            reason: request.reason,
-            operator: request.operator,
-        },
+        Reset { request: key, resources: request.resources, filter, reason, operator },
     ))
 }
 

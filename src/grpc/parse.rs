@@ -139,14 +139,13 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
     if request.ttl.is_none() && request.amounts.is_empty() {
         faults.add("ttl", "must be given, or amounts, or both");
     }
-    let named = [&request.reservation, &request.tenant, &request.reserve_request_id].map(String::clone);
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
+    // The decision compares the hold, which may be named in two ways.
     let key = request_key(&mut faults, request.request_id, || {
-        let print = named.iter().fold(Fingerprinter::new("Extend"), |print, text| print.text(text));
-        print.number(ttl.unwrap_or(0)).units(&amounts)
+        Fingerprinter::new("Extend").number(ttl.unwrap_or(0)).units(&amounts)
     });
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
@@ -245,7 +244,12 @@ fn subject(faults: &mut Faults, agent: String, user: String, model: String) -> S
     Subject { agent, user, model }
 }
 
-fn request_key(faults: &mut Faults, id: String, print: impl FnOnce() -> Fingerprinter) -> Option<RequestKey> {
+/// What makes a retry safe, if anything does.
+pub(super) fn request_key(
+    faults: &mut Faults,
+    id: String,
+    print: impl FnOnce() -> Fingerprinter,
+) -> Option<RequestKey> {
     faults.check("request_id", optional_name_fault(&id));
     (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
 }

@@ -12,7 +12,7 @@ use super::{
     parse::{self, Unfit},
     reply, status,
     token::{self, Token},
-    v1::{self, quota_service_server::QuotaService},
+    v1::{self, operation_result::Result as Answered, quota_service_server::QuotaService},
 };
 use crate::{
     domain::{
@@ -20,15 +20,25 @@ use crate::{
         counter::CounterKey,
         faults::Faults,
         id::{ReservationId, TenantKey, name_fault, optional_name_fault},
-        operation::{Operation, Target},
+        operation::Target,
         plan::Policy,
         refusal::{Fault, Refusal},
         reservation::ReservationState,
     },
-    engine::{self, Answer, Engine, Failure, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery},
+    engine::{self, Engine, Failure, Outcome, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery},
     events::Feed,
     policy::PolicyCache,
 };
+
+/// Takes the reply of one rpc out of those of all.
+macro_rules! only {
+    ($rpc:ident) => {
+        |answered| match answered {
+            Answered::$rpc(reply) => Some(reply),
+            _ => None,
+        }
+    };
+}
 
 /// QuotaService on an engine.
 #[derive(Debug)]
@@ -50,12 +60,12 @@ impl Quota {
         Self { engine, reader, policies, feed }
     }
 
-    /// Has one operation decided.
+    /// Has one operation decided, and takes its reply out of those of all rpcs.
     async fn submit<T>(
         &self,
         extensions: &tonic::Extensions,
         request: Result<engine::Request, Unfit>,
-        reply: impl FnOnce(&Answer) -> T,
+        take: impl FnOnce(Answered) -> Option<T>,
     ) -> Result<Response<T>, Status> {
         let request = match request {
             Ok(request) => request,
@@ -67,7 +77,7 @@ impl Quota {
         let named = named(&request);
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         match self.engine.submit(request, deadline).await {
-            Ok(answer) => Ok(Response::new(reply(&answer))),
+            Ok(answer) => taken(reply::of(&answer), take).map(Response::new),
             Err(failure) => Err(status::of_failure(&name_it(failure, named))),
         }
     }
@@ -101,7 +111,7 @@ impl QuotaService for Quota {
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::reserve(message, &self.policies), reply::reserve).await
+        self.submit(&extensions, parse::reserve(message, &self.policies), only!(Reserve)).await
     }
 
     async fn commit(
@@ -109,7 +119,7 @@ impl QuotaService for Quota {
         request: Request<v1::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::commit(message, &self.policies), reply::commit).await
+        self.submit(&extensions, parse::commit(message, &self.policies), only!(Commit)).await
     }
 
     async fn release(
@@ -117,7 +127,7 @@ impl QuotaService for Quota {
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::release(message), reply::release).await
+        self.submit(&extensions, parse::release(message), only!(Release)).await
     }
 
     async fn extend(
@@ -125,7 +135,7 @@ impl QuotaService for Quota {
         request: Request<v1::ExtendRequest>,
     ) -> Result<Response<v1::ExtendResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::extend(message, &self.policies), reply::extend).await
+        self.submit(&extensions, parse::extend(message, &self.policies), only!(Extend)).await
     }
 
     async fn record(
@@ -133,12 +143,12 @@ impl QuotaService for Quota {
         request: Request<v1::RecordRequest>,
     ) -> Result<Response<v1::RecordResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::record(message, &self.policies), reply::record).await
+        self.submit(&extensions, parse::record(message, &self.policies), only!(Record)).await
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::check(message, &self.policies), reply::check).await
+        self.submit(&extensions, parse::check(message, &self.policies), only!(Check)).await
     }
 
     async fn get_usage(
@@ -194,73 +204,41 @@ impl QuotaService for Quota {
             return Err(status::of_refusal(&Refusal::Invalid(vec![fault]), None));
         }
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
-        let mut results: Vec<Option<v1::OperationResult>> = Vec::with_capacity(count);
         let mut requests = Vec::with_capacity(count);
-        let mut kinds = Vec::with_capacity(count);
-        let mut unfit = Vec::new();
-        for operation in message.operations {
-            match parse::operation(operation, &self.policies) {
-                Ok(request) => {
-                    kinds.push((Kind::of(&request.operation), named(&request)));
-                    requests.push(request);
-                    results.push(None);
-                }
-                Err(one) => {
-                    unfit.push((results.len(), one));
-                    results.push(None);
-                }
-            }
-        }
-        let policy = self.policy_for(&unfit.iter().map(|(_, unfit)| unfit).collect::<Vec<_>>()).await;
-        for (place, unfit) in unfit {
-            let refusal = unfit.told(policy.as_deref());
-            results[place] = Some(error_result(&status::of_refusal(&refusal, None)));
-        }
-        let outcomes = self.engine.submit_all(requests, deadline).await;
-        let mut decided = kinds.into_iter().zip(outcomes).map(|((kind, named), outcome)| match outcome {
-            Ok(answer) => v1::OperationResult { result: kind.map(|kind| kind.reply(&answer)) },
-            Err(failure) => error_result(&status::of_failure(&name_it(failure, named))),
+        let parse = |operation| {
+            parse::operation(operation, &self.policies).map(|request| {
+                let named = named(&request);
+                requests.push(request);
+                named
+            })
+        };
+        let parsed: Vec<Result<Named, Unfit>> = message.operations.into_iter().map(parse).collect();
+        let unfit: Vec<&Unfit> = parsed.iter().filter_map(|parsed| parsed.as_ref().err()).collect();
+        let policy = self.policy_for(&unfit).await;
+        let mut outcomes = self.engine.submit_all(requests, deadline).await.into_iter();
+        let results = parsed.into_iter().map(|parsed| match parsed {
+            Ok(named) => result(outcomes.next(), named),
+            Err(unfit) => error_result(&status::of_refusal(&unfit.told(policy.as_deref()), None)),
         });
-        let results = results.into_iter().map(|result| result.or_else(|| decided.next()).unwrap_or_default());
         Ok(Response::new(abridge::batch(results.collect())))
     }
 }
 
-/// What an operation of a Batch is answered with.
-#[derive(Clone, Copy)]
-enum Kind {
-    Reserve,
-    Commit,
-    Release,
-    Extend,
-    Record,
-    Check,
+/// The reply of an rpc, which is that of its operation, but for a defect.
+fn taken<T>(answered: Option<Answered>, take: impl FnOnce(Answered) -> Option<T>) -> Result<T, Status> {
+    answered.and_then(take).ok_or_else(|| status::of_mismatch(std::any::type_name::<T>()))
 }
 
-impl Kind {
-    /// Of an operation as it was parsed; ResetUsage is none of Batch.
-    fn of(operation: &Operation) -> Option<Self> {
-        match operation {
-            Operation::Reserve(_) => Some(Kind::Reserve),
-            Operation::Commit(_) => Some(Kind::Commit),
-            Operation::Release(_) => Some(Kind::Release),
-            Operation::Extend(_) => Some(Kind::Extend),
-            Operation::Record(_) => Some(Kind::Record),
-            Operation::Check(_) => Some(Kind::Check),
-            Operation::Reset(_) => None,
-        }
-    }
-
-    fn reply(self, answer: &Answer) -> v1::operation_result::Result {
-        use v1::operation_result::Result as Wire;
-        match self {
-            Kind::Reserve => Wire::Reserve(reply::reserve(answer)),
-            Kind::Commit => Wire::Commit(reply::commit(answer)),
-            Kind::Release => Wire::Release(reply::release(answer)),
-            Kind::Extend => Wire::Extend(reply::extend(answer)),
-            Kind::Record => Wire::Record(reply::record(answer)),
-            Kind::Check => Wire::Check(reply::check(answer)),
-        }
+/// The answer to one operation of a Batch. Each has an outcome, but for a defect.
+fn result(outcome: Option<Outcome>, named: Named) -> v1::OperationResult {
+    let answered = match outcome {
+        Some(Ok(answer)) => taken(reply::of(&answer), Some),
+        Some(Err(failure)) => Err(status::of_failure(&name_it(failure, named))),
+        None => Err(status::of_mismatch("an outcome")),
+    };
+    match answered {
+        Ok(answered) => v1::OperationResult { result: Some(answered) },
+        Err(status) => error_result(&status),
     }
 }
 
@@ -367,4 +345,26 @@ fn parse_place(bytes: &[u8]) -> Option<UsagePlace> {
     let position = usize::try_from(u32::from_be_bytes(*position)).ok()?;
     let key = if key.is_empty() { None } else { Some(CounterKey::from_bytes(key)?) };
     Some(UsagePlace { list: *list, position, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reply_of_another_rpc_is_an_internal_error() {
+        let answered = || Some(Answered::Check(v1::CheckResponse { allowed: true, ..Default::default() }));
+        assert!(taken(answered(), only!(Check)).is_ok_and(|reply| reply.allowed));
+        for no in [taken(answered(), only!(Reserve)).err(), taken(None, only!(Reserve)).err()] {
+            assert_eq!(no.map(|status| status.code()), Some(tonic::Code::Internal));
+        }
+    }
+
+    #[test]
+    fn an_operation_without_an_outcome_is_an_internal_error() {
+        match result(None, None).result {
+            Some(Answered::Error(status)) => assert_eq!(status.code, i32::from(tonic::Code::Internal)),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -2,77 +2,73 @@
 
 use std::collections::HashMap;
 
-use super::{name::reservation_name, v1};
+use super::{
+    name::reservation_name,
+    v1::{self, operation_result::Result as Answered},
+};
 use crate::{
     domain::{
         counter::{Balance, Counter, CounterKey},
-        decide::{Outcome, Reply, Verdict},
+        decide::{Checked, Held, Outcome, Reply, Verdict},
         event::{Event, Figures},
+        hint::{Retry, wait_seconds},
         id::{ResourceKey, TenantKey},
         plan::{Enforcement, Policy},
-        refusal::{Retry, Violation},
+        refusal::Violation,
         reservation::{OnExpiry, Reservation, ReservationState},
         window::{Millis, Period, WINDOW_END_NONE},
     },
     engine::{Answer, Frame},
 };
 
-/// The reservation and balances of a reply that has them.
-pub(super) fn reservation_and_balances(answer: &Answer) -> (Option<v1::Reservation>, Vec<v1::Balance>) {
-    match &answer.reply {
-        Reply::Reservation { reservation, balances: touched }
-        | Reply::Recorded { reservation, balances: touched, .. } => {
-            (Some(self::reservation(reservation, &answer.frame)), balances(touched, &answer.frame.policy))
+/// The reply to an operation of the data plane, by what it answers. `None`: it answers ResetUsage, which is of the
+/// control plane.
+pub(super) fn of(answer: &Answer) -> Option<Answered> {
+    let frame = &answer.frame;
+    Some(match &answer.reply {
+        Reply::Reserved(held) => {
+            let (reservation, balances) = self::held(held, frame);
+            Answered::Reserve(v1::ReserveResponse { reservation, balances })
         }
-        Reply::Checked { .. } => (None, Vec::new()),
-        Reply::Reset { balances: touched, .. } => (None, balances(touched, &answer.frame.policy)),
-    }
+        Reply::Committed(held) => {
+            let (reservation, balances) = self::held(held, frame);
+            Answered::Commit(v1::CommitResponse { reservation, balances })
+        }
+        Reply::Released(held) => {
+            let (reservation, balances) = self::held(held, frame);
+            Answered::Release(v1::ReleaseResponse { reservation, balances })
+        }
+        Reply::Extended(held) => {
+            let (reservation, balances) = self::held(held, frame);
+            Answered::Extend(v1::ExtendResponse { reservation, balances })
+        }
+        Reply::Recorded { held, applied } => {
+            let (reservation, balances) = self::held(held, frame);
+            Answered::Record(v1::RecordResponse { reservation, balances, applied: applied.clone() })
+        }
+        Reply::Checked(checked) => Answered::Check(check(checked, frame)),
+        Reply::Reset { .. } => return None,
+    })
 }
 
-pub(super) fn reserve(answer: &Answer) -> v1::ReserveResponse {
-    let (reservation, balances) = reservation_and_balances(answer);
-    v1::ReserveResponse { reservation, balances }
+fn held(held: &Held, frame: &Frame) -> (Option<v1::Reservation>, Vec<v1::Balance>) {
+    (Some(reservation(&held.reservation, frame)), balances(&held.balances, &frame.policy))
 }
 
-pub(super) fn commit(answer: &Answer) -> v1::CommitResponse {
-    let (reservation, balances) = reservation_and_balances(answer);
-    v1::CommitResponse { reservation, balances }
-}
-
-pub(super) fn release(answer: &Answer) -> v1::ReleaseResponse {
-    let (reservation, balances) = reservation_and_balances(answer);
-    v1::ReleaseResponse { reservation, balances }
-}
-
-pub(super) fn extend(answer: &Answer) -> v1::ExtendResponse {
-    let (reservation, balances) = reservation_and_balances(answer);
-    v1::ExtendResponse { reservation, balances }
-}
-
-pub(super) fn record(answer: &Answer) -> v1::RecordResponse {
-    let (reservation, balances) = reservation_and_balances(answer);
-    let applied = match &answer.reply {
-        Reply::Recorded { applied, .. } => applied.clone(),
-        Reply::Reservation { .. } | Reply::Checked { .. } | Reply::Reset { .. } => Vec::new(),
-    };
-    v1::RecordResponse { reservation, balances, applied }
-}
-
-pub(super) fn check(answer: &Answer) -> v1::CheckResponse {
-    let Reply::Checked { verdicts, granted, violations, suspended } = &answer.reply else {
-        return v1::CheckResponse::default();
-    };
-    let policy = &answer.frame.policy;
+fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
+    let Checked { verdicts, granted, violations, suspended } = checked;
+    let policy = &frame.policy;
     let amount =
         |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
     let mut granted: Vec<v1::Amount> = granted.iter().map(amount).collect();
     granted.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
+    // A suspended tenant waits for an operator.
+    let retry_delay = if *suspended { None } else { retry_delay(violations, frame.now) };
     v1::CheckResponse {
         allowed: violations.is_empty() && !suspended,
         verdicts: verdicts.iter().map(|verdict| self::verdict(verdict, policy)).collect(),
         granted,
-        retry_delay: retry_delay(violations, answer.frame.now)
-            .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        retry_delay: retry_delay.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
         suspended: *suspended,
     }
 }
@@ -84,10 +80,10 @@ pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> 
     for violation in violations {
         match violation.retry {
             Retry::Never => return None,
-            Retry::At(at) | Retry::WhenHoldEnds(at) => latest = latest.max(Some(at)),
+            Retry::At(at) => latest = latest.max(Some(at)),
         }
     }
-    latest.map(|at| (at.saturating_sub(now).max(1) + 999) / 1_000)
+    latest.map(|at| wait_seconds(at, now))
 }
 
 pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reservation {

@@ -51,6 +51,12 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
     }
 }
 
+/// The status of a call whose answer is not what it asked for. This is a defect.
+pub(super) fn of_mismatch(wanted: &str) -> Status {
+    tracing::error!(reply.wanted = wanted, "an operation was answered with something else");
+    of_failure(&Failure::Internal)
+}
+
 /// The status of a job that was not run.
 pub(super) fn of_not_run(reason: &NotRun) -> Status {
     let text = reason.to_string();

@@ -24,7 +24,7 @@ impl Token {
 
     /// A filter that may be absent.
     pub(super) fn optional(self, text: Option<&str>) -> Self {
-        Self(self.0.number(i64::from(text.is_some())).text(text.unwrap_or_default()))
+        Self(self.0.optional(text))
     }
 
     /// A filter of several values.

@@ -402,11 +402,13 @@ fn in_order<T>(rows: impl Iterator<Item = Owned<T>>, id: impl Fn(&T) -> Reservat
     all
 }
 
-fn method_code(method: Method) -> i16 {
+/// The number of an rpc in rows.
+pub(super) fn method_code(method: Method) -> i16 {
     match method {
         Method::Reserve => 1,
         Method::Extend => 2,
         Method::Record => 3,
+        Method::Reset => 4,
     }
 }
 
@@ -415,6 +417,7 @@ pub(super) fn request_from_row(row: &Row) -> Result<Owned<(String, Request)>, St
         1 => Method::Reserve,
         2 => Method::Extend,
         3 => Method::Record,
+        4 => Method::Reset,
         other => return Err(StoreError::Corrupt(format!("method {other} of a request"))),
     };
     let answer: Option<Vec<u8>> = row.get(5)?;

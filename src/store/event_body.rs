@@ -110,6 +110,8 @@ struct LimitAlertsBody {
     generation: i32,
     #[prost(int64, tag = "4")]
     refused: i64,
+    #[prost(int64, tag = "5")]
+    observed: i64,
 }
 
 /// What was told of a counter, for its row.
@@ -119,6 +121,7 @@ pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
         reached: told.reached.clone(),
         generation: told.generation,
         refused: told.refused,
+        observed: told.observed,
     });
     AlertsBody { limits: limits.collect() }.encode_to_vec()
 }
@@ -131,6 +134,7 @@ pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
         reached: told.reached,
         generation: told.generation,
         refused: told.refused,
+        observed: told.observed,
     });
     Ok(Alerts { limits: limits.collect() })
 }
@@ -393,8 +397,13 @@ mod tests {
 
     #[test]
     fn what_was_told_comes_back_as_it_was_stored() {
-        let told =
-            LimitAlerts { limit: "daily".into(), reached: vec![80, 100], generation: 3, refused: 1_000 };
+        let told = LimitAlerts {
+            limit: "daily".into(),
+            reached: vec![80, 100],
+            generation: 3,
+            refused: 1_000,
+            observed: 7,
+        };
         let alerts = Alerts { limits: vec![told] };
         assert_eq!(decode_alerts(&encode_alerts(&alerts)).expect("it was encoded"), alerts);
         assert!(decode_alerts(b"\xff").is_err());

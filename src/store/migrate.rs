@@ -107,6 +107,43 @@ mod tests {
         }
     }
 
+    /// The first three migrations are those of the release before.
+    #[tokio::test]
+    async fn request_ids_are_kept_and_may_be_of_other_methods() {
+        for fixture in empty_databases().await {
+            let store = &fixture.store;
+            let id = match store.dialect() {
+                Dialect::Sqlite => "zeroblob(16)",
+                Dialect::Postgres => "'00000000-0000-0000-0000-000000000000'",
+            };
+            let insert = |request_id: &str, method: i16| {
+                format!(
+                    "INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, created_at)
+                     VALUES (1, '{request_id}', {id}, {method}, {id}, 7)"
+                )
+            };
+            let transaction = store.begin_write("test").await.expect("begun");
+            let connection = transaction.connection().expect("a pool's");
+            Migrator::up(connection, Some(3)).await.expect("migrated");
+            for (request_id, method) in [("b", 1), ("a", 2)] {
+                connection.execute_unprepared(&insert(request_id, method)).await.expect("inserted");
+            }
+            transaction.commit().await.expect("committed");
+            store.migrate().await.expect("migrated");
+            let transaction = store.begin_write("test").await.expect("begun");
+            let connection = transaction.connection().expect("a pool's");
+            connection.execute_unprepared(&insert("c", 4)).await.expect("inserted");
+            let text =
+                "SELECT method FROM requests WHERE tenant_key = 1 AND created_at = 7 ORDER BY request_id";
+            let statement = Statement::from_string(connection.get_database_backend(), text);
+            let rows = connection.query_all_raw(statement).await.expect("read");
+            let methods: Vec<i16> =
+                rows.iter().map(|row| row.try_get_by_index(0).expect("a number")).collect();
+            assert_eq!(methods, [2, 1, 4]);
+            transaction.commit().await.expect("committed");
+        }
+    }
+
     #[tokio::test]
     async fn replicas_that_migrate_at_once_wait_for_each_other() {
         for fixture in empty_databases().await {

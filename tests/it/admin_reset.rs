@@ -2,6 +2,7 @@
 
 use std::future::IntoFuture;
 
+use futures::future::join_all;
 use tonic::Code;
 
 use crate::harness::{call::Answer, clients::done, v1::*, *};
@@ -124,10 +125,108 @@ both! {
         assert_eq!(world.figures("acme", "").await, (0, 0));
     }
 
+    async fn a_retry_returns_what_the_first_call_adjusted(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
+        world.record("acme").tokens(60).await.expect("it is recorded");
+        let keyed = async |world: &Clients| reset(world, |request| request.request_id = "x".into()).await;
+        let first = keyed(world).await.expect("the tenant is there");
+        assert_eq!((first.adjusted.as_slice(), first.balances.figures("day")), (&[-60, -60][..], (0, 0)));
+        world.record("acme").tokens(5).await.expect("it is recorded");
+        for restarted in [false, true] {
+            let again = keyed(world).await.expect("a retry");
+            assert_eq!((again.adjusted.as_slice(), again.balances.figures("month")), (&[-60, -60][..], (5, 0)));
+            assert_eq!(world.figures("acme", "day").await, (5, 0));
+            if !restarted {
+                world.restart().await;
+            }
+        }
+        let resets = world.told("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
+        assert_eq!(resets.count(), 2, "one of each counter");
+        // Before any other check.
+        world.change_plan("acme", &[]).await.expect("the plan is there");
+        world.set_state("acme", TenantState::Suspended).await;
+        assert_eq!(keyed(world).await.expect("a retry").adjusted, first.adjusted);
+        // Another id, another reset.
+        world.change_plan("acme", &[day("tokens", 100), month("tokens", 1_000)]).await.expect("it is there");
+        let other = reset(world, |request| request.request_id = "y".into()).await.expect("the tenant is there");
+        assert!(other.adjusted.iter().all(|&adjusted| adjusted == -5), "{other:?}");
+    }
+
+    async fn a_reset_of_nothing_is_remembered_too(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let keyed = async || reset(world, |request| request.request_id = "x".into()).await;
+        assert_eq!(keyed().await.expect("the tenant is there").adjusted, [0_i64; 0]);
+        world.record("acme").tokens(7).await.expect("it is recorded");
+        assert_eq!(keyed().await.expect("a retry").adjusted, [0_i64; 0]);
+        assert_eq!(world.figures("acme", "day").await, (7, 0));
+    }
+
+    /// Also when copies sit in one batch of the engine.
+    async fn copies_that_come_at_once_reset_once(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        for round in 1..=8 {
+            world.record("acme").tokens(round).await.expect("it is recorded");
+            let copies = (0..8).map(|_| reset(world, |request| request.request_id = format!("x{round}")));
+            for reply in join_all(copies).await {
+                assert_eq!(reply.expect("the tenant is there").adjusted, [-round]);
+            }
+        }
+        let resets = world.told("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
+        assert_eq!(resets.count(), 8);
+    }
+
+    /// One space of request_ids per tenant.
+    async fn its_request_id_is_no_other_requests(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000), day("requests", 10).named("calls")]).await;
+        let hold = world.reserve("acme").tokens(60).id("r").await.expect("there is quota");
+        let given = |request: &mut ResetUsageRequest| {
+            request.resources = vec!["tokens".into(), "requests".into()];
+            request.request_id = "x".into();
+        };
+        reset(world, given).await.expect("the tenant is there");
+        let same = reset(world, |request| {
+            given(request);
+            request.resources.reverse();
+        });
+        same.await.expect("a retry: the resources are a set");
+        world.record("acme").tokens(5).await.expect("it is recorded");
+        let cases: [Case<ResetUsageRequest>; 7] = [
+            ("resources", |request| request.resources = vec!["tokens".into()]),
+            ("agent", |request| request.agent = Some(String::new())),
+            ("user", |request| request.user = Some("a".into())),
+            ("model", |request| request.model = Some("a".into())),
+            ("reason", |request| request.reason = "another".into()),
+            ("operator", |request| request.operator = "another".into()),
+            ("a Reserve's", |request| request.request_id = "r".into()),
+        ];
+        for (case, spoil) in cases {
+            let answer = reset(world, |request| {
+                given(request);
+                spoil(request);
+            });
+            answer.await.expect_err(case).is(Code::AlreadyExists, "REQUEST_ID_REUSED");
+        }
+        let others = [
+            ("Reserve", world.reserve("acme").tokens(1).id("x").await.map(drop)),
+            ("Record", world.record("acme").tokens(1).id("x").await.map(drop)),
+            ("Extend", world.extend(hold.name()).tokens(1).id("x").await.map(drop)),
+        ];
+        for (case, answer) in others {
+            answer.expect_err(case).is(Code::AlreadyExists, "REQUEST_ID_REUSED");
+        }
+        let by_request = || ("acme".to_owned(), "x".to_owned());
+        let get = world.get("").with(|request| (request.tenant, request.reserve_request_id) = by_request());
+        get.await.expect_err("no reservation").is(Code::NotFound, "RESERVATION_NOT_FOUND");
+        let commit = world.commit("").with(|request| (request.tenant, request.reserve_request_id) = by_request());
+        commit.await.expect_err("no reservation").is(Code::NotFound, "RESERVATION_NOT_FOUND");
+        assert_eq!(world.figures("acme", "day").await, (5, 60));
+    }
+
     async fn fields_at_fault_are_named(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(60).await.expect("it is recorded");
-        let cases: [Case<ResetUsageRequest>; 8] = [
+        let cases: [Case<ResetUsageRequest>; 9] = [
+            ("request_id", |request| request.request_id = "x".repeat(129)),
             ("tenant", |request| request.tenant = String::new()),
             ("resources[0]", |request| request.resources = vec!["undeclared".into()]),
             ("agent", |request| request.agent = Some("x".repeat(129))),
@@ -182,6 +281,22 @@ async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     }
     let told = world.told("acme").await;
     assert_eq!(told.iter().filter(|event| event.kind() == EventKind::UsageReset).count(), 2, "{told:?}");
+    server.shutdown().await;
+    world.end().await;
+}
+
+/// The other replica has not heard of the first call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_may_reach_another_replica() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[day("tokens", 100)]).await;
+    let (server, replica) = world.replica().await;
+    world.record("acme").tokens(60).await.expect("it is recorded");
+    let keyed = |request: &mut ResetUsageRequest| request.request_id = "x".into();
+    let first = reset(&world, keyed).await.expect("the tenant is there");
+    world.record("acme").tokens(5).await.expect("it is recorded");
+    let again = reset(&replica, keyed).await.expect("a retry");
+    assert_eq!((again.adjusted, again.balances.figures("day")), (first.adjusted, (5, 0)));
     server.shutdown().await;
     world.end().await;
 }

@@ -102,6 +102,80 @@ both! {
         assert_eq!(replay.figures("day"), (0, 152));
     }
 
+    /// By its name, or by its tenant and the request_id that made it.
+    async fn a_retry_may_name_the_hold_otherwise(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
+        let other = world.reserve("acme").tokens(100).id("other").await.expect("there is quota");
+        let named = |world: &World, name: &str, id: &str| world.extend(name).tokens(50).ttl(HOUR).id(id);
+        let by_request = |world: &World, request_id: &str, id: &str| {
+            let request_id = request_id.to_owned();
+            named(world, "", id).with(|request| (request.tenant, request.reserve_request_id) = ("acme".into(), request_id))
+        };
+        let first = named(world, hold.name(), "e").await.expect("there is quota");
+        let second = by_request(world, "r", "f").await.expect("there is quota");
+        // Both in one call, which may be one batch.
+        let calls = vec![
+            by_request(world, "other", "g").operation(),
+            named(world, other.name(), "g").operation(),
+            by_request(world, "r", "e").operation(),
+        ];
+        let answers: Vec<_> = world.batch(calls).await.expect("each stands for itself");
+        let extended: Vec<_> = answers
+            .into_iter()
+            .map(|answer| match answer.result {
+                Some(operation_result::Result::Extend(reply)) => reply.reservation,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(extended[0], extended[1]);
+        assert_eq!(extended[2], first.reservation);
+        for restarted in [false, true] {
+            let again = by_request(world, "r", "e").await.expect("a retry");
+            assert_eq!(again.reservation, first.reservation);
+            let again = named(world, hold.name(), "f").await.expect("a retry");
+            assert_eq!(again.reservation, second.reservation);
+            let wrong = [
+                ("the name of another hold", named(world, other.name(), "e").await),
+                ("the request_id of another hold", by_request(world, "other", "e").await),
+                ("the request_id of no hold", by_request(world, "nothing", "e").await),
+                ("an Extend's request_id", by_request(world, "f", "e").await),
+            ];
+            for (case, answer) in wrong {
+                answer.expect_err(case).is(Code::AlreadyExists, "REQUEST_ID_REUSED");
+            }
+            if !restarted {
+                world.restart().await;
+            }
+        }
+        assert_eq!(world.figures("acme", "day").await, (0, 350));
+    }
+
+    /// The request_id of the Reserve is forgotten a day after it came, that of the Extend a day after the Extend.
+    async fn a_retry_is_known_when_the_request_id_of_its_hold_is_forgotten(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        let hold = world.reserve("acme").tokens(100).id("r").ttl(24 * HOUR).await.expect("there is quota");
+        world.clock.advance(23 * HOUR);
+        let by_request = || {
+            let call = world.extend("").tokens(50).ttl(24 * HOUR).id("e");
+            call.with(|request| (request.tenant, request.reserve_request_id) = ("acme".into(), "r".into()))
+        };
+        let first = by_request().await.expect("it is held");
+        world.clock.advance(2 * HOUR);
+        world.job("prune").await;
+        let get = world.get("").with(|request| {
+            (request.tenant, request.reserve_request_id) = ("acme".into(), "r".into());
+        });
+        get.await.expect_err("it is forgotten").is(Code::NotFound, "RESERVATION_NOT_FOUND");
+        assert_eq!(by_request().await.expect("a retry").reservation, first.reservation);
+        let named = world.extend(hold.name()).tokens(50).ttl(24 * HOUR).id("e");
+        assert_eq!(named.await.expect("a retry").reservation, first.reservation);
+        // Who has the request_id now is another hold.
+        world.reserve("acme").tokens(1).id("r").await.expect("a new request");
+        by_request().await.expect_err("another hold").is(Code::AlreadyExists, "REQUEST_ID_REUSED");
+        assert_eq!(world.figures("acme", "lifetime").await, (0, 151));
+    }
+
     async fn selectors_and_dimensions_are_those_of_the_hold(world: World) {
         let limits = [day("tokens", 100).per(&[Dimension::Agent]).named("each")];
         world.tenant_with("acme", &limits).await;
@@ -112,4 +186,21 @@ both! {
         let reply = world.extend(hold.name()).tokens(40).await.expect("40 are left to a");
         assert_eq!(reply.balance("each").agent.as_deref(), Some("a"));
     }
+}
+
+/// The other replica has heard of neither request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_names_the_hold_otherwise_may_reach_another_replica() {
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+    let (server, replica) = world.replica().await;
+    let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
+    let first = world.extend(hold.name()).tokens(50).id("e").await.expect("there is quota");
+    let again = replica.extend("").tokens(50).id("e").with(|request| {
+        (request.tenant, request.reserve_request_id) = ("acme".into(), "r".into());
+    });
+    assert_eq!(again.await.expect("a retry").reservation, first.reservation);
+    assert_eq!(world.figures("acme", "day").await, (0, 150));
+    server.shutdown().await;
+    world.end().await;
 }

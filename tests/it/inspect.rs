@@ -38,6 +38,38 @@ both! {
         assert_eq!(amount(&expired, "tokens"), (10, 0));
     }
 
+    /// Whoever asks: an Extend makes no reservation.
+    async fn the_request_id_of_an_extend_names_no_reservation(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        let hold = world.reserve("acme").tokens(10).id("r").await.expect("there is quota");
+        world.extend(hold.name()).tokens(1).id("e").await.expect("it is held");
+        let by_request = |id: &str| ("acme".to_owned(), id.to_owned());
+        for restarted in [false, true] {
+            let get = world.get("").with(|request| (request.tenant, request.reserve_request_id) = by_request("r"));
+            assert_eq!(get.await.expect("it is held").name, hold.name());
+            let get = world.get("").with(|request| (request.tenant, request.reserve_request_id) = by_request("e"));
+            let commit = world.commit("").with(|request| (request.tenant, request.reserve_request_id) = by_request("e"));
+            let release =
+                world.release("").with(|request| (request.tenant, request.reserve_request_id) = by_request("e"));
+            let extend =
+                world.extend("").tokens(1).with(|request| (request.tenant, request.reserve_request_id) = by_request("e"));
+            let answers = [
+                ("GetReservation", get.await.map(drop)),
+                ("Commit", commit.await.map(drop)),
+                ("Release", release.await.map(drop)),
+                ("Extend", extend.await.map(drop)),
+            ];
+            for (rpc, answer) in answers {
+                let no = answer.expect_err(rpc);
+                no.is(Code::NotFound, "RESERVATION_NOT_FOUND");
+                assert_eq!(no.metadata["reserve_request_id"], "e", "{rpc}");
+            }
+            if !restarted {
+                world.restart().await;
+            }
+        }
+    }
+
     async fn the_list_is_the_newest_first_and_filtered_by_state(world: World) {
         let made = one_of_each(world).await;
         let open = world.list("acme").await.expect("the tenant is there");

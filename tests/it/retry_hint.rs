@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::*;
+use crate::harness::{v1::*, *};
 
 /// Rounded up, by less than a second; so that it is never too early.
 fn assert_hint(no: &No, wanted: Option<i64>, case: &str) {
@@ -26,18 +26,27 @@ both! {
         assert_hint(&no, Some(12 * HOUR - 1), "a millisecond less");
     }
 
-    async fn the_earliest_deadline_when_it_would_fit_without_holds(world: World) {
+    async fn holds_that_end_one_after_the_other_are_added_up(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(20).await.expect("it is recorded");
-        for (tokens, ttl) in [(20, 7 * MINUTE), (20, 3 * MINUTE), (20, 5 * MINUTE)] {
-            world.reserve("acme").tokens(tokens).ttl(ttl).await.expect("there is quota");
+        for ttl in [7 * MINUTE, 3 * MINUTE, 5 * MINUTE] {
+            world.reserve("acme").tokens(20).ttl(ttl).await.expect("there is quota");
         }
-        let no = world.reserve("acme").tokens(80).await.expect_err("60 are held");
-        assert_hint(&no, Some(3 * MINUTE), "it would fit into 80");
-        let no = world.reserve("acme").tokens(81).await.expect_err("20 are spent");
-        assert_hint(&no, Some(12 * HOUR), "it would not");
+        let cases = [
+            (21, 3 * MINUTE),
+            (40, 3 * MINUTE),
+            (41, 5 * MINUTE),
+            (60, 5 * MINUTE),
+            (61, 7 * MINUTE),
+            (80, 7 * MINUTE),
+            (81, 12 * HOUR),
+        ];
+        for (tokens, wanted) in cases {
+            let no = world.reserve("acme").tokens(tokens).await.expect_err("20 are left");
+            assert_hint(&no, Some(wanted), &format!("{tokens} tokens"));
+        }
         world.clock.advance(4 * MINUTE);
-        let no = world.reserve("acme").tokens(80).await.expect_err("40 are held");
+        let no = world.reserve("acme").tokens(41).await.expect_err("40 are left");
         assert_hint(&no, Some(MINUTE), "the next deadline");
     }
 
@@ -78,6 +87,135 @@ both! {
         let no = world.reserve("acme").tokens(50).amount("requests", 11).await.expect_err("and the calls");
         no.is_quota(&["calls", "day", "month"]);
         assert_hint(&no, None, "one of them is never");
+    }
+
+    /// Not the first hold to end, but the one with whose end enough is free.
+    async fn the_deadline_with_which_enough_is_free(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        for (tokens, ttl) in [(10, SECOND), (80, 120 * SECOND)] {
+            world.reserve("acme").tokens(tokens).ttl(ttl).await.expect("there is quota");
+        }
+        for (tokens, wanted) in [(20, SECOND), (21, 120 * SECOND), (50, 120 * SECOND), (100, 120 * SECOND)] {
+            let no = world.reserve("acme").tokens(tokens).await.expect_err("10 are left");
+            assert_hint(&no, Some(wanted), "as a Reserve");
+            let check = world.check("acme").tokens(tokens).await.expect("an answer");
+            assert_eq!(check.retry_delay, Some(call::span(wanted)), "as a Check");
+        }
+        // Less is of use.
+        let no = world.reserve("acme").at_least("tokens", 100, 15).partial().await.expect_err("10 are left");
+        assert_hint(&no, Some(SECOND), "15 will do");
+        // What is charged at its deadline frees nothing.
+        world.reserve("acme").tokens(10).ttl(60 * SECOND).charged_on_expiry().await.expect("there is quota");
+        let no = world.reserve("acme").tokens(50).await.expect_err("nothing is left");
+        assert_hint(&no, Some(120 * SECOND), "80 are freed then");
+        let no = world.reserve("acme").tokens(91).await.expect_err("nothing is left");
+        assert_hint(&no, Some(12 * HOUR), "10 are charged, so it is for tomorrow");
+    }
+
+    async fn never_when_what_is_held_will_be_charged(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 100)]).await;
+        world.reserve("acme").tokens(60).ttl(MINUTE).charged_on_expiry().await.expect("there is quota");
+        world.reserve("acme").tokens(30).ttl(2 * MINUTE).await.expect("there is quota");
+        let no = world.reserve("acme").tokens(40).await.expect_err("10 are left");
+        assert_hint(&no, Some(2 * MINUTE), "30 are freed");
+        let no = world.reserve("acme").tokens(41).await.expect_err("10 are left");
+        assert_hint(&no, None, "60 stay spent for life");
+    }
+
+    /// It counts in the window of its hold, which no later window replaces.
+    async fn an_extend_waits_for_no_other_window(world: World) {
+        world.clock.set(NOON + 11 * HOUR);
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let hold = world.reserve("acme").tokens(60).ttl(2 * HOUR).await.expect("there is quota");
+        world.record("acme").tokens(40).await.expect("it is recorded");
+        for case in ["an hour before midnight", "an hour after midnight"] {
+            let no = world.extend(hold.name()).tokens(50).await.expect_err("the old day is used up");
+            assert_hint(&no, None, case);
+            world.clock.advance(2 * HOUR - MINUTE);
+        }
+    }
+
+    /// As long as the hold itself is there; its own quantity is no help to it.
+    async fn an_extend_waits_for_the_other_holds_of_its_window(world: World) {
+        world.clock.set(NOON + 11 * HOUR);
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let hold = world.reserve("acme").tokens(40).ttl(3 * HOUR).await.expect("there is quota");
+        world.reserve("acme").tokens(30).ttl(2 * HOUR).await.expect("there is quota");
+        world.reserve("acme").tokens(20).ttl(4 * HOUR).await.expect("there is quota");
+        world.clock.advance(HOUR + MINUTE);
+        // The holds of the new day are none of its business.
+        world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("a new day");
+        let no = world.extend(hold.name()).tokens(40).await.expect_err("10 are left of the old day");
+        assert_hint(&no, Some(HOUR - MINUTE), "30 are freed while the hold is there");
+        let no = world.extend(hold.name()).tokens(60).await.expect_err("10 are left of the old day");
+        assert_hint(&no, None, "20 are freed when the hold is over");
+        world.clock.advance(HOUR - MINUTE);
+        world.extend(hold.name()).tokens(40).await.expect("as was said");
+    }
+
+    /// 48 hours after the Reserve no Extend takes the deadline any further.
+    async fn an_extend_waits_no_longer_than_its_deadline_may_move(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 100)]).await;
+        let hold = world.reserve("acme").tokens(40).ttl(24 * HOUR).await.expect("there is quota");
+        world.clock.advance(23 * HOUR);
+        world.extend(hold.name()).ttl(24 * HOUR).await.expect("47 hours");
+        for ttl in [90 * MINUTE, 3 * HOUR] {
+            world.reserve("acme").tokens(30).ttl(ttl).await.expect("there is quota");
+        }
+        let extend = |tokens, ttl| world.extend(hold.name()).tokens(tokens).ttl(ttl);
+        let no = extend(30, 23 * HOUR).await.expect_err("nothing is left");
+        assert_hint(&no, Some(90 * MINUTE), "the deadline would be 47 and a half hours after the Reserve");
+        let no = extend(30, 24 * HOUR).await.expect_err("nothing is left");
+        assert_hint(&no, None, "it would be too far away by then");
+        let no = extend(60, 22 * HOUR).await.expect_err("nothing is left");
+        assert_hint(&no, Some(3 * HOUR), "48 hours to the millisecond");
+    }
+
+    /// The 256 holds that end first are looked through; beyond them a hint may be too early, and the next one is better.
+    async fn beyond_256_holds_a_hint_may_be_too_early(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        let reserve = |number: i64| world.reserve("acme").tokens(1).ttl(number * SECOND).operation();
+        world.batch((1..=300).map(reserve).collect()).await.expect("each stands for itself");
+        world.record("acme").tokens(700).await.expect("it is recorded");
+        let no = world.reserve("acme").tokens(256).await.expect_err("nothing is left");
+        assert_hint(&no, Some(256 * SECOND), "the last that is looked at");
+        let no = world.reserve("acme").tokens(280).await.expect_err("nothing is left");
+        assert_hint(&no, Some(256 * SECOND), "not before");
+        world.clock.advance(256 * SECOND);
+        let no = world.reserve("acme").tokens(280).await.expect_err("24 are held too much");
+        assert_hint(&no, Some(24 * SECOND), "exactly");
+        world.clock.advance(24 * SECOND);
+        world.reserve("acme").tokens(280).await.expect("as was said");
+    }
+
+    /// What comes after the refused operation in one batch is known when the refusal is answered.
+    async fn the_rest_of_the_batch_counts(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100), lifetime("requests", 10).named("calls")]).await;
+        let hold = world.reserve("acme").tokens(80).ttl(MINUTE).await.expect("there is quota");
+        let refused = async |operations: Vec<Operation>| {
+            let results = world.batch(operations).await.expect("each stands for itself");
+            match results.into_iter().next().and_then(|first| first.result) {
+                Some(operation_result::Result::Error(status)) => No::from(status),
+                other => panic!("{other:?}"),
+            }
+        };
+        let charged = [world.reserve("acme").tokens(50).operation(), world.commit(hold.name()).operation()];
+        assert_hint(&refused(charged.to_vec()).await, Some(12 * HOUR), "what was held is spent");
+        let given_back = [
+            world.reserve("acme").tokens(50).operation(),
+            world.record("acme").tokens(-80).operation(),
+        ];
+        let no = refused(given_back.to_vec()).await;
+        assert_hint(&no, Some(1), "it would fit at once, and no hint is of now");
+        assert!(no.retry > Some(Duration::ZERO));
+    }
+
+    async fn a_suspended_tenant_waits_for_an_operator(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        world.record("acme").tokens(100).await.expect("it is recorded");
+        world.set_state("acme", TenantState::Suspended).await;
+        let check = world.check("acme").tokens(1).await.expect("an answer");
+        assert_eq!((check.allowed, check.suspended, check.retry_delay), (false, true, None));
     }
 
     async fn an_old_windows_hold_does_not_hold_up_this_one(world: World) {

@@ -137,6 +137,50 @@ both! {
         assert_eq!(told(&world.told("acme").await[7..]), last);
     }
 
+    /// 2^63 - 1 is 199 % of 2^62.
+    async fn a_percentage_beyond_the_largest_figure_is_never_reached(world: World) {
+        const HALF: i64 = 1 << 62;
+        world.tenant_with("acme", &[lifetime("tokens", HALF).thresholds(&[150, 199, 200, 1_000])]).await;
+        world.record("acme").tokens(i64::MAX).await.expect("it is recorded");
+        let reached = [(LimitReached, 100), (ThresholdReached, 150), (ThresholdReached, 199)];
+        assert_eq!(world.kinds("acme").await, reached);
+        world.record("acme").tokens(-1).await.expect("it is recorded");
+        world.record("acme").tokens(1).await.expect("it is recorded");
+        assert_eq!(world.kinds("acme").await, reached, "199 % from 9,177,370,832,517,155,389 on");
+        let balance = world.usage("acme").await.balance("lifetime").clone();
+        assert_eq!((balance.committed, balance.remaining, balance.exceeded), (i64::MAX, Some(0), true));
+    }
+
+    /// What a HARD limit refused and what an OBSERVE limit would have refused are two counts, each with its first event.
+    async fn refusals_are_counted_by_the_enforcement_of_then(world: World) {
+        let hard = [day("tokens", 100)];
+        let observe = [day("tokens", 100).observe()];
+        let soft = [day("tokens", 100).soft()];
+        world.tenant_with("acme", &hard).await;
+        world.record("acme").tokens(100).await.expect("it is recorded");
+        let refused = async || world.usage("acme").await.balance("day").refused;
+        world.reserve("acme").tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
+        world.reserve("acme").tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
+        assert_eq!(refused().await, 2);
+        world.change_plan("acme", &observe).await.expect("the plan is there");
+        assert_eq!(refused().await, 0, "nothing was observed yet");
+        let hold = world.reserve("acme").tokens(1).await.expect("it passes");
+        assert_eq!((refused().await, hold.balance("day").refused), (1, 1));
+        world.change_plan("acme", &soft).await.expect("the plan is there");
+        world.reserve("acme").tokens(1).await.expect("it passes");
+        assert_eq!(refused().await, 0, "SOFT refuses nothing");
+        world.change_plan("acme", &hard).await.expect("the plan is there");
+        assert_eq!(refused().await, 2);
+        let events = world.told("acme").await;
+        let events: Vec<_> = events.iter().filter(|event| event.kind() == ReserveRefused).collect();
+        let told: Vec<_> = events.iter().map(|e| (e.balances[0].enforcement(), e.balances[0].refused)).collect();
+        assert_eq!(told, [(Enforcement::Hard, 1), (Enforcement::Observe, 1)]);
+        world.restart().await;
+        assert_eq!(world.usage("acme").await.balance("day").refused, 2);
+        world.change_plan("acme", &observe).await.expect("the plan is there");
+        assert_eq!(world.usage("acme").await.balance("day").refused, 1);
+    }
+
     async fn a_correction_clears(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000).thresholds(&[80])]).await;
         world.record("acme").tokens(900).await.expect("it is recorded");

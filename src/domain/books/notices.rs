@@ -22,8 +22,9 @@ impl CounterSlot {
             }
             let told = self.alerts.get_or_insert_default().of_limit(&limit.id, plan);
             self.told = true;
+            let refused = told.refused_as(limit.enforcement);
             let (key, limit) = (key.clone(), Some(limit.clone()));
-            let figures = Figures::from(Balance { key, limit, counter: self.counter, refused: told.refused });
+            let figures = Figures::from(Balance { key, limit, counter: self.counter, refused });
             let mut cleared = false;
             for edge in edges {
                 let (figures, generation) = (figures.clone(), told.generation);
@@ -47,7 +48,7 @@ impl CounterSlot {
 }
 
 impl Books {
-    /// Counts what limits refused, or would have refused. The first refusal is told.
+    /// Counts what limits refused, or would have refused. The first of either is an event.
     pub fn note_refusals(&mut self, violations: &[Violation]) {
         for violation in violations {
             let (key, fresh) = (&violation.balance.key, violation.balance.counter);
@@ -56,10 +57,10 @@ impl Books {
             self.add(key, 0, 0, fresh);
             let Some(Some(slot)) = self.known.counters.get_mut(key) else { continue };
             let told = slot.alerts.get_or_insert_default().of_limit(&limit.id, &self.plan);
-            told.refused = told.refused.saturating_add(1);
+            let refused = told.count_refusal(limit.enforcement);
             slot.told = true;
-            if told.refused == 1 {
-                let figures = Figures { refused: 1, ..violation.balance.clone().into() };
+            if refused == 1 {
+                let figures = Figures { refused, ..violation.balance.clone().into() };
                 self.facts.push(Fact::Refused { requested: violation.requested, figures });
             }
         }

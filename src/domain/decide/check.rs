@@ -2,12 +2,12 @@
 
 use super::{
     super::{books::Books, operation::Check, plan::Enforcement, refusal::Refusal, tenant::TenantState},
-    Applied, Outcome, Reply, Stop, TouchedOrFaults, Verdict,
+    Applied, Checked, Outcome, Stop, TouchedOrFaults, Verdict,
     reserve::grants,
     touch::require,
 };
 
-pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'_>) -> Result<Reply, Stop> {
+pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'_>) -> Result<Checked, Stop> {
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     let suspended = books.tenant.state == TenantState::Suspended;
@@ -26,7 +26,7 @@ pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'
     let granted = if suspended { Vec::new() } else { granted };
     let granted =
         touched.iter().zip(granted).map(|(touched, quantity)| (touched.resource, quantity)).collect();
-    Ok(Reply::Checked { verdicts, granted, violations, suspended })
+    Ok(Checked { verdicts, granted, violations, suspended })
 }
 
 fn verdict(books: &Books, applied: &Applied, quantity: i64, minimum: i64) -> Verdict {

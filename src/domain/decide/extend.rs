@@ -6,13 +6,14 @@ use super::{
     super::{
         books::{Books, Method, Request},
         bounds::LIFETIME_MAX_MILLIS,
+        hint::Extended,
         id::ReservationId,
-        operation::{Extend, Units},
+        operation::{Extend, Target, Units},
         refusal::{Fault, Refusal},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
     },
-    Applied, Context, Reply, Stop, Touched, find_replay, get_target, minted_request_id,
+    Applied, Context, Held, Stop, Touched, find_replay, get_target, minted_request_id,
     reserve::grants,
     touch::{fresh_of_line, overflow, require, reservation_balances, touch},
 };
@@ -22,8 +23,13 @@ pub(super) fn extend(
     context: &mut Context<'_>,
     extend: &Extend,
     id: ReservationId,
-) -> Result<Reply, Stop> {
+) -> Result<Held, Stop> {
     let replayed = find_replay(books, extend.request.as_ref(), Method::Extend)?.cloned();
+    if let (Some(key), Some(first)) = (&extend.request, &replayed)
+        && !names(books, &extend.target, first.reservation)
+    {
+        return Err(Refusal::RequestIdReused(key.id.clone()).into());
+    }
     let minted = minted_request_id(id);
     if let Some(request) = replayed.or_else(|| books.find_request(&minted).cloned()) {
         return replay(books, context, &request);
@@ -48,7 +54,7 @@ pub(super) fn extend(
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
     let asked = extend.amounts.iter().map(|units| (units.quantity, units.quantity));
-    let observed = grants(books, &touched, asked)?.observed;
+    let observed = grants(books, &touched, asked).map_err(|no| extending(no, extend, &found))?.observed;
     hold(books, &mut extended, &touched, &extend.amounts)?;
 
     books.note_refusals(&observed);
@@ -61,10 +67,21 @@ pub(super) fn extend(
     books.insert_request(extend.request.as_ref().map_or(minted, |key| key.id.clone()), request);
     let extended = books.update_reservation(extended);
     let balances = reservation_balances(books, context.calendar, &extended);
-    Ok(Reply::Reservation { reservation: extended, balances })
+    Ok(Held { reservation: extended, balances })
 }
 
-fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result<Reply, Stop> {
+/// Whether a target is this hold. The request_id that made the hold may be forgotten, which the hold itself still has.
+fn names(books: &Books, target: &Target, hold: ReservationId) -> bool {
+    match target {
+        Target::Id(id) => *id == hold,
+        Target::Request(request_id) => match books.find_request(request_id) {
+            Some(request) => request.made() == Some(hold),
+            None => books.find_reservation(hold).is_some_and(|hold| hold.request_id == *request_id),
+        },
+    }
+}
+
+fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result<Held, Stop> {
     let found = books
         .find_reservation(request.reservation)
         .ok_or_else(|| Refusal::ReservationNotFound(String::new()))?;
@@ -72,7 +89,18 @@ fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result
     let answered =
         request.answer.as_ref().map_or_else(|| found.as_first_answered(), |a| found.as_answered(a));
     let balances = reservation_balances(books, context.calendar, found);
-    Ok(Reply::Reservation { reservation: Arc::new(answered), balances })
+    Ok(Held { reservation: Arc::new(answered), balances })
+}
+
+/// A refusal whose hint ends with the hold, or where the new deadline would be past the longest life of a hold.
+fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refusal {
+    if let Refusal::QuotaExceeded(violations) = &mut refusal {
+        let ttl = extend.ttl.unwrap_or(0);
+        let last = found.created_at.saturating_add(LIFETIME_MAX_MILLIS).saturating_sub(ttl);
+        let extended = Extended { hold: found.id, until: found.deadline.min(last.saturating_add(1)) };
+        violations.iter_mut().for_each(|violation| violation.extends = Some(extended));
+    }
+    refusal
 }
 
 /// The later of the old deadline and now + ttl, within the longest life of a hold.

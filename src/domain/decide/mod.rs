@@ -86,36 +86,48 @@ pub enum Outcome {
     Exceed,
 }
 
-/// A yes, and what it did.
+/// A reservation, and the balances that the operation touched.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The reservation as it is now, or as it was first answered.
+    pub reservation: Arc<Reservation>,
+    /// The balances of its counters, as they are now.
+    pub balances: Vec<Balance>,
+}
+
+/// What a Reserve would hear.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The verdict of every limit that applies.
+    pub verdicts: Vec<Verdict>,
+    /// What would be granted; empty when it is refused.
+    pub granted: Vec<(ResourceKey, i64)>,
+    /// What the limits would refuse.
+    pub violations: Vec<Violation>,
+    /// Whether the tenant is suspended.
+    pub suspended: bool,
+}
+
+/// A yes, and what it did: one variant per operation.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// To Reserve, Commit, Release and Extend.
-    Reservation {
-        /// As it is now.
-        reservation: Arc<Reservation>,
-        /// What it touched.
-        balances: Vec<Balance>,
-    },
+    /// To Reserve.
+    Reserved(Held),
+    /// To Commit.
+    Committed(Held),
+    /// To Release.
+    Released(Held),
+    /// To Extend.
+    Extended(Held),
     /// To Record.
     Recorded {
-        /// It was born COMMITTED.
-        reservation: Arc<Reservation>,
-        /// What it touched.
-        balances: Vec<Balance>,
+        /// The reservation that was born COMMITTED.
+        held: Held,
         /// What was added to the counter of each balance.
         applied: Vec<i64>,
     },
     /// To Check.
-    Checked {
-        /// Of every limit that applies.
-        verdicts: Vec<Verdict>,
-        /// What would be granted; empty when it is refused.
-        granted: Vec<(ResourceKey, i64)>,
-        /// Of the limits that would refuse.
-        violations: Vec<Violation>,
-        /// The tenant is suspended.
-        suspended: bool,
-    },
+    Checked(Checked),
     /// To ResetUsage.
     Reset {
         /// The counters that were changed.
@@ -136,12 +148,14 @@ pub fn decide(
 ) -> Result<Reply, Stop> {
     let touched = touched.as_deref();
     let decided = match operation {
-        Operation::Reserve(reserve) => reserve::reserve(books, context, reserve, id, touched),
-        Operation::Commit(commit) => settle::commit(books, context, commit),
-        Operation::Release(target) => settle::release(books, context, target),
-        Operation::Extend(extend) => extend::extend(books, context, extend, id),
+        Operation::Reserve(reserve) => {
+            reserve::reserve(books, context, reserve, id, touched).map(Reply::Reserved)
+        }
+        Operation::Commit(commit) => settle::commit(books, context, commit).map(Reply::Committed),
+        Operation::Release(target) => settle::release(books, context, target).map(Reply::Released),
+        Operation::Extend(extend) => extend::extend(books, context, extend, id).map(Reply::Extended),
         Operation::Record(record) => record::record(books, context, record, id, touched),
-        Operation::Check(check) => check::check(books, check, touched),
+        Operation::Check(check) => check::check(books, check, touched).map(Reply::Checked),
         Operation::Reset(reset) => reset::reset(books, context, reset, id),
     };
     if let (Err(Stop::Refused(Refusal::QuotaExceeded(violations))), false) =
@@ -181,10 +195,7 @@ pub fn minted_request_id(id: ReservationId) -> String {
 fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusal> {
     let id = match target {
         Target::Id(id) => Some(*id),
-        Target::Request(request) => books
-            .find_request(request)
-            .filter(|request| request.method != Method::Extend)
-            .map(|request| request.reservation),
+        Target::Request(request) => books.find_request(request).and_then(Request::made),
     };
     id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| not_found(target))
 }

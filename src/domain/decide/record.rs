@@ -11,7 +11,7 @@ use super::{
         refusal::Refusal,
         reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
     },
-    Context, Reply, Stop, Touched, TouchedOrFaults, find_replay,
+    Context, Held, Reply, Stop, Touched, TouchedOrFaults, find_replay,
     touch::{overflow, require, reservation_balances},
 };
 
@@ -87,5 +87,5 @@ fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation
     let balances = reservation_balances(books, context.calendar, &reservation);
     let charged = |key| reservation.lines.iter().find(|line| &line.key == key).map_or(0, |line| line.charged);
     let applied = balances.iter().map(|balance| charged(&balance.key)).collect();
-    Reply::Recorded { reservation, balances, applied }
+    Reply::Recorded { held: Held { reservation, balances }, applied }
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::{
     super::{
         books::{Books, Method, Request},
+        hint::Retry,
         id::ReservationId,
         operation::Reserve,
         plan::Enforcement,
-        refusal::{Refusal, Retry, Violation},
+        refusal::{Refusal, Violation},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
-        window::{Millis, WINDOW_END_NONE},
     },
-    Context, Reply, Stop, Touched, TouchedOrFaults, find_replay,
+    Context, Held, Stop, Touched, TouchedOrFaults, find_replay,
     touch::{balances, overflow, require, reservation_balances},
 };
 
@@ -23,7 +23,7 @@ pub(super) fn reserve(
     reserve: &Reserve,
     id: ReservationId,
     touched: TouchedOrFaults<'_>,
-) -> Result<Reply, Stop> {
+) -> Result<Held, Stop> {
     let replayed = find_replay(books, reserve.request.as_ref(), Method::Reserve)?.map(|r| r.reservation);
     if let Some(first) = books.find_reservation(replayed.unwrap_or(id)).cloned() {
         return replay(books, context, &first);
@@ -74,13 +74,13 @@ pub(super) fn reserve(
         books.insert_request(request.id.clone(), made);
     }
     let reservation = books.insert_reservation(reservation);
-    Ok(Reply::Reservation { reservation, balances: balances(books, touched) })
+    Ok(Held { reservation, balances: balances(books, touched) })
 }
 
-fn replay(books: &Books, context: &mut Context<'_>, first: &Arc<Reservation>) -> Result<Reply, Stop> {
+fn replay(books: &Books, context: &mut Context<'_>, first: &Arc<Reservation>) -> Result<Held, Stop> {
     require(books, first.lines.iter().map(|line| &line.key))?;
     let balances = reservation_balances(books, context.calendar, first);
-    Ok(Reply::Reservation { reservation: Arc::new(first.as_first_answered()), balances })
+    Ok(Held { reservation: Arc::new(first.as_first_answered()), balances })
 }
 
 /// What is granted.
@@ -118,9 +118,9 @@ pub(super) fn grants(
                 grant = grant.min(remaining);
             }
             if remaining < minimum {
-                let retry = retry(minimum, limit.quantity, counter.committed, counter.window.end);
                 let balance = books.balance(&applied.key, Some(limit), applied.fresh);
-                refused.push(Violation { requested: quantity, balance, retry });
+                let (requested, needed, retry) = (quantity, minimum, Retry::Never);
+                refused.push(Violation { requested, needed, balance, extends: None, retry });
             }
         }
         if used_most.and_then(|used| used.checked_add(grant)).is_none() {
@@ -134,17 +134,5 @@ pub(super) fn grants(
         Err(Refusal::Invalid(faults))
     } else {
         Ok(Grants { granted, observed })
-    }
-}
-
-fn retry(needed: i64, allowance: i64, committed: i64, window_end: Millis) -> Retry {
-    if needed > allowance {
-        Retry::Never
-    } else if needed <= allowance.saturating_sub(committed) {
-        Retry::WhenHoldEnds(window_end)
-    } else if window_end == WINDOW_END_NONE {
-        Retry::Never
-    } else {
-        Retry::At(window_end)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     super::{
-        books::{Adjustment, Books},
+        books::{Adjustment, Books, Method, Request},
         bounds::RESET_COUNTERS_MAX,
         counter::CounterKey,
         event::{Fact, Figures},
@@ -14,7 +14,7 @@ use super::{
         refusal::Refusal,
         window::Period,
     },
-    Context, Reply, Stop,
+    Context, Reply, Stop, find_replay,
     touch::{fresh_of_line, require},
 };
 
@@ -26,8 +26,9 @@ pub(super) fn reset(
     reset: &Reset,
     id: ReservationId,
 ) -> Result<Reply, Stop> {
-    let made = books.find_adjustments(id);
-    if !made.is_empty() {
+    let replayed = find_replay(books, reset.request.as_ref(), Method::Reset)?.map(|first| first.reservation);
+    let made = books.find_adjustments(replayed.unwrap_or(id));
+    if replayed.is_some() || !made.is_empty() {
         return repeat(books, context, &made);
     }
     let mut chosen = HashSet::new();
@@ -73,10 +74,19 @@ pub(super) fn reset(
         balances.extend(of_counter);
         adjusted.resize(balances.len(), delta);
     }
+    if let Some(request) = &reset.request {
+        let made = Request {
+            fingerprint: request.fingerprint,
+            method: Method::Reset,
+            reservation: id,
+            answer: None,
+        };
+        books.insert_request(request.id.clone(), made);
+    }
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// It took effect before, which nobody heard: what it did, with the balances of now.
+/// It took effect before: what it did then, with the balances of now.
 fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Result<Reply, Stop> {
     require(books, made.iter().map(|adjustment| &adjustment.key))?;
     let mut balances = Vec::new();

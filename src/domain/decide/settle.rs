@@ -14,7 +14,7 @@ use super::{
         refusal::{Fault, Refusal},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
     },
-    Context, Reply, Stop, get_target,
+    Context, Held, Stop, get_target,
     touch::{
         applied, fresh_of_line, overflow, require, reservation_balances, reservation_figures, undeclared,
     },
@@ -28,7 +28,7 @@ struct Step {
     fresh: Counter,
 }
 
-pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Commit) -> Result<Reply, Stop> {
+pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Commit) -> Result<Held, Stop> {
     let found = get_target(books, &commit.target)?;
     let used = resolve(context.policy, &found, &commit.amounts)?;
     match found.state {
@@ -74,7 +74,7 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
     take(books, context, settled.late, settled, steps)
 }
 
-pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Target) -> Result<Reply, Stop> {
+pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Target) -> Result<Held, Stop> {
     let found = get_target(books, target)?;
     match found.state {
         ReservationState::Committed => return Err(Refusal::ReservationSettled(found.state).into()),
@@ -103,7 +103,7 @@ fn take(
     late: bool,
     settled: Reservation,
     steps: Vec<Step>,
-) -> Result<Reply, Stop> {
+) -> Result<Held, Stop> {
     let corrected = steps.iter().any(|step| step.committed != 0);
     for step in steps {
         books.add(&step.key, step.committed, step.reserved, step.fresh);
@@ -117,10 +117,10 @@ fn take(
     answer(books, context, settled)
 }
 
-fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation>) -> Result<Reply, Stop> {
+fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation>) -> Result<Held, Stop> {
     require(books, reservation.lines.iter().map(|line| &line.key))?;
     let balances = reservation_balances(books, context.calendar, &reservation);
-    Ok(Reply::Reservation { reservation, balances })
+    Ok(Held { reservation, balances })
 }
 
 /// What charging `charge` units changes in a counter, in place of the hold, or of the charge at the deadline.

@@ -14,9 +14,9 @@ pub(in crate::store) struct Model {
     pub(in crate::store) request_id: String,
     /// 16 bytes of a hash of the payload.
     pub(in crate::store) fingerprint: Uuid,
-    /// 1 Reserve, 2 Extend, 3 Record.
+    /// 1 Reserve, 2 Extend, 3 Record, 4 ResetUsage.
     pub(in crate::store) method: i16,
-    /// What it made or changed.
+    /// The reservation that it made or changed; of ResetUsage, the id whose parts its adjustments have.
     pub(in crate::store) reservation_id: Uuid,
     /// What the reservation does not say of the first reply.
     pub(in crate::store) reply: Option<Vec<u8>>,

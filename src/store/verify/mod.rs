@@ -15,10 +15,12 @@ use uuid::Uuid;
 use self::report::Scope;
 use super::{
     Store, StoreError, Transaction,
+    batch::method_code,
     body::{decode_reservation, state_code},
     entity::{adjustment, counter, hold, request, reservation, tenant},
 };
 use crate::domain::{
+    books::Method,
     bounds::REQUEST_ID_RETENTION_MIN_HOURS,
     counter::CounterKey,
     event::{Event, Fact},
@@ -214,7 +216,7 @@ async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Opti
     found.first().map(|row| row.get(0)).transpose()
 }
 
-/// Each row of a request_id must lead to a reservation that is there.
+/// Each row of a request_id must lead to a reservation that is there, unless it is that of a ResetUsage.
 async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
     use request::Column::{RequestId, TenantKey as Tenant};
     let mut after = (String::new(), i64::MIN);
@@ -223,13 +225,15 @@ async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Resu
         let rows: Vec<request::Model> =
             page_after(transaction, request::Entity::find(), report.scope, Tenant, [RequestId, Tenant], key)
                 .await?;
-        let ids: Vec<_> = rows.iter().map(named_by).collect();
+        // ResetUsage makes adjustments, or none, and no reservation.
+        let naming = || rows.iter().filter(|row| row.method != method_code(Method::Reset));
+        let ids: Vec<_> = naming().map(named_by).collect();
         let mut there: HashSet<_> =
             transaction.find_holds(&ids).await?.into_iter().map(|(tenant, hold)| (tenant, hold.id)).collect();
         there.extend(
             transaction.find_settled(&ids).await?.into_iter().map(|(tenant, found)| (tenant, found.id)),
         );
-        for row in rows.iter().filter(|row| !there.contains(&named_by(row))) {
+        for row in naming().filter(|row| !there.contains(&named_by(row))) {
             let told = report.told_tenant(TenantKey(row.tenant_key));
             report
                 .fault(format!("request_id {:?} of {told}: its reservation is missing (I3)", row.request_id));

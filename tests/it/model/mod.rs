@@ -1,7 +1,8 @@
 //! Random lives of a tenant, step by step beside a model of its books that was written apart from them.
 //!
 //! After each step: every reply, every balance (I2) and every reservation (I3, I5) is as the model says, and no
-//! HARD limit is passed by what was granted (I1). The clock goes forward and back (I9).
+//! HARD limit is passed by what was granted (I1). The clock goes forward and back (I9). Each refusal for want of quota says
+//! when the same request would pass, to the second.
 
 mod asking;
 mod books;
@@ -10,6 +11,7 @@ mod pinned;
 mod player;
 mod reading;
 mod steps;
+mod waiting;
 mod window;
 
 use proptest::test_runner::{Config, TestRunner};

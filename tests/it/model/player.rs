@@ -7,6 +7,7 @@ use super::{
     books::{Books, Refusal, menu},
     reading::{Figures, View, figures_of_entry},
     steps::{Hold, Life, RESOURCES, Step, Units, ZONES},
+    waiting::Wish,
 };
 use crate::harness::{
     call::span,
@@ -131,7 +132,15 @@ impl Player<'_> {
     /// One is sent by itself, several as a Batch.
     async fn operate(&mut self, steps: &[Step]) {
         self.books.expire();
-        let prepared: Vec<(Asked, Expected)> = steps.iter().filter_map(|step| self.prepare(step)).collect();
+        let mut wish = None;
+        let mut prepared: Vec<(Asked, Expected)> = Vec::new();
+        for step in steps {
+            let wished = self.wish(step);
+            if let Some(operation) = self.prepare(step) {
+                prepared.push(operation);
+                wish = wished;
+            }
+        }
         let (asked, expected): (Vec<Asked>, Vec<Expected>) = prepared.into_iter().unzip();
         let answers = match <[Asked; 1]>::try_from(asked) {
             Ok([alone]) => vec![send(self.world, alone).await],
@@ -144,6 +153,10 @@ impl Player<'_> {
             }
         };
         assert_eq!(answers.len(), expected.len());
+        // Those before it in a Batch do not know what comes after them.
+        if let (Some(last), Some(wish)) = (answers.last(), wish) {
+            self.books.check_hint(last, &wish);
+        }
         for (answer, expected) in answers.into_iter().zip(expected) {
             self.check(answer, expected);
         }
@@ -184,6 +197,17 @@ impl Player<'_> {
                 Some((spoiled(self.sent[index].request.clone()), Expected::Reused))
             }
             other => unreachable!("not an operation: {other:?}"),
+        }
+    }
+
+    /// What a step asks for, if it may be refused for want of quota.
+    fn wish(&self, step: &Step) -> Option<Wish> {
+        match step {
+            Step::Reserve(hold) | Step::Check(hold) => Some(Wish::Hold(hold.clone())),
+            Step::Extend(target, added, ttl, _) => {
+                Some(Wish::Extend(self.target(*target)?, added.clone(), *ttl))
+            }
+            _ => None,
         }
     }
 

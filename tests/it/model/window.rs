@@ -34,6 +34,22 @@ pub fn window_start(zone: Tz, span: Span, at: i64) -> i64 {
     begun.max().expect("one of them has begun")
 }
 
+/// First instant after the window that runs at an instant; none for those without one.
+pub fn window_end(zone: Tz, span: Span, at: i64) -> Option<i64> {
+    let longest = match span {
+        Span::Meter | Span::Lifetime => return None,
+        Span::Day => 26 * HOUR,
+        Span::Month(_) => 32 * 24 * HOUR,
+    };
+    let start = window_start(zone, span, at);
+    let (mut within, mut after) = (at, at + longest);
+    while after - within > 1 {
+        let middle = within + (after - within) / 2;
+        if window_start(zone, span, middle) == start { within = middle } else { after = middle }
+    }
+    Some(after)
+}
+
 fn anchored(month: NaiveDate, anchor: u32) -> NaiveDate {
     let day = (28..=anchor).rev().find(|&day| month.with_day(day).is_some()).unwrap_or(anchor);
     month.with_day(day).expect("every month has 28 days")

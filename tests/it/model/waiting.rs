@@ -1,0 +1,59 @@
+//! When a refused request would pass, found in the slowest way: by trying every instant at which anything ends.
+
+use super::{
+    asking::Answer,
+    books::Books,
+    steps::{Hold, Units},
+    window::window_end,
+};
+use crate::harness::{SECOND, v1::operation_result::Result as Answered};
+
+/// What was asked, to be asked again.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// By a Reserve or Check.
+    Hold(Hold),
+    /// By an Extend: index of the entry, amounts, time.
+    Extend(usize, Vec<Units>, Option<i64>),
+}
+
+impl Books {
+    /// The first whole second from now, from 1 on, at which a wish comes true if nothing else happens.
+    fn patience(&self, wish: &Wish) -> Option<i64> {
+        let now = self.now();
+        let deadlines = self.entries.iter().map(|entry| entry.deadline);
+        let ends = self.limits.iter().filter_map(|limit| window_end(self.zone, limit.span, now));
+        let mut seconds: Vec<i64> = deadlines
+            .chain(ends)
+            .filter(|&at| at > now)
+            .map(|at| (at - now + SECOND - 1) / SECOND)
+            .chain([1])
+            .collect();
+        seconds.sort_unstable();
+        seconds.into_iter().find(|seconds| self.comes_true(wish, now + seconds * SECOND))
+    }
+
+    fn comes_true(&self, wish: &Wish, at: i64) -> bool {
+        let mut books = self.clone();
+        books.clock = at;
+        books.expire();
+        match wish {
+            Wish::Hold(hold) => books.grant(hold).is_ok(),
+            Wish::Extend(index, added, ttl) => books.extend(*index, added, *ttl).is_ok(),
+        }
+    }
+
+    /// Fails unless a refusal for want of quota says how long to wait.
+    pub fn check_hint(&self, answer: &Answer, wish: &Wish) {
+        let hint = match answer {
+            Err(no) if no.reason == "QUOTA_EXCEEDED" => {
+                no.retry.map(|delay| i64::try_from(delay.as_secs()).expect("less than for ever"))
+            }
+            Ok(Answered::Check(reply)) if !reply.allowed && !reply.suspended => {
+                reply.retry_delay.map(|delay| delay.seconds)
+            }
+            Ok(_) | Err(_) => return,
+        };
+        assert_eq!(hint, self.patience(wish), "seconds until {wish:?} comes true, after {answer:?}");
+    }
+}
