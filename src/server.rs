@@ -35,12 +35,7 @@ use crate::{
 };
 
 mod demo;
-
-/// Pause between two attempts to reach a database that is away, and between two looks at one that is there.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A database that does not answer a look within this time is away.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+mod probe;
 
 /// Longest time in which the connections to the database are closed, after the drain.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -167,7 +162,7 @@ impl Server {
             (None, Dialect::Postgres) => Clock::Database,
         };
         if store.dialect() == Dialect::Sqlite {
-            prepare(&store, &clock, options.demo).await?;
+            probe::prepare(&store, &clock, options.demo).await?;
         }
         let policies = Arc::new(PolicyCache::default());
         let (engine, lanes) = Engine::start(&store, &policies, &clock, (lanes, options.overlap))
@@ -206,7 +201,8 @@ impl Server {
         }
         let feeding = tokio::spawn(feed.run());
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
-        let probe = tokio::spawn(probe(store.clone(), clock, options.demo, health.clone(), stop.clone()));
+        let probe =
+            tokio::spawn(probe::Probe::new(&store, clock, options.demo, health.clone()).run(stop.clone()));
         let drain = options.drain;
         Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }
@@ -255,63 +251,6 @@ impl Server {
             Err(_) => tracing::error!("the connections to the database are left as they are"),
         }
         self.lanes.end();
-    }
-}
-
-/// Brings the schema up to date, and says that the database can be used.
-async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<(), ServerError> {
-    // Says best why it cannot be reached.
-    store.ping().await?;
-    store.migrate().await?;
-    if demo {
-        demo::create(store, clock).await?;
-    }
-    store.set_available(true);
-    Ok(())
-}
-
-/// Waits for the database, and then looks whether it is there, for as long as the server runs.
-async fn probe(store: Store, clock: Clock, demo: bool, health: HealthReporter, stop: CancellationToken) {
-    let mut prepared = store.is_available();
-    let mut told = store.is_available();
-    let mut misses = 0_u32;
-    loop {
-        let outcome = if prepared {
-            look(&store).await
-        } else {
-            prepare(&store, &clock, demo).await.inspect(|()| prepared = true)
-        };
-        match outcome {
-            Ok(()) => misses = 0,
-            Err(error) => {
-                misses += 1;
-                if told || misses == 1 || misses.is_multiple_of(30) {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "the database is away; trying on"
-                    );
-                }
-            }
-        }
-        // One miss may be a hiccup; before the first success there is nothing to lose.
-        let available = prepared && misses < 2;
-        store.set_available(available);
-        if available != told {
-            told = available;
-            tell(&health, available).await;
-            tracing::info!(health.serving = available, "health changed");
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(PROBE_INTERVAL) => {}
-        }
-    }
-}
-
-async fn look(store: &Store) -> Result<(), ServerError> {
-    match timeout(PROBE_TIMEOUT, store.ping()).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(StoreError::Unusable("the database does not answer".to_owned()).into()),
     }
 }
 

@@ -11,6 +11,7 @@ mod m20261124_000002_events;
 mod m20261124_000003_webhooks;
 mod m20261126_000005_reset_requests;
 mod m20261126_000010_tenants_due;
+mod m20261126_000011_probes;
 
 /// All migrations, in order.
 pub struct Migrator;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000003_webhooks::Migration),
             Box::new(m20261126_000005_reset_requests::Migration),
             Box::new(m20261126_000010_tenants_due::Migration),
+            Box::new(m20261126_000011_probes::Migration),
         ]
     }
 }

@@ -122,7 +122,12 @@ impl Batcher {
                     ranges.push(second);
                     ranges.push(first);
                 }
-                Err(error) => fail(&mut items[range], &error),
+                Err(error) => {
+                    let failure = fail(&mut items[range], &error);
+                    if matches!(failure, Failure::DatabaseUnavailable) {
+                        self.store.note_failed();
+                    }
+                }
             }
         }
     }
@@ -349,7 +354,7 @@ fn halves(range: Range<usize>) -> [Range<usize>; 2] {
     [range.start..middle, middle..range.end]
 }
 
-fn fail(items: &mut [Item], error: &StoreError) {
+fn fail(items: &mut [Item], error: &StoreError) -> Failure {
     if let Some(left_out) = FAILED.due(error.kind()) {
         tracing::error!(
             transaction.name = "batch",
@@ -363,6 +368,7 @@ fn fail(items: &mut [Item], error: &StoreError) {
     for item in items.iter_mut().filter(|item| item.is_open()) {
         item.outcome = Some(Err(failure.clone()));
     }
+    failure
 }
 
 /// The request_id by which an operation names a reservation.

@@ -64,6 +64,7 @@ impl Store {
         if changes.iter().any(|change| !change.events.is_empty()) {
             self.told().notify_one();
         }
+        self.pulse().note_written();
         let row = rows.pop().map(Row::Wire);
         row.ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?.get(1)
     }

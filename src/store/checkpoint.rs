@@ -3,7 +3,11 @@
 //! Left to itself SQLite does it within a COMMIT, once the log has so many pages, and every call that waits for that batch
 //! waits until thousands of pages are written and synced. Here a thread with a connection of its own copies what is there a
 //! few times a second, while batches go on. The log begins anew when all of it was copied at a moment when nobody writes: once
-//! it is long, the thread takes the turn to write for the few pages that came meanwhile.
+//! it is long, the thread takes the turn to write for the few pages that came meanwhile. While the file system has little room,
+//! the lane itself keeps the log short.
+//!
+//! Before that the thread looks whether the files are still the database's: nothing is copied into a file that somebody else has
+//! put there.
 
 use std::{
     path::Path,
@@ -17,7 +21,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{connect::SQLITE_BUSY_TIMEOUT, error::StoreError};
+use super::{connect::SQLITE_BUSY_TIMEOUT, error::StoreError, files::Files, room::Room};
 use crate::seldom::Seldom;
 
 /// Pause between two looks.
@@ -41,13 +45,17 @@ struct Copied {
 
 impl Checkpointer {
     /// Begins, on a file that exists. `turn` is that of all who write.
-    pub(super) fn start(path: &Path, turn: Arc<tokio::sync::Mutex<()>>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        path: &Path,
+        turn: Arc<tokio::sync::Mutex<()>>,
+        (files, room): (Arc<Files>, Arc<Room>),
+    ) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
             .name("tope-checkpoint".to_owned())
-            .spawn(move || run(&connection, &turn, &stopped))
+            .spawn(move || Looker { connection, turn, files, room }.run(&stopped))
             .map_err(|error| StoreError::Unusable(format!("no thread for checkpoints: {error}")))?;
         Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))
     }
@@ -67,11 +75,27 @@ impl Checkpointer {
 /// It is tried again four times a second.
 static FAILED: Seldom<()> = Seldom::new();
 
-fn run(connection: &Connection, turn: &tokio::sync::Mutex<()>, stopped: &Receiver<()>) {
-    while matches!(stopped.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
-        if let Err(error) = look(connection, turn) {
-            // The lane does it itself when the log is much longer.
-            if let Some(left_out) = FAILED.due(()) {
+/// What the thread has.
+struct Looker {
+    connection: Connection,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    files: Arc<Files>,
+    room: Arc<Room>,
+}
+
+impl Looker {
+    fn run(&self, stopped: &Receiver<()>) {
+        while matches!(stopped.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
+            if self.check().is_err() {
+                // That was logged.
+                return;
+            }
+            let Err(error) = self.copy_some() else { continue };
+            self.room.note(&self.connection, &error);
+            // The lane does it itself when the log is much longer, or there is no room.
+            if self.room.is_ample()
+                && let Some(left_out) = FAILED.due(())
+            {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     log.left_out = left_out,
@@ -80,18 +104,27 @@ fn run(connection: &Connection, turn: &tokio::sync::Mutex<()>, stopped: &Receive
             }
         }
     }
-}
 
-fn look(connection: &Connection, turn: &tokio::sync::Mutex<()>) -> Result<(), rusqlite::Error> {
-    if copy(connection)?.pages < LONG_PAGES {
-        return Ok(());
+    fn check(&self) -> Result<(), StoreError> {
+        if self.files.find_fault().is_none() {
+            return Ok(());
+        }
+        // Looked at anew while no other connection of this process writes.
+        let _turn = self.turn.blocking_lock();
+        self.files.check()
     }
-    // What came while that was copied is little, and is copied faster.
-    if copy(connection)?.rest <= REST_PAGES {
-        let _turn = turn.blocking_lock();
-        copy(connection)?;
+
+    fn copy_some(&self) -> Result<(), rusqlite::Error> {
+        if !self.room.is_ample() || copy(&self.connection)?.pages < LONG_PAGES {
+            return Ok(());
+        }
+        // What came while that was copied is little, and is copied faster.
+        if copy(&self.connection)?.rest <= REST_PAGES {
+            let _turn = self.turn.blocking_lock();
+            copy(&self.connection)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Copies what it can without making anybody wait.

@@ -9,14 +9,14 @@ use std::{
     fs::File,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, SqlxError, Statement,
     sqlx::{
         ConnectOptions as _, Connection,
         postgres::{PgConnectOptions, PgConnection},
@@ -25,10 +25,10 @@ use sea_orm::{
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    checkpoint::Checkpointer,
-    error::{StoreError, classify},
+    error::StoreError,
+    lane::Lane,
     place::{Location, check_file, lock_file, parse_url, unusable},
-    thread::ThreadConnection,
+    probe::{Identity, Pulse},
     turn::Turns,
     wire::Wire,
 };
@@ -47,7 +47,7 @@ pub(super) const SQLITE_SYNCHRONOUS: &str = "FULL";
 
 /// Pages of 4 KiB in the write-ahead log from which on a commit copies them into the database itself: never, as long as
 /// `checkpoint.rs` does.
-const SQLITE_AUTOCHECKPOINT: &str = "65536";
+pub(super) const SQLITE_AUTOCHECKPOINT: &str = "65536";
 
 /// On the connection of the lane. 32 MiB of page cache.
 pub(super) const SQLITE_LANE_PRAGMAS: [(&str, &str); 4] = [
@@ -151,6 +151,10 @@ pub struct Store {
     available: Arc<AtomicBool>,
     /// Told after each commit that wrote events.
     told: Arc<Notify>,
+    /// What batches show of the database.
+    pulse: Arc<Pulse>,
+    /// Which database it was at the first look. PostgreSQL only.
+    identity: Arc<OnceLock<Identity>>,
 }
 
 impl Store {
@@ -159,9 +163,26 @@ impl Store {
         self.available.load(Ordering::Acquire)
     }
 
-    /// Says whether calls should be taken.
+    /// Says whether calls should be taken. They are not any more once the files of SQLite were taken away.
     pub fn set_available(&self, available: bool) {
         self.available.store(available, Ordering::Release);
+        // Taken away meanwhile, perhaps.
+        if self.is_taken() {
+            self.available.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether the files of SQLite were taken away. That is for good, and was logged.
+    pub fn is_taken(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| lane.connection.is_taken())
+    }
+
+    /// Waits until the files of SQLite were taken away. One caller is woken.
+    pub async fn until_taken(&self) {
+        match &self.lane {
+            Some(lane) => lane.connection.until_taken().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Opens the database of a URL. Changes nothing in it: see [`Store::migrate`]. PostgreSQL is not contacted yet: see
@@ -183,18 +204,18 @@ impl Store {
         let question = Statement::from_string(self.reader.get_database_backend(), "SELECT 1");
         match self.reader.query_one_raw(question).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.diagnose(error).await),
+            Err(error) => Err(self.diagnose(error.into()).await),
         }
     }
 
     /// Why the database cannot be reached, as a connection of its own says it: a pool only says that it waited in vain.
-    pub(super) async fn diagnose(&self, error: DbErr) -> StoreError {
+    pub(super) async fn diagnose(&self, error: StoreError) -> StoreError {
         let Some(options) = &self.postgres else {
-            return classify(error);
+            return error;
         };
-        let place = format!("PostgreSQL at {}:{}", options.get_host(), options.get_port());
+        let place = place_of(options);
         match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
-            Ok(Ok(_)) => classify(error),
+            Ok(Ok(_)) => error,
             Ok(Err(SqlxError::Database(reason))) => {
                 StoreError::Unreachable(format!("{place} refuses the connection: {}", reason.message()))
             }
@@ -202,22 +223,27 @@ impl Store {
                 StoreError::Unreachable(format!("{place} cannot be reached: {reason}"))
             }
             Ok(Err(reason)) => StoreError::Unreachable(format!("{place} cannot be used: {reason}")),
-            Err(_) => StoreError::Unreachable(format!("{place} does not answer")),
+            Err(_) => self.no_answer(),
         }
+    }
+
+    /// The database has not answered in time.
+    pub fn no_answer(&self) -> StoreError {
+        let place = self.postgres.as_deref().map_or_else(|| "the database".to_owned(), place_of);
+        StoreError::Unreachable(format!("{place} does not answer"))
     }
 
     /// Closes all connections, so that a SQLite file is left without a write-ahead log, and lets go of the file.
     pub async fn close(self) -> Result<(), StoreError> {
         self.reader.close_by_ref().await?;
-        if let Some(lane) = &self.lane {
-            lane.checkpointer.stop();
-            lane.connection.close();
-        }
         if let Some(wire) = &self.wire {
             wire.close();
         }
         if let Some(writer) = &self.writer {
             writer.close_by_ref().await?;
+        }
+        if let Some(lane) = &self.lane {
+            lane.close();
         }
         // Now, and not when the last task has ended that knows the database.
         if let Some(lock) = &self.lock {
@@ -255,13 +281,14 @@ impl Store {
     pub fn told(&self) -> &Arc<Notify> {
         &self.told
     }
-}
 
-/// The connection of the lane on SQLite, and the thread that copies the write-ahead log.
-#[derive(Clone, Debug)]
-pub(super) struct Lane {
-    pub(super) connection: ThreadConnection,
-    checkpointer: Checkpointer,
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    pub(super) fn identity(&self) -> &OnceLock<Identity> {
+        &self.identity
+    }
 }
 
 async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, StoreError> {
@@ -278,12 +305,9 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         Some(_) => Some(open(sqlite_options(&path, 1, false)).await?),
         None => None,
     };
-    let turn = Arc::default();
+    let (turn, available) = (Arc::default(), Arc::default());
     let lane = match &lock {
-        Some(_) => {
-            let connection = ThreadConnection::open(&path)?;
-            Some(Lane { connection, checkpointer: Checkpointer::start(&path, Arc::clone(&turn))? })
-        }
+        Some(_) => Some(Lane::open(&path, &turn, Arc::clone(&available))?),
         None => None,
     };
     let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
@@ -296,8 +320,10 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         reader,
         postgres: None,
         lock,
-        available: Arc::default(),
+        available,
         told: Arc::default(),
+        pulse: Arc::default(),
+        identity: Arc::default(),
     })
 }
 
@@ -326,7 +352,13 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
         lock: None,
         available: Arc::default(),
         told: Arc::default(),
+        pulse: Arc::default(),
+        identity: Arc::default(),
     })
+}
+
+fn place_of(options: &PgConnectOptions) -> String {
+    format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())
 }
 
 /// The error itself quotes the URL, which may hold a password.

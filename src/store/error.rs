@@ -207,6 +207,8 @@ fn kind_of_postgres(sqlstate: &str) -> Kind {
         // query_canceled (statement_timeout), admin_shutdown, crash_shutdown, cannot_connect_now,
         // idle_in_transaction_session_timeout, read_only_sql_transaction (a standby, after a failover).
         "57014" | "57P01" | "57P02" | "57P03" | "25P03" | "25006" => Kind::Unavailable,
+        // insufficient_privilege, undefined_table: the database is not as it was when the server began on it.
+        "42501" | "42P01" => Kind::Unavailable,
         // Classes: connection exceptions; too many connections, a full disk, no memory; system errors.
         code if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
         _ => Kind::Permanent,
@@ -230,6 +232,7 @@ mod tests {
             ("53100", Kind::Unavailable),
             ("08006", Kind::Unavailable),
             ("57014", Kind::Unavailable),
+            ("42P01", Kind::Unavailable),
             ("23505", Kind::Conflict),
             ("22012", Kind::Miscounted),
             ("22003", Kind::Permanent),

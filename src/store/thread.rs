@@ -6,11 +6,12 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use rusqlite::{
     CachedStatement, Connection, Statement, ToSql,
+    config::DbConfig,
     types::{FromSql, Null, ToSqlOutput, Value as Cell, ValueRef},
 };
 use sea_orm::Value;
@@ -18,6 +19,8 @@ use sea_orm::Value;
 use super::{
     connect::{SQLITE_BUSY_TIMEOUT, SQLITE_LANE_PRAGMAS},
     error::StoreError,
+    files::Files,
+    room::Room,
     turn::Turn,
 };
 
@@ -26,35 +29,85 @@ const STATEMENTS_MAX: usize = 64;
 
 /// The connection, until it is closed. Its lock is never waited for: whoever has the turn is the only one.
 #[derive(Clone, Debug)]
-pub(super) struct ThreadConnection(Arc<Mutex<Option<Connection>>>);
+pub(super) struct ThreadConnection {
+    connection: Arc<Mutex<Option<Connection>>>,
+    files: Arc<Files>,
+    room: Arc<Room>,
+}
 
 impl ThreadConnection {
-    /// Opens a file that exists.
-    pub(super) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
+    /// Opens a file that exists, and begins its write-ahead log anew.
+    /// `available` is cleared when the file is taken away.
+    pub(super) fn open(path: &Path, available: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         for (name, value) in SQLITE_LANE_PRAGMAS {
             connection.pragma_update(None, name, value)?;
         }
-        Ok(Self(Arc::new(Mutex::new(Some(connection)))))
+        // With this the log and its index are there, too.
+        let room = Arc::new(Room::new(&connection));
+        let files = Arc::new(Files::open(path, available)?);
+        Ok(Self { connection: Arc::new(Mutex::new(Some(connection))), files, room })
     }
 
     /// Closes it. Nothing runs on it any more.
     pub(super) fn close(&self) {
-        drop(self.lock().take());
+        let connection = self.lock().take();
+        if let (Some(connection), true) = (connection, self.is_taken()) {
+            // Files that others have put there are left as they are.
+            let flag = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = connection.set_db_config(flag, true) {
+                tracing::error!(error = &error as &dyn std::error::Error, "the log may be copied at the end");
+            }
+        }
+    }
+
+    /// Refuses to write once the files were taken away, and makes room where the file system had none. The caller has the turn.
+    pub(super) fn make_ready(&self) -> Result<(), StoreError> {
+        self.files.refuse_taken()?;
+        if self.room.is_ample() { Ok(()) } else { self.run(|connection| self.room.make(connection)) }
+    }
+
+    /// Its files, and whether their file system has room.
+    pub(super) fn ground(&self) -> (Arc<Files>, Arc<Room>) {
+        (Arc::clone(&self.files), Arc::clone(&self.room))
+    }
+
+    /// Whether the files were taken away.
+    pub(super) fn is_taken(&self) -> bool {
+        self.files.refuse_taken().is_err()
+    }
+
+    /// Waits until the files were taken away.
+    pub(super) async fn until_taken(&self) {
+        self.files.until_taken().await;
+    }
+
+    /// Whether what was committed is in the files of the database. The caller has the turn.
+    pub(super) fn check_files(&self) -> Result<(), StoreError> {
+        self.files.check_quickly()
+    }
+
+    /// A mark of this server in the table of probes.
+    pub(super) fn next_mark(&self) -> Result<Vec<u8>, StoreError> {
+        self.run(|connection| self.files.next_mark(connection))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run<T>(&self, steps: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>) -> Result<T, StoreError> {
         match &*self.lock() {
-            Some(connection) => Ok(steps(connection)?),
-            None => Err(StoreError::Unusable("the database is closed".to_owned())),
+            Some(connection) => Ok(steps(connection).inspect_err(|error| self.room.note(connection, error))?),
+            None => Err(closed()),
         }
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unusable("the database is closed".to_owned())
 }
 
 /// A transaction on it. Dropped, it is rolled back.
@@ -73,6 +126,7 @@ pub(super) type Cells = Vec<Cell>;
 impl ThreadTransaction {
     /// BEGIN IMMEDIATE.
     pub(super) fn begin(connection: ThreadConnection, turn: Turn) -> Result<Self, StoreError> {
+        connection.make_ready()?;
         let data_version = connection.run(|connection| {
             step(connection, "BEGIN IMMEDIATE")?;
             let version = connection
@@ -83,11 +137,11 @@ impl ThreadTransaction {
         Ok(Self { connection, open: true, data_version, _turn: turn })
     }
 
-    /// COMMIT.
+    /// COMMIT. It has not lasted when the files were taken away.
     pub(super) fn commit(mut self) -> Result<(), StoreError> {
         self.connection.run(|connection| step(connection, "COMMIT"))?;
         self.open = false;
-        Ok(())
+        self.connection.check_files()
     }
 
     /// ROLLBACK.

@@ -20,8 +20,10 @@ use super::{
     bulk::{Bulk, Write, join, join_statement, row_by_row},
     connect::{Dialect, Store},
     error::{AdminError, StoreError},
+    lane::Writing,
+    probe::Pulse,
     thread::{self, ThreadTransaction},
-    turn::{Turn, Writer},
+    turn::Writer,
     wire::{Question, WireTransaction},
 };
 /// How often a transaction is begun that runs into others, before it gives up.
@@ -39,12 +41,14 @@ pub struct Transaction {
     /// Who is told once it is committed, if it wrote events.
     told: Arc<Notify>,
     tells: AtomicBool,
+    /// Where it leaves a sign once it is committed, if it wrote rows of a batch.
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Debug)]
 enum Inner {
     /// On a connection of a pool; one that writes has the turn.
-    Pool(DatabaseTransaction, Option<Turn>),
+    Pool(DatabaseTransaction, Option<Writing>),
     /// On the connection of SQLite's lane.
     Thread(ThreadTransaction),
     /// On the connection of a lane to PostgreSQL.
@@ -118,14 +122,18 @@ impl Transaction {
 
     /// Writes rows, as [`Transaction::write`] does, and makes all of it last. On PostgreSQL both are sent at once.
     pub(super) async fn write_and_commit(self, mut writes: Vec<Write>) -> Result<(), StoreError> {
+        drop_empty(&mut writes);
+        let shows = !writes.is_empty();
         if !matches!(self.inner, Inner::Wire(_)) {
             self.write(std::mem::take(&mut writes)).await?;
         }
         match self.inner {
-            Inner::Pool(transaction, _turn) => transaction.commit().await?,
+            Inner::Pool(transaction, writing) => {
+                transaction.commit().await?;
+                writing.as_ref().map_or(Ok(()), Writing::check)?;
+            }
             Inner::Thread(transaction) => transaction.commit()?,
             Inner::Wire(transaction) => {
-                drop_empty(&mut writes);
                 let text = join(&writes);
                 let question = (!writes.is_empty()).then(|| Question::of_writes(&text, &writes));
                 transaction.commit(question.as_slice()).await?;
@@ -134,6 +142,9 @@ impl Transaction {
         if self.tells.load(Ordering::Relaxed) {
             self.told.notify_one();
         }
+        if shows {
+            self.pulse.note_written();
+        }
         tracing::trace!(transaction.name = self.name, "committed");
         Ok(())
     }
@@ -141,7 +152,7 @@ impl Transaction {
     /// Undoes it.
     pub async fn rollback(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Pool(transaction, _turn) => Ok(transaction.rollback().await?),
+            Inner::Pool(transaction, _writing) => Ok(transaction.rollback().await?),
             Inner::Thread(transaction) => transaction.rollback(),
             Inner::Wire(transaction) => transaction.rollback().await,
         }
@@ -284,7 +295,8 @@ impl Store {
         self.begin_in_thread_as(Writer::Job, name).await
     }
 
-    async fn begin_in_thread_as(
+    /// The same, by its kind.
+    pub(super) async fn begin_in_thread_as(
         &self,
         writer: Writer,
         name: &'static str,
@@ -304,7 +316,7 @@ impl Store {
 
     async fn begin_write_as(&self, writer: Writer, name: &'static str) -> Result<Transaction, StoreError> {
         let pool = self.writer()?;
-        let turn = self.turns().take(writer).await?;
+        let writing = Writing::begin(self.turns().take(writer).await?, self.lane())?;
         let transaction = match self.dialect() {
             Dialect::Sqlite => {
                 let mode = Some(SqliteTransactionMode::Immediate);
@@ -314,7 +326,7 @@ impl Store {
             // READ COMMITTED is the default of these connections.
             Dialect::Postgres => pool.begin().await?,
         };
-        Ok(self.transaction(Inner::Pool(transaction, Some(turn)), name))
+        Ok(self.transaction(Inner::Pool(transaction, Some(writing)), name))
     }
 
     /// Begins a transaction that sees one state of the whole and cannot write. REPEATABLE READ, READ ONLY is the default
@@ -325,8 +337,8 @@ impl Store {
     }
 
     fn transaction(&self, inner: Inner, name: &'static str) -> Transaction {
-        let (dialect, told) = (self.dialect(), Arc::clone(self.told()));
-        Transaction { inner, name, dialect, told, tells: AtomicBool::new(false) }
+        let (dialect, told, pulse) = (self.dialect(), Arc::clone(self.told()), Arc::clone(self.pulse()));
+        Transaction { inner, name, dialect, told, tells: AtomicBool::new(false), pulse }
     }
 
     /// Runs `steps` in an administrative transaction, and commits it when they hand it back. A refusal or an error rolls

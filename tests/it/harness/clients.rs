@@ -336,6 +336,18 @@ pub fn serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
     .boxed_local()
 }
 
+/// Waits until the server says that it does not serve.
+pub fn not_serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
+    async move {
+        let health = HealthClient::new(channel.clone());
+        eventually("health is NOT_SERVING", async || {
+            (status(&health, "").await == Some(ServingStatus::NotServing)).then_some(())
+        })
+        .await;
+    }
+    .boxed_local()
+}
+
 /// What health says of a service now; `None` when it does not know it, or cannot be reached.
 pub fn status<'a>(
     health: &'a HealthClient<Channel>,

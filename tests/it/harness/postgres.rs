@@ -32,6 +32,14 @@ stop() {
     "$bin/pg_ctl" stop -D data -w -m "$1" >>log 2>&1 </dev/null
     echo stopped
 }
+# The first process comes first, so that it starts no others meanwhile.
+signal() {
+    main=$(head -n 1 data/postmaster.pid)
+    kill "-$1" "$main"
+    children=$(awk -v main="$main" '$4 == main { print $1 }' /proc/[0-9]*/stat 2>/dev/null)
+    [ -z "$children" ] || kill "-$1" $children 2>/dev/null
+    echo signalled
+}
 if "$bin/initdb" -D data -U tope -A trust -E UTF8 --locale=C --no-sync >log 2>&1 </dev/null; then
     start
 else
@@ -42,8 +50,11 @@ while read -r order; do
     case $order in
         start) start ;;
         stop) stop immediate ;;
+        freeze) signal STOP ;;
+        thaw) signal CONT ;;
     esac
 done
+[ ! -f data/postmaster.pid ] || signal CONT >/dev/null
 stop immediate >/dev/null
 cd / && rm -rf "$folder"
 "#;
@@ -100,6 +111,18 @@ impl Cluster {
     pub fn resume(&mut self) {
         self.order("start");
         self.expect_answer("ready");
+    }
+
+    /// Stops its processes where they are, as a machine does that hangs.
+    pub fn freeze(&mut self) {
+        self.order("freeze");
+        self.expect_answer("signalled");
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&mut self) {
+        self.order("thaw");
+        self.expect_answer("signalled");
     }
 
     fn order(&mut self, order: &str) {

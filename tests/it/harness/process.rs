@@ -111,6 +111,11 @@ impl Process {
         connect(&self.target()).await
     }
 
+    /// Its number, for the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log is there")

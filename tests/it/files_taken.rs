@@ -1,0 +1,193 @@
+//! The files of a SQLite database are removed, replaced, truncated or overwritten under a running server.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::harness::{
+    clients::{not_serving, serving},
+    process::{run, said, tope},
+    *,
+};
+
+/// What is done to the file, given a copy of the database that is a little older.
+type Deed = fn(file: &Path, copy: &Path);
+
+/// A deed, and whether each COMMIT finds it out. The others are found out a few times a second.
+const DEEDS: [(&str, Deed, bool); 9] = [
+    ("unlinked", |file, _| fs::remove_file(file).expect("it is there"), true),
+    ("truncated", |file, _| truncate(file, 0), true),
+    ("truncated a little", |file, _| truncate(file, 3 * 4_096), true),
+    ("replaced", |file, copy| fs::rename(copy, file).expect("both are there"), true),
+    ("moved away", |file, copy| fs::rename(file, copy.with_extension("away")).expect("it is there"), false),
+    ("copied over", copy_over, false),
+    ("written over", write_over, false),
+    ("robbed of its log", |file, _| fs::remove_file(beside(file, "-wal")).expect("it is there"), true),
+    ("robbed of its index", |file, _| fs::remove_file(beside(file, "-shm")).expect("it is there"), false),
+];
+
+fn truncate(file: &Path, bytes: u64) {
+    let file = fs::OpenOptions::new().write(true).open(file).expect("it is there");
+    file.set_len(bytes).expect("it can be written to");
+}
+
+/// Like `cp`.
+fn copy_over(file: &Path, copy: &Path) {
+    fs::copy(copy, file).expect("both are there");
+}
+
+/// Like `dd conv=notrunc`: the file never gets smaller.
+fn write_over(file: &Path, copy: &Path) {
+    use std::os::unix::fs::FileExt;
+    let bytes = fs::read(copy).expect("it is there");
+    let file = fs::OpenOptions::new().write(true).open(file).expect("it is there");
+    file.write_all_at(&bytes, 0).expect("it can be written to");
+}
+
+fn beside(file: &Path, end: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(end);
+    path.into()
+}
+
+/// A second, and as much for a machine that has other things to do.
+const NOTICED_MAX: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_acknowledged_once_the_file_was_taken_away() {
+    for (name, deed, at_once) in DEEDS {
+        take_away(name, deed, Some(at_once)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_taken_away_while_nobody_calls_is_noticed() {
+    for (name, deed, _) in DEEDS {
+        take_away(name, deed, None).await;
+    }
+}
+
+/// With load: does each COMMIT find it out?
+async fn take_away(name: &str, deed: Deed, load: Option<bool>) {
+    let database = Database::fresh(Kind::Sqlite);
+    let (file, copy) = (database.path("tope.db"), database.path("copy.db"));
+    let (process, clients) = serve_after_backup(&database, &copy).await;
+    let load = match load {
+        Some(at_once) => {
+            let (load, begun) = (Load::begin(&clients, "acme"), Instant::now());
+            eventually("it is loaded", async || (load.acknowledged_since(begun) > 100).then_some(())).await;
+            Some((load, at_once))
+        }
+        None => None,
+    };
+
+    let begun = Instant::now();
+    deed(&file, &copy);
+    let done = Instant::now();
+    not_serving(&clients.channel).await;
+    let noticed = begun.elapsed();
+    assert!(noticed < NOTICED_MAX, "{name}: after {noticed:?}");
+    let no = clients.record("acme").tokens(1).await.expect_err("it is gone");
+    no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    if let Some((load, at_once)) = load {
+        let late = load.acknowledged_since(if at_once { done } else { done + NOTICED_MAX / 2 });
+        assert_eq!(late, 0, "{name}");
+        load.end().await;
+    }
+
+    // It stays so, and says why, once.
+    let no = clients.get_usage("acme").await.expect_err("it is gone");
+    no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    not_serving(&clients.channel).await;
+    let log = process.log();
+    assert_eq!(log.matches("was taken away").count(), 1, "{name}: {log}");
+    assert!(log.contains("tope.db-wal") && log.contains("tope verify"), "it says what to do: {log}");
+    let before = fs::read(&file).ok();
+    process.stop().await;
+    assert!(fs::read(&file).ok() == before, "{name}: what was put there is left alone");
+}
+
+/// A server that has recorded 7 tokens since it was started, of 12 in all; the copy is from before.
+async fn serve_after_backup(database: &Database, copy: &Path) -> (Process, Clients) {
+    let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
+    let clients = Clients::of(channel);
+    clients.tenant_with("acme", &[lifetime("tokens", i64::MAX)]).await;
+    clients.record("acme").tokens(5).await.expect("it serves");
+    back_up(database.url(), copy).await;
+    process.stop().await;
+    let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
+    let clients = Clients::of(channel);
+    clients.record("acme").tokens(7).await.expect("it serves");
+    // The first mark of this server comes to the file with the next look at the log.
+    let begun = mark(database).await;
+    eventually("another mark is written", async || (mark(database).await != begun).then_some(())).await;
+    (process, clients)
+}
+
+/// What the server writes to see whether it can.
+async fn mark(database: &Database) -> String {
+    let connection = stall::connect(database.url()).await;
+    let statement = Statement::from_string(DbBackend::Sqlite, "SELECT hex(body) FROM probes");
+    let row = connection.query_one_raw(statement).await.expect("it can be read").expect("there is one");
+    connection.close().await.expect("it is ours");
+    row.try_get_by_index(0).expect("a text")
+}
+
+/// A copy is put over the file: the server that is started on it goes on from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_was_put_over_the_file_is_sound_afterwards() {
+    let database = Database::fresh(Kind::Sqlite);
+    let (file, copy) = (database.path("tope.db"), database.path("copy.db"));
+    let (process, clients) = serve_after_backup(&database, &copy).await;
+    fs::copy(&copy, &file).expect("both are there");
+    not_serving(&clients.channel).await;
+    process.stop().await;
+
+    for end in ["-wal", "-shm"] {
+        fs::remove_file(beside(&file, end)).expect("it is left");
+    }
+    process::verify(database.url()).await;
+    let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
+    assert_eq!(Clients::of(channel).figures("acme", "lifetime").await, (5, 0));
+    process.stop().await;
+}
+
+/// What others may do: none of it takes the file away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_others_read_touch_and_checkpoint_stays() {
+    let database = Database::fresh(Kind::Sqlite);
+    let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
+    let clients = Clients::of(channel);
+    clients.tenant_with("acme", &[lifetime("tokens", i64::MAX)]).await;
+    let load = Load::begin(&clients, "acme");
+    let begun = Instant::now();
+    eventually("it is loaded", async || (load.acknowledged_since(begun) > 200).then_some(())).await;
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let acknowledged = load.end().await;
+    let file = fs::OpenOptions::new().write(true).open(database.path("tope.db")).expect("it is there");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("it is ours");
+    back_up(database.url(), &database.path("copy.db")).await;
+    process::verify(database.url()).await;
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    // Some looks at the files later.
+    let begun = mark(&database).await;
+    eventually("another mark is written", async || (mark(&database).await != begun).then_some(())).await;
+    clients.record("acme").tokens(1).await.expect("it serves");
+    serving(&clients.channel).await;
+    let figures = clients.figures("acme", "lifetime").await;
+    assert_eq!(usize::try_from(figures.0), Ok(acknowledged + 1));
+    process.stop().await;
+}
+
+async fn back_up(url: &str, copy: &Path) {
+    let mut command = tope();
+    command.args(["backup", "--database", url]).arg(copy);
+    let output = run(command).await;
+    assert!(output.status.success(), "{}", said(&output));
+}
