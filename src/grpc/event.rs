@@ -7,6 +7,7 @@ use futures::{Stream, stream};
 use tonic::Status;
 
 use super::{
+    gate::Promise,
     lists, reply, status,
     token::{self, Token},
     v1::{self, watch_usage_response::Update as Wire},
@@ -38,12 +39,19 @@ const CURSOR_VERSION: u8 = 1;
 /// The messages of a watcher.
 pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<v1::WatchUsageResponse, Status>> + Send>>;
 
-/// Asks for a message when the last one could be sent, and ends after an error.
-pub(super) fn updates(watch: Watch) -> Updates {
-    Box::pin(stream::unfold(Some(watch), |watch| async {
-        let mut watch = watch?;
+/// Asks for a message when the last one could be sent, and ends after an error. The room of a snapshot is given back when all of
+/// it could be sent.
+pub(super) fn updates(watch: Watch, snapshot: Option<Promise>) -> Updates {
+    Box::pin(stream::unfold(Some((watch, snapshot, false)), |state| async {
+        let (mut watch, mut snapshot, sent) = state?;
+        if sent {
+            snapshot = None;
+        }
         match watch.next().await {
-            Ok(update) => Some((Ok(response(update)), Some(watch))),
+            Ok(update) => {
+                let last = matches!(update, Update::Snapshot { cursor: Some(_), .. });
+                Some((Ok(response(update)), Some((watch, snapshot, last))))
+            }
             Err(end) => Some((Err(status::of_watch_end(&end)), None)),
         }
     }))

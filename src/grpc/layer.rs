@@ -15,18 +15,19 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
 use http::{HeaderMap, Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
+use super::status;
+
 /// The largest request, in bytes. It is tonic's own default, which the services keep.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Paths of the services whose errors are ours. Health and reflection speak for themselves.
-const OWN_PATHS: &str = "/tope.v1.";
+pub(super) const OWN_PATHS: &str = "/tope.v1.";
 /// The domain of every ErrorInfo.
 pub(super) const ERROR_DOMAIN: &str = "tope";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -66,12 +67,13 @@ impl<S> Layer<S> for ContractLayer {
     }
 }
 
-impl<S, B> Service<Request<B>> for Contract<S>
+impl<S, B, R> Service<Request<B>> for Contract<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
     S::Future: Unpin,
+    R: Default,
 {
-    type Response = Response<Body>;
+    type Response = Response<R>;
     type Error = Infallible;
     type Future = ContractFuture<S::Future>;
 
@@ -89,11 +91,12 @@ where
     }
 }
 
-impl<F> Future for ContractFuture<F>
+impl<F, R> Future for ContractFuture<F>
 where
-    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+    F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
+    R: Default,
 {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Response<R>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The handler goes first: an answer that is there is given, even at the last moment.
@@ -132,7 +135,7 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
 }
 
 /// Turns what tonic says about a body into INVALID_ARGUMENT. Our own errors have details, and pass as they are.
-fn reword(response: Response<Body>) -> Response<Body> {
+fn reword<R: Default>(response: Response<R>) -> Response<R> {
     let headers = response.headers();
     let Some(code) = headers.get(Status::GRPC_STATUS) else { return response };
     if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
@@ -145,22 +148,21 @@ fn reword(response: Response<Body>) -> Response<Body> {
     }
 }
 
-fn refused_body(description: &str) -> Response<Body> {
+fn refused_body<R: Default>(description: &str) -> Response<R> {
     let mut details = ErrorDetails::with_error_info("INVALID_ARGUMENT", ERROR_DOMAIN, HashMap::new());
     details.add_bad_request_violation("", description);
     Status::with_error_details(Code::InvalidArgument, description, details).into_http()
 }
 
-fn out_of_time() -> Response<Body> {
-    let details = ErrorDetails::with_error_info("DEADLINE_EXCEEDED", ERROR_DOMAIN, HashMap::new());
-    let text = "the call's time ran out before it was answered";
-    Status::with_error_details(Code::DeadlineExceeded, text, details).into_http()
+fn out_of_time<R: Default>() -> Response<R> {
+    status::out_of_time("the call's time ran out before it was answered").into_http()
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
 
+    use axum::body::Body;
     use tower::{ServiceExt, service_fn};
 
     use super::*;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    abridge, event,
+    abridge, event, gate,
     layer::Deadline,
     lists,
     name::reservation_name,
     parse::{self, Unfit},
-    reply, status,
+    reply,
+    room::Share,
+    status,
     token::{self, Token},
     v1::{self, operation_result::Result as Answered, quota_service_server::QuotaService},
 };
@@ -100,10 +102,15 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::WatchUsageRequest>,
     ) -> Result<Response<event::Updates>, Status> {
+        let share = request.extensions().get::<Arc<Share>>().cloned();
         let query =
             event::watch_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let snapshot = match share {
+            Some(share) if query.snapshot => Some(gate::promise_snapshot(&share).await?),
+            _ => None,
+        };
         let watch = self.feed.watch(query).await.map_err(|end| status::of_watch_end(&end))?;
-        Ok(Response::new(event::updates(watch)))
+        Ok(Response::new(event::updates(watch, snapshot)))
     }
 
     async fn reserve(

@@ -3,9 +3,9 @@
 //! tonic's `Server` ends late calls as CANCELLED in a place that no layer of ours can reach, and puts boxes and
 //! layers around each call that nobody here needs. What remains is small: accept, serve, and end in good order.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
+use axum::Router;
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,11 +15,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
-use tower::{Layer, Service};
+use tower::{Layer, Service as _};
 
 use super::{
-    joined::Joined,
+    body::Reply,
+    gate::{Gate, GateFuture},
     layer::{Contract, ContractFuture, ContractLayer},
+    room::{CONNECTIONS_MAX, Rooms, Share},
+    socket::Socket,
     streams::{Inbox, WithCalls},
 };
 use crate::seldom::Seldom;
@@ -31,9 +34,12 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
 /// What a client may send on one stream before the server has read it: a Batch of 1,000 fits.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What a client may send on one connection before the server has read it. It bounds what a connection can make the
-/// server hold, and is wide enough that window updates are rare.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// What a client may send on one connection before the server has read it. Bodies are read at once, so it says how much is read
+/// in one go; it is wide enough that window updates are rare.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Headers of one call, as HTTP/2 counts them.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
 /// Streams that the client reset before the server saw them, per connection. hyper's default of 20 ends the whole
 /// connection when a burst of calls runs out of time at once; beyond this bound it is an attack (rapid reset).
@@ -42,12 +48,8 @@ const PENDING_RESETS_MAX: usize = 1_024;
 /// A connection that is silent for this long is pinged.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A connection whose ping is not answered within this time is closed, once the farewell is written: one whose client takes
-/// no bytes stays until TCP gives it up, or the server ends.
+/// A connection whose ping is not answered within this time is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A connection that has sent nothing for this long after it was accepted is closed.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is kept for a client that does not read, on one stream; a message that is larger goes beyond it.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -74,19 +76,28 @@ pub async fn serve(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::debug!(net.address = %address, "accepting connections");
-    let routes = ContractLayer.layer(routes.prepare().into_axum_router());
+    let routes = routes.prepare().into_axum_router();
     let connections = TaskTracker::new();
+    let rooms = Arc::<Rooms>::default();
     let ends = Ends { shutdown, ..Ends::default() };
+    let mut full = false;
     loop {
         let socket = tokio::select! {
             () = ends.shutdown.cancelled() => break,
             socket = accept(&listener) => socket,
         };
+        let was_full = std::mem::replace(&mut full, connections.len() >= CONNECTIONS_MAX);
+        if full {
+            if !was_full {
+                tracing::warn!(net.connections = CONNECTIONS_MAX, "too many connections: closing new ones");
+            }
+            continue;
+        }
         // Without it small replies wait up to 40 ms for an acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
-        connections.spawn(run_connection(socket, routes.clone(), ends.clone()));
+        connections.spawn(run_connection(socket, routes.clone(), Share::of(&rooms), ends.clone()));
     }
     drop(listener);
     connections.close();
@@ -116,21 +127,15 @@ struct Ends {
     cut: CancellationToken,
 }
 
-async fn run_connection(socket: TcpStream, routes: Contract<Router>, ends: Ends) {
-    // hyper waits for a client's first bytes for ever, and tells nobody that it does.
-    let said = tokio::select! {
-        biased;
-        said = timeout(HANDSHAKE_TIMEOUT, socket.readable()) => matches!(said, Ok(Ok(()))),
-        () = ends.shutdown.cancelled() => false,
-    };
-    if !said {
-        return;
-    }
-    let inbox = Inbox::new(ends.streams.clone());
+async fn run_connection(socket: TcpStream, routes: Router, share: Arc<Share>, ends: Ends) {
+    let inbox = Inbox::new(ends.streams.clone(), Arc::clone(&share));
+    let routes = ContractLayer.layer(Gate::new(routes, Arc::clone(&share)));
     let door = Door { routes, inbox: inbox.clone() };
-    let connection = http2_settings(inbox.clone()).serve_connection(TokioIo::new(Joined(socket)), door);
+    let socket = TokioIo::new(Socket::new(socket, Arc::clone(&share)));
+    let connection = http2_settings(inbox.clone()).serve_connection(socket, door);
     let mut connection = WithCalls::new(connection, inbox);
-    if is_served(&mut connection, &ends.shutdown).await {
+    // To who has not even greeted, nothing is owed.
+    if is_served(&mut connection, &ends.shutdown).await || !share.is_greeted() {
         return;
     }
     connection.connection().graceful_shutdown();
@@ -153,7 +158,7 @@ async fn is_served(connection: &mut Connection, end: &CancellationToken) -> bool
     }
 }
 
-type Connection = WithCalls<http2::Connection<TokioIo<Joined>, Door, Inbox>>;
+type Connection = WithCalls<http2::Connection<TokioIo<Socket>, Door, Inbox>>;
 
 /// The next connection. An error is never the listener's end: either that one client is gone, or something ran out
 /// and the next attempt may find it.
@@ -188,6 +193,7 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
@@ -198,14 +204,14 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
 
 /// hyper's view of the routes, which are always ready and cheap to clone, on one connection.
 struct Door {
-    routes: Contract<Router>,
+    routes: Contract<Gate>,
     inbox: Inbox,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Door {
-    type Response = Response<Body>;
+    type Response = Response<Reply>;
     type Error = Infallible;
-    type Future = ContractFuture<<Router as Service<Request<Incoming>>>::Future>;
+    type Future = ContractFuture<GateFuture>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.inbox.announce(request.uri().path());

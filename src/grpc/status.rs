@@ -37,10 +37,7 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
         Failure::DatabaseUnavailable => {
             unavailable("DATABASE_UNAVAILABLE", "the database is unavailable; repeat the call later")
         }
-        Failure::DeadlineExceeded => {
-            let text = "the call's time ran out before the decision";
-            with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text, [], ErrorDetails::new())
-        }
+        Failure::DeadlineExceeded => out_of_time("the call's time ran out before the decision"),
         Failure::Internal => with_reason(
             Code::Internal,
             "INTERNAL",
@@ -94,6 +91,11 @@ pub(super) fn unavailable(reason: &'static str, text: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(std::time::Duration::from_secs(UNAVAILABLE_RETRY_SECONDS)));
     with_reason(Code::Unavailable, reason, text, [], details)
+}
+
+/// A call, or its request, that took too long.
+pub(super) fn out_of_time(text: &str) -> Status {
+    with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text, [], ErrorDetails::new())
 }
 
 /// The status of a refusal. The frame tells a quota's violations: without one they have no names.

@@ -13,7 +13,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -22,31 +22,15 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::rt::Executor;
-use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::descriptors;
+use super::{
+    room::{PERIOD, Share},
+    rpc::Rpc,
+};
 
 type Call = BoxFuture<'static, ()>;
-
-/// The paths of all calls that stream: what the descriptors say of our services, health and reflection.
-static STREAMING: LazyLock<Vec<String>> = LazyLock::new(|| streaming(&descriptors()));
-
-fn streaming(descriptors: &FileDescriptorSet) -> Vec<String> {
-    let mut paths = Vec::new();
-    for file in &descriptors.file {
-        for service in &file.service {
-            let streams =
-                service.method.iter().filter(|rpc| rpc.server_streaming() || rpc.client_streaming());
-            let path = |rpc: &MethodDescriptorProto| {
-                format!("/{}.{}/{}", file.package(), service.name(), rpc.name())
-            };
-            paths.extend(streams.map(path));
-        }
-    }
-    paths
-}
 
 /// How long a connection without calls may take to end in order, once streams were dropped.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -61,17 +45,18 @@ struct Arrivals {
     streams: AtomicBool,
     /// When streams are dropped.
     cut: CancellationToken,
+    share: Arc<Share>,
 }
 
 impl Inbox {
     /// One whose streaming calls are dropped when `cut` is cancelled.
-    pub(super) fn new(cut: CancellationToken) -> Self {
-        Self(Arc::new(Arrivals { calls: Mutex::default(), streams: AtomicBool::new(false), cut }))
+    pub(super) fn new(cut: CancellationToken, share: Arc<Share>) -> Self {
+        Self(Arc::new(Arrivals { calls: Mutex::default(), streams: AtomicBool::new(false), cut, share }))
     }
 
     /// Says what the next call is.
     pub(super) fn announce(&self, path: &str) {
-        if STREAMING.iter().any(|streaming| streaming == path) {
+        if Rpc::of(path).streams() {
             self.0.streams.store(true, Ordering::Relaxed);
         }
     }
@@ -108,6 +93,8 @@ pub(super) struct WithCalls<C> {
     running: FuturesUnordered<Call>,
     /// Since streams are dropped and no call runs.
     idle: Option<Pin<Box<Sleep>>>,
+    /// While there are replies that the client has not taken: when their age is looked at next.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C> WithCalls<C> {
@@ -119,6 +106,7 @@ impl<C> WithCalls<C> {
             arrived: Vec::new(),
             running: FuturesUnordered::new(),
             idle: None,
+            look: None,
         }
     }
 
@@ -138,6 +126,26 @@ impl<C> WithCalls<C> {
         let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(IDLE_MAX)));
         idle.as_mut().poll(context).is_ready()
     }
+
+    /// Whether its client has not taken a reply in time. HTTP/2 has no way to take back what it was given, but to end.
+    fn is_stuck(&mut self, context: &mut Context<'_>) -> bool {
+        let share = &self.inbox.0.share;
+        if !share.has_untaken() {
+            self.look = None;
+            return false;
+        }
+        loop {
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(PERIOD)));
+            if look.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            self.look = None;
+            if share.turn() {
+                tracing::info!("closing a connection whose client does not take its replies");
+                return true;
+            }
+        }
+    }
 }
 
 impl<C: Future> Future for WithCalls<C> {
@@ -156,42 +164,10 @@ impl<C: Future> Future for WithCalls<C> {
                 &mut *this.inbox.0.calls.lock().unwrap_or_else(PoisonError::into_inner),
             );
             if this.arrived.is_empty() {
-                return if this.is_idle(context) { Poll::Ready(None) } else { Poll::Pending };
+                let given_up = this.is_stuck(context) || this.is_idle(context);
+                return if given_up { Poll::Ready(None) } else { Poll::Pending };
             }
             this.running.extend(this.arrived.drain(..));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use prost_types::{FileDescriptorProto, ServiceDescriptorProto};
-
-    use super::*;
-
-    #[test]
-    fn each_rpc_that_streams_is_known_to() {
-        let known = [
-            "/tope.v1.QuotaService/WatchUsage",
-            "/grpc.health.v1.Health/Watch",
-            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        ];
-        assert_eq!(*STREAMING, known, "and no rpc that does not");
-    }
-
-    #[test]
-    fn a_new_rpc_that_streams_is_found_by_what_its_descriptor_says() {
-        let rpc = |name: &str, client, server| MethodDescriptorProto {
-            name: Some(name.to_owned()),
-            client_streaming: Some(client),
-            server_streaming: Some(server),
-            ..MethodDescriptorProto::default()
-        };
-        let method = vec![rpc("One", false, false), rpc("Down", false, true), rpc("Up", true, false)];
-        let service = ServiceDescriptorProto { name: Some("S".to_owned()), method, ..Default::default() };
-        let package = Some("some.v2".to_owned());
-        let file = FileDescriptorProto { package, service: vec![service], ..Default::default() };
-        assert_eq!(streaming(&FileDescriptorSet { file: vec![file] }), ["/some.v2.S/Down", "/some.v2.S/Up"]);
     }
 }

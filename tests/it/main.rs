@@ -25,6 +25,7 @@ mod events;
 mod expiry;
 mod extend;
 mod files_taken;
+mod flood;
 mod from_now_on;
 mod full_disk;
 mod grpcurl;

@@ -6,8 +6,14 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use tokio::{task::JoinHandle, time::interval};
 use tonic::transport::Channel;
 
 use super::{
@@ -15,6 +21,9 @@ use super::{
     postgres::free_port,
     wait::eventually,
 };
+
+/// Between two looks at a process's memory.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A command line of the binary.
 pub fn tope() -> Command {
@@ -126,6 +135,23 @@ impl Process {
         self.child.id()
     }
 
+    /// Begins to look at the memory that it has of its own.
+    pub fn watch_memory(&self) -> Memory {
+        let status = PathBuf::from(format!("/proc/{}/status", self.child.id()));
+        let most = Arc::new(AtomicU64::new(0));
+        let looking = tokio::spawn({
+            let most = Arc::clone(&most);
+            async move {
+                let mut ticks = interval(LOOK);
+                while let Ok(text) = fs::read_to_string(&status) {
+                    most.fetch_max(own_kib(&text), Ordering::Relaxed);
+                    ticks.tick().await;
+                }
+            }
+        });
+        Memory { most, looking }
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
@@ -150,6 +176,33 @@ impl Process {
         let status = self.ended().await;
         assert!(status.success(), "{status}: {}", self.log());
     }
+}
+
+/// The memory of a process, as long as this lives.
+pub struct Memory {
+    most: Arc<AtomicU64>,
+    looking: JoinHandle<()>,
+}
+
+impl Memory {
+    /// The most that it had at once, in MiB.
+    pub fn most_mib(&self) -> u64 {
+        self.most.load(Ordering::Relaxed) / 1024
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.looking.abort();
+    }
+}
+
+/// What is neither of files nor shared.
+fn own_kib(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let count = line.and_then(|line| line.split_whitespace().next());
+    // A process that ends has none.
+    count.map_or(0, |count| count.parse().expect("a number"))
 }
 
 impl Drop for Process {

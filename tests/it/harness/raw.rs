@@ -1,45 +1,96 @@
-//! gRPC without a gRPC client: bytes that no client would send, and deadlines that no client would wait for.
+//! gRPC without a gRPC client: bytes that no client would send, deadlines that no client would wait for, and replies that no
+//! client would leave where they are.
 
 use std::{net::SocketAddr, pin::Pin};
 
 use axum::body::Body;
 use http::{HeaderMap, Request, header};
 use http_body::Body as _;
-use hyper::client::conn::http2;
+use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 use super::no::No;
 
-/// Posts a frame around these bytes, and answers how the call ended: `None` is OK.
-pub async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], bytes: &[u8]) -> Option<No> {
-    let length = u32::try_from(bytes.len()).expect("a body that fits a frame");
+/// A connection that speaks HTTP/2.
+#[derive(Clone)]
+pub struct Raw {
+    address: SocketAddr,
+    sender: SendRequest<Body>,
+}
+
+impl Raw {
+    /// One that takes what it is sent.
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_as(address, http2::Builder::new(TokioExecutor::new())).await
+    }
+
+    /// One whose client takes no byte of any reply.
+    pub async fn connect_deaf(address: SocketAddr) -> Self {
+        let mut settings = http2::Builder::new(TokioExecutor::new());
+        settings.initial_stream_window_size(0);
+        Self::connect_as(address, settings).await
+    }
+
+    async fn connect_as(address: SocketAddr, settings: http2::Builder<TokioExecutor>) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the server listens");
+        let handshake = settings.handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.expect("the server speaks HTTP/2");
+        tokio::spawn(connection);
+        Self { address, sender }
+    }
+
+    /// Whether the server has closed it.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Posts this body, and answers how the call ended: `None` is OK.
+    ///
+    /// # Errors
+    ///
+    /// When the stream, or the connection, was broken off.
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Option<No>, hyper::Error> {
+        let mut request = Request::post(format!("http://{}{path}", self.address))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).expect("the headers are valid");
+        let mut sender = self.sender.clone();
+        sender.ready().await?;
+        let response = sender.send_request(request).await?;
+        let (parts, mut body) = response.into_parts();
+        let mut trailers = parts.headers;
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            if let Ok(last) = frame?.into_trailers() {
+                trailers.extend(last);
+            }
+        }
+        Ok(ending(&trailers))
+    }
+}
+
+/// A gRPC frame around a message.
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("a message that fits a frame");
     let mut frame = vec![0];
     frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(bytes);
+    frame.extend_from_slice(message);
+    frame
+}
 
-    let stream = TcpStream::connect(address).await.expect("the server listens");
-    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.expect("the server speaks HTTP/2");
-    tokio::spawn(connection);
-
-    let mut request = Request::post(format!("http://{address}{path}"))
-        .header(header::CONTENT_TYPE, "application/grpc")
-        .header(header::TE, "trailers");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Body::from(frame)).expect("the headers are valid");
-    let response = sender.send_request(request).await.expect("an answer");
-    let (parts, mut body) = response.into_parts();
-    let mut trailers = parts.headers;
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(last) = frame.expect("a whole answer").into_trailers() {
-            trailers.extend(last);
-        }
-    }
-    ending(&trailers)
+/// Posts a frame around these bytes, and answers how the call ended: `None` is OK.
+pub async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], bytes: &[u8]) -> Option<No> {
+    let raw = Raw::connect(address).await;
+    raw.post(path, headers, Body::from(frame(bytes))).await.expect("a whole answer")
 }
 
 fn ending(trailers: &HeaderMap) -> Option<No> {

@@ -1,0 +1,279 @@
+//! Bodies that are counted: a request as it comes, and a reply until its client has taken it.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tonic::{Code, Status};
+
+use super::{
+    layer::REQUEST_BYTES_MAX,
+    room::{FREE_BYTES, Held, Open, Share, Untaken},
+    status,
+};
+
+/// How long a request's body may take, from when it is first waited for.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is before each message: a flag, and its length.
+const PREFIX_BYTES: usize = 5;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A request's body. It takes room for its whole message as soon as the message says its length, so that a body that was begun
+/// can be finished; and it ends with an error when it does not come in time.
+pub(super) struct Arriving<B> {
+    body: B,
+    share: Arc<Share>,
+    /// Whether it is a stream of messages: those have no end, and a bound of their own.
+    streams: bool,
+    prefix: [u8; PREFIX_BYTES],
+    received: usize,
+    /// What room was taken for.
+    counted: usize,
+    held: Option<Box<Held>>,
+    /// Why it is not taken. The rest of it is still read, and thrown away: to end the stream before it would leave the client's
+    /// bytes on the way without a stream, and HTTP/2 ends connections that have many of those.
+    refused: Option<Box<Status>>,
+    /// Only when it had to be waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Arriving<B> {
+    /// The body of a call on a connection.
+    pub(super) fn new(body: B, share: Arc<Share>, streams: bool) -> Self {
+        Self {
+            body,
+            share,
+            streams,
+            prefix: [0; PREFIX_BYTES],
+            received: 0,
+            counted: FREE_BYTES,
+            held: None,
+            refused: None,
+            timer: None,
+        }
+    }
+
+    fn count(&mut self, data: &[u8]) -> Result<(), Status> {
+        if self.received < PREFIX_BYTES {
+            let rest = &mut self.prefix[self.received..];
+            let count = rest.len().min(data.len());
+            rest[..count].copy_from_slice(&data[..count]);
+        }
+        self.received += data.len();
+        let [_, length @ ..] = self.prefix;
+        let length = u32::from_be_bytes(length) as usize;
+        let whole = if self.received < PREFIX_BYTES { 0 } else { length + PREFIX_BYTES };
+        let bytes = self.received.max(whole);
+        if self.streams || bytes <= self.counted {
+            return Ok(());
+        }
+        if bytes > REQUEST_BYTES_MAX + PREFIX_BYTES {
+            // tonic's own word for it.
+            return Err(Status::out_of_range("the message is too large"));
+        }
+        self.held = None;
+        let held = self.share.take_request(bytes).ok_or_else(|| {
+            status::unavailable("OVERLOADED", "too many requests are under way; repeat the call later")
+        })?;
+        (self.held, self.counted) = (Some(Box::new(held)), bytes);
+        Ok(())
+    }
+}
+
+impl<B> Arriving<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    /// All of it, in one piece. The room is held until this is dropped.
+    pub(super) async fn read(&mut self) -> Result<Bytes, Status> {
+        let mut whole = BytesMut::new();
+        let mut first = None;
+        while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut *self).poll_frame(context)).await
+        {
+            let Ok(data) = frame.map_err(Status::from_error)?.into_data() else { continue };
+            match first.take() {
+                None if whole.is_empty() => first = Some(data),
+                None => whole.extend_from_slice(&data),
+                Some(first) => {
+                    whole.reserve(self.counted);
+                    whole.extend_from_slice(&first);
+                    whole.extend_from_slice(&data);
+                }
+            }
+        }
+        Ok(first.unwrap_or_else(|| whole.freeze()))
+    }
+}
+
+impl<B> HttpBody for Arriving<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            match Pin::new(&mut this.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(_))) if this.refused.is_some() => {}
+                Poll::Ready(Some(Ok(frame))) => {
+                    let counted = frame.data_ref().map_or(Ok(()), |data| this.count(data));
+                    match counted {
+                        Ok(()) => return Poll::Ready(Some(Ok(frame))),
+                        Err(status) => this.refused = Some(Box::new(status)),
+                    }
+                }
+                Poll::Ready(end) => {
+                    let refused = this.refused.take().map(|status| Err((*status).into()));
+                    return Poll::Ready(refused.or(end.map(|frame| frame.map_err(Into::into))));
+                }
+                Poll::Pending if this.streams => return Poll::Pending,
+                Poll::Pending => {
+                    let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(BODY_TIMEOUT)));
+                    ready!(timer.as_mut().poll(context));
+                    let late = || status::out_of_time("the request did not come in time");
+                    return Poll::Ready(Some(Err(this
+                        .refused
+                        .take()
+                        .map_or_else(late, |status| *status)
+                        .into())));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What a reply keeps until its client has taken it.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    open: Option<Open>,
+    _untaken: Option<Untaken>,
+    held: Option<Box<Held>>,
+}
+
+impl Hold {
+    /// That of a call which is open, with room that was taken for its reply. One that streams may wait for its client.
+    pub(super) fn new(open: Open, held: Option<Box<Held>>, streams: bool) -> Self {
+        let untaken = (!streams).then(|| open.share().answer());
+        Self { open: Some(open), _untaken: untaken, held }
+    }
+
+    /// Makes room for the reply as it is; whether there is any.
+    fn fit(&mut self, bytes: usize) -> bool {
+        match (&mut self.held, &self.open) {
+            (Some(held), _) => held.resize(bytes),
+            (None, Some(open)) if bytes > FREE_BYTES => {
+                self.held = open.share().small.try_take(bytes).map(Box::new);
+                self.held.is_some()
+            }
+            (None, _) => true,
+        }
+    }
+}
+
+/// A reply's body. Its one message carries what it keeps on to the socket.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    body: Body,
+    hold: Hold,
+    streams: bool,
+}
+
+impl Reply {
+    /// The body of a reply that keeps this.
+    pub(super) fn new(body: Body, hold: Hold, streams: bool) -> Self {
+        Self { body, hold, streams }
+    }
+}
+
+/// Bytes of a reply, and what they keep until the socket has them.
+#[derive(Debug)]
+pub(super) struct Counted {
+    bytes: Bytes,
+    _hold: Hold,
+}
+
+impl Buf for Counted {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
+impl HttpBody for Reply {
+    type Data = Counted;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Counted>, axum::Error>>> {
+        let this = &mut *self;
+        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            end => {
+                return Poll::Ready(end.map(|frame| frame.map(|_| Frame::trailers(http::HeaderMap::new()))));
+            }
+        };
+        let frame = match frame.into_data() {
+            Ok(bytes) if this.streams => Frame::data(Counted { bytes, _hold: Hold::default() }),
+            Ok(bytes) if this.hold.fit(bytes.len()) => {
+                Frame::data(Counted { bytes, _hold: std::mem::take(&mut this.hold) })
+            }
+            // What it did lasts, and a repeat finds out.
+            Ok(_) => {
+                this.body = Body::empty();
+                Frame::trailers(untaken())
+            }
+            Err(frame) => Frame::trailers(frame.into_trailers().unwrap_or_default()),
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The end of a call whose reply is not sent.
+fn untaken() -> http::HeaderMap {
+    let text = "the client has not taken its other replies; repeat the call later";
+    let mut trailers = http::HeaderMap::new();
+    if status::unavailable("OVERLOADED", text).add_header(&mut trailers).is_err() {
+        trailers.insert(Status::GRPC_STATUS, (Code::Unavailable as i32).into());
+    }
+    trailers
+}

@@ -1,0 +1,162 @@
+//! Lets calls in when there is room for them.
+//!
+//! An operation goes straight to its handler. A call that may answer largely is read to its end first, and then waits for room:
+//! what has come of it lies in no window of HTTP/2, and what it will answer was not made yet.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use tonic::Status;
+use tower::Service;
+
+use super::{
+    body::{Arriving, Hold, Reply},
+    room::{Held, Open, Share, Untaken},
+    rpc::{Rpc, TALK_BYTES},
+    status,
+};
+
+/// How long a call waits for room.
+pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Room for a snapshot of 10,000 balances, before and after it is encoded.
+const SNAPSHOT_BYTES: usize = 4 * 1024 * 1024;
+
+/// The routes behind the bounds of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    routes: Router,
+    share: Arc<Share>,
+}
+
+impl Gate {
+    /// Before these routes.
+    pub(super) fn new(routes: Router, share: Arc<Share>) -> Self {
+        Self { routes, share }
+    }
+}
+
+type Direct = <Router as Service<Request<Arriving<Incoming>>>>::Future;
+
+/// The answer of [`Gate`].
+pub(super) enum GateFuture {
+    /// There was no room for it.
+    Refused(Option<Response<Reply>>),
+    /// It is with its handler.
+    Direct(Direct, Option<(Open, Option<Box<Held>>)>, bool),
+    /// It may answer largely.
+    Large(BoxFuture<'static, Response<Reply>>),
+}
+
+impl Service<Request<Incoming>> for Gate {
+    type Response = Response<Reply>;
+    type Error = Infallible;
+    type Future = GateFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> GateFuture {
+        let rpc = Rpc::of(request.uri().path());
+        let Some(open) = self.share.open(request.headers()) else { return GateFuture::refused() };
+        let mut held = None;
+        match rpc {
+            Rpc::Large(bytes) => {
+                return GateFuture::Large(Box::pin(pass(self.routes.clone(), request, open, bytes)));
+            }
+            Rpc::Talk => match self.share.streams.try_take(TALK_BYTES) {
+                Some(taken) => held = Some(Box::new(taken)),
+                None => return GateFuture::refused(),
+            },
+            Rpc::Watch => {
+                request.extensions_mut().insert(Arc::clone(&self.share));
+            }
+            Rpc::Small => {}
+        }
+        let share = Arc::clone(&self.share);
+        let request = request.map(|body| Arriving::new(body, share, rpc == Rpc::Talk));
+        GateFuture::Direct(self.routes.call(request), Some((open, held)), rpc.streams())
+    }
+}
+
+impl GateFuture {
+    fn refused() -> Self {
+        let text = "too many calls are open; repeat the call later";
+        GateFuture::Refused(Some(status::unavailable("OVERLOADED", text).into_http()))
+    }
+}
+
+impl Future for GateFuture {
+    type Output = Result<Response<Reply>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            GateFuture::Refused(response) => Poll::Ready(Ok(response.take().unwrap_or_default())),
+            GateFuture::Direct(future, kept, streams) => {
+                let streams = *streams;
+                Pin::new(future).poll(context).map_ok(|response| {
+                    let hold = kept.take().map(|(open, held)| Hold::new(open, held, streams));
+                    response.map(|body| Reply::new(body, hold.unwrap_or_default(), streams))
+                })
+            }
+            GateFuture::Large(future) => future.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
+async fn pass(routes: Router, request: Request<Incoming>, open: Open, bytes: usize) -> Response<Reply> {
+    answer(routes, request, open, bytes).await.unwrap_or_else(|status| status.into_http())
+}
+
+async fn answer(
+    mut routes: Router,
+    request: Request<Incoming>,
+    open: Open,
+    bytes: usize,
+) -> Result<Response<Reply>, Status> {
+    let (parts, body) = request.into_parts();
+    // It holds the request's room until there is an answer.
+    let mut body = Arriving::new(body, Arc::clone(open.share()), false);
+    let whole = body.read().await?;
+    let held = wait(open.share().replies.take(bytes)).await?;
+    let Ok(response) = routes.call(Request::from_parts(parts, Body::from(whole))).await;
+    let hold = Hold::new(open, Some(Box::new(held)), false);
+    Ok(response.map(|body| Reply::new(body, hold, false)))
+}
+
+async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
+    timeout(ROOM_TIMEOUT, room).await.map_err(|_| {
+        let text =
+            "too many large replies are under way, or not taken by their clients; repeat the call later";
+        status::unavailable("OVERLOADED", text)
+    })
+}
+
+/// Waits for the room of a snapshot, which is made at once, and must be taken in time like a reply.
+///
+/// # Errors
+///
+/// UNAVAILABLE when there is none in time.
+pub(super) async fn promise_snapshot(share: &Arc<Share>) -> Result<Promise, Status> {
+    let held = wait(share.streams.take(SNAPSHOT_BYTES)).await?;
+    Ok(Promise { _held: held, _untaken: share.answer() })
+}
+
+/// What a snapshot keeps until its client has taken it.
+#[derive(Debug)]
+pub(super) struct Promise {
+    _held: Held,
+    _untaken: Untaken,
+}

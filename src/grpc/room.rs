@@ -1,0 +1,322 @@
+//! What calls may hold in this process's memory, of one connection and of all.
+//!
+//! A client decides how much of a request it sends, and how much of a reply it takes. So each request that is not small, each
+//! reply, and each call takes room here before it gets memory, and gives the room back when the bytes are gone: a request's when
+//! its call has an answer, a reply's when the socket has it. A connection's room is a part of all, so that one client leaves
+//! room for others; small requests have rooms of their own, so that large ones never keep them out.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Connections that are open at once.
+pub(super) const CONNECTIONS_MAX: usize = 1_024;
+
+/// Calls that are open at once, beside the first [`CALLS_ALWAYS`] of each connection. A call costs about 5 KiB.
+pub(super) const CALLS_MAX: usize = 8_192;
+
+/// Calls of one connection that are taken however many others are open.
+pub(super) const CALLS_ALWAYS: usize = 16;
+
+/// A body or a reply up to this size takes no room: it is within what a call costs anyway.
+pub(super) const FREE_BYTES: usize = KIB;
+
+/// Headers up to this size take no room.
+const FREE_HEADER_BYTES: usize = 2 * KIB;
+
+/// What the map of headers needs for each header, beside its name and its value.
+const HEADER_BYTES: usize = 100;
+
+/// A body up to this size takes small room.
+const SMALL_BYTES: usize = 16 * KIB;
+
+/// Room for large requests: of one connection, and of all.
+pub(super) const REQUEST_ROOM: [usize; 2] = [16 * MIB, 40 * MIB];
+
+/// Room for small requests, large headers, and replies of operations: of one connection, and of all.
+pub(super) const SMALL_ROOM: [usize; 2] = [8 * MIB, 24 * MIB];
+
+/// Room for large replies: of one connection, and of all.
+pub(super) const REPLY_ROOM: [usize; 2] = [16 * MIB, 40 * MIB];
+
+/// Room for calls that stream: of one connection, and of all.
+pub(super) const STREAM_ROOM: [usize; 2] = [8 * MIB, 24 * MIB];
+
+/// How long a reply may lie here before its client takes it.
+pub(super) const UNTAKEN_MAX: Duration = Duration::from_secs(10);
+
+/// Parts of [`UNTAKEN_MAX`], by which the age of replies is known.
+const PERIODS: usize = 5;
+
+/// How long a period of [`Share::turn`] lasts.
+pub(super) const PERIOD: Duration = UNTAKEN_MAX.checked_div(5).expect("5 is not 0");
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    calls: AtomicUsize,
+    requests: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+    replies: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        let of_all = |[_, all]: [usize; 2]| Arc::new(Semaphore::new(all / KIB));
+        Self {
+            calls: AtomicUsize::new(0),
+            requests: of_all(REQUEST_ROOM),
+            small: of_all(SMALL_ROOM),
+            replies: of_all(REPLY_ROOM),
+            streams: of_all(STREAM_ROOM),
+        }
+    }
+}
+
+/// One connection's part of it.
+#[derive(Debug)]
+pub(super) struct Share {
+    all: Arc<Rooms>,
+    /// Whether its client has said what HTTP/2 wants to hear first.
+    greeted: AtomicBool,
+    calls: AtomicUsize,
+    /// Replies that are not taken yet, by the period in which they were made.
+    untaken: [AtomicUsize; PERIODS],
+    period: AtomicUsize,
+    pub(super) requests: Room,
+    pub(super) small: Room,
+    pub(super) replies: Room,
+    pub(super) streams: Room,
+}
+
+impl Share {
+    /// That of a new connection.
+    pub(super) fn of(all: &Arc<Rooms>) -> Arc<Self> {
+        let room = |[own, _]: [usize; 2], all: &Arc<Semaphore>| Room {
+            own: Arc::new(Semaphore::new(own / KIB)),
+            all: Arc::clone(all),
+        };
+        Arc::new(Self {
+            greeted: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            untaken: Default::default(),
+            period: AtomicUsize::new(0),
+            requests: room(REQUEST_ROOM, &all.requests),
+            small: room(SMALL_ROOM, &all.small),
+            replies: room(REPLY_ROOM, &all.replies),
+            streams: room(STREAM_ROOM, &all.streams),
+            all: Arc::clone(all),
+        })
+    }
+
+    /// Notes that the client's preface and settings have come.
+    pub(super) fn greet(&self) {
+        self.greeted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client's preface and settings have come.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted.load(Ordering::Relaxed)
+    }
+
+    /// Opens a call with these headers, if there is room for it.
+    pub(super) fn open(self: &Arc<Self>, headers: &HeaderMap) -> Option<Open> {
+        let bytes: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum();
+        let held = if bytes > FREE_HEADER_BYTES { Some(Box::new(self.small.try_take(bytes)?)) } else { None };
+        let own = self.calls.fetch_add(1, Ordering::Relaxed);
+        // Made before it is known whether there is room, so that it is counted off again in any case.
+        let mut open = Open { share: Arc::clone(self), counted: false, _headers: held };
+        if own >= CALLS_ALWAYS {
+            open.counted = true;
+            if self.all.calls.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
+                return None;
+            }
+        }
+        Some(open)
+    }
+
+    /// Room for a request's body of this size.
+    pub(super) fn take_request(&self, bytes: usize) -> Option<Held> {
+        if bytes <= SMALL_BYTES { self.small.try_take(bytes) } else { self.requests.try_take(bytes) }
+    }
+
+    /// Notes a reply that its client has yet to take.
+    pub(super) fn answer(self: &Arc<Self>) -> Untaken {
+        let period = self.period.load(Ordering::Relaxed);
+        self.untaken[period].fetch_add(1, Ordering::Relaxed);
+        Untaken { share: Arc::clone(self), period }
+    }
+
+    /// Whether there are replies that were not taken yet.
+    pub(super) fn has_untaken(&self) -> bool {
+        self.untaken.iter().any(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Begins a period; whether there are replies from all periods ago.
+    pub(super) fn turn(&self) -> bool {
+        let next = (self.period.load(Ordering::Relaxed) + 1) % PERIODS;
+        self.period.store(next, Ordering::Relaxed);
+        self.untaken[next].load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A call that is open: until its reply was taken.
+#[derive(Debug)]
+pub(super) struct Open {
+    share: Arc<Share>,
+    /// Whether it counts among those of all connections.
+    counted: bool,
+    _headers: Option<Box<Held>>,
+}
+
+impl Open {
+    /// The share of its connection.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.share
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.share.calls.fetch_sub(1, Ordering::Relaxed);
+        if self.counted {
+            self.share.all.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A reply that its client has not taken.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    share: Arc<Share>,
+    period: usize,
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.share.untaken[self.period].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Room for bytes of one kind, in KiB: of one connection, and of all.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+impl Room {
+    /// Room for so many bytes, if there is any now.
+    pub(super) fn try_take(&self, bytes: usize) -> Option<Held> {
+        let own = Arc::clone(&self.own).try_acquire_many_owned(kib(bytes)).ok()?;
+        let all = Arc::clone(&self.all).try_acquire_many_owned(kib(bytes)).ok()?;
+        Some(Held { own, all })
+    }
+
+    /// Room for so many bytes, in order of arrival.
+    pub(super) async fn take(&self, bytes: usize) -> Held {
+        const NEVER_CLOSED: &str = "rooms are never closed";
+        // Its own first: who waits for it keeps nothing of the others'.
+        let own = Arc::clone(&self.own).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
+        let all = Arc::clone(&self.all).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
+        Held { own, all }
+    }
+}
+
+/// Room that was taken, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// Gives back what is too much, or takes what is missing; whether it is as large as wanted.
+    pub(super) fn resize(&mut self, bytes: usize) -> bool {
+        let wanted = kib(bytes) as usize;
+        let (own, all) = (self.own.num_permits(), self.all.num_permits());
+        if wanted < own {
+            drop((self.own.split(own - wanted), self.all.split(all - wanted)));
+        } else if wanted > own {
+            let room = Room { own: Arc::clone(self.own.semaphore()), all: Arc::clone(self.all.semaphore()) };
+            let Some(more) = room.try_take((wanted - own) * KIB) else { return false };
+            self.own.merge(more.own);
+            self.all.merge(more.all);
+        }
+        true
+    }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_beyond_the_bound_are_refused_and_the_first_of_each_connection_are_not() {
+        let (all, headers) = (Arc::<Rooms>::default(), HeaderMap::new());
+        let (busy, quiet) = (Share::of(&all), Share::of(&all));
+        let mut open: Vec<_> = (0..CALLS_ALWAYS + CALLS_MAX).filter_map(|_| busy.open(&headers)).collect();
+        assert_eq!(open.len(), CALLS_ALWAYS + CALLS_MAX);
+        assert!(busy.open(&headers).is_none());
+        let others: Vec<_> = (0..CALLS_ALWAYS).filter_map(|_| quiet.open(&headers)).collect();
+        assert_eq!(others.len(), CALLS_ALWAYS);
+        assert!(quiet.open(&headers).is_none());
+        open.pop();
+        assert!(quiet.open(&headers).is_some(), "a call that ended left its place to another");
+    }
+
+    #[test]
+    fn small_requests_have_room_when_large_ones_have_none() {
+        let all = Arc::<Rooms>::default();
+        let busy: Vec<_> = (0..3).map(|_| Share::of(&all)).collect();
+        let held: Vec<_> =
+            (0..30).filter_map(|number| busy[number % busy.len()].take_request(4 * MIB)).collect();
+        assert_eq!(held.len(), REQUEST_ROOM[1] / (4 * MIB));
+        let quiet = Share::of(&all);
+        assert!(quiet.take_request(SMALL_BYTES + 1).is_none());
+        assert!(quiet.take_request(SMALL_BYTES).is_some());
+        drop(held);
+        let own: Vec<_> = (0..30).filter_map(|_| quiet.take_request(4 * MIB)).collect();
+        assert_eq!(own.len(), REQUEST_ROOM[0] / (4 * MIB), "one connection leaves room for others");
+    }
+
+    #[test]
+    fn room_for_a_reply_becomes_as_large_as_the_reply() {
+        let share = Share::of(&Arc::default());
+        let mut held = share.replies.try_take(4 * MIB).expect("there is room");
+        assert!(held.resize(1));
+        assert!(share.replies.try_take(REPLY_ROOM[0] - KIB).is_some());
+        assert!(held.resize(REPLY_ROOM[0]));
+        assert!(share.replies.try_take(1).is_none());
+        assert!(!held.resize(REPLY_ROOM[0] + 1));
+    }
+
+    #[test]
+    fn a_reply_is_late_when_all_periods_have_begun_anew() {
+        let share = Share::of(&Arc::default());
+        let reply = share.answer();
+        assert!(share.has_untaken());
+        for _ in 1..PERIODS {
+            assert!(!share.turn());
+        }
+        assert!(share.turn());
+        drop(reply);
+        assert!(!share.has_untaken() && (0..PERIODS).all(|_| !share.turn()));
+    }
+}

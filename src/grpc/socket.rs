@@ -1,0 +1,128 @@
+//! A socket whose writes are joined, and whose client must speak and listen.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+use super::room::Share;
+
+/// A connection whose preface and settings have not come so long after it was accepted is closed.
+pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that takes none of the bytes that wait for it for this long is closed.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a client says first, and the header of the frame that follows, which is SETTINGS.
+const PREFACE_BYTES: usize = 24;
+const FRAME_HEADER_BYTES: usize = 9;
+const FIRST_BYTES: usize = PREFACE_BYTES + FRAME_HEADER_BYTES;
+
+/// A socket that does not say that it takes several buffers at once: h2 then copies what is short into one, and hands on
+/// many replies with one call of the system. To one that does, it hands each message of 256 bytes or more by itself.
+///
+/// While its client takes nothing, nothing is read from it: who does not listen makes no more answers.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    /// Until it is over.
+    greeting: Option<Greeting>,
+    /// Since the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+struct Greeting {
+    share: Arc<Share>,
+    timer: Pin<Box<Sleep>>,
+    heard: usize,
+    first: [u8; FIRST_BYTES],
+}
+
+impl Socket {
+    /// One that was just accepted.
+    pub(super) fn new(stream: TcpStream, share: Arc<Share>) -> Self {
+        let timer = Box::pin(sleep(GREETING_TIMEOUT));
+        let greeting = Greeting { share, timer, heard: 0, first: [0; FIRST_BYTES] };
+        Self { stream, greeting: Some(greeting), stalled: None }
+    }
+
+    /// Notes how the writing went. An error when it goes no further.
+    fn written<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_pending() {
+            let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+            return timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.stalled.take().is_some() {
+            // Reading was put off meanwhile.
+            context.waker().wake_by_ref();
+        }
+        outcome
+    }
+}
+
+impl Greeting {
+    /// Whether all of it has come, with these bytes.
+    fn hear(&mut self, bytes: &[u8]) -> bool {
+        if let Some(rest) = self.first.get_mut(self.heard..) {
+            let count = rest.len().min(bytes.len());
+            rest[..count].copy_from_slice(&bytes[..count]);
+        }
+        self.heard += bytes.len();
+        let [.., high, middle, low, _, _, _, _, _, _] = self.first;
+        let settings = u32::from_be_bytes([0, high, middle, low]) as usize;
+        self.heard >= FIRST_BYTES + settings
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.stalled.is_some() {
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if let Some(greeting) = &mut this.greeting {
+            if greeting.hear(&buffer.filled()[before..]) {
+                greeting.share.greet();
+                this.greeting = None;
+            } else if greeting.timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, outcome)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,270 @@
+//! I8: what a client sends and does not finish, asks for and does not take, opens and does not use, costs bounded memory for a
+//! bounded time, and leaves room for others.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::{StreamExt, future::join_all, stream};
+use prost::Message;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+use tonic::Code;
+
+use crate::harness::{
+    process::Process,
+    raw::{Raw, frame},
+    *,
+};
+
+/// The most memory of a server, whatever its clients do.
+const MEMORY_MAX_MIB: u64 = 200;
+
+/// How long anything may wait for its client: the server says 10 seconds, and the machine may be busy.
+const BOUND: Duration = Duration::from_secs(20);
+
+const BATCH: &str = "/tope.v1.QuotaService/Batch";
+const LIST: &str = "/tope.v1.QuotaService/ListReservations";
+const RESERVE: &str = "/tope.v1.QuotaService/Reserve";
+
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+
+/// A PING of HTTP/2: its header, and eight bytes.
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// Says that a message of 4.19 MB comes, sends so many bytes of it, and no more.
+fn unfinished(bytes: usize) -> Body {
+    const PIECE: usize = 16 * 1024;
+    let piece = Bytes::from_static(&[0; PIECE]);
+    let head = Bytes::from_static(&[0, 0, 0x3f, 0xf0, 0]);
+    let pieces = std::iter::once(head).chain(std::iter::repeat_n(piece, bytes / PIECE));
+    Body::from_stream(stream::iter(pieces.map(Ok::<_, std::io::Error>)).chain(stream::pending()))
+}
+
+/// A server as it is shipped, with a tenant, and one who uses it as everybody should.
+async fn serve(database: &Database) -> (Process, Clients) {
+    let folder = database.path("logs");
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let (process, channel) = Process::serving(database.url(), &folder, &[]).await;
+    let clients = Clients::of(channel);
+    clients.tenant_with("acme", &[day("tokens", 1_000_000_000)]).await;
+    (process, clients)
+}
+
+/// Fails unless the calls of one who does no harm are answered.
+async fn is_served(clients: &Clients) {
+    clients.reserve("acme").tokens(1).await.expect("there is quota");
+    let record = clients.record("acme").tokens(1).operation();
+    clients.batch(vec![record; 1_000]).await.expect("there is room for a large request of others");
+    clients.usage("acme").await;
+}
+
+/// Waits for the end of calls that a server cannot serve, which comes in time, and says why.
+async fn all_end(calls: &mut JoinSet<Result<Option<No>, hyper::Error>>) -> Vec<No> {
+    let mut ends = Vec::new();
+    let ended = timeout(BOUND, async {
+        while let Some(call) = calls.join_next().await {
+            // Those of a connection that was closed have no word.
+            if let Ok(end) = call.expect("it does not panic") {
+                ends.extend(end);
+            }
+        }
+    });
+    assert!(ended.await.is_ok(), "{} calls are still open after {BOUND:?}", calls.len());
+    for no in &ends {
+        match no.code {
+            Code::DeadlineExceeded => no.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            _ => no.is(Code::Unavailable, "OVERLOADED"),
+        };
+        assert!(no.code != Code::Unavailable || no.retry.is_some(), "{no:?}");
+    }
+    ends
+}
+
+on_both! {
+    async fn requests_that_are_not_finished_hold_bounded_memory_for_a_bounded_time(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let memory = process.watch_memory();
+        let mut calls = JoinSet::new();
+        let flood = Raw::connect(process.address()).await;
+        for _ in 0..500 {
+            let flood = flood.clone();
+            calls.spawn(async move { flood.post(BATCH, &[], unfinished(4_100_000)).await });
+        }
+        is_served(&clients).await;
+        // Such as are small one by one, on as many streams as there may be.
+        let drops = Raw::connect(process.address()).await;
+        for _ in 0..2_000 {
+            let drops = drops.clone();
+            calls.spawn(async move { drops.post(RESERVE, &[], unfinished(16 * 1024)).await });
+        }
+        is_served(&clients).await;
+        let ends = all_end(&mut calls).await;
+        assert_eq!(ends.len(), 2_500);
+        assert!(ends.iter().any(|no| no.code == Code::DeadlineExceeded), "some had room, and no end");
+        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        is_served(&clients).await;
+        process.stop().await;
+    }
+
+    /// Several clients, or one that has several connections.
+    async fn many_connections_hold_no_more_than_one(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let memory = process.watch_memory();
+        let mut calls = JoinSet::new();
+        let text = "m".repeat(8_000);
+        for _ in 0..8 {
+            let flood = Raw::connect(process.address()).await;
+            for _ in 0..60 {
+                let flood = flood.clone();
+                calls.spawn(async move { flood.post(BATCH, &[], unfinished(4_100_000)).await });
+            }
+            for _ in 0..60 {
+                let (flood, text) = (flood.clone(), text.clone());
+                calls.spawn(async move { flood.post(RESERVE, &[("x-large", &text)], unfinished(0)).await });
+            }
+        }
+        clients.reserve("acme").tokens(1).await.expect("there is room for a small request of others");
+        let ends = all_end(&mut calls).await;
+        assert!(ends.iter().any(|no| no.code == Code::Unavailable), "not all of it has room");
+        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        is_served(&clients).await;
+        process.stop().await;
+    }
+
+    async fn replies_that_are_not_taken_hold_bounded_memory_for_a_bounded_time(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let value = "v".repeat(100);
+        let labels: Vec<String> = (0..16).map(|number| format!("label-{number}")).collect();
+        let mut reserve = clients.reserve("acme").tokens(1).request;
+        reserve.labels = labels.into_iter().map(|key| (key, value.clone())).collect();
+        let operation = v1::operation::Operation::Reserve(reserve);
+        clients.batch(vec![v1::Operation { operation: Some(operation) }; 1_000]).await.expect("held");
+        let list = clients.list("acme").with(|request| request.page_size = 1_000).request;
+        let memory = process.watch_memory();
+        let mut calls = JoinSet::new();
+        let mut deaf = Vec::new();
+        for _ in 0..2 {
+            let connection = Raw::connect_deaf(process.address()).await;
+            for _ in 0..400 {
+                let (connection, list) = (connection.clone(), frame(&list.encode_to_vec()));
+                calls.spawn(async move { connection.post(LIST, &[], Body::from(list)).await });
+            }
+            deaf.push(connection);
+        }
+        let mut quota = clients.quota.clone();
+        let page = quota.list_reservations(list).await.expect("there is room for others").into_inner();
+        assert_eq!(page.reservations.len(), 1_000);
+        assert!(page.encoded_len() > 1_700_000, "{} bytes", page.encoded_len());
+        all_end(&mut calls).await;
+        assert!(deaf.iter().all(Raw::is_closed), "who takes nothing is not served");
+        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        is_served(&clients).await;
+        process.stop().await;
+    }
+
+    async fn small_replies_are_taken_in_time_too(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let reserve = frame(&clients.reserve("acme").tokens(1).request.encode_to_vec());
+        let mut calls = JoinSet::new();
+        let deaf = Raw::connect_deaf(process.address()).await;
+        for _ in 0..1_000 {
+            let (deaf, reserve) = (deaf.clone(), reserve.clone());
+            calls.spawn(async move { deaf.post(RESERVE, &[], Body::from(reserve)).await });
+        }
+        all_end(&mut calls).await;
+        assert!(deaf.is_closed());
+        process.stop().await;
+    }
+
+    async fn a_socket_whose_client_does_not_greet_is_closed_after_10_seconds(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let reserve = frame(&clients.reserve("acme").tokens(1).request.encode_to_vec());
+        let idle = Raw::connect(process.address()).await;
+        let served = async || idle.post(RESERVE, &[], Body::from(reserve.clone())).await.expect("an answer");
+        assert!(served().await.is_none());
+        let half_settings = [PREFACE, b"\0\0\x06\x04\0\0\0\0\0", b"\0"].concat();
+        let begun = Instant::now();
+        let mut sockets = Vec::new();
+        for first in [&b""[..], b"P", &PREFACE[..12], PREFACE, &half_settings] {
+            for _ in 0..100 {
+                let mut socket = TcpStream::connect(process.address()).await.expect("it listens");
+                socket.write_all(first).await.expect("it is taken");
+                sockets.push(socket);
+            }
+        }
+        let closed = join_all(sockets.iter_mut().map(async |socket| {
+            let mut rest = Vec::new();
+            // It is closed, or reset.
+            let _ = timeout(BOUND, socket.read_to_end(&mut rest)).await.expect("it is closed in time");
+        }));
+        closed.await;
+        assert!(begun.elapsed() > Duration::from_secs(9), "they had time: {:?}", begun.elapsed());
+        // One that has greeted stays, although it is as silent.
+        assert!(served().await.is_none());
+        process.stop().await;
+    }
+
+    /// It asks, and does not listen.
+    async fn a_connection_whose_client_takes_no_bytes_is_closed(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let mut socket = TcpStream::connect(process.address()).await.expect("it listens");
+        socket.write_all(&[PREFACE, SETTINGS].concat()).await.expect("it is taken");
+        let pings = PING.repeat(1_000);
+        let mut written = 0;
+        let cut = timeout(3 * BOUND, async {
+            while socket.write_all(&pings).await.is_ok() {
+                written += pings.len();
+            }
+        });
+        assert!(cut.await.is_ok(), "it is still open after {written} bytes");
+        is_served(&clients).await;
+        process.stop().await;
+    }
+
+    async fn a_connection_beyond_the_bound_is_closed_at_once(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let mut open = Vec::new();
+        while open.len() < 1_100 && !is_refused(process.address(), &mut open).await {}
+        // One of all is the client's.
+        assert_eq!(open.len(), 1_023);
+        is_served(&clients).await;
+        open.clear();
+        eventually("there is room again", async || {
+            let mut one = Vec::new();
+            (!is_refused(process.address(), &mut one).await).then_some(())
+        })
+        .await;
+        process.stop().await;
+    }
+}
+
+/// Opens one connection more; whether it was closed at once.
+async fn is_refused(address: SocketAddr, open: &mut Vec<TcpStream>) -> bool {
+    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    let greeted = socket.write_all(&[PREFACE, SETTINGS].concat()).await;
+    let mut first = [0; 1];
+    // A server that takes it greets, too.
+    let answered = timeout(BOUND, socket.read(&mut first)).await.expect("an answer");
+    let taken = greeted.is_ok() && matches!(answered, Ok(1));
+    if taken {
+        open.push(socket);
+    }
+    !taken
+}
