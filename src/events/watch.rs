@@ -190,6 +190,15 @@ impl Feed {
 }
 
 impl Watch {
+    /// Balances of its snapshot that it has yet to be told.
+    pub fn balances_ahead(&self) -> usize {
+        let of = |update: &Update| match update {
+            Update::Snapshot { balances, .. } => balances.len(),
+            _ => 0,
+        };
+        self.ready.iter().map(of).sum()
+    }
+
     /// What it is told next. After an end there is nothing more.
     ///
     /// # Errors

@@ -30,8 +30,9 @@ use super::{
 /// How long a call waits for room.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Room for a snapshot of 10,000 balances, before and after it is encoded.
+/// Room for the largest snapshot until its size is known, and then for each of its balances.
 const SNAPSHOT_BYTES: usize = 4 * 1024 * 1024;
+const BALANCE_BYTES: usize = SNAPSHOT_BYTES / 10_000;
 
 /// The routes behind the bounds of one connection.
 #[derive(Clone, Debug)]
@@ -151,12 +152,19 @@ async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
 /// UNAVAILABLE when there is none in time.
 pub(super) async fn promise_snapshot(share: &Arc<Share>) -> Result<Promise, Status> {
     let held = wait(share.streams.take(SNAPSHOT_BYTES)).await?;
-    Ok(Promise { _held: held, _untaken: share.answer() })
+    Ok(Promise { held, _untaken: share.answer() })
 }
 
 /// What a snapshot keeps until its client has taken it.
 #[derive(Debug)]
 pub(super) struct Promise {
-    _held: Held,
+    held: Held,
     _untaken: Untaken,
+}
+
+impl Promise {
+    /// Gives back what a snapshot of so many balances does not need.
+    pub(super) fn fit(&mut self, balances: usize) {
+        self.held.resize((balances * BALANCE_BYTES).min(SNAPSHOT_BYTES));
+    }
 }

@@ -105,11 +105,14 @@ impl QuotaService for Quota {
         let share = request.extensions().get::<Arc<Share>>().cloned();
         let query =
             event::watch_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
-        let snapshot = match share {
+        let mut snapshot = match share {
             Some(share) if query.snapshot => Some(gate::promise_snapshot(&share).await?),
             _ => None,
         };
         let watch = self.feed.watch(query).await.map_err(|end| status::of_watch_end(&end))?;
+        if let Some(snapshot) = &mut snapshot {
+            snapshot.fit(watch.balances_ahead());
+        }
         Ok(Response::new(event::updates(watch, snapshot)))
     }
 
