@@ -8,7 +8,7 @@ use crate::store::{
     close::FIND_OLDEST_HOLDS,
     due::{COUNT_DUE, LIST_DUE_TENANTS},
     fixture::databases,
-    scan::{FIND_EARLIEST_DEADLINES, FIND_NEXT_DEADLINE, LIST_HOLDS_BY_DEADLINE},
+    scan::{FIND_EARLIEST_DEADLINES, FIND_NEXT_DEADLINE, LIST_HOLDS, LIST_HOLDS_BY_DEADLINE},
 };
 
 /// One row of each table, as PostgreSQL knows them then.
@@ -59,6 +59,7 @@ async fn on_sqlite_what_is_about_deadlines_takes_their_index_and_does_not_read_a
     let connection = transaction.connection().expect("a pool's");
     for text in [
         LIST_DUE_TENANTS,
+        LIST_HOLDS,
         LIST_HOLDS_BY_DEADLINE,
         FIND_NEXT_DEADLINE,
         COUNT_DUE.sqlite,

@@ -37,7 +37,7 @@ pub(super) static FIND_OLDEST_HOLDS: Bulk = Bulk {
        LATERAL (SELECT tenant_key, id FROM (SELECT tenant_key, id FROM holds
            WHERE tenant_key = w.tenant_key AND deadline IS NOT NULL OFFSET 0) AS own ORDER BY id LIMIT 1) AS h",
     sqlite: "SELECT * FROM (SELECT tenant_key, id FROM holds
-      WHERE tenant_key = ? AND deadline IS NOT NULL ORDER BY +id LIMIT 1)",
+      WHERE tenant_key = ? AND deadline IS NOT NULL AND deadline >= 0 ORDER BY +id LIMIT 1)",
 };
 static CLOSE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],

@@ -10,7 +10,6 @@ use sea_orm::sea_query::ArrayType::BigInt;
 /// Tenants of one page.
 const PAGE_ROWS: usize = 2_000;
 
-/// That a deadline is not null is always so; SQLite takes the index of deadlines only where it is said.
 pub(super) const LIST_DUE_TENANTS: &str = "SELECT key, next_due, (
         SELECT COUNT(*) FROM holds WHERE tenant_key = page.key AND deadline IS NOT NULL AND deadline <= $1
     ) FROM (

@@ -154,7 +154,6 @@ impl Store {
             let now = transaction.now(shown).await?.max(found.decided_at);
             let open = hold::Entity::find()
                 .filter(hold::Column::TenantKey.eq(found.key))
-                // It is always so, and SQLite takes the index of deadlines only where it is said.
                 .filter(hold::Column::Deadline.is_not_null())
                 .filter(hold::Column::Deadline.gt(now));
             let holds = open.count(transaction.connection()?).await?;
