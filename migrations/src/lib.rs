@@ -9,6 +9,7 @@ mod dialect;
 mod m20261124_000001_books;
 mod m20261124_000002_events;
 mod m20261124_000003_webhooks;
+mod m20261126_000004_since;
 mod m20261126_000005_reset_requests;
 mod m20261126_000010_tenants_due;
 mod m20261126_000011_probes;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_books::Migration),
             Box::new(m20261124_000002_events::Migration),
             Box::new(m20261124_000003_webhooks::Migration),
+            Box::new(m20261126_000004_since::Migration),
             Box::new(m20261126_000005_reset_requests::Migration),
             Box::new(m20261126_000010_tenants_due::Migration),
             Box::new(m20261126_000011_probes::Migration),

@@ -140,13 +140,21 @@ fn units(percent: i32, allowance: i64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::{Edge::*, *};
-    use crate::domain::{id::ResourceKey, plan::Shape, window::Period};
+    use crate::domain::{id::ResourceKey, lineage::Since, plan::Shape, window::Period};
 
     fn limit(quantity: i64, thresholds: &[i32]) -> Limit {
         let (resource, period) = (ResourceKey(1), Period::Day);
         let shape = Shape { resource, period, anchor_day: 0, selectors: [None, None, None], per: [false; 3] };
         let (id, thresholds) = ("daily".to_owned(), thresholds.to_vec());
-        Limit { id, shape, quantity, enforcement: Enforcement::Hard, thresholds, since: 0 }
+        Limit {
+            id,
+            shape,
+            quantity,
+            enforcement: Enforcement::Hard,
+            thresholds,
+            since: Since::default(),
+            kept: Vec::new(),
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The books of one tenant, as far as a batch of operations needs them, and what the batch changes in them.
 
+mod anew;
 mod due;
 mod notices;
 
@@ -7,12 +8,14 @@ use std::{collections::hash_map::Entry, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt};
 
-use self::due::DueHolds;
+pub use self::anew::{FORGIVEN_REASON, OPERATOR, RETURNED_REASON};
+use self::{anew::Correction, due::DueHolds};
 use super::{
     alert::{Alerts, Quiet},
     counter::{Balance, Counter, CounterKey},
     event::{Event, Fact},
     id::{ReservationId, TenantKey},
+    lineage::Since,
     operation::Fingerprint,
     plan::{Limit, Plan, Policy},
     reservation::{HoldAnswer, Reservation, ReservationState},
@@ -101,11 +104,28 @@ struct CounterSlot {
     told: bool,
     /// It has a row.
     stored: bool,
+    /// The limits that count it have begun anew since it was used, and that was not entered yet.
+    anew: Option<Since>,
 }
 
 impl CounterSlot {
     fn new(counter: Counter, alerts: Option<Box<Alerts>>, stored: bool) -> Self {
-        Self { counter, alerts, quiet: Quiet::EVERYWHERE, changed: false, told: false, stored }
+        Self { counter, alerts, quiet: Quiet::EVERYWHERE, changed: false, told: false, stored, anew: None }
+    }
+
+    /// Makes it one that is written.
+    fn change(
+        &mut self,
+        key: &CounterKey,
+        plan: &Plan,
+        (changed, facts): (&mut Vec<CounterKey>, &mut Vec<Fact>),
+    ) {
+        if !self.changed {
+            self.changed = true;
+            changed.push(key.clone());
+            // Since it was changed last, allowances may have changed.
+            self.look(key, plan, facts);
+        }
     }
 }
 
@@ -123,6 +143,7 @@ pub struct Books {
     known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
+    corrections: Vec<Correction>,
     /// Those that were there before.
     known_adjustments: Vec<Adjustment>,
     due: DueHolds,
@@ -150,6 +171,8 @@ const REMEMBERED_MAX: usize = 4_096;
 #[derive(Debug)]
 pub struct Remembered {
     tenant: Tenant,
+    /// The plan by which it was decided.
+    plan: Arc<Plan>,
     known: Known,
     due: DueHolds,
 }
@@ -221,14 +244,20 @@ impl Books {
     /// Books of which nothing is known, but what is remembered of this very version.
     pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
         let true_still = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
-        let (known, due) =
-            true_still.map(|remembered| (remembered.known, remembered.due)).unwrap_or_default();
-        Self::reopen(Remembered { tenant, known, due }, plan)
+        let remembered = true_still.map(|remembered| Remembered { tenant: tenant.clone(), ..remembered });
+        let nothing = || Remembered {
+            tenant,
+            plan: Arc::clone(&plan),
+            known: Known::default(),
+            due: DueHolds::default(),
+        };
+        Self::reopen(remembered.unwrap_or_else(nothing), Arc::clone(&plan))
     }
 
     /// Books that are as they were left.
     pub fn reopen(remembered: Remembered, plan: Arc<Plan>) -> Self {
-        Self {
+        let same_plan = Arc::ptr_eq(&remembered.plan, &plan);
+        let mut books = Self {
             stored_at: remembered.tenant.decided_at,
             stored_due: remembered.tenant.next_due,
             tenant: remembered.tenant,
@@ -236,18 +265,28 @@ impl Books {
             known: remembered.known,
             requests: HashMap::new(),
             adjustments: Vec::new(),
+            corrections: Vec::new(),
             known_adjustments: Vec::new(),
             due: remembered.due,
             changed_counters: Vec::new(),
             visited: Vec::new(),
             facts: Vec::new(),
+        };
+        if !same_plan {
+            books.compare_all();
         }
+        books
     }
 
     /// Enters a counter as it was loaded, and what was told of it; `None` says that there is none.
     pub fn load_counter(&mut self, key: CounterKey, counter: Option<(Counter, Option<Box<Alerts>>)>) {
-        let slot = counter.map(|(counter, alerts)| CounterSlot::new(counter, alerts, true));
-        self.known.counters.entry(key).or_insert(slot);
+        if let Entry::Vacant(place) = self.known.counters.entry(key) {
+            let mut slot = counter.map(|(counter, alerts)| CounterSlot::new(counter, alerts, true));
+            if let Some(slot) = &mut slot {
+                slot.compare(place.key(), &self.tenant, &self.plan);
+            }
+            place.insert(slot);
+        }
     }
 
     /// Enters a reservation as it was loaded.
@@ -300,7 +339,7 @@ impl Books {
 
     /// The figures that count: of a counter, if there is one, without what is due.
     pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
-        let counter = self.known.counters.get(key)?.as_ref()?.counter;
+        let counter = self.known.counters.get(key)?.as_ref()?.shown();
         Some(self.without_due(key, counter))
     }
 
@@ -329,12 +368,11 @@ impl Books {
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
         let slot = self.known.counters.entry(key.clone()).or_default();
         let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, None, false));
-        if !slot.changed {
-            slot.changed = true;
-            self.changed_counters.push(key.clone());
-            // Since it was changed last, allowances may have changed.
-            slot.look(key, &self.plan, &mut self.facts);
+        if slot.anew.is_some() {
+            self.begin_anew(key);
+            return self.add(key, committed, reserved, fresh);
         }
+        slot.change(key, &self.plan, (&mut self.changed_counters, &mut self.facts));
         slot.counter.committed = slot.counter.committed.saturating_add(committed);
         slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
         if !slot.quiet.contains(slot.counter.committed) {
@@ -381,6 +419,8 @@ impl Books {
     /// one that the tenant never had.
     pub fn into_changes(mut self, policy: &Policy, version: i64) -> (Changes, Remembered) {
         let events = self.take_events(policy);
+        let mut adjustments = std::mem::take(&mut self.adjustments);
+        adjustments.extend(self.take_corrections(version));
         let mut changes = Changes {
             tenant: self.tenant.key,
             seen: self.tenant.version,
@@ -397,7 +437,7 @@ impl Books {
             settled: Vec::new(),
             resettled: Vec::new(),
             requests: Vec::with_capacity(self.requests.len()),
-            adjustments: self.adjustments,
+            adjustments,
             events,
             event_number: self.tenant.event_number,
         };
@@ -429,7 +469,7 @@ impl Books {
             self.tenant.version = changes.version;
         }
         self.due.bound();
-        (changes, Remembered { tenant: self.tenant, known: self.known, due: self.due })
+        (changes, Remembered { tenant: self.tenant, plan: self.plan, known: self.known, due: self.due })
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     id::ResourceKey,
+    lineage::Since,
     plan::{Limit, Shape, Subject},
     window::{Millis, Period, Window},
 };
@@ -19,6 +20,9 @@ pub struct CounterKey(Arc<[u8]>);
 
 /// Length of the part that all counters of one window of one shape share.
 const PREFIX_LENGTH: usize = 14;
+
+/// Length of the part that the counters of all windows of a resource, period and anchor share.
+const WINDOWS_LENGTH: usize = 6;
 
 impl CounterKey {
     /// The counter of a limit of this shape for a subject.
@@ -50,6 +54,14 @@ impl CounterKey {
     pub fn prefix(resource: ResourceKey, period: Period, anchor_day: u8, window_start: Millis) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH);
         push_prefix(&mut bytes, resource, period, anchor_day, window_start);
+        bytes
+    }
+
+    /// The first key that no counter of its resource, period and anchor comes behind, whatever the window.
+    pub fn successor_of_windows(&self) -> Vec<u8> {
+        let mut bytes = self.0[..WINDOWS_LENGTH].to_vec();
+        // No window starts that late.
+        bytes.extend_from_slice(&[u8::MAX; PREFIX_LENGTH - WINDOWS_LENGTH + 1]);
         bytes
     }
 
@@ -128,7 +140,23 @@ pub struct Counter {
     /// Its window.
     pub window: Window,
     /// The counter holds what was spent since this instant.
-    pub counted_since: Millis,
+    pub counted_since: Since,
+    /// What was charged at deadlines up to this instant was taken off since: it is not given back a second time.
+    pub forgiven_until: Millis,
+}
+
+impl Counter {
+    /// A counter that nothing was entered in yet.
+    pub fn fresh(window: Window, since: Since) -> Self {
+        let counted_since = since.in_window(window);
+        Self { committed: 0, reserved: 0, window, counted_since, forgiven_until: 0 }
+    }
+
+    /// The counter as it is when the limits that count it have begun anew since it was used: what is held stays held.
+    pub fn restarted(self, since: Since) -> Self {
+        let forgiven_until = self.forgiven_until.max(since.at);
+        Self { committed: 0, counted_since: since, forgiven_until, ..self }
+    }
 }
 
 /// What one limit leaves of one counter; without a limit, what a counter holds.

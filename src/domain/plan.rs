@@ -8,6 +8,7 @@ use std::{
 use super::{
     counter::CounterKey,
     id::{PlanKey, ResourceKey},
+    lineage::{Lineage, Since},
     window::{Millis, Period},
 };
 
@@ -108,6 +109,35 @@ impl Shape {
             && (0..3).all(dimension)
     }
 
+    /// The shape of the counters that both shapes count; `None` when there is no such counter.
+    pub fn shared_with(&self, other: &Shape) -> Option<Shape> {
+        let mut shared = self.clone();
+        for place in 0..3 {
+            if self.counts_apart(place) != other.counts_apart(place) {
+                return None;
+            }
+            let selector = match (&self.selectors[place], &other.selectors[place]) {
+                (Some(own), Some(others)) if own != others => return None,
+                (own, others) => own.as_ref().or(others.as_ref()).cloned(),
+            };
+            shared.per[place] = selector.is_none() && self.per[place];
+            shared.selectors[place] = selector;
+        }
+        let same =
+            (self.resource, self.period, self.anchor_day) == (other.resource, other.period, other.anchor_day);
+        same.then_some(shared)
+    }
+
+    /// Whether it counts every counter that another shape counts.
+    pub fn covers(&self, other: &Shape) -> bool {
+        let dimension = |place: usize| {
+            self.counts_apart(place) == other.counts_apart(place)
+                && (self.selectors[place].is_none() || self.selectors[place] == other.selectors[place])
+        };
+        (self.resource, self.period, self.anchor_day) == (other.resource, other.period, other.anchor_day)
+            && (0..3).all(dimension)
+    }
+
     /// Whether the dimension is part of the counter's key.
     pub fn counts_apart(&self, dimension: usize) -> bool {
         self.per[dimension] || self.selectors[dimension].is_some()
@@ -127,8 +157,10 @@ pub struct Limit {
     pub enforcement: Enforcement,
     /// Whole percentages, ascending.
     pub thresholds: Vec<i32>,
-    /// When a limit of this shape was added to the plan.
-    pub since: Millis,
+    /// Since when the plan has counted all counters of this shape without a gap.
+    pub since: Since,
+    /// Narrower shapes that the plan has counted for longer.
+    pub kept: Vec<Lineage>,
 }
 
 /// A named set of limits.

@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 
 use super::{
     id::{PlanKey, TenantKey},
+    lineage::{Lineage, Since},
     window::Millis,
 };
 
@@ -41,7 +42,9 @@ pub struct Tenant {
     /// they are.
     pub version: i64,
     /// When it got its plan.
-    pub plan_since: Millis,
+    pub plan_since: Since,
+    /// What its plan of before counted already, and the plan went on to count when the tenant got it.
+    pub carried: Vec<Lineage>,
     /// When it was made.
     pub created_at: Millis,
     /// When it was changed last.

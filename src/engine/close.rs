@@ -146,8 +146,8 @@ async fn close(
 
 /// Tells of a counter, if it was used.
 fn tell(books: &mut Books, key: CounterKey, stored: StoredCounter) {
-    let counter = stored.0;
     books.load_counter(key.clone(), Some(stored));
+    let Some(counter) = books.find_counter(&key) else { return };
     let balances = books.balances_of(&key, counter);
     if counter.committed != 0 || balances.iter().any(|balance| balance.refused > 0) {
         books.note(Fact::Closed(balances.into_iter().map(Figures::from).collect()));

@@ -13,12 +13,12 @@ use crate::{
         bounds::RESET_COUNTERS_MAX,
         calendar::Calendar,
         counter::CounterKey,
-        decide::{Touched, expire, minted_request_id, touch_operation},
+        decide::{Choice, Touched, expire, minted_request_id, touch_operation},
         id::{ReservationId, TenantKey},
-        operation::{Operation, Target},
+        operation::{Operation, Reset, Target},
         refusal::Fault,
-        reservation::Reservation,
-        window::{Millis, Period},
+        reservation::{OnExpiry, Reservation},
+        window::Millis,
     },
     store::{Owned, StoreError, StoredCounter},
 };
@@ -28,6 +28,9 @@ const SWEEP_HOLDS_MAX: usize = 2_000;
 
 /// Holds that are due and not swept are read, to be taken out of what counts, in pages of this size.
 const DUE_PAGE: usize = 2_000;
+
+/// Counters are looked through for a ResetUsage in pages of this size.
+const COUNTERS_PAGE: usize = 2_000;
 
 /// What a batch looks for, beside what its operations name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,8 +130,8 @@ impl Loader<'_, '_> {
                 }
             }
             all_touched.push(touched);
-            if matches!(item.request.operation, Operation::Reset(_)) {
-                resets.push(tenant);
+            if let Operation::Reset(reset) = &item.request.operation {
+                resets.push((tenant, reset));
             }
         }
         for &(tenant, id) in named {
@@ -139,8 +142,8 @@ impl Loader<'_, '_> {
             }
         }
         self.find_counters(unknown).await?;
-        for tenant in resets {
-            self.load_running_windows(tenant).await?;
+        for (tenant, reset) in resets {
+            self.load_running_windows(tenant, reset).await?;
         }
         Ok(all_touched)
     }
@@ -215,12 +218,14 @@ impl Loader<'_, '_> {
         let mut keys = HashSet::new();
         let books = self.session.books.get(&tenant);
         for hold in books.into_iter().flat_map(Books::reservations).filter(|hold| hold.is_due(now)) {
-            due.push(hold.id);
+            due.push((hold.deadline, hold.id));
             keys.extend(hold.lines.iter().map(|line| (tenant, line.key.clone())));
         }
         self.find_counters(keys.into_iter().collect()).await?;
+        // They are told of in the order in which they ended.
+        due.sort_unstable();
         if let Some(books) = self.session.books.get_mut(&tenant) {
-            due.into_iter().for_each(|id| expire(books, self.calendar, id));
+            due.into_iter().for_each(|(_, id)| expire(books, self.calendar, id));
         }
         Ok(())
     }
@@ -233,12 +238,12 @@ impl Loader<'_, '_> {
         let mut after = (until, LAST_ID);
         if first.deadline > until {
             after = (first.deadline, first.id);
-            self.load_due(tenant, std::slice::from_ref(first));
+            self.load_due(tenant, std::slice::from_ref(first)).await?;
         }
         loop {
             let page =
                 self.session.transaction.list_holds_by_deadline(tenant, Some(after), now, DUE_PAGE).await?;
-            self.load_due(tenant, &page);
+            self.load_due(tenant, &page).await?;
             match page.last() {
                 Some(last) if page.len() == DUE_PAGE => after = (last.deadline, last.id),
                 Some(_) | None => return Ok(now),
@@ -247,39 +252,69 @@ impl Loader<'_, '_> {
     }
 
     /// Those that are in the books were ended there already.
-    fn load_due(&mut self, tenant: TenantKey, page: &[Reservation]) {
-        let Some(books) = self.session.books.get_mut(&tenant) else { return };
+    async fn load_due(&mut self, tenant: TenantKey, page: &[Reservation]) -> Result<(), StoreError> {
+        let charged = charged_keys(page).map(|key| (tenant, key.clone())).collect();
+        self.find_counters(charged).await?;
+        let Some(books) = self.session.books.get_mut(&tenant) else { return Ok(()) };
         for hold in page {
             if books.find_reservation(hold.id).is_none() {
                 books.load_due(hold);
             }
         }
+        Ok(())
     }
 
-    /// Loads every counter of the windows that run now, of the limits of the plan and of resources without one.
-    async fn load_running_windows(&mut self, tenant: TenantKey) -> Result<(), StoreError> {
+    /// Loads the counters of the windows that run now which a ResetUsage chooses, and which are not at zero: also those that no
+    /// limit reads. All keys of one resource, period and anchor are neighbours, so few questions find which of these there are.
+    async fn load_running_windows(&mut self, tenant: TenantKey, reset: &Reset) -> Result<(), StoreError> {
         let now = self.session.now;
-        let Some(books) = self.session.books.get(&tenant) else {
+        let Ok(choice) = Choice::of(&self.session.policy, reset) else { return Ok(()) };
+        let Some(zone) = self.session.books.get(&tenant).map(|books| books.tenant.zone) else {
             return Ok(());
         };
-        let zone = books.tenant.zone;
-        let shapes = books.plan.limits.iter().map(|l| (l.shape.resource, l.shape.period, l.shape.anchor_day));
-        let meters = self.session.policy.resources.keys().map(|&resource| (resource, Period::Meter, 0));
-        let prefixes: HashSet<Vec<u8>> = shapes
-            .chain(meters)
-            .map(|(resource, period, anchor_day)| {
-                let window = self.calendar.window(zone, period, anchor_day, now);
-                CounterKey::prefix(resource, period, anchor_day, window.start)
-            })
-            .collect();
-        for prefix in prefixes {
-            let limit = RESET_COUNTERS_MAX + 1;
-            let counters = self.session.transaction.list_counters(tenant, &prefix, None, limit).await?;
-            if let Some(books) = self.session.books.get_mut(&tenant) {
-                counters.into_iter().for_each(|(key, counter)| books.load_counter(key, Some(counter)));
+        let mut loaded = 0;
+        let mut from = Vec::new();
+        while let Some(key) = self.session.transaction.find_next_counter(tenant, &from).await? {
+            from = key.successor_of_windows();
+            if choice.contains_resource(key.resource()) {
+                let window = self.calendar.window(zone, key.period(), key.anchor_day(), now);
+                let prefix = CounterKey::prefix(key.resource(), key.period(), key.anchor_day(), window.start);
+                loaded += self.load_window(tenant, &prefix, &choice).await?;
+            }
+            // It is refused.
+            if loaded > RESET_COUNTERS_MAX {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Loads the counters of one window that are chosen and not at zero, and one more than a ResetUsage may change at most.
+    /// Says how many these are.
+    async fn load_window(
+        &mut self,
+        tenant: TenantKey,
+        prefix: &[u8],
+        choice: &Choice<'_>,
+    ) -> Result<usize, StoreError> {
+        let mut loaded = 0;
+        let mut after: Option<CounterKey> = None;
+        loop {
+            let page =
+                self.session.transaction.list_counters(tenant, prefix, after.as_ref(), COUNTERS_PAGE).await?;
+            let full = page.len() == COUNTERS_PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            let Some(books) = self.session.books.get_mut(&tenant) else { return Ok(loaded) };
+            for (key, counter) in page.into_iter().filter(|(key, _)| choice.contains(key)) {
+                books.load_counter(key.clone(), Some(counter));
+                if books.find_counter(&key).is_some_and(|counter| counter.committed != 0) {
+                    loaded += 1;
+                }
+            }
+            if !full || loaded > RESET_COUNTERS_MAX {
+                return Ok(loaded);
+            }
+        }
     }
 
     /// Those that are not in the books.
@@ -289,6 +324,12 @@ impl Loader<'_, '_> {
         };
         ids.iter().filter(|owned| !known(owned)).copied().collect()
     }
+}
+
+/// The counters that these holds charge at their deadlines.
+pub(super) fn charged_keys(holds: &[Reservation]) -> impl Iterator<Item = &CounterKey> {
+    let charged = holds.iter().filter(|hold| hold.on_expiry == OnExpiry::Charge);
+    charged.flat_map(|hold| &hold.lines).map(|line| &line.key)
 }
 
 impl Session<'_> {

@@ -3,14 +3,13 @@
 
 mod snapshot;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 pub use self::snapshot::{Names, Snapshot};
-use super::{Failure, Frame, TenantRef};
+use super::{Failure, Frame, TenantRef, load::charged_keys};
 use crate::{
     clock::Clock,
     domain::{
-        alert::Alerts,
         books::Books,
         calendar::Calendar,
         counter::{Balance, Counter, CounterKey},
@@ -279,9 +278,8 @@ impl View {
             let found = self.counters_of(counted, &mut calendar, &place, query).await.map_err(failed)?;
             scanned += found.scanned;
             for (key, (fresh, alerts)) in found.counters.into_iter().take(room) {
-                let mut balance = books.balance(&key, counted.limit.as_ref(), books.without_due(&key, fresh));
-                balance.refused = refused_by(counted.limit.as_deref(), alerts.as_deref());
-                page.entries.push(balance);
+                books.load_counter(key.clone(), Some((fresh, alerts)));
+                page.entries.push(books.balance(&key, counted.limit.as_ref(), fresh));
                 place.key = Some(key);
             }
             if found.last_key.is_none() && page.entries.len() < query.limit {
@@ -324,6 +322,11 @@ impl View {
         loop {
             let page =
                 self.transaction.list_holds_by_deadline(self.tenant.key, after, self.now, CHUNK).await?;
+            let charged: HashSet<_> = charged_keys(&page).map(|key| (self.tenant.key, key.clone())).collect();
+            let charged: Vec<_> = charged.into_iter().collect();
+            for (_, (key, counter)) in self.transaction.find_counters(&charged).await? {
+                books.load_counter(key, Some(counter));
+            }
             page.iter().for_each(|hold| books.load_due(hold));
             match page.last() {
                 Some(last) => after = Some((last.deadline, last.id)),
@@ -371,14 +374,9 @@ impl View {
         }
         let rows = self.transaction.find_counters(&[(self.tenant.key, key.clone())]).await?;
         let stored = rows.into_iter().next().map(|(_, (_, counter))| counter);
-        let since = counted.limit.as_ref().map(|limit| limit.since.max(self.tenant.plan_since));
+        let since = counted.limit.as_ref().map(|limit| self.tenant.counts_since(limit, &key));
         // A limit that nobody has touched is shown; a resource without one that nobody has used is not.
-        let fresh = since.map(|since| Counter {
-            committed: 0,
-            reserved: 0,
-            window,
-            counted_since: window.start.max(since).max(self.tenant.created_at),
-        });
+        let fresh = since.map(|since| Counter::fresh(window, since));
         let counters =
             stored.or(fresh.map(|fresh| (fresh, None))).map(|counter| (key, counter)).into_iter().collect();
         Ok(Found { counters, last_key: None, scanned: 1 })
@@ -458,10 +456,6 @@ fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) ->
         anchor_day: 0,
     });
     limits.chain(meters).filter(|counted| wanted(counted.resource)).collect()
-}
-
-fn refused_by(limit: Option<&Limit>, alerts: Option<&Alerts>) -> i64 {
-    limit.and_then(|limit| Some(alerts?.find(&limit.id)?.refused_as(limit.enforcement))).unwrap_or(0)
 }
 
 fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {

@@ -7,6 +7,7 @@ use crate::domain::{
     bounds::{DIMENSIONS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
     faults::Faults,
     id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
+    lineage::Since,
     plan::{Dimension, Enforcement, Limit, Plan, Policy, Shape},
     window::Period,
 };
@@ -111,7 +112,8 @@ impl Fields<'_> {
             quantity: limit.quantity,
             enforcement,
             thresholds,
-            since: 0,
+            since: Since::default(),
+            kept: Vec::new(),
         })
     }
 

@@ -183,7 +183,7 @@ fn wire_balance(
         remaining: remaining.map(|remaining| remaining.max(0)),
         window_start: (!endless).then(|| timestamp(counter.window.start)),
         window_end: (!endless).then(|| timestamp(counter.window.end)),
-        counted_since: Some(timestamp(counter.counted_since)),
+        counted_since: Some(timestamp(counter.counted_since.at)),
         enforcement: match limit.map(|(.., enforcement)| enforcement) {
             None => v1::Enforcement::Unspecified,
             Some(Enforcement::Hard) => v1::Enforcement::Hard,

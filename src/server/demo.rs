@@ -6,6 +6,7 @@ use crate::{
     clock::{self, Clock},
     domain::{
         id::{ResourceKey, TenantKey},
+        lineage::Since,
         plan::{Enforcement, Limit, Shape},
         refusal::Refusal,
         tenant::TenantState,
@@ -68,7 +69,8 @@ fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limi
         quantity,
         enforcement: Enforcement::Hard,
         thresholds: vec![80, 100],
-        since: 0,
+        since: Since::default(),
+        kept: Vec::new(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::domain::{
     books::{Changes, Method, Request},
     counter::{Counter, CounterKey},
     id::{ReservationId, TenantKey},
+    lineage::Since,
     operation::Fingerprint,
     reservation::Reservation,
     tenant::Tenant,
@@ -59,25 +60,26 @@ static FIND_SETTLED: Bulk = Bulk {
 pub(super) static FIND_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres: "SELECT c.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w CROSS JOIN LATERAL (
-            SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
+            SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts,
+                   since_order, forgiven_until FROM counters
              WHERE tenant_key = w.tenant_key AND key = w.key OFFSET 0) AS c",
-    sqlite:
-        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
+    sqlite: "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts,
+                   since_order, forgiven_until FROM counters
       WHERE tenant_key = ? AND key = ?",
 };
 /// UNNEST in the list of SELECT hands the rows on as it makes them; in FROM it would put each column into a store of its
 /// own first. OR FAIL, here and below: without it SQLite keeps a journal to undo the statement alone, and here nothing is
 /// ever undone alone.
 static INSERT_COUNTERS: Bulk = Bulk {
-    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes],
+    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes, BigInt, BigInt],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
-                           model, committed, reserved, counted_since, alerts)
+                           model, committed, reserved, counted_since, alerts, since_order, forgiven_until)
      SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5), UNNEST($6),
             UNNEST($7), UNNEST($8), UNNEST($9), UNNEST($10), UNNEST($11), UNNEST($12),
-             UNNEST($13)",
+             UNNEST($13), UNNEST($14), UNNEST($15)",
     sqlite: "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent,
-                                   user_name, model, committed, reserved, counted_since, alerts)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                                   user_name, model, committed, reserved, counted_since, alerts, since_order, forgiven_until)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
 };
 static UPDATE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt],
@@ -255,7 +257,7 @@ pub(super) fn known_request(error: StoreError) -> StoreError {
 }
 
 fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
-    let mut columns = empty_columns(13);
+    let mut columns = empty_columns(15);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.new_counters) {
         let [agent, user, model] = key.dimensions().map(Value::from);
         let row = [
@@ -270,8 +272,10 @@ fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
             model,
             counter.committed.into(),
             counter.reserved.into(),
-            counter.counted_since.into(),
+            counter.counted_since.at.into(),
             Value::Bytes(alerts.as_ref().map(encode_alerts)),
+            counter.counted_since.order.into(),
+            counter.forgiven_until.into(),
         ];
         push(&mut columns, row);
     }
@@ -444,7 +448,8 @@ pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, StoredCou
         committed: row.get(2)?,
         reserved: row.get(3)?,
         window: Window { start: row.get(4)?, end: row.get(5)? },
-        counted_since: row.get(6)?,
+        counted_since: Since { at: row.get(6)?, order: row.get(8)? },
+        forgiven_until: row.get(9)?,
     };
     let alerts: Option<Vec<u8>> = row.get(7)?;
     let alerts = alerts.as_deref().map(decode_alerts).transpose()?.map(Box::new);

@@ -24,10 +24,11 @@ use ArrayType::{BigInt, Bytes};
 static FIND_OPEN_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres: "SELECT c.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w CROSS JOIN LATERAL (
-            SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
+            SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts,
+                   since_order, forgiven_until FROM counters
              WHERE tenant_key = w.tenant_key AND key = w.key AND closed = 0 OFFSET 0) AS c",
-    sqlite:
-        "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts FROM counters
+    sqlite: "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts,
+                   since_order, forgiven_until FROM counters
       WHERE tenant_key = ? AND key = ? AND closed = 0",
 };
 /// All of a tenant's, by the index that begins with the tenant: in the order of ids there are those of all others in between.

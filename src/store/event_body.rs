@@ -11,6 +11,7 @@ use crate::domain::{
     counter::{Counter, CounterKey},
     event::{ChangeAction, ChangedKind, Event, EventKind, Fact, Figures, LimitFigures, Settlement},
     id::{ReservationId, ResourceKey, TenantKey},
+    lineage::Since,
     plan::Enforcement,
     webhook::WebhookState,
     window::{Millis, Window},
@@ -251,7 +252,7 @@ fn encode_figures(figures: &Figures) -> FiguresBody {
         reserved: figures.counter.reserved,
         window_start: figures.counter.window.start,
         window_end: figures.counter.window.end,
-        counted_since: figures.counter.counted_since,
+        counted_since: figures.counter.counted_since.at,
         refused: figures.refused,
         limit: figures.limit.as_ref().map(|limit| LimitBody {
             id: limit.id.clone(),
@@ -284,7 +285,8 @@ fn decode_figures(body: &FiguresBody) -> Result<Figures, StoreError> {
             committed: body.committed,
             reserved: body.reserved,
             window: Window { start: body.window_start, end: body.window_end },
-            counted_since: body.counted_since,
+            counted_since: Since { at: body.counted_since, order: 0 },
+            forgiven_until: 0,
         },
         refused: body.refused,
     })
@@ -344,7 +346,8 @@ mod tests {
             enforcement: Enforcement::Observe,
         };
         let window = Window { start: -5, end: i64::MAX };
-        let counter = Counter { committed: 7, reserved: 2, window, counted_since: -1 };
+        let counter =
+            Counter { committed: 7, reserved: 2, ..Counter::fresh(window, Since { at: -1, order: 0 }) };
         Figures { key: CounterKey::of_meter(ResourceKey(3), 0), limit: Some(limit), counter, refused: 4 }
     }
 

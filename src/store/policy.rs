@@ -12,6 +12,7 @@ use super::{
 };
 use crate::domain::{
     id::{PlanKey, ResourceKey},
+    lineage::{Lineage, Since},
     plan::{Enforcement, Limit, Plan, Policy, Resource, Shape},
     window::{Millis, Period},
 };
@@ -118,6 +119,38 @@ struct LimitRow {
     enforcement: EnforcementRow,
     thresholds: Vec<i32>,
     since: Millis,
+    #[serde(default)]
+    since_order: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<LineageRow>,
+}
+
+/// Since when a shape counts, as it lies in rows.
+#[derive(Serialize, Deserialize)]
+struct LineageRow {
+    resource: i32,
+    period: u8,
+    anchor_day: u8,
+    selectors: [Option<String>; 3],
+    per: [bool; 3],
+    since: Millis,
+    since_order: i64,
+}
+
+/// What a tenant's row says of the time before it got its plan.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// When it got the plan.
+    pub(super) plan_since: Since,
+    /// What the plan went on to count.
+    pub(super) lineages: Vec<Lineage>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CarriedRow {
+    since: Millis,
+    since_order: i64,
+    lineages: Vec<LineageRow>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,8 +162,8 @@ enum EnforcementRow {
 }
 
 /// The text that lies in the row.
-pub(super) fn limits_to_text(limits: &[Arc<Limit>]) -> Result<String, StoreError> {
-    let rows: Vec<LimitRow> = limits.iter().map(|limit| row_from_limit(limit)).collect();
+pub(super) fn limits_to_text(limits: &[Limit]) -> Result<String, StoreError> {
+    let rows: Vec<LimitRow> = limits.iter().map(row_from_limit).collect();
     serde_json::to_string(&rows)
         .map_err(|error| StoreError::Corrupt(format!("limits that are no JSON: {error}")))
 }
@@ -138,6 +171,49 @@ pub(super) fn limits_to_text(limits: &[Arc<Limit>]) -> Result<String, StoreError
 fn limits_from_text(text: &str) -> Option<Vec<Arc<Limit>>> {
     let rows: Vec<LimitRow> = serde_json::from_str(text).ok()?;
     rows.into_iter().map(|row| limit_from_row(row).map(Arc::new)).collect()
+}
+
+/// The text that lies in a tenant's row.
+pub(super) fn carried_to_text(carried: &Carried) -> Result<String, StoreError> {
+    let row = CarriedRow {
+        since: carried.plan_since.at,
+        since_order: carried.plan_since.order,
+        lineages: carried.lineages.iter().map(row_from_lineage).collect(),
+    };
+    serde_json::to_string(&row)
+        .map_err(|error| StoreError::Corrupt(format!("what a tenant carries is no JSON: {error}")))
+}
+
+pub(super) fn carried_from_text(text: &str) -> Result<Carried, StoreError> {
+    let corrupt = || StoreError::Corrupt("what a tenant carries".to_owned());
+    let row: CarriedRow = serde_json::from_str(text).map_err(|_| corrupt())?;
+    let lineages: Option<_> = row.lineages.into_iter().map(lineage_from_row).collect();
+    let plan_since = Since { at: row.since, order: row.since_order };
+    Ok(Carried { plan_since, lineages: lineages.ok_or_else(corrupt)? })
+}
+
+fn row_from_lineage(lineage: &Lineage) -> LineageRow {
+    let Lineage { shape, since } = lineage;
+    LineageRow {
+        resource: shape.resource.0,
+        period: shape.period.code(),
+        anchor_day: shape.anchor_day,
+        selectors: shape.selectors.clone(),
+        per: shape.per,
+        since: since.at,
+        since_order: since.order,
+    }
+}
+
+fn lineage_from_row(row: LineageRow) -> Option<Lineage> {
+    let shape = Shape {
+        resource: ResourceKey(row.resource),
+        period: Period::from_code(row.period)?,
+        anchor_day: row.anchor_day,
+        selectors: row.selectors,
+        per: row.per,
+    };
+    Some(Lineage { shape, since: Since { at: row.since, order: row.since_order } })
 }
 
 fn row_from_limit(limit: &Limit) -> LimitRow {
@@ -155,7 +231,9 @@ fn row_from_limit(limit: &Limit) -> LimitRow {
             Enforcement::Observe => EnforcementRow::Observe,
         },
         thresholds: limit.thresholds.clone(),
-        since: limit.since,
+        since: limit.since.at,
+        since_order: limit.since.order,
+        kept: limit.kept.iter().map(row_from_lineage).collect(),
     }
 }
 
@@ -176,7 +254,8 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
             EnforcementRow::Observe => Enforcement::Observe,
         },
         thresholds: row.thresholds,
-        since: row.since,
+        since: Since { at: row.since, order: row.since_order },
+        kept: row.kept.into_iter().map(lineage_from_row).collect::<Option<_>>()?,
     })
 }
 
@@ -186,21 +265,31 @@ mod tests {
 
     #[test]
     fn limits_come_back_as_they_were() {
-        let limit = |enforcement, period| {
-            Arc::new(Limit {
-                id: "a \"limit\"".to_owned(),
-                shape: Shape {
-                    resource: ResourceKey(3),
-                    period,
-                    anchor_day: 31,
-                    selectors: [Some("planner".to_owned()), None, Some(String::new())],
-                    per: [false, true, false],
-                },
-                quantity: i64::MAX,
-                enforcement,
-                thresholds: vec![80, 100, 1_000],
-                since: 1_700_000_000_000,
-            })
+        let shape = Shape {
+            resource: ResourceKey(3),
+            period: Period::Day,
+            anchor_day: 0,
+            selectors: [None, Some("u1".to_owned()), None],
+            per: [true, false, false],
+        };
+        let kept = Lineage { shape, since: Since { at: -1, order: 9 } };
+        let carried = Carried { plan_since: Since { at: 5, order: 6 }, lineages: vec![kept.clone()] };
+        let text = carried_to_text(&carried).expect("JSON");
+        assert_eq!(carried_from_text(&text).expect("JSON"), carried);
+        let limit = |enforcement, period| Limit {
+            id: "a \"limit\"".to_owned(),
+            shape: Shape {
+                resource: ResourceKey(3),
+                period,
+                anchor_day: 31,
+                selectors: [Some("planner".to_owned()), None, Some(String::new())],
+                per: [false, true, false],
+            },
+            quantity: i64::MAX,
+            enforcement,
+            thresholds: vec![80, 100, 1_000],
+            since: Since { at: 1_700_000_000_000, order: 7 },
+            kept: vec![kept.clone()],
         };
         let limits = vec![
             limit(Enforcement::Hard, Period::Day),
@@ -208,7 +297,7 @@ mod tests {
             limit(Enforcement::Observe, Period::Lifetime),
         ];
         let text = limits_to_text(&limits).expect("JSON");
-        assert_eq!(limits_from_text(&text), Some(limits));
+        assert_eq!(limits_from_text(&text), Some(limits.into_iter().map(Arc::new).collect()));
         assert_eq!(limits_from_text("[{}]"), None);
     }
 }

@@ -109,13 +109,26 @@ impl Transaction {
         ];
         let rows = self
             .rows(
-                "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts
-                   FROM counters
+                "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts,
+                        since_order, forgiven_until FROM counters
                   WHERE tenant_key = $1 AND key >= $2 AND ($3 OR key <> $2) AND key < $4 ORDER BY key LIMIT $5",
                 values,
             )
             .await?;
         rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
+    }
+
+    /// The first counter of a tenant whose key is at these bytes or behind them.
+    pub async fn find_next_counter(
+        &self,
+        tenant: TenantKey,
+        from: &[u8],
+    ) -> Result<Option<CounterKey>, StoreError> {
+        let text = "SELECT key FROM counters WHERE tenant_key = $1 AND key >= $2 ORDER BY key LIMIT 1";
+        let rows = self.rows(text, vec![tenant.0.into(), from.to_vec().into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let key = CounterKey::from_bytes(&row.get::<Vec<u8>>(0)?);
+        key.map(Some).ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))
     }
 
     /// Open holds of a tenant, newest first: those older than an id. All of the tenant's are read, by the index that begins

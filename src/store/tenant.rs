@@ -8,18 +8,20 @@ use super::{
     bulk::{Bulk, Write},
     entity::tenant,
     error::StoreError,
+    policy::carried_from_text,
     transaction::Row,
 };
 use crate::domain::{
     books::Changes,
     id::{PlanKey, TenantKey},
+    lineage::Since,
     tenant::{Tenant, TenantState},
 };
 
 /// The columns of a tenant, in the order of [`tenant_from_row`].
 macro_rules! tenant_columns {
     () => {
-        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number"
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number, carried"
     };
 }
 pub(super) use tenant_columns;
@@ -61,7 +63,7 @@ pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2
 }
 
 /// A tenant out of the columns key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since,
-/// created_at, updated_at, version, event_number, in this order.
+/// created_at, updated_at, version, event_number, carried, in this order.
 pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
     tenant_from_model(tenant::Model {
         key: row.get(0)?,
@@ -78,12 +80,16 @@ pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
         updated_at: row.get(10)?,
         version: row.get(11)?,
         event_number: row.get(12)?,
+        carried: row.get(13)?,
     })
 }
 
 /// A tenant out of its row. The id of one that was deleted is what it was.
 pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError> {
     let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of tenant {}", row.key));
+    let carried = row.carried.as_deref().map(carried_from_text).transpose()?;
+    // A server of the release before gives a tenant a plan, and leaves this as it was.
+    let carried = carried.filter(|carried| carried.plan_since.at == row.plan_since).unwrap_or_default();
     Ok(Tenant {
         key: TenantKey(row.key),
         zone: row.zone.parse().map_err(|_| corrupt("time zone"))?,
@@ -93,7 +99,8 @@ pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError
         plan: PlanKey(row.plan_key),
         decided_at: row.decided_at,
         next_due: row.next_due,
-        plan_since: row.plan_since,
+        plan_since: Since { at: row.plan_since, order: carried.plan_since.order },
+        carried: carried.lineages,
         created_at: row.created_at,
         updated_at: row.updated_at,
         version: row.version,

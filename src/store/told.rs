@@ -1,4 +1,4 @@
-//! What a batch writes only when there is something to tell: events, and what was told of counters.
+//! What a batch writes seldom: events, and counters of which something was told or which began anew.
 
 use sea_orm::sea_query::ArrayType;
 
@@ -19,13 +19,17 @@ pub(super) static INSERT_EVENTS: Bulk = Bulk {
     sqlite: "INSERT OR FAIL INTO pending_events (tenant_key, number, kind, occurred_at, body)
      VALUES (?1, ?2, ?3, ?4, ?5)",
 };
+/// All that may change of a counter.
 static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
-    columns: &[BigInt, Bytes, BigInt, BigInt, Bytes],
-    postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts
+    columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt],
+    postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts,
+            counted_since = w.counted_since, since_order = w.since_order, forgiven_until = w.forgiven_until
        FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key, UNNEST($3) AS committed, UNNEST($4) AS reserved,
-                    UNNEST($5) AS alerts) AS w
+                    UNNEST($5) AS alerts, UNNEST($6) AS counted_since, UNNEST($7) AS since_order,
+                    UNNEST($8) AS forgiven_until) AS w
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
-    sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4, alerts = ?5 WHERE tenant_key = ?1 AND key = ?2",
+    sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4, alerts = ?5, counted_since = ?6, since_order = ?7,
+            forgiven_until = ?8 WHERE tenant_key = ?1 AND key = ?2",
 };
 
 impl Transaction {
@@ -39,7 +43,7 @@ impl Transaction {
 
 /// Adds what there is to tell to the writes of a batch.
 pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
-    let mut counters = empty_columns(5);
+    let mut counters = empty_columns(8);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.told_counters) {
         let row = [
             tenant.0.into(),
@@ -47,6 +51,9 @@ pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
             counter.committed.into(),
             counter.reserved.into(),
             encode_alerts(alerts).into(),
+            counter.counted_since.at.into(),
+            counter.counted_since.order.into(),
+            counter.forgiven_until.into(),
         ];
         push(&mut counters, row);
     }

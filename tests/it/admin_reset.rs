@@ -104,15 +104,144 @@ both! {
     }
 
     /// Whether or not the server happens to remember it.
-    async fn a_counter_that_no_limit_reads_is_left_alone(world: World) {
-        world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
-        world.record("acme").tokens(60).await.expect("it is recorded");
-        world.change_plan("acme", &[month("tokens", 1_000)]).await.expect("the plan is there");
+    async fn a_counter_that_no_limit_reads_is_reset_too(world: World) {
+        let both = [day("tokens", 100), month("tokens", 1_000)];
+        for restarts in [false, true] {
+            let tenant = if restarts { "restarted" } else { "acme" };
+            world.tenant_with(tenant, &both).await;
+            world.record(tenant).tokens(60).await.expect("it is recorded");
+            world.change_plan(tenant, &both[1..]).await.expect("the plan is there");
+            if restarts {
+                world.restart().await;
+            }
+            let reply = reset(world, |request| request.tenant = tenant.into()).await.expect("the tenant is there");
+            assert_eq!(reply.adjusted, [-60, -60], "{reply:?}");
+            assert_eq!(reply.balances.figures("month"), (0, 0));
+            assert_eq!(reply.balances.figures(""), (0, 0), "the day, which has no limit");
+            world.change_plan(tenant, &both).await.expect("it is there");
+            for limit in ["day", "month"] {
+                assert_eq!(world.figures(tenant, limit).await, (0, 0));
+            }
+        }
+    }
+
+    async fn yesterday_is_left_alone_whatever_reads_it(world: World) {
+        let limits = [
+            day("tokens", 100),
+            day("tokens", 100).per(&[Dimension::User]).named("each"),
+            month("tokens", 100).anchor(9).named("ninth"),
+        ];
+        world.tenant_in("acme", "America/New_York", &limits).await;
+        let hold = world.reserve("acme").tokens(1).ttl(DAY).await.expect("there is quota");
+        for user in ["a", "b"] {
+            world.record("acme").tokens(20).user(user).await.expect("it is recorded");
+        }
+        world.clock.advance(20 * HOUR);
+        world.record("acme").tokens(5).user("b").await.expect("it is recorded");
+        world.change_plan("acme", &[]).await.expect("the plan is there");
+        let only = reset(world, |request| request.user = Some("a".into())).await.expect("the tenant is there");
+        assert_eq!(only.adjusted, Vec::<i64>::new(), "today a has spent nothing");
+        let mut adjusted = reset(world, |_| ()).await.expect("the tenant is there").adjusted;
+        adjusted.sort_unstable();
+        assert_eq!(adjusted, [-45, -5, -5], "the running month, the day, and the day of b");
+        world.change_plan("acme", &limits).await.expect("the plan is there");
+        let settled = world.commit(hold.name()).await.expect("it is held");
+        assert_eq!(settled.figures("day"), (41, 0), "yesterday's");
+    }
+
+    /// One that was made at a deadline before the reset.
+    async fn what_a_reset_forgave_is_not_given_back_a_second_time(world: World) {
+        // What is spent since, with how much the hold is committed (None: it is released), and what counts then.
+        let cases: [(i64, Option<i64>, i64); 6] = [
+            (5_000, Some(200), 5_000),
+            (60, None, 60),
+            (60, Some(0), 60),
+            (60, Some(1_000), 60),
+            (60, Some(1_300), 360),
+            (0, Some(200), 0),
+        ];
+        for (number, (since, used, counts)) in cases.into_iter().enumerate() {
+            let tenant = format!("t{number}");
+            world.tenant_with(&tenant, &[lifetime("tokens", 10_000), day("tokens", 10_000)]).await;
+            let hold = world.reserve(&tenant).tokens(1_000).ttl(MINUTE).charged_on_expiry();
+            let hold = hold.await.expect("there is quota");
+            world.clock.advance(MINUTE);
+            let reply = reset(world, |request| request.tenant = tenant.clone()).await;
+            assert_eq!(reply.expect("it is there").adjusted, [-1_000, -1_000]);
+            if since > 0 {
+                world.record(&tenant).tokens(since).await.expect("it is recorded");
+            }
+            // What it spends is not forgiven, nor what it gives back.
+            world.record(&tenant).tokens(7).await.expect("it is recorded");
+            world.record(&tenant).tokens(-7).await.expect("it is recorded");
+            let (figures, held) = match used {
+                Some(used) => {
+                    let reply = world.commit(hold.name()).tokens(used).await.expect("it is kept");
+                    world.commit(hold.name()).tokens(used).await.expect("the same");
+                    (reply.figures("lifetime"), amount(reply.held(), "tokens"))
+                }
+                None => {
+                    let reply = world.release(hold.name()).await.expect("it is kept");
+                    (reply.figures("lifetime"), amount(reply.held(), "tokens"))
+                }
+            };
+            assert_eq!((figures, held), ((counts, 0), (1_000, used.unwrap_or(0))), "{number}");
+            for limit in ["lifetime", "day"] {
+                assert_eq!(world.figures(&tenant, limit).await, (counts, 0), "{number}");
+            }
+            world.verify().await;
+        }
+    }
+
+    /// A window that is over, and one that is not; holds that are committed in time; charges after the reset.
+    async fn only_what_was_charged_before_the_reset_is_forgiven(world: World) {
+        world.tenant_with("acme", &[day("tokens", 10_000), lifetime("tokens", 10_000)]).await;
+        let reserve = |ttl| world.reserve("acme").tokens(100).ttl(ttl).charged_on_expiry();
+        let before = reserve(HOUR).await.expect("there is quota");
+        let after = reserve(20 * HOUR).await.expect("there is quota");
+        let in_time = reserve(23 * HOUR).await.expect("there is quota");
+        let unmade = world.reserve("acme").tokens(100).ttl(HOUR).await.expect("there is quota");
+        world.clock.advance(14 * HOUR);
         let reply = reset(world, |_| ()).await.expect("the tenant is there");
-        assert_eq!(reply.adjusted, [-60], "{reply:?}");
-        world.change_plan("acme", &[day("tokens", 100), month("tokens", 1_000)]).await.expect("it is there");
-        assert_eq!(world.figures("acme", "day").await, (60, 0));
-        assert_eq!(world.figures("acme", "month").await, (0, 0));
+        assert_eq!(reply.adjusted, [-100], "the day of the holds is over");
+        world.clock.advance(7 * HOUR);
+        assert_eq!(world.figures("acme", "lifetime").await, (100, 100));
+        let reply = world.commit(before.name()).tokens(30).await.expect("it is kept");
+        assert_eq!((reply.figures("day"), reply.figures("lifetime")), ((130, 100), (100, 100)));
+        let reply = world.commit(after.name()).tokens(30).await.expect("it is kept");
+        assert_eq!((reply.figures("day"), reply.figures("lifetime")), ((60, 100), (30, 100)));
+        let reply = world.commit(in_time.name()).tokens(30).await.expect("it is held");
+        assert_eq!((reply.figures("day"), reply.figures("lifetime")), ((90, 0), (60, 0)));
+        let reply = world.commit(unmade.name()).tokens(5).await.expect("nothing of it was charged");
+        assert_eq!((reply.figures("day"), reply.figures("lifetime")), ((95, 0), (65, 0)));
+    }
+
+    /// More of them than one batch sweeps.
+    async fn charges_that_are_due_and_not_swept_are_forgiven_too(world: World) {
+        world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
+        let operation = world.reserve("acme").tokens(1).ttl(MINUTE).charged_on_expiry().operation();
+        let mut names = Vec::new();
+        for _ in 0..5 {
+            let results = world.batch(vec![operation.clone(); 1_000]).await.expect("each stands for itself");
+            names.extend(results.into_iter().map(|result| match result.result {
+                Some(operation_result::Result::Reserve(reply)) => reply.name().to_owned(),
+                other => panic!("{other:?}"),
+            }));
+        }
+        world.clock.advance(MINUTE);
+        assert_eq!(world.figures("acme", "lifetime").await, (5_000, 0));
+        let reply = reset(world, |_| ()).await.expect("the tenant is there");
+        assert_eq!((reply.adjusted, reply.balances.figures("lifetime")), (vec![-5_000], (0, 0)));
+        for (round, name) in names.iter().rev().take(6).enumerate() {
+            assert_eq!(world.figures("acme", "lifetime").await, (round.try_into().expect("few"), 0));
+            let reply = world.commit(name).tokens(2).await.expect("it is kept");
+            assert_eq!(reply.figures("lifetime"), ((round + 1).try_into().expect("few"), 0), "what is above the charge");
+            if round % 2 == 1 {
+                world.restart().await;
+            }
+        }
+        let expired = clients::reservations(&world.quota, "acme", &[ReservationState::Expired]).await;
+        assert_eq!(expired.len(), 5_000 - 6, "all were swept");
     }
 
     async fn a_meter_is_reset_too(world: World) {

@@ -37,6 +37,7 @@ mod inspect;
 mod jobs;
 mod kill;
 mod landed;
+mod limit_returns;
 mod log_lines;
 mod model;
 mod overload;

@@ -44,12 +44,21 @@ impl DueHolds {
         }
     }
 
-    fn add(&mut self, reservation: &Reservation, sign: i64) {
+    /// What is due of a counter is charged to it no more.
+    pub(super) fn forgive(&mut self, key: &CounterKey) {
+        if let Some(due) = self.sums.get_mut(key) {
+            due.charged = 0;
+        }
+    }
+
+    /// `charges`: which lines' charges are not taken off their counters already.
+    fn add(&mut self, reservation: &Reservation, sign: i64, charges: impl Fn(&CounterKey) -> bool) {
         for line in &reservation.lines {
+            let charges = reservation.on_expiry == OnExpiry::Charge && charges(&line.key);
             let due = self.sums.entry(line.key.clone()).or_default();
             let held = line.held.saturating_mul(sign);
             due.held = due.held.saturating_add(held);
-            if reservation.on_expiry == OnExpiry::Charge {
+            if charges {
                 due.charged = due.charged.saturating_add(held);
             }
             if *due == Due::default() {
@@ -73,20 +82,27 @@ impl Books {
         }
     }
 
-    /// Takes a hold out of what counts that is due and will not be swept by this batch.
+    /// Takes a hold out of what counts that is due and will not be swept by this batch. The counters that it charges must be
+    /// in the books.
     pub fn load_due(&mut self, reservation: &Reservation) {
-        self.due.add(reservation, 1);
+        self.move_due(reservation, 1);
+    }
+
+    fn move_due(&mut self, reservation: &Reservation, sign: i64) {
+        let mut due = std::mem::take(&mut self.due);
+        due.add(reservation, sign, |key| !self.is_forgiven(key, reservation.deadline));
+        self.due = due;
     }
 
     /// A hold that is due is swept: if it was taken out of what counts, it is in its counters again until it is ended.
     pub(in crate::domain) fn take_due(&mut self, reservation: &Reservation) {
         if self.due.until.is_some_and(|until| reservation.deadline <= until) {
-            self.due.add(reservation, -1);
+            self.move_due(reservation, -1);
         }
     }
 
     /// The figures of a counter without what is due.
-    pub fn without_due(&self, key: &CounterKey, mut counter: Counter) -> Counter {
+    pub(super) fn without_due(&self, key: &CounterKey, mut counter: Counter) -> Counter {
         if let Some(due) = self.due.sums.get(key) {
             counter.reserved = counter.reserved.saturating_sub(due.held);
             counter.committed = counter.committed.saturating_add(due.charged);

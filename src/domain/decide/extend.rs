@@ -15,7 +15,7 @@ use super::{
     },
     Applied, Context, Held, Stop, Touched, find_replay, get_target, minted_request_id,
     reserve::grants,
-    touch::{fresh_of_line, overflow, require, reservation_balances, touch},
+    touch::{applied, fresh_of_line, overflow, require, reservation_balances, resolve_held},
 };
 
 pub(super) fn extend(
@@ -120,20 +120,19 @@ fn counters(
     extend: &Extend,
     found: &Reservation,
 ) -> Result<Vec<Touched>, Refusal> {
-    let names = extend.amounts.iter().map(|units| units.resource.as_str());
     let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
-    let mut touched =
-        touch((tenant, &books.plan), (context.policy, calendar), &found.subject, names, found.created_at)
-            .map_err(Refusal::Invalid)?;
-    for touched in &mut touched {
-        for line in found.lines_of(touched.resource) {
-            if touched.applied.iter().all(|applied| applied.key != line.key) {
+    let mut all_touched = Vec::with_capacity(1);
+    for resource in resolve_held(context.policy, found, &extend.amounts)? {
+        let mut applied = applied(tenant, &books.plan, calendar, resource, &found.subject, found.created_at);
+        for line in found.lines_of(resource) {
+            if applied.iter().all(|applied| applied.key != line.key) {
                 let fresh = fresh_of_line(books, calendar, &line.key, found.created_at);
-                touched.applied.push(Applied { limit: None, key: line.key.clone(), fresh });
+                applied.push(Applied { limit: None, key: line.key.clone(), fresh });
             }
         }
+        all_touched.push(Touched { resource, applied });
     }
-    Ok(touched)
+    Ok(all_touched)
 }
 
 /// Adds the quantities to the hold and its counters.

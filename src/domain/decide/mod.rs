@@ -13,9 +13,10 @@ mod touch;
 
 use std::sync::Arc;
 
+pub use self::reset::Choice;
 pub use self::touch::{Applied, Touched, touch_operation, undeclared};
 use super::{
-    books::{Books, Method, Request},
+    books::{Books, FORGIVEN_REASON, Method, Request},
     calendar::Calendar,
     counter::{Balance, CounterKey},
     event::{Fact, Settlement},
@@ -177,7 +178,9 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     let ended = Reservation::clone(&due).into_expired();
     for line in &ended.lines {
         let fresh = touch::fresh_of_line(books, calendar, &line.key, ended.created_at);
-        books.add(&line.key, line.charged, -line.held, fresh);
+        let charged = if books.is_forgiven(&line.key, ended.deadline) { 0 } else { line.charged };
+        books.add(&line.key, charged, -line.held, fresh);
+        books.correct(&line.key, charged - line.charged, FORGIVEN_REASON);
     }
     let ended = books.update_reservation(ended);
     let figures = touch::reservation_figures(books, calendar, &ended);

@@ -10,16 +10,16 @@ use super::{
         event::{Fact, Figures},
         faults::Faults,
         id::{ReservationId, ResourceKey},
-        operation::Reset,
-        refusal::Refusal,
-        window::Period,
+        operation::{DimensionFilter, Reset},
+        plan::Policy,
+        refusal::{Fault, Refusal},
     },
     Context, Reply, Stop, find_replay,
     touch::{fresh_of_line, require},
 };
 
-/// The counters that the operation may be about must be in the books: those of the running windows that the plan reads, and
-/// meters.
+/// The counters that the operation may be about must be in the books: those of the running windows, whether or not a limit
+/// reads them.
 pub(super) fn reset(
     books: &mut Books,
     context: &mut Context<'_>,
@@ -31,22 +31,13 @@ pub(super) fn reset(
     if replayed.is_some() || !made.is_empty() {
         return repeat(books, context, &made);
     }
-    let mut chosen = HashSet::new();
-    let mut faults = Faults::default();
-    for (place, name) in reset.resources.iter().enumerate() {
-        match context.policy.find_resource(name) {
-            Some(resource) => {
-                chosen.insert(resource);
-            }
-            None => faults.add(
-                format_args!("resources[{place}]"),
-                format_args!("must be a declared resource; {name:?} is not"),
-            ),
-        }
-    }
-    faults.into_result(())?;
-    let mut keys: Vec<CounterKey> =
-        books.counter_keys().filter(|key| matches(books, context, reset, &chosen, key)).cloned().collect();
+    let choice = Choice::of(context.policy, reset).map_err(Refusal::Invalid)?;
+    let running = |key: &&CounterKey| {
+        let counter = books.find_counter(key);
+        counter.is_some_and(|counter| counter.committed != 0 && counter.window.contains(context.now))
+    };
+    let chosen = books.counter_keys().filter(|key| choice.contains(key));
+    let mut keys: Vec<CounterKey> = chosen.filter(running).cloned().collect();
     if keys.len() > RESET_COUNTERS_MAX {
         return Err(Refusal::TooManyCounters(RESET_COUNTERS_MAX).into());
     }
@@ -56,11 +47,11 @@ pub(super) fn reset(
     for (number, key) in (0..).zip(keys) {
         let counter = fresh_of_line(books, context.calendar, &key, context.now);
         let delta = counter.committed.saturating_neg();
-        books.add(&key, delta, 0, counter);
+        let of_row = books.forgive(&key, context.now, counter);
         books.insert_adjustment(Adjustment {
             id: id.part(number),
             key: key.clone(),
-            delta,
+            delta: of_row,
             reason: reset.reason.clone(),
             operator: reset.operator.clone(),
         });
@@ -99,24 +90,47 @@ fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Resu
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// Whether the counter is one to be reset: of the chosen resources and subjects, running, not at zero, and one that the
-/// plan reads, or a meter. Of those that no limit reads some may be in the books by chance.
-fn matches(
-    books: &Books,
-    context: &Context<'_>,
-    reset: &Reset,
-    chosen: &HashSet<ResourceKey>,
-    key: &CounterKey,
-) -> bool {
-    let subject = reset.filter.iter().zip(key.dimensions());
-    let mut values =
-        subject.map(|(wanted, value)| wanted.as_deref().is_none_or(|wanted| value == Some(wanted)));
-    let used = |key| {
-        books
-            .find_counter(key)
-            .is_some_and(|counter| counter.committed != 0 && counter.window.contains(context.now))
-    };
-    let counted =
-        key.period() == Period::Meter || books.plan.limits.iter().any(|limit| limit.shape.counts(key));
-    counted && (chosen.is_empty() || chosen.contains(&key.resource())) && values.all(|fits| fits) && used(key)
+/// Which counters a ResetUsage is about, whatever their windows.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    /// `None`: all.
+    resources: Option<HashSet<ResourceKey>>,
+    filter: &'a DimensionFilter,
+}
+
+impl<'a> Choice<'a> {
+    /// The choice that a ResetUsage names, or the fields at fault.
+    pub fn of(policy: &Policy, reset: &'a Reset) -> Result<Self, Vec<Fault>> {
+        let mut resources = HashSet::new();
+        let mut faults = Faults::default();
+        for (place, name) in reset.resources.iter().enumerate() {
+            match policy.find_resource(name) {
+                Some(resource) => {
+                    resources.insert(resource);
+                }
+                None => faults.add(
+                    format_args!("resources[{place}]"),
+                    format_args!("must be a declared resource; {name:?} is not"),
+                ),
+            }
+        }
+        let resources = (!reset.resources.is_empty()).then_some(resources);
+        if faults.is_empty() {
+            Ok(Self { resources, filter: &reset.filter })
+        } else {
+            Err(faults.into_list())
+        }
+    }
+
+    /// Whether counters of this resource are chosen.
+    pub fn contains_resource(&self, resource: ResourceKey) -> bool {
+        self.resources.as_ref().is_none_or(|resources| resources.contains(&resource))
+    }
+
+    /// Whether this counter is chosen.
+    pub fn contains(&self, key: &CounterKey) -> bool {
+        let mut values = self.filter.iter().zip(key.dimensions());
+        let fits = values.all(|(wanted, value)| wanted.as_deref().is_none_or(|wanted| value == Some(wanted)));
+        fits && self.contains_resource(key.resource())
+    }
 }

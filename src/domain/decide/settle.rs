@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::{
     super::{
-        books::Books,
+        books::{Books, FORGIVEN_REASON},
         counter::{Counter, CounterKey},
         event::{Fact, Settlement},
-        faults::Faults,
         id::ResourceKey,
         operation::{Commit, Target, Units},
         plan::Policy,
@@ -16,7 +15,7 @@ use super::{
     },
     Context, Held, Stop, get_target,
     touch::{
-        applied, fresh_of_line, overflow, require, reservation_balances, reservation_figures, undeclared,
+        applied, fresh_of_line, overflow, require, reservation_balances, reservation_figures, resolve_held,
     },
 };
 
@@ -25,12 +24,16 @@ struct Step {
     key: CounterKey,
     committed: i64,
     reserved: i64,
+    /// What the record of the charge loses that was taken off the counter before.
+    forgiven: i64,
     fresh: Counter,
 }
 
 pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Commit) -> Result<Held, Stop> {
     let found = get_target(books, &commit.target)?;
-    let used = resolve(context.policy, &found, &commit.amounts)?;
+    let resources = resolve_held(context.policy, &found, &commit.amounts)?;
+    let used: Vec<(ResourceKey, i64)> =
+        resources.into_iter().zip(commit.amounts.iter().map(|units| units.quantity)).collect();
     match found.state {
         ReservationState::Released => return Err(Refusal::ReservationSettled(found.state).into()),
         ReservationState::Committed => {
@@ -107,6 +110,7 @@ fn take(
     let corrected = steps.iter().any(|step| step.committed != 0);
     for step in steps {
         books.add(&step.key, step.committed, step.reserved, step.fresh);
+        books.correct(&step.key, step.forgiven, FORGIVEN_REASON);
     }
     let settled = books.update_reservation(settled);
     // A Release reverses what was charged at the deadline; without such a charge it changes nothing.
@@ -133,32 +137,27 @@ fn step(
     charge: i64,
 ) -> Option<Step> {
     let counter = fresh_of_line(books, context.calendar, &line.key, found.created_at);
+    let late = found.state == ReservationState::Expired;
+    if late && books.is_forgiven(&line.key, found.deadline) {
+        return excess(line, charge, counter);
+    }
     let freed = if found.state == ReservationState::Reserved { line.held } else { 0 };
     // A correction may have taken away what was charged: a counter does not go below zero.
     let committed = counter.committed.checked_add(charge.checked_sub(line.charged)?)?.max(0);
     committed.checked_add(counter.reserved.checked_sub(freed)?)?;
     let added = committed.checked_sub(counter.committed)?;
     line.charged = line.charged.checked_add(added)?;
-    Some(Step { key: line.key.clone(), committed: added, reserved: -freed, fresh: counter })
+    Some(Step { key: line.key.clone(), committed: added, reserved: -freed, forgiven: 0, fresh: counter })
 }
 
-/// The resources that were used. A resource that was deleted since can be settled where it is held.
-fn resolve(
-    policy: &Policy,
-    found: &Reservation,
-    amounts: &[Units],
-) -> Result<Vec<(ResourceKey, i64)>, Refusal> {
-    let mut used = Vec::with_capacity(amounts.len());
-    let mut faults = Faults::default();
-    for (place, units) in amounts.iter().enumerate() {
-        let held = found.amounts.iter().map(|amount| amount.resource);
-        let of_hold = held.into_iter().find(|&key| policy.resource_id(key) == units.resource);
-        match of_hold.or_else(|| policy.find_resource(&units.resource)) {
-            Some(resource) => used.push((resource, units.quantity)),
-            None => undeclared(&mut faults, place, &units.resource),
-        }
-    }
-    faults.into_result(used)
+/// The same where the charge at the deadline was taken off the counter since: only what is above it counts, and what is
+/// below it is not given back once more.
+fn excess(line: &mut Line, charge: i64, counter: Counter) -> Option<Step> {
+    let added = charge.checked_sub(line.charged)?;
+    let committed = added.max(0);
+    counter.committed.checked_add(committed)?.checked_add(counter.reserved)?;
+    line.charged = charge;
+    Some(Step { key: line.key.clone(), committed, reserved: 0, forgiven: committed - added, fresh: counter })
 }
 
 /// What is charged in all: what was given, and as reserved what was left out.

@@ -9,9 +9,10 @@ use super::super::{
     event::Figures,
     faults::Faults,
     id::ResourceKey,
-    operation::{Check, Operation, Record, Reserve},
+    lineage::Since,
+    operation::{Check, Operation, Record, Reserve, Units},
     plan::{Limit, Plan, Policy, Subject},
-    refusal::Fault,
+    refusal::{Fault, Refusal},
     reservation::Reservation,
     tenant::Tenant,
     window::{Millis, Period},
@@ -63,44 +64,65 @@ pub(super) fn applied(
     for limit in plan.limits_for(resource, subject) {
         let shape = &limit.shape;
         let window = calendar.window(tenant.zone, shape.period, shape.anchor_day, at);
-        let counted_since = window.start.max(limit.since).max(tenant.plan_since).max(tenant.created_at);
-        applied.push(Applied {
-            limit: Some(Arc::clone(limit)),
-            key: CounterKey::of_shape(shape, window.start, subject),
-            fresh: Counter { committed: 0, reserved: 0, window, counted_since },
-        });
+        let key = CounterKey::of_shape(shape, window.start, subject);
+        let fresh = Counter::fresh(window, tenant.counts_since(limit, &key));
+        applied.push(Applied { limit: Some(Arc::clone(limit)), key, fresh });
     }
     if applied.is_empty() {
         let window = calendar.window(tenant.zone, Period::Meter, 0, at);
         applied.push(Applied {
             limit: None,
             key: CounterKey::of_meter(resource, window.start),
-            fresh: Counter { committed: 0, reserved: 0, window, counted_since: at.max(tenant.created_at) },
+            fresh: Counter::fresh(window, Since { at: at.max(tenant.created_at), order: 0 }),
         });
     }
     applied
 }
 
 /// All that applies to the resources of an operation, in its order, or the fields at fault.
-pub(super) fn touch<'a>(
+fn touch<'a>(
     (tenant, plan): (&Tenant, &Plan),
     (policy, calendar): (&Policy, &mut Calendar),
     subject: &Subject,
     resources: impl Iterator<Item = &'a str>,
     at: Millis,
 ) -> Result<Vec<Touched>, Vec<Fault>> {
-    let mut touched = Vec::with_capacity(1);
+    let touched = resolve(resources, |name| policy.find_resource(name))?.into_iter().map(|resource| {
+        let applied = applied(tenant, plan, calendar, resource, subject, at);
+        Touched { resource, applied }
+    });
+    Ok(touched.collect())
+}
+
+/// The resources that an operation names, in its order, or the fields at fault.
+fn resolve<'a>(
+    names: impl Iterator<Item = &'a str>,
+    find: impl Fn(&str) -> Option<ResourceKey>,
+) -> Result<Vec<ResourceKey>, Vec<Fault>> {
+    let mut resources = Vec::with_capacity(1);
     let mut faults = Faults::default();
-    for (place, name) in resources.enumerate() {
-        match policy.find_resource(name) {
-            Some(resource) => {
-                let applied = applied(tenant, plan, calendar, resource, subject, at);
-                touched.push(Touched { resource, applied });
-            }
+    for (place, name) in names.enumerate() {
+        match find(name) {
+            Some(resource) => resources.push(resource),
             None => undeclared(&mut faults, place, name),
         }
     }
-    if faults.is_empty() { Ok(touched) } else { Err(faults.into_list()) }
+    if faults.is_empty() { Ok(resources) } else { Err(faults.into_list()) }
+}
+
+/// The resources that an operation names on a reservation. A name means what it meant when the reservation was made: it may
+/// have passed to another resource since.
+pub(super) fn resolve_held(
+    policy: &Policy,
+    reservation: &Reservation,
+    amounts: &[Units],
+) -> Result<Vec<ResourceKey>, Refusal> {
+    let own = |name: &str| {
+        let mut resources = reservation.amounts.iter().map(|amount| amount.resource);
+        resources.find(|&key| policy.resource_id(key) == name)
+    };
+    let names = amounts.iter().map(|units| units.resource.as_str());
+    resolve(names, |name| own(name).or_else(|| policy.find_resource(name))).map_err(Refusal::Invalid)
 }
 
 /// What an operation that names its resources and subject itself is about; nothing for the others, whose reservation
@@ -148,7 +170,7 @@ pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterK
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 
-/// What a counter named by a reservation is, if its row is gone.
+/// What a counter named by a reservation is, if there is none yet.
 pub(super) fn fresh_of_line(
     books: &Books,
     calendar: &mut Calendar,
@@ -159,7 +181,8 @@ pub(super) fn fresh_of_line(
         return counter;
     }
     let window = calendar.window(books.tenant.zone, key.period(), key.anchor_day(), key.window_start());
-    Counter { committed: 0, reserved: 0, window, counted_since: window.start.max(since) }
+    let of_limits = books.tenant.counted_since(&books.plan, key);
+    Counter::fresh(window, of_limits.unwrap_or(Since { at: since, order: 0 }))
 }
 
 /// The balances of what was touched: one per limit and counter.

@@ -1,6 +1,6 @@
 //! Plans.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use sea_orm::{
     ActiveModelTrait,
@@ -21,7 +21,8 @@ use super::{
 use crate::domain::{
     event::{ChangeAction, ChangedKind},
     faults::Faults,
-    plan::{Limit, Plan, Policy, Shape},
+    lineage::{Since, replace_limits},
+    plan::{Limit, Plan, Policy},
     refusal::Refusal,
     window::Millis,
 };
@@ -46,6 +47,9 @@ pub struct PlanChange {
     pub limits: Option<Vec<Limit>>,
 }
 
+/// Of a plan that is new.
+const NO_LIMITS: [Arc<Limit>; 0] = [];
+
 impl Store {
     /// Makes a plan.
     pub async fn create_plan(&self, shown: Option<Millis>, new: &NewPlan) -> Result<Plan, AdminError> {
@@ -56,11 +60,13 @@ impl Store {
             }
             refuse_undeclared(&transaction.load_policy().await?, &new.limits)?;
             let now = transaction.now(shown).await?;
+            let key = next_revision(&transaction, revision).await?;
+            let since = Since::of_revision(now, i64::from(key));
             let row = plan::ActiveModel {
-                key: Set(next_revision(&transaction, revision).await?),
+                key: Set(key),
                 id: Set(new.id.clone()),
                 display_name: Set(new.display_name.clone()),
-                limits: Set(limits_to_text(&since_of_shapes(&[], &new.limits, now))?),
+                limits: Set(limits_to_text(&replace_limits(&NO_LIMITS, &new.limits, since))?),
                 created_at: Set(now),
                 updated_at: Set(now),
             };
@@ -82,14 +88,14 @@ impl Store {
             let revision = lock_policy(&transaction).await?;
             let before = plan_from_model(get_row(&transaction, id).await?)?;
             let now = transaction.now(shown).await?.max(before.updated_at);
-            let limits = match &change.limits {
-                Some(limits) => {
-                    refuse_undeclared(&transaction.load_policy().await?, limits)?;
-                    Some(since_of_shapes(&before.limits, limits, now))
-                }
-                None => None,
-            };
-            if !changes(&change.display_name, &before.display_name) && !changes(&limits, &before.limits) {
+            if let Some(limits) = &change.limits {
+                refuse_undeclared(&transaction.load_policy().await?, limits)?;
+            }
+            let since = Since::of_revision(now, revision + 1);
+            let limits = change.limits.as_ref().map(|limits| replace_limits(&before.limits, limits, since));
+            let other_limits =
+                limits.as_ref().is_some_and(|limits| limits.iter().ne(before.limits.iter().map(Arc::as_ref)));
+            if !other_limits && !changes(&change.display_name, &before.display_name) {
                 return Ok((transaction, before));
             }
             next_revision(&transaction, revision).await?;
@@ -158,17 +164,6 @@ fn refuse_undeclared(policy: &Policy, limits: &[Limit]) -> Result<(), Refusal> {
         faults.add(format_args!("plan.limits[{place}].resource"), "must be a declared resource");
     }
     faults.into_result(())
-}
-
-/// A limit counts since one of its shape was in the plan: the earliest of them, or now.
-fn since_of_shapes(before: &[Arc<Limit>], limits: &[Limit], now: Millis) -> Vec<Arc<Limit>> {
-    let mut since: HashMap<&Shape, Millis> = HashMap::new();
-    for limit in before {
-        since.entry(&limit.shape).and_modify(|since| *since = limit.since.min(*since)).or_insert(limit.since);
-    }
-    let with_since =
-        |limit: &Limit| Limit { since: since.get(&limit.shape).copied().unwrap_or(now), ..limit.clone() };
-    limits.iter().map(|limit| Arc::new(with_since(limit))).collect()
 }
 
 pub(super) async fn find_row(transaction: &Transaction, id: &str) -> Result<Option<plan::Model>, StoreError> {

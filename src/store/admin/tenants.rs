@@ -12,6 +12,7 @@ use super::{
         connect::Store,
         entity::{hold, plan, tenant},
         error::{AdminError, StoreError},
+        policy::{Carried, carried_to_text, plan_from_model},
         tenant::{state_code, tenant_from_model},
         transaction::Transaction,
     },
@@ -20,6 +21,7 @@ use super::{
 use crate::domain::{
     event::{ChangeAction, ChangedKind, Event, Fact},
     id::TenantKey,
+    lineage::Since,
     plan::Policy,
     refusal::Refusal,
     tenant::{Tenant, TenantState},
@@ -92,6 +94,7 @@ impl Store {
                 created_at: Set(now),
                 updated_at: Set(now),
                 event_number: Set(1),
+                carried: Set(None),
             };
             let tenant = tenant_from_model(row.insert(transaction.connection()?).await?)?;
             tell(&transaction, &tenant, ChangeAction::Created).await?;
@@ -108,11 +111,12 @@ impl Store {
         change: &TenantChange,
     ) -> Result<PlannedTenant, AdminError> {
         self.run("update tenant", move |transaction| async move {
-            lock_policy(&transaction).await?;
+            let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
+            let present = plan_of(&transaction, &found).await?;
             let plan = match &change.plan {
                 Some(plan) => plans::get_row(&transaction, plan).await?,
-                None => plan_of(&transaction, &found).await?,
+                None => present.clone(),
             };
             let other_plan = plan.key != found.plan_key;
             let other_state = changes(&change.state.map(state_code), &found.state);
@@ -121,8 +125,11 @@ impl Store {
                 return Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }));
             }
             let now = transaction.now(shown).await?.max(found.decided_at);
+            let carried =
+                if other_plan { Some(carry(&found, (present, &plan), (now, revision))?) } else { None };
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
+                carried: set_if(carried),
                 display_name: set_if(change.display_name.clone()),
                 plan_key: set_if(other_plan.then_some(plan.key)),
                 plan_since: set_if(other_plan.then_some(now)),
@@ -219,6 +226,18 @@ async fn tell(transaction: &Transaction, tenant: &Tenant, action: ChangeAction) 
     let fact = Fact::Changed { kind: ChangedKind::Tenant, id: tenant.id.to_string(), action };
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
+}
+
+/// What a tenant's row says of the time before it gets another plan.
+fn carry(
+    found: &tenant::Model,
+    (from, to): (plan::Model, &plan::Model),
+    (now, revision): (Millis, i64),
+) -> Result<Option<String>, StoreError> {
+    let tenant = tenant_from_model(found.clone())?;
+    let (from, to) = (plan_from_model(from)?, plan_from_model(to.clone())?);
+    let plan_since = Since::of_tenant(now, revision, tenant.plan_since);
+    carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to) }).map(Some)
 }
 
 /// Another version than any lane has seen, also when a failover has lost changes: what it knows of the tenant is out of date.

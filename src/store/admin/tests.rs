@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     domain::{
         id::{ResourceKey, TenantKey},
+        lineage::Since,
         plan::{Enforcement, Limit, Plan, Resource, Shape},
         refusal::Refusal,
         tenant::TenantState,
@@ -53,7 +54,8 @@ fn limit(id: &str, resource: ResourceKey, period: Period) -> Limit {
         quantity: 100,
         enforcement: Enforcement::Hard,
         thresholds: Vec::new(),
-        since: 0,
+        since: Since::default(),
+        kept: Vec::new(),
     }
 }
 
@@ -148,18 +150,18 @@ async fn a_limit_counts_since_its_shape_was_in_the_plan() {
         let tokens = resource(store, "tokens", NOON).await.expect("declared").key;
         let day = |id| limit(id, tokens, Period::Day);
         let made = plan(store, "free", vec![day("a")], NOON).await.expect("made");
-        assert_eq!(made.limits[0].since, NOON);
+        assert_eq!(made.limits[0].since.at, NOON);
         let change = |limits| PlanChange { display_name: None, limits: Some(limits) };
         let limits = vec![day("renamed"), limit("new", tokens, Period::Month)];
         let changed = store.update_plan(Some(NOON + 10), "free", &change(limits)).await.expect("changed");
-        assert_eq!(changed.limits.iter().map(|limit| limit.since).collect::<Vec<_>>(), [NOON, NOON + 10]);
+        assert_eq!(changed.limits.iter().map(|limit| limit.since.at).collect::<Vec<_>>(), [NOON, NOON + 10]);
         store.update_plan(Some(NOON + 20), "free", &change(Vec::new())).await.expect("changed");
         let again =
             store.update_plan(Some(NOON + 30), "free", &change(vec![day("a")])).await.expect("changed");
-        assert_eq!(again.limits[0].since, NOON + 30);
+        assert_eq!(again.limits[0].since.at, NOON + 30);
         let named = PlanChange { display_name: Some("Free".to_owned()), limits: None };
         let named = store.update_plan(Some(NOON + 40), "free", &named).await.expect("changed");
-        assert_eq!((named.limits[0].since, named.display_name.as_str()), (NOON + 30, "Free"));
+        assert_eq!((named.limits[0].since.at, named.display_name.as_str()), (NOON + 30, "Free"));
         let read = store.begin_read("test").await.expect("begun");
         assert_eq!(read.get_plan("free").await.expect("there"), named);
         assert_eq!(
@@ -193,7 +195,7 @@ async fn a_tenant_changes_and_its_time_never_goes_back() {
         assert_eq!(unchanged, made);
         let named = TenantChange { display_name: Some("Acme".to_owned()), ..same };
         let named = store.update_tenant(Some(NOON + 10), "acme", &named).await.expect("changed");
-        assert_eq!((named.tenant.plan_since, named.tenant.updated_at), (NOON, NOON + 10));
+        assert_eq!((named.tenant.plan_since.at, named.tenant.updated_at), (NOON, NOON + 10));
         let other = TenantChange {
             plan: Some("pro".to_owned()),
             state: Some(TenantState::Suspended),
@@ -201,7 +203,7 @@ async fn a_tenant_changes_and_its_time_never_goes_back() {
         };
         // The clock jumped back.
         let other = store.update_tenant(Some(NOON - 10), "acme", &other).await.expect("changed");
-        assert_eq!((other.tenant.plan_since, other.tenant.decided_at), (NOON + 10, NOON + 10));
+        assert_eq!((other.tenant.plan_since.at, other.tenant.decided_at), (NOON + 10, NOON + 10));
         assert_eq!((other.plan_id.as_str(), other.tenant.state), ("pro", TenantState::Suspended));
         let read = store.begin_read("test").await.expect("begun");
         assert_eq!(read.get_tenant("acme").await.expect("there"), other);

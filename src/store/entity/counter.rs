@@ -38,6 +38,10 @@ pub(in crate::store) struct Model {
     pub(in crate::store) alerts: Option<Vec<u8>>,
     /// 1 once the end of its window was told, or need not be; else 0.
     pub(in crate::store) closed: i16,
+    /// Which change of the instant `counted_since` it counts since; 0 when that is not known.
+    pub(in crate::store) since_order: i64,
+    /// What was charged at deadlines up to this instant was taken off since; 0 when nothing was.
+    pub(in crate::store) forgiven_until: i64,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

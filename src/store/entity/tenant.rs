@@ -35,6 +35,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) updated_at: i64,
     /// The number of its last event; 0 before the first one.
     pub(in crate::store) event_number: i64,
+    /// What is counted on since before it got its plan, as JSON; none when nothing is.
+    pub(in crate::store) carried: Option<String>,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

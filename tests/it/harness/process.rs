@@ -130,11 +130,6 @@ impl Process {
         fs::read_to_string(&self.log).expect("the log is there")
     }
 
-    /// The number by which the system knows it.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Begins to look at the memory that it has of its own.
     pub fn watch_memory(&self) -> Memory {
         let status = PathBuf::from(format!("/proc/{}/status", self.child.id()));

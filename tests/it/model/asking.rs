@@ -1,5 +1,9 @@
 //! From the model's words to the contract's, and to the server.
 
+use std::collections::{BTreeMap, HashMap};
+
+use tonic_types::QuotaViolation;
+
 use super::{
     books,
     steps::{Hold, NAMES, Units, Who},
@@ -80,6 +84,27 @@ pub fn answered(result: OperationResult) -> Answer {
         Answered::Error(status) => Err(Box::new(status.into())),
         answer => Ok(answer),
     }
+}
+
+/// An answer as text that is the same for the same answer.
+pub fn told_of_answer(answer: &Answer) -> String {
+    let no = match answer {
+        Ok(yes) => return format!("{yes:?}"),
+        Err(no) => no,
+    };
+    let sorted = |map: &HashMap<String, String>| map.clone().into_iter().collect::<BTreeMap<_, _>>();
+    let violation = |v: &QuotaViolation| {
+        (
+            v.subject.clone(),
+            v.quota_metric.clone(),
+            v.quota_id.clone(),
+            v.description.clone(),
+            sorted(&v.quota_dimensions),
+        )
+    };
+    let violations: Vec<_> = no.violations.iter().map(violation).collect();
+    let No { code, message, metadata, faults, retry, resource, .. } = &**no;
+    format!("{code:?} {message} {:?} {faults:?} {violations:?} {retry:?} {resource:?}", sorted(metadata))
 }
 
 /// The same request_id with another payload.

@@ -32,6 +32,8 @@ pub struct Limit {
     pub quantity: i64,
     /// As in the contract.
     pub enforcement: usize,
+    /// It is in the plan of the day.
+    pub on: bool,
 }
 
 /// The menu of limits. The first and the last have one shape.
@@ -48,7 +50,7 @@ pub fn menu(index: usize, quantity: i64, enforcement: usize) -> Limit {
         7 => ("calls-each-agent-and-model", 1, Span::Lifetime, ([None; 3], [true, false, true])),
         _ => ("day-again", 0, Span::Day, none),
     };
-    Limit { id, resource, span, selectors, per, quantity, enforcement }
+    Limit { id, resource, span, selectors, per, quantity, enforcement, on: true }
 }
 
 impl Limit {
@@ -56,10 +58,11 @@ impl Limit {
         self.selectors.iter().zip(who).all(|(selector, name)| selector.is_none_or(|wanted| wanted == name))
     }
 
-    /// Whether it reads this counter.
+    /// Whether it is in the plan, and reads this counter.
     pub fn counts(&self, key: &Key) -> bool {
         let names = key.names.iter().enumerate();
-        self.resource == key.resource
+        self.on
+            && self.resource == key.resource
             && self.span == key.span
             && names.into_iter().all(|(dimension, name)| match self.selectors[dimension] {
                 Some(selected) => *name == Some(selected),
@@ -156,6 +159,11 @@ pub struct Books {
     pub entries: Vec<Entry>,
     /// What ResetUsage added, and when.
     pub adjustments: Vec<(i64, Key, i64)>,
+    /// Charges at deadlines up to these instants were taken off counters.
+    pub forgiven: BTreeMap<Key, i64>,
+    /// Limits went away or came. What counters of windows hold that are over is not known then: it depends on when they
+    /// were used.
+    pub reshaped: bool,
 }
 
 impl Books {
@@ -169,6 +177,8 @@ impl Books {
             decided: clock,
             entries: Vec::new(),
             adjustments: Vec::new(),
+            forgiven: BTreeMap::new(),
+            reshaped: false,
         }
     }
 
@@ -202,7 +212,8 @@ impl Books {
 
     /// The limits of a resource that concern a subject, each with its counter at an instant.
     pub fn applying(&self, resource: usize, who: Who, at: i64) -> Vec<(&Limit, Key)> {
-        let concerned = self.limits.iter().filter(|limit| limit.resource == resource && limit.applies(who));
+        let concerned =
+            self.limits.iter().filter(|limit| limit.on && limit.resource == resource && limit.applies(who));
         concerned.map(|limit| (limit, limit.key(self.zone, who, at))).collect()
     }
 
@@ -277,20 +288,23 @@ impl Books {
     /// Commit of what is RESERVED, EXPIRED, or was committed in the same way.
     pub fn commit(&mut self, index: usize, used: &[Units]) -> Result<(), Vec<Refusal>> {
         let now = self.now();
-        let entry = &self.entries[index];
-        match entry.state {
-            State::Committed if entry.commit.as_deref() == Some(used) => return Ok(()),
+        let before = self.entries[index].clone();
+        match before.state {
+            State::Committed if before.commit.as_deref() == Some(used) => return Ok(()),
             State::Committed | State::Released => return Err(vec![Refusal::Settled]),
             State::Reserved | State::Expired => {}
         }
-        let mut entry = entry.clone();
+        let mut entry = before.clone();
         entry.late = entry.state == State::Expired;
         (entry.state, entry.settled, entry.commit) = (State::Committed, now, Some(used.to_vec()));
         let given: BTreeMap<usize, i64> = used.iter().copied().collect();
         for (&resource, (reserved, committed)) in &mut entry.amounts {
             *committed = given.get(&resource).copied().unwrap_or(*reserved);
-            let lines = entry.lines.iter_mut().filter(|(key, _)| key.resource == resource);
-            lines.for_each(|(key, (_, charged))| *charged = self.recharged(key, *charged, *committed));
+            for (key, (held, charged)) in entry.lines.iter_mut().filter(|(key, _)| key.resource == resource) {
+                // What was held before the counter joined is none of its business.
+                let units = (*committed - (*reserved - *held)).max(0);
+                *charged = self.recharge(&before, key, units);
+            }
         }
         for (&resource, &units) in &given {
             if entry.amounts.contains_key(&resource) {
@@ -309,23 +323,30 @@ impl Books {
     /// Release of what is not committed.
     pub fn release(&mut self, index: usize) -> Result<(), Vec<Refusal>> {
         let now = self.now();
-        let mut entry = self.entries[index].clone();
-        match entry.state {
+        let before = self.entries[index].clone();
+        match before.state {
             State::Released => return Ok(()),
             State::Committed => return Err(vec![Refusal::Settled]),
             State::Reserved | State::Expired => {}
         }
+        let mut entry = before.clone();
         (entry.state, entry.settled) = (State::Released, now);
         entry.amounts.values_mut().for_each(|(_, committed)| *committed = 0);
-        entry.lines.iter_mut().for_each(|(key, (_, charged))| *charged = self.recharged(key, *charged, 0));
+        entry.lines.iter_mut().for_each(|(key, (_, charged))| *charged = self.recharge(&before, key, 0));
         self.decided = now;
         self.entries[index] = entry;
         Ok(())
     }
 
-    /// What a line charges when its charge at the deadline is replaced: a counter does not go below zero, though a
-    /// correction may have taken away what was charged.
-    fn recharged(&self, key: &Key, charged: i64, units: i64) -> i64 {
+    /// What a line charges when it is settled, or its charge at the deadline is replaced: a counter does not go below zero,
+    /// though a correction may have taken away what was charged. What was forgiven stays so.
+    fn recharge(&mut self, before: &Entry, key: &Key, units: i64) -> i64 {
+        let charged = before.lines[key].1;
+        let forgiven = self.forgiven.get(key).is_some_and(|until| before.deadline <= *until);
+        if before.state == State::Expired && forgiven {
+            self.adjustments.push((self.now(), key.clone(), (charged - units).max(0)));
+            return units;
+        }
         let (committed, _) = self.figures(key);
         charged + (units - charged).max(-committed)
     }
@@ -363,7 +384,11 @@ impl Books {
         let mut entry = entry;
         for &(resource, units) in added {
             entry.amounts.entry(resource).or_default().0 += units;
-            for key in self.counters(resource, entry.who, entry.made) {
+            let mut keys = self.counters(resource, entry.who, entry.made);
+            keys.extend(entry.lines.keys().filter(|key| key.resource == resource).cloned());
+            keys.sort_unstable();
+            keys.dedup();
+            for key in keys {
                 entry.lines.entry(key).or_default().0 += units;
             }
         }
@@ -405,19 +430,50 @@ impl Books {
     /// ResetUsage of one resource, or all.
     pub fn reset(&mut self, resource: Option<usize>) {
         let now = self.now();
-        let lines = self.entries.iter().flat_map(|entry| entry.lines.keys());
-        let mut keys: Vec<Key> = lines
-            .filter(|key| resource.is_none_or(|only| key.resource == only))
-            .filter(|key| key.start == window_start(self.zone, key.span, now))
-            .cloned()
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        for key in keys {
+        for key in self.running(now) {
             let (committed, _) = self.figures(&key);
-            self.adjustments.push((now, key, -committed));
+            if resource.is_none_or(|only| key.resource == only) && committed != 0 {
+                self.forgive(key);
+            }
         }
         self.decided = now;
+    }
+
+    /// Other limits are in the plan, or the tenant has a plan with others: what was not counted until now starts at zero.
+    pub fn reshape(&mut self, on: &[bool]) {
+        let counted = |books: &Self, key: &Key| books.limits.iter().any(|limit| limit.counts(key));
+        let running = self.running(self.now());
+        let idle: Vec<Key> = running.into_iter().filter(|key| !counted(self, key)).collect();
+        for (limit, on) in self.limits.iter_mut().zip(on) {
+            limit.on = *on;
+        }
+        idle.into_iter()
+            .filter(|key| counted(self, key))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|key| self.forgive(key));
+        self.decided = self.now();
+        self.reshaped = true;
+    }
+
+    fn forgive(&mut self, key: Key) {
+        let (now, (committed, _)) = (self.now(), self.figures(&key));
+        self.adjustments.push((now, key.clone(), -committed));
+        self.forgiven.insert(key, now);
+    }
+
+    /// The counters of the windows that run at an instant.
+    fn running(&self, at: i64) -> Vec<Key> {
+        let lines = self.entries.iter().flat_map(|entry| entry.lines.keys());
+        let mut keys: Vec<Key> = lines.filter(|key| self.runs(key, at)).cloned().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Whether the window of a counter runs at an instant.
+    pub fn runs(&self, key: &Key, at: i64) -> bool {
+        key.start == window_start(self.zone, key.span, at)
     }
 
     /// Whether it may be asked about: settled ones are kept for 30 days only.

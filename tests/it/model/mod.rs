@@ -11,6 +11,7 @@ mod pinned;
 mod player;
 mod reading;
 mod steps;
+mod twins;
 mod waiting;
 mod window;
 

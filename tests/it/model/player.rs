@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    asking::{amounts, answered, asks, contract, names_of, send, spoiled},
+    asking::{amounts, answered, asks, contract, names_of, send, spoiled, told_of_answer},
     books::{Books, Refusal, menu},
-    reading::{Figures, View, figures_of_entry},
+    reading::{Figures, View, figures_of_entry, vague_of_entry},
     steps::{Hold, Life, RESOURCES, Step, Units, ZONES},
     waiting::Wish,
 };
@@ -39,6 +39,8 @@ pub struct Hand {
     pub view: View,
     /// Its counters.
     pub figures: Figures,
+    /// Those of which the figures are not known.
+    pub vague: Figures,
     /// Resources of which units were granted.
     pub granted: Vec<&'static str>,
     /// Its index among the requests that brought a request_id.
@@ -59,28 +61,25 @@ pub struct Player<'a> {
     pub world: &'a World,
     /// Its name.
     pub tenant: String,
+    /// It has the other one of its two plans.
+    other_plan: bool,
     /// The model.
     pub books: Books,
     /// Of the entries; unknown until the reply.
     pub names: Vec<Option<String>>,
     /// Requests that brought a request_id and took effect.
     pub sent: Vec<Sent>,
+    /// How many request_ids were made.
+    ids: usize,
+    /// What was answered, as text.
+    pub answers: Vec<String>,
 }
 
 /// Plays a life. A difference fails the test.
 pub async fn play(world: &World, life: &Life) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let tenant = format!("life-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    world.clock.set(NOON - 10 * DAY);
-    for resource in RESOURCES {
-        world.declare(resource).await;
-    }
-    let limits: Vec<_> =
-        life.limits.iter().map(|&(index, quantity, how)| menu(index, quantity, how)).collect();
-    let books = Books::new(life.zone, limits, world.clock.now());
-    world.plan(&tenant, &plan_limits(&books)).await.expect("it is new");
-    world.tenant(&tenant, &tenant, ZONES[life.zone]).await.expect("it is new");
-    let mut player = Player { world, tenant, books, names: Vec::new(), sent: Vec::new() };
+    let mut player =
+        Player::begin(world, &format!("life-{}", COUNT.fetch_add(1, Ordering::Relaxed)), life).await;
     for step in &life.steps {
         player.take(step).await;
         player.compare().await;
@@ -88,12 +87,40 @@ pub async fn play(world: &World, life: &Life) {
     world.verify().await;
 }
 
+impl<'a> Player<'a> {
+    /// At the beginning of a life.
+    pub async fn begin(world: &'a World, tenant: &str, life: &Life) -> Self {
+        world.clock.set(NOON - 10 * DAY);
+        for resource in RESOURCES {
+            world.declare(resource).await;
+        }
+        let limits: Vec<_> =
+            life.limits.iter().map(|&(index, quantity, how)| menu(index, quantity, how)).collect();
+        let books = Books::new(life.zone, limits, world.clock.now());
+        world.plan(tenant, &plan_limits(&books)).await.expect("it is new");
+        world.plan(&format!("{tenant}-other"), &[]).await.expect("it is new");
+        world.tenant(tenant, tenant, ZONES[life.zone]).await.expect("it is new");
+        let tenant = tenant.to_owned();
+        Player {
+            world,
+            tenant,
+            other_plan: false,
+            books,
+            names: Vec::new(),
+            sent: Vec::new(),
+            ids: 0,
+            answers: Vec::new(),
+        }
+    }
+}
+
 fn plan_limits(books: &Books) -> Vec<Limit> {
-    books.limits.iter().map(contract).collect()
+    books.limits.iter().filter(|limit| limit.on).map(contract).collect()
 }
 
 impl Player<'_> {
-    async fn take(&mut self, step: &Step) {
+    /// Takes a step.
+    pub async fn take(&mut self, step: &Step) {
         match step {
             Step::Batch(steps) => self.operate(steps).await,
             Step::Advance(by) => {
@@ -115,18 +142,37 @@ impl Player<'_> {
                 for (limit, &(quantity, enforcement)) in self.books.limits.iter_mut().zip(changes) {
                     (limit.quantity, limit.enforcement) = (quantity, enforcement);
                 }
-                let limits = plan_limits(&self.books);
-                self.world.change_plan(&self.tenant, &limits).await.expect("the plan is there");
+                self.write_plan().await;
+            }
+            // A plan is changed at what the clock shows, and may be changed before what was decided of its tenants.
+            Step::Reshape(..) if self.books.clock < self.books.decided => {}
+            Step::Reshape(on, moves) => {
+                self.books.expire();
+                self.books.reshape(on);
+                self.other_plan ^= moves;
+                self.write_plan().await;
+                self.world.set_plan(&self.tenant, &self.plan()).await;
             }
             Step::Reset(resource) => {
                 self.books.expire();
                 self.books.reset(*resource);
                 let resources: Vec<&str> = resource.iter().map(|&index| RESOURCES[index]).collect();
-                self.world.reset(&self.tenant, &resources).await.expect("the tenant is there");
+                let reply = self.world.reset(&self.tenant, &resources).await.expect("the tenant is there");
+                self.answers.push(format!("{reply:?}"));
             }
             operation => self.operate(std::slice::from_ref(operation)).await,
         }
         self.books.expire();
+    }
+
+    fn plan(&self) -> String {
+        let other = if self.other_plan { "-other" } else { "" };
+        format!("{}{other}", self.tenant)
+    }
+
+    async fn write_plan(&self) {
+        let limits = plan_limits(&self.books);
+        self.world.change_plan(&self.plan(), &limits).await.expect("the plan is there");
     }
 
     /// One is sent by itself, several as a Batch.
@@ -157,6 +203,7 @@ impl Player<'_> {
         if let (Some(last), Some(wish)) = (answers.last(), wish) {
             self.books.check_hint(last, &wish);
         }
+        self.answers.extend(answers.iter().map(told_of_answer));
         for (answer, expected) in answers.into_iter().zip(expected) {
             self.check(answer, expected);
         }
@@ -289,6 +336,7 @@ impl Player<'_> {
     fn expect_held(&mut self, asked: Asked, index: usize, granted: Vec<usize>) -> (Asked, Expected) {
         let entry = &self.books.entries[index];
         let (view, figures) = (View::of_entry(entry), figures_of_entry(&self.books, entry));
+        let vague = vague_of_entry(&self.books, entry);
         let keyed = match &asked {
             Asked::Reserve(request) => !request.request_id.is_empty(),
             Asked::Extend(request) => !request.request_id.is_empty(),
@@ -300,7 +348,7 @@ impl Player<'_> {
             self.sent.push(Sent { request: asked.clone(), at: self.books.now(), first: None });
         }
         let granted = granted.into_iter().map(Books::resource).collect();
-        (asked, Expected::Held(Box::new(Hand { index, view, figures, granted, sent })))
+        (asked, Expected::Held(Box::new(Hand { index, view, figures, vague, granted, sent })))
     }
 
     fn target(&self, target: usize) -> Option<usize> {
@@ -323,8 +371,8 @@ impl Player<'_> {
         (self.books.now() < self.sent[index].at + DAY).then_some(index)
     }
 
-    fn next_id(&self, keyed: bool) -> Option<String> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        keyed.then(|| format!("request-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
+    fn next_id(&mut self, keyed: bool) -> Option<String> {
+        self.ids += usize::from(keyed);
+        keyed.then(|| format!("request-{}", self.ids))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     books::{Books, Entry, Key, State},
-    window::window_start,
+    window::{Span, window_start},
 };
 use crate::harness::{
     v1::{Balance, Reservation, ReservationState},
@@ -25,8 +25,9 @@ pub struct View {
     request_id: String,
 }
 
-/// Limit and names of the dimensions that count apart; committed and reserved.
-pub type Figures = BTreeMap<(String, String, [Option<String>; 3]), (i64, i64)>;
+/// Resource, limit, names of the dimensions that count apart, and the start of the window; committed and reserved. Counters
+/// that no limit reads may look alike.
+pub type Figures = BTreeMap<(String, String, [Option<String>; 3], Option<i64>), Vec<(i64, i64)>>;
 
 impl View {
     /// As the server says.
@@ -86,7 +87,8 @@ pub fn figures_of_reply(balances: &[Balance]) -> Figures {
     let mut read = Figures::new();
     for balance in balances {
         let names = [&balance.agent, &balance.user, &balance.model].map(Clone::clone);
-        let key = (balance.resource.clone(), balance.limit_id.clone(), names);
+        let start = millis(balance.window_start.as_ref());
+        let key = (balance.resource.clone(), balance.limit_id.clone(), names, start);
         let used = balance.committed + balance.reserved;
         assert_eq!(
             balance.remaining,
@@ -98,9 +100,11 @@ pub fn figures_of_reply(balances: &[Balance]) -> Figures {
             balance.allowance.is_some_and(|allowance| used > allowance),
             "{balance:?}"
         );
-        assert_eq!(read.insert(key, figures(balance)), None, "twice: {balance:?}");
+        let alike = read.entry(key).or_default();
+        assert!(alike.is_empty() || balance.limit_id.is_empty(), "twice: {balance:?}");
+        alike.push(figures(balance));
     }
-    read
+    sorted(read)
 }
 
 /// Balances of the counters of an entry, as the model says.
@@ -110,10 +114,22 @@ pub fn figures_of_entry(books: &Books, entry: &Entry) -> Figures {
         let limits = books.applying(key.resource, entry.who, entry.made).into_iter();
         let reading: Vec<&str> = limits.filter(|(_, of)| of == key).map(|(limit, _)| limit.id).collect();
         for id in if reading.is_empty() { vec![""] } else { reading } {
-            figures.insert(named(id, key), books.figures(key));
+            figures.entry(named(id, key)).or_default().push(books.figures(key));
         }
     }
+    sorted(figures)
+}
+
+fn sorted(mut figures: Figures) -> Figures {
+    figures.values_mut().for_each(|alike| alike.sort_unstable());
     figures
+}
+
+/// Those of an entry which are not known: of windows that are over.
+pub fn vague_of_entry(books: &Books, entry: &Entry) -> Figures {
+    let over = entry.lines.keys().filter(|key| books.reshaped && !books.runs(key, books.now()));
+    let ids = || books.limits.iter().map(|limit| limit.id).chain([""]);
+    over.flat_map(|key| ids().map(|id| (named(id, key), Vec::new()))).collect()
 }
 
 /// All balances of the running windows, as the model says. Counters apart that are at zero are left out.
@@ -125,18 +141,19 @@ pub fn figures_of_books(books: &Books) -> Figures {
         let sums = books.figures(key);
         let reading = books.limits.iter().filter(|limit| limit.counts(key));
         let mut ids: Vec<&str> = reading.map(|limit| limit.id).collect();
-        if key.span == super::window::Span::Meter {
+        if key.span == Span::Meter {
             ids.push("");
         }
         for id in ids {
-            figures.insert(named(id, key), sums);
+            figures.insert(named(id, key), vec![sums]);
         }
     }
-    figures.retain(|_, sums| *sums != (0, 0));
+    figures.retain(|_, sums| *sums != [(0, 0)]);
     figures
 }
 
-fn named(id: &str, key: &Key) -> (String, String, [Option<String>; 3]) {
+fn named(id: &str, key: &Key) -> (String, String, [Option<String>; 3], Option<i64>) {
     let names = key.names.map(|name| name.map(|index| super::steps::NAMES[index].to_owned()));
-    (Books::resource(key.resource).to_owned(), id.to_owned(), names)
+    let endless = matches!(key.span, Span::Meter | Span::Lifetime);
+    (Books::resource(key.resource).to_owned(), id.to_owned(), names, (!endless).then_some(key.start))
 }

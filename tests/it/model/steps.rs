@@ -63,6 +63,8 @@ pub enum Step {
     Suspend(bool),
     /// Every limit gets another quantity and enforcement.
     ChangeLimits(Vec<(i64, usize)>),
+    /// Which limits are in the plan; whether the tenant gets another plan with them.
+    Reshape(Vec<bool>, bool),
     /// ResetUsage of one resource, or all.
     Reset(Option<usize>),
 }
@@ -111,6 +113,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => advance().prop_map(Step::TurnBack),
         1 => any::<bool>().prop_map(Step::Suspend),
         2 => limits.prop_map(Step::ChangeLimits),
+        2 => (prop::collection::vec(prop::bool::weighted(0.7), MENU), any::<bool>())
+            .prop_map(|(on, moves)| Step::Reshape(on, moves)),
         1 => prop::option::of(0..RESOURCES.len()).prop_map(Step::Reset),
     ]
 }

@@ -1,0 +1,170 @@
+use std::sync::Arc;
+
+use chrono_tz::Tz;
+
+use super::*;
+use crate::domain::{
+    id::{PlanKey, ResourceKey, TenantKey},
+    plan::{Enforcement, Subject},
+    tenant::TenantState,
+    window::Period,
+};
+
+/// Each user apart, or all together, or one user.
+fn shape(user: Option<&str>, per_user: bool) -> Shape {
+    Shape {
+        resource: ResourceKey(1),
+        period: Period::Lifetime,
+        anchor_day: 0,
+        selectors: [None, user.map(str::to_owned), None],
+        per: [false, per_user, false],
+    }
+}
+
+fn limits(shapes: &[Shape]) -> Vec<Limit> {
+    let limit = |shape: &Shape| Limit {
+        id: String::new(),
+        shape: shape.clone(),
+        quantity: 1,
+        enforcement: Enforcement::Hard,
+        thresholds: Vec::new(),
+        since: Since::default(),
+        kept: Vec::new(),
+    };
+    shapes.iter().map(limit).collect()
+}
+
+fn at(at: Millis) -> Since {
+    Since { at, order: 1 }
+}
+
+/// A plan whose shapes were these, from these instants on.
+fn plan(history: &[(Millis, &[Shape])]) -> Plan {
+    let mut replaced: Vec<Arc<Limit>> = Vec::new();
+    for (now, shapes) in history {
+        replaced = replace_limits(&replaced, &limits(shapes), at(*now)).into_iter().map(Arc::new).collect();
+    }
+    Plan {
+        key: PlanKey(1),
+        id: String::new(),
+        display_name: String::new(),
+        limits: replaced,
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
+    Tenant {
+        key: TenantKey(1),
+        id: "acme".into(),
+        display_name: String::new(),
+        plan: PlanKey(1),
+        zone: Tz::UTC,
+        state: TenantState::Active,
+        decided_at: 0,
+        next_due: Millis::MAX,
+        version: 0,
+        plan_since,
+        carried,
+        created_at: 0,
+        updated_at: 0,
+        event_number: 0,
+    }
+}
+
+/// Since when the counters of users a and b count, and that of all users.
+fn since(tenant: &Tenant, plan: &Plan) -> [Option<Millis>; 3] {
+    let key = |user: &str, per_user: bool| {
+        let subject = Subject { user: user.to_owned(), ..Subject::default() };
+        CounterKey::of_shape(&shape(None, per_user), 0, &subject)
+    };
+    let counters = [key("a", true), key("b", true), key("", false)];
+    counters.map(|key| {
+        let reading: Vec<_> = plan.limits.iter().filter(|limit| limit.shape.counts(&key)).collect();
+        let told: Vec<Since> = reading.iter().map(|limit| tenant.counts_since(limit, &key)).collect();
+        assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "{told:?} of {plan:#?}");
+        assert_eq!(tenant.counted_since(plan, &key), told.first().copied());
+        told.first().map(|since| since.at)
+    })
+}
+
+#[test]
+fn a_counter_counts_since_the_plan_counts_it_without_a_gap() {
+    let (all, each, a, b) =
+        (shape(None, false), shape(None, true), shape(Some("a"), false), shape(Some("b"), true));
+    let (all, each, a, b) = (&[all][..], &[each][..], &[a][..], &[b][..]);
+    let both = |one: &[Shape], other: &[Shape]| [one, other].concat();
+    type Row<'a> = (Vec<(Millis, Vec<Shape>)>, [Option<Millis>; 3]);
+    let rows: Vec<Row<'_>> = vec![
+        (vec![(1, all.to_vec())], [None, None, Some(1)]),
+        (vec![(1, all.to_vec()), (2, vec![]), (3, all.to_vec())], [None, None, Some(3)]),
+        (vec![(1, all.to_vec()), (2, both(all, each)), (3, all.to_vec())], [None, None, Some(1)]),
+        // One user is counted on, whatever becomes of the others.
+        (vec![(1, each.to_vec()), (2, a.to_vec())], [Some(1), None, None]),
+        (vec![(1, each.to_vec()), (2, a.to_vec()), (3, each.to_vec())], [Some(1), Some(3), None]),
+        (vec![(1, a.to_vec()), (2, both(a, each)), (3, each.to_vec())], [Some(1), Some(2), None]),
+        (
+            vec![(1, a.to_vec()), (2, both(each, b)), (3, both(b, all)), (4, each.to_vec())],
+            [Some(4), Some(2), None],
+        ),
+        (
+            vec![(1, each.to_vec()), (2, both(each, a)), (3, a.to_vec()), (4, vec![]), (5, a.to_vec())],
+            [Some(5), None, None],
+        ),
+        (vec![(1, a.to_vec()), (2, b.to_vec()), (3, both(a, each))], [Some(3), Some(2), None]),
+    ];
+    for (history, expected) in rows {
+        let steps: Vec<(Millis, &[Shape])> =
+            history.iter().map(|(now, shapes)| (*now, &shapes[..])).collect();
+        assert_eq!(since(&tenant(at(0), vec![]), &plan(&steps)), expected, "{history:#?}");
+    }
+}
+
+#[test]
+fn what_two_plans_count_is_carried_on_from_the_one_to_the_other() {
+    let (each, a) = (shape(None, true), shape(Some("a"), false));
+    let old = plan(&[(1, std::slice::from_ref(&each))]);
+    let narrow = plan(&[(3, std::slice::from_ref(&a))]);
+    let mut acme = tenant(at(2), vec![]);
+    assert_eq!(since(&acme, &old), [Some(2), Some(2), None]);
+    acme = tenant(at(10), acme.carry_to(&old, &narrow));
+    assert_eq!(since(&acme, &narrow), [Some(2), None, None]);
+    acme = tenant(at(20), acme.carry_to(&narrow, &old));
+    assert_eq!(since(&acme, &old), [Some(2), Some(20), None]);
+    // The plan itself lets go of it for a while.
+    let gap = plan(&[(1, std::slice::from_ref(&each)), (30, &[]), (31, std::slice::from_ref(&each))]);
+    assert_eq!(since(&acme, &gap), [Some(31), Some(31), None]);
+    let empty = plan(&[]);
+    acme = tenant(at(40), acme.carry_to(&gap, &empty));
+    acme = tenant(at(50), acme.carry_to(&empty, &gap));
+    assert_eq!(since(&acme, &gap), [Some(50), Some(50), None]);
+}
+
+#[test]
+fn changes_of_one_instant_are_told_apart() {
+    let first = Since::of_revision(5, 7);
+    let moved = Since::of_tenant(5, 7, first);
+    let again = Since::of_tenant(5, 7, moved);
+    let changed = Since::of_revision(5, 8);
+    let order = [first, moved, again, changed, Since::of_tenant(5, 8, again), Since::of_revision(6, 1)];
+    for pair in order.windows(2) {
+        assert!(pair[0] < pair[1] && pair[0].is_before(pair[1]), "{pair:?}");
+    }
+    // A counter that was made before this was written down is taken to have counted since then.
+    assert!(!Since { at: 5, order: 0 }.is_before(first));
+    let window = Window { start: 10, end: 20 };
+    assert_eq!([5, 10, 15, 30].map(|since| at(since).in_window(window).at), [10, 10, 15, 20]);
+}
+
+#[test]
+fn more_shapes_than_are_remembered_begin_anew() {
+    let user = |number: usize| shape(Some(&format!("user-{number}")), false);
+    let many: Vec<Shape> = (0..CARRIED_MAX + 1).map(user).collect();
+    let each = shape(None, true);
+    let begun = plan(&[(1, &many), (2, std::slice::from_ref(&each))]);
+    assert_eq!(begun.limits[0].kept, []);
+    assert_eq!(begun.limits[0].since, at(2));
+    let some = plan(&[(1, &many[1..]), (2, &[each])]);
+    assert_eq!(some.limits[0].kept.len(), CARRIED_MAX);
+}

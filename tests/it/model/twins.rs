@@ -1,0 +1,84 @@
+//! The same lives on both databases: whatever is asked, both answer the same, and tell of the same.
+
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use super::{
+    player::Player,
+    steps::{Life, Step, life},
+};
+use crate::harness::{world::run, *};
+
+/// Operations per seed.
+const OPERATIONS: usize = 1_000;
+/// Steps of a life.
+const STEPS_MAX: usize = 120;
+
+#[test]
+fn both_databases_answer_alike_and_tell_of_the_same() {
+    run(async {
+        let (sqlite, postgres) = (World::start(Kind::Sqlite).await, World::start(Kind::Postgres).await);
+        for seed in 1..=2 {
+            for (number, life) in lives(seed).iter().enumerate() {
+                let tenant = format!("twin-{seed}-{number}");
+                let one = said(&sqlite, &tenant, life).await;
+                let other = said(&postgres, &tenant, life).await;
+                for (place, (one, other)) in one.iter().zip(&other).enumerate() {
+                    assert_eq!(one, other, "{place} of seed {seed}, {life:#?}");
+                }
+                assert_eq!(one.len(), other.len(), "seed {seed}, {life:#?}");
+            }
+        }
+        sqlite.end().await;
+        postgres.end().await;
+    });
+}
+
+/// Lives with so many operations in all.
+fn lives(seed: u8) -> Vec<Life> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let (mut lives, mut count) = (Vec::new(), 0);
+    while count < OPERATIONS {
+        let life = life(STEPS_MAX).new_tree(&mut runner).expect("a life").current();
+        count += life.steps.iter().map(operations).sum::<usize>();
+        lives.push(life);
+    }
+    lives
+}
+
+fn operations(step: &Step) -> usize {
+    match step {
+        Step::Batch(steps) => steps.len(),
+        Step::Advance(_)
+        | Step::TurnBack(_)
+        | Step::Suspend(_)
+        | Step::ChangeLimits(_)
+        | Step::Reshape(..) => 0,
+        _ => 1,
+    }
+}
+
+/// All that was answered in a life, that can be read after it, and that was told of it. Reservations are named by the order in
+/// which they were made.
+async fn said(world: &World, tenant: &str, life: &Life) -> Vec<String> {
+    let mut player = Player::begin(world, tenant, life).await;
+    for step in &life.steps {
+        player.take(step).await;
+    }
+    world.close_windows().await;
+    let mut said = std::mem::take(&mut player.answers);
+    said.extend(world.usage(tenant).await.iter().map(|balance| format!("{balance:?}")));
+    said.extend(world.reservations(tenant).await.iter().map(|reservation| format!("{reservation:?}")));
+    for mut event in world.told(tenant).await {
+        event.sequence = 0;
+        said.push(format!("{event:?}"));
+    }
+    for (number, name) in player.names.iter().flatten().enumerate() {
+        let short = format!("reservation {number}");
+        said.iter_mut().for_each(|text| *text = text.replace(name.as_str(), &short));
+    }
+    said
+}
