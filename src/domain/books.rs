@@ -357,13 +357,6 @@ impl Books {
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }
 
-    /// How often a limit has refused by a counter, or would have, with the enforcement that it has.
-    pub(super) fn refused_by(&self, key: &CounterKey, limit: &Limit) -> i64 {
-        let slot = self.known.counters.get(key).and_then(Option::as_ref);
-        let alerts = slot.and_then(|slot| slot.alerts.as_ref());
-        alerts.and_then(|alerts| alerts.find(&limit.id)).map_or(0, |told| told.refused_as(limit.enforcement))
-    }
-
     /// Adds to a counter; `fresh` is the counter if there is none yet. The caller has checked that it fits.
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
         let slot = self.known.counters.entry(key.clone()).or_default();

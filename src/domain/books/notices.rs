@@ -5,7 +5,7 @@ use crate::domain::{
     alert::{Edge, Quiet, edges},
     counter::{Balance, CounterKey},
     event::{Event, Fact, Figures},
-    plan::{Plan, Policy},
+    plan::{Limit, Plan, Policy},
     refusal::Violation,
 };
 
@@ -48,6 +48,13 @@ impl CounterSlot {
 }
 
 impl Books {
+    /// How often a limit has refused by a counter, or would have, with the enforcement that it has.
+    pub(in crate::domain) fn refused_by(&self, key: &CounterKey, limit: &Limit) -> i64 {
+        let slot = self.known.counters.get(key).and_then(Option::as_ref);
+        let alerts = slot.and_then(|slot| slot.alerts.as_ref());
+        alerts.and_then(|alerts| alerts.find(&limit.id)).map_or(0, |told| told.refused_as(limit.enforcement))
+    }
+
     /// Counts what limits refused, or would have refused. The first of either is an event.
     pub fn note_refusals(&mut self, violations: &[Violation]) {
         for violation in violations {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use tonic_types::QuotaViolation;
 
 use super::{
-    books,
+    books, limit,
     steps::{Hold, NAMES, Units, Who},
     window::Span,
 };
@@ -41,7 +41,7 @@ pub fn amounts(units: &[Units]) -> Vec<Amount> {
 }
 
 /// A limit in the contract's words.
-pub fn contract(limit: &books::Limit) -> Limit {
+pub fn contract(limit: &limit::Limit) -> Limit {
     let name = |dimension: usize| limit.selectors[dimension].map_or("", |index| NAMES[index]).to_owned();
     let dimensions = [Dimension::Agent, Dimension::User, Dimension::Model].into_iter().zip(limit.per);
     let (period, anchor_day) = match limit.span {

@@ -7,6 +7,7 @@
 mod asking;
 mod books;
 mod comparing;
+mod limit;
 mod pinned;
 mod player;
 mod reading;

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
     asking::{amounts, answered, asks, contract, names_of, send, spoiled, told_of_answer},
-    books::{Books, Refusal, menu},
+    books::{Books, Refusal},
+    limit::menu,
     reading::{Figures, View, figures_of_entry, vague_of_entry},
     steps::{Hold, Life, RESOURCES, Step, Units, ZONES},
     waiting::Wish,

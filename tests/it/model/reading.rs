@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    books::{Books, Entry, Key, State},
+    books::{Books, Entry, State},
+    limit::Key,
     window::{Span, window_start},
 };
 use crate::harness::{
