@@ -51,7 +51,7 @@ pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
     if endpoint.uri().port().is_none() && !target.contains("://") {
         return Err(malformed());
     }
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
+    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(malformed());
     }
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
