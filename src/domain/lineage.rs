@@ -4,6 +4,8 @@
 //! A change of limits, or of a tenant's plan, therefore carries on what was counted before it and is counted after it, and
 //! nothing else. Shapes may overlap (each user apart, and one user): what is carried on is the part that two shapes share.
 
+use std::sync::Arc;
+
 use super::{
     counter::CounterKey,
     plan::{Limit, Plan, Shape},
@@ -29,7 +31,7 @@ pub struct Since {
 impl Since {
     /// A change that made this revision of the policy.
     pub fn of_revision(at: Millis, revision: i64) -> Self {
-        Self { at, order: revision * ORDERS_PER_REVISION }
+        Self { at, order: revision.saturating_mul(ORDERS_PER_REVISION) }
     }
 
     /// A change of a tenant's plan at this revision of the policy, after the change before.
@@ -110,7 +112,7 @@ impl Tenant {
 }
 
 /// The limits of a plan that replace others: each counts since `now`, but for what was counted before.
-pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since) -> Vec<Limit> {
+pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since) -> Vec<Arc<Limit>> {
     let old: Vec<Lineage> = before.iter().flat_map(|limit| limit.as_ref().lineages()).collect();
     let mut replaced: Vec<Limit> = limits.to_vec();
     for limit in &mut replaced {
@@ -122,7 +124,7 @@ pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since
     if replaced.iter().any(|limit| limit.kept.len() > CARRIED_MAX) {
         replaced.iter_mut().for_each(|limit| (limit.since, limit.kept) = (now, Vec::new()));
     }
-    replaced
+    replaced.into_iter().map(Arc::new).collect()
 }
 
 impl Lineage {
@@ -143,8 +145,11 @@ fn earliest(lineages: &[Lineage], key: &CounterKey) -> Option<Since> {
 
 /// Those that say something which no other one says.
 fn without_repeats(mut lineages: Vec<Lineage>) -> Vec<Lineage> {
-    // The earliest first, and of these those that cover most.
-    lineages.sort_by_key(|lineage| (lineage.since, lineage.shape.selectors.iter().flatten().count()));
+    // The earliest first, and of these those that cover most. The order says nothing of the one in which they came.
+    lineages.sort_by_cached_key(|Lineage { shape, since }| {
+        let Shape { resource, period, anchor_day, selectors, per } = shape;
+        (*since, selectors.iter().flatten().count(), *resource, *period, *anchor_day, selectors.clone(), *per)
+    });
     let mut kept: Vec<Lineage> = Vec::new();
     for lineage in lineages {
         if !kept.iter().any(|earlier| earlier.shape.covers(&lineage.shape)) {

@@ -42,7 +42,7 @@ fn at(at: Millis) -> Since {
 fn plan(history: &[(Millis, &[Shape])]) -> Plan {
     let mut replaced: Vec<Arc<Limit>> = Vec::new();
     for (now, shapes) in history {
-        replaced = replace_limits(&replaced, &limits(shapes), at(*now)).into_iter().map(Arc::new).collect();
+        replaced = replace_limits(&replaced, &limits(shapes), at(*now));
     }
     Plan {
         key: PlanKey(1),
@@ -165,6 +165,6 @@ fn more_shapes_than_are_remembered_begin_anew() {
     let begun = plan(&[(1, &many), (2, std::slice::from_ref(&each))]);
     assert_eq!(begun.limits[0].kept, []);
     assert_eq!(begun.limits[0].since, at(2));
-    let some = plan(&[(1, &many[1..]), (2, &[each])]);
+    let some = plan(&[(1, &many[1..]), (2, std::slice::from_ref(&each))]);
     assert_eq!(some.limits[0].kept.len(), CARRIED_MAX);
 }

@@ -162,8 +162,8 @@ enum EnforcementRow {
 }
 
 /// The text that lies in the row.
-pub(super) fn limits_to_text(limits: &[Limit]) -> Result<String, StoreError> {
-    let rows: Vec<LimitRow> = limits.iter().map(row_from_limit).collect();
+pub(super) fn limits_to_text(limits: &[Arc<Limit>]) -> Result<String, StoreError> {
+    let rows: Vec<LimitRow> = limits.iter().map(|limit| row_from_limit(limit)).collect();
     serde_json::to_string(&rows)
         .map_err(|error| StoreError::Corrupt(format!("limits that are no JSON: {error}")))
 }
@@ -291,13 +291,14 @@ mod tests {
             since: Since { at: 1_700_000_000_000, order: 7 },
             kept: vec![kept.clone()],
         };
-        let limits = vec![
+        let limits = [
             limit(Enforcement::Hard, Period::Day),
             limit(Enforcement::Soft, Period::Month),
             limit(Enforcement::Observe, Period::Lifetime),
         ];
+        let limits = limits.map(Arc::new).to_vec();
         let text = limits_to_text(&limits).expect("JSON");
-        assert_eq!(limits_from_text(&text), Some(limits.into_iter().map(Arc::new).collect()));
+        assert_eq!(limits_from_text(&text), Some(limits));
         assert_eq!(limits_from_text("[{}]"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     super::{
-        books::{Adjustment, Books, Method, Request},
+        books::{Adjustment, Books, FORGIVEN_REASON, Method, Request},
         bounds::RESET_COUNTERS_MAX,
         counter::CounterKey,
         event::{Fact, Figures},
@@ -12,7 +12,7 @@ use super::{
         id::{ReservationId, ResourceKey},
         operation::{DimensionFilter, Reset},
         plan::Policy,
-        refusal::{Fault, Refusal},
+        refusal::Refusal,
     },
     Context, Reply, Stop, find_replay,
     touch::{fresh_of_line, require},
@@ -31,7 +31,7 @@ pub(super) fn reset(
     if replayed.is_some() || !made.is_empty() {
         return repeat(books, context, &made);
     }
-    let choice = Choice::of(context.policy, reset).map_err(Refusal::Invalid)?;
+    let choice = Choice::of(context.policy, reset)?;
     let running = |key: &&CounterKey| {
         let counter = books.find_counter(key);
         counter.is_some_and(|counter| counter.committed != 0 && counter.window.contains(context.now))
@@ -48,10 +48,12 @@ pub(super) fn reset(
         let counter = fresh_of_line(books, context.calendar, &key, context.now);
         let delta = counter.committed.saturating_neg();
         let of_row = books.forgive(&key, context.now, counter);
+        // Charges that are due and not yet swept are taken off their counter as they are swept.
+        books.correct(&key, of_row - delta, FORGIVEN_REASON);
         books.insert_adjustment(Adjustment {
             id: id.part(number),
             key: key.clone(),
-            delta: of_row,
+            delta,
             reason: reset.reason.clone(),
             operator: reset.operator.clone(),
         });
@@ -100,7 +102,7 @@ pub struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     /// The choice that a ResetUsage names, or the fields at fault.
-    pub fn of(policy: &Policy, reset: &'a Reset) -> Result<Self, Vec<Fault>> {
+    pub fn of(policy: &Policy, reset: &'a Reset) -> Result<Self, Refusal> {
         let mut resources = HashSet::new();
         let mut faults = Faults::default();
         for (place, name) in reset.resources.iter().enumerate() {
@@ -115,11 +117,7 @@ impl<'a> Choice<'a> {
             }
         }
         let resources = (!reset.resources.is_empty()).then_some(resources);
-        if faults.is_empty() {
-            Ok(Self { resources, filter: &reset.filter })
-        } else {
-            Err(faults.into_list())
-        }
+        faults.into_result(Self { resources, filter: &reset.filter })
     }
 
     /// Whether counters of this resource are chosen.

@@ -93,9 +93,7 @@ impl Store {
             }
             let since = Since::of_revision(now, revision + 1);
             let limits = change.limits.as_ref().map(|limits| replace_limits(&before.limits, limits, since));
-            let other_limits =
-                limits.as_ref().is_some_and(|limits| limits.iter().ne(before.limits.iter().map(Arc::as_ref)));
-            if !other_limits && !changes(&change.display_name, &before.display_name) {
+            if !changes(&change.display_name, &before.display_name) && !changes(&limits, &before.limits) {
                 return Ok((transaction, before));
             }
             next_revision(&transaction, revision).await?;

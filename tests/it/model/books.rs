@@ -393,6 +393,13 @@ impl Books {
         keys
     }
 
+    /// Whether it is not known what is left to an entry, since its windows are over.
+    pub fn is_vague(&self, index: usize, resource: usize) -> bool {
+        let entry = &self.entries[index];
+        let mut read = self.applying(resource, entry.who, entry.made).into_iter();
+        self.reshaped && read.any(|(_, key)| !self.runs(&key, self.now()))
+    }
+
     /// Whether the window of a counter runs at an instant.
     pub fn runs(&self, key: &Key, at: i64) -> bool {
         key.start == window_start(self.zone, key.span, at)

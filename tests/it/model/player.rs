@@ -318,6 +318,9 @@ impl Player<'_> {
             return None;
         }
         let index = self.target(target)?;
+        if added.iter().any(|(resource, _)| self.books.is_vague(index, *resource)) {
+            return None;
+        }
         let (reservation, tenant, reserve_request_id) = self.address(index)?;
         let request_id = self.next_id(keyed);
         let request = self.world.extend(&reservation).with(|request| {

@@ -22,7 +22,8 @@ impl Books {
     fn patience(&self, wish: &Wish) -> Option<i64> {
         let now = self.now();
         let deadlines = self.entries.iter().map(|entry| entry.deadline);
-        let ends = self.limits.iter().filter_map(|limit| window_end(self.zone, limit.span, now));
+        let limits = self.limits.iter().filter(|limit| limit.on);
+        let ends = limits.filter_map(|limit| window_end(self.zone, limit.span, now));
         let mut seconds: Vec<i64> = deadlines
             .chain(ends)
             .filter(|&at| at > now)
