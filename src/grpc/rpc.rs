@@ -1,9 +1,19 @@
 //! What the door must know of an rpc before its request is read: by its path.
 
-use super::layer::OWN_PATHS;
+use std::sync::LazyLock;
+
+use prost_types::FileDescriptorSet;
+
+use super::{descriptors, layer::OWN_PATHS};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+/// Room that an rpc that streams both ways takes: as much as its client may send before the server reads.
+pub(super) const TALK_BYTES: usize = MIB;
+
+/// The paths of all rpcs that stream: what the descriptors say of our services, health and reflection.
+static STREAMING: LazyLock<Vec<(String, Rpc)>> = LazyLock::new(|| streaming(&descriptors()));
 
 /// A kind of rpc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,62 +24,103 @@ pub(super) enum Rpc {
     Large(usize),
     /// It streams what it answers.
     Watch,
-    /// It streams both ways.
+    /// Its client streams, too.
     Talk,
 }
 
-/// Room that an rpc that streams both ways takes: as much as its client may send before the server reads.
-pub(super) const TALK_BYTES: usize = MIB;
-
 impl Rpc {
-    /// That of a path. One that is not known is large, so that a new one is bounded before anybody thinks of it.
+    /// That of a path. One of ours that has no kind here is large, so that a new one is bounded before anybody thinks of it.
     pub(super) fn of(path: &str) -> Self {
-        match path.strip_prefix(OWN_PATHS) {
-            Some(
-                "QuotaService/Reserve"
-                | "QuotaService/Commit"
-                | "QuotaService/Release"
-                | "QuotaService/Extend"
-                | "QuotaService/Record"
-                | "QuotaService/Check",
-            ) => Rpc::Small,
-            Some("QuotaService/WatchUsage") => Rpc::Watch,
+        let own = path.strip_prefix(OWN_PATHS);
+        // They are by far the most, and not searched for.
+        if let Some(
+            "QuotaService/Reserve"
+            | "QuotaService/Commit"
+            | "QuotaService/Release"
+            | "QuotaService/Extend"
+            | "QuotaService/Record"
+            | "QuotaService/Check",
+        ) = own
+        {
+            return Rpc::Small;
+        }
+        if let Some((_, rpc)) = STREAMING.iter().find(|(streaming, _)| streaming == path) {
+            return *rpc;
+        }
+        match own {
             Some("QuotaService/Batch" | "QuotaService/GetUsage") => Rpc::Large(MIB),
             Some(own) if own.contains("/List") => Rpc::Large(4 * MIB),
             Some(_) => Rpc::Large(256 * KIB),
-            None => match path {
-                "/grpc.health.v1.Health/Watch" => Rpc::Watch,
-                _ if path.ends_with("/ServerReflectionInfo") => Rpc::Talk,
-                _ => Rpc::Small,
-            },
+            None => Rpc::Small,
         }
     }
 
-    /// Whether it streams what it answers.
+    /// Whether it streams, in one way or both.
     pub(super) fn streams(self) -> bool {
         matches!(self, Rpc::Watch | Rpc::Talk)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{super::descriptors, *};
-
-    #[test]
-    fn each_rpc_that_streams_is_known_as_one_that_does() {
-        let mut seen = Vec::new();
-        for file in descriptors().file {
-            for service in &file.service {
-                for method in &service.method {
-                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let rpc = Rpc::of(&path);
-                    assert_eq!(rpc.streams(), method.server_streaming(), "{path}");
-                    assert_eq!(rpc == Rpc::Talk, method.client_streaming(), "{path}");
-                    seen.push(path);
-                }
+fn streaming(descriptors: &FileDescriptorSet) -> Vec<(String, Rpc)> {
+    let mut paths = Vec::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            for rpc in &service.method {
+                let kind = match (rpc.client_streaming(), rpc.server_streaming()) {
+                    (true, _) => Rpc::Talk,
+                    (false, true) => Rpc::Watch,
+                    (false, false) => continue,
+                };
+                paths.push((format!("/{}.{}/{}", file.package(), service.name(), rpc.name()), kind));
             }
         }
-        assert!(seen.iter().any(|path| path == "/tope.v1.QuotaService/Reserve"), "{seen:?}");
-        assert!(seen.len() > 30, "{seen:?}");
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto};
+
+    use super::*;
+
+    #[test]
+    fn each_rpc_has_its_kind() {
+        let cases = [
+            ("/tope.v1.QuotaService/Reserve", Rpc::Small),
+            ("/tope.v1.QuotaService/Check", Rpc::Small),
+            ("/tope.v1.QuotaService/WatchUsage", Rpc::Watch),
+            ("/tope.v1.QuotaService/Batch", Rpc::Large(MIB)),
+            ("/tope.v1.QuotaService/ListReservations", Rpc::Large(4 * MIB)),
+            ("/tope.v1.AdminService/ListEvents", Rpc::Large(4 * MIB)),
+            ("/tope.v1.AdminService/CreateTenant", Rpc::Large(256 * KIB)),
+            ("/tope.v1.QuotaService/OfALaterVersion", Rpc::Large(256 * KIB)),
+            ("/grpc.health.v1.Health/Check", Rpc::Small),
+            ("/grpc.health.v1.Health/Watch", Rpc::Watch),
+            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Rpc::Talk),
+            ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Rpc::Talk),
+        ];
+        for (path, rpc) in cases {
+            assert_eq!(Rpc::of(path), rpc, "{path}");
+        }
+        let known: Vec<_> = cases.into_iter().filter(|(_, rpc)| rpc.streams()).collect();
+        assert_eq!(STREAMING.len(), known.len(), "and no other streams");
+    }
+
+    #[test]
+    fn a_new_rpc_that_streams_is_found_by_what_its_descriptor_says() {
+        let rpc = |name: &str, client, server| MethodDescriptorProto {
+            name: Some(name.to_owned()),
+            client_streaming: Some(client),
+            server_streaming: Some(server),
+            ..MethodDescriptorProto::default()
+        };
+        let method = vec![rpc("One", false, false), rpc("Down", false, true), rpc("Up", true, false)];
+        let service = ServiceDescriptorProto { name: Some("S".to_owned()), method, ..Default::default() };
+        let package = Some("some.v2".to_owned());
+        let file = FileDescriptorProto { package, service: vec![service], ..Default::default() };
+        let found = streaming(&FileDescriptorSet { file: vec![file] });
+        let expected = [("/some.v2.S/Down".to_owned(), Rpc::Watch), ("/some.v2.S/Up".to_owned(), Rpc::Talk)];
+        assert_eq!(found, expected);
     }
 }
