@@ -17,8 +17,8 @@ pub use self::{
 use super::{
     alert::{Alerts, Quiet},
     counter::{Balance, Counter, CounterKey},
-    event::{Event, Fact},
-    id::{ReservationId, TenantKey},
+    event::Fact,
+    id::ReservationId,
     lineage::Since,
     operation::Fingerprint,
     plan::{Limit, Plan, Policy},

@@ -160,8 +160,10 @@ async fn a_change_binds_while_all_connections_that_read_are_busy() {
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let waiting = async || world.database.number(waiting).await;
     eventually("all connections that read are busy", async || (waiting().await == 4).then_some(())).await;
-    world.resource("more").await.expect("it is new");
-    let reply = world.reserve("acme").amount("more", 7).await.expect("it is declared");
+    // The lists have taken the room for replies of their connection.
+    let other = Clients::of(clients::connect(&world.target()).await);
+    other.resource("more").await.expect("it is new");
+    let reply = other.reserve("acme").amount("more", 7).await.expect("it is declared");
     assert_eq!(reply.figures(""), (0, 7));
     assert_eq!(waiting().await, 4, "they wait still");
     lock.execute_unprepared("ROLLBACK").await.expect("it is ours");
