@@ -23,7 +23,7 @@ const MIB: usize = 1024 * KIB;
 pub(super) const CONNECTIONS_MAX: usize = 1_024;
 
 /// Calls that are open at once, beside the first [`CALLS_ALWAYS`] of each connection. A call costs about 5 KiB.
-pub(super) const CALLS_MAX: usize = 8_192;
+pub(super) const CALLS_MAX: usize = 10_240;
 
 /// Calls of one connection that are taken however many others are open.
 pub(super) const CALLS_ALWAYS: usize = 16;
