@@ -50,6 +50,7 @@ impl Rpc {
         match own {
             Some("QuotaService/Batch" | "QuotaService/GetUsage") => Rpc::Large(MIB),
             Some(own) if own.contains("/List") => Rpc::Large(4 * MIB),
+            Some(own) if own.ends_with("Tenant") || own.ends_with("Resource") => Rpc::Large(16 * KIB),
             Some(_) => Rpc::Large(256 * KIB),
             None => Rpc::Small,
         }
@@ -93,7 +94,8 @@ mod tests {
             ("/tope.v1.QuotaService/Batch", Rpc::Large(MIB)),
             ("/tope.v1.QuotaService/ListReservations", Rpc::Large(4 * MIB)),
             ("/tope.v1.AdminService/ListEvents", Rpc::Large(4 * MIB)),
-            ("/tope.v1.AdminService/CreateTenant", Rpc::Large(256 * KIB)),
+            ("/tope.v1.AdminService/CreateTenant", Rpc::Large(16 * KIB)),
+            ("/tope.v1.AdminService/CreatePlan", Rpc::Large(256 * KIB)),
             ("/tope.v1.QuotaService/OfALaterVersion", Rpc::Large(256 * KIB)),
             ("/grpc.health.v1.Health/Check", Rpc::Small),
             ("/grpc.health.v1.Health/Watch", Rpc::Watch),

@@ -89,7 +89,7 @@ async fn it_says_why_it_cannot_watch() {
     let rows: [(&[&str], &str); 4] = [
         (&["--tenant", "nobody"], "TENANT_NOT_FOUND"),
         (&["--cursor", "nonsense"], "cursor"),
-        (&["--min-percent", "2000"], "min_percent"),
+        (&["--min-percent", "2000"], "min-percent"),
         (&["--kind", "nonsense"], "must be a kind of event"),
     ];
     for (arguments, said_of_it) in rows {
