@@ -117,6 +117,17 @@ pub enum ServerError {
     Demo(#[from] crate::store::AdminError),
 }
 
+impl ServerError {
+    /// Whether waiting does not help.
+    fn is_final(&self) -> bool {
+        matches!(
+            self,
+            ServerError::Database(StoreError::Unusable(_))
+                | ServerError::Demo(crate::store::AdminError::Store(StoreError::Unusable(_)))
+        )
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -133,8 +144,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server. It listens when this returns. SQLite is ready then; PostgreSQL is waited for in the background, and
-    /// calls are UNAVAILABLE meanwhile.
+    /// Starts a server. It listens when this returns. SQLite is ready then. PostgreSQL that is away is waited for in the
+    /// background, and calls are UNAVAILABLE meanwhile; PostgreSQL that will never let this program in is an error.
     ///
     /// # Errors
     ///
@@ -161,9 +172,11 @@ impl Server {
             (None, Dialect::Sqlite) => Clock::System,
             (None, Dialect::Postgres) => Clock::Database,
         };
-        if store.dialect() == Dialect::Sqlite {
-            probe::prepare(&store, &clock, options.demo).await?;
-        }
+        let prepared = match probe::prepare(&store, &clock, options.demo).await {
+            Ok(()) => true,
+            Err(error) if store.dialect() == Dialect::Sqlite || error.is_final() => return Err(error),
+            Err(_) => false,
+        };
         let policies = Arc::new(PolicyCache::default());
         let (engine, lanes) = Engine::start(&store, &policies, &clock, (lanes, options.overlap))
             .map_err(ServerError::Threads)?;
@@ -201,8 +214,9 @@ impl Server {
         }
         let feeding = tokio::spawn(feed.run());
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
-        let probe =
-            tokio::spawn(probe::Probe::new(&store, clock, options.demo, health.clone()).run(stop.clone()));
+        let probe = tokio::spawn(
+            probe::Probe::new(&store, clock, (options.demo, prepared), health.clone()).run(stop.clone()),
+        );
         let drain = options.drain;
         Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }

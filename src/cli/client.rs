@@ -7,6 +7,11 @@ use std::{
     time::Duration,
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tonic::{
     Code, Response, Status,
     transport::{Channel, Endpoint},
@@ -34,6 +39,15 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How long it may take to say so.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server has to show which protocol it speaks.
+const SNIFF_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A request that every server of HTTP/1 answers, and none of HTTP/2.
+const HTTP1_REQUEST: &[u8] = b"HEAD / HTTP/1.1\r\nHost: tope\r\nConnection: close\r\n\r\n";
+
+/// How an answer of HTTP/1 begins.
+const HTTP1_ANSWER: [u8; 7] = *b"HTTP/1.";
 
 /// Reads the address of a server: `127.0.0.1:50051` or `http://127.0.0.1:50051`.
 ///
@@ -65,9 +79,31 @@ pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
 pub async fn connect(target: &str) -> Result<Channel, CliError> {
     let endpoint =
         endpoint(target)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    endpoint.connect().await.map_err(|error| {
+    let channel = endpoint.connect().await.map_err(|error| {
         CliError::caused(format_args!("cannot connect to {target}"), &error).exiting(Exit::Unreachable)
-    })
+    })?;
+    if speaks_http1(&endpoint).await.unwrap_or(false) {
+        let text = format!(
+            "cannot connect to {target}: it speaks HTTP/1, and gRPC needs HTTP/2; is it the port of `tope serve`?"
+        );
+        return Err(CliError::new(text).exiting(Exit::Unreachable));
+    }
+    Ok(channel)
+}
+
+/// Whether a server of HTTP/1 answers at an address. The client of HTTP/2 would only say that it was sent a frame of the wrong
+/// size.
+async fn speaks_http1(endpoint: &Endpoint) -> io::Result<bool> {
+    let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+    let sniff = async {
+        let mut socket = TcpStream::connect((host, endpoint.uri().port_u16().unwrap_or(80))).await?;
+        socket.write_all(HTTP1_REQUEST).await?;
+        let mut first = [0; HTTP1_ANSWER.len()];
+        socket.read_exact(&mut first).await?;
+        Ok(first == HTTP1_ANSWER)
+    };
+    // A server that says nothing is for the call itself to wait for.
+    timeout(SNIFF_TIMEOUT, sniff).await.unwrap_or(Ok(false))
 }
 
 /// Whether it was created; false when it was there before.

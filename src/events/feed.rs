@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::watch::Cursor;
+use super::{pages::Pages, watch::Cursor};
 use crate::{
     domain::event::LoggedEvent,
     engine::{Failure, Reader},
@@ -44,8 +44,8 @@ const RECENT_EVENTS_MAX: usize = 2_048;
 /// Events that a watcher takes at once.
 const PAGE_EVENTS: usize = 64;
 
-/// Most watchers of one process.
-pub(super) const WATCHERS_MAX: usize = 10_000;
+/// Most watchers of one process. A watcher whose client takes nothing keeps about 12 KiB.
+pub(super) const WATCHERS_MAX: usize = 3_000;
 
 /// Watchers that read the database at once: the others wait, and leave connections to those who ask for balances.
 const CATCHING_UP_MAX: usize = 2;
@@ -63,6 +63,7 @@ pub struct Feed {
     /// None until it was read for the first time.
     pub(super) head: watch::Sender<Option<SeenHead>>,
     pub(super) watchers: Arc<Semaphore>,
+    pub(super) pages: Pages,
     pub(super) catching_up: Semaphore,
     pub(super) stop: CancellationToken,
 }
@@ -116,6 +117,7 @@ impl Feed {
             recent: RwLock::default(),
             head: watch::Sender::new(None),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            pages: Pages::default(),
             catching_up: Semaphore::new(CATCHING_UP_MAX),
             stop,
         })

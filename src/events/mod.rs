@@ -3,6 +3,7 @@
 
 mod feed;
 mod list;
+mod pages;
 mod watch;
 pub mod webhook;
 

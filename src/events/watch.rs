@@ -1,7 +1,7 @@
 //! One watcher: a snapshot, if it wants one, then the events behind a place, each once and in order, and heartbeats.
 //!
-//! It is asked for the next message when HTTP/2 has taken the last one, and holds no more than a page. So a watcher that
-//! does not read costs a buffer of HTTP/2, and no event is dropped for it.
+//! It is asked for the next message when HTTP/2 has taken the last one, and holds no more than a page, which may be dropped
+//! and read again. So a watcher that does not read costs a buffer of HTTP/2, and no event is lost for it.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     Feed,
     feed::{SeenHead, Unreadable},
+    pages::{Next, Page},
 };
 use crate::{
     domain::{
@@ -123,8 +124,12 @@ pub struct Watch {
     heads: watch::Receiver<Option<SeenHead>>,
     /// When its cursor was last known to be a place of the log.
     since: Instant,
-    /// To be told next; at most a page, or the snapshot.
-    ready: VecDeque<Update>,
+    /// The parts of its snapshot that were not sent yet.
+    snapshot: VecDeque<Update>,
+    /// Events up to `cursor` that were not sent yet.
+    page: Arc<Page>,
+    /// The last event of `page` that was sent, or the place behind which the page begins.
+    sent: i64,
     /// When a heartbeat is due: at once, so that it knows where it stands.
     beat: Instant,
     _place: OwnedSemaphorePermit,
@@ -157,7 +162,9 @@ impl Feed {
             ends_at,
             heads: self.head.subscribe(),
             since: Instant::now(),
-            ready: VecDeque::new(),
+            snapshot: VecDeque::new(),
+            page: Arc::default(),
+            sent: cursor.sequence,
             beat: Instant::now(),
             _place: place,
         };
@@ -196,7 +203,7 @@ impl Watch {
             Update::Snapshot { balances, .. } => balances.len(),
             _ => 0,
         };
-        self.ready.iter().map(of).sum()
+        self.snapshot.iter().map(of).sum()
     }
 
     /// What it is told next. After an end there is nothing more.
@@ -206,7 +213,7 @@ impl Watch {
     /// The end.
     pub async fn next(&mut self) -> Result<Update, WatchEnd> {
         loop {
-            if let Some(update) = self.ready.pop_front() {
+            if let Some(update) = self.take_ready() {
                 self.beat = Instant::now() + self.heartbeat;
                 return Ok(update);
             }
@@ -226,8 +233,8 @@ impl Watch {
                 return Err(lost(self.cursor, seen.head));
             }
             if head.is_some_and(|head| self.cursor.sequence < head.last_sequence) {
-                self.take_page().await?;
-                if !self.ready.is_empty() || Instant::now() < self.beat {
+                let wanted = self.take_page().await?;
+                if wanted || Instant::now() < self.beat {
                     continue;
                 }
             } else {
@@ -243,10 +250,31 @@ impl Watch {
         }
     }
 
-    async fn take_page(&mut self) -> Result<(), WatchEnd> {
+    /// What was read and not sent yet.
+    fn take_ready(&mut self) -> Option<Update> {
+        if let Some(part) = self.snapshot.pop_front() {
+            return Some(part);
+        }
+        match self.page.next() {
+            Next::Event(event) => {
+                self.sent = event.sequence;
+                Some(Update::Event { event, cursor: Cursor { sequence: self.sent, ..self.cursor } })
+            }
+            Next::Empty => None,
+            Next::Dropped => {
+                self.cursor.sequence = self.sent;
+                None
+            }
+        }
+    }
+
+    /// Reads events behind the cursor; whether the watcher wants any of them.
+    async fn take_page(&mut self) -> Result<bool, WatchEnd> {
         let page = self.feed.page(self.cursor).await?;
         // It may go further than what was seen of the log.
         self.since = Instant::now();
+        self.sent = self.cursor.sequence;
+        let mut wanted = VecDeque::new();
         for event in page {
             if self.ends_at.is_some_and(|end| event.sequence > end) {
                 break;
@@ -256,10 +284,14 @@ impl Watch {
                 self.ends_at = Some(event.sequence);
             }
             if self.filter.wants(&event.event) {
-                self.ready.push_back(Update::Event { event, cursor: self.cursor });
+                wanted.push_back(event);
             }
         }
-        Ok(())
+        let any = !wanted.is_empty();
+        if any {
+            self.feed.pages.fill(&self.page, wanted);
+        }
+        Ok(any)
     }
 
     /// Balances and the place in the log as they were at one instant.
@@ -283,7 +315,7 @@ impl Watch {
         let last = parts.len().saturating_sub(1);
         for (place, balances) in parts.into_iter().enumerate() {
             let (policy, cursor) = (Arc::clone(&frame.policy), (place == last).then_some(self.cursor));
-            self.ready.push_back(Update::Snapshot { balances, policy, cursor });
+            self.snapshot.push_back(Update::Snapshot { balances, policy, cursor });
         }
         Ok(())
     }

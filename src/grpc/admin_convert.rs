@@ -265,7 +265,7 @@ fn state(faults: &mut Faults, state: i32) -> Option<TenantState> {
         Ok(v1::TenantState::Active) => Some(TenantState::Active),
         Ok(v1::TenantState::Suspended) => Some(TenantState::Suspended),
         Err(_) => {
-            faults.add("tenant.state", "must be ACTIVE or SUSPENDED");
+            faults.add("tenant.state", "must be TENANT_STATE_ACTIVE or TENANT_STATE_SUSPENDED");
             None
         }
     }

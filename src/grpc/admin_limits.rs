@@ -133,7 +133,7 @@ impl Fields<'_> {
             Ok(v1::Period::Month) => Some(Period::Month),
             Ok(v1::Period::Lifetime) => Some(Period::Lifetime),
             Ok(v1::Period::Unspecified) | Err(_) => {
-                self.add("period", "must be DAY, MONTH or LIFETIME");
+                self.add("period", "must be PERIOD_DAY, PERIOD_MONTH or PERIOD_LIFETIME");
                 None
             }
         }
@@ -150,7 +150,7 @@ impl Fields<'_> {
                 0
             }
             (Some(Period::Day | Period::Lifetime | Period::Meter), _) => {
-                self.add("anchor_day", "must be 0 unless the period is MONTH");
+                self.add("anchor_day", "must be 0 unless the period is PERIOD_MONTH");
                 0
             }
         }
@@ -175,7 +175,10 @@ impl Fields<'_> {
                 Ok(v1::Dimension::User) => 1,
                 Ok(v1::Dimension::Model) => 2,
                 Ok(v1::Dimension::Unspecified) | Err(_) => {
-                    self.add(format_args!("per[{place}]"), "must be AGENT, USER or MODEL");
+                    self.add(
+                        format_args!("per[{place}]"),
+                        "must be DIMENSION_AGENT, DIMENSION_USER or DIMENSION_MODEL",
+                    );
                     continue;
                 }
             };
@@ -195,7 +198,7 @@ impl Fields<'_> {
             Ok(v1::Enforcement::Soft) => Enforcement::Soft,
             Ok(v1::Enforcement::Observe) => Enforcement::Observe,
             Err(_) => {
-                self.add("enforcement", "must be HARD, SOFT or OBSERVE");
+                self.add("enforcement", "must be ENFORCEMENT_HARD, ENFORCEMENT_SOFT or ENFORCEMENT_OBSERVE");
                 Enforcement::Hard
             }
         }

@@ -20,8 +20,8 @@ use super::repeated;
 /// memory that others have to be driven from the cores' caches for.
 const BUFFER_BYTES: usize = 1024;
 
-/// tonic's own: a stream is sent on when it has so much.
-const YIELD_BYTES: usize = 32 * 1024;
+/// A stream is sent on when it has so much. What a client has yet to take lies here, so it is less than tonic's 32 KiB.
+const YIELD_BYTES: usize = 4 * 1024;
 
 /// Bytes that a thread keeps for its next reply.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;

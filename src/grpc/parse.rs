@@ -95,7 +95,7 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
         Ok(v1::OnExpiry::Unspecified | v1::OnExpiry::Release) => OnExpiry::Release,
         Ok(v1::OnExpiry::Charge) => OnExpiry::Charge,
         Err(_) => {
-            faults.add("on_expiry", "must be RELEASE or CHARGE");
+            faults.add("on_expiry", "must be ON_EXPIRY_RELEASE or ON_EXPIRY_CHARGE");
             OnExpiry::Release
         }
     };

@@ -309,7 +309,7 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     let mut faults = Faults::default();
     faults.check("tenant", name_fault(&request.tenant));
     faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
-    let wanted = ("states", "must be RESERVED, COMMITTED, RELEASED or EXPIRED");
+    let wanted = ("states", "must be a ReservationState, such as RESERVATION_STATE_RESERVED");
     let mut states = lists::choices(&mut faults, wanted, &request.states, reservation_state);
     let names: Vec<String> = states.iter().map(|state| state.name().to_owned()).collect();
     if states.is_empty() {

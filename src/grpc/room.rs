@@ -41,16 +41,16 @@ const HEADER_BYTES: usize = 100;
 const SMALL_BYTES: usize = 16 * KIB;
 
 /// Room for large requests: of one connection, and of all.
-pub(super) const REQUEST_ROOM: [usize; 2] = [16 * MIB, 40 * MIB];
+pub(super) const REQUEST_ROOM: [usize; 2] = [8 * MIB, 20 * MIB];
 
 /// Room for small requests, large headers, and replies of operations: of one connection, and of all.
-pub(super) const SMALL_ROOM: [usize; 2] = [8 * MIB, 24 * MIB];
+pub(super) const SMALL_ROOM: [usize; 2] = [6 * MIB, 12 * MIB];
 
 /// Room for large replies: of one connection, and of all.
-pub(super) const REPLY_ROOM: [usize; 2] = [16 * MIB, 40 * MIB];
+pub(super) const REPLY_ROOM: [usize; 2] = [12 * MIB, 20 * MIB];
 
 /// Room for calls that stream: of one connection, and of all.
-pub(super) const STREAM_ROOM: [usize; 2] = [8 * MIB, 24 * MIB];
+pub(super) const STREAM_ROOM: [usize; 2] = [8 * MIB, 16 * MIB];
 
 /// How long a reply may lie here before its client takes it.
 pub(super) const UNTAKEN_MAX: Duration = Duration::from_secs(10);

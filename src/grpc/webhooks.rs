@@ -148,7 +148,7 @@ impl DeliveryPage {
     fn read(request: &v1::ListDeliveriesRequest) -> Result<Self, Refusal> {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
-        let wanted = ("states", "must be PENDING, DELIVERED or FAILED");
+        let wanted = ("states", "must be a DeliveryState, such as DELIVERY_STATE_FAILED");
         let states = lists::choices(&mut faults, wanted, &request.states, delivery_state);
         let token = Token::new("ListDeliveries").text(&request.webhook);
         let token = DeliveryState::ALL
@@ -241,7 +241,7 @@ fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
         Ok(v1::WebhookState::Active) => Some(WebhookState::Active),
         Ok(v1::WebhookState::Disabled) => Some(WebhookState::Disabled),
         Ok(v1::WebhookState::Gone | v1::WebhookState::Failed) | Err(_) => {
-            faults.add("webhook.state", "must be ACTIVE or DISABLED");
+            faults.add("webhook.state", "must be WEBHOOK_STATE_ACTIVE or WEBHOOK_STATE_DISABLED");
             None
         }
     }

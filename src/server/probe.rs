@@ -37,8 +37,8 @@ const REMINDER_LOOKS: u32 = 30;
 
 /// Brings the schema up to date, and says that the database can be used.
 pub(super) async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<(), ServerError> {
-    // Says best why it cannot be reached.
-    store.ping().await?;
+    // Says best why the database cannot be reached.
+    store.check_access().await?;
     store.migrate().await?;
     if demo {
         demo::create(store, clock).await?;
@@ -72,10 +72,14 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// SQLite is prepared before the server starts.
-    pub(super) fn new(store: &Store, clock: Clock, demo: bool, health: HealthReporter) -> Self {
+    /// A probe of a database that may have been prepared already.
+    pub(super) fn new(
+        store: &Store,
+        clock: Clock,
+        (demo, prepared): (bool, bool),
+        health: HealthReporter,
+    ) -> Self {
         let (now, serving) = (Instant::now(), store.is_available());
-        let prepared = store.dialect() == Dialect::Sqlite;
         let misses = if serving { 0 } else { MISSES_MAX };
         let (store, failing) = (store.clone(), 0);
         Self { store, clock, demo, health, prepared, serving, misses, failing, written: now, failed: now }

@@ -208,23 +208,28 @@ impl Store {
         }
     }
 
+    /// Whether PostgreSQL lets this program in, asked by a connection of its own. SQLite was opened already.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unusable`] when it will not, however long one waits: the database does not exist, the password is wrong, or
+    /// TLS is demanded and not offered. [`StoreError::Unreachable`] when it may later.
+    pub async fn check_access(&self) -> Result<(), StoreError> {
+        let Some(options) = &self.postgres else { return Ok(()) };
+        match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
+            // Its end is of no interest.
+            Ok(Ok(connection)) => {
+                let _ = connection.close().await;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(no_access(&place_of(options), &error)),
+            Err(_) => Err(self.no_answer()),
+        }
+    }
+
     /// Why the database cannot be reached, as a connection of its own says it: a pool only says that it waited in vain.
     pub(super) async fn diagnose(&self, error: StoreError) -> StoreError {
-        let Some(options) = &self.postgres else {
-            return error;
-        };
-        let place = place_of(options);
-        match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
-            Ok(Ok(_)) => error,
-            Ok(Err(SqlxError::Database(reason))) => {
-                StoreError::Unreachable(format!("{place} refuses the connection: {}", reason.message()))
-            }
-            Ok(Err(SqlxError::Io(reason))) => {
-                StoreError::Unreachable(format!("{place} cannot be reached: {reason}"))
-            }
-            Ok(Err(reason)) => StoreError::Unreachable(format!("{place} cannot be used: {reason}")),
-            Err(_) => self.no_answer(),
-        }
+        self.check_access().await.err().unwrap_or(error)
     }
 
     /// The database has not answered in time.
@@ -302,7 +307,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         }
     };
     let writer = match &lock {
-        Some(_) => Some(open(sqlite_options(&path, 1, false)).await?),
+        Some(_) => Some(open(sqlite_options(&path, 1, Access::Write)).await?),
         None => None,
     };
     let (turn, available) = (Arc::default(), Arc::default());
@@ -310,7 +315,13 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         Some(_) => Some(Lane::open(&path, &turn, Arc::clone(&available))?),
         None => None,
     };
-    let reader = open(sqlite_options(&path, options.readers_max, true)).await?;
+    let reader = match open(sqlite_options(&path, options.readers_max, Access::Read)).await {
+        Ok(reader) if options.exclusive || is_readable(&reader).await => reader,
+        _ if !options.exclusive && has_no_log(&path) => {
+            open(sqlite_options(&path, options.readers_max, Access::ReadAsItIs)).await?
+        }
+        outcome => outcome?,
+    };
     Ok(Store {
         dialect: Dialect::Sqlite,
         writer,
@@ -357,6 +368,24 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
     })
 }
 
+/// The codes are PostgreSQL's SQLSTATE: class 28 is a wrong user or password, or a rule of `pg_hba.conf`; 3D000 is a
+/// database that does not exist; 42501 is a user who may not connect to it.
+fn no_access(place: &str, error: &SqlxError) -> StoreError {
+    match error {
+        SqlxError::Database(reason) => {
+            let text = format!("{place} refuses the connection: {}", reason.message());
+            match reason.code().as_deref() {
+                Some(code) if code.starts_with("28") || ["3D000", "42501"].contains(&code) => unusable(text),
+                _ => StoreError::Unreachable(text),
+            }
+        }
+        SqlxError::Io(reason) => StoreError::Unreachable(format!("{place} cannot be reached: {reason}")),
+        SqlxError::Tls(reason) => unusable(format!("{place} cannot be used: {reason}")),
+        SqlxError::Configuration(reason) => unusable(format!("{place} cannot be used: {reason}")),
+        reason => StoreError::Unreachable(format!("{place} cannot be used: {reason}")),
+    }
+}
+
 fn place_of(options: &PgConnectOptions) -> String {
     format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())
 }
@@ -391,21 +420,45 @@ fn find_password(options: &PgConnectOptions) -> Option<Vec<u8>> {
     parsed.get_password().map(<[u8]>::to_vec)
 }
 
-fn sqlite_options(path: &Path, connections_max: u32, read_only: bool) -> ConnectOptions {
+/// Whether a file can be read. SQLite makes a write-ahead log beside a file that it only reads, and cannot where this process
+/// may not write.
+async fn is_readable(reader: &DatabaseConnection) -> bool {
+    let question =
+        Statement::from_string(reader.get_database_backend(), "SELECT COUNT(*) FROM sqlite_schema");
+    reader.query_one_raw(question).await.is_ok()
+}
+
+/// Whether a file is all there is of its database.
+fn has_no_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).map_or(true, |log| log.len() == 0)
+}
+
+/// What a connection does with a SQLite file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Write,
+    Read,
+    /// Where nothing can be written, not even the log and its index. Nobody else may write meanwhile.
+    ReadAsItIs,
+}
+
+fn sqlite_options(path: &Path, connections_max: u32, access: Access) -> ConnectOptions {
     // The path is set below as it is: in a URL it would be decoded.
     let mut options = pool_options("sqlite:tope", connections_max);
     options.min_connections(1).idle_timeout(None);
     let path = path.to_owned();
     options.map_sqlx_sqlite_opts(move |sqlite| {
         let sqlite = sqlite.filename(&path).busy_timeout(SQLITE_BUSY_TIMEOUT);
-        if read_only {
-            sqlite.read_only(true)
-        } else {
-            sqlite
+        match access {
+            Access::Read => sqlite.read_only(true),
+            Access::ReadAsItIs => sqlite.read_only(true).immutable(true),
+            Access::Write => sqlite
                 .create_if_missing(true)
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", SQLITE_SYNCHRONOUS)
-                .pragma("wal_autocheckpoint", SQLITE_AUTOCHECKPOINT)
+                .pragma("wal_autocheckpoint", SQLITE_AUTOCHECKPOINT),
         }
     });
     options

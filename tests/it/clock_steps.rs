@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tope::clock::system_now;
 
 use crate::{
-    harness::{shifted::ShiftedClock, v1::*, *},
+    harness::{preload::ShiftedClock, v1::*, *},
     webhooks::{deliver, failing, happen, webhook},
 };
 
@@ -29,9 +29,9 @@ async fn ran(clients: &Clients, job: &str, shift: i64) -> Duration {
 on_both! {
     async fn jobs_run_within_seconds_of_any_step_of_the_clock(kind: Kind) {
         let database = Database::fresh(kind);
-        let (clock, command) = ShiftedClock::start(&database.path("")).await;
+        let clock = ShiftedClock::new(&database.path("")).await;
         let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
-        let process = Process::start_as(command, database.url(), &database.path(""), &allowed);
+        let process = Process::start_as(clock.command(), database.url(), &database.path(""), &allowed);
         let channel = process.connect().await;
         clients::serving(&channel).await;
         let clients = Clients::of(channel);

@@ -133,11 +133,11 @@ async fn a_variable_or_a_filter_without_effect_is_a_warning() {
     let database = sqlite_url(&folder.path().join("tope.db"));
     let process = Process::start_as(command, &database, folder.path(), &[]);
     serving(&connect(&process.target()).await).await;
-    let log = process.log();
+    // The last of them is logged when calls are answered already.
     for part in
         ["TOPE_DATABSE has no effect; did you mean TOPE_DATABASE?", "\"debg\" is not a level", "tope serves"]
     {
-        assert!(log.contains(part), "{part}: {log}");
+        eventually(part, async || process.log().contains(part).then_some(())).await;
     }
     process.stop().await;
 }
@@ -150,4 +150,18 @@ async fn a_bench_that_cannot_write_its_database_says_why() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let reason = format!("cannot write in {}: No such file or directory", missing.display());
     assert!(said(&output).contains(&reason), "{}", said(&output));
+}
+
+/// What answers there is another program, or the port of webhooks' receiver.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_speaks_http_1_is_named() {
+    let receiver = Receiver::start().await;
+    let target = format!("127.0.0.1:{}", receiver.port());
+    for arguments in [&["watch"][..], &["usage", "acme"]] {
+        let mut command = tope();
+        command.args(arguments).args(["--target", &target]);
+        let output = run(command).await;
+        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+        assert!(said(&output).contains("it speaks HTTP/1, and gRPC needs HTTP/2"), "{}", said(&output));
+    }
 }

@@ -21,6 +21,7 @@ use tonic::Code;
 use crate::harness::{
     process::Process,
     raw::{Raw, frame},
+    v1::{Dimension, WatchUsageRequest},
     *,
 };
 
@@ -35,7 +36,11 @@ const CALL_BOUND: Duration = Duration::from_secs(40);
 
 const BATCH: &str = "/tope.v1.QuotaService/Batch";
 const LIST: &str = "/tope.v1.QuotaService/ListReservations";
+const WATCH: &str = "/tope.v1.QuotaService/WatchUsage";
 const RESERVE: &str = "/tope.v1.QuotaService/Reserve";
+
+/// Watchers on one connection that take nothing.
+const WATCHERS: usize = 2_990;
 
 /// What a client of HTTP/2 says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,6 +74,17 @@ async fn is_served(clients: &Clients) {
     let record = clients.record("acme").tokens(1).operation();
     clients.batch(vec![record; 1_000]).await.expect("there is room for a large request of others");
     clients.usage("acme").await;
+}
+
+/// Has more events emitted than a server keeps in memory for all watchers. Returns a cursor that is before them.
+async fn many_events(clients: &Clients) -> String {
+    let thresholds: Vec<i32> = (1..=9).map(|tenth| tenth * 10).collect();
+    clients.tenant_with("loud", &[day("tokens", 10).per(&[Dimension::User]).thresholds(&thresholds)]).await;
+    let mut watcher = clients.watch(everything()).await.expect("it begins");
+    watcher.update().await.expect("a heartbeat");
+    let record = |user: usize| clients.record("loud").tokens(10).user(&format!("user-{user}")).operation();
+    clients.batch((0..500).map(record).collect()).await.expect("each is recorded");
+    watcher.cursor
 }
 
 /// Waits for the end of calls that a server cannot serve, which comes in time, and says why.
@@ -181,6 +197,47 @@ on_both! {
         process.stop().await;
     }
 
+    /// With watchers that take nothing, of events that are in no memory they share.
+    async fn all_of_it_at_once_holds_no_more(kind: Kind) {
+        let database = Database::fresh(kind);
+        let (process, clients) = serve(&database).await;
+        let cursor = many_events(&clients).await;
+        let memory = process.watch_memory();
+        let request = WatchUsageRequest { cursor, heartbeat_interval: None, ..everything() };
+        let watch = frame(&request.encode_to_vec());
+        let mut watchers = JoinSet::new();
+        let connection = Raw::connect_narrow(process.address(), 300).await;
+        for _ in 0..WATCHERS {
+            let (connection, watch) = (connection.clone(), watch.clone());
+            watchers.spawn(async move { connection.open(WATCH, &[], Body::from(watch)).await });
+        }
+        let watchers = watchers.join_all().await;
+        assert!(watchers.iter().all(Result::is_ok), "they watch");
+        let list = frame(&clients.list("acme").with(|request| request.page_size = 1_000).request.encode_to_vec());
+        let text = "m".repeat(8_000);
+        let mut calls = JoinSet::new();
+        for _ in 0..8 {
+            let (flood, deaf) = (Raw::connect(process.address()).await, Raw::connect_deaf(process.address()).await);
+            for _ in 0..60 {
+                let (flood, deaf, list) = (flood.clone(), deaf.clone(), list.clone());
+                let large = flood.clone();
+                calls.spawn(async move { large.post(BATCH, &[], unfinished(4_100_000)).await });
+                calls.spawn(async move { deaf.post(LIST, &[], Body::from(list)).await });
+                let text = text.clone();
+                calls.spawn(async move { flood.post(RESERVE, &[("x-large", &text)], unfinished(0)).await });
+            }
+            for _ in 0..500 {
+                let flood = flood.clone();
+                calls.spawn(async move { flood.post(RESERVE, &[], unfinished(0)).await });
+            }
+        }
+        clients.reserve("acme").tokens(1).await.expect("there is room for a small request of others");
+        all_end(&mut calls).await;
+        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        is_served(&clients).await;
+        process.stop().await;
+    }
+
     async fn small_replies_are_taken_in_time_too(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
@@ -246,11 +303,13 @@ on_both! {
     async fn a_connection_beyond_the_bound_is_closed_at_once(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
+        let memory = process.watch_memory();
         let mut open = Vec::new();
         while open.len() < 1_100 && !is_refused(process.address(), &mut open).await {}
         // One of all is the client's.
         assert_eq!(open.len(), 1_023);
         is_served(&clients).await;
+        assert!(memory.most_mib() < MEMORY_MAX_MIB / 2, "{} MiB for connections alone", memory.most_mib());
         open.clear();
         eventually("there is room again", async || {
             let mut one = Vec::new();

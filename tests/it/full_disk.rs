@@ -1,25 +1,20 @@
 //! SQLite where nothing more can be written: health says so, nothing that was acknowledged is lost, and once there is
 //! room the server goes on by itself.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
 
 use crate::harness::{
     clients::{not_serving, serving},
-    process::{run, said, tope},
+    preload::SmallDisk,
+    process::{said, tope},
     *,
 };
 
 /// Bytes by which the database may grow, under the limit.
 const GROWTH_BYTES: u64 = 100_000;
 
-/// The file system of a server, in KiB, and what is left of it once it is filled. A write-ahead log that is not kept short would
-/// take all of what is freed.
-const DISK_KILOBYTES: u64 = 32 * 1_024;
-const FREED_KILOBYTES: u64 = 3 * 1_024;
+/// What is freed on a full disk. A write-ahead log that is not kept short would take all of it.
+const FREED_BYTES: u64 = 3 * 1_024 * 1_024;
 
 /// Calls that must succeed in what was freed: more than a log could hold that had to grow in it.
 const SERVED: usize = 1_500;
@@ -71,51 +66,47 @@ fn limit_files(process: &Process, bytes: Option<u64>) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// A file system of its own needs a machine that lets this process mount one; elsewhere there is nothing to try.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_few_megabytes_on_a_full_disk_are_enough() {
-    let folder = database::scratch_folder();
-    let disk = folder.path().join("disk");
-    fs::create_dir(&disk).expect("the folder can be written to");
-    if !can_mount(&disk) {
-        return;
-    }
-    let url = database::sqlite_url(&disk.join("tope.db"));
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", "mount -t tmpfs -o size=\"$0\" tmpfs \"$1\" && shift && exec \"$@\""]);
-    command.arg(format!("{DISK_KILOBYTES}k")).arg(&disk).arg(tope().get_program());
-    let mut process = Process::start_as(command, &url, folder.path(), &[]);
+    let (folder, disk) = (database::scratch_folder(), database::scratch_folder());
+    let url = database::sqlite_url(&disk.path().join("tope.db"));
+    let small = SmallDisk::new(folder.path(), disk.path()).await;
+    let mut process = Process::start_as(small.command(), &url, folder.path(), &[]);
     let channel = process.connect().await;
     serving(&channel).await;
-    let clients = Clients::of(channel);
+    let mut clients = Clients::of(channel);
     clients.tenant_with("acme", &[lifetime("tokens", i64::MAX)]).await;
 
-    // Another program fills it while the server writes.
-    let inside = PathBuf::from(format!("/proc/{}/root", process.id()));
-    let inside = inside.join(disk.strip_prefix("/").expect("it is absolute"));
     let mut acknowledged = 0;
-    while record_group(&clients).await {
-        acknowledged += GROUP;
-        fill(&inside.join("filler"));
+    for restart in [false, true] {
+        // Another program fills the disk while the server writes.
+        while record_group(&clients).await {
+            acknowledged += GROUP;
+            small.leave(0);
+        }
+        not_serving(&clients.channel).await;
+        if restart {
+            process.kill();
+            let mut early = Process::start_as(small.command(), &url, folder.path(), &[]);
+            assert_eq!(early.ended().await.code(), Some(1), "{}", early.log());
+            assert!(early.log().contains("free at least"), "it says what it needs: {}", early.log());
+        }
+        small.leave(FREED_BYTES);
+        if restart {
+            process = Process::start_as(small.command(), &url, folder.path(), &[]);
+        }
+        let channel = process.connect().await;
+        serving(&channel).await;
+        clients = Clients::of(channel);
+        for _ in 0..SERVED / GROUP {
+            assert!(record_group(&clients).await, "{}", process.log());
+            acknowledged += GROUP;
+        }
+        let figures = clients.figures("acme", "lifetime").await;
+        assert!(usize::try_from(figures.0).is_ok_and(|committed| committed >= acknowledged), "{figures:?}");
+        process::verify(&url).await;
     }
-    not_serving(&clients.channel).await;
-    let filler = fs::OpenOptions::new().write(true).open(inside.join("filler")).expect("it is there");
-    let kept = filler.metadata().expect("it is there").len().saturating_sub(FREED_KILOBYTES * 1_024);
-    filler.set_len(kept).expect("it can be shortened");
-    serving(&clients.channel).await;
-    for _ in 0..SERVED / GROUP {
-        assert!(record_group(&clients).await, "{}", process.log());
-        acknowledged += GROUP;
-    }
-    let figures = clients.figures("acme", "lifetime").await;
-    assert!(usize::try_from(figures.0).is_ok_and(|committed| committed >= acknowledged), "{figures:?}");
-
-    let mut verify = Command::new("nsenter");
-    verify.args(["-m", "-t", &process.id().to_string()]).arg(tope().get_program());
-    verify.args(["verify", "--database", &url]);
-    let output = run(verify).await;
-    assert!(output.status.success(), "{}", said(&output));
-    process.kill();
+    process.stop().await;
 }
 
 async fn record_group(clients: &Clients) -> bool {
@@ -124,17 +115,4 @@ async fn record_group(clients: &Clients) -> bool {
     results.is_ok_and(|results| {
         results.iter().all(|result| !matches!(result.result, Some(v1::operation_result::Result::Error(_))))
     })
-}
-
-/// Takes all but little of what is free.
-fn fill(file: &Path) {
-    let mut filler = fs::OpenOptions::new().create(true).append(true).open(file).expect("it can be made");
-    let piece = vec![1; 64 * 1_024];
-    while std::io::Write::write_all(&mut filler, &piece).is_ok() {}
-}
-
-fn can_mount(folder: &Path) -> bool {
-    let mut command = Command::new("unshare");
-    command.args(["-m", "mount", "-t", "tmpfs", "tmpfs"]).arg(folder);
-    command.output().is_ok_and(|output| output.status.success())
 }

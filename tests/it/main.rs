@@ -46,6 +46,7 @@ mod policy_change;
 mod postgres_url;
 mod processes;
 mod prune;
+mod read_only;
 mod record;
 mod repeated;
 mod replay;

@@ -73,6 +73,33 @@ async fn a_database_that_cannot_hold_every_name_is_refused() {
     assert!(said(&output).contains("encoding UTF8, and has LATIN1"), "{}", said(&output));
 }
 
+/// Waiting would not help: `serve` ends at once, as `migrate` does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_will_never_let_it_in_ends_serve_at_once() {
+    let (folder, port) = (scratch_folder(), postgres::free_port());
+    let cluster = Cluster::start(port);
+    guard(&cluster);
+    cluster.psql(
+        "postgres",
+        "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    );
+    let place = format!("127.0.0.1:{port}");
+    let cases = [
+        (format!("postgres://tope@{place}/nowhere"), "database \"nowhere\" does not exist"),
+        (format!("postgres://guest:wrong@{place}/tope"), "password authentication failed"),
+        (format!("postgres://nobody@{place}/tope"), "role \"nobody\" does not exist"),
+        (format!("postgres://tope@{place}/tope?sslmode=require"), "TLS"),
+        (format!("postgres://tope@{place}/latin"), "encoding UTF8, and has LATIN1"),
+    ];
+    for (url, reason) in cases {
+        let mut process = Process::start(&url, folder.path(), &[]);
+        let status = process.ended().await;
+        assert_eq!(status.code(), Some(1), "{url}: {}", process.log());
+        assert!(process.log().contains(reason), "{url}: {}", process.log());
+        assert!(!process.log().contains("wrong"), "no password is logged: {}", process.log());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn options_reach_every_connection() {
     let database = Database::fresh(Kind::Postgres);

@@ -16,6 +16,9 @@ use super::{
     wait::eventually,
 };
 
+/// How long a call may wait for its answer, or for the first message of its stream, before its test fails.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// The client of the control plane.
 pub type Admin = AdminServiceClient<Channel>;
 
@@ -318,7 +321,8 @@ pub fn connect<'a>(target: &'a str) -> LocalBoxFuture<'a, Channel> {
         let endpoint = Endpoint::from_shared(target.to_owned())
             .expect("an address")
             .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(5));
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(CALL_TIMEOUT);
         eventually("the server accepts connections", async || endpoint.connect().await.ok()).await
     }
     .boxed_local()

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinHandle, time::interval};
+use tokio::{
+    task::JoinHandle,
+    time::{interval, timeout},
+};
 use tonic::transport::Channel;
 
 use super::{
@@ -24,6 +27,9 @@ use super::{
 
 /// Between two looks at a process's memory.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a command may run: the longest, a Python client that replays the trace, takes a minute or two.
+const RUN_TIMEOUT: Duration = Duration::from_secs(500);
 
 /// A command line of the binary.
 pub fn tope() -> Command {
@@ -44,10 +50,18 @@ pub fn tool(variable: &str) -> PathBuf {
         .into()
 }
 
-/// Runs a command to its end, off the runtime's threads.
+/// Runs a command to its end, off the runtime's threads. A command that does not end is killed, and fails the test.
 pub async fn run(mut command: Command) -> Output {
-    let running = tokio::task::spawn_blocking(move || command.output());
-    running.await.expect("it does not panic").expect("the command can be started")
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the command can be started");
+    let id = child.id();
+    let mut running = tokio::task::spawn_blocking(move || child.wait_with_output());
+    let ended = timeout(RUN_TIMEOUT, &mut running).await;
+    let Ok(ended) = ended else {
+        send_signal("KILL", id);
+        panic!("{command:?} has not ended within {RUN_TIMEOUT:?}");
+    };
+    ended.expect("it does not panic").expect("it can be waited for")
 }
 
 /// Both streams of a command that has ended, for a message or a search.
@@ -155,9 +169,7 @@ impl Process {
 
     /// Sends a signal such as TERM.
     pub fn signal(&self, signal: &str) {
-        let order = format!("kill -{signal} {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &order]).status().expect("every system has sh");
-        assert!(status.success(), "{order}");
+        send_signal(signal, self.id());
     }
 
     /// Waits for its end.
@@ -171,6 +183,12 @@ impl Process {
         let status = self.ended().await;
         assert!(status.success(), "{status}: {}", self.log());
     }
+}
+
+fn send_signal(signal: &str, id: u32) {
+    let order = format!("kill -{signal} {id}");
+    let status = Command::new("sh").args(["-c", &order]).status().expect("every system has sh");
+    assert!(status.success(), "{order}");
 }
 
 /// The memory of a process, as long as this lives.

@@ -4,9 +4,12 @@
 use std::{net::SocketAddr, pin::Pin};
 
 use axum::body::Body;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body::Body as _;
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
@@ -28,8 +31,13 @@ impl Raw {
 
     /// One whose client takes no byte of any reply.
     pub async fn connect_deaf(address: SocketAddr) -> Self {
+        Self::connect_narrow(address, 0).await
+    }
+
+    /// One whose client takes so many bytes of each reply, and no more.
+    pub async fn connect_narrow(address: SocketAddr, bytes: u32) -> Self {
         let mut settings = http2::Builder::new(TokioExecutor::new());
-        settings.initial_stream_window_size(0);
+        settings.initial_stream_window_size(bytes);
         Self::connect_as(address, settings).await
     }
 
@@ -46,6 +54,29 @@ impl Raw {
         self.sender.is_closed()
     }
 
+    /// Posts this body, and leaves the reply where it is.
+    ///
+    /// # Errors
+    ///
+    /// When the stream, or the connection, was broken off.
+    pub async fn open(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        let mut request = Request::post(format!("http://{}{path}", self.address))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).expect("the headers are valid");
+        let mut sender = self.sender.clone();
+        sender.ready().await?;
+        sender.send_request(request).await
+    }
+
     /// Posts this body, and answers how the call ended: `None` is OK.
     ///
     /// # Errors
@@ -57,17 +88,7 @@ impl Raw {
         headers: &[(&str, &str)],
         body: Body,
     ) -> Result<Option<No>, hyper::Error> {
-        let mut request = Request::post(format!("http://{}{path}", self.address))
-            .header(header::CONTENT_TYPE, "application/grpc")
-            .header(header::TE, "trailers");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(body).expect("the headers are valid");
-        let mut sender = self.sender.clone();
-        sender.ready().await?;
-        let response = sender.send_request(request).await?;
-        let (parts, mut body) = response.into_parts();
+        let (parts, mut body) = self.open(path, headers, body).await?.into_parts();
         let mut trailers = parts.headers;
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             if let Ok(last) = frame?.into_trailers() {

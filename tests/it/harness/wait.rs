@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -11,14 +11,16 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Asks again and again until the answer is there; fails the test when it does not come.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
+    let end = Instant::now() + PATIENCE;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Some(answer) = ask().await {
-            return answer;
+        match timeout_at(end, ask()).await {
+            Ok(Some(answer)) => return answer,
+            Ok(None) if Instant::now() < end => {}
+            Ok(None) => panic!("waited {PATIENCE:?} in vain: {what}"),
+            Err(_) => panic!("waited {PATIENCE:?} in vain, the last time without an answer: {what}"),
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
     }
 }

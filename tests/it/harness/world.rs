@@ -1,8 +1,14 @@
 //! A server on a fresh database with a clock that is set by hand, and clients of it.
 
-use std::{net::SocketAddr, ops::Deref};
+use std::{
+    net::SocketAddr,
+    ops::Deref,
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::Duration,
+};
 
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
+use tokio::time::timeout;
 use tope::{
     clock::ManualClock,
     engine::Closed,
@@ -14,7 +20,11 @@ use super::{
     clients::{Clients, connect, serving},
     database::{Database, Kind},
     process,
+    wait::PATIENCE,
 };
+
+/// The longest test, a replay of the trace, takes a minute or two.
+const TEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Where the clock of a world stands at first: 2026-03-16 12:00 UTC, a Monday.
 pub const NOON: i64 = 1_773_662_400_000;
@@ -50,11 +60,19 @@ pub fn hold(kind: Kind, claim: Claim) {
     });
 }
 
-/// Runs a test to its end, on two threads beside its own.
+/// Runs a test to its end, on two threads beside its own. A test that does not end fails, so that its name is known.
 pub fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(test);
+    let ended =
+        runtime.block_on(async { timeout(TEST_TIMEOUT, AssertUnwindSafe(test).catch_unwind()).await });
+    // Dropped, it would wait without a bound for what a failed test left on a blocking thread.
+    runtime.shutdown_timeout(PATIENCE);
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => resume_unwind(failure),
+        Err(_) => panic!("the test has not ended within {TEST_TIMEOUT:?}"),
+    }
 }
 
 impl World {
