@@ -1,4 +1,4 @@
-//! Tope: a quota authority for AI token usage.
+//! Tope: a quota authority for AI token usage. docs/ARCHITECTURE.md shows how these modules depend on each other.
 
 pub mod cli;
 pub mod clock;

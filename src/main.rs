@@ -1,4 +1,4 @@
-//! The command `tope`.
+//! The binary `tope`: everything is in the library.
 
 use std::process::ExitCode;
 
