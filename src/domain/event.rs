@@ -27,7 +27,7 @@ pub enum EventKind {
     ReserveRefused,
     /// A hold's deadline came before the hold was settled.
     ReservationExpired,
-    /// A reservation was settled after its deadline, and that changed what is charged.
+    /// A reservation was committed after its deadline, or a late Release reversed its charge.
     CommittedLate,
     /// A window is over, and its figures are final.
     WindowClosed,
