@@ -112,8 +112,8 @@ pub struct Check {
     pub allow_partial: bool,
 }
 
-/// Chooses the counters that have these values of the dimensions, in the order of [`super::plan::Dimension`]. `None`
-/// chooses every counter, whatever its value.
+/// Per dimension the value that a counter must have, in the order of [`super::plan::Dimension`]. `None`: the value
+/// does not matter. Each method says what becomes of counters that do not count the dimension apart.
 pub type DimensionFilter = [Option<String>; 3];
 
 /// ResetUsage: sets `committed` of running windows to zero.
@@ -123,7 +123,7 @@ pub struct Reset {
     pub request: Option<RequestKey>,
     /// The ids of the resources. Empty: all resources.
     pub resources: Vec<String>,
-    /// Chooses counters by their dimensions.
+    /// Chooses counters by their dimensions. A counter must count each dimension apart that has a value here.
     pub filter: DimensionFilter,
     /// The reason that the adjustments record.
     pub reason: String,
