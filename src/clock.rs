@@ -57,7 +57,7 @@ pub fn mint(now: Millis) -> ReservationId {
     ReservationId(id)
 }
 
-/// A random number of 32 bits, which nobody can predict.
+/// A random number of 32 bits, from a cryptographic generator.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn random() -> u32 {
     let bytes = Uuid::new_v4().into_bytes();
@@ -69,7 +69,7 @@ pub fn mint_version() -> i64 {
     (i64::from(random()) << 32) | i64::from(random())
 }
 
-/// Random bytes, which nobody can predict.
+/// Random bytes, from a cryptographic generator.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     std::array::from_fn(|_| random().to_be_bytes()[0])
 }

@@ -96,7 +96,7 @@ impl Quiet {
     }
 }
 
-/// A crossed percentage.
+/// A percentage that `committed` has crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
     /// `committed` came up to the percentage.
@@ -105,7 +105,7 @@ pub enum Edge {
     Cleared(i32),
 }
 
-/// The edges between the percentages in `told`, which stand reached, and the figure of now. Cleared percentages come
+/// The edges between the percentages in `told`, which are reached so far, and the figure of now. Cleared percentages come
 /// first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the figures at which
 /// no edge is due after these.
 pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> Vec<Edge> {

@@ -33,7 +33,7 @@ impl CounterKey {
         for (dimension, value) in subject.values().into_iter().enumerate() {
             if shape.counts_apart(dimension) {
                 bytes.push(1);
-                // Names are at most 128 bytes.
+                // A name has at most 128 bytes, so its length fits into a byte.
                 bytes.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
                 bytes.extend_from_slice(value.as_bytes());
             } else {

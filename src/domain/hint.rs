@@ -13,7 +13,7 @@ use super::{
 /// When a repeated request passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Waiting never helps.
+    /// No later repeat of the request passes.
     Never,
     /// From this instant on the request passes.
     At(Millis),

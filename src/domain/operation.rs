@@ -52,7 +52,7 @@ pub enum Target {
 pub struct Reserve {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Who spends.
+    /// Who spends, apart from the tenant.
     pub subject: Subject,
     /// The quantities to hold.
     pub amounts: Vec<Ask>,
@@ -93,7 +93,7 @@ pub struct Extend {
 pub struct Record {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Who spends.
+    /// Who spends, apart from the tenant.
     pub subject: Subject,
     /// The quantities that were used. A negative quantity gives back.
     pub amounts: Vec<Units>,
@@ -104,7 +104,7 @@ pub struct Record {
 /// Check: decides what a Reserve would get, and changes nothing.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// Who would spend.
+    /// Who would spend, apart from the tenant.
     pub subject: Subject,
     /// The quantities that Reserve would ask for.
     pub amounts: Vec<Ask>,

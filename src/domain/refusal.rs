@@ -97,7 +97,7 @@ pub enum Refusal {
     ResourceInUse {
         /// The id of the resource.
         id: String,
-        /// A plan that limits it.
+        /// The id of a plan that limits it.
         plan: String,
     },
     /// A tenant has the plan.

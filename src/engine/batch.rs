@@ -59,7 +59,7 @@ pub(super) struct Batcher {
     caution: Caution,
     /// A transaction that has already locked the tenants of the next batch.
     held: Option<Held>,
-    /// Tenants of this batch whose rows somebody else has locked.
+    /// Tenants of this batch whose rows another transaction has locked.
     locked: HashSet<TenantKey>,
 }
 
@@ -95,7 +95,7 @@ impl Batcher {
         self.locked.clear();
     }
 
-    /// Gives every item an outcome, or notes in it the tenant whose row somebody else has locked.
+    /// Gives every item an outcome, or notes in it the tenant whose row another transaction has locked.
     pub(super) async fn run(&mut self, items: &mut [Item]) {
         self.caution.begin(items.iter().any(|item| item.lost));
         self.run_all(items).await;

@@ -24,7 +24,7 @@ pub(super) struct Item {
     deadline: Option<Instant>,
     /// The outcome, if there is one. An operation that has its outcome before the batch is not decided.
     pub(super) outcome: Option<Outcome>,
-    /// The tenant whose row somebody else has locked. The operation is then not decided in this batch.
+    /// The tenant whose row another transaction has locked. The operation is then not decided in this batch.
     pub(super) locked: Option<TenantKey>,
     /// Whether an earlier COMMIT with an unknown outcome may have carried the operation out.
     pub(super) lost: bool,

@@ -104,7 +104,7 @@ impl Batcher {
             self.forget();
             return None;
         }
-        // Everybody locks tenants in this order.
+        // Every transaction locks tenants in this order.
         changes.sort_unstable_by_key(|change| change.tenant);
         Some((Planned { expected, changes }, outcomes))
     }

@@ -1,5 +1,5 @@
 //! Locks the tenants of a batch. Reads in the same round trip what the batch needs, or is likely to need: between two
-//! round trips, everybody else waits for the locks.
+//! round trips, other transactions wait for the locks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +79,7 @@ impl Batcher {
         }
     }
 
-    /// Finds the tenants of a batch that somebody else has locked, after the batch waited for them in vain.
+    /// Finds the tenants of a batch that another transaction has locked, after the batch waited for them in vain.
     pub(super) async fn find_locked(&mut self, items: &mut [Item]) {
         let open = items.iter().filter(|item| item.is_open());
         let mut keys: Vec<TenantKey> = open.filter_map(|item| self.find_key(&item.request.tenant)).collect();

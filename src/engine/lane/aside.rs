@@ -1,4 +1,4 @@
-//! Sets aside the operations of tenants whose rows somebody else has locked, so that tenants with free rows do not
+//! Sets aside the operations of tenants whose rows another transaction has locked, so that tenants with free rows do not
 //! wait for them (R6.9).
 //!
 //! While a tenant is set aside, later operations of it are set aside behind the first, so they keep their order. A
@@ -26,7 +26,7 @@ const ASIDE_OPERATIONS_MAX: usize = QUEUE_OPERATIONS_MAX;
 /// Longest time for which a tenant is set aside.
 const ASIDE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Pause before each look.
+/// Pause before each look at locked rows.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Tenants of one look. Each locked tenant makes the look wait for a millisecond.
