@@ -1,4 +1,4 @@
-//! The binary `tope`: everything is in the library.
+//! The command `tope`.
 
 use std::process::ExitCode;
 
