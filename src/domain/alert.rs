@@ -105,9 +105,9 @@ pub enum Edge {
     Cleared(i32),
 }
 
-/// The edges between the percentages in `told`, which are reached so far, and the figure of now. Cleared percentages come
-/// first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the figures at which
-/// no edge is due after these.
+/// The edges between the percentages in `told`, which are reached so far, and the figure of now. Cleared percentages
+/// come first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the figures at
+/// which no edge is due after these.
 pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
     let mut edges = Vec::new();
     let of_limit = (!limit.thresholds.contains(&LIMIT_PERCENT)).then_some(LIMIT_PERCENT);

@@ -41,8 +41,8 @@ const LOSSES_MAX: u32 = 3;
 /// sets aside the tenants that are still locked.
 const LOCKS_MAX: u32 = 64;
 
-/// Most repeats of a batch whose tenants got other keys between reading the keys and the lock. Each time an operator has
-/// deleted a tenant and created another with its id.
+/// Most repeats of a batch whose tenants got other keys between reading the keys and the lock. Each time an operator
+/// has deleted a tenant and created another with its id.
 const MOVES_MAX: u32 = 8;
 
 /// Pause before the first repeat. It doubles for each further repeat.

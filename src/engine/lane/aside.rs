@@ -1,5 +1,5 @@
-//! Sets aside the operations of tenants whose rows another transaction has locked, so that tenants with free rows do not
-//! wait for them (R6.9).
+//! Sets aside the operations of tenants whose rows another transaction has locked, so that tenants with free rows do
+//! not wait for them (R6.9).
 //!
 //! While a tenant is set aside, later operations of it are set aside behind the first, so they keep their order. A
 //! task looks again and again which rows are free; the operations of their tenants then lead the next batch. After
