@@ -1,4 +1,5 @@
-//! The only file that reads the process's time of day (the store reads the database's).
+//! Time and chance: the only file that reads this machine's time of day and makes random numbers. (The store reads
+//! the database's time.)
 
 use std::{
     sync::{
@@ -12,19 +13,19 @@ use uuid::Uuid;
 
 use crate::domain::{id::ReservationId, window::Millis};
 
-/// Where "now" comes from.
+/// The source of the current time.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// This machine's: SQLite.
+    /// The clock of this machine, for SQLite.
     System,
-    /// The database's, so that all replicas agree: PostgreSQL.
+    /// The clock of the database, for PostgreSQL: all replicas agree on it.
     Database,
-    /// Set by hand: tests.
+    /// A clock that tests set by hand.
     Manual(ManualClock),
 }
 
 impl Clock {
-    /// Now, unless the database has to be asked.
+    /// The current time in milliseconds since 1970-01-01 UTC. `None`: the database must be asked for it.
     pub fn now(&self) -> Option<Millis> {
         match self {
             Clock::System => Some(system_now()),
@@ -34,19 +35,20 @@ impl Clock {
     }
 }
 
-/// Bits of an id of version 7 that count, behind its milliseconds.
+/// Width of the counter that a minted id has behind its milliseconds.
 const COUNTER_BITS: u32 = 42;
 
-/// How many ids were minted, from a random start on: so that ids of one instant are in the order of their making, also
-/// when the instants of several lanes alternate.
+/// Counts the minted ids, from a random start. One counter for all lanes keeps the ids of one instant in the order in
+/// which they were made, also when lanes mint for different instants in turn.
 static MINTED: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(u64::from(random()) << 9));
 
-/// A new id of an instant, behind those of earlier instants and behind the earlier ones of its own, as far as this
-/// process made them.
+/// Makes a UUID of version 7 for an instant. It sorts after all ids that this process made for earlier instants, and
+/// after those that it made for this instant before.
 pub fn mint(now: Millis) -> ReservationId {
     let counter = MINTED.fetch_add(1, Ordering::Relaxed) % (1 << COUNTER_BITS);
     let millis = u64::try_from(now).unwrap_or(0);
-    // 12 bits beside the version, 30 behind the variant, and chance, which keeps processes apart.
+    // The counter's upper 12 bits follow the version, its lower 30 bits the variant. The last 32 bits are random, so
+    // that two processes do not make the same id.
     let upper = (millis << 16) | 0x7000 | (counter >> 30);
     let lower = (0b10 << 62) | ((counter % (1 << 30)) << 32) | u64::from(random());
     let mut id = [0; 16];
@@ -55,56 +57,56 @@ pub fn mint(now: Millis) -> ReservationId {
     ReservationId(id)
 }
 
-/// A number that nobody can guess before.
+/// A random number of 32 bits, from a cryptographic generator.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn random() -> u32 {
     let bytes = Uuid::new_v4().into_bytes();
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
-/// A version that nothing had before, whatever a database may have forgotten since.
+/// A random version for a tenant's books. Versions do not count up: a restored database would give an old one again.
 pub fn mint_version() -> i64 {
     (i64::from(random()) << 32) | i64::from(random())
 }
 
-/// Bytes that nobody can guess before.
+/// Random bytes, from a cryptographic generator.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     std::array::from_fn(|_| random().to_be_bytes()[0])
 }
 
-/// The id of a new log of events.
+/// A random id for a new log of events.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn new_log_id() -> [u8; 16] {
     Uuid::new_v4().into_bytes()
 }
 
-/// A clock that stands still until it is set.
+/// A clock for tests: it stands still until it is set. Clones share the same time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
-    /// A clock that stands at an instant.
+    /// A clock that stands at `now`.
     pub fn at(now: Millis) -> Self {
         Self(Arc::new(AtomicI64::new(now)))
     }
 
-    /// What it shows.
+    /// The time that the clock shows, in milliseconds since 1970-01-01 UTC.
     pub fn now(&self) -> Millis {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Sets it, backwards too.
+    /// Sets the clock, forwards or backwards.
     pub fn set(&self, now: Millis) {
         self.0.store(now, Ordering::SeqCst);
     }
 
-    /// Moves it on.
+    /// Moves the clock on by `millis`.
     pub fn advance(&self, millis: Millis) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
-/// The time of day of this machine, in unix milliseconds.
+/// The time of day of this machine, in milliseconds since 1970-01-01 UTC. 0 if the clock is before 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn system_now() -> Millis {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -122,7 +124,7 @@ mod tests {
         let instants = [5, 5, 1_700_000_000_000, 1_700_000_000_000, 1_700_000_000_001];
         let ids = instants.map(mint);
         assert!(ids.is_sorted_by(|a, b| a.0 < b.0), "{ids:?}");
-        // Those of another instant in between do not matter.
+        // Ids of other instants that were made in between do not disturb the order.
         assert!(ids[1].0 < mint(5).0);
         let uuid = Uuid::from_bytes(mint(1_700_000_000_000).0);
         assert_eq!((uuid.get_version(), uuid.get_variant()), (Some(Version::SortRand), Variant::RFC4122));

@@ -1,4 +1,18 @@
 //! Tope: a quota authority for AI token usage.
+//!
+//! A module uses modules further up in this list and no others:
+//!
+//! - [`domain`]: the rules, which know neither time, chance nor I/O.
+//! - [`seldom`]: limits log lines to one a minute.
+//! - [`clock`], [`store`]: time and chance; SQL, connections, rows from and to the domain.
+//! - [`policy`]: resources and plans in memory.
+//! - [`engine`]: lanes and batches, which decide operations; reads.
+//! - [`events`]: the log on its way to watchers and webhooks.
+//! - [`jobs`]: what runs on a schedule.
+//! - [`grpc`]: the services, from and to the domain.
+//! - [`config`], [`telemetry`]: settings and log, for `server` and `cli` only.
+//! - [`server`]: starts all of this, and ends it in order.
+//! - [`cli`]: the commands, one file each.
 
 pub mod cli;
 pub mod clock;

@@ -1,5 +1,5 @@
-//! Lines of the log that would come at the rate of calls: each is logged at most once a minute, with the number of those that
-//! were left out.
+//! Limits log lines that could come as often as calls. Each line is logged at most once a minute per subject, with
+//! the number of lines that were left out.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +10,12 @@ use std::{
 /// Least time between two lines about the same subject.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Most subjects that one place of the code tells apart. While all of them were logged of late, no other is.
+/// Most subjects that one `Seldom` remembers. While each of them was logged within the last minute, a new subject is
+/// not logged.
 const SUBJECTS_MAX: usize = 1_024;
 
-/// A place in the code that logs, and what it logged last about each subject: the key of a webhook, the kind of an error.
+/// A place in the code that logs, with the last line about each subject. A subject is, for example, a webhook's key
+/// or a kind of error.
 #[derive(Debug)]
 pub struct Seldom<K> {
     lines: Mutex<BTreeMap<K, Line>>,
@@ -32,12 +34,13 @@ impl<K: Ord> Default for Seldom<K> {
 }
 
 impl<K: Ord> Seldom<K> {
-    /// A place that has not logged anything yet.
+    /// A place that has logged nothing so far.
     pub const fn new() -> Self {
         Self { lines: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Whether to log a line about this subject now: the number of lines about it that were left out since the last one.
+    /// Decides whether to log a line about this subject now. `Some`: log it, with the number of lines left out since
+    /// the last one. `None`: the line is left out, and counted if the subject is remembered.
     pub fn due(&self, subject: K) -> Option<u64> {
         self.due_at(subject, Instant::now())
     }

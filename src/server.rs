@@ -1,4 +1,4 @@
-//! The composition root: database, engine, services, health, and their end in good order.
+//! The composition root: starts database, engine, jobs and services, and ends them in order.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,39 +37,41 @@ use crate::{
 mod demo;
 mod probe;
 
-/// Longest time in which the connections to the database are closed, after the drain.
+/// Longest time to close the connections to the database, after the drain.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The services that health speaks of; "" is all of them.
+/// The services whose health is reported. The empty name stands for the whole server.
 const SERVICES: [&str; 3] = ["", quota_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
 
-/// How a server runs.
+/// The options of a server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Address and port; port 0 takes a free one.
+    /// IP address and port. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// URL of the database.
+    /// URL of the database: `sqlite://…` or `postgres://…`.
     pub database: String,
-    /// For tests: jobs run by hand only. `None`: this machine's clock on SQLite, the database's on PostgreSQL.
+    /// A clock set by hand, for tests: jobs then run only when they are called. `None`: this machine's clock on
+    /// SQLite, the database's on PostgreSQL.
     pub clock: Option<ManualClock>,
-    /// Make the resources, plans and tenants of the demonstration, where they are missing.
+    /// Create the demonstration's resources, plans and tenants, if they are missing.
     pub demo: bool,
-    /// Longest time that open calls, jobs and batches may take at the end.
+    /// Longest time that open calls, jobs and batches may take when the server ends.
     pub drain: Duration,
-    /// Batches that run at once, on PostgreSQL.
+    /// Number of lanes on PostgreSQL. SQLite has one lane.
     pub lanes: usize,
-    /// Decide a batch while the one before commits: it takes a core that the callers and the database do not need.
+    /// Decide a batch while the batch before commits. This needs a core that neither callers nor the database use.
     pub overlap: bool,
-    /// How long what is over is kept.
+    /// How long settled reservations, request ids and events are kept.
     pub retention: Retention,
-    /// Where webhooks may be sent.
+    /// The addresses that webhooks may have.
     pub webhooks: Rules,
-    /// Have other replicas wake this one when there are new events. Without it, it looks twice a second.
+    /// Let PostgreSQL's NOTIFY wake this server when another replica writes events. Otherwise the feed looks for new
+    /// events twice a second.
     pub listens: bool,
 }
 
 impl ServerOptions {
-    /// The defaults.
+    /// The defaults of the settings, and no clock set by hand.
     pub fn new(listen: SocketAddr, database: impl Into<String>) -> Self {
         let config = Config::default();
         Self {
@@ -91,28 +93,28 @@ impl ServerOptions {
     }
 }
 
-/// Why a server did not start.
+/// The reason why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Which.
+        /// The address of the setting `listen`.
         address: SocketAddr,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// The database cannot be used.
     #[error("cannot use the database")]
     Database(#[from] StoreError),
-    /// The lanes have no threads.
+    /// The threads of the lanes cannot be started.
     #[error("cannot start the lanes")]
     Threads(#[source] io::Error),
-    /// The jobs have no schedule.
+    /// The schedule of the jobs cannot be started.
     #[error("cannot start the jobs")]
     Jobs(#[from] ScheduleError),
-    /// The demonstration's data could not be made.
+    /// The demonstration's data cannot be created.
     #[error("cannot make the demonstration's data")]
     Demo(#[from] crate::store::AdminError),
 }
@@ -149,9 +151,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the address or the database cannot be used.
+    /// The address or the database cannot be used, or the threads or the jobs cannot be started.
     pub fn start(options: ServerOptions) -> BoxFuture<'static, Result<Server, ServerError>> {
-        // In a box, so that it is compiled with the library and not once more with each program.
+        // The box makes the future compile once, in the library, and not again in each program that calls it.
         Box::pin(Self::start_unboxed(options))
     }
 
@@ -221,13 +223,13 @@ impl Server {
         Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }
 
-    /// Where it listens.
+    /// The address and port on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends it: takes no more calls, answers those that were accepted, and closes the database. What a database that is silent
-    /// holds up is given up when the time of the drain is over.
+    /// Ends the server: accepts no more calls, answers the accepted ones, and closes the database. If the database
+    /// does not answer, whatever still waits for it is given up after `drain`.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.shutdown_unboxed())
     }
@@ -236,11 +238,11 @@ impl Server {
         self.probe.abort();
         tell(&self.health, false).await;
         self.stop.cancel();
-        // Who watches health would hold its connection open; the last it hears is NOT_SERVING.
+        // An open health watch would keep its connection open. Clearing the status ends the watch, after NOT_SERVING.
         for service in SERVICES {
             self.health.clear_service_status(service).await;
         }
-        // All within the same time.
+        // Calls, jobs, feed and lanes share one deadline.
         let until = Instant::now() + self.drain;
         let (served, ()) = tokio::join!(self.serving, self.clockwork.end(until));
         match served {
@@ -261,7 +263,7 @@ impl Server {
             Ok(Err(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
             }
-            // Its server finds out by itself that nobody is there.
+            // PostgreSQL finds out by itself that its client is gone.
             Err(_) => tracing::error!("the connections to the database are left as they are"),
         }
         self.lanes.end();

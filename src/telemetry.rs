@@ -1,4 +1,4 @@
-//! The log: to stderr, for people or as JSON.
+//! The log: written to stderr, as text or as JSON.
 
 use std::io::IsTerminal;
 
@@ -6,22 +6,22 @@ use tracing_subscriber::{EnvFilter, filter::Directive, fmt, layer::SubscriberExt
 
 use crate::{config::LogFormat, seldom::Seldom};
 
-/// What is logged when RUST_LOG says nothing.
+/// The filter of a server's log if RUST_LOG is not set.
 const FILTER_DEFAULT: &str = "info,sqlx=error,sqlx_core=error,tokio_cron_scheduler=warn";
 
-/// The same, of commands whose output is not a log.
+/// The filter for commands whose output is not a log.
 const FILTER_QUIET: &str = "warn";
 
-/// The levels of a filter.
+/// The words that a filter may use as levels.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Starts logging. Once per process; again has no effect.
+/// Starts the log of a server. A second start in the same process has no effect.
 pub fn start(format: LogFormat) {
     start_with(format, FILTER_DEFAULT);
 }
 
-/// Starts logging for a command whose output is not a log. Without a start, spans cost more than with one: some of the
-/// libraries turn on tracing's way to the `log` crate, which is taken when nobody listens.
+/// Starts the log of a command whose output is not a log: only warnings and errors. Without a subscriber, spans would
+/// cost more: some libraries turn on tracing's bridge to the `log` crate, which is used when there is none.
 pub fn start_quietly() {
     start_with(LogFormat::Text, FILTER_QUIET);
 }
@@ -32,7 +32,7 @@ fn start_with(format: LogFormat, filter: &str) {
     let usable = !given.is_empty() && faults.is_empty();
     let filter = EnvFilter::new(if usable { &given } else { filter });
     let registry = tracing_subscriber::registry().with(filter);
-    // A second start is a test's: the first one's log goes on.
+    // Only tests start twice. The first log goes on.
     let _ = match format {
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal();
@@ -50,8 +50,8 @@ fn start_with(format: LogFormat, filter: &str) {
     }
 }
 
-/// What is wrong with a filter such as `info,tope=debug`. A word alone that is no level would be taken for the name of a
-/// module, so that nothing else is logged.
+/// Lists the faults of a filter such as `info,tope=debug`. A single word that is no level is a fault, too: it would
+/// be taken for a module's name, and nothing else would be logged.
 fn faults_of_filter(text: &str) -> Vec<String> {
     let level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
     let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
@@ -70,7 +70,8 @@ fn faults_of_filter(text: &str) -> Vec<String> {
     faults.collect()
 }
 
-/// Logs panics like all else, instead of the standard library's text: a line a minute for each place that panics.
+/// Logs panics as errors, instead of the standard library's text. Each place in the code is logged at most once a
+/// minute.
 pub fn log_panics() {
     static PANICKED: Seldom<Option<(String, u32)>> = Seldom::new();
     std::panic::set_hook(Box::new(|panic| {

@@ -1,41 +1,42 @@
-//! What was told of a counter, and the edges at which something is to be told: percentages of an allowance.
+//! The alerts of a counter: which percentages of an allowance were reached, and which events are due now (R5.3 to
+//! R5.6).
 //!
-//! A limit's percentages are its thresholds, and 100. One is reached when committed is at or above so much of the
-//! allowance, and cleared when it is below again. What was told lies with the counter, so each edge is told once,
-//! whatever the replicas and retries.
+//! A limit's percentages are its thresholds, and 100. A percentage is reached when `committed` is at or above that
+//! part of the allowance, and cleared when `committed` is below it again. The counter's row keeps what was emitted,
+//! so each event is emitted once, whatever the replicas and retries.
 
 use super::plan::{Enforcement, Limit, Plan};
 
-/// The percentage at which a limit itself is reached.
+/// The percentage at which LIMIT_REACHED is emitted.
 pub const LIMIT_PERCENT: i32 = 100;
 
-/// Most limits of which a counter keeps what was told, beside those of the plan of the day.
+/// Number of limits from which a counter forgets the limits that its plan no longer has.
 const LIMITS_KEPT_MAX: usize = 64;
 
-/// What was told of one counter. Nothing is the state of most.
+/// The alerts of one counter. Most counters have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alerts {
-    /// Per limit of which something was told.
+    /// One entry per limit with alerts.
     pub limits: Vec<LimitAlerts>,
 }
 
-/// What was told of one counter in terms of one limit.
+/// The alerts of one counter for one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitAlerts {
     /// Id of the limit.
     pub limit: String,
-    /// Percentages that stand reached, ascending.
+    /// Percentages that are reached and not cleared, ascending.
     pub reached: Vec<i32>,
-    /// From 1 on; another one after each clearing.
+    /// 1, and one more after each operation that cleared a percentage.
     pub generation: i32,
-    /// How many Reserves and Extends it refused while it was HARD.
+    /// How many Reserves and Extends the limit refused while it was HARD.
     pub refused: i64,
     /// How many Reserves and Extends it would have refused while it was OBSERVE.
     pub observed: i64,
 }
 
 impl LimitAlerts {
-    /// The count that belongs to an enforcement; a SOFT limit has none.
+    /// The count of refusals for an enforcement. SOFT has none.
     pub fn refused_as(&self, enforcement: Enforcement) -> i64 {
         match enforcement {
             Enforcement::Hard => self.refused,
@@ -44,7 +45,7 @@ impl LimitAlerts {
         }
     }
 
-    /// Counts one more, and returns the count.
+    /// Counts a refusal, and returns the new count.
     pub(super) fn count_refusal(&mut self, enforcement: Enforcement) -> i64 {
         let count = match enforcement {
             Enforcement::Hard => &mut self.refused,
@@ -57,17 +58,17 @@ impl LimitAlerts {
 }
 
 impl Alerts {
-    /// What was told in terms of a limit.
+    /// The alerts for a limit, if there are any.
     pub fn find(&self, limit: &str) -> Option<&LimitAlerts> {
         self.limits.iter().find(|told| told.limit == limit)
     }
 
-    /// What was told in terms of a limit, to be changed.
+    /// The alerts for a limit, which are made if there are none.
     pub(super) fn of_limit(&mut self, limit: &str, plan: &Plan) -> &mut LimitAlerts {
         let place = self.limits.iter().position(|told| told.limit == limit);
         let place = place.unwrap_or_else(|| {
             if self.limits.len() >= LIMITS_KEPT_MAX {
-                // Plans came and went within one window.
+                // Many plans came and went within one window.
                 self.limits.retain(|told| plan.limits.iter().any(|limit| limit.id == told.limit));
             }
             let (limit, reached) = (limit.to_owned(), Vec::new());
@@ -78,7 +79,7 @@ impl Alerts {
     }
 }
 
-/// The figures of committed at which no event is due: `first` to `last`, both included.
+/// The figures of `committed` at which no event is due: from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quiet {
     first: i64,
@@ -86,26 +87,27 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// Any figure.
+    /// The range of all figures.
     pub const EVERYWHERE: Quiet = Quiet { first: i64::MIN, last: i64::MAX };
 
-    /// Whether nothing is to be told of this figure.
+    /// Whether no event is due at this figure.
     pub fn contains(self, committed: i64) -> bool {
         self.first <= committed && committed <= self.last
     }
 }
 
-/// A percentage that was crossed.
+/// A percentage that `committed` has crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
-    /// Upwards.
+    /// `committed` came up to the percentage.
     Reached(i32),
-    /// Downwards.
+    /// `committed` fell below the percentage.
     Cleared(i32),
 }
 
-/// What is to be told of a figure in terms of a limit of which `told` stand reached: what was cleared, from the highest
-/// on, then what was reached, from the lowest on. Narrows `quiet` to the figures at which nothing more is.
+/// The edges between the percentages in `told`, which are reached so far, and the figure of now. Cleared percentages
+/// come first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the figures at
+/// which no edge is due after these.
 pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
     let mut edges = Vec::new();
     let of_limit = (!limit.thresholds.contains(&LIMIT_PERCENT)).then_some(LIMIT_PERCENT);
@@ -130,8 +132,8 @@ pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> 
     edges
 }
 
-/// The least committed that is so much of the allowance: rounded up, and at least 1, since nothing spent reaches nothing.
-/// `None` when it is more than a counter can hold.
+/// The smallest `committed` that reaches the percentage: rounded up, and at least 1, since a counter with nothing
+/// spent reaches nothing. `None`: more than a counter can hold.
 fn units(percent: i32, allowance: i64) -> Option<i64> {
     let units = (i128::from(allowance) * i128::from(percent) + 99).div_euclid(100);
     i64::try_from(units.max(1)).ok()
@@ -168,7 +170,7 @@ mod tests {
             (1_000, &[50, 80, 120], 1_300, &[], &[Reached(50), Reached(80), Reached(100), Reached(120)]),
             (1_000, &[80, 100], 1_000, &[], &[Reached(80), Reached(100)]),
             (1_000, &[80], 799, &[80, 100], &[Cleared(100), Cleared(80)]),
-            // A threshold that is new, under one that was reached and is no more.
+            // A new threshold below a threshold that was reached and is cleared now.
             (1_000, &[50, 80], 600, &[80], &[Cleared(80), Reached(50)]),
             // Rounded up: 80 % of 3 are 2.4.
             (3, &[80], 2, &[], &[]),

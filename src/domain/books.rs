@@ -1,4 +1,4 @@
-//! The books of one tenant, as far as a batch of operations needs them, and what the batch changes in them.
+//! The books of one tenant, as far as a batch needs them, with the changes that the batch makes.
 
 mod anew;
 mod changes;
@@ -27,34 +27,36 @@ use super::{
     window::Millis,
 };
 
-/// The rpc that a request_id came with.
+/// The method that came with a `request_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Reserve.
+    /// The method Reserve of QuotaService.
     Reserve,
-    /// Extend.
+    /// The method Extend of QuotaService.
     Extend,
-    /// Record.
+    /// The method Record of QuotaService.
     Record,
-    /// ResetUsage.
+    /// The method ResetUsage of QuotaService.
     Reset,
 }
 
-/// A request_id that took effect.
+/// A `request_id` that took effect (R4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Of the payload that came with it.
+    /// The fingerprint of the payload that came with it.
     pub fingerprint: Fingerprint,
-    /// The rpc.
+    /// The method that came with it.
     pub method: Method,
-    /// The reservation that it made or changed; of ResetUsage, the operation whose adjustments are parts of this id.
+    /// The reservation that the operation made or changed. For ResetUsage: the operation's id, whose parts are the
+    /// ids of the adjustments.
     pub reservation: ReservationId,
-    /// What Extend answered; the reservation itself says what the others answered.
+    /// The reply of an Extend. Other replies are made from the reservation or the adjustments.
     pub answer: Option<HoldAnswer>,
 }
 
 impl Request {
-    /// The reservation that the request_id stands for, where one is named by it: the one that it made.
+    /// The reservation that the `request_id` made, so that clients can name the reservation by it. `None`: it made
+    /// none.
     pub fn made(&self) -> Option<ReservationId> {
         match self.method {
             Method::Reserve | Method::Record => Some(self.reservation),
@@ -63,29 +65,29 @@ impl Request {
     }
 }
 
-/// A correction of a counter that no reservation caused.
+/// A correction of a counter that no reservation explains. With it, the counter still is the sum of its rows (I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adjustment {
-    /// A part of the operation's id: see [`ReservationId::part`].
+    /// A part of the operation's id; see [`ReservationId::part`].
     pub id: ReservationId,
-    /// The counter.
+    /// The key of the counter.
     pub key: CounterKey,
-    /// What was added to its committed.
+    /// The quantity that was added to `committed`.
     pub delta: i64,
-    /// Why.
+    /// The reason for the correction.
     pub reason: String,
-    /// Who.
+    /// The operator who made it, or [`OPERATOR`].
     pub operator: String,
 }
 
-/// Where a reservation's row is before the batch.
+/// The table that has the row before the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nowhere: the batch made it.
+    /// None: the batch makes the row.
     New,
-    /// Among the open holds.
+    /// The open holds have it.
     Hold,
-    /// Among the settled ones.
+    /// The settled reservations, or the request ids, have it.
     Settled,
 }
 
@@ -99,16 +101,16 @@ struct ReservationSlot {
 #[derive(Debug)]
 struct CounterSlot {
     counter: Counter,
-    /// What was told of it; few have anything.
+    /// Which percentages were reached, and how often limits refused. Few counters have this.
     alerts: Option<Box<Alerts>>,
-    /// Where nothing is to be told of it, once it has changed.
+    /// The figures of `committed` at which no event is due. Computed when the batch first changes the counter.
     quiet: Quiet,
     changed: bool,
-    /// What was told of it is not what its row says.
+    /// The alerts, `counted_since` or `forgiven_until` differ from the row.
     told: bool,
-    /// It has a row.
+    /// The counter has a row.
     stored: bool,
-    /// The limits that count it have begun anew since it was used, and that was not entered yet.
+    /// The limits that count the counter began to count anew after it was last used. Not entered in `counter` yet.
     anew: Option<Since>,
 }
 
@@ -117,7 +119,7 @@ impl CounterSlot {
         Self { counter, alerts, quiet: Quiet::EVERYWHERE, changed: false, told: false, stored, anew: None }
     }
 
-    /// Makes it one that is written.
+    /// Marks the counter as changed.
     fn change(
         &mut self,
         key: &CounterKey,
@@ -127,67 +129,67 @@ impl CounterSlot {
         if !self.changed {
             self.changed = true;
             changed.push(key.clone());
-            // Since it was changed last, allowances may have changed.
+            // Allowances may have changed since the counter was last changed.
             self.look(key, plan, facts);
         }
     }
 }
 
-/// The books of one tenant. What is not in them was not loaded, or does not exist.
+/// The books of one tenant. A row that is not in them was not loaded, or does not exist.
 #[derive(Debug)]
 pub struct Books {
-    /// Whose books.
+    /// The tenant's row as the batch has changed it so far.
     pub tenant: Tenant,
-    /// The tenant's plan.
+    /// The plan by which the batch decides.
     pub plan: Arc<Plan>,
-    /// The tenant's `decided_at` as it is stored.
+    /// `decided_at` of the tenant's row in the database.
     stored_at: Millis,
-    /// `next_due` as the tenant's row has it.
+    /// `next_due` of the tenant's row in the database.
     stored_due: Millis,
     known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
     corrections: Vec<Correction>,
-    /// Those that were there before.
+    /// Adjustments that were loaded.
     known_adjustments: Vec<Adjustment>,
     due: DueHolds,
-    /// Counters that changed, each once.
+    /// Counters that the batch changed, each once.
     changed_counters: Vec<CounterKey>,
-    /// Reservations that were loaded, made or changed; some more than once.
+    /// Reservations that were loaded, made or changed. An id can be in it more than once.
     visited: Vec<ReservationId>,
-    /// What is to be told, in the order in which it happened.
+    /// What the batch's events report, in order.
     facts: Vec<Fact>,
 }
 
-/// Counters and reservations.
+/// The counters and reservations that are loaded or remembered.
 #[derive(Debug, Default)]
 struct Known {
-    /// `None`: there is no such counter.
+    /// `None`: no counter has this key.
     counters: HashMap<CounterKey, Option<CounterSlot>>,
     reservations: HashMap<ReservationId, ReservationSlot>,
 }
 
-/// Most counters, and most holds, of one tenant that are remembered from batch to batch.
+/// If more counters, or more holds, of one tenant are known after a batch, none is remembered.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// What is known of the books of one tenant after a batch: its row, and counters, open holds and what is due, which are true
-/// as long as the row has this version.
+/// What a lane remembers of a tenant's books after a batch: the row, counters, open holds and holds that are due.
+/// Valid only while the row's `version` is unchanged.
 #[derive(Debug)]
 pub struct Remembered {
     tenant: Tenant,
-    /// The plan by which it was decided.
+    /// The plan by which the counters were compared.
     plan: Arc<Plan>,
     known: Known,
     due: DueHolds,
 }
 
 impl Remembered {
-    /// The tenant, as the batch left it.
+    /// The tenant's row as the batch left it.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
 
-    /// The counters that are remembered, or known not to be there.
+    /// The keys of counters that are remembered, or known not to exist.
     pub fn counters(&self) -> impl ExactSizeIterator<Item = &CounterKey> {
         self.known.counters.keys()
     }
@@ -197,14 +199,14 @@ impl Remembered {
         self.known.reservations.contains_key(&id)
     }
 
-    /// How much is remembered, in rows.
+    /// The size of what is remembered, counted in rows.
     pub fn rows(&self) -> usize {
         1 + self.known.counters.len() + self.known.reservations.len() + self.due.rows()
     }
 }
 
 impl Books {
-    /// Books of which nothing is known, but what is remembered of this very version.
+    /// Books of a tenant whose row was just read. What is remembered is used if it has the row's version.
     pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
         let true_still = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
         let remembered = true_still.map(|remembered| Remembered { tenant: tenant.clone(), ..remembered });
@@ -217,7 +219,8 @@ impl Books {
         Self::reopen(remembered.unwrap_or_else(nothing), Arc::clone(&plan))
     }
 
-    /// Books that are as they were left.
+    /// Books whose remembered content is taken for valid. The caller finds out later whether the version was
+    /// unchanged.
     pub fn reopen(remembered: Remembered, plan: Arc<Plan>) -> Self {
         let same_plan = Arc::ptr_eq(&remembered.plan, &plan);
         let mut books = Self {
@@ -241,7 +244,7 @@ impl Books {
         books
     }
 
-    /// Enters a counter as it was loaded, and what was told of it; `None` says that there is none.
+    /// Enters a counter that was loaded, with its alerts. `None`: the database has no such counter.
     pub fn load_counter(&mut self, key: CounterKey, counter: Option<(Counter, Option<Box<Alerts>>)>) {
         if let Entry::Vacant(place) = self.known.counters.entry(key) {
             let mut slot = counter.map(|(counter, alerts)| CounterSlot::new(counter, alerts, true));
@@ -252,75 +255,77 @@ impl Books {
         }
     }
 
-    /// Enters a reservation as it was loaded.
+    /// Enters a reservation that was loaded. One that is known already stays as it is.
     pub fn load_reservation(&mut self, reservation: Reservation, origin: Origin) {
         let slot = ReservationSlot { reservation: Arc::new(reservation), origin, changed: false };
         self.visited.push(slot.reservation.id);
         self.known.reservations.entry(slot.reservation.id).or_insert(slot);
     }
 
-    /// Enters a request_id as it was loaded.
+    /// Enters a `request_id` that was loaded.
     pub fn load_request(&mut self, id: String, request: Request) {
         self.requests.entry(id).or_insert((request, Origin::Settled));
     }
 
-    /// Enters a correction as it was loaded.
+    /// Enters an adjustment that was loaded.
     pub fn load_adjustment(&mut self, adjustment: Adjustment) {
         self.known_adjustments.push(adjustment);
     }
 
-    /// Whether the counter was looked for.
+    /// Whether it is known if this counter exists.
     pub fn knows(&self, key: &CounterKey) -> bool {
         self.known.counters.contains_key(key)
     }
 
-    /// The counters that were loaded.
+    /// The keys of the known counters that exist.
     pub fn counter_keys(&self) -> impl Iterator<Item = &CounterKey> {
         self.known.counters.iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
     }
 
-    /// The reservations that are loaded, or were made.
+    /// The reservations that are loaded, remembered or made.
     pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
         self.known.reservations.values().map(|slot| slot.reservation.as_ref())
     }
 
-    /// The reservation of this id.
+    /// The reservation with this id, if the books have it.
     pub fn find_reservation(&self, id: ReservationId) -> Option<&Arc<Reservation>> {
         self.known.reservations.get(&id).map(|slot| &slot.reservation)
     }
 
-    /// The request of this id.
+    /// The `request_id`, if it took effect and is in the books.
     pub fn find_request(&self, id: &str) -> Option<&Request> {
         self.requests.get(id).map(|(request, _)| request)
     }
 
-    /// The corrections that the operation of this id made, in the order of their counters.
+    /// The adjustments of the operation with this id, in the order of their counters.
     pub fn find_adjustments(&self, id: ReservationId) -> Vec<Adjustment> {
         let known = self.known_adjustments.iter().chain(&self.adjustments);
         known.filter(|adjustment| adjustment.id.part(0) == id.part(0)).cloned().collect()
     }
 
-    /// The figures that count: of a counter, if there is one, without what is due.
+    /// The figures of a counter as decisions and replies see them: without holds that are due. `None`: no such
+    /// counter.
     pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
         let counter = self.known.counters.get(key)?.as_ref()?.shown();
         Some(self.without_due(key, counter))
     }
 
-    /// The balance of a limit, or of a counter without one; `fresh` is the counter if there is none yet.
+    /// The balance of a counter, for a limit or without one. `fresh` is used if the counter does not exist yet.
     pub fn balance(&self, key: &CounterKey, limit: Option<&Arc<Limit>>, fresh: Counter) -> Balance {
         let counter = self.find_counter(key).unwrap_or(fresh);
         let refused = limit.map_or(0, |limit| self.refused_by(key, limit));
         Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
     }
 
-    /// The balances of a counter: one per limit that reads it, or one without a limit.
+    /// The balances of a counter: one per limit of the plan that reads it, or one without a limit.
     pub fn balances_of(&self, key: &CounterKey, fresh: Counter) -> Vec<Balance> {
         let limits = self.plan.limits.iter().filter(|limit| limit.shape.counts(key));
         let balances: Vec<Balance> = limits.map(|limit| self.balance(key, Some(limit), fresh)).collect();
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }
 
-    /// Adds to a counter; `fresh` is the counter if there is none yet. The caller has checked that it fits.
+    /// Adds quantities to a counter. `fresh` is used if the counter does not exist yet. The caller has checked for
+    /// overflow.
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
         let slot = self.known.counters.entry(key.clone()).or_default();
         let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, None, false));
@@ -336,7 +341,7 @@ impl Books {
         }
     }
 
-    /// Enters a reservation that the batch made.
+    /// Enters a reservation that the batch makes.
     pub fn insert_reservation(&mut self, reservation: Reservation) -> Arc<Reservation> {
         let reservation = Arc::new(reservation);
         let slot =
@@ -350,7 +355,7 @@ impl Books {
         reservation
     }
 
-    /// Replaces a reservation that is there.
+    /// Replaces a reservation that the books have.
     pub fn update_reservation(&mut self, reservation: Reservation) -> Arc<Reservation> {
         let reservation = Arc::new(reservation);
         if let Some(slot) = self.known.reservations.get_mut(&reservation.id) {
@@ -361,18 +366,18 @@ impl Books {
         reservation
     }
 
-    /// Enters a request_id that takes effect.
+    /// Enters a `request_id` that takes effect.
     pub fn insert_request(&mut self, id: String, request: Request) {
         self.requests.insert(id, (request, Origin::New));
     }
 
-    /// Enters a correction.
+    /// Enters an adjustment that the batch makes.
     pub fn insert_adjustment(&mut self, adjustment: Adjustment) {
         self.adjustments.push(adjustment);
     }
 
-    /// What has to be written, and what is known once it is. The policy names the resources of events; the version is
-    /// one that the tenant never had.
+    /// The changes to write, and the books to remember once they are written. `policy` names the resources of events.
+    /// `version` is the new version of the books, which the tenant must not have had before.
     pub fn into_changes(mut self, policy: &Policy, version: i64) -> (Changes, Remembered) {
         let events = self.take_events(policy);
         let mut adjustments = std::mem::take(&mut self.adjustments);
@@ -405,7 +410,7 @@ impl Books {
         for id in self.visited {
             if let Entry::Occupied(mut entry) = self.known.reservations.entry(id) {
                 changes.take_reservation(entry.get_mut());
-                // Only open holds are worth to be remembered: most are settled next.
+                // Most settled reservations are never named again, so only open holds are remembered.
                 if entry.get().reservation.state != ReservationState::Reserved {
                     entry.remove();
                 }

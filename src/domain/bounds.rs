@@ -1,6 +1,6 @@
 //! Every bound of the contract, with its unit last in its name.
 
-/// Longest id or name.
+/// Longest id or name, in UTF-8.
 pub const NAME_LENGTH_MAX_BYTES: usize = 128;
 /// Longest text for people, such as a display name or a reason.
 pub const TEXT_LENGTH_MAX_BYTES: usize = 256;
@@ -14,21 +14,21 @@ pub const LABELS_MAX: usize = 16;
 pub const LABEL_KEY_MAX_BYTES: usize = 64;
 /// Longest value of a label.
 pub const LABEL_VALUE_MAX_BYTES: usize = 256;
-/// Time to the deadline when none is given.
+/// Time to the deadline if the request has no `ttl`.
 pub const TTL_DEFAULT_MILLIS: i64 = 5 * 60 * 1_000;
-/// Longest time to the deadline.
+/// Longest `ttl` of a request.
 pub const TTL_MAX_MILLIS: i64 = 24 * 3_600 * 1_000;
-/// Longest life of a hold, Extends included.
+/// Longest time from a hold's creation to its deadline, with Extends.
 pub const LIFETIME_MAX_MILLIS: i64 = 48 * 3_600 * 1_000;
-/// Shortest time for which a request_id is remembered.
+/// Shortest time for which a `request_id` can be kept.
 pub const REQUEST_ID_RETENTION_MIN_HOURS: u32 = 24;
 /// Most limits of one plan.
 pub const LIMITS_MAX: usize = 64;
 /// Most thresholds of one limit.
 pub const THRESHOLDS_MAX: usize = 10;
-/// Largest threshold.
+/// The largest threshold, as a percentage of the quantity.
 pub const THRESHOLD_MAX_PERCENT: i32 = 1_000;
-/// Entries of a page when no size is given.
+/// Entries of a page if the request names no size.
 pub const PAGE_DEFAULT: usize = 50;
 /// Most entries of a page.
 pub const PAGE_MAX: usize = 1_000;
@@ -36,30 +36,30 @@ pub const PAGE_MAX: usize = 1_000;
 pub const BATCH_MAX: usize = 1_000;
 /// Most counters that one ResetUsage changes.
 pub const RESET_COUNTERS_MAX: usize = 10_000;
-/// Most resources that one request names to choose by them.
+/// Most resources by which one request chooses.
 pub const RESOURCES_MAX: usize = 100;
-/// Most states or kinds that one request names to choose by them; one that is named twice counts once.
+/// Most states or kinds by which one request chooses.
 pub const CHOICES_MAX: usize = 32;
-/// Most dimensions that one limit counts apart.
+/// Most `per` dimensions of one limit.
 pub const DIMENSIONS_MAX: usize = 3;
 /// Most paths of one field mask.
 pub const MASK_PATHS_MAX: usize = 16;
-/// Most bytes of faults that one refusal tells. They travel as HTTP/2 headers, in base64 and beside a message that repeats
-/// them, and clients take 8 KiB of those (grpc-core's default).
+/// Most bytes of field faults in one refusal. The faults travel in HTTP/2 headers, in base64 and next to a message
+/// that repeats them. Clients accept 8 KiB of headers (grpc-core's default).
 pub const FAULTS_MAX_BYTES: usize = 2_500;
-/// Most webhooks.
+/// Most webhooks of one database.
 pub const WEBHOOKS_MAX: u64 = 1_000;
 /// Longest URL of a webhook.
 pub const URL_LENGTH_MAX_BYTES: usize = 2_048;
-/// Most tenants that a webhook is about.
+/// Most tenants whose events one webhook gets.
 pub const WEBHOOK_TENANTS_MAX: usize = 100;
-/// Shortest secret of a webhook, as Standard Webhooks have it.
+/// Shortest secret of a webhook; Standard Webhooks demand it.
 pub const SECRET_MIN_BYTES: usize = 24;
 /// Longest secret of a webhook.
 pub const SECRET_MAX_BYTES: usize = 64;
-/// For how long the secret before stays valid when nothing is said.
+/// How long the previous secret stays valid if the request names no time.
 pub const SECRET_OVERLAP_DEFAULT_MILLIS: i64 = 24 * 3_600 * 1_000;
-/// Longest time for which the secret before stays valid.
+/// Longest time for which the previous secret stays valid.
 pub const SECRET_OVERLAP_MAX_MILLIS: i64 = 7 * 24 * 3_600 * 1_000;
-/// Most deliveries that one Redeliver names.
+/// Most deliveries that one Redeliver names by place in the log.
 pub const REDELIVER_MAX: usize = 1_000;

@@ -1,18 +1,18 @@
-//! The windows that run, remembered: most operations fall into the window of the one before.
+//! Remembers the running windows: most operations need the same window as the operation before.
 
 use chrono_tz::Tz;
 use foldhash::HashMap;
 
 use super::window::{Millis, Period, Window, window_at};
 
-/// The latest window that was asked for, per zone, period and anchor.
+/// The window that was computed last for each zone, period and anchor day.
 #[derive(Debug, Default)]
 pub struct Calendar {
     windows: HashMap<(Tz, Period, u8), Window>,
 }
 
 impl Calendar {
-    /// The window that holds an instant.
+    /// The window that contains the instant `at`.
     pub fn window(&mut self, zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
         let place = self
             .windows

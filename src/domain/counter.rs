@@ -1,4 +1,4 @@
-//! What was spent and what is held, of one subject scope, resource and window.
+//! Committed and reserved quantities of one subject scope, resource and window.
 
 use std::sync::Arc;
 
@@ -9,30 +9,31 @@ use super::{
     window::{Millis, Period, Window},
 };
 
-/// The key of a counter within its tenant: resource, period, anchor, window start, and the value of each
-/// dimension that counts apart. Neither plan nor limit are in it: usage survives their change.
+/// The key of a counter within its tenant: resource, period, anchor day, window start, and the values of the
+/// dimensions that the counter's shape counts apart. It contains neither plan nor limit, so usage survives a change
+/// of them (R4.15).
 ///
-/// It is kept as the bytes that are stored, in an order in which the counters of one window of one shape
-/// are neighbours: resource (4), period (1), anchor (1), window start (8, sign flipped), all big-endian, then per
-/// dimension either 0, or 1, the length, and the value.
+/// The key is the stored bytes: resource (4 bytes), period (1), anchor day (1), window start (8, sign flipped), all
+/// big-endian. Then comes per dimension either 0, or 1, the value's length (1) and the value. In this order the
+/// counters of one shape and one window are neighbours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
 
-/// Length of the part that all counters of one window of one shape share.
+/// Length of the part that all counters of one resource, period, anchor day and window share.
 const PREFIX_LENGTH: usize = 14;
 
-/// Length of the part that the counters of all windows of a resource, period and anchor share.
+/// Length of the part that all counters of one resource, period and anchor day share, whatever the window.
 const WINDOWS_LENGTH: usize = 6;
 
 impl CounterKey {
-    /// The counter of a limit of this shape for a subject.
+    /// The key of the counter that limits of this shape have for a subject.
     pub fn of_shape(shape: &Shape, window_start: Millis, subject: &Subject) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, shape.resource, shape.period, shape.anchor_day, window_start);
         for (dimension, value) in subject.values().into_iter().enumerate() {
             if shape.counts_apart(dimension) {
                 bytes.push(1);
-                // Names are at most 128 bytes.
+                // A name has at most 128 bytes, so its length fits into a byte.
                 bytes.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
                 bytes.extend_from_slice(value.as_bytes());
             } else {
@@ -42,7 +43,7 @@ impl CounterKey {
         Self(bytes.into())
     }
 
-    /// The counter of a resource that no limit covers.
+    /// The key of a resource's meter, which counts when no limit covers the resource.
     pub fn of_meter(resource: ResourceKey, window_start: Millis) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, resource, Period::Meter, 0, window_start);
@@ -50,28 +51,28 @@ impl CounterKey {
         Self(bytes.into())
     }
 
-    /// The start of the keys of all counters of one window of one shape, whatever the subject.
+    /// The first bytes of the keys of all counters of one resource, period, anchor day and window.
     pub fn prefix(resource: ResourceKey, period: Period, anchor_day: u8, window_start: Millis) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH);
         push_prefix(&mut bytes, resource, period, anchor_day, window_start);
         bytes
     }
 
-    /// The first key that no counter of its resource, period and anchor comes behind, whatever the window.
+    /// Bytes that sort after the keys of all counters of this resource, period and anchor day, whatever the window.
     pub fn successor_of_windows(&self) -> Vec<u8> {
         let mut bytes = self.0[..WINDOWS_LENGTH].to_vec();
-        // No window starts that late.
+        // A window start is at most eight bytes of 255, and the byte after it is 0 or 1.
         bytes.extend_from_slice(&[u8::MAX; PREFIX_LENGTH - WINDOWS_LENGTH + 1]);
         bytes
     }
 
-    /// A key as it was stored; `None` when it is none.
+    /// Reads a stored key. `None`: these bytes are no key.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let key = Self(bytes.into());
         key.parse().is_some().then_some(key)
     }
 
-    /// As it is stored.
+    /// The bytes of the key as they are stored.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -83,24 +84,24 @@ impl CounterKey {
         ResourceKey(i32::from_be_bytes(bytes))
     }
 
-    /// Length of its window.
+    /// The period of the counter's window.
     pub fn period(&self) -> Period {
         Period::from_code(self.0[4]).unwrap_or(Period::Meter)
     }
 
-    /// Day of the month on which its windows start; 0 for other periods than MONTH.
+    /// Day of the month on which a MONTH begins; 0 for other periods.
     pub fn anchor_day(&self) -> u8 {
         self.0[5]
     }
 
-    /// First instant of its window.
+    /// First instant of the counter's window.
     pub fn window_start(&self) -> Millis {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.0[6..PREFIX_LENGTH]);
         i64::from_be_bytes(bytes) ^ i64::MIN
     }
 
-    /// The values that it counts apart, in the order of [`super::plan::Dimension`].
+    /// The values that are counted apart, in the order of [`super::plan::Dimension`].
     pub fn dimensions(&self) -> [Option<&str>; 3] {
         self.parse().unwrap_or_default()
     }
@@ -130,55 +131,57 @@ fn push_prefix(bytes: &mut Vec<u8>, resource: ResourceKey, period: Period, ancho
     bytes.extend_from_slice(&(start ^ i64::MIN).to_be_bytes());
 }
 
-/// The figures of a counter.
+/// The figures of one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// Units that were spent.
+    /// Units that were charged.
     pub committed: i64,
-    /// Units that are held.
+    /// Units that open holds have.
     pub reserved: i64,
-    /// Its window.
+    /// The window in which the counter counts.
     pub window: Window,
-    /// The counter holds what was spent since this instant.
+    /// The counter contains all that was spent since this instant (R4.25).
     pub counted_since: Since,
-    /// What was charged at deadlines up to this instant was taken off since: it is not given back a second time.
+    /// Charges at deadlines up to this instant were taken off by a reset, or by the return of a limit. They are not
+    /// given back a second time (R4.27).
     pub forgiven_until: Millis,
 }
 
 impl Counter {
-    /// A counter that nothing was entered in yet.
+    /// A counter in which nothing was entered yet.
     pub fn fresh(window: Window, since: Since) -> Self {
         let counted_since = since.in_window(window);
         Self { committed: 0, reserved: 0, window, counted_since, forgiven_until: 0 }
     }
 
-    /// The counter as it is when the limits that count it have begun anew since it was used: what is held stays held.
+    /// The counter after its limits began to count anew at `since`: nothing is committed, and holds stay held
+    /// (R4.26).
     pub fn restarted(self, since: Since) -> Self {
         let forgiven_until = self.forgiven_until.max(since.at);
         Self { committed: 0, counted_since: since, forgiven_until, ..self }
     }
 }
 
-/// What one limit leaves of one counter; without a limit, what a counter holds.
+/// What a limit leaves of its counter. Without a limit: the figures of a meter.
 #[derive(Clone, Debug)]
 pub struct Balance {
-    /// Whose figures these are.
+    /// The key of the counter.
     pub key: CounterKey,
-    /// The limit, unless none covers the resource.
+    /// The limit that reads the counter. `None`: no limit covers the resource.
     pub limit: Option<Arc<Limit>>,
-    /// The figures, holds that are due already taken out.
+    /// The figures without holds that are due.
     pub counter: Counter,
-    /// How often the limit has refused in this window, or would have.
+    /// How often the limit refused in this window or, while OBSERVE, would have refused.
     pub refused: i64,
 }
 
 impl Balance {
-    /// What the limit permits in the window; `None` without a limit.
+    /// What the limit permits in the window. `None`: there is no limit.
     pub fn allowance(&self) -> Option<i64> {
         self.limit.as_ref().map(|limit| limit.quantity)
     }
 
-    /// What is left, negative when it is exceeded; `None` without a limit.
+    /// What is left of the allowance, negative if it is exceeded. `None`: there is no limit.
     pub fn remaining(&self) -> Option<i64> {
         let used = self.counter.committed.saturating_add(self.counter.reserved);
         self.allowance().map(|allowance| allowance.saturating_sub(used))

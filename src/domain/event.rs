@@ -1,5 +1,5 @@
-//! What a subscriber wants to hear. An event stands for itself: it says whom it is about and gives absolute figures, so it
-//! can be read when tenants, plans and resources have changed or are gone.
+//! Events. An event stands for itself: it contains names and absolute figures, so it can be read after tenants, plans
+//! and resources have changed or are gone (R5.1).
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use super::{
     window::Millis,
 };
 
-/// What kind of event it is. The numbers are stored, and those of the contract.
+/// The kind of an event. The contract and the rows use the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventKind {
-    /// Committed has come to a threshold.
+    /// `committed` has reached a threshold.
     ThresholdReached,
-    /// Committed is below a threshold, or the allowance, again.
+    /// `committed` is below a threshold, or below the allowance, again.
     ThresholdCleared,
-    /// Committed has come to the allowance.
+    /// `committed` has reached the allowance.
     LimitReached,
-    /// A limit has refused for the first time in a window.
+    /// A limit refused for the first time in a window.
     ReserveRefused,
-    /// A hold's deadline came before it was settled.
+    /// A hold's deadline came before the hold was settled.
     ReservationExpired,
-    /// A reservation was settled after its deadline, and that changed what is charged.
+    /// A reservation was committed after its deadline, or a late Release reversed its charge.
     CommittedLate,
     /// A window is over, and its figures are final.
     WindowClosed,
@@ -35,16 +35,16 @@ pub enum EventKind {
     UsageReset,
     /// An operator changed a resource, a plan or a tenant.
     PolicyChanged,
-    /// A webhook is told nothing more: of no tenant.
+    /// A webhook is no longer notified. The event has no tenant.
     WebhookDisabled,
-    /// The books do not add up: of no tenant.
+    /// The books do not add up. The event has no tenant.
     BooksDisagree,
-    /// One that a later version writes, by its number.
+    /// The number of a kind that a later version of the server emits.
     Later(i16),
 }
 
 impl EventKind {
-    /// All that this version writes.
+    /// All kinds that this version emits.
     pub const ALL: [EventKind; 11] = [
         EventKind::ThresholdReached,
         EventKind::ThresholdCleared,
@@ -59,7 +59,7 @@ impl EventKind {
         EventKind::BooksDisagree,
     ];
 
-    /// The number that stands for it. Never changes its meaning.
+    /// The number that stands for the kind. Numbers never change their meaning.
     pub fn code(self) -> i16 {
         match self {
             EventKind::ThresholdReached => 1,
@@ -77,12 +77,12 @@ impl EventKind {
         }
     }
 
-    /// The kind that a number from [`EventKind::code`] stands for.
+    /// The kind of a number from [`EventKind::code`]. `None`: this version does not know the number.
     pub fn from_code(code: i16) -> Option<EventKind> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// Its name in the contract, which does not know UNKNOWN.
+    /// The name of the kind in the contract. UNKNOWN is not in the contract.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::ThresholdReached => "THRESHOLD_REACHED",
@@ -101,29 +101,29 @@ impl EventKind {
     }
 }
 
-/// One limit and one counter at the time of an event; without a limit, a counter alone.
+/// The figures of one counter at the time of an event, with one limit or without.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// Whose figures these are.
+    /// The key of the counter.
     pub key: CounterKey,
-    /// In terms of which limit.
+    /// The limit for which these figures are. `None`: no limit reads the counter.
     pub limit: Option<LimitFigures>,
-    /// What was spent and is held.
+    /// The counter with committed and reserved quantities.
     pub counter: Counter,
-    /// How often the limit has refused in this window, or would have.
+    /// How often the limit refused in this window or, while OBSERVE, would have refused.
     pub refused: i64,
 }
 
 /// A limit at the time of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitFigures {
-    /// Its id.
+    /// The id of the limit.
     pub id: String,
-    /// Its own quantity per window.
+    /// The quantity of the limit per window.
     pub quantity: i64,
-    /// What it permits in this window.
+    /// What the limit permits in this window.
     pub allowance: i64,
-    /// What happens at it.
+    /// What the limit does when it is used up.
     pub enforcement: Enforcement,
 }
 
@@ -139,122 +139,122 @@ impl From<Balance> for Figures {
     }
 }
 
-/// What an operator changed.
+/// The kind of thing that an operator changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangedKind {
-    /// A resource.
+    /// A resource of the policy.
     Resource,
-    /// A plan.
+    /// A plan of the policy.
     Plan,
     /// The tenant of the event.
     Tenant,
 }
 
-/// How an operator changed it.
+/// What an operator did to the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeAction {
-    /// It is new.
+    /// The thing is new.
     Created,
-    /// It is another one.
+    /// The thing has other values.
     Updated,
-    /// It is gone.
+    /// The thing no longer exists.
     Deleted,
 }
 
-/// What happened.
+/// What an event reports. Figures are those after the change, unless the variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// Committed has come to a percentage of the allowance: [`EventKind::LimitReached`] when it is 100.
+    /// `committed` has reached a percentage of the allowance: [`EventKind::LimitReached`] at 100.
     Reached {
-        /// Which.
+        /// The percentage that was reached.
         percent: i32,
-        /// How often the limit was cleared in this window before, and one.
+        /// 1, and one more for each operation that cleared a percentage in this window.
         generation: i32,
-        /// By then.
+        /// The figures that reached the percentage.
         figures: Figures,
     },
-    /// Committed is below a percentage of the allowance again.
+    /// `committed` is below a percentage of the allowance again.
     Cleared {
-        /// Which.
+        /// The percentage that was cleared.
         percent: i32,
-        /// The generation that this ends.
+        /// The generation that ends with this event.
         generation: i32,
-        /// By then.
+        /// The figures below the percentage.
         figures: Figures,
     },
-    /// The first refusal.
+    /// A limit refused for the first time in a window.
     Refused {
-        /// Units that were asked of the limit.
+        /// Units that the request asked of the limit.
         requested: i64,
-        /// By then.
+        /// The figures that led to the refusal.
         figures: Figures,
     },
-    /// The deadline came first.
+    /// The deadline came before the hold was settled.
     Expired(Settlement),
-    /// Settled after the deadline.
+    /// The reservation was settled after its deadline.
     Late(Settlement),
-    /// Final, one per limit that reads the counter.
+    /// The window is over: its final figures, one entry per limit that reads the counter.
     Closed(Vec<Figures>),
-    /// What was committed became zero.
+    /// `committed` was set to zero.
     Reset {
-        /// What was added to committed: below 0.
+        /// The quantity that was added to `committed`, below 0.
         delta: i64,
-        /// Why.
+        /// The reason that the operator gave.
         reason: String,
-        /// Who.
+        /// The operator, or `tope` if the server did it.
         operator: String,
-        /// After it, one per limit that reads the counter.
+        /// The figures afterwards, one entry per limit that reads the counter.
         figures: Vec<Figures>,
     },
-    /// A change to what applies.
+    /// An operator changed a resource, a plan or a tenant.
     Changed {
-        /// Of what.
+        /// The kind of thing that changed.
         kind: ChangedKind,
-        /// Which.
+        /// The id of the thing.
         id: String,
-        /// How.
+        /// What was done to the thing.
         action: ChangeAction,
     },
-    /// A webhook is told nothing more.
+    /// A webhook is no longer notified of events.
     WebhookDisabled {
-        /// Which.
+        /// The id of the webhook.
         id: String,
-        /// Why: GONE or FAILED.
+        /// The reason: GONE or FAILED.
         state: WebhookState,
     },
-    /// Rows that do not add up.
+    /// Verification found rows that do not add up.
     BooksDisagree {
-        /// How many.
+        /// The number of faults found.
         faults: i64,
     },
-    /// What this version cannot read: a later one wrote it. It keeps its place, and whose it is.
+    /// An event that a later version wrote and this version cannot read. Its place, tenant and time can be read.
     Unknown {
-        /// Number of its kind, which this version may know or not.
+        /// The number of the kind, which this version may know.
         code: i16,
     },
 }
 
-/// What became of a reservation.
+/// The end of a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// As it is now.
+    /// The reservation after it was settled or expired.
     pub reservation: Arc<Reservation>,
-    /// Of its counters, after it.
+    /// The figures of the reservation's counters afterwards.
     pub figures: Vec<Figures>,
 }
 
-/// Something that a subscriber wants to hear.
+/// A fact for subscribers, without its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Whose rows it is about; 0 when it is about no tenant.
+    /// The key of the event's tenant, or [`NO_TENANT`].
     pub tenant_key: TenantKey,
-    /// The tenant's id by then; empty when it is about no tenant.
+    /// The tenant's id at that time; empty without a tenant.
     pub tenant: Arc<str>,
-    /// When it was decided.
+    /// The instant of the decision that caused the event.
     pub occurred_at: Millis,
-    /// The names of the resources that it is about, by then.
+    /// The keys and ids that the event's resources had at that time.
     pub resources: Vec<(ResourceKey, String)>,
-    /// What happened.
+    /// What the event reports.
     pub fact: Fact,
 }
 
@@ -263,22 +263,22 @@ pub struct Event {
 pub struct LoggedEvent {
     /// Place in the log: 1, 2, 3 and so on.
     pub sequence: i64,
-    /// Place among the events of its tenant: 1, 2, 3 and so on; 0 when it is about no tenant.
+    /// Place among the tenant's events: 1, 2, 3 and so on; 0 without a tenant.
     pub number: i64,
-    /// The event.
+    /// The event at this place.
     pub event: Event,
 }
 
-/// Whose events of no tenant are.
+/// The tenant key of events without a tenant.
 pub const NO_TENANT: TenantKey = TenantKey(0);
 
 impl Event {
-    /// An event of no tenant.
+    /// An event without a tenant.
     pub fn of_no_tenant(occurred_at: Millis, fact: Fact) -> Self {
         Self { tenant_key: NO_TENANT, tenant: Arc::from(""), occurred_at, resources: Vec::new(), fact }
     }
 
-    /// An event of a tenant, at the latest instant at which something was decided for it.
+    /// An event of a tenant. It occurred at the tenant's `decided_at`.
     pub fn of_tenant(tenant: &Tenant, policy: &Policy, fact: Fact) -> Self {
         let name = |key: ResourceKey| (key, policy.resource_id(key).to_owned());
         Self {
@@ -290,7 +290,7 @@ impl Event {
         }
     }
 
-    /// What kind of event it is.
+    /// The kind of the event.
     pub fn kind(&self) -> EventKind {
         match &self.fact {
             Fact::Reached { percent: LIMIT_PERCENT, .. } => EventKind::LimitReached,
@@ -308,7 +308,7 @@ impl Event {
         }
     }
 
-    /// The percentage of the allowance, of an event that is about one.
+    /// The percentage of the allowance, if the event is about a percentage.
     pub fn percent(&self) -> Option<i32> {
         match &self.fact {
             Fact::Reached { percent, .. } | Fact::Cleared { percent, .. } => Some(*percent),
@@ -316,12 +316,12 @@ impl Event {
         }
     }
 
-    /// The figures.
+    /// The figures of the event; empty for some kinds.
     pub fn figures(&self) -> &[Figures] {
         self.fact.figures()
     }
 
-    /// The reservation that it is about.
+    /// The reservation of the event, if the event is about a reservation.
     pub fn reservation(&self) -> Option<&Reservation> {
         match &self.fact {
             Fact::Expired(settlement) | Fact::Late(settlement) => Some(&settlement.reservation),
@@ -329,24 +329,24 @@ impl Event {
         }
     }
 
-    /// Whether the tenant that it is about was deleted: no other event of the tenant comes behind it.
+    /// Whether the event says that its tenant was deleted. It is then the tenant's last event.
     pub fn is_end_of_tenant(&self) -> bool {
         matches!(self.fact, Fact::Changed { kind: ChangedKind::Tenant, action: ChangeAction::Deleted, .. })
     }
 
-    /// The name of the reservation that it is about, in parts.
+    /// The tenant's key and the reservation's id, if the event is about a reservation.
     pub fn reservation_id(&self) -> Option<(TenantKey, ReservationId)> {
         self.reservation().map(|reservation| (self.tenant_key, reservation.id))
     }
 
-    /// The name of a resource by then.
+    /// The id that a resource had at that time. Empty: the event is not about it.
     pub fn resource_id(&self, key: ResourceKey) -> &str {
         self.resources.iter().find(|(known, _)| *known == key).map_or("", |(_, name)| name)
     }
 }
 
 impl Fact {
-    /// The figures.
+    /// The figures of the fact; empty for some kinds.
     pub fn figures(&self) -> &[Figures] {
         match self {
             Fact::Reached { figures, .. } | Fact::Cleared { figures, .. } | Fact::Refused { figures, .. } => {
@@ -363,7 +363,7 @@ impl Fact {
         }
     }
 
-    /// The resources that it is about, each once.
+    /// The resources of the figures and of the reservation, each once.
     pub fn resources(&self) -> Vec<ResourceKey> {
         let mut keys: Vec<_> = self.figures().iter().map(|figures| figures.key.resource()).collect();
         if let Fact::Expired(settlement) | Fact::Late(settlement) = self {
@@ -375,25 +375,25 @@ impl Fact {
     }
 }
 
-/// Which events are wanted. Empty is all.
+/// Chooses events. Each empty field lets all events pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Id of the tenant.
+    /// The id of the tenant whose events pass.
     pub tenant: Option<String>,
-    /// Its key, when it is there: others that had the id before are not meant.
+    /// The key of that tenant, if known. Tenants that had the same id before do not match it.
     pub tenant_key: Option<TenantKey>,
-    /// Only of counters that count this agent apart, and of its reservations.
+    /// Lets pass the reservations of this agent, and counters that count this agent apart.
     pub agent: Option<String>,
-    /// Only about one of these.
+    /// Lets pass events about at least one of these resources.
     pub resources: Vec<String>,
-    /// Only of these.
+    /// Lets pass events of these kinds.
     pub kinds: Vec<EventKind>,
-    /// Of events about a percentage, only those at or above.
+    /// The smallest percentage that passes. Events without a percentage pass.
     pub percent_min: i32,
 }
 
 impl EventFilter {
-    /// Whether the event is wanted.
+    /// Whether the event passes the filter.
     pub fn wants(&self, event: &Event) -> bool {
         self.is_of_tenant(event)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind()))

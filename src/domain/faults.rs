@@ -1,4 +1,4 @@
-//! The fields at fault of one request, as many as one answer can carry.
+//! The field faults of one request, at most as many as a refusal can carry.
 
 use std::fmt::Display;
 
@@ -7,17 +7,17 @@ use super::{
     refusal::{Fault, Refusal},
 };
 
-/// Collects the fields at fault. Those beyond [`FAULTS_MAX_BYTES`] are counted, and none of them is kept.
+/// Collects field faults. Faults beyond [`FAULTS_MAX_BYTES`] are only counted.
 #[derive(Debug, Default)]
 pub struct Faults {
     kept: Vec<Fault>,
     kept_bytes: usize,
-    /// Faults that came when there was no more room.
+    /// The number of faults for which there was no room.
     beyond: usize,
 }
 
 impl Faults {
-    /// Adds a fault. Nothing is written down when there is no more room.
+    /// Adds a fault. A fault without room is counted and not formatted, since requests can cause millions.
     pub fn add(&mut self, field: impl Display, description: impl Display) {
         if self.beyond > 0 {
             self.beyond += 1;
@@ -32,15 +32,15 @@ impl Faults {
         }
     }
 
-    /// Adds a fault, if there is one.
+    /// Adds a fault if `fault` is the description of one.
     pub fn check(&mut self, field: impl Display, fault: Option<impl Display>) {
         if let Some(description) = fault {
             self.add(field, description);
         }
     }
 
-    /// Adds a fault when a list is longer than its bound, and says whether it is not: only then may its elements be
-    /// looked at.
+    /// Adds a fault if a list is longer than its bound. Returns whether the list is within it: only then may its
+    /// elements be checked (R4.24).
     pub fn is_within(&mut self, field: impl Display, length: usize, most: usize) -> bool {
         if length > most {
             self.add(field, format_args!("must be at most {most}"));
@@ -48,12 +48,12 @@ impl Faults {
         length <= most
     }
 
-    /// Whether there are none.
+    /// Whether no fault was added.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty() && self.beyond == 0
     }
 
-    /// What was kept; a last fault counts those that were not.
+    /// The collected faults. If some had no room, a last fault without a field says how many.
     pub fn into_list(mut self) -> Vec<Fault> {
         if self.beyond > 0 {
             self.kept.push(Fault::new("", format!("{} more field(s) are at fault", self.beyond)));
@@ -61,12 +61,12 @@ impl Faults {
         self.kept
     }
 
-    /// The refusal of a request with these fields at fault.
+    /// The refusal INVALID_ARGUMENT with these faults.
     pub fn into_refusal(self) -> Refusal {
         Refusal::Invalid(self.into_list())
     }
 
-    /// The value, unless there are faults.
+    /// The value if there are no faults, and the refusal otherwise.
     pub fn into_result<T>(self, value: T) -> Result<T, Refusal> {
         if self.is_empty() { Ok(value) } else { Err(self.into_refusal()) }
     }
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is written down.
+    /// Counts how often it is formatted.
     struct Counted<'a>(&'a Cell<usize>);
 
     impl Display for Counted<'_> {

@@ -1,7 +1,7 @@
-//! The retry hint: when a refused request would pass, if nothing else happens until then.
+//! The retry hint: when a refused request passes if nothing else happens until then (R4.11).
 //!
-//! A Reserve passes when enough of what is held has been given back, and at the latest in the next window. An Extend
-//! counts in the window of its hold, so no later window helps, and it is of use only as long as the hold is open.
+//! A Reserve passes when enough holds have come to their deadlines, and at the latest in the next window. An Extend
+//! counts in the window of its hold, so no later window helps, and it can pass only while the hold is open.
 
 use super::{
     counter::Counter,
@@ -10,67 +10,68 @@ use super::{
     window::{Millis, WINDOW_END_NONE},
 };
 
-/// When to ask again.
+/// When a repeated request passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Waiting never helps.
+    /// No later repeat of the request passes.
     Never,
     /// From this instant on the request passes.
     At(Millis),
 }
 
-/// The hold that a refused request would have extended.
+/// The hold that a refused Extend named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extended {
-    /// The hold, whose own quantity is no help to it.
+    /// The id of the hold. Its own quantity cannot help its Extend.
     pub hold: ReservationId,
-    /// From this instant on the same Extend is refused for another reason: the hold's deadline has come, or the new one
-    /// would be too far away.
+    /// From this instant on the same Extend is refused for another reason: the hold's deadline has come, or the new
+    /// deadline would exceed the longest life of a hold.
     pub until: Millis,
 }
 
-/// What a refused request waits for.
+/// What must happen before a refused request passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Nothing that open holds could give back.
+    /// Open holds cannot help: this is the answer.
     Over(Retry),
-    /// So many units of the counter, which open holds have.
+    /// Open holds must give back so many units of the counter.
     Freed(i64),
 }
 
-/// A hold that gives back at its deadline what it holds of one counter.
+/// A RELEASE hold, which gives back at its deadline what it holds of one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freeing {
-    /// The hold.
+    /// The id of the hold.
     pub hold: ReservationId,
-    /// When it ends.
+    /// The deadline of the hold.
     pub deadline: Millis,
-    /// The units that are free then.
+    /// The units that it gives back then.
     pub units: i64,
 }
 
-/// Whole seconds to wait for an instant: rounded up, and at least 1.
+/// Seconds from `now` to `at`: whole, rounded up, and at least 1.
 pub fn wait_seconds(at: Millis, now: Millis) -> i64 {
     at.saturating_sub(now).max(1).saturating_add(999) / 1_000
 }
 
 impl Violation {
-    /// What the request waits for, by the figures of its counter.
+    /// What must happen before the request passes, by the present figures of its counter.
     pub fn wait(&self, counter: &Counter, now: Millis) -> Wait {
         let allowance = self.balance.allowance().unwrap_or(i64::MAX);
         let [needed, committed, reserved] =
             [self.needed, counter.committed, counter.reserved].map(i128::from);
         let missing = needed + committed + reserved - i128::from(allowance);
         match i64::try_from(missing) {
-            // What came after it in the batch has made room.
+            // Operations after this one in the batch have made room already.
             Ok(missing) if missing <= 0 => Wait::Over(self.at(now.saturating_add(1), now)),
             Ok(missing) if missing <= counter.reserved => Wait::Freed(missing),
             Ok(_) | Err(_) => Wait::Over(self.next_window()),
         }
     }
 
-    /// When holds have given back so many units. The holds are in the order of their deadlines; `beyond` is the last
-    /// deadline that was looked at when there are more holds, and then the hint may be too early, and is never too late.
+    /// When holds have given back `missing` units. `holds` are in the order of their deadlines. If there are more
+    /// holds, `beyond` is the last deadline that was looked at. The hint may be too early then, and is never too
+    /// late.
     pub fn freed(&self, mut missing: i64, holds: &[Freeing], beyond: Option<Millis>, now: Millis) -> Retry {
         let own = self.extends.map(|extended| extended.hold);
         for hold in holds.iter().filter(|hold| Some(hold.hold) != own) {
@@ -85,8 +86,8 @@ impl Violation {
         }
     }
 
-    /// At an instant, or in the next window if that comes first. The hint is told in whole seconds, so it is these that
-    /// must not be too late.
+    /// The instant `at`, or the end of the window if that comes first. Clients get whole seconds. So for an Extend
+    /// the rounded instant is the one that must lie before `until`.
     fn at(&self, at: Millis, now: Millis) -> Retry {
         match self.extends {
             None => Retry::At(at.min(self.balance.counter.window.end)),

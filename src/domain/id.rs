@@ -1,28 +1,28 @@
-//! Ids: plain names that people choose, and the keys under which rows are kept.
+//! Ids: the names that people choose, and the keys of rows.
 
 use data_encoding::BASE64URL_NOPAD;
 
 use super::bounds::NAME_LENGTH_MAX_BYTES;
 
-/// The key of a tenant's rows. Its upper 31 bits are a hash of the tenant's name, so that the lane of an
-/// operation is the same whether it names the tenant or a reservation of it; the lower 32 are random, so
-/// that a name that is used again starts clean.
+/// The key of a tenant's rows. Its upper 31 bits are a hash of the tenant's name, so an operation meets the same lane
+/// whether it names the tenant or one of the tenant's reservations. The lower 32 bits are random, so a name that is
+/// used again starts clean (R4.20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantKey(pub i64);
 
 impl TenantKey {
-    /// The key of a new tenant.
+    /// The key of a new tenant; `random` becomes its lower 32 bits.
     pub fn mint(name: &str, random: u32) -> Self {
         Self((i64::from(name_hash(name)) << 32) | i64::from(random))
     }
 
-    /// What lanes are chosen by. Equal to [`name_hash`] of the name it was minted for.
+    /// The hash by which a lane is chosen. It equals [`name_hash`] of the name for which the key was minted.
     pub fn hash(self) -> u32 {
         u32::try_from((self.0 >> 32) & 0x7fff_ffff).unwrap_or(0)
     }
 }
 
-/// 31 bits of FNV-1a, folded. Stored in keys: it must never change.
+/// FNV-1a of a name, folded to 31 bits. Stored keys contain it, so it must never change.
 pub fn name_hash(name: &str) -> u32 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -30,21 +30,21 @@ pub fn name_hash(name: &str) -> u32 {
     u32::try_from((hash ^ (hash >> 33)) & 0x7fff_ffff).unwrap_or(0)
 }
 
-/// The key of a resource: the policy revision that declared it. Never used again.
+/// The key of a resource: the policy revision that declared it. Keys are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceKey(pub i32);
 
-/// The key of a plan: the policy revision that made it. Never used again.
+/// The key of a plan: the policy revision that created it. Keys are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlanKey(pub i32);
 
-/// The id of a reservation, or of an adjustment: a UUID of version 7, made by the application.
+/// The id of a reservation or of an adjustment: a UUID of version 7, made by the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReservationId(pub [u8; 16]);
 
 impl ReservationId {
-    /// One of several ids that stand for what one operation made. The last four bytes of an id are chance, so this takes
-    /// none that another operation has.
+    /// One of the ids that one operation gives to the rows it makes: `number` replaces the last four bytes. These
+    /// bytes are random in minted ids, and no two operations share the other twelve.
     pub fn part(self, number: u32) -> Self {
         let mut id = self.0;
         id[12..].copy_from_slice(&number.to_be_bytes());
@@ -52,8 +52,8 @@ impl ReservationId {
     }
 }
 
-/// The name of a reservation: the tenant's key and the reservation's id, so that it is found without an index over all
-/// tenants.
+/// The name of a reservation: the tenant's key and the reservation's id in base64url. It contains the tenant, so no
+/// index over all tenants is needed to find the reservation.
 pub fn reservation_name(tenant: TenantKey, id: ReservationId) -> String {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&tenant.0.to_be_bytes());
@@ -61,18 +61,19 @@ pub fn reservation_name(tenant: TenantKey, id: ReservationId) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-/// What is wrong with a name, if anything: it must be 1-128 bytes without control characters.
+/// What is wrong with a name, if anything. A name must have 1-128 bytes without control characters.
 pub fn name_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() { Some("must not be empty") } else { optional_name_fault(name) }
 }
 
-/// Like [`name_fault`], for a name that may be absent (empty).
+/// Like [`name_fault`], for a name that may be absent, which is the empty text.
 pub fn optional_name_fault(name: &str) -> Option<&'static str> {
     if name.len() > NAME_LENGTH_MAX_BYTES { Some("must be at most 128 bytes") } else { text_fault(name) }
 }
 
-/// What is wrong with an id that an operator makes, if anything: beside what [`name_fault`] says, people must see each of
-/// its characters, and where it begins and ends. Nothing is normalised: ids are compared byte for byte.
+/// What is wrong with the id of a new resource, plan, tenant, webhook or limit, if anything. Beyond the rules of
+/// [`name_fault`], each character must be visible, and the ends must not be blank (R4.21). Nothing is normalized: ids
+/// are compared byte for byte.
 pub fn new_id_fault(id: &str) -> Option<String> {
     let hidden = id.chars().find(|&character| character.is_control() || is_invisible(character));
     let blank = || {
@@ -88,8 +89,9 @@ pub fn new_id_fault(id: &str) -> Option<String> {
     }
 }
 
-/// Whether a character has no width, or turns the direction of the text around it: Default_Ignorable_Code_Point of
-/// Unicode 16, which holds every Bidi_Control, and the separators of lines and paragraphs.
+/// Whether a character has no width or turns the direction of the text around it. The list is
+/// Default_Ignorable_Code_Point of Unicode 16, which contains every Bidi_Control, and the separators of lines and
+/// paragraphs.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,
@@ -113,9 +115,10 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// Text must not have control characters.
+/// The fault of a text that contains control characters.
 pub fn text_fault(text: &str) -> Option<&'static str> {
-    // ASCII is by far the most frequent: look at its bytes, and at characters only when there are others.
+    // Almost all text is ASCII. Looking at characters costs more than looking at bytes, and is done for other text
+    // only.
     let plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     (!plain && text.chars().any(char::is_control)).then_some("must not contain control characters")
 }

@@ -1,8 +1,9 @@
-//! Since when limits count, without a gap.
+//! Lineages: since when limits have counted without a gap (R4.25, R4.26).
 //!
-//! A limit that goes away stops counting, and one that returns starts at zero: what was spent in between is in no counter.
-//! A change of limits, or of a tenant's plan, therefore carries on what was counted before it and is counted after it, and
-//! nothing else. Shapes may overlap (each user apart, and one user): what is carried on is the part that two shapes share.
+//! A limit that is removed stops counting. A limit that returns starts at zero, as no counter contains what was spent
+//! in between. So a change of limits, or of a tenant's plan, carries on exactly the counters that were counted before
+//! it and are counted after it. Shapes may overlap: a limit for each user and a limit for one user share that user's
+//! counter. What two shapes share is carried on.
 
 use std::sync::Arc;
 
@@ -13,63 +14,65 @@ use super::{
     window::{Millis, Window},
 };
 
-/// Most shapes that are remembered beside those of the limits themselves. When there were more, all begin anew.
+/// Most shapes that a limit or a tenant carries on, apart from the shapes of its limits. Beyond them everything
+/// starts to count anew.
 pub const CARRIED_MAX: usize = 64;
 
-/// A policy revision has room for so many changes of one tenant's plan within one millisecond.
+/// Room in [`Since::order`] for changes of one tenant's plan within one policy revision and one millisecond.
 const ORDERS_PER_REVISION: i64 = 1 << 20;
 
-/// An instant, and which change of that instant is meant.
+/// An instant, and a number that orders the changes of one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Since {
-    /// The instant.
+    /// Milliseconds since 1970-01-01 UTC.
     pub at: Millis,
-    /// The later of two changes at one instant has the larger number. 0: not known.
+    /// Of two changes at one instant, the later change has the larger number. 0: the order is not known.
     pub order: i64,
 }
 
 impl Since {
-    /// A change that made this revision of the policy.
+    /// The policy change that made this revision.
     pub fn of_revision(at: Millis, revision: i64) -> Self {
         Self { at, order: revision.saturating_mul(ORDERS_PER_REVISION) }
     }
 
-    /// A change of a tenant's plan at this revision of the policy, after the change before.
+    /// A change of a tenant's plan at this policy revision. `before` is the tenant's change of plan before it.
     pub fn of_tenant(at: Millis, revision: i64, before: Since) -> Self {
         let last = if before.at == at { before.order } else { 0 };
         Self { at, order: last.max(revision.saturating_mul(ORDERS_PER_REVISION)).saturating_add(1) }
     }
 
-    /// Since when a counter of a window counts that began after this change: from the window's start at the earliest.
+    /// Since when a counter of `window` counts, if its limit counts since this change. Not before the window's start,
+    /// and not after its end.
     pub fn in_window(self, window: Window) -> Since {
         let begun = if self.at < window.start { Since { at: window.start, order: 1 } } else { self };
-        // A hold counts in the windows in which it was made, by limits that may be younger than these.
+        // A hold counts in the window in which it was made. A limit that was added after that window may count it.
         Since { at: begun.at.min(window.end), ..begun }
     }
 
-    /// Whether a counter that has counted since this change began before another one.
+    /// Whether this change came before another change. At one instant, a change of unknown order came before none.
     pub fn is_before(self, other: Since) -> bool {
         let known = self.order != 0;
         self.at < other.at || (self.at == other.at && known && self.order < other.order)
     }
 }
 
-/// All counters of a shape have counted without a gap since an instant.
+/// A shape, with since when all its counters have counted without a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// The shape.
+    /// The shape of the counters.
     pub shape: Shape,
-    /// Since when.
+    /// The change since which they count.
     pub since: Since,
 }
 
 impl Limit {
-    /// Since when this limit's plan has counted a counter without a gap.
+    /// Since when this limit's plan has counted the counter `key` without a gap.
     fn since_of(&self, key: &CounterKey) -> Since {
         earliest(&self.kept, key).map_or(self.since, |kept| kept.min(self.since))
     }
 
-    /// What its plan has counted without a gap.
+    /// The lineages that this limit gives to its plan.
     fn lineages(&self) -> impl Iterator<Item = Lineage> {
         let own = Lineage { shape: self.shape.clone(), since: self.since };
         std::iter::once(own).chain(self.kept.iter().cloned())
@@ -77,7 +80,8 @@ impl Limit {
 }
 
 impl Tenant {
-    /// Since when a limit of the tenant's plan has counted a counter of the tenant without a gap.
+    /// Since when the tenant's plan has counted the counter `key` without a gap. `limit` is a limit of that plan that
+    /// counts it.
     pub fn counts_since(&self, limit: &Limit, key: &CounterKey) -> Since {
         let by_plan = limit.since_of(key);
         if by_plan > self.plan_since {
@@ -86,14 +90,16 @@ impl Tenant {
         earliest(&self.carried, key).unwrap_or(self.plan_since)
     }
 
-    /// Since when the tenant's plan has counted a counter without a gap; `None` when no limit counts it.
+    /// Since when the tenant's plan has counted the counter `key` without a gap. `None`: no limit of the plan counts
+    /// it.
     pub fn counted_since(&self, plan: &Plan, key: &CounterKey) -> Option<Since> {
-        // Each limit that counts a counter says the same of it.
+        // All limits that count one counter give the same answer.
         let limit = plan.limits.iter().find(|limit| limit.shape.counts(key));
         limit.map(|limit| self.counts_since(limit, key))
     }
 
-    /// What is counted for the tenant on and on when it goes from a plan to another one.
+    /// The lineages that both plans count, for a tenant that changes from one plan to the other. Empty if they are
+    /// more than [`CARRIED_MAX`].
     pub fn carry_to(&self, from: &Plan, to: &Plan) -> Vec<Lineage> {
         let mut before = Vec::new();
         for lineage in from.limits.iter().flat_map(|limit| limit.lineages()) {
@@ -111,7 +117,7 @@ impl Tenant {
     }
 }
 
-/// The limits of a plan that replace others: each counts since `now`, but for what was counted before.
+/// The new limits of a plan. They count since `now`, apart from what the limits before them counted already.
 pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since) -> Vec<Arc<Limit>> {
     let old: Vec<Lineage> = before.iter().flat_map(|limit| limit.as_ref().lineages()).collect();
     let mut replaced: Vec<Limit> = limits.to_vec();
@@ -128,13 +134,13 @@ pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since
 }
 
 impl Lineage {
-    /// The part of it that a shape counts, too.
+    /// The part of the lineage that `shape` counts, too.
     fn within(&self, shape: &Shape) -> Option<Lineage> {
         Some(Lineage { shape: self.shape.shared_with(shape)?, since: self.since })
     }
 }
 
-/// The parts of lineages that a shape counts, too.
+/// The parts of lineages that `shape` counts, too.
 fn shared<'a>(lineages: &'a [Lineage], shape: &'a Shape) -> impl Iterator<Item = Lineage> + 'a {
     lineages.iter().filter_map(|lineage| lineage.within(shape))
 }
@@ -143,9 +149,9 @@ fn earliest(lineages: &[Lineage], key: &CounterKey) -> Option<Since> {
     lineages.iter().filter(|lineage| lineage.shape.counts(key)).map(|lineage| lineage.since).min()
 }
 
-/// Those that say something which no other one says.
+/// Drops each lineage that another lineage covers and that is not older than it.
 fn without_repeats(mut lineages: Vec<Lineage>) -> Vec<Lineage> {
-    // The earliest first, and of these those that cover most. The order says nothing of the one in which they came.
+    // An earlier lineage comes first, and then a wider one. The result does not depend on the order of the argument.
     lineages.sort_by_cached_key(|Lineage { shape, since }| {
         let Shape { resource, period, anchor_day, selectors, per } = shape;
         (*since, selectors.iter().flatten().count(), *resource, *period, *anchor_day, selectors.clone(), *per)

@@ -10,7 +10,7 @@ use crate::domain::{
     window::Period,
 };
 
-/// Each user apart, or all together, or one user.
+/// A shape for each user, for all users together, or for one user.
 fn shape(user: Option<&str>, per_user: bool) -> Shape {
     Shape {
         resource: ResourceKey(1),
@@ -38,7 +38,7 @@ fn at(at: Millis) -> Since {
     Since { at, order: 1 }
 }
 
-/// A plan whose shapes were these, from these instants on.
+/// A plan that got these shapes at these instants, one set after the other.
 fn plan(history: &[(Millis, &[Shape])]) -> Plan {
     let mut replaced: Vec<Arc<Limit>> = Vec::new();
     for (now, shapes) in history {
@@ -73,7 +73,7 @@ fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
     }
 }
 
-/// Since when the counters of users a and b count, and that of all users.
+/// Since when the counters of user a, of user b and of all users together count.
 fn since(tenant: &Tenant, plan: &Plan) -> [Option<Millis>; 3] {
     let key = |user: &str, per_user: bool| {
         let subject = Subject { user: user.to_owned(), ..Subject::default() };
@@ -100,7 +100,7 @@ fn a_counter_counts_since_the_plan_counts_it_without_a_gap() {
         (vec![(1, all.to_vec())], [None, None, Some(1)]),
         (vec![(1, all.to_vec()), (2, vec![]), (3, all.to_vec())], [None, None, Some(3)]),
         (vec![(1, all.to_vec()), (2, both(all, each)), (3, all.to_vec())], [None, None, Some(1)]),
-        // One user is counted on, whatever becomes of the others.
+        // One user's counter counts on, whatever becomes of the others.
         (vec![(1, each.to_vec()), (2, a.to_vec())], [Some(1), None, None]),
         (vec![(1, each.to_vec()), (2, a.to_vec()), (3, each.to_vec())], [Some(1), Some(3), None]),
         (vec![(1, a.to_vec()), (2, both(a, each)), (3, each.to_vec())], [Some(1), Some(2), None]),
@@ -132,7 +132,7 @@ fn what_two_plans_count_is_carried_on_from_the_one_to_the_other() {
     assert_eq!(since(&acme, &narrow), [Some(2), None, None]);
     acme = tenant(at(20), acme.carry_to(&narrow, &old));
     assert_eq!(since(&acme, &old), [Some(2), Some(20), None]);
-    // The plan itself lets go of it for a while.
+    // The plan itself drops the limit for an instant.
     let gap = plan(&[(1, std::slice::from_ref(&each)), (30, &[]), (31, std::slice::from_ref(&each))]);
     assert_eq!(since(&acme, &gap), [Some(31), Some(31), None]);
     let empty = plan(&[]);
@@ -151,7 +151,7 @@ fn changes_of_one_instant_are_told_apart() {
     for pair in order.windows(2) {
         assert!(pair[0] < pair[1] && pair[0].is_before(pair[1]), "{pair:?}");
     }
-    // A counter that was made before this was written down is taken to have counted since then.
+    // A row from before orders were stored counts as if it had counted since its instant.
     assert!(!Since { at: 5, order: 0 }.is_before(first));
     let window = Window { start: 10, end: 20 };
     assert_eq!([5, 10, 15, 30].map(|since| at(since).in_window(window).at), [10, 10, 15, 20]);

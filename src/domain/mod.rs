@@ -1,9 +1,9 @@
-//! The rules of quota. Pure: no I/O, and time comes in as an argument.
+//! The rules of quota. Pure: no I/O, no clock and no randomness; time and ids are arguments.
 //!
 //! Read in this order: what is counted ([`id`], [`window`], [`plan`], [`counter`], [`lineage`]), what is held
-//! ([`reservation`]), what is asked ([`operation`]), every named no ([`refusal`], [`faults`]) and when to ask again
-//! ([`hint`]), what is told ([`alert`], [`event`]),
-//! the state of one tenant ([`books`]), and the one function that decides ([`decide`]).
+//! ([`reservation`]), the operations ([`operation`]), every refusal ([`refusal`], [`faults`]) and its retry hint
+//! ([`hint`]), the events ([`alert`], [`event`]), the state of one tenant ([`books`]), and the function that decides
+//! an operation ([`decide`]).
 
 pub mod alert;
 pub mod books;

@@ -1,4 +1,4 @@
-//! What is asked of a tenant's books, parsed: quantities, names and bounds were checked at the border.
+//! Operations on a tenant's books, parsed. Names, quantities and bounds have been checked already.
 
 use std::collections::BTreeSet;
 
@@ -9,149 +9,149 @@ use super::{id::ReservationId, plan::Subject, reservation::OnExpiry, window::Mil
 /// The first half of the SHA-256 of a request's parsed fields.
 pub type Fingerprint = [u8; 16];
 
-/// What makes a retry safe.
+/// A `request_id` with its payload's fingerprint, which makes a retry safe (R4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
-    /// Chosen by the client.
+    /// The id that the client chose.
     pub id: String,
-    /// Of the payload that came with it.
+    /// The fingerprint of the payload that came with the id.
     pub fingerprint: Fingerprint,
 }
 
-/// Units of a resource that are asked for.
+/// A quantity that Reserve or Check asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Name of the resource.
+    /// The id of the resource.
     pub resource: String,
     /// Units, 1 or more.
     pub quantity: i64,
-    /// The least that is of use, 1 to `quantity`; `quantity` unless a partial grant is allowed.
+    /// The smallest grant that is of use: 1 to `quantity`, and `quantity` itself without `allow_partial`.
     pub minimum: i64,
 }
 
-/// Units of a resource.
+/// A quantity of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Units {
-    /// Name of the resource.
+    /// The id of the resource.
     pub resource: String,
-    /// Units.
+    /// Units. Each operation has its own bounds for them.
     pub quantity: i64,
 }
 
-/// Which reservation is meant.
+/// How a client names a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The one of this id.
+    /// The reservation with this id.
     Id(ReservationId),
-    /// The one that the Reserve or Record of this request_id made.
+    /// The reservation that a Reserve or Record with this `request_id` made.
     Request(String),
 }
 
-/// Hold quantities.
+/// Reserve: holds quantities until a deadline.
 #[derive(Clone, Debug)]
 pub struct Reserve {
-    /// For retries.
+    /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Who spends.
+    /// Who spends, apart from the tenant.
     pub subject: Subject,
-    /// What is asked for.
+    /// The quantities to hold.
     pub amounts: Vec<Ask>,
-    /// Time to the deadline.
+    /// Time to the deadline, in milliseconds.
     pub ttl: Millis,
-    /// Less than `quantity` is of use.
+    /// Whether a grant of less than `quantity` is accepted.
     pub allow_partial: bool,
-    /// What becomes of it at the deadline.
+    /// What happens to the hold at its deadline.
     pub on_expiry: OnExpiry,
-    /// Sorted by key.
+    /// Labels, sorted by their keys.
     pub labels: Vec<(String, String)>,
 }
 
-/// Settle a hold with what was used.
+/// Commit: settles a reservation with what was used.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// Which.
+    /// The reservation to settle.
     pub target: Target,
-    /// What was used, 0 or more each.
+    /// The quantities that were used, each 0 or more.
     pub amounts: Vec<Units>,
 }
 
-/// Add time or quantity to a hold.
+/// Extend: adds time or quantity to a hold.
 #[derive(Clone, Debug)]
 pub struct Extend {
-    /// Which.
+    /// The hold to extend.
     pub target: Target,
-    /// For retries.
+    /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Time from now.
+    /// Time from now to the new deadline, in milliseconds.
     pub ttl: Option<Millis>,
-    /// What is added, 1 or more each.
+    /// The quantities to add, each 1 or more.
     pub amounts: Vec<Units>,
 }
 
-/// Charge in one step.
+/// Record: charges without a hold.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// For retries.
+    /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Who spends.
+    /// Who spends, apart from the tenant.
     pub subject: Subject,
-    /// What was used; negative gives back.
+    /// The quantities that were used. A negative quantity gives back.
     pub amounts: Vec<Units>,
-    /// Sorted by key.
+    /// Labels, sorted by their keys.
     pub labels: Vec<(String, String)>,
 }
 
-/// Would this pass?
+/// Check: decides what a Reserve would get, and changes nothing.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// Who would spend.
+    /// Who would spend, apart from the tenant.
     pub subject: Subject,
-    /// What would be asked for.
+    /// The quantities that Reserve would ask for.
     pub amounts: Vec<Ask>,
-    /// Less than `quantity` is of use.
+    /// Whether a grant of less than `quantity` would be accepted.
     pub allow_partial: bool,
 }
 
-/// Only counters that count these values apart; `None` is every value. In the order of
-/// [`super::plan::Dimension`].
+/// Per dimension the value that a counter must have, in the order of [`super::plan::Dimension`]. `None`: the value
+/// does not matter. Each method says what becomes of counters that do not count the dimension apart.
 pub type DimensionFilter = [Option<String>; 3];
 
-/// Set what was committed in the running windows to zero.
+/// ResetUsage: sets `committed` of running windows to zero.
 #[derive(Clone, Debug)]
 pub struct Reset {
-    /// For retries.
+    /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Names; empty: all.
+    /// The ids of the resources. Empty: all resources.
     pub resources: Vec<String>,
-    /// Which counters.
+    /// Chooses counters by their dimensions. A counter must count each dimension apart that has a value here.
     pub filter: DimensionFilter,
-    /// For the record.
+    /// The reason that the adjustments record.
     pub reason: String,
-    /// For the record.
+    /// The operator that the adjustments record.
     pub operator: String,
 }
 
-/// One thing that is asked of a tenant's books.
+/// One operation on a tenant's books.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    /// Hold quantities.
+    /// Holds quantities until a deadline.
     Reserve(Reserve),
-    /// Settle a hold with what was used.
+    /// Settles a reservation with what was used.
     Commit(Commit),
-    /// Give a hold back.
+    /// Gives back what the reservation holds.
     Release(Target),
-    /// Add time or quantity to a hold.
+    /// Adds time or quantity to a hold.
     Extend(Extend),
-    /// Charge in one step.
+    /// Charges without a hold.
     Record(Record),
-    /// Would this pass?
+    /// Decides what a Reserve would get.
     Check(Check),
-    /// Set what was committed to zero.
+    /// Sets `committed` of running windows to zero.
     Reset(Reset),
 }
 
 impl Operation {
-    /// The request id that it brings, if any.
+    /// The `request_id` of the operation, if it has one.
     pub fn request(&self) -> Option<&RequestKey> {
         match self {
             Operation::Reserve(reserve) => reserve.request.as_ref(),
@@ -162,7 +162,7 @@ impl Operation {
         }
     }
 
-    /// The reservation that it is about, if any.
+    /// The reservation that the operation names, if it names one.
     pub fn target(&self) -> Option<&Target> {
         match self {
             Operation::Commit(commit) => Some(&commit.target),
@@ -172,7 +172,7 @@ impl Operation {
         }
     }
 
-    /// Whether it is carried out whatever becomes of its client: what was spent is spent.
+    /// Whether the operation is carried out even if its client is gone (R4.10): it reports what has happened already.
     pub fn is_owed(&self) -> bool {
         match self {
             Operation::Commit(_) | Operation::Release(_) | Operation::Record(_) | Operation::Reset(_) => true,
@@ -181,30 +181,30 @@ impl Operation {
     }
 }
 
-/// Takes a fingerprint, field by field. Each part is followed by its length or has a fixed one, so that no two
-/// payloads read alike.
+/// Computes a fingerprint field by field. Each part has a fixed length or follows its length, so two different
+/// payloads never give the same bytes.
 #[derive(Clone)]
 pub struct Fingerprinter(Sha256);
 
 impl Fingerprinter {
-    /// For one method.
+    /// Begins with the name of the method.
     pub fn new(method: &str) -> Self {
         Self(Sha256::new()).text(method)
     }
 
-    /// Adds a text.
+    /// Adds a text with its length.
     pub fn text(self, text: &str) -> Self {
         self.bytes(text.as_bytes())
     }
 
-    /// Adds bytes of any number.
+    /// Adds bytes with their length.
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.update((bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);
         self
     }
 
-    /// Adds a number.
+    /// Adds a number of fixed length.
     pub fn number(mut self, number: i64) -> Self {
         self.0.update(number.to_be_bytes());
         self
@@ -215,25 +215,25 @@ impl Fingerprinter {
         self.number(i64::from(text.is_some())).text(text.unwrap_or_default())
     }
 
-    /// Adds texts as a set.
+    /// Adds texts as a set: sorted, and each once.
     pub fn set(self, texts: &[String]) -> Self {
         let sorted: BTreeSet<&String> = texts.iter().collect();
         let counted = self.number(i64::try_from(sorted.len()).unwrap_or(i64::MAX));
         sorted.into_iter().fold(counted, |print, text| print.text(text))
     }
 
-    /// Adds who spends.
+    /// Adds agent, user and model.
     pub fn subject(self, subject: &Subject) -> Self {
         self.text(&subject.agent).text(&subject.user).text(&subject.model)
     }
 
-    /// Adds labels, which are sorted.
+    /// Adds labels, which must be sorted.
     pub fn labels(self, labels: &[(String, String)]) -> Self {
         let counted = self.number(i64::try_from(labels.len()).unwrap_or(i64::MAX));
         labels.iter().fold(counted, |print, (key, value)| print.text(key).text(value))
     }
 
-    /// Adds units, in the order of their resources.
+    /// Adds quantities, sorted by resource.
     pub fn units(self, amounts: &[Units]) -> Self {
         let mut sorted: Vec<&Units> = amounts.iter().collect();
         sorted.sort_by(|a, b| a.resource.cmp(&b.resource));
@@ -241,7 +241,7 @@ impl Fingerprinter {
         sorted.into_iter().fold(counted, |print, units| print.text(&units.resource).number(units.quantity))
     }
 
-    /// Adds what is asked for, in the order of the resources.
+    /// Adds quantities and minima, sorted by resource.
     pub fn asks(self, amounts: &[Ask]) -> Self {
         let mut sorted: Vec<&Ask> = amounts.iter().collect();
         sorted.sort_by(|a, b| a.resource.cmp(&b.resource));
@@ -251,14 +251,14 @@ impl Fingerprinter {
             .fold(counted, |print, ask| print.text(&ask.resource).number(ask.quantity).number(ask.minimum))
     }
 
-    /// The fingerprint.
+    /// The fingerprint of all added parts.
     pub fn finish(self) -> Fingerprint {
         let mut print = [0; 16];
         print.copy_from_slice(&self.0.finalize()[..16]);
         print
     }
 
-    /// The fingerprint so far.
+    /// The fingerprint of the parts added so far.
     pub fn fingerprint(&self) -> Fingerprint {
         self.clone().finish()
     }

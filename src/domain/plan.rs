@@ -1,4 +1,4 @@
-//! What may be spent, and how much of it: resources, limits, plans, and the policy that holds them all.
+//! The policy: resources, and plans with their limits.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,19 +12,19 @@ use super::{
     window::{Millis, Period},
 };
 
-/// Who spends, beside the tenant. Free names; absent is the empty value.
+/// Who spends, apart from the tenant. The names are free; an absent name is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Subject {
-    /// The agent.
+    /// The agent's name, or empty.
     pub agent: String,
-    /// The user.
+    /// The user's name, or empty.
     pub user: String,
-    /// The model.
+    /// The model's name, or empty.
     pub model: String,
 }
 
 impl Subject {
-    /// The values in the order of [`Dimension`].
+    /// Agent, user and model, in the order of [`Dimension`].
     pub fn values(&self) -> [&str; 3] {
         [&self.agent, &self.user, &self.model]
     }
@@ -33,19 +33,19 @@ impl Subject {
 /// A part of the subject that a limit can select or count apart. The order is that of [`Subject::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dimension {
-    /// The agent.
+    /// The agent of a subject.
     Agent,
-    /// The user.
+    /// The user of a subject.
     User,
-    /// The model.
+    /// The model of a subject.
     Model,
 }
 
 impl Dimension {
-    /// All of them, in order.
+    /// All dimensions, in the order of [`Subject::values`].
     pub const ALL: [Dimension; 3] = [Dimension::Agent, Dimension::User, Dimension::Model];
 
-    /// Its name in the contract.
+    /// The name of the dimension in the contract.
     pub fn name(self) -> &'static str {
         match self {
             Dimension::Agent => "agent",
@@ -55,34 +55,34 @@ impl Dimension {
     }
 }
 
-/// What happens at a limit.
+/// What a limit does when its allowance is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Enforcement {
-    /// Reserve and Extend are refused.
+    /// It refuses Reserve and Extend.
     Hard,
-    /// They pass; the balance says that it is exceeded.
+    /// It lets them pass, and the balance shows the excess.
     Soft,
-    /// They pass; the balance says what would have been refused.
+    /// It lets them pass, and counts what a HARD limit would have refused.
     Observe,
 }
 
-/// What a limit counts: limits of one shape share their counters.
+/// What decides which counters a limit reads. Limits of one shape share their counters (R4.15).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// The resource.
+    /// The resource that is counted.
     pub resource: ResourceKey,
-    /// Length of a window.
+    /// The length of a window.
     pub period: Period,
-    /// Day of the month on which a window of MONTH starts, 1-31; 0 for other periods.
+    /// Day of the month on which a MONTH begins, 1-31; 0 for other periods.
     pub anchor_day: u8,
-    /// The value that each dimension must have for the limit to apply, in the order of [`Dimension`].
+    /// The value that each dimension must have so that the limit applies, in the order of [`Dimension`].
     pub selectors: [Option<String>; 3],
-    /// The dimensions that count apart, in the order of [`Dimension`].
+    /// Whether each value of a dimension has a counter of its own, in the order of [`Dimension`].
     pub per: [bool; 3],
 }
 
 impl Shape {
-    /// Whether the limit concerns this subject.
+    /// Whether a limit of this shape applies to the subject.
     pub fn applies_to(&self, subject: &Subject) -> bool {
         self.selectors
             .iter()
@@ -90,7 +90,7 @@ impl Shape {
             .all(|(selector, value)| selector.as_deref().is_none_or(|selected| selected == value))
     }
 
-    /// The subject of the selectors: the only one of a shape without `per`.
+    /// The subject that the selectors name. A shape without `per` has counters for this subject only.
     pub fn selected(&self) -> Subject {
         let [agent, user, model] = self.selectors.clone().map(Option::unwrap_or_default);
         Subject { agent, user, model }
@@ -109,7 +109,7 @@ impl Shape {
             && (0..3).all(dimension)
     }
 
-    /// The shape of the counters that both shapes count; `None` when there is no such counter.
+    /// The shape of exactly the counters that both shapes count. `None`: they share no counter.
     pub fn shared_with(&self, other: &Shape) -> Option<Shape> {
         let mut shared = self.clone();
         for place in 0..3 {
@@ -128,7 +128,7 @@ impl Shape {
         same.then_some(shared)
     }
 
-    /// Whether it counts every counter that another shape counts.
+    /// Whether this shape counts every counter that the other shape counts.
     pub fn covers(&self, other: &Shape) -> bool {
         let dimension = |place: usize| {
             self.counts_apart(place) == other.counts_apart(place)
@@ -138,7 +138,7 @@ impl Shape {
             && (0..3).all(dimension)
     }
 
-    /// Whether the dimension is part of the counter's key.
+    /// Whether the value of the dimension is part of the counter's key.
     pub fn counts_apart(&self, dimension: usize) -> bool {
         self.per[dimension] || self.selectors[dimension].is_some()
     }
@@ -147,41 +147,41 @@ impl Shape {
 /// How much of one resource may be spent in one window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Unique within its plan.
+    /// A stable id, unique within its plan.
     pub id: String,
-    /// What it counts.
+    /// Decides which counters the limit reads.
     pub shape: Shape,
-    /// Units per window.
+    /// Units that may be spent per window.
     pub quantity: i64,
-    /// What happens at the limit.
+    /// What happens when the quantity is used up.
     pub enforcement: Enforcement,
-    /// Whole percentages, ascending.
+    /// Percentages of the quantity at which events are emitted, ascending.
     pub thresholds: Vec<i32>,
-    /// Since when the plan has counted all counters of this shape without a gap.
+    /// Since when the plan has counted every counter of this shape without a gap.
     pub since: Since,
-    /// Narrower shapes that the plan has counted for longer.
+    /// Narrower shapes that the plan has counted without a gap since an earlier instant.
     pub kept: Vec<Lineage>,
 }
 
 /// A named set of limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Key of its rows.
+    /// The key of the plan's rows.
     pub key: PlanKey,
-    /// Its plain id.
+    /// The id that people chose.
     pub id: String,
-    /// For people.
+    /// A name for people to read.
     pub display_name: String,
-    /// In the order in which they were given.
+    /// The limits in the order in which they were given.
     pub limits: Vec<Arc<Limit>>,
-    /// When it was made.
+    /// When the plan was created.
     pub created_at: Millis,
-    /// When it was changed last.
+    /// When the plan was last changed.
     pub updated_at: Millis,
 }
 
 impl Plan {
-    /// The limits on a resource that concern a subject.
+    /// The limits on a resource that apply to a subject.
     pub fn limits_for<'a>(
         &'a self,
         resource: ResourceKey,
@@ -193,40 +193,40 @@ impl Plan {
     }
 }
 
-/// Something that is spent.
+/// A kind of thing that is spent, such as `tokens`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Key of its rows.
+    /// The key of the resource's rows.
     pub key: ResourceKey,
-    /// Its plain id.
+    /// The id that people chose.
     pub id: String,
-    /// For people.
+    /// A name for people to read.
     pub display_name: String,
-    /// What one unit is, for people.
+    /// What one unit is, for people to read.
     pub unit: String,
-    /// It was deleted: what was spent of it can still be read, and held amounts settled.
+    /// Whether it was deleted. Its usage can still be read, and its holds settled.
     pub deleted: bool,
-    /// When it was declared.
+    /// When the resource was declared.
     pub created_at: Millis,
-    /// When it was changed last.
+    /// When the resource was last changed.
     pub updated_at: Millis,
 }
 
-/// All resources and plans at one revision. Immutable; shared by all who decide.
+/// All resources and plans at one revision. A policy is immutable, and lanes and readers share it.
 #[derive(Debug, Default)]
 pub struct Policy {
-    /// Grows by one with each administrative change to resources or plans.
+    /// Grows by one with each change to a resource or a plan.
     pub revision: i64,
-    /// Every resource, deleted ones included.
+    /// Every resource, including the deleted resources.
     pub resources: BTreeMap<ResourceKey, Resource>,
-    /// Every plan.
+    /// Every plan that exists, by key.
     pub plans: BTreeMap<PlanKey, Arc<Plan>>,
     resource_keys: HashMap<String, ResourceKey>,
     plan_keys: HashMap<String, PlanKey>,
 }
 
 impl Policy {
-    /// Puts rows together.
+    /// Makes a policy of the rows of one revision.
     pub fn new(revision: i64, resources: Vec<Resource>, plans: Vec<Plan>) -> Self {
         let declared = resources.iter().filter(|resource| !resource.deleted);
         let resource_keys = declared.map(|resource| (resource.id.clone(), resource.key)).collect();
@@ -240,17 +240,17 @@ impl Policy {
         }
     }
 
-    /// The declared resource of this name.
+    /// The key of the resource with this id, unless it was deleted.
     pub fn find_resource(&self, id: &str) -> Option<ResourceKey> {
         self.resource_keys.get(id).copied()
     }
 
-    /// The plan of this name.
+    /// The plan with this id.
     pub fn find_plan(&self, id: &str) -> Option<&Arc<Plan>> {
         self.plan_keys.get(id).and_then(|key| self.plans.get(key))
     }
 
-    /// The name of a resource, deleted ones included.
+    /// The id of a resource, which may be deleted. Empty: no such resource.
     pub fn resource_id(&self, key: ResourceKey) -> &str {
         self.resources.get(&key).map_or("", |resource| &resource.id)
     }

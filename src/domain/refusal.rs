@@ -1,4 +1,4 @@
-//! Every no that the rules can say, with its name.
+//! Every refusal of the rules, by name.
 
 use super::{
     counter::Balance,
@@ -6,127 +6,127 @@ use super::{
     reservation::ReservationState,
 };
 
-/// A field at fault.
+/// A field of a request with what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Path in the request, such as `amounts[1].quantity`.
     pub field: String,
-    /// What is wrong with it: "must be …".
+    /// What is wrong with the field, in the form "must be …".
     pub description: String,
 }
 
 impl Fault {
-    /// A fault.
+    /// The fault of one field.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self { field: field.into(), description: description.into() }
     }
 }
 
-/// What one limit refused.
+/// The refusal of one limit.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Units that were asked of it.
+    /// Units that the request asked of the limit.
     pub requested: i64,
-    /// The least that would have been of use.
+    /// The smallest grant that would have been accepted: `minimum` with `allow_partial`, and `requested` otherwise.
     pub needed: i64,
-    /// What it had left.
+    /// The balance that the limit had.
     pub balance: Balance,
-    /// The hold that was to be extended, if it was an Extend.
+    /// The hold of a refused Extend. `None`: the request was no Extend.
     pub extends: Option<Extended>,
-    /// When to ask again. Decisions say never: the engine finds out at the end of the batch, from [`Violation::wait`].
+    /// The retry hint. `decide` leaves it at never; the engine computes it after the batch, from [`Violation::wait`].
     pub retry: Retry,
 }
 
-/// A no.
+/// Why an operation or a change is refused. Its text is the error's message.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Fields at fault, all of them.
+    /// Fields at fault, every one of them.
     #[error("the request has {} field(s) at fault", .0.len())]
     Invalid(Vec<Fault>),
-    /// No tenant of this name.
+    /// No tenant has this id.
     #[error("tenant {0:?} does not exist")]
     TenantNotFound(String),
-    /// No such reservation; the text is what the client gave.
+    /// No such reservation. The text is the name that the client gave.
     #[error("reservation {0:?} does not exist")]
     ReservationNotFound(String),
-    /// No reservation was made by this request_id.
+    /// No reservation was made with this `request_id`.
     #[error("no Reserve or Record came with request_id {0:?}")]
     RequestNotFound(String),
-    /// No resource of this name.
+    /// No resource has this id.
     #[error("resource {0:?} does not exist")]
     ResourceNotFound(String),
-    /// No plan of this name.
+    /// No plan has this id.
     #[error("plan {0:?} does not exist")]
     PlanNotFound(String),
-    /// No webhook of this name.
+    /// No webhook has this id.
     #[error("webhook {0:?} does not exist")]
     WebhookNotFound(String),
-    /// The webhook was not to be told of this event, or that was pruned.
+    /// The event is not one that the webhook was to get, or it was pruned.
     #[error("webhook {webhook:?} has no delivery {sequence}")]
     DeliveryNotFound {
-        /// The webhook.
+        /// The id of the webhook.
         webhook: String,
         /// The event's place in the log.
         sequence: i64,
     },
-    /// There is a bound.
+    /// The number of webhooks has reached its bound.
     #[error("there are {0} webhooks already, which is the most")]
     TooManyWebhooks(u64),
-    /// The tenant may only settle what it holds.
+    /// The tenant is suspended, so it takes no new holds.
     #[error("tenant {0:?} is suspended: it can settle what it holds, and take no new holds")]
     TenantSuspended(String),
-    /// The request_id came with another payload before.
+    /// The `request_id` came with another payload before.
     #[error("request_id {0:?} was used before with another payload")]
     RequestIdReused(String),
-    /// Something of this name is there.
+    /// Another thing of this kind has the id.
     #[error("{kind} {id:?} exists already")]
     NameTaken {
         /// "resource", "plan", "tenant" or "webhook".
         kind: &'static str,
-        /// Its name.
+        /// The id that is taken.
         id: String,
     },
-    /// Settled otherwise.
+    /// The reservation was settled in another way before.
     #[error("the reservation is {} already", .0.name())]
     ReservationSettled(ReservationState),
-    /// Too late to extend it.
+    /// The deadline has passed, so the reservation cannot be extended.
     #[error("the reservation's deadline has passed: it can be committed or released, and not extended")]
     ReservationExpired,
-    /// A limit of a plan counts it.
+    /// A limit of a plan counts the resource.
     #[error("resource {id:?} is limited by plan {plan:?}")]
     ResourceInUse {
-        /// The resource.
+        /// The id of the resource.
         id: String,
-        /// A plan that limits it.
+        /// The id of a plan that limits it.
         plan: String,
     },
-    /// A tenant has it.
+    /// A tenant has the plan.
     #[error("plan {id:?} is the plan of {tenants} tenant(s), such as {tenant:?}")]
     PlanInUse {
-        /// The plan.
+        /// The id of the plan.
         id: String,
-        /// A tenant that has it.
+        /// The id of a tenant that has the plan.
         tenant: String,
-        /// How many have it.
+        /// The number of tenants that have the plan.
         tenants: u64,
     },
-    /// It has open holds.
+    /// The tenant has open holds.
     #[error("tenant {id:?} has {holds} open hold(s); settle them, or force the deletion")]
     TenantHasHolds {
-        /// The tenant.
+        /// The id of the tenant.
         id: String,
-        /// How many.
+        /// The number of its open holds.
         holds: u64,
     },
-    /// ResetUsage would change more counters than one transaction should.
+    /// ResetUsage matches more counters than one transaction may change.
     #[error("more than {0} counters match; narrow the filter")]
     TooManyCounters(usize),
-    /// No quota.
+    /// HARD limits refused, each with its violation.
     #[error("{}", quota_text(.0))]
     QuotaExceeded(Vec<Violation>),
 }
 
-/// Says which limit refused what, for a person. The names of resources are with the caller.
+/// The message of QUOTA_EXCEEDED. It names limits and not resources: the ids of resources are not known here.
 fn quota_text(violations: &[Violation]) -> String {
     let parts: Vec<String> = violations
         .iter()

@@ -7,21 +7,21 @@ use super::{
     window::Millis,
 };
 
-/// Where a reservation stands.
+/// The state of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReservationState {
-    /// The hold counts.
+    /// The hold counts until its deadline.
     Reserved,
-    /// Settled with what was used.
+    /// It was settled with what was used.
     Committed,
-    /// Given back.
+    /// The hold was given back.
     Released,
-    /// The deadline came first.
+    /// The deadline came before it was settled.
     Expired,
 }
 
 impl ReservationState {
-    /// Its name in the contract.
+    /// The name of the state in the contract.
     pub fn name(self) -> &'static str {
         match self {
             ReservationState::Reserved => "RESERVED",
@@ -32,93 +32,94 @@ impl ReservationState {
     }
 }
 
-/// What becomes of a hold at its deadline.
+/// What happens to a hold at its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnExpiry {
-    /// It is given back.
+    /// The held quantity is given back.
     Release,
-    /// It is charged in full.
+    /// The held quantity is charged in full.
     Charge,
 }
 
 /// One resource of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservedAmount {
-    /// Which.
+    /// The key of the resource.
     pub resource: ResourceKey,
-    /// Units that were granted, Extends included.
+    /// Units that were granted, including those of Extends.
     pub reserved: i64,
     /// Units that were charged.
     pub committed: i64,
 }
 
 impl ReservedAmount {
-    /// Units that were charged beyond what was granted.
+    /// Units that were charged beyond the granted units.
     pub fn overrun(&self) -> i64 {
         self.committed.saturating_sub(self.reserved).max(0)
     }
 }
 
-/// What a reservation did to one counter.
+/// What a reservation holds in one counter, and has charged to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The counter.
+    /// The key of the counter.
     pub key: CounterKey,
-    /// Units that were held in it. Less than was reserved of the resource when the counter joined with an Extend.
+    /// Units held in the counter. If an Extend added the counter, this is less than the units that were reserved of
+    /// the resource.
     pub held: i64,
-    /// Units that were added to its committed.
+    /// Units that were added to the counter's `committed`.
     pub charged: i64,
 }
 
-/// What Reserve or Extend answered: kept where a later Extend would make the books forget it.
+/// The reply of a Reserve or Extend. It is kept for retries when a later Extend has changed the reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldAnswer {
-    /// What was granted by then: resource and units.
+    /// Resources and units that were granted in all.
     pub granted: Vec<(ResourceKey, i64)>,
-    /// The deadline by then.
+    /// The deadline in that reply.
     pub deadline: Millis,
 }
 
-/// A reservation. A Record is one that is born COMMITTED.
+/// A reservation in any state. A Record is a reservation that is born COMMITTED.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// Its id.
+    /// A UUID of version 7.
     pub id: ReservationId,
-    /// Who spends.
+    /// Who spends, apart from the tenant.
     pub subject: Subject,
-    /// Where it stands.
+    /// The state of the reservation.
     pub state: ReservationState,
-    /// It was committed after its deadline.
+    /// Whether it was committed after its deadline.
     pub late: bool,
-    /// It is a Record: it never was a hold.
+    /// Whether it is a Record, which never was a hold.
     pub record: bool,
-    /// What becomes of it at the deadline.
+    /// What happens to the hold at its deadline.
     pub on_expiry: OnExpiry,
-    /// When it was made: its windows are those that ran then.
+    /// When it was made. It is charged to the windows that contain this instant (R4.4).
     pub created_at: Millis,
-    /// Exclusive: at this instant it no longer counts.
+    /// From this instant on the hold does not count (R4.3).
     pub deadline: Millis,
-    /// When it was committed, released or expired; 0 while RESERVED.
+    /// When it was committed, released or expired; 0 while it is RESERVED.
     pub settled_at: Millis,
-    /// Its resources.
+    /// The resources that it holds or has charged.
     pub amounts: Vec<ReservedAmount>,
-    /// Its counters.
+    /// The counters that it holds or has charged.
     pub lines: Vec<Line>,
-    /// As they were given, sorted by key.
+    /// The client's labels, sorted by their keys.
     pub labels: Vec<(String, String)>,
-    /// As it was given; empty where it was not.
+    /// The client's `request_id`, or empty.
     pub request_id: String,
-    /// What Reserve answered, when an Extend has changed it since.
+    /// The reply of its Reserve, if an Extend has changed the reservation since.
     pub first: Option<HoldAnswer>,
 }
 
 impl Reservation {
-    /// Whether its deadline has come while it was held.
+    /// Whether it is RESERVED although its deadline has come.
     pub fn is_due(&self, now: Millis) -> bool {
         self.state == ReservationState::Reserved && self.deadline <= now
     }
 
-    /// The reservation after its deadline has come.
+    /// The reservation as it is after its deadline, with its charge if `on_expiry` is CHARGE.
     pub fn into_expired(mut self) -> Reservation {
         let charge = self.on_expiry == OnExpiry::Charge;
         for line in &mut self.lines {
@@ -132,9 +133,9 @@ impl Reservation {
         self
     }
 
-    /// What Reserve answers for it.
+    /// The reply of Reserve or Extend that matches its present figures.
     pub fn answer(&self) -> HoldAnswer {
-        // What is committed without having been reserved is no part of it.
+        // A resource that was committed without being reserved is not part of a grant.
         let held = self.amounts.iter().filter(|amount| amount.reserved > 0);
         HoldAnswer {
             granted: held.map(|amount| (amount.resource, amount.reserved)).collect(),
@@ -142,7 +143,7 @@ impl Reservation {
         }
     }
 
-    /// The reservation as it was when Reserve or Extend answered it so.
+    /// The reservation as it was when Reserve or Extend gave this reply.
     pub fn as_answered(&self, answer: &HoldAnswer) -> Reservation {
         let held = |&(resource, reserved)| ReservedAmount { resource, reserved, committed: 0 };
         Reservation {
@@ -155,7 +156,7 @@ impl Reservation {
         }
     }
 
-    /// The reservation as its Reserve or Record answered it.
+    /// The reservation as it was when its Reserve or Record replied.
     pub fn as_first_answered(&self) -> Reservation {
         match &self.first {
             _ if self.record => self.clone(),
@@ -164,7 +165,7 @@ impl Reservation {
         }
     }
 
-    /// The lines of one resource.
+    /// The lines whose counters count this resource.
     pub fn lines_of(&self, resource: ResourceKey) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(move |line| line.key.resource() == resource)
     }

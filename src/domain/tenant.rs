@@ -15,40 +15,40 @@ use super::{
 pub enum TenantState {
     /// It may do everything.
     Active,
-    /// It may settle what it holds, and nothing more.
+    /// It may settle its holds and Record usage, but not Reserve or Extend (R4.12).
     Suspended,
 }
 
 /// A tenant as its row says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// Key of its rows.
+    /// The key of the tenant's rows.
     pub key: TenantKey,
-    /// Its plain id. Shared with the answers of its operations.
+    /// The id that people chose. Replies share this text.
     pub id: Arc<str>,
-    /// For people.
+    /// A name for people to read.
     pub display_name: String,
-    /// Its plan.
+    /// The key of its plan.
     pub plan: PlanKey,
-    /// Where its days and months begin.
+    /// The time zone in which its days and months begin.
     pub zone: Tz,
     /// Whether it may take new holds.
     pub state: TenantState,
-    /// The latest instant at which something was decided for it: time never goes back behind it.
+    /// The instant of the latest decision about the tenant. No later decision gets an earlier instant (I9).
     pub decided_at: Millis,
-    /// No open hold is due before this instant; `i64::MAX` when there is none.
+    /// No open hold is due before this instant. `i64::MAX`: there is no open hold.
     pub next_due: Millis,
-    /// Another one, by chance, with each batch that changes its books. Who knows the books of this version knows them as
-    /// they are.
+    /// Gets a new value with each change of the tenant's row or books. Remembered books are current if they have this
+    /// version.
     pub version: i64,
-    /// When it got its plan.
+    /// The change by which the tenant got its plan.
     pub plan_since: Since,
-    /// What its plan of before counted already, and the plan went on to count when the tenant got it.
+    /// Shapes that the previous plan counted and that this plan went on to count, with since when.
     pub carried: Vec<Lineage>,
-    /// When it was made.
+    /// When the tenant was created.
     pub created_at: Millis,
-    /// When it was changed last.
+    /// When the tenant was last changed.
     pub updated_at: Millis,
-    /// The number of its last event; 0 before the first one.
+    /// The number of the tenant's last event; 0 before the first event.
     pub event_number: i64,
 }

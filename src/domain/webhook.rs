@@ -1,4 +1,4 @@
-//! Webhooks: who is told of which events, with which secret, and when a delivery that failed is tried again.
+//! Webhooks: which events they are notified of, their secrets, and the retries of deliveries.
 
 use std::fmt;
 
@@ -10,35 +10,35 @@ use super::{
     window::Millis,
 };
 
-/// What a secret begins with, as Standard Webhooks have it.
+/// The prefix of a secret's text, from Standard Webhooks.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// Pauses after a failed attempt: the second after the first, and so on. After the last one it is given up, a day after
-/// the event.
+/// Pauses after failed attempts: the first pause follows the first attempt. After the last pause one more attempt is
+/// made, about a day after the event, and then the delivery is FAILED.
 const RETRY_SECONDS: [i64; 10] = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 28_800];
 
-/// A webhook is disabled when all of its deliveries failed for so long.
+/// A webhook is disabled if all its deliveries failed for this time.
 const FAILING_MAX_MILLIS: Millis = 5 * 24 * 3_600 * 1_000;
 
-/// The key of a webhook's rows. Random, and never used again.
+/// The key of a webhook's rows: random, and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WebhookKey(pub i64);
 
-/// What a receiver can check signatures with: random bytes.
+/// The random bytes with which receivers check signatures.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Out of bytes that were checked before.
+    /// A secret of bytes that were checked before.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// Reads `whsec_` and base64.
+    /// Parses the text of a secret: `whsec_` and base64.
     ///
     /// # Errors
     ///
-    /// What is wrong with the text.
+    /// The fault of the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let encoded = text.strip_prefix(SECRET_PREFIX);
         let bytes = encoded.and_then(|encoded| BASE64.decode(encoded.as_bytes()).ok());
@@ -50,39 +50,39 @@ impl Secret {
         }
     }
 
-    /// As people have it.
+    /// The text of the secret: `whsec_` and base64.
     pub fn text(&self) -> String {
         format!("{SECRET_PREFIX}{}", BASE64.encode(&self.0))
     }
 
-    /// The bytes.
+    /// The bytes with which events are signed.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// It is not for logs.
+/// Keeps the bytes out of the log.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
 }
 
-/// Whether a webhook is told of events.
+/// Whether a webhook is notified of events, and why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookState {
-    /// It is.
+    /// It is notified of events.
     Active,
     /// An operator disabled it.
     Disabled,
-    /// Its endpoint said that it is gone (410).
+    /// Its endpoint answered 410.
     Gone,
-    /// All of its deliveries failed for days.
+    /// All its deliveries failed for days.
     Failed,
 }
 
 impl WebhookState {
-    /// The number that stands for it in the row.
+    /// The number that stands for the state in rows.
     pub fn code(self) -> i16 {
         match self {
             WebhookState::Active => 1,
@@ -92,81 +92,81 @@ impl WebhookState {
         }
     }
 
-    /// The state of a number.
+    /// The state of a number in a row. `None`: no state has this number.
     pub fn from_code(code: i16) -> Option<Self> {
         let all = [WebhookState::Active, WebhookState::Disabled, WebhookState::Gone, WebhookState::Failed];
         all.into_iter().find(|state| state.code() == code)
     }
 }
 
-/// A webhook.
+/// A webhook as its row says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
-    /// The key of its rows.
+    /// The key of the webhook's rows.
     pub key: WebhookKey,
-    /// Its plain id.
+    /// The id that people chose.
     pub id: String,
-    /// Where events are posted.
+    /// The URL to which events are posted.
     pub url: String,
-    /// For people.
+    /// A description for people to read.
     pub description: String,
-    /// Only events of these tenants; empty: all, and those of no tenant.
+    /// The ids of tenants whose events are sent. Empty: the events of all tenants, and those of no tenant.
     pub tenants: Vec<String>,
-    /// Only events of these kinds; empty: all.
+    /// The kinds of events that are sent. Empty: all kinds.
     pub kinds: Vec<EventKind>,
-    /// Whether it is told.
+    /// Whether the webhook is notified, and why not.
     pub state: WebhookState,
-    /// What events are signed with.
+    /// The secret with which events are signed.
     pub secret: Secret,
-    /// The secret before, and until when events are signed with it, too.
+    /// The previous secret, and until when events are signed with it, too.
     pub old_secret: Option<(Secret, Millis)>,
-    /// The sequence up to which the log was expanded into deliveries.
+    /// The place in the log up to which events were expanded into deliveries.
     pub cursor: i64,
-    /// Since when every delivery failed.
+    /// Since when every delivery has failed. `None`: the last attempt succeeded, or there was none.
     pub failing_since: Option<Millis>,
-    /// When it was made.
+    /// When the webhook was created.
     pub created_at: Millis,
-    /// When it was changed last.
+    /// When the webhook was last changed.
     pub updated_at: Millis,
 }
 
 impl Webhook {
-    /// Whether it is to be told of an event.
+    /// Whether the webhook is to be notified of an event. `tenant` is empty for an event of no tenant.
     pub fn wants(&self, tenant: &str, kind: EventKind) -> bool {
         (self.tenants.is_empty() || self.tenants.iter().any(|name| name == tenant))
             && (self.kinds.is_empty() || self.kinds.contains(&kind))
     }
 
-    /// As it is at an instant: without the secret before, once that is over.
+    /// The webhook as it is at `now`: without the previous secret if that has ended.
     #[must_use]
     pub fn at(mut self, now: Millis) -> Self {
         self.old_secret = self.old_secret.filter(|(_, until)| now < *until);
         self
     }
 
-    /// The secrets that events are signed with at an instant.
+    /// The secrets with which events are signed at `now`.
     pub fn secrets(&self, now: Millis) -> impl Iterator<Item = &Secret> {
         let old = self.old_secret.iter().filter(move |(_, until)| now < *until).map(|(secret, _)| secret);
         std::iter::once(&self.secret).chain(old)
     }
 }
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// It is to be sent, again or for the first time.
+    /// An attempt is still to come.
     Pending,
-    /// It was answered with success.
+    /// The endpoint answered with success.
     Delivered,
-    /// It was given up.
+    /// The last attempt failed, and no other follows.
     Failed,
 }
 
 impl DeliveryState {
-    /// All of them.
+    /// Every state, in the order of codes.
     pub const ALL: [Self; 3] = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Failed];
 
-    /// The number that stands for it in the row.
+    /// The number that stands for the state in rows.
     pub fn code(self) -> i16 {
         match self {
             DeliveryState::Pending => 1,
@@ -175,56 +175,56 @@ impl DeliveryState {
         }
     }
 
-    /// The state of a number.
+    /// The state of a number in a row. `None`: no state has this number.
     pub fn from_code(code: i16) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.code() == code)
     }
 }
 
-/// An event on its way to a webhook.
+/// One event on its way to one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The event's place in the log.
     pub sequence: i64,
-    /// Where it stands.
+    /// The state of the delivery.
     pub state: DeliveryState,
-    /// How often it was sent.
+    /// The number of attempts so far.
     pub attempts: i32,
-    /// When it is sent next, if it is pending.
+    /// When the next attempt is due, if the delivery is PENDING.
     pub next_attempt_at: Millis,
-    /// When it was sent last.
+    /// When the last attempt was made.
     pub attempted_at: Option<Millis>,
-    /// What the endpoint answered last: an HTTP status, or 0.
+    /// HTTP status of the last answer; 0 if there was none.
     pub response_status: i16,
-    /// What was wrong with the last attempt, for people; empty when nothing was.
+    /// The fault of the last attempt, for people; empty if it succeeded.
     pub error: String,
-    /// When it was made.
+    /// When the delivery was created.
     pub created_at: Millis,
 }
 
-/// What came of an attempt.
+/// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// What the endpoint answered: an HTTP status, or 0.
+    /// HTTP status of the answer; 0 if there was none.
     pub response_status: i16,
-    /// What was wrong, for people; empty when nothing was.
+    /// The fault of the attempt, for people; empty if it succeeded.
     pub error: String,
 }
 
 impl Attempt {
-    /// Whether the endpoint took it.
+    /// Whether the endpoint answered with success.
     pub fn succeeded(&self) -> bool {
         self.error.is_empty()
     }
 
-    /// Whether the endpoint wants no more.
+    /// Whether the endpoint answered 410, which ends the webhook.
     pub fn is_gone(&self) -> bool {
         self.response_status == 410
     }
 }
 
-/// When a delivery is tried again that failed for the `attempts`-th time at an instant; `None`: never. `chance` spreads
-/// those of an outage: up to a quarter later.
+/// When a delivery is attempted again after its `attempts`-th attempt failed at `now`. `None`: never. `chance` delays
+/// it by up to a quarter of the pause, so that the deliveries of an outage do not come all at once.
 pub fn retry_at(attempts: i32, now: Millis, chance: u32) -> Option<Millis> {
     let place = usize::try_from(attempts - 1).ok()?;
     let pause = RETRY_SECONDS.get(place)? * 1_000;
@@ -232,7 +232,7 @@ pub fn retry_at(attempts: i32, now: Millis, chance: u32) -> Option<Millis> {
     now.checked_add(pause)?.checked_add(i64::try_from(jitter).ok()?)
 }
 
-/// The state of an active webhook after an attempt that failed, and since when it fails.
+/// The state of an active webhook after a failed attempt, and since when its deliveries have failed.
 pub fn after_failure(
     attempt: &Attempt,
     failing_since: Option<Millis>,

@@ -1,48 +1,48 @@
 //! The calendar: which window of a period an instant falls into.
 //!
-//! A window begins where local time first reaches its date. This one rule says it all: a midnight that does
-//! not exist is the first instant after the gap, one that exists twice is the first, a day that a zone left
-//! out has no window, and an hour that is repeated across midnight stays in the window that has begun. So the
-//! windows of a period tile time: each ends where the next one starts.
+//! A window begins where local time first reaches its date. The rest follows from this rule. A midnight that does not
+//! exist is the first instant after the gap; a midnight that exists twice is the first of the two. A day that a zone
+//! left out has no window. An hour that is repeated across midnight stays in the window that has begun. So the
+//! windows of a period have no gaps and no overlaps (R4.6).
 
 use chrono::{
     DateTime, Datelike, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone,
 };
 use chrono_tz::Tz;
 
-/// An instant, or a span, in unix milliseconds.
+/// An instant in milliseconds since 1970-01-01 UTC, or a span in milliseconds.
 pub type Millis = i64;
 
-/// Start of a window that has none.
+/// Start of the window that has no start.
 pub const WINDOW_START_NONE: Millis = 0;
 
-/// End of a window that has none.
+/// End of a window that has no end.
 pub const WINDOW_END_NONE: Millis = Millis::MAX;
 
-/// 0001-01-01T00:00:00Z, the earliest instant of a protobuf Timestamp. What lies before shares its window.
+/// 0001-01-01T00:00:00Z, the earliest instant of a protobuf Timestamp. Earlier instants share its window.
 const CALENDAR_FIRST: Millis = -62_135_596_800_000;
 
-/// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. What lies after shares its window.
+/// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. Later instants share its window.
 const CALENDAR_LAST: Millis = 253_402_300_799_999;
 
-/// No zone is farther than this from UTC (the widest, local mean times, stay below 16 hours).
+/// A bound on the distance of any zone from UTC. Local mean times are the farthest, and stay below 16 hours.
 const OFFSET_SECONDS_MAX: i64 = 24 * 60 * 60;
 
-/// How often a counter starts anew.
+/// The length of a counter's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Period {
-    /// Of a resource that no limit applies to: without end, and apart from every limit's counter.
+    /// No end. The period of a meter: its counter is no limit's counter.
     Meter,
     /// From one local midnight to the next.
     Day,
     /// From the anchor day of one month to that of the next.
     Month,
-    /// Without end.
+    /// One window without an end.
     Lifetime,
 }
 
 impl Period {
-    /// The number that stands for it in keys and rows. Never changes its meaning.
+    /// The number that stands for the period in keys and rows. Numbers never change their meaning.
     pub fn code(self) -> u8 {
         match self {
             Period::Meter => 0,
@@ -52,7 +52,7 @@ impl Period {
         }
     }
 
-    /// The period that a number from [`Period::code`] stands for.
+    /// The period of a number from [`Period::code`]. `None`: no period has this number.
     pub fn from_code(code: u8) -> Option<Period> {
         match code {
             0 => Some(Period::Meter),
@@ -64,33 +64,33 @@ impl Period {
     }
 }
 
-/// One concrete period, `[start, end)`.
+/// One concrete period: from `start` up to, and without, `end`.
 ///
-/// `start` is negative before 1970, which only a clock that is far off asks for.
+/// `start` is negative before 1970, which only a clock that is far wrong asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Window {
-    /// First instant, or [`WINDOW_START_NONE`].
+    /// First instant of the window, or [`WINDOW_START_NONE`].
     pub start: Millis,
-    /// First instant after it, or [`WINDOW_END_NONE`].
+    /// First instant after the window, or [`WINDOW_END_NONE`].
     pub end: Millis,
 }
 
 impl Window {
-    /// The window of LIFETIME: all of time.
+    /// The window of LIFETIME, which contains every instant.
     pub const ENDLESS: Window = Window { start: WINDOW_START_NONE, end: WINDOW_END_NONE };
 
-    /// Whether the instant falls into it.
+    /// Whether the instant `at` lies in the window.
     pub fn contains(self, at: Millis) -> bool {
         self == Window::ENDLESS || (self.start <= at && (at < self.end || self.end == WINDOW_END_NONE))
     }
 }
 
-/// The window of `period` that runs at the instant `at`, in the calendar of `zone`.
+/// The window of `period` that contains the instant `at`, in the calendar of `zone`.
 ///
-/// `anchor_day` is the day of the month, 1-31, on which a MONTH begins; on the last day of months that are
-/// shorter. Other periods do not look at it. A value outside 1-31 counts as the nearest one inside.
+/// `anchor_day` is the day of the month, 1-31, on which a MONTH begins; in a month without that day, its last day. A
+/// value outside 1-31 counts as the nearest day inside. Other periods ignore it.
 ///
-/// The result always contains `at`. All instants before year 1 share one window, as do all after year 9999.
+/// All instants before year 1 share one window, and so do all instants after year 9999.
 pub fn window_at(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
     let boundaries = match period {
         Period::Meter | Period::Lifetime => return Window::ENDLESS,
@@ -109,8 +109,8 @@ pub fn window_at(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window
                 end: if end > CALENDAR_LAST { WINDOW_END_NONE } else { end },
             };
         }
-        // The next window has begun already: local time went back across its first midnight, or that date was
-        // left out. Each step moves on by a day at least, so this ends.
+        // The next window has begun already: local time went back across its first midnight, or the zone left that
+        // date out. Each step moves on by at least a day, so the loop ends.
         (date, start) = (date_next, end);
     }
 }
@@ -141,31 +141,29 @@ impl Boundaries {
     }
 }
 
-/// Why date arithmetic in this file cannot fail.
+/// The reason why date arithmetic in this file cannot fail.
 const IN_RANGE: &str = "chrono's dates reach 260,000 years beyond the calendar's";
 
-/// The anchor day in the month of `date`, or the month's last day where it has no such day.
+/// The anchor day in the month of `date`, or the last day of a month that has no such day.
 fn in_month_of(date: NaiveDate, anchor_day: u32) -> NaiveDate {
     (1..=anchor_day).rev().find_map(|day| date.with_day(day)).expect("every month has a first day")
 }
 
-/// A date in the month before that of `date`.
 fn month_before(date: NaiveDate) -> NaiveDate {
     date.checked_sub_months(Months::new(1)).expect(IN_RANGE)
 }
 
-/// A date in the month after that of `date`.
 fn month_after(date: NaiveDate) -> NaiveDate {
     date.checked_add_months(Months::new(1)).expect(IN_RANGE)
 }
 
-/// The date that a calendar on the wall shows.
+/// The date of a local calendar at the instant `at`.
 fn local_date(zone: Tz, at: Millis) -> NaiveDate {
     let utc = DateTime::from_timestamp_millis(at).expect(IN_RANGE);
     utc.with_timezone(&zone).date_naive()
 }
 
-/// The first instant at which local time reaches the midnight that `date` begins with.
+/// The first instant at which local time reaches the midnight at which `date` begins.
 fn first_instant_of(zone: Tz, date: NaiveDate) -> Millis {
     let midnight = date.and_time(NaiveTime::MIN);
     match zone.from_local_datetime(&midnight) {
@@ -174,10 +172,10 @@ fn first_instant_of(zone: Tz, date: NaiveDate) -> Millis {
     }
 }
 
-/// The first instant after the gap that `missing`, a local time that does not exist, lies in.
+/// The first instant after the gap in local time that contains `missing`, which does not exist.
 fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Millis {
     let wanted = missing.and_utc().timestamp();
-    // Local time is before the gap at `before`, and after it at `after`.
+    // At `before` local time is before the gap, and at `after` it is after the gap.
     let (mut before, mut after) = (wanted - OFFSET_SECONDS_MAX, wanted + OFFSET_SECONDS_MAX);
     while after - before > 1 {
         let middle = before + (after - before) / 2;
@@ -186,7 +184,7 @@ fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Millis {
     after * 1000
 }
 
-/// The clock on the wall at a unix time in seconds, read as if it were UTC.
+/// Local time at a unix time in seconds, in seconds as if it were UTC.
 fn local_seconds(zone: Tz, at_seconds: i64) -> i64 {
     let utc = DateTime::from_timestamp_secs(at_seconds).expect(IN_RANGE).naive_utc();
     at_seconds + i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())

@@ -9,7 +9,7 @@ use super::{Millis, Period, WINDOW_END_NONE, WINDOW_START_NONE, Window, window_a
 const HOUR: Millis = 60 * 60 * 1000;
 const DAY: Millis = 24 * HOUR;
 
-/// 1970-01-01 and 2100-12-31.
+/// From 1970-01-01 to 2100-12-31, in milliseconds.
 const SPAN: std::ops::Range<Millis> = 0..4_133_894_400_000;
 
 /// Zone, period, anchor day, an instant, and the window that it falls into.
@@ -61,7 +61,7 @@ fn days_on_which_the_clock_changes_have_23_or_25_hours() {
         ("Europe/Berlin", Day, 1, "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
         ("America/New_York", Day, 1, "2024-03-10T12:00:00Z", "2024-03-10T05:00:00Z", "2024-03-11T04:00:00Z"),
         ("America/New_York", Day, 1, "2024-11-03T12:00:00Z", "2024-11-03T04:00:00Z", "2024-11-04T05:00:00Z"),
-        // Half an hour.
+        // This zone moves its clock by half an hour.
         (
             "Australia/Lord_Howe",
             Day,
@@ -135,7 +135,7 @@ fn a_month_begins_on_its_anchor_day_or_on_its_last_and_does_not_drift() {
         ("UTC", Month, 30, "2028-03-01T00:00:00Z", "2028-02-29T00:00:00Z", "2028-03-30T00:00:00Z"),
         ("UTC", Month, 29, "2100-03-01T00:00:00Z", "2100-02-28T00:00:00Z", "2100-03-29T00:00:00Z"),
         ("Europe/Berlin", Month, 1, "2024-03-15T00:00:00Z", "2024-02-29T23:00:00Z", "2024-03-31T22:00:00Z"),
-        // Nearest anchors for those that are none.
+        // An anchor day outside 1-31 counts as the nearest day inside.
         ("UTC", Month, 0, "2026-02-14T00:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
         ("UTC", Month, 255, "2026-02-28T00:00:00Z", "2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z"),
     ]);
@@ -252,7 +252,7 @@ fn periods() -> impl Strategy<Value = Period> {
     prop_oneof![Just(Period::Day), Just(Period::Month)]
 }
 
-/// A share of the window's length, of ten days at most.
+/// A share of the window's length, which counts as ten days at most.
 fn part(window: Window, share: f64) -> Millis {
     let length = window.end.saturating_sub(window.start).min(10 * DAY);
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "ten days are few")]
@@ -260,8 +260,8 @@ fn part(window: Window, share: f64) -> Millis {
     part
 }
 
-/// The model: walks through time in steps of a quarter of an hour and reads the date off the wall. A window is
-/// the time during which the latest period that was ever on the wall stays the same.
+/// The model: walks through time in steps of a quarter of an hour and looks at the local date. A window is the time
+/// during which the latest period that local time has reached so far stays the same.
 fn model(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
     const STEP: Millis = HOUR / 4;
     let reach = if period == Period::Day { 3 * DAY } else { 34 * DAY };
@@ -283,7 +283,7 @@ fn model(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
     }
 }
 
-/// The first instant in `(no, yes]` for which the answer is yes; it does not go back to no.
+/// The first instant after `no`, up to `yes`, for which `answer` is true. It must stay true from there on.
 fn refine(mut no: Millis, mut yes: Millis, answer: impl Fn(Millis) -> bool) -> Millis {
     while yes - no > 1 {
         let middle = no + (yes - no) / 2;
@@ -292,7 +292,7 @@ fn refine(mut no: Millis, mut yes: Millis, answer: impl Fn(Millis) -> bool) -> M
     yes
 }
 
-/// Numbers the periods: the day, or the month whose anchor day has come.
+/// A number that grows from period to period: of the day, or of the month whose anchor day has come.
 fn label(period: Period, anchor_day: u8, date: NaiveDate) -> i32 {
     if period == Period::Day {
         return date.num_days_from_ce();

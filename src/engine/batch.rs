@@ -1,4 +1,4 @@
-//! A batch: lock → load → decide → save → commit, repeated or split where the database demands it.
+//! A batch: lock, load, decide, save, commit. It is repeated or halved if the database demands it.
 
 mod ahead;
 mod caution;
@@ -40,42 +40,43 @@ use crate::{
     store::{Store, StoreError, Transaction},
 };
 
-/// Longest time of a transaction: PostgreSQL itself ends statements before, so it is silent then.
+/// Longest time of an attempt. PostgreSQL ends statements earlier, so after this time it does not answer at all.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A database that is away, or refuses, does so with batch after batch: a line a minute for each kind of error.
+/// A database that fails does so with batch after batch, so these lines are limited to one a minute for each kind of
+/// error.
 static REPEATED: Seldom<&str> = Seldom::new();
 static FAILED: Seldom<&str> = Seldom::new();
 
-/// Runs batches, one at a time.
+/// Runs the batches of one lane, one at a time.
 pub(super) struct Batcher {
     store: Store,
     policies: Arc<PolicyCache>,
     clock: Clock,
     calendar: Calendar,
     memory: Memory,
-    /// How careful the next batch has to be.
+    /// What keeps the next batch from being decided ahead.
     caution: Caution,
-    /// A transaction that has locked the tenants of the next batch.
+    /// A transaction that has already locked the tenants of the next batch.
     held: Option<Held>,
-    /// Tenants of this batch that somebody else has locked for long.
+    /// Tenants of this batch whose rows another transaction has locked.
     locked: HashSet<TenantKey>,
 }
 
-/// What a batch decided, and has still to write.
+/// A decided batch that is still to be written.
 struct Decided {
     outcomes: Vec<Outcome>,
     changes: Vec<Changes>,
     remembered: Vec<Remembered>,
 }
 
-/// What a batch knows once its tenants are locked.
+/// What is known after the tenants of a batch are locked.
 pub(super) struct Session<'a> {
     pub(super) transaction: &'a Transaction,
     pub(super) policy: Arc<Policy>,
     pub(super) now: Millis,
     pub(super) books: HashMap<TenantKey, Books>,
-    /// Keys of the tenants that were named by their ids.
+    /// Keys of the tenants that the operations name by id.
     keys: HashMap<&'a str, TenantKey>,
 }
 
@@ -86,7 +87,7 @@ impl Batcher {
         Self { store, policies, clock, calendar, memory, caution, held, locked }
     }
 
-    /// Forgets what it remembers of the database.
+    /// Forgets everything that was remembered of the database.
     pub(super) fn forget(&mut self) {
         self.memory = Memory::default();
         self.caution.forget();
@@ -94,7 +95,7 @@ impl Batcher {
         self.locked.clear();
     }
 
-    /// Gives every item an outcome, or says which tenant it waits for, whose row somebody else has locked for long.
+    /// Gives every item an outcome, or notes in it the tenant whose row another transaction has locked.
     pub(super) async fn run(&mut self, items: &mut [Item]) {
         self.caution.begin(items.iter().any(|item| item.lost));
         self.run_all(items).await;
@@ -111,7 +112,8 @@ impl Batcher {
         while let Some(range) = ranges.pop() {
             match self.settle(&mut items[range.clone()]).await {
                 Ok(()) => {}
-                // Somewhere in it is an operation that the database refuses: its neighbours shall not suffer.
+                // The database refuses some operation of these. Halving finds it, so its neighbours do not fail
+                // (R4.14).
                 Err(
                     StoreError::Permanent(_)
                     | StoreError::Conflict(_)
@@ -132,7 +134,7 @@ impl Batcher {
         }
     }
 
-    /// Has items decided in one transaction, repeated within bounds.
+    /// Decides items in one transaction, which is repeated within bounds.
     async fn settle(&mut self, items: &mut [Item]) -> Result<(), StoreError> {
         let mut tries = Tries::default();
         self.mark_locked(items);
@@ -188,14 +190,14 @@ impl Batcher {
                 Ok(())
             }
             Err(error) => {
-                // The first error is the one to tell; a connection that cannot roll back is given up.
+                // The first error says more than a failed rollback. A connection that cannot roll back is closed.
                 let _ = transaction.rollback().await;
                 Err(error)
             }
         }
     }
 
-    /// Everything between BEGIN and what is written.
+    /// Everything from BEGIN to the changes that are to be written.
     async fn decide(
         &mut self,
         (transaction, held): (&Transaction, Vec<Tenant>),
@@ -236,7 +238,7 @@ impl Batcher {
         let waiting = hints::collect(&mut decided, &session.books, now);
         let (mut changes, remembered) = session.take_changes();
         if !waiting.is_empty() {
-            // The holds that hints depend on are looked up as the batch leaves them.
+            // Hints depend on the holds that the batch leaves, so the changes are written before holds are listed.
             transaction.save(&std::mem::take(&mut changes)).await?;
             hints::resolve(transaction, now, waiting).await?;
         }
@@ -248,7 +250,7 @@ impl Batcher {
         Ok(Decided { outcomes, changes, remembered })
     }
 
-    /// Decides one operation, loading what it turns out to need.
+    /// Decides one operation. Loads counters if it turns out to need more.
     async fn decide_one(
         &mut self,
         session: &mut Session<'_>,
@@ -296,7 +298,7 @@ impl Session<'_> {
         find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))
     }
 
-    /// No tenant, or none any more whose reservation this could be.
+    /// The failure of an operation whose tenant does not exist, or was deleted after the reservation was made.
     fn unknown(&self, request: &Request) -> Failure {
         let (refusal, name) = match &request.tenant {
             TenantRef::Id(id) => (Refusal::TenantNotFound(id.clone()), id.as_str()),
@@ -327,8 +329,8 @@ impl Session<'_> {
     }
 }
 
-/// A request_id that was taken for new and is not shows when its row is inserted. That of a refused operation is not
-/// inserted: it has to be looked for, since a first reply comes before any refusal.
+/// Finds `request_id`s that were taken for new and are known. Inserting the row shows this for operations that took
+/// effect. A refused operation inserts no row, so its id is looked up: a replay comes before any refusal (R4.1).
 async fn refuse_known_requests(
     transaction: &Transaction,
     work: &[(TenantKey, &Item)],
@@ -371,7 +373,7 @@ fn fail(items: &mut [Item], error: &StoreError) -> Failure {
     failure
 }
 
-/// The request_id by which an operation names a reservation.
+/// The `request_id` by which an operation names its reservation.
 pub(super) fn request_of_target(operation: &Operation) -> Option<&str> {
     match operation.target() {
         Some(Target::Request(id)) => Some(id),

@@ -1,8 +1,8 @@
-//! Telling that windows are over: once per counter, with its final figures.
+//! Emits WINDOW_CLOSED for windows that are over, once per counter, with the final figures (R5.7).
 //!
-//! A window is over at its end, whatever runs or does not; this only tells. It waits until no hold is open that was made
-//! before the end, since what such a hold charges, also of resources that it did not reserve, is charged to the windows in
-//! which it was made.
+//! A window is over at its end, whether or not this runs. The event waits until no open hold was made before the
+//! window's end. Such a hold is charged to the windows in which it was made, also for resources that it did not
+//! reserve.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,25 +22,25 @@ use crate::{
     store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, is_made_before},
 };
 
-/// Counters that one transaction closes at most, and so the most tenants that it locks.
+/// Most counters, and so most tenants, of one transaction.
 const STEP_COUNTERS: usize = 100;
 
-/// What was done.
+/// What a run of `close_windows` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
-    /// Counters that were closed, and told of unless they were never used.
+    /// Number of counters that were closed. An event was emitted for those that were used.
     pub counters: usize,
-    /// Counters that wait for an open hold, or whose tenants somebody else has locked.
+    /// Number of counters that wait for an open hold, or for a tenant whose row is locked.
     pub waiting: usize,
-    /// There may be more to close.
+    /// Whether there may be more counters to close.
     pub more: bool,
 }
 
-/// Closes at most about so many counters whose windows have ended, by the instant that a clock shows, or the database's.
+/// Closes counters whose windows have ended, about `bound` at most. `shown` is the time; `None`: the database's time.
 ///
 /// # Errors
 ///
-/// When the database does not do it; what was closed before stays closed.
+/// The database fails. Counters that were closed before stay closed.
 pub async fn close_windows(
     store: &Store,
     policies: &PolicyCache,
@@ -68,7 +68,8 @@ pub async fn close_windows(
     Ok(Closed { more: true, ..done })
 }
 
-/// Closes those counters of a page whose tenants can be locked at once: calls wait for all tenants that are locked.
+/// Closes the counters of a page whose tenants can be locked at once. Calls wait for every tenant that this locks, so
+/// it must not wait for one of them.
 async fn close_free(
     store: &Store,
     policies: &PolicyCache,
@@ -96,7 +97,7 @@ fn tenants_of(page: &[ClosePlace]) -> Vec<TenantKey> {
     keys
 }
 
-/// Closes those counters of a page that can be.
+/// Closes the counters of a page that wait for nothing.
 async fn close(
     transaction: Transaction,
     policies: &PolicyCache,
@@ -116,7 +117,7 @@ async fn close(
     let mut waiting = 0;
     for (tenant, (key, stored)) in transaction.find_open_counters(page).await? {
         let end = stored.0.window.end;
-        // Of a tenant that was deleted nothing is told, and its holds are settled by nobody.
+        // A deleted tenant gets no more events, and nobody settles its holds.
         if !living.contains(&tenant) {
             closed.push((tenant, key));
             continue;
@@ -144,7 +145,7 @@ async fn close(
     Ok(Closed { counters: closed.len(), waiting, more: false })
 }
 
-/// Tells of a counter, if it was used.
+/// Notes the event for a counter, if the counter was used.
 fn tell(books: &mut Books, key: CounterKey, stored: StoredCounter) {
     books.load_counter(key.clone(), Some(stored));
     let Some(counter) = books.find_counter(&key) else { return };

@@ -1,5 +1,5 @@
-//! When a refused caller may ask again: see [`crate::domain::hint`]. Hints are made at the end of the batch, of what it
-//! leaves behind, so that they are true when they are told.
+//! Computes retry hints; see [`crate::domain::hint`]. This happens at the end of a batch, from the state that the
+//! batch leaves, so the hints are true when they are reported.
 
 use std::collections::hash_map::Entry;
 
@@ -20,29 +20,29 @@ use crate::{
     store::{StoreError, Transaction},
 };
 
-/// Behind every id of its instant.
+/// Sorts after every reservation id.
 pub(super) const LAST_ID: ReservationId = ReservationId([u8::MAX; 16]);
 
-/// Holds of a tenant that are looked through, those that end first.
+/// Most holds of a tenant that are looked through, in the order of deadlines (R4.11).
 const HOLDS_SCANNED_MAX: usize = 256;
 
 /// A violation whose hint depends on open holds.
 pub(super) struct Waiting<'a> {
     tenant: TenantKey,
     violation: &'a mut Violation,
-    /// Units that holds have to give back.
+    /// Units that holds must give back.
     missing: i64,
-    /// Units that holds have.
+    /// Units that open holds have in the counter.
     reserved: i64,
 }
 
-/// The open holds of one counter, as far as they were looked at.
+/// The open holds of one counter, among those that were listed.
 struct Open {
     freeing: Vec<Freeing>,
     held: i64,
 }
 
-/// Gives the violations of a batch their hints, but for those that depend on open holds, which are returned.
+/// Enters the hints of a batch's violations. Returns the violations whose hints depend on open holds.
 pub(super) fn collect<'a>(
     outcomes: &'a mut [Outcome],
     books: &HashMap<TenantKey, Books>,
@@ -71,7 +71,7 @@ pub(super) fn collect<'a>(
     waiting
 }
 
-/// Looks the holds up, as they are after the batch.
+/// Lists the holds as they are after the batch, and enters the remaining hints.
 pub(super) async fn resolve(
     transaction: &Transaction,
     now: Millis,
@@ -103,7 +103,7 @@ impl Open {
         for hold in holds {
             let Some(line) = hold.lines.iter().find(|line| line.key == *key) else { continue };
             open.held = open.held.saturating_add(line.held);
-            // What is charged at the deadline stays in the counter.
+            // A CHARGE hold is charged at its deadline and gives nothing back.
             if hold.on_expiry == OnExpiry::Release {
                 let (hold, deadline) = (hold.id, hold.deadline);
                 open.freeing.push(Freeing { hold, deadline, units: line.held });
@@ -113,7 +113,7 @@ impl Open {
     }
 }
 
-/// What a Check says that limits would refuse.
+/// The violations in the reply to a Check.
 fn check_violations(reply: &mut Reply) -> Option<&mut Vec<Violation>> {
     match reply {
         Reply::Checked(checked) => Some(&mut checked.violations),

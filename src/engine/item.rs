@@ -13,19 +13,20 @@ use crate::{
     },
 };
 
-/// One operation of a batch.
+/// An operation on its way through one batch or several.
 pub(super) struct Item {
-    /// The id of the reservation, or the adjustments, that it may make: minted at the first decision, and kept, so that a repeat finds it.
+    /// The id for the reservation or the adjustments that the operation makes. It is minted at the first decision. A
+    /// repeat keeps it, so that it finds what the first attempt made.
     id: OnceLock<ReservationId>,
-    /// What is asked.
+    /// The operation, and its tenant.
     pub(super) request: Request,
-    /// When the caller stops waiting.
+    /// When the caller's time runs out.
     deadline: Option<Instant>,
-    /// What came of it. One that is there before the batch keeps the operation out of it.
+    /// The outcome, if there is one. An operation that has its outcome before the batch is not decided.
     pub(super) outcome: Option<Outcome>,
-    /// The tenant, if its row is locked by somebody else: it keeps the operation out of the batch.
+    /// The tenant whose row another transaction has locked. The operation is then not decided in this batch.
     pub(super) locked: Option<TenantKey>,
-    /// Whether an earlier batch may have carried it out: the outcome of a COMMIT is unknown.
+    /// Whether an earlier COMMIT with an unknown outcome may have carried the operation out.
     pub(super) lost: bool,
 }
 
@@ -34,29 +35,30 @@ impl Item {
         Self { id: OnceLock::new(), request, deadline, outcome: None, locked: None, lost: false }
     }
 
-    /// Leaves it undecided if nobody waits for it any more, unless it is owed, or may have been carried out.
+    /// Gives the operation DEADLINE_EXCEEDED if its caller is gone, unless it is owed or may have been carried out.
     pub(super) fn drop_unless_owed(&mut self, gone: bool) {
         if gone && !self.lost && !self.request.operation.is_owed() {
             self.outcome = Some(Err(Failure::DeadlineExceeded));
         }
     }
 
-    /// Whether the batch has still to decide it.
+    /// Whether the batch still has to decide the operation.
     pub(super) fn is_open(&self) -> bool {
         self.outcome.is_none() && self.locked.is_none()
     }
 
-    /// The id of the reservation that it may make: the same at each repeat.
+    /// The id for what the operation makes: the same at each repeat.
     pub(super) fn mint(&self, now: Millis) -> ReservationId {
         *self.id.get_or_init(|| mint(now))
     }
 
-    /// The id that was minted, if it was ever decided.
+    /// The minted id, if the operation was ever decided.
     pub(super) fn minted(&self) -> Option<ReservationId> {
         self.id.get().copied()
     }
 
-    /// Whether nobody waits for a decision any more, and none is owed: one that may have counted is told as it was.
+    /// Whether the caller's time has run out and nothing is owed. An operation that may have been carried out is
+    /// never late: its outcome is reported.
     pub(super) fn is_late(&self, look: Look) -> bool {
         let may_have_counted = look == Look::AtOwn && self.minted().is_some();
         !may_have_counted

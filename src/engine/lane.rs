@@ -1,5 +1,6 @@
-//! A lane: takes all that waits, has it decided as one batch, and answers. While one batch commits, what comes is decided
-//! ahead as the next one. What is about a tenant whose row somebody else has locked for long is set aside.
+//! A lane: takes all operations that wait, decides them as one batch, and answers. While the batch commits, the
+//! operations that arrive are decided ahead as the next batch. Operations of tenants whose rows somebody else has
+//! locked are set aside.
 
 mod aside;
 mod callers;
@@ -34,30 +35,30 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// One lane. It ends when it was stopped, its queue is empty, and nothing is set aside.
+/// One lane. It ends when it is stopped, its queue is empty, and nothing is set aside.
 pub(super) struct Lane {
     submissions: mpsc::UnboundedReceiver<Submission>,
     waiting: Arc<AtomicUsize>,
     batcher: Batcher,
     store: Store,
-    /// Whether a batch is decided while the one before commits.
+    /// Whether a batch is decided while the batch before commits.
     overlap: bool,
     stop: CancellationToken,
-    /// What came for the batch before, and did not get into it. It goes before what is in the queue.
+    /// Submissions that arrived during the previous batch and did not fit into it. They come before the queue.
     deferred: VecDeque<Submission>,
-    /// What waits for the rows of tenants.
+    /// Operations that wait until their tenants' rows are free.
     aside: Aside,
-    /// It answers who waits for the batch that was committed last.
+    /// The task that answers the callers of the batch that was committed last.
     answering: Option<JoinHandle<()>>,
 }
 
-/// A batch that was decided ahead and is being committed, by a task that then answers who waits for it.
+/// A batch that was decided ahead and is being committed. Its task answers the callers afterwards.
 struct Flight {
     landed: oneshot::Receiver<Landed>,
     task: JoinHandle<()>,
 }
 
-/// The database's time, where it is the one that counts; or the batch, which has no outcomes then.
+/// The database's time, if it is the clock; or the error, with the batch, which has no outcomes then.
 type Landed = Result<Option<Millis>, (Batch, StoreError)>;
 
 impl Lane {
@@ -96,7 +97,7 @@ impl Lane {
                     if self.overlap {
                         flight = Some(Flight { landed, task: tokio::spawn(flies) });
                     } else {
-                        // A panic drops what it would have told.
+                        // After a panic `landed` is an error.
                         let _ = AssertUnwindSafe(flies).catch_unwind().await;
                         self.land(landed.await, None).await;
                     }
@@ -106,9 +107,9 @@ impl Lane {
         }
     }
 
-    /// Has a batch decided under the lock of its tenants, and answers.
+    /// Decides a batch under the lock of its tenants, and answers.
     async fn run_locked(&mut self, mut batch: Batch) {
-        // The batch before may have found some of the tenants locked.
+        // The batch before may have found some of its tenants locked.
         self.aside.take_followers(&mut batch, |tenant| self.batcher.find_key(tenant));
         let run = async {
             if let Some(held) = self.batcher.hold(&mut batch.items).await {
@@ -117,14 +118,16 @@ impl Lane {
             self.batcher.run(&mut batch.items).await;
         };
         if AssertUnwindSafe(run).catch_unwind().await.is_err() {
-            // A defect; the panic was logged. The lane goes on, with nothing that the batch may have left half done.
+            // The panic is a defect and was logged. The lane forgets what the batch may have left half done, and goes
+            // on.
             self.batcher.forget();
         }
         self.aside.take_locked(&mut batch);
         batch.answer();
     }
 
-    /// Adds what has come for tenants that are locked while the lock was waited for. What came for others waits for the next batch.
+    /// Adds operations that arrived while the lane waited for the locks, if their tenants are locked by it. Other
+    /// operations wait for the next batch.
     fn join(&mut self, held: &HashSet<TenantKey>, batch: &mut Batch) {
         let mut deferred = VecDeque::new();
         while batch.items.len() < BATCH_OPERATIONS_MAX && deferred.len() < BATCH_OPERATIONS_MAX {
@@ -132,7 +135,7 @@ impl Lane {
                 Some(more) if self.concerns(&more, held) => self.take(more, batch),
                 Some(more @ Submission { asked: Asked::One(..), .. }) => deferred.push_back(more),
                 Some(more) => {
-                    // It may be about some that are locked, too, and they keep their order.
+                    // Some of these may belong to locked tenants. To keep their order, nothing behind them joins.
                     deferred.push_back(more);
                     break;
                 }
@@ -143,7 +146,7 @@ impl Lane {
         self.deferred = deferred;
     }
 
-    /// Whether it is one operation, about one of these tenants.
+    /// Whether a submission is one operation of one of these tenants.
     fn concerns(&self, submission: &Submission, tenants: &HashSet<TenantKey>) -> bool {
         match &submission.asked {
             Asked::One(request, _) => {
@@ -153,7 +156,8 @@ impl Lane {
         }
     }
 
-    /// Waits until there is something for the next batch; meanwhile a flight may land. False: there will be nothing any more.
+    /// Waits until there is something for the next batch. Meanwhile a flight may land. Returns false if nothing will
+    /// come any more.
     async fn next(&mut self, flight: &mut Option<Flight>) -> bool {
         if let Some(mut before) = flight.take() {
             let landed = tokio::select! {
@@ -173,7 +177,7 @@ impl Lane {
         comes
     }
 
-    /// Waits for something to decide. False: the lane was stopped, and has nothing left.
+    /// Waits for something to decide. Returns false if the lane was stopped and has nothing left.
     async fn receive(&mut self) -> bool {
         loop {
             if self.aside.has_ready() || !self.deferred.is_empty() {
@@ -184,7 +188,7 @@ impl Lane {
                 submission = self.submissions.recv() => submission,
                 () = self.aside.changed() => continue,
                 () = self.stop.cancelled(), if !self.submissions.is_closed() => {
-                    // Nobody gets in any more; who is in is served.
+                    // Nothing more is accepted; what is in the queue is still decided.
                     self.submissions.close();
                     continue;
                 }
@@ -200,9 +204,9 @@ impl Lane {
         }
     }
 
-    /// Returns false when the batch was not written, and had to be decided anew, under the lock.
+    /// Ends a flight. Returns false if the batch was not written, and so was decided again under the lock.
     async fn land(&mut self, landed: Result<Landed, RecvError>, task: Option<JoinHandle<()>>) -> bool {
-        // The one before it has ended long ago.
+        // The task of the batch before has ended long ago.
         if let Some(before) = std::mem::replace(&mut self.answering, task) {
             let _ = before.await;
         }
@@ -219,13 +223,13 @@ impl Lane {
                 self.aside.take_locked(&mut batch);
                 batch.answer();
             }
-            // A panic, which was logged; who waited was told that it is a defect.
+            // The task panicked. That was logged, and its callers got an error.
             Err(_) => self.batcher.forget(),
         }
         false
     }
 
-    /// Decides what it can without the database.
+    /// Decides ahead what can be decided without the database.
     fn decide_ahead(&mut self, ahead: Option<Ahead>, batch: &Batch) -> Option<Ahead> {
         let decided = catch_unwind(AssertUnwindSafe(|| self.batcher.decide_ahead(ahead, &batch.items)));
         decided.unwrap_or_else(|_| {
@@ -234,7 +238,7 @@ impl Lane {
         })
     }
 
-    /// Adds what waits, as far as it fits, but for what has to wait for a tenant's row.
+    /// Adds waiting operations up to the bound. Operations of tenants that are set aside are set aside as well.
     fn fill(&mut self, batch: &mut Batch) {
         self.aside.collect();
         while batch.items.len() < BATCH_OPERATIONS_MAX
@@ -267,7 +271,7 @@ impl Lane {
     }
 }
 
-/// Commits a batch, tells the lane, and then answers who waits for it.
+/// Commits a batch, reports the result to the lane, and then answers the callers.
 async fn fly(
     mut batch: Batch,
     planned: Planned,

@@ -1,4 +1,4 @@
-//! What a lane promises about those who wait in it.
+//! Tests of what lanes promise to operations that wait.
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
@@ -64,11 +64,11 @@ async fn serve_in_order(overlap: bool) {
     for fixture in databases().await {
         prepare(&fixture.store).await;
         let (engine, lanes) = start(&fixture.store, overlap);
-        // What is remembered of the tenants is decided ahead, once some batches have passed.
+        // After some batches the lane remembers the tenants and decides ahead.
         for number in 0..60 {
             engine.submit(record(TENANTS[number % TENANTS.len()]), None).await.expect("recorded");
         }
-        // More than two batches of three tenants wait for the lock that every decision needs.
+        // More operations of three tenants than two batches take now wait for the tenants' locks.
         let stall = lock(&fixture.store, &TENANTS).await;
         let mut calls: Vec<_> = (0..2_500)
             .map(|number| Box::pin(engine.submit(record(TENANTS[number % TENANTS.len()]), None)))
@@ -162,7 +162,7 @@ async fn wait_alone(store: &Store, overlap: bool, warm: bool) {
             call.await.expect("nobody waits for another tenant's row").expect("recorded");
         }
     }
-    // Those that came with a locked one are decided, and answered with it.
+    // The other operations of the same call are decided, and wait to be answered with it.
     assert!(futures::poll!(&mut first).is_pending(), "it waits");
     assert!(futures::poll!(&mut mixed).is_pending(), "it waits");
     let mut third = Box::pin(engine.submit(record("acme"), None));
@@ -188,7 +188,7 @@ async fn what_waits_for_a_row_has_a_bound_that_others_do_not_feel() {
         let refused = loop {
             let mut call = Box::pin(engine.submit_all(vec![record("acme"); 1_000], None));
             assert!(futures::poll!(&mut call).is_pending(), "it waits");
-            // Behind it in the lane: then it was taken.
+            // This operation is behind the call in the lane. When it is decided, the call was taken out of the queue.
             engine.submit(record("bolt"), None).await.expect("recorded");
             match futures::poll!(&mut call) {
                 Poll::Ready(outcomes) => break outcomes,
@@ -216,7 +216,7 @@ async fn end(mut lanes: Lanes) {
     lanes.end();
 }
 
-/// Locks these tenants as long as the transaction lasts.
+/// Locks these tenants until the transaction ends.
 async fn lock(store: &Store, ids: &[&str]) -> Transaction {
     let stall = store.begin_write("test").await.expect("begun");
     let keys = stall.find_tenant_keys(ids).await.expect("they are there");
@@ -226,7 +226,7 @@ async fn lock(store: &Store, ids: &[&str]) -> Transaction {
     stall
 }
 
-/// The id of what a Record made: it is minted when the operation is decided, and grows.
+/// The id of the reservation that a Record made. Ids grow in the order of decisions.
 fn recorded(outcome: Outcome) -> ReservationId {
     match outcome.expect("recorded").reply {
         Reply::Recorded { held, .. } => held.reservation.id,

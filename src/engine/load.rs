@@ -1,4 +1,4 @@
-//! What a batch reads after the lock: what the operations name, and the holds that are due.
+//! Loads, after the lock, what the operations of a batch name, and expires holds that are due.
 
 use foldhash::{HashSet, HashSetExt};
 
@@ -23,35 +23,36 @@ use crate::{
     store::{Owned, StoreError, StoredCounter},
 };
 
-/// Most holds that are due and swept by one batch.
+/// Most due holds that one batch sweeps.
 const SWEEP_HOLDS_MAX: usize = 2_000;
 
-/// Holds that are due and not swept are read, to be taken out of what counts, in pages of this size.
+/// Page size for listing due holds that the batch does not sweep.
 const DUE_PAGE: usize = 2_000;
 
-/// Counters are looked through for a ResetUsage in pages of this size.
+/// Page size for listing the counters of a ResetUsage.
 const COUNTERS_PAGE: usize = 2_000;
 
-/// What a batch looks for, beside what its operations name.
+/// Where a batch looks for earlier effects of its operations. Each value includes the values before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Look {
-    /// Nothing: a request_id is taken for new. When it is not, its row cannot be inserted, and the batch is repeated.
+    /// Nowhere: a `request_id` is taken for new. If it is known, its row cannot be inserted, and the batch is
+    /// repeated.
     Nowhere,
-    /// At request_ids: one of the batch is known.
+    /// At the `request_id`s: one of the batch's is known.
     AtRequests,
-    /// At what the batch may have made itself: the outcome of its last commit is unknown.
+    /// At everything that the batch may have written itself: the outcome of its last COMMIT is unknown.
     AtOwn,
 }
 
-/// Fills the books of a session.
+/// Loads rows into the books of a session.
 pub(super) struct Loader<'a, 's> {
     pub(super) session: &'a mut Session<'s>,
     pub(super) calendar: &'a mut Calendar,
 }
 
 impl Loader<'_, '_> {
-    /// Loads the reservations that operations name, and request_ids as far as they are looked for. Returns which
-    /// reservations these are.
+    /// Loads the reservations that operations name, and `request_id`s if `look` says so. Returns the ids of these
+    /// reservations.
     pub(super) async fn load_reservations(
         &mut self,
         work: &[(TenantKey, &Item)],
@@ -98,7 +99,7 @@ impl Loader<'_, '_> {
         Ok(ids)
     }
 
-    /// Loads what a ResetUsage did, if it took effect before.
+    /// Loads the adjustments of a ResetUsage, if it took effect before.
     async fn load_adjustments(&mut self, tenant: TenantKey, id: ReservationId) -> Result<(), StoreError> {
         let made = self.session.transaction.list_adjustments(tenant, id).await?;
         if let Some(books) = self.session.books.get_mut(&tenant) {
@@ -107,8 +108,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the counters that operations and the reservations that they name are about. Returns what each operation
-    /// touches, where it says so itself.
+    /// Loads the counters of operations, and of the reservations that they name. Returns the counters of each
+    /// operation that names its resources and subject itself.
     pub(super) async fn load_counters(
         &mut self,
         work: &[(TenantKey, &Item)],
@@ -148,7 +149,7 @@ impl Loader<'_, '_> {
         Ok(all_touched)
     }
 
-    /// Loads counters that are not known; what is not found is known as such.
+    /// Loads counters that the books do not know. Then the books know also which of them do not exist.
     pub(super) async fn find_counters(
         &mut self,
         mut keys: Vec<(TenantKey, CounterKey)>,
@@ -161,8 +162,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Ends the holds that are due: those that are loaded, and of the others as many as a batch may; the rest is taken
-    /// out of what counts.
+    /// Expires due holds: those that are loaded, and others up to a bound. The remaining due holds no longer count,
+    /// but are swept later.
     pub(super) async fn sweep(&mut self) -> Result<(), StoreError> {
         let now = self.session.now;
         let due = self.find_due().await?;
@@ -185,8 +186,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// The tenants that have holds which are due. Of most whose time has come the hold was settled long ago: one statement tells
-    /// that of all of them.
+    /// The tenants that have due holds. For most tenants whose `next_due` has come, that hold was settled before; one
+    /// statement shows this for all of them.
     async fn find_due(&mut self) -> Result<Vec<TenantKey>, StoreError> {
         let now = self.session.now;
         let tenants = self.session.books.values().map(|books| &books.tenant);
@@ -210,7 +211,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Ends these holds, and those in the books that are due.
+    /// Expires `holds`, and the due holds that are in the books.
     async fn expire(&mut self, tenant: TenantKey, holds: Vec<Reservation>) -> Result<(), StoreError> {
         self.session.enter_reservations(holds.into_iter().map(|hold| (tenant, hold)).collect(), Origin::Hold);
         let now = self.session.now;
@@ -222,7 +223,7 @@ impl Loader<'_, '_> {
             keys.extend(hold.lines.iter().map(|line| (tenant, line.key.clone())));
         }
         self.find_counters(keys.into_iter().collect()).await?;
-        // They are told of in the order in which they ended.
+        // Events are emitted in the order of deadlines.
         due.sort_unstable();
         if let Some(books) = self.session.books.get_mut(&tenant) {
             due.into_iter().for_each(|(_, id)| expire(books, self.calendar, id));
@@ -230,8 +231,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Takes holds that are due out of what counts, from one of them on: those that no batch before has taken out. Returns up
-    /// to which deadline all of them are.
+    /// Adds due holds, from `first` on, to the sums of due holds that no longer count. Holds that an earlier batch
+    /// added are skipped. Returns the deadline up to which all due holds are in the sums.
     async fn set_aside(&mut self, tenant: TenantKey, first: &Reservation) -> Result<Millis, StoreError> {
         let now = self.session.now;
         let until = self.session.books.get(&tenant).and_then(Books::due_until).unwrap_or(Millis::MIN);
@@ -251,7 +252,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Those that are in the books were ended there already.
+    /// Adds a page of due holds to the sums. Holds that are in the books were expired there already.
     async fn load_due(&mut self, tenant: TenantKey, page: &[Reservation]) -> Result<(), StoreError> {
         let charged = charged_keys(page).map(|key| (tenant, key.clone())).collect();
         self.find_counters(charged).await?;
@@ -264,8 +265,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the counters of the windows that run now which a ResetUsage chooses, and which are not at zero: also those that no
-    /// limit reads. All keys of one resource, period and anchor are neighbours, so few questions find which of these there are.
+    /// Loads the counters of running windows that a ResetUsage chooses, whether or not a limit reads them. The keys
+    /// of one resource, period and anchor day are neighbours, so few statements find all of these.
     async fn load_running_windows(&mut self, tenant: TenantKey, reset: &Reset) -> Result<(), StoreError> {
         let now = self.session.now;
         let Ok(choice) = Choice::of(&self.session.policy, reset) else { return Ok(()) };
@@ -281,7 +282,7 @@ impl Loader<'_, '_> {
                 let prefix = CounterKey::prefix(key.resource(), key.period(), key.anchor_day(), window.start);
                 loaded += self.load_window(tenant, &prefix, &choice).await?;
             }
-            // It is refused.
+            // More counters than allowed: the ResetUsage is refused.
             if loaded > RESET_COUNTERS_MAX {
                 return Ok(());
             }
@@ -289,8 +290,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the counters of one window that are chosen and not at zero, and one more than a ResetUsage may change at most.
-    /// Says how many these are.
+    /// Loads the chosen counters of one window, page by page. Stops when more of them are not at zero than a
+    /// ResetUsage may change. Returns how many are not at zero.
     async fn load_window(
         &mut self,
         tenant: TenantKey,
@@ -317,7 +318,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Those that are not in the books.
+    /// The reservations that are not in the books.
     fn unknown(&self, ids: &[(TenantKey, ReservationId)]) -> Vec<(TenantKey, ReservationId)> {
         let known = |&(tenant, id): &(TenantKey, ReservationId)| {
             self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())
@@ -326,14 +327,14 @@ impl Loader<'_, '_> {
     }
 }
 
-/// The counters that these holds charge at their deadlines.
+/// The counters that CHARGE holds charge at their deadlines.
 pub(super) fn charged_keys(holds: &[Reservation]) -> impl Iterator<Item = &CounterKey> {
     let charged = holds.iter().filter(|hold| hold.on_expiry == OnExpiry::Charge);
     charged.flat_map(|hold| &hold.lines).map(|line| &line.key)
 }
 
 impl Session<'_> {
-    /// Enters reservations that were found.
+    /// Enters reservations that were found in the database.
     pub(super) fn enter_reservations(&mut self, reservations: Vec<Owned<Reservation>>, origin: Origin) {
         for (tenant, reservation) in reservations {
             if let Some(books) = self.books.get_mut(&tenant) {
@@ -342,7 +343,7 @@ impl Session<'_> {
         }
     }
 
-    /// Enters counters that were looked for; what was not found is known as such.
+    /// Enters counters that were looked for. A counter that was not found is known not to exist.
     pub(super) fn enter_counters(
         &mut self,
         asked: Vec<Owned<CounterKey>>,

@@ -1,45 +1,45 @@
-//! What a lane remembers of the books from batch to batch, so that it need not read what it wrote itself. It is true as
-//! long as the tenant's row, read under its lock, has the version that the lane wrote: nobody else has changed the books.
-//! On SQLite the row itself is remembered too, since the database tells whether anybody else has changed anything.
+//! What a lane remembers of tenants' books from batch to batch, so that it need not read what it wrote. It is valid
+//! while the tenant's row has the version that the lane wrote. On SQLite the lane does not even read the row:
+//! `data_version` shows whether any other connection has changed the file.
 
 use foldhash::HashMap;
 
 use crate::domain::{books::Remembered, id::TenantKey};
 
-/// Rows that are remembered before what was not used since is forgotten: twice this many at most. A row takes less than a
-/// kilobyte.
+/// Rows after which the younger half becomes the older half, and the older half is forgotten. So at most twice as
+/// many are remembered. A row takes less than a kilobyte.
 const ROWS_MAX: usize = 40_000;
 
-/// Most keys that are remembered by the ids of their tenants.
+/// Most keys of tenants that are remembered by id.
 const KEYS_MAX: usize = 100_000;
 
-/// Tenants used of late, and tenants used before.
+/// Two generations of tenants: those used lately, and those used before.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     young: HashMap<TenantKey, Entry>,
     old: HashMap<TenantKey, Entry>,
     young_rows: usize,
-    /// Keys of tenants by their ids, to be checked against the locked row: an id may have passed to another tenant.
+    /// The keys of tenants by id. They are checked against the row, since an id may have passed to another tenant.
     keys: HashMap<String, TenantKey>,
 }
 
-/// What is known of a tenant.
+/// What is remembered of one tenant.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) remembered: Remembered,
-    /// [`crate::store::Transaction::data_version`] when it was read or written.
+    /// [`crate::store::Transaction::data_version`] when it was read or written. `None` on PostgreSQL.
     pub(super) seen: Option<i64>,
 }
 
 impl Entry {
-    /// Whether nobody else can have changed even the tenant's row.
+    /// Whether the remembered row is certainly current, so that it need not be read.
     pub(super) fn is_current(&self, data_version: Option<i64>) -> bool {
         data_version.is_some() && self.seen == data_version
     }
 }
 
 impl Memory {
-    /// Takes out what is known. It must be put back to be remembered: what fails on the way is forgotten.
+    /// Takes out what is remembered. The caller puts it back when the batch succeeds; otherwise it is forgotten.
     pub(super) fn take(&mut self, tenant: TenantKey) -> Option<Entry> {
         match self.young.remove(&tenant) {
             Some(entry) => {
@@ -50,17 +50,17 @@ impl Memory {
         }
     }
 
-    /// What is known, left where it is.
+    /// What is remembered, without taking it out.
     pub(super) fn peek(&self, tenant: TenantKey) -> Option<&Entry> {
         self.young.get(&tenant).or_else(|| self.old.get(&tenant))
     }
 
-    /// The key that a tenant of this id had.
+    /// The key that the tenant with this id had when it was read.
     pub(super) fn key_of(&self, id: &str) -> Option<TenantKey> {
         self.keys.get(id).copied()
     }
 
-    /// Remembers the key of a tenant.
+    /// Remembers the key of a tenant, which replaces an older key.
     pub(super) fn learn(&mut self, id: &str, key: TenantKey) {
         if self.keys.len() >= KEYS_MAX {
             self.keys.clear();
@@ -73,7 +73,7 @@ impl Memory {
         self.keys.remove(id);
     }
 
-    /// Remembers.
+    /// Remembers a tenant's books as a batch left them.
     pub(super) fn put(&mut self, remembered: Remembered, seen: Option<i64>) {
         self.young_rows += remembered.rows();
         self.young.insert(remembered.tenant().key, Entry { remembered, seen });

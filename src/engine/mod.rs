@@ -1,8 +1,8 @@
-//! Lanes and batches: every operation joins a batch, and a batch is one transaction.
+//! The engine: every operation joins a batch of its tenant's lane, and a batch is one transaction.
 //!
-//! An operation waits in the lane of its tenant. The lane takes all that waits, up to a bound, locks the tenants, loads
-//! what the operations name, decides them in order of arrival, saves, commits, and only then answers. While one batch
-//! commits the next one fills. Nothing runs in the caller: one that goes away leaves its operation to the lane.
+//! A lane takes all operations that wait, up to a bound. It locks their tenants, loads what the operations name,
+//! decides them in order of arrival, saves and commits. Only then does it answer. While one batch commits, the next
+//! one fills. Nothing runs in the caller's task, so a caller that goes away leaves its operation to the lane (R4.10).
 
 mod batch;
 mod close;
@@ -55,12 +55,12 @@ pub const QUEUE_OPERATIONS_MAX: usize = 10_000;
 /// Most operations of one batch.
 pub const BATCH_OPERATIONS_MAX: usize = 1_000;
 
-/// Whose books an operation is about.
+/// The tenant of an operation, as the client named it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TenantRef {
-    /// By its id, as clients know it.
+    /// The tenant's id, from the request.
     Id(String),
-    /// By its key, from the name of a reservation.
+    /// The tenant's key, from the name of a reservation.
     Key(TenantKey),
 }
 
@@ -73,63 +73,63 @@ impl TenantRef {
     }
 }
 
-/// An operation, and whose books it is about.
+/// An operation, and the tenant on whose books it works.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Whose.
+    /// The tenant of the operation.
     pub tenant: TenantRef,
-    /// What.
+    /// The operation to decide.
     pub operation: Operation,
 }
 
-/// What an answer has to be told with: the tenant's id, the names of resources, the instant of the decision.
+/// What a reply needs apart from its content: the tenant's id, the names of resources, the instant of the decision.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// The tenant's key.
+    /// The tenant's key; 0 if there is no such tenant.
     pub tenant_key: TenantKey,
-    /// The tenant's id; as it was given where there is no such tenant.
+    /// The tenant's id. If there is no such tenant: the id that the client gave.
     pub tenant: Arc<str>,
-    /// Resources and plans.
+    /// The resources and plans by which the engine decided.
     pub policy: Arc<Policy>,
-    /// When it was decided.
+    /// The instant of the decision, in milliseconds since 1970-01-01 UTC.
     pub now: Millis,
 }
 
-/// A yes.
+/// The outcome of an operation that was not refused.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// What it did.
+    /// The result of the operation.
     pub reply: Reply,
-    /// What it has to be told with.
+    /// What the reply needs apart from the result.
     pub frame: Frame,
 }
 
-/// Why an operation has no answer.
+/// Why an operation was not carried out.
 #[derive(Clone, Debug)]
 pub enum Failure {
-    /// The rules say no.
+    /// The rules refuse the operation.
     Refused {
-        /// The no.
+        /// The reason, with its details.
         refusal: Refusal,
-        /// What it has to be told with.
+        /// What the error needs apart from the reason.
         frame: Box<Frame>,
     },
-    /// The lane's queue is full.
+    /// The queue of the lane is full.
     Overloaded,
-    /// The process ends.
+    /// The server ends and takes no more operations.
     Draining,
-    /// The database is away.
+    /// The database cannot be reached.
     DatabaseUnavailable,
-    /// The caller's time ran out before the decision, which was not taken.
+    /// The caller's time ran out before the decision. Nothing was decided.
     DeadlineExceeded,
-    /// A defect, or a database that refuses; it was logged.
+    /// A defect, or an error of the database that a repeat does not help. It was logged.
     Internal,
 }
 
 impl From<&StoreError> for Failure {
     fn from(error: &StoreError) -> Self {
         match error {
-            // From the third on: somebody else was in the way, again and again.
+            // The errors after `Unreachable` mean that other transactions were in the way of every repeat.
             StoreError::Unavailable(_)
             | StoreError::Unreachable(_)
             | StoreError::Serialization(_)
@@ -145,17 +145,17 @@ impl From<&StoreError> for Failure {
     }
 }
 
-/// The outcome of an operation.
+/// The outcome of one operation.
 pub type Outcome = Result<Answer, Failure>;
 
-/// Operations of one caller for one lane, with one wake-up.
+/// Operations of one caller for one lane, answered together.
 struct Submission {
     asked: Asked,
-    /// When the caller stops waiting.
+    /// When the caller's time runs out.
     deadline: Option<Instant>,
 }
 
-/// What is asked, and where the answer goes.
+/// The operations, and where their outcomes go.
 enum Asked {
     One(Request, oneshot::Sender<Outcome>),
     Several(Vec<Request>, oneshot::Sender<Vec<Outcome>>),
@@ -164,19 +164,19 @@ enum Asked {
 #[derive(Debug)]
 struct LaneDoor {
     queue: mpsc::UnboundedSender<Submission>,
-    /// Operations in the queue: the bound of the unbounded channel.
+    /// Number of operations in the queue. It bounds the unbounded channel.
     waiting: Arc<AtomicUsize>,
 }
 
-/// The lanes.
+/// The lanes, as callers see them.
 #[derive(Debug)]
 pub struct Engine {
     lanes: Vec<LaneDoor>,
     store: Store,
 }
 
-/// The running lanes. They have threads of their own: on those of the calls each step of a batch would wait until the
-/// calls that the batch before has answered are through.
+/// The running lanes. They have threads of their own: on the threads of the calls, each step of a batch would wait
+/// until the calls that the previous batch answered have run.
 #[derive(Debug)]
 pub struct Lanes {
     tasks: JoinSet<()>,
@@ -185,8 +185,8 @@ pub struct Lanes {
 }
 
 impl Engine {
-    /// Starts `count` lanes on a database, which decide a batch while the one before commits, or after it: the first takes
-    /// a core more. An error is the operating system's, which has no thread for them.
+    /// Starts `count` lanes. With `overlap`, a lane decides a batch while the batch before commits; this takes one
+    /// core more. Fails if the operating system gives no threads.
     pub fn start(
         store: &Store,
         policies: &Arc<PolicyCache>,
@@ -217,7 +217,7 @@ impl Engine {
         Ok((Engine { lanes, store: store.clone() }, Lanes { tasks, stop, runtime }))
     }
 
-    /// Has one operation decided.
+    /// Waits until one operation is decided. After `deadline` the operation may be dropped undecided (R4.10).
     pub async fn submit(&self, request: Request, deadline: Option<Instant>) -> Outcome {
         let lane = self.lane_of(&request.tenant);
         let (reply, answer) = oneshot::channel();
@@ -225,7 +225,8 @@ impl Engine {
         answer.await.unwrap_or_else(|_| Err(self.unanswered(lane)))
     }
 
-    /// Has several operations decided, those of one tenant in order. Outcome i is that of request i.
+    /// Waits until several operations are decided; those of one tenant in their order. Outcome i belongs to request
+    /// i.
     pub async fn submit_all(&self, requests: Vec<Request>, deadline: Option<Instant>) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Err(Failure::Internal)).collect();
         let mut groups: Vec<(Vec<usize>, Vec<Request>)> =
@@ -258,8 +259,8 @@ impl Engine {
         outcomes
     }
 
-    /// Ends holds of these tenants that are due, as many as a batch may: a Check of nothing, before which the batch sweeps its
-    /// tenants.
+    /// Expires due holds of these tenants, as many as a batch may. It submits a Check of nothing, because every batch
+    /// sweeps its tenants first.
     pub async fn sweep(&self, tenants: &[TenantKey]) -> Vec<Outcome> {
         let nothing = Check { subject: Subject::default(), amounts: Vec::new(), allow_partial: false };
         let request =
@@ -267,7 +268,7 @@ impl Engine {
         self.submit_all(tenants.iter().map(request).collect(), None).await
     }
 
-    /// A lane answers all that it is given, but for a defect, and what is given up at the end.
+    /// The failure of an operation without an answer: the lane ended, or a defect stopped its batch.
     fn unanswered(&self, lane: usize) -> Failure {
         if self.lanes[lane].queue.is_closed() { Failure::Draining } else { Failure::Internal }
     }
@@ -304,8 +305,8 @@ impl Submission {
 }
 
 impl Lanes {
-    /// Takes no more operations, and answers those that wait; gives up what is not answered by then. Whether all was
-    /// answered.
+    /// Takes no more operations, and answers those that wait. At `until` it gives up the rest. Returns whether all
+    /// were answered.
     pub async fn drain(&mut self, until: Instant) -> bool {
         self.stop.cancel();
         let drained = async { while self.tasks.join_next().await.is_some() {} };
@@ -314,7 +315,7 @@ impl Lanes {
         answered
     }
 
-    /// Ends the threads. The connections that were opened on them must be closed before.
+    /// Ends the threads. The connections that were opened on them must be closed first.
     pub fn end(self) {
         self.runtime.shutdown_background();
     }

@@ -1,23 +1,23 @@
-//! How long the phases of a batch take: logged at DEBUG, for who looks for time.
+//! Records how long the phases of a batch take, and logs it at DEBUG.
 
 use tokio::time::Instant;
 
-/// A phase of a batch.
+/// A phase of a batch that is decided under the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Waiting for the connection, and BEGIN on SQLite.
+    /// Waiting for the connection; on SQLite also BEGIN.
     Begin,
-    /// Waiting for the tenants, policy and time; BEGIN on PostgreSQL.
+    /// Waiting for the locks, policy and time; on PostgreSQL also BEGIN.
     Lock,
-    /// Reading what is not remembered.
+    /// Reading rows that are not remembered.
     Load,
-    /// Deciding, and looking up when refused callers may come again.
+    /// Deciding, and finding the holds on which retry hints depend.
     Decide,
-    /// Writing what changed, and COMMIT.
+    /// Writing the changes, and COMMIT.
     Commit,
 }
 
-/// When each phase ended.
+/// The time that each phase took so far.
 pub(super) struct Pace {
     latest: Instant,
     micros: [u128; 5],
@@ -29,14 +29,14 @@ impl Pace {
         Self { latest: Instant::now(), micros: [0; 5] }
     }
 
-    /// A phase has ended, and the next one begins.
+    /// Ends a phase. The next phase begins now.
     pub(super) fn mark(&mut self, phase: Phase) {
         let now = Instant::now();
         self.micros[phase as usize] += now.duration_since(self.latest).as_micros();
         self.latest = now;
     }
 
-    /// Says how long all of them took.
+    /// Logs the time of each phase.
     pub(super) fn log(&self, operations: usize) {
         let [begin, lock, load, decide, commit] = self.micros;
         tracing::debug!(

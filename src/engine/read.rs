@@ -1,5 +1,5 @@
-//! Reads: one read transaction, no lock. Holds that are due are taken out of what is shown, whether or not a batch has
-//! swept them.
+//! Reads: each is one read-only transaction without locks. Holds that are due do not count in them, whether or not a
+//! batch has swept them (R4.3).
 
 mod snapshot;
 
@@ -28,13 +28,13 @@ use crate::{
     store::{HeadTime, Store, StoreError, StoredCounter, Transaction},
 };
 
-/// Rows that one call looks through at most, when most do not match its filters.
+/// Most rows that one call looks through if most of them do not match its filters.
 const SCAN_ROWS_MAX: usize = 10_000;
 
-/// Rows of one statement.
+/// Most rows of one statement.
 const CHUNK: usize = 1_000;
 
-/// Reads what the engine wrote.
+/// Reads what lanes and administration have written.
 #[derive(Debug)]
 pub struct Reader {
     store: Store,
@@ -42,61 +42,62 @@ pub struct Reader {
     clock: Clock,
 }
 
-/// Which balances are wanted.
+/// Chooses balances, and a page of them.
 #[derive(Clone, Debug, Default)]
 pub struct UsageQuery {
-    /// Whose.
+    /// The id of the tenant.
     pub tenant: String,
-    /// Only counters of these values, and those that do not count the dimension apart.
+    /// Values that a counter must have. A counter that does not count a dimension apart passes, whatever the value.
     pub filter: DimensionFilter,
-    /// Names; empty: all.
+    /// The ids of the resources. Empty: all resources.
     pub resources: Vec<String>,
-    /// Where the page before ended.
+    /// The place at which the page before ended.
     pub after: Option<UsagePlace>,
-    /// Most balances.
+    /// Most balances of the page.
     pub limit: usize,
 }
 
-/// A place in the list of balances: a counter of the limit at a position of the list.
+/// A place in the list of balances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsagePlace {
-    /// Stands for what is counted, and in which windows. In another list the place would mean something else.
+    /// A fingerprint of the list: what is counted, and in which windows. In a list with another fingerprint the place
+    /// has no meaning.
     pub list: [u8; 8],
-    /// Position in the list of what is counted: the plan's limits, then resources without one.
+    /// Position among the chosen limits of the plan and, after them, the meters of the chosen resources.
     pub position: usize,
-    /// The last counter that was shown of it; `None` when nothing was.
+    /// The last counter looked at for this position. `None`: none so far.
     pub key: Option<CounterKey>,
 }
 
-/// Which reservations are wanted.
+/// Chooses reservations, and a page of them.
 #[derive(Clone, Debug, Default)]
 pub struct ReservationQuery {
-    /// Whose.
+    /// The id of the tenant.
     pub tenant: String,
-    /// In which states.
+    /// The states that pass. Empty: no state passes.
     pub states: Vec<ReservationState>,
-    /// Only of this agent.
+    /// The agent whose reservations pass. `None`: every agent.
     pub agent: Option<String>,
-    /// Only those at least this old.
+    /// Least age of a reservation, in milliseconds.
     pub min_age: Millis,
-    /// Older than this one: where the page before ended.
+    /// The last reservation at which the page before looked. Only older reservations follow.
     pub before: Option<ReservationId>,
-    /// Most reservations.
+    /// Most reservations of the page.
     pub limit: usize,
 }
 
-/// A page of a list, and where it ended, if there may be more.
+/// A page of a list, with its end if there may be more.
 #[derive(Debug)]
 pub struct Page<T, P> {
-    /// What was found.
+    /// The entries of the page.
     pub entries: Vec<T>,
-    /// Where the next page begins.
+    /// Where the next page begins. `None`: this is the last page.
     pub next: Option<P>,
-    /// What the entries have to be told with.
+    /// What a reply needs apart from the entries.
     pub frame: Frame,
 }
 
-/// One state of the books of one tenant.
+/// The state of one tenant's books at one instant.
 struct View {
     transaction: Transaction,
     tenant: Tenant,
@@ -104,7 +105,7 @@ struct View {
     now: Millis,
 }
 
-/// What a balance is of: a limit, or a resource without one.
+/// What a balance is of: a limit or, without one, a meter.
 struct Counted {
     limit: Option<Arc<Limit>>,
     resource: ResourceKey,
@@ -113,7 +114,8 @@ struct Counted {
 }
 
 impl Counted {
-    /// The only counter of a window, when no dimension counts apart; otherwise no two shapes have the same one.
+    /// A key that stands for the shape in this window. For a shape without `per` it is the key of its only counter.
+    /// Different shapes have different keys.
     fn key_of_shape(&self, window: Window) -> CounterKey {
         match &self.limit {
             Some(limit) => CounterKey::of_shape(&limit.shape, window.start, &limit.shape.selected()),
@@ -128,7 +130,7 @@ impl Reader {
         Self { store, policies, clock }
     }
 
-    /// Resources and plans as they are now.
+    /// The resources and plans at the current revision.
     pub async fn policy(&self) -> Result<Arc<Policy>, Failure> {
         if !self.store.is_available() {
             return Err(Failure::DatabaseUnavailable);
@@ -144,7 +146,7 @@ impl Reader {
         Ok(policy)
     }
 
-    /// What is left.
+    /// A page of the balances of a tenant.
     pub async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
         self.open("usage", &TenantRef::Id(query.tenant.clone())).await?.usage(query).await
     }
@@ -156,7 +158,7 @@ impl Reader {
         target: &Target,
     ) -> Result<(Reservation, Frame), Failure> {
         let view = match (self.open("get_reservation", tenant).await, target) {
-            // The tenant was deleted, or there never was one with this key.
+            // The tenant was deleted, or no tenant ever had this key.
             (Err(Failure::Refused { frame, .. }), Target::Id(_)) => {
                 return Err(refused(Refusal::ReservationNotFound(String::new()), &frame));
             }
@@ -170,7 +172,7 @@ impl Reader {
         }
     }
 
-    /// Reservations of a tenant, newest first.
+    /// A page of the reservations of a tenant, newest first.
     pub async fn list_reservations(
         &self,
         query: &ReservationQuery,
@@ -237,11 +239,11 @@ impl Reader {
     }
 }
 
-/// Counters of one limit, or resource.
+/// The counters found for one limit or meter.
 #[derive(Default)]
 struct Found {
     counters: Vec<(CounterKey, StoredCounter)>,
-    /// The last key that was looked at, when there may be more.
+    /// The last key looked at. `None`: there are no more.
     last_key: Option<CounterKey>,
     scanned: usize,
 }
@@ -256,7 +258,7 @@ impl View {
         }
     }
 
-    /// A page of what is left.
+    /// A page of the balances of the tenant.
     async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
         let frame = self.frame();
         let chosen = chosen(&self.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
@@ -295,7 +297,8 @@ impl View {
         Ok(page)
     }
 
-    /// Stands for what is counted of this tenant, in this order, and in which windows. Quantities are not part of it.
+    /// A fingerprint of the list of balances: limits, shapes and windows, in their order. Quantities are not part of
+    /// it.
     fn mark(&self, counted: &[Counted], calendar: &mut Calendar) -> [u8; 8] {
         let print = Fingerprinter::new("balances").number(self.tenant.key.0);
         let print = counted.iter().fold(print, |print, counted| {
@@ -335,7 +338,7 @@ impl View {
         }
     }
 
-    /// The counters of the running window of one limit or resource, from a place on.
+    /// Counters of a limit or meter in its running window, from a place on.
     async fn counters_of(
         &self,
         counted: &Counted,
@@ -346,7 +349,7 @@ impl View {
         let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
         let tenant = self.tenant.key;
         let Some(limit) = counted.limit.as_ref().filter(|limit| limit.shape.per.contains(&true)) else {
-            // One counter at most.
+            // Such a limit or meter has at most one counter.
             return if place.key.is_some() {
                 Ok(Found::default())
             } else {
@@ -375,7 +378,7 @@ impl View {
         let rows = self.transaction.find_counters(&[(self.tenant.key, key.clone())]).await?;
         let stored = rows.into_iter().next().map(|(_, (_, counter))| counter);
         let since = counted.limit.as_ref().map(|limit| self.tenant.counts_since(limit, &key));
-        // A limit that nobody has touched is shown; a resource without one that nobody has used is not.
+        // A limit is shown even if its counter does not exist yet. A meter is shown only if its counter exists.
         let fresh = since.map(|since| Counter::fresh(window, since));
         let counters =
             stored.or(fresh.map(|fresh| (fresh, None))).map(|counter| (key, counter)).into_iter().collect();
@@ -401,7 +404,8 @@ impl View {
         Ok(found.into_iter().next().map(|(_, reservation)| reservation))
     }
 
-    /// Some reservations before an id, newest first, and whether there may be more. Those of other tenants are `None`.
+    /// Reservations before an id, newest first, and whether there may be more. Rows of other tenants are `None`, and
+    /// count as looked at.
     async fn reservations_before(
         &self,
         before: ReservationId,
@@ -410,7 +414,7 @@ impl View {
         let tenant = self.tenant.key;
         let holds = self.transaction.list_holds(tenant, before, CHUNK).await?;
         let mut all: Vec<_> = holds.into_iter().map(|hold| (hold.id, Some(hold))).collect();
-        // Below the last id of a full chunk nothing is known.
+        // If a chunk is full, rows below its last id were not read.
         let mut floor = (all.len() == CHUNK).then(|| all.last().map(|(id, _)| *id)).flatten();
         if settled {
             let rows = self.transaction.list_settled(tenant, before, CHUNK).await?;
@@ -424,7 +428,7 @@ impl View {
     }
 }
 
-/// The resources that are wanted; `None`: all.
+/// The keys of the named resources. `None`: all resources.
 fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<ResourceKey>>, Refusal> {
     let mut faults = Faults::default();
     let mut keys = Vec::with_capacity(names.len());
@@ -467,7 +471,7 @@ fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {
     fits.all(|fits| fits)
 }
 
-/// A hold that is due is shown as what it is.
+/// A hold that is due is shown as EXPIRED, although its row says RESERVED.
 fn shown(reservation: Reservation, now: Millis) -> Reservation {
     if reservation.is_due(now) { reservation.into_expired() } else { reservation }
 }

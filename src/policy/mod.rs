@@ -1,4 +1,4 @@
-//! What applies to whom: resources and plans, kept in memory by revision.
+//! Remembers the policy, which is all resources and plans at one revision.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -7,22 +7,22 @@ use crate::{
     store::{StoreError, Transaction},
 };
 
-/// The policy that was loaded last, shared by all who decide or read. The revision that counts is the one that a
-/// transaction reads: a change binds whoever reads it after the change was acknowledged, on every replica.
+/// The policy that was loaded last, shared by lanes and readers. The valid revision is always read in the
+/// transaction, so an acknowledged change binds every transaction that begins after it, on every replica (R4.7).
 #[derive(Debug, Default)]
 pub struct PolicyCache {
-    /// Read by every batch and replaced seldom; held for as long as it takes to copy a pointer.
+    /// Every batch reads it, and few replace it. The lock is held only while the pointer is copied.
     latest: RwLock<Arc<Policy>>,
 }
 
 impl PolicyCache {
-    /// The policy that was loaded last, which may be old: for hints, and never for a decision.
+    /// The policy that was loaded last, which may be out of date. Use it for hints, never for a decision.
     pub fn latest(&self) -> Arc<Policy> {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The policy of a revision that was read in this transaction; it is loaded when it is not the one remembered. A
-    /// transaction that may write reads the revision after it has locked what it decides about.
+    /// The policy of `revision`, which this transaction has read. Loads it if another revision is remembered. A
+    /// transaction that may write must read the revision after it has locked the rows that it decides about.
     pub async fn get(&self, transaction: &Transaction, revision: i64) -> Result<Arc<Policy>, StoreError> {
         let latest = self.latest();
         if latest.revision == revision {
@@ -30,7 +30,7 @@ impl PolicyCache {
         }
         let loaded = Arc::new(transaction.load_policy().await?);
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-        // A reader of an older state must not push out what others use by now.
+        // A transaction with an older snapshot must not replace a newer policy that others use.
         if latest.revision < loaded.revision {
             *latest = Arc::clone(&loaded);
         }

@@ -1,4 +1,4 @@
-//! The demonstration's data: made once, and never overwriting what is there.
+//! Creates the demonstration's data, and never overwrites existing data.
 
 use chrono_tz::Tz;
 
@@ -18,13 +18,13 @@ use crate::{
 const RESOURCES: [(&str, &str); 3] =
     [("tokens", "token"), ("requests", "request"), ("storage_bytes", "byte")];
 
-/// Plan, tokens a day, tokens a month.
+/// Plan, tokens per day, tokens per month.
 const PLANS: [(&str, i64, i64); 2] = [("free", 100_000, 1_000_000), ("pro", 1_000_000, 10_000_000)];
 
-/// Tenant, plan.
+/// A tenant, and its plan.
 const TENANTS: [(&str, &str); 2] = [("acme", "free"), ("globex", "pro")];
 
-/// Makes what is missing.
+/// Creates what does not exist yet.
 pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminError> {
     let now = clock.now();
     for (id, unit) in RESOURCES {

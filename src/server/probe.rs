@@ -1,9 +1,9 @@
-//! What health says: whether calls get what they ask for, as far as the database is concerned.
+//! Decides what health reports: whether calls can succeed, as far as the database is concerned.
 //!
-//! Each second the database is asked whether it answers, and is still the same. Whether it takes writes is shown by the batches
-//! themselves, as long as there are some; while there are none, and when they fail, a probe writes. A probe that fails closes the
-//! door to calls, too, for they would wait in vain. When the probe succeeds and batches fail, the door stays open, and the next batch
-//! that succeeds is the proof.
+//! Once a second a probe looks whether the database answers and is still the same database. Batches show whether it
+//! accepts writes. While there are no batches, and after they failed, the probe makes a small write. If probes fail,
+//! the server also refuses calls, which would only wait. If probes succeed but batches fail, health is NOT_SERVING
+//! and calls are still accepted, so that the next successful batch shows that the database works.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ use crate::{
     store::{Dialect, Signs, Store, StoreError},
 };
 
-/// Pause between two looks, and between two attempts to reach a database that is away.
+/// Pause between two looks, and between two attempts to connect.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A database that does not answer a look within this time is away.
+/// If the database does not answer a look within this time, it counts as away.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A database that has taken no write for so long is tried; SQLite in any case.
+/// Without a write for this time, the probe makes one. On SQLite it does so even if batches write.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
-/// When no batch was tried for so long after one had failed, a probe that succeeds is believed.
+/// After a failed batch, if none is tried for this time, successful probes are enough for SERVING.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
-/// Looks in a row that find the database away: one may be a hiccup.
+/// Looks in a row that must find the database away before it counts as away. A single one may be a hiccup.
 const MISSES_MAX: u32 = 2;
 
-/// How many looks pass until a database that stays away is told of again.
+/// Looks after which the log warns again of a database that is still away.
 const REMINDER_LOOKS: u32 = 30;
 
-/// Brings the schema up to date, and says that the database can be used.
+/// Brings the schema up to date, and notes that the database can be used.
 pub(super) async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<(), ServerError> {
     // Says best why the database cannot be reached.
     store.check_access().await?;
@@ -52,21 +52,21 @@ pub(super) async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<
     Ok(())
 }
 
-/// Looks at the database for as long as the server runs.
+/// Probes the database for as long as the server runs.
 pub(super) struct Probe {
     store: Store,
     clock: Clock,
     demo: bool,
     health: HealthReporter,
-    /// The schema is up to date. Until then there is nothing to lose.
+    /// Whether the schema is up to date. Until then no call was accepted.
     prepared: bool,
-    /// What health says.
+    /// The state that health reports.
     serving: bool,
     /// Looks in a row that found the database away.
     misses: u32,
-    /// Looks in a row after which batches had failed, and none had succeeded.
+    /// Looks in a row at which batches had failed since the last look, and none had succeeded.
     failing: u32,
-    /// When the last write succeeded, and when the last batch failed.
+    /// When the last write succeeded; `failed`: when the last batch failed.
     written: Instant,
     failed: Instant,
 }
@@ -97,7 +97,7 @@ impl Probe {
             looks = if self.misses > 0 { looks + 1 } else { 0 };
             let available = self.prepared && self.misses < MISSES_MAX;
             self.store.set_available(available);
-            // It is not available either when its files were taken away.
+            // The store is also unavailable for good if its files were taken away.
             let serving = self.store.is_available() && self.failing < MISSES_MAX;
             if serving != self.serving {
                 self.serving = serving;
@@ -132,11 +132,11 @@ impl Probe {
         Ok(looked?)
     }
 
-    /// Whether the database answers and, unless batches have just shown it, takes writes.
+    /// Looks whether the database answers. Looks whether it accepts writes, unless batches have just shown it.
     async fn ask(&mut self, signs: Signs) -> Result<(), StoreError> {
         self.store.look().await?;
         let doubtful = signs.failed || self.misses > 0 || self.failing > 0;
-        // On SQLite it is a mark as well, by which the file is known.
+        // On SQLite the write is also the mark by which the file is recognized.
         let shown = signs.written && !signs.failed && self.store.dialect() == Dialect::Postgres;
         if shown || doubtful || self.written.elapsed() >= IDLE_TIME {
             if !shown {
@@ -151,12 +151,13 @@ impl Probe {
         match looked {
             Ok(()) => {
                 if self.misses >= MISSES_MAX {
-                    // The probe has seen what the batches had, and sees that it is over.
+                    // The probe failed for the same reason as the batches. It succeeds now, so that reason is gone.
                     self.failing = 0;
                 }
                 self.misses = 0;
             }
-            // A server that is silent has had its time, and another database is no hiccup. SQLite may wait for a neighbour.
+            // PostgreSQL without an answer has had its time already, and another database is no hiccup. SQLite may
+            // only wait for another process.
             Err(error) => {
                 let silent = silent && self.store.dialect() == Dialect::Postgres;
                 let certain = silent || matches!(error, StoreError::Unusable(_));

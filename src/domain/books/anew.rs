@@ -1,5 +1,5 @@
-//! Counters that begin anew: since the limits that count them had gone away and returned, or since an operator set them to
-//! zero. What they held is taken off on the record, once.
+//! Counters that start at zero again: because their limits were removed and returned (R4.26), or by ResetUsage
+//! (R4.18). What such a counter held is taken off by an adjustment, once.
 
 use super::{Adjustment, Books, CounterSlot};
 use crate::domain::{
@@ -11,17 +11,17 @@ use crate::domain::{
     window::Millis,
 };
 
-/// Why a counter was set to zero whose limits had gone away.
+/// Reason of the adjustment when the limits of a counter return.
 pub const RETURNED_REASON: &str = "the limit returned";
 
-/// Why the record of a charge is balanced that was taken off its counter before.
+/// Reason of the adjustment for a charge that was taken off its counter before (R4.27).
 pub const FORGIVEN_REASON: &str = "the charge was made before its counter was set to zero";
 
-/// Who did it, when no operator did.
+/// The operator of adjustments that no operator asked for.
 pub const OPERATOR: &str = "tope";
 
-/// A correction that gets its id when the batch is written. A batch that is repeated makes it again only if it was not
-/// written.
+/// An adjustment that gets its id when the changes are made. If a batch is repeated, it makes the adjustment again
+/// only if it was not written.
 #[derive(Debug)]
 pub(super) struct Correction {
     key: CounterKey,
@@ -30,35 +30,35 @@ pub(super) struct Correction {
 }
 
 impl CounterSlot {
-    /// Notes whether the limits of a plan have begun anew since the counter was used.
+    /// Notes whether the limits of the plan began to count anew after the counter was last used.
     pub(super) fn compare(&mut self, key: &CounterKey, tenant: &Tenant, plan: &Plan) {
         let since = tenant.counted_since(plan, key);
         let counter = &self.counter;
         self.anew = since.filter(|since| {
-            // A window that was over by then keeps what it held.
+            // A window that was over before the return keeps what it held.
             counter.counted_since.is_before(*since) && since.at < counter.window.end
         });
     }
 
-    /// The figures that count.
+    /// The counter as decisions and replies see it.
     pub(super) fn shown(&self) -> Counter {
         self.anew.map_or(self.counter, |since| self.counter.restarted(since))
     }
 }
 
 impl Books {
-    /// The plan has changed since the counters were loaded.
+    /// Compares all counters with a plan other than the one by which they were loaded.
     pub(super) fn compare_all(&mut self) {
         for (key, slot) in &mut self.known.counters {
             if let Some(slot) = slot {
                 slot.compare(key, &self.tenant, &self.plan);
             }
         }
-        // Of what is due, it depends on the counters whether it is charged.
+        // The plan decides whether a charge that is due counts, so the sums have to be made again.
         self.due = super::DueHolds::default();
     }
 
-    /// Enters in a counter that begins anew that it does.
+    /// Starts the counter at zero, by an adjustment, if its limits began to count anew.
     pub(super) fn begin_anew(&mut self, key: &CounterKey) {
         let Some(Some(slot)) = self.known.counters.get_mut(key) else { return };
         let Some(since) = slot.anew.take() else { return };
@@ -80,8 +80,8 @@ impl Books {
         });
     }
 
-    /// Takes off all that a counter has committed by an instant, on the record. Returns what was added to its row, which is
-    /// without the charges that are due and not yet swept: these are taken off as they are swept.
+    /// Takes off all that the counter has committed up to `until`. Returns the quantity that was added to the
+    /// counter's row. The row does not contain charges that are due and not yet swept; sweeping takes these off.
     pub fn forgive(&mut self, key: &CounterKey, until: Millis, fresh: Counter) -> i64 {
         self.begin_anew(key);
         let delta = slot_counter(self, key).map_or(0, |counter| counter.committed.saturating_neg());
@@ -94,20 +94,20 @@ impl Books {
         delta
     }
 
-    /// Whether a charge that was made at this deadline was taken off the counter since.
+    /// Whether the charge of a hold with this deadline was taken off the counter.
     pub fn is_forgiven(&self, key: &CounterKey, deadline: Millis) -> bool {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         slot.is_some_and(|slot| deadline <= slot.shown().forgiven_until)
     }
 
-    /// Notes a correction: what the reservations say of a counter, and what it says, differ by so much.
+    /// Notes an adjustment of `delta`, by which the counter and the sum of its reservations differ.
     pub fn correct(&mut self, key: &CounterKey, delta: i64, reason: &'static str) {
         if delta != 0 {
             self.corrections.push(Correction { key: key.clone(), delta, reason });
         }
     }
 
-    /// The corrections, with ids that begin with the instant of the decision.
+    /// The noted adjustments, with ids that contain the instant of the decision and the new version.
     pub(super) fn take_corrections(&mut self, version: i64) -> impl Iterator<Item = Adjustment> {
         let corrections = std::mem::take(&mut self.corrections);
         let first = id_of_version(self.tenant.decided_at, version);
@@ -125,7 +125,7 @@ fn slot_counter(books: &Books, key: &CounterKey) -> Option<Counter> {
     Some(books.known.counters.get(key)?.as_ref()?.counter)
 }
 
-/// A UUID of version 7 whose chance is that of a version of the books, which no other batch has.
+/// A UUID of version 7 that takes its random bits from the new version of the books, so no other batch makes it.
 fn id_of_version(at: Millis, version: i64) -> ReservationId {
     let (time, chance) = (at.to_be_bytes(), version.to_be_bytes());
     let mut id = [0; 16];

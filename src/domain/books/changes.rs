@@ -1,4 +1,4 @@
-//! What a batch has to write of the books of one tenant.
+//! The rows that a batch has to write for one tenant.
 
 use std::sync::Arc;
 
@@ -12,49 +12,49 @@ use crate::domain::{
     window::Millis,
 };
 
-/// What a batch changed in the books of one tenant.
+/// The changes of a batch to the books of one tenant.
 #[derive(Debug)]
 pub struct Changes {
-    /// Whose books.
+    /// The key of the tenant's rows.
     pub tenant: TenantKey,
-    /// The version of the books that the change was decided on.
+    /// The version of the books on which the batch decided.
     pub seen: i64,
-    /// The version that the change makes.
+    /// The new version of the books.
     pub version: i64,
     /// The instant of the decision.
     pub decided_at: Millis,
-    /// No open hold is due before this instant.
+    /// No open hold is due before this instant. `i64::MAX`: there is no open hold.
     pub next_due: Millis,
-    /// `next_due` is not what the tenant's row has.
+    /// `next_due` differs from the tenant's row.
     pub due_moved: bool,
-    /// Counters that are new, with what was told of them.
+    /// New counters, with their alerts if they have any.
     pub new_counters: Vec<(CounterKey, Counter, Option<Alerts>)>,
-    /// Counters that changed, with their new figures.
+    /// Counters of which only the figures changed.
     pub counters: Vec<(CounterKey, Counter)>,
-    /// Counters of which something was told, with their figures.
+    /// Counters of which alerts, `counted_since` or `forgiven_until` changed, too.
     pub told_counters: Vec<(CounterKey, Counter, Alerts)>,
-    /// Holds that are new.
+    /// Open holds that have no row yet.
     pub new_holds: Vec<Arc<Reservation>>,
-    /// Holds that changed.
+    /// Open holds whose rows change.
     pub holds: Vec<Arc<Reservation>>,
-    /// Holds that are no more.
+    /// Holds that were settled or expired, whose rows are removed.
     pub ended_holds: Vec<ReservationId>,
-    /// Reservations that were settled, and were not before.
+    /// Reservations that are no longer open holds, or never were. They get a row among the settled reservations.
     pub settled: Vec<Arc<Reservation>>,
-    /// Settled reservations that changed.
+    /// Settled reservations whose rows change.
     pub resettled: Vec<Arc<Reservation>>,
-    /// New request_ids.
+    /// `request_id`s that took effect in this batch.
     pub requests: Vec<(String, Request)>,
-    /// Corrections.
+    /// Adjustments that the batch made.
     pub adjustments: Vec<Adjustment>,
-    /// What is to be told, in order.
+    /// Events to emit, in order.
     pub events: Vec<Event>,
     /// The number of the tenant's last event.
     pub event_number: i64,
 }
 
 impl Changes {
-    /// Notes what became of a counter, and makes its slot say that it is written.
+    /// Takes a counter that changed, and marks its slot as written.
     pub(super) fn take_counter(&mut self, key: CounterKey, slot: &mut CounterSlot) {
         let told = || slot.alerts.as_deref().cloned();
         match (slot.stored, slot.told) {
@@ -65,7 +65,7 @@ impl Changes {
         (slot.changed, slot.told, slot.stored) = (false, false, true);
     }
 
-    /// Notes what became of a reservation, and makes its slot say that it is written.
+    /// Takes a reservation if it changed, and marks its slot as written.
     pub(super) fn take_reservation(&mut self, slot: &mut ReservationSlot) {
         if !slot.changed {
             return;
@@ -85,7 +85,7 @@ impl Changes {
         (slot.changed, slot.origin) = (false, Origin::Hold);
     }
 
-    /// Nothing but the time of the decision.
+    /// Whether nothing changed apart from the time of the decision.
     pub fn is_empty(&self) -> bool {
         !self.due_moved
             && self.new_counters.is_empty()

@@ -1,5 +1,6 @@
-//! Holds that are due and not yet swept: they count no longer, though their rows say so. Their sums are remembered from
-//! batch to batch, so that a great many of them are read once, and not by each batch that sweeps a few.
+//! Holds that are due and not yet swept: their rows are still there, but they no longer count (R4.3). Their sums per
+//! counter are remembered from batch to batch. So many due holds are read once, and not by every batch that sweeps a
+//! few.
 
 use foldhash::HashMap;
 
@@ -10,48 +11,50 @@ use crate::domain::{
     window::Millis,
 };
 
-/// Most counters whose sums are remembered from batch to batch.
+/// If there are sums for more counters than this, they are not remembered.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// A remembered sum takes less than this part of what a remembered row does.
+/// Sums that take about as much memory as one remembered row. The true number is larger.
 const SUMS_PER_ROW: usize = 8;
 
-/// What is due and not yet swept, of one counter.
+/// The sums of one counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Due {
     held: i64,
     charged: i64,
 }
 
-/// What is due and not yet swept.
+/// The sums of all holds that are due and not yet swept, per counter.
 #[derive(Debug, Default)]
 pub(super) struct DueHolds {
-    /// Holds with deadlines up to this one are in the sums, unless they are in the books. `None`: no hold is.
+    /// Holds with deadlines up to this one are in the sums, apart from holds that the batch sweeps. `None`: no hold
+    /// is in them.
     until: Option<Millis>,
     sums: HashMap<CounterKey, Due>,
 }
 
 impl DueHolds {
-    /// How much it is, in rows.
+    /// The size of the sums, counted in remembered rows.
     pub(super) fn rows(&self) -> usize {
         self.sums.len() / SUMS_PER_ROW
     }
 
-    /// Forgets what would be too much to remember.
+    /// Forgets the sums if they are too many to be remembered.
     pub(super) fn bound(&mut self) {
         if self.sums.len() > REMEMBERED_MAX {
             *self = Self::default();
         }
     }
 
-    /// What is due of a counter is charged to it no more.
+    /// Drops the charge that is due to a counter, because its `committed` was set to zero.
     pub(super) fn forgive(&mut self, key: &CounterKey) {
         if let Some(due) = self.sums.get_mut(key) {
             due.charged = 0;
         }
     }
 
-    /// `charges`: which lines' charges are not taken off their counters already.
+    /// Adds a hold to the sums, or with a `sign` of -1 takes it out. `charges` says whether the charge still counts
+    /// for a counter.
     fn add(&mut self, reservation: &Reservation, sign: i64, charges: impl Fn(&CounterKey) -> bool) {
         for line in &reservation.lines {
             let charges = reservation.on_expiry == OnExpiry::Charge && charges(&line.key);
@@ -69,12 +72,12 @@ impl DueHolds {
 }
 
 impl Books {
-    /// Up to which deadline what is due was taken out of what counts.
+    /// The deadline up to which due holds are in the sums.
     pub fn due_until(&self) -> Option<Millis> {
         self.due.until
     }
 
-    /// All that is due by now was taken out of what counts; none: nothing is due any more.
+    /// Notes up to which deadline due holds are in the sums. `None`: no hold is due, so there are no sums.
     pub fn set_due_until(&mut self, until: Option<Millis>) {
         match until {
             Some(_) => self.due.until = until,
@@ -82,8 +85,7 @@ impl Books {
         }
     }
 
-    /// Takes a hold out of what counts that is due and will not be swept by this batch. The counters that it charges must be
-    /// in the books.
+    /// Adds a due hold that this batch will not sweep to the sums. The counters that it charges must be in the books.
     pub fn load_due(&mut self, reservation: &Reservation) {
         self.move_due(reservation, 1);
     }
@@ -94,14 +96,14 @@ impl Books {
         self.due = due;
     }
 
-    /// A hold that is due is swept: if it was taken out of what counts, it is in its counters again until it is ended.
+    /// Takes a due hold out of the sums, if it is in them, because it is swept now.
     pub(in crate::domain) fn take_due(&mut self, reservation: &Reservation) {
         if self.due.until.is_some_and(|until| reservation.deadline <= until) {
             self.move_due(reservation, -1);
         }
     }
 
-    /// The figures of a counter without what is due.
+    /// The figures of a counter without holds that are due, and with their charges.
     pub(super) fn without_due(&self, key: &CounterKey, mut counter: Counter) -> Counter {
         if let Some(due) = self.due.sums.get(key) {
             counter.reserved = counter.reserved.saturating_sub(due.held);

@@ -1,4 +1,4 @@
-//! What is to be told of a change to the books.
+//! Emits the events that a change to the books causes.
 
 use super::{Books, CounterSlot};
 use crate::domain::{
@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 impl CounterSlot {
-    /// Notes the edges between what was told and the figure of now, and where there is none.
+    /// Notes the percentages that were reached or cleared, and the range of figures in which no more are.
     pub(super) fn look(&mut self, key: &CounterKey, plan: &Plan, facts: &mut Vec<Fact>) {
         self.quiet = Quiet::EVERYWHERE;
         for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key)) {
@@ -48,19 +48,19 @@ impl CounterSlot {
 }
 
 impl Books {
-    /// How often a limit has refused by a counter, or would have, with the enforcement that it has.
+    /// How often a limit refused because of this counter, or would have refused, under its present enforcement.
     pub(in crate::domain) fn refused_by(&self, key: &CounterKey, limit: &Limit) -> i64 {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         let alerts = slot.and_then(|slot| slot.alerts.as_ref());
         alerts.and_then(|alerts| alerts.find(&limit.id)).map_or(0, |told| told.refused_as(limit.enforcement))
     }
 
-    /// Counts what limits refused, or would have refused. The first of either is an event.
+    /// Counts the refusals of limits, and what OBSERVE limits would have refused. The first of each is an event.
     pub fn note_refusals(&mut self, violations: &[Violation]) {
         for violation in violations {
             let (key, fresh) = (&violation.balance.key, violation.balance.counter);
             let Some(limit) = &violation.balance.limit else { continue };
-            // It makes the counter one that is written.
+            // Adding nothing marks the counter as changed, and makes it if it does not exist.
             self.add(key, 0, 0, fresh);
             let Some(Some(slot)) = self.known.counters.get_mut(key) else { continue };
             let told = slot.alerts.get_or_insert_default().of_limit(&limit.id, &self.plan);
@@ -73,12 +73,12 @@ impl Books {
         }
     }
 
-    /// Something that happened.
+    /// Notes a fact for an event.
     pub fn note(&mut self, fact: Fact) {
         self.facts.push(fact);
     }
 
-    /// Makes events of what is to be told, with the tenant's next numbers.
+    /// Makes the events of the noted facts, with the tenant's next numbers.
     pub(super) fn take_events(&mut self, policy: &Policy) -> Vec<Event> {
         let facts = std::mem::take(&mut self.facts);
         self.tenant.event_number += i64::try_from(facts.len()).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Extend: more time, more quantity, or both, for a hold that runs on.
+//! Extend: gives an open hold more time, more quantity, or both (R4.19).
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ pub(super) fn extend(
     Ok(Held { reservation: extended, balances })
 }
 
-/// Whether a target is this hold. The request_id that made the hold may be forgotten, which the hold itself still has.
+/// Whether `target` names this hold. The hold's `request_id` may have been pruned; the hold itself keeps it.
 fn names(books: &Books, target: &Target, hold: ReservationId) -> bool {
     match target {
         Target::Id(id) => *id == hold,
@@ -92,7 +92,8 @@ fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result
     Ok(Held { reservation: Arc::new(answered), balances })
 }
 
-/// A refusal whose hint ends with the hold, or where the new deadline would be past the longest life of a hold.
+/// Notes in a refusal that its hint ends with the hold's deadline, or when the new deadline would exceed the longest
+/// life of a hold.
 fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refusal {
     if let Refusal::QuotaExceeded(violations) = &mut refusal {
         let ttl = extend.ttl.unwrap_or(0);
@@ -103,7 +104,7 @@ fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refu
     refusal
 }
 
-/// The later of the old deadline and now + ttl, within the longest life of a hold.
+/// The new deadline: the later of the old deadline and now + `ttl`, at most 48 hours after the hold was made.
 fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Result<i64, Refusal> {
     let asked = extend.ttl.map_or(found.deadline, |ttl| context.now.saturating_add(ttl));
     if asked > found.created_at.saturating_add(LIFETIME_MAX_MILLIS) {
@@ -113,7 +114,8 @@ fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Resu
     Ok(asked.max(found.deadline))
 }
 
-/// Per amount: the limits that apply now, in the windows of the hold, and the counters that hold it already.
+/// The counters of each amount: those of the limits that apply now, in the windows of the hold, and those that hold
+/// it already.
 fn counters(
     books: &Books,
     context: &mut Context<'_>,
@@ -135,7 +137,7 @@ fn counters(
     Ok(all_touched)
 }
 
-/// Adds the quantities to the hold and its counters.
+/// Adds the quantities to the hold, and to its counters.
 fn hold(
     books: &mut Books,
     extended: &mut Reservation,
@@ -163,7 +165,7 @@ fn hold(
         for applied in touched.keys() {
             books.add(&applied.key, 0, units.quantity, applied.fresh);
             match extended.lines.iter_mut().find(|line| line.key == applied.key) {
-                // A line's hold is never more than the amount, which was checked.
+                // A line never holds more than its amount, which was checked for overflow.
                 Some(line) => line.held = line.held.saturating_add(units.quantity),
                 None => {
                     extended.lines.push(Line { key: applied.key.clone(), held: units.quantity, charged: 0 })

@@ -1,7 +1,8 @@
-//! The one yes or no: what an operation does to the books of a tenant at an instant.
+//! Decides an operation: what it does to the books of its tenant at an instant.
 //!
-//! An operation that is refused changes nothing, but is counted where a limit refused it. An operation whose counters were not all looked for is
-//! stopped with their keys, to be decided again once they are in the books.
+//! A refused operation changes nothing, apart from the count of refusals of the limits that refused it. If the books
+//! do not know a counter that the operation needs, `decide` stops with [`Stop::Missing`]. The engine then loads the
+//! counter, and decides again.
 
 mod check;
 mod extend;
@@ -28,26 +29,27 @@ use super::{
     window::Millis,
 };
 
-/// What a decision depends on, beside the books and the operation.
+/// What a decision depends on, apart from the books and the operation.
 #[derive(Debug)]
 pub struct Context<'a> {
-    /// Resources and plans.
+    /// The resources and plans at the revision of the batch.
     pub policy: &'a Policy,
-    /// Windows.
+    /// Computes windows, and remembers the running windows.
     pub calendar: &'a mut Calendar,
-    /// The instant of the decision.
+    /// The time of the batch.
     pub now: Millis,
 }
 
-/// What an operation is about, or its fields at fault, which are told only when nothing comes before them.
+/// The counters of an operation, or its fields at fault. Faults are reported only if nothing comes before them, such
+/// as a replay.
 type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
 
-/// Why there is no reply.
+/// The reason why there is no reply.
 #[derive(Debug)]
 pub enum Stop {
-    /// A no.
+    /// The operation is refused.
     Refused(Refusal),
-    /// These counters have to be looked for first.
+    /// These counters must be loaded first.
     Missing(Vec<CounterKey>),
 }
 
@@ -63,83 +65,83 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// What one limit says to a Check.
+/// What one limit decides about a Check.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// Units asked of it.
+    /// Units that the Check asks of the limit.
     pub requested: i64,
-    /// What it says.
+    /// Whether the quantity fits.
     pub outcome: Outcome,
-    /// What it has.
+    /// The balance of the limit.
     pub balance: Balance,
 }
 
-/// What a limit says.
+/// Whether a quantity fits what a limit has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It fits.
+    /// The quantity fits in full.
     Pass,
-    /// It fits in part, which was allowed.
+    /// The quantity fits in part, at least `minimum`.
     Partial,
-    /// It does not fit, and the limit is HARD.
+    /// The quantity does not fit, and the limit is HARD.
     Refuse,
-    /// It does not fit, and passes.
+    /// The quantity does not fit. The limit is SOFT or OBSERVE and lets it pass.
     Exceed,
 }
 
-/// A reservation, and the balances that the operation touched.
+/// A reservation, and the balances of its counters.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// The reservation as it is now, or as it was first answered.
+    /// The reservation as it is now. For a retry: as it was in the first reply.
     pub reservation: Arc<Reservation>,
-    /// The balances of its counters, as they are now.
+    /// The balances of the reservation's counters, as they are now.
     pub balances: Vec<Balance>,
 }
 
-/// What a Reserve would hear.
+/// The result of a Check.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// The verdict of every limit that applies.
+    /// One verdict per amount and limit that applies.
     pub verdicts: Vec<Verdict>,
-    /// What would be granted; empty when it is refused.
+    /// What would be granted. Empty: the Reserve would be refused.
     pub granted: Vec<(ResourceKey, i64)>,
-    /// What the limits would refuse.
+    /// The violations of the HARD limits that would refuse.
     pub violations: Vec<Violation>,
     /// Whether the tenant is suspended.
     pub suspended: bool,
 }
 
-/// A yes, and what it did: one variant per operation.
+/// The result of an operation that was not refused.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// To Reserve.
+    /// The reply to Reserve.
     Reserved(Held),
-    /// To Commit.
+    /// The reply to Commit.
     Committed(Held),
-    /// To Release.
+    /// The reply to Release.
     Released(Held),
-    /// To Extend.
+    /// The reply to Extend.
     Extended(Held),
-    /// To Record.
+    /// The reply to Record.
     Recorded {
         /// The reservation that was born COMMITTED.
         held: Held,
-        /// What was added to the counter of each balance.
+        /// The quantity that was added to each balance's counter.
         applied: Vec<i64>,
     },
-    /// To Check.
+    /// The reply to Check.
     Checked(Checked),
-    /// To ResetUsage.
+    /// The reply to ResetUsage.
     Reset {
-        /// The counters that were changed.
+        /// The balances of the counters that were reset.
         balances: Vec<Balance>,
-        /// What was added to the committed of each.
+        /// The quantity that was added to each balance's counter.
         adjusted: Vec<i64>,
     },
 }
 
-/// Decides one operation. `id` is that of the reservation or the adjustments which it may make; `touched` is what
-/// [`touch_operation`] says of it.
+/// Decides one operation. `id` becomes the id of the reservation or the adjustments that it makes. `touched` is the
+/// result of [`touch_operation`].
 pub fn decide(
     books: &mut Books,
     context: &mut Context<'_>,
@@ -167,7 +169,7 @@ pub fn decide(
     decided
 }
 
-/// Ends a hold whose deadline has come. Its counters must be in the books.
+/// Expires a hold whose deadline has come. Its counters must be in the books.
 pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     let Some(reservation) = books.find_reservation(id).filter(|r| r.state == ReservationState::Reserved)
     else {
@@ -187,14 +189,14 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     books.note(Fact::Expired(Settlement { reservation: ended, figures }));
 }
 
-/// Under which id an Extend without request_id is remembered, so that the batch that made it can tell whether it
-/// took effect. No client can use it: ids have no control characters.
+/// The id under which an Extend without `request_id` is stored. By it, a batch with an unknown COMMIT finds out
+/// whether the Extend took effect. It begins with a control character, so no client can use it.
 pub fn minted_request_id(id: ReservationId) -> String {
     let digits = id.0.iter().map(|byte| format!("{byte:02x}"));
     digits.fold(String::from("\u{1}"), |text, digit| text + &digit)
 }
 
-/// The reservation that an operation is about.
+/// The reservation that an operation names.
 fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusal> {
     let id = match target {
         Target::Id(id) => Some(*id),
@@ -203,7 +205,7 @@ fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusa
     id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| not_found(target))
 }
 
-/// The client's name for a reservation is not known here: whoever has it puts it in.
+/// The refusal for an unknown reservation. The text that the client gave is not known here; the caller enters it.
 pub fn not_found(target: &Target) -> Refusal {
     match target {
         Target::Id(_) => Refusal::ReservationNotFound(String::new()),
@@ -211,7 +213,7 @@ pub fn not_found(target: &Target) -> Refusal {
     }
 }
 
-/// The request that this one repeats, if any.
+/// The earlier request with this `request_id`, if there was one. Another payload is refused.
 fn find_replay<'a>(
     books: &'a Books,
     request: Option<&RequestKey>,

@@ -1,4 +1,4 @@
-//! Record: consumption in one step, always recorded.
+//! Record: charges in one step. No limit refuses it (R4.17).
 
 use std::sync::Arc;
 
@@ -64,7 +64,8 @@ pub(super) fn record(
     Ok(answer(books, context, reservation))
 }
 
-/// What is added to each counter: the quantity, or less where a negative one would take it below zero.
+/// The lines that charge each counter: the quantity, or less if a negative quantity would take the counter below
+/// zero.
 fn lines(books: &Books, touched: &[Touched], record: &Record) -> Result<Vec<(Line, Counter)>, Refusal> {
     let mut lines = Vec::with_capacity(touched.len() * 2);
     let mut faults = Vec::new();

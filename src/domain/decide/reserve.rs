@@ -1,4 +1,4 @@
-//! Reserve: hold on all that applies, or on nothing.
+//! Reserve: holds on all limits that apply, or on none (I5).
 
 use std::sync::Arc;
 
@@ -83,15 +83,15 @@ fn replay(books: &Books, context: &mut Context<'_>, first: &Arc<Reservation>) ->
     Ok(Held { reservation: Arc::new(first.as_first_answered()), balances })
 }
 
-/// What is granted.
+/// What a Reserve, Check or Extend is granted.
 pub(super) struct Grants {
-    /// Of each amount.
+    /// The granted quantity of each amount.
     pub(super) granted: Vec<i64>,
-    /// What limits would have refused that are OBSERVE.
+    /// What OBSERVE limits would have refused.
     pub(super) observed: Vec<Violation>,
 }
 
-/// What each amount would be granted, or why not. It is asked for a quantity, and for the least that is of use.
+/// What each amount is granted, or the refusal. `asked` gives the quantity and the minimum of each amount.
 pub(super) fn grants(
     books: &Books,
     touched: &[Touched],

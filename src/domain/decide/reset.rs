@@ -1,4 +1,4 @@
-//! ResetUsage: what was committed in the running windows becomes zero, and an adjustment says so.
+//! ResetUsage: sets `committed` of running windows to zero, each by an adjustment (R4.18).
 
 use std::collections::HashSet;
 
@@ -18,8 +18,7 @@ use super::{
     touch::{fresh_of_line, require},
 };
 
-/// The counters that the operation may be about must be in the books: those of the running windows, whether or not a limit
-/// reads them.
+/// Resets the chosen counters. All counters that may match must be in the books, whether or not a limit reads them.
 pub(super) fn reset(
     books: &mut Books,
     context: &mut Context<'_>,
@@ -48,7 +47,7 @@ pub(super) fn reset(
         let counter = fresh_of_line(books, context.calendar, &key, context.now);
         let delta = counter.committed.saturating_neg();
         let of_row = books.forgive(&key, context.now, counter);
-        // Charges that are due and not yet swept are taken off their counter as they are swept.
+        // `delta` contains charges that are due and not yet swept, and the row does not. Sweeping takes them off.
         books.correct(&key, of_row - delta, FORGIVEN_REASON);
         books.insert_adjustment(Adjustment {
             id: id.part(number),
@@ -79,7 +78,7 @@ pub(super) fn reset(
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// It took effect before: what it did then, with the balances of now.
+/// The reply to a retry: what the first call adjusted, with the balances of now.
 fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Result<Reply, Stop> {
     require(books, made.iter().map(|adjustment| &adjustment.key))?;
     let mut balances = Vec::new();
@@ -92,16 +91,16 @@ fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Resu
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// Which counters a ResetUsage is about, whatever their windows.
+/// The counters that a ResetUsage chooses, whatever their windows.
 #[derive(Debug)]
 pub struct Choice<'a> {
-    /// `None`: all.
+    /// `None`: all resources are chosen.
     resources: Option<HashSet<ResourceKey>>,
     filter: &'a DimensionFilter,
 }
 
 impl<'a> Choice<'a> {
-    /// The choice that a ResetUsage names, or the fields at fault.
+    /// The choice of a ResetUsage. Refused if a resource is not declared.
     pub fn of(policy: &Policy, reset: &'a Reset) -> Result<Self, Refusal> {
         let mut resources = HashSet::new();
         let mut faults = Faults::default();

@@ -1,4 +1,4 @@
-//! Commit and Release: the end of a hold, before its deadline or after it.
+//! Commit and Release: settle a reservation, before its deadline or after it.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use super::{
     },
 };
 
-/// What a settlement adds to one counter.
+/// The change of one counter by a settlement.
 struct Step {
     key: CounterKey,
     committed: i64,
     reserved: i64,
-    /// What the record of the charge loses that was taken off the counter before.
+    /// The adjustment that is due because the charge at the deadline was taken off the counter before (R4.27).
     forgiven: i64,
     fresh: Counter,
 }
@@ -54,7 +54,7 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
     for (resource, quantity) in charges(&found, &used) {
         for line in settled.lines.iter_mut().filter(|line| line.key.resource() == resource) {
             let reserved = found.amounts.iter().find(|a| a.resource == resource).map_or(0, |a| a.reserved);
-            // What was held before the counter joined with an Extend is none of its business.
+            // If an Extend added the counter, it holds only what was added then, and is charged only for that.
             let charge = quantity.saturating_sub(reserved.saturating_sub(line.held)).max(0);
             match step(books, context, &found, line, charge) {
                 Some(step) => steps.push(step),
@@ -67,7 +67,7 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
         }
     }
     if !faults.is_empty() {
-        // Several counters of one resource are one field.
+        // Counters of one resource belong to one field, so their faults are the same.
         faults.dedup();
         return Err(Refusal::Invalid(faults).into());
     }
@@ -88,7 +88,7 @@ pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Tar
     let mut settled = Reservation::clone(&found);
     let mut steps = Vec::with_capacity(settled.lines.len());
     for line in &mut settled.lines {
-        // Giving back cannot overflow.
+        // A Release cannot overflow, so every line gives a step.
         steps.extend(step(books, context, &found, line, 0));
     }
     for amount in &mut settled.amounts {
@@ -99,7 +99,8 @@ pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Tar
     take(books, context, found.state == ReservationState::Expired, settled, steps)
 }
 
-/// Enters the settlement in the books.
+/// Enters a settlement in the books. Emits COMMITTED_LATE for a late Commit, and for a late Release that changes a
+/// counter.
 fn take(
     books: &mut Books,
     context: &mut Context<'_>,
@@ -113,7 +114,7 @@ fn take(
         books.correct(&step.key, step.forgiven, FORGIVEN_REASON);
     }
     let settled = books.update_reservation(settled);
-    // A Release reverses what was charged at the deadline; without such a charge it changes nothing.
+    // A late Release reverses the charge at the deadline. Without a charge it changes nothing.
     if settled.late || (late && corrected) {
         let figures = reservation_figures(books, context.calendar, &settled);
         books.note(Fact::Late(Settlement { reservation: Arc::clone(&settled), figures }));
@@ -127,8 +128,8 @@ fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation
     Ok(Held { reservation, balances })
 }
 
-/// What charging `charge` units changes in a counter, in place of the hold, or of the charge at the deadline.
-/// `None`: it would overflow.
+/// The change of one counter when `charge` units replace the hold, or the charge at the deadline. `None`: it would
+/// overflow.
 fn step(
     books: &Books,
     context: &mut Context<'_>,
@@ -142,7 +143,7 @@ fn step(
         return excess(line, charge, counter);
     }
     let freed = if found.state == ReservationState::Reserved { line.held } else { 0 };
-    // A correction may have taken away what was charged: a counter does not go below zero.
+    // A reset may have taken off what was charged. A counter does not go below zero.
     let committed = counter.committed.checked_add(charge.checked_sub(line.charged)?)?.max(0);
     committed.checked_add(counter.reserved.checked_sub(freed)?)?;
     let added = committed.checked_sub(counter.committed)?;
@@ -150,8 +151,8 @@ fn step(
     Some(Step { key: line.key.clone(), committed: added, reserved: -freed, forgiven: 0, fresh: counter })
 }
 
-/// The same where the charge at the deadline was taken off the counter since: only what is above it counts, and what is
-/// below it is not given back once more.
+/// Like [`step`], if the charge at the deadline was taken off the counter before. Units above that charge are added,
+/// and units below it are not given back again (R4.27).
 fn excess(line: &mut Line, charge: i64, counter: Counter) -> Option<Step> {
     let added = charge.checked_sub(line.charged)?;
     let committed = added.max(0);
@@ -160,7 +161,8 @@ fn excess(line: &mut Line, charge: i64, counter: Counter) -> Option<Step> {
     Some(Step { key: line.key.clone(), committed, reserved: 0, forgiven: committed - added, fresh: counter })
 }
 
-/// What is charged in all: what was given, and as reserved what was left out.
+/// The quantity that is charged per resource. A reserved resource that the Commit leaves out is charged as reserved
+/// (R4.16).
 fn charges(found: &Reservation, used: &[(ResourceKey, i64)]) -> Vec<(ResourceKey, i64)> {
     let left_out = found
         .amounts
@@ -178,7 +180,7 @@ fn committed(found: &Reservation) -> Vec<(ResourceKey, i64)> {
     all
 }
 
-/// Adds the counters of resources that were used without having been reserved, in the windows of the hold.
+/// Adds the counters of resources that were used without being reserved, in the windows of the hold (R4.4).
 fn join_unreserved(
     books: &Books,
     context: &mut Context<'_>,
@@ -199,7 +201,7 @@ fn join_unreserved(
     }
 }
 
-/// The field that brought an overflow; a resource that was left out has none of its own.
+/// The field that causes an overflow. A resource that the Commit left out has no field of its own.
 fn place_of(amounts: &[Units], policy: &Policy, resource: ResourceKey) -> Fault {
     let name = policy.resource_id(resource);
     amounts.iter().position(|units| units.resource == name).map_or_else(

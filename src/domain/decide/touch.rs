@@ -1,4 +1,4 @@
-//! Which counters an operation is about.
+//! Finds the counters of an operation.
 
 use std::sync::Arc;
 
@@ -19,28 +19,28 @@ use super::super::{
 };
 use super::Stop;
 
-/// A limit that applies, or none, and the counter that it reads.
+/// A counter that an operation changes, with a limit that reads it.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// The limit; `None` for the counter of a resource that no limit covers.
+    /// The limit. `None`: the counter is a meter, or the hold has it and no present limit of the hold reads it.
     pub limit: Option<Arc<Limit>>,
-    /// Its counter.
+    /// The key of the counter.
     pub key: CounterKey,
-    /// The counter, if there is none yet.
+    /// The counter to use if it does not exist yet.
     pub fresh: Counter,
 }
 
-/// One amount of an operation: its resource, and all that applies to it.
+/// One amount of an operation: its resource, and the counters that it changes.
 #[derive(Clone, Debug)]
 pub struct Touched {
-    /// The resource.
+    /// The key of the resource.
     pub resource: ResourceKey,
-    /// At least one. Several may share a counter.
+    /// At least one entry. Several limits may share a counter.
     pub applied: Vec<Applied>,
 }
 
 impl Touched {
-    /// The counters, each once.
+    /// The entries with distinct counters.
     pub fn keys(&self) -> impl Iterator<Item = &Applied> {
         let repeated = |place: usize| self.applied[..place].iter().any(|a| a.key == self.applied[place].key);
         self.applied
@@ -51,7 +51,7 @@ impl Touched {
     }
 }
 
-/// All that applies to one resource and subject at an instant.
+/// The limits that apply to a resource and a subject at an instant, or the resource's meter.
 pub(super) fn applied(
     tenant: &Tenant,
     plan: &Plan,
@@ -79,7 +79,7 @@ pub(super) fn applied(
     applied
 }
 
-/// All that applies to the resources of an operation, in its order, or the fields at fault.
+/// The counters of the resources, in their order, or the fields at fault.
 fn touch<'a>(
     (tenant, plan): (&Tenant, &Plan),
     (policy, calendar): (&Policy, &mut Calendar),
@@ -94,7 +94,7 @@ fn touch<'a>(
     Ok(touched.collect())
 }
 
-/// The resources that an operation names, in its order, or the fields at fault.
+/// The keys of the named resources, in their order, or the fields at fault.
 fn resolve<'a>(
     names: impl Iterator<Item = &'a str>,
     find: impl Fn(&str) -> Option<ResourceKey>,
@@ -110,8 +110,8 @@ fn resolve<'a>(
     if faults.is_empty() { Ok(resources) } else { Err(faults.into_list()) }
 }
 
-/// The resources that an operation names on a reservation. A name means what it meant when the reservation was made: it may
-/// have passed to another resource since.
+/// The resources that an operation on a reservation names. The reservation's own resources come first, since a name
+/// may have passed to another resource after the reservation was made (R4.28).
 pub(super) fn resolve_held(
     policy: &Policy,
     reservation: &Reservation,
@@ -125,8 +125,8 @@ pub(super) fn resolve_held(
     resolve(names, |name| own(name).or_else(|| policy.find_resource(name))).map_err(Refusal::Invalid)
 }
 
-/// What an operation that names its resources and subject itself is about; nothing for the others, whose reservation
-/// says it.
+/// The counters of an operation that names its resources and subject itself. Empty for the others: their counters
+/// follow from the reservation or the filter.
 pub fn touch_operation(
     books: &Books,
     policy: &Policy,
@@ -151,7 +151,7 @@ pub fn touch_operation(
     }
 }
 
-/// Adds that the resource of an amount was not declared.
+/// Adds the fault of a resource that is not declared.
 pub fn undeclared(faults: &mut Faults, place: usize, name: &str) {
     faults.add(
         format_args!("amounts[{place}].resource"),
@@ -159,18 +159,18 @@ pub fn undeclared(faults: &mut Faults, place: usize, name: &str) {
     );
 }
 
-/// A quantity that a counter cannot take.
+/// The fault of a quantity that a counter cannot take.
 pub(super) fn overflow(place: usize) -> Fault {
     Fault::new(format!("amounts[{place}].quantity"), "must not take a counter past the largest int64")
 }
 
-/// Stops unless all counters were looked for.
+/// Stops with the missing counters, unless the books know all of them.
 pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterKey>) -> Result<(), Stop> {
     let missing: Vec<CounterKey> = keys.filter(|key| !books.knows(key)).cloned().collect();
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 
-/// What a counter named by a reservation is, if there is none yet.
+/// The counter of a reservation's line as it is now, or a new one if it does not exist yet.
 pub(super) fn fresh_of_line(
     books: &Books,
     calendar: &mut Calendar,
@@ -185,7 +185,7 @@ pub(super) fn fresh_of_line(
     Counter::fresh(window, of_limits.unwrap_or(Since { at: since, order: 0 }))
 }
 
-/// The balances of what was touched: one per limit and counter.
+/// The balances of the touched counters: one per limit that applies.
 pub(super) fn balances(books: &Books, touched: &[Touched]) -> Vec<Balance> {
     let all = touched.iter().flat_map(|touched| &touched.applied);
     all.map(|applied| books.balance(&applied.key, applied.limit.as_ref(), applied.fresh)).collect()
@@ -213,7 +213,7 @@ pub(super) fn reservation_balances(
     balances
 }
 
-/// What [`reservation_balances`] says, for an event.
+/// The result of [`reservation_balances`], for an event.
 pub(super) fn reservation_figures(
     books: &Books,
     calendar: &mut Calendar,

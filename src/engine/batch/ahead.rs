@@ -1,10 +1,11 @@
-//! Deciding ahead: a batch is decided from what the lane remembers, without a lock; with overlap while the one before is
-//! being committed, as if that had succeeded. It is written only if nothing of what it was decided on has changed: on SQLite no other
-//! connection has changed anything, on PostgreSQL its tenants have the versions that are remembered, and the policy its
-//! revision. Since no batch can be written on top of one that was not, a failed commit takes the one after it along.
+//! Deciding ahead: a batch is decided from what the lane remembers, without a lock and, with overlap, while the batch
+//! before commits. It is written only if nothing on which it was decided has changed. On SQLite that means that no
+//! other connection has changed the file. On PostgreSQL the tenants must have the remembered versions, and the policy
+//! its revision. No batch can be written on top of a batch that was not, so if a commit fails, the next batch fails
+//! with it.
 //!
-//! Only what changes the books from memory alone is decided so. A batch with anything else, such as a refusal (which may
-//! repeat a known request_id), is decided under the lock, like one that was overtaken.
+//! Only operations that pass are decided ahead. A refusal may come from a `request_id` that is known, so a batch with
+//! a refusal is decided under the lock. So is a batch whose commit found that something had changed.
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
@@ -30,7 +31,7 @@ use crate::{
     store::{Expected, Store, StoreError},
 };
 
-/// Batches that could not be written: a line a minute for each kind of error.
+/// A database that fails does so with batch after batch: one line a minute for each kind of error.
 static ANEW: Seldom<&str> = Seldom::new();
 
 /// A batch that is being decided ahead.
@@ -39,18 +40,18 @@ pub(in super::super) struct Ahead {
     policy: Arc<Policy>,
     now: Millis,
     books: HashMap<TenantKey, Books>,
-    /// Those of the first items, as far as they had none.
+    /// The outcomes of the items decided so far. `None`: the item had its outcome before.
     outcomes: Vec<Option<Outcome>>,
 }
 
-/// A batch that was decided ahead, and has still to be written.
+/// A batch that was decided ahead and is still to be written.
 pub(in super::super) struct Planned {
     expected: Expected,
     changes: Vec<Changes>,
 }
 
 impl Planned {
-    /// Writes it and makes it last. Returns the database's time, where it is the one that counts.
+    /// Writes and commits the batch. Returns the database's time if that is the clock.
     pub(in super::super) async fn commit(self, store: Store) -> Result<Option<Millis>, StoreError> {
         let begun = Instant::now();
         let commit = store.commit_ahead(&self.changes, self.expected);
@@ -68,7 +69,7 @@ impl Planned {
 }
 
 impl Batcher {
-    /// Decides a batch ahead, if it can, or what came to it since it was. `None`: it has to be decided under the lock.
+    /// Decides a batch ahead, or the items that joined it since. `None`: the batch has to be decided under the lock.
     pub(in super::super) fn decide_ahead(&mut self, ahead: Option<Ahead>, items: &[Item]) -> Option<Ahead> {
         let decided = match ahead {
             Some(ahead) => self.decide_more(ahead, items),
@@ -81,10 +82,11 @@ impl Batcher {
         decided
     }
 
-    /// What there is to write, and the outcomes once it is. The lane remembers it as if it were already.
+    /// The changes to write, with the outcomes to report once they are written. The lane remembers the books as if
+    /// they were written already.
     pub(in super::super) fn plan(&mut self, ahead: Ahead) -> Option<(Planned, Vec<Option<Outcome>>)> {
         let Ahead { expected, policy, now, books, outcomes } = ahead;
-        // Nobody waits any more.
+        // All callers are gone, so nothing was decided.
         if books.is_empty() {
             return None;
         }
@@ -96,27 +98,29 @@ impl Batcher {
             changes.push(change);
             self.memory.put(remembered, expected.data_version);
         }
-        // What was only read has to be read under the lock; and what is remembered of the others is not written.
+        // A tenant whose books did not change was only read, and reads need the lock. The changes of the other
+        // tenants are then not written, so what is remembered of them is wrong.
         if changes.iter().any(Changes::is_empty) {
             self.forget();
             return None;
         }
-        // The order in which everybody locks tenants.
+        // Every transaction locks tenants in this order.
         changes.sort_unstable_by_key(|change| change.tenant);
         Some((Planned { expected, changes }, outcomes))
     }
 
-    /// A batch that was decided ahead is there to stay.
+    /// Notes the database's time after a batch was committed.
     pub(in super::super) fn note_time(&mut self, database_now: Option<Millis>) {
         if let Some(now) = database_now {
             self.caution.see_time(now);
         }
     }
 
-    /// Gives every item of a batch an outcome whose commit has failed.
+    /// Decides a batch under the lock after its commit, ahead of it, failed. Gives every item an outcome.
     pub(in super::super) async fn run_after(&mut self, items: &mut [Item], error: &StoreError) {
         self.caution.was_overtaken(error);
-        // SQLite's lane believes what it remembers; on PostgreSQL a version tells.
+        // On SQLite the lane does not check what it remembers, so it must forget it. On PostgreSQL each row's version
+        // is checked.
         if self.caution.seen().is_some_and(|seen| seen.expected.data_version.is_some()) {
             self.forget();
         }
@@ -166,7 +170,8 @@ impl Batcher {
         Some(ahead)
     }
 
-    /// The tenants of the items that have no outcome yet, if all that they need is likely to be remembered. Moves the time on.
+    /// The tenants of the items without an outcome. `None`: something that they need is probably not remembered. Sets
+    /// the time to the latest of the clock and the tenants' `decided_at`.
     fn keys_ahead(&self, ahead: &mut Ahead, items: &[Item]) -> Option<Vec<Option<TenantKey>>> {
         let shown = self.now_ahead()?;
         let (mut latest, mut next_due) = (ahead.now.max(shown), Millis::MAX);
@@ -181,7 +186,7 @@ impl Batcher {
                 TenantRef::Id(id) => self.memory.key_of(id)?,
                 TenantRef::Key(key) => *key,
             };
-            // What may have been carried out is looked for, under the lock.
+            // An operation that may have been carried out must be looked for in the database, under the lock.
             if item.lost {
                 return None;
             }
@@ -204,7 +209,7 @@ impl Batcher {
             next_due = next_due.min(row.next_due);
             keys.push(Some(key));
         }
-        // A clock that stands far behind is told of where it is read.
+        // If the clock is far behind, the batch that reads it under the lock logs that.
         let far = latest.saturating_sub(shown) > TIME_AGE_MAX;
         ahead.now = latest;
         (next_due > latest && !far).then_some(keys)
@@ -236,7 +241,7 @@ impl Batcher {
     }
 }
 
-/// The hold that an operation needs, if any. `None`: it cannot be decided ahead.
+/// The hold that an operation names, if it names one. Outer `None`: the operation cannot be decided ahead.
 #[expect(clippy::option_option, reason = "whether, and which")]
 fn hold_ahead(operation: &Operation) -> Option<Option<ReservationId>> {
     match operation {

@@ -1,13 +1,13 @@
-//! How careful a lane is: whether its next batch may be decided ahead, where a batch looks for what may be known already,
-//! and what follows when a batch fails.
+//! How careful a lane is: whether it may decide its next batch ahead, where a batch looks for earlier effects of its
+//! operations, and what follows when an attempt fails.
 //!
 //! | state | set when | ends |
 //! | --- | --- | --- |
-//! | `seen` | a batch has locked its tenants and read policy and time | when the lane forgets what it remembers |
-//! | `behind` | a batch could not be decided ahead, or was overtaken | after 16 batches under the lock |
-//! | `contended` | a locked row was not the one that was remembered | after 16 batches that lock rows |
-//! | `looking` | a request_id was taken for new and was not | after 64 batches |
-//! | `lost` | the outcome of a COMMIT is unknown | with the batch; what is set aside keeps it |
+//! | `seen` | a batch has locked its tenants, and read policy and time | when the lane forgets what it remembers |
+//! | `behind` | a batch could not be decided ahead, or was not written then | after 16 batches under the lock |
+//! | `contended` | a locked row differed from the remembered row | after 16 batches that lock rows |
+//! | `looking` | a `request_id` was taken for new and was known | after 64 batches under the lock |
+//! | `lost` | the outcome of a COMMIT is unknown | with the batch; operations that it set aside keep it |
 //!
 //! While `behind`, `contended` or `looking` lasts, no batch is decided ahead.
 
@@ -21,37 +21,37 @@ use crate::{
     store::{Expected, StoreError},
 };
 
-/// How many batches are decided under the lock after one could not be decided ahead: the reason mostly stays for a while.
+/// Batches that run under the lock after one could not be decided ahead. The reason mostly stays for a while.
 pub(super) const BEHIND_BATCHES: u32 = 16;
 
-/// How many batches read with the lock what they remember, after a batch that found its memory outdated: whoever changed
-/// the tenant mostly does so again.
+/// Batches that re-read remembered rows with the lock, after one found its memory stale. Whoever wrote the tenant
+/// mostly does so again.
 pub(super) const CONTENDED_BATCHES: u32 = 16;
 
-/// How many batches look request_ids up after one of them was known: clients that repeat themselves do so for a while.
+/// Batches that look up `request_id`s after one of them was known. Clients that repeat calls mostly repeat several.
 const LOOKING_BATCHES: u32 = 64;
 
-/// How often a batch is repeated that ran into another transaction.
+/// Most repeats of a batch after collisions with other transactions.
 const COLLISIONS_MAX: u32 = 8;
 
-/// How often a batch is repeated that lost its database.
+/// Most repeats of a batch after its connection or the database was lost.
 const LOSSES_MAX: u32 = 3;
 
-/// How often a batch is repeated that waited for a locked row in vain: that takes a tenth of a second each time, after which
-/// the rows that are still locked are left out.
+/// Most repeats of a batch that waited for a locked row in vain. Each time it waits for a tenth of a second, and then
+/// sets aside the tenants that are still locked.
 const LOCKS_MAX: u32 = 64;
 
-/// How often a batch is repeated whose tenants got other keys between the look for their ids and the lock. Each time
-/// somebody has deleted a tenant and created another by its id in that moment.
+/// Most repeats of a batch whose tenants got other keys between reading the keys and the lock. Each time an operator
+/// has deleted a tenant and created another with its id.
 const MOVES_MAX: u32 = 8;
 
-/// Pause before the first repeat; doubled for each further one.
+/// Pause before the first repeat. It doubles for each further repeat.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// For so long the database's time is counted on from when it last came, in milliseconds.
+/// How long PostgreSQL's time is counted on from its last answer, in milliseconds.
 pub(super) const TIME_AGE_MAX: Millis = 1_000;
 
-/// The state of a lane's caution.
+/// The states that keep a lane from deciding ahead.
 #[derive(Debug, Default)]
 pub(super) struct Caution {
     seen: Option<Seen>,
@@ -61,15 +61,15 @@ pub(super) struct Caution {
     lost: bool,
 }
 
-/// What a batch has seen beside the books.
+/// What the last batch read, apart from the books.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) expected: Expected,
-    /// The database's time, and when it came.
+    /// The database's time, with the instant at which it arrived.
     pub(super) database: Option<(Instant, Millis)>,
 }
 
-/// How often a batch was repeated, and why.
+/// The repeats of one batch, by reason.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     collisions: u32,
@@ -78,33 +78,33 @@ pub(super) struct Tries {
     moves: u32,
 }
 
-/// What follows when an attempt at a batch has failed.
+/// What a batch does after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The batch is decided anew at once.
+    /// Decides again at once.
     Repeat,
-    /// The batch is decided anew after a pause.
+    /// Decides again after a pause.
     RepeatAfter(Duration),
-    /// The batch is decided anew at once, without the tenants that are locked.
+    /// Decides again at once, without the tenants that are locked.
     SetAside,
-    /// The batch is not repeated as it is.
+    /// Fails: it is not repeated as it is.
     GiveUp,
 }
 
 impl Caution {
-    /// Whether the next batch may be decided ahead. Counts it as one that was not, if not.
+    /// Whether the next batch may be decided ahead. If not, counts it as one of the batches under the lock.
     pub(super) fn may_decide_ahead(&mut self) -> bool {
         let may = self.behind == 0 && self.looking == 0 && self.contended == 0;
         self.behind = self.behind.saturating_sub(1);
         may
     }
 
-    /// A batch could not be decided ahead.
+    /// Notes that a batch could not be decided ahead.
     pub(super) fn fell_behind(&mut self) {
         self.behind = BEHIND_BATCHES;
     }
 
-    /// A batch was decided ahead, and its commit has failed.
+    /// Notes that the commit of a batch that was decided ahead failed.
     pub(super) fn was_overtaken(&mut self, error: &StoreError) {
         self.fell_behind();
         if matches!(error, StoreError::KnownRequest) {
@@ -113,45 +113,46 @@ impl Caution {
         self.lost = matches!(error, StoreError::Unavailable(_));
     }
 
-    /// A batch begins. `lost`: an operation of it may have been carried out by a batch before.
+    /// Notes the begin of a batch. `lost`: an earlier COMMIT with an unknown outcome may have carried out one of its
+    /// operations.
     pub(super) fn begin(&mut self, lost: bool) {
         self.lost = lost;
     }
 
-    /// Whether the outcome of a COMMIT of this batch is unknown.
+    /// Whether the outcome of an earlier COMMIT of this batch is unknown.
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// Where the batch looks for what its operations may have done before.
+    /// Where the batch looks for earlier effects of its operations.
     pub(super) fn look(&self) -> Look {
         match (self.lost, self.looking) {
             (false, 0) => Look::Nowhere,
             (false, _) => Look::AtRequests,
-            // The outcome of the commit may be unknown, also to the halves of the batch.
+            // The halves of a batch inherit the unknown outcome.
             (true, _) => Look::AtOwn,
         }
     }
 
-    /// Rows were locked. `outdated`: one of them was not as it was remembered.
+    /// Notes that rows were locked. `outdated`: one of them differs from the remembered row.
     pub(super) fn has_locked(&mut self, outdated: bool) {
         self.contended = if outdated { CONTENDED_BATCHES } else { self.contended.saturating_sub(1) };
     }
 
-    /// Whether somebody else changes the same tenants, so that what is remembered of them is mostly outdated.
+    /// Whether others write the same tenants, so that the lane's memory of them is mostly stale.
     pub(super) fn is_contended(&self) -> bool {
         self.contended > 0
     }
 
-    /// A batch was decided under the lock and committed.
+    /// Notes that a batch was decided under the lock and committed.
     pub(super) fn has_settled(&mut self) {
         self.looking = self.looking.saturating_sub(1);
     }
 
-    /// An attempt at a batch has failed.
+    /// Notes a failed attempt. Returns what follows.
     pub(super) fn after(&mut self, error: &StoreError, tries: &mut Tries) -> Next {
         match error {
-            // The key was forgotten: the repeat looks for it by the tenant's id.
+            // The outdated key was forgotten, so the repeat finds the tenant by its id.
             StoreError::TenantMoved | StoreError::Outdated => {
                 if again(&mut tries.moves, MOVES_MAX) {
                     Next::Repeat
@@ -184,31 +185,31 @@ impl Caution {
         }
     }
 
-    /// What was seen last of the policy and the time.
+    /// What the last batch read of policy and time.
     pub(super) fn seen(&self) -> Option<&Seen> {
         self.seen.as_ref()
     }
 
-    /// A batch has read the policy's revision, and the time where the database's counts.
+    /// Notes the policy's revision, and the database's time if that is the clock.
     pub(super) fn see(&mut self, seen: Seen) {
         self.seen = Some(seen);
     }
 
-    /// The database's time has come with an answer.
+    /// Notes the database's time, which arrived with a reply.
     pub(super) fn see_time(&mut self, now: Millis) {
         if let Some(seen) = &mut self.seen {
             seen.database = Some((Instant::now(), now));
         }
     }
 
-    /// What was seen is not to be believed any more.
+    /// Forgets policy and time, which may be out of date.
     pub(super) fn forget(&mut self) {
         self.seen = None;
     }
 }
 
 impl Seen {
-    /// The database's time, counted on from when it came, unless that is too long ago.
+    /// The database's time, counted on from when it arrived. `None`: it is too old.
     pub(super) fn database_now(&self) -> Option<Millis> {
         let (came, now) = self.database?;
         let age = Millis::try_from(came.elapsed().as_millis()).unwrap_or(Millis::MAX);
@@ -216,14 +217,14 @@ impl Seen {
     }
 }
 
-/// Counts one more try, within a bound.
+/// Counts a repeat. Returns whether the bound allows it.
 fn again(tries: &mut u32, tries_max: u32) -> bool {
     let may = *tries < tries_max;
     *tries += u32::from(may);
     may
 }
 
-/// Counts one more try, within a bound, after a pause that doubles.
+/// Counts a repeat within a bound, after a pause that doubles.
 fn again_after(tries: &mut u32, tries_max: u32) -> Next {
     let pause = RETRY_PAUSE * (1 << (*tries).min(tries_max));
     if again(tries, tries_max) { Next::RepeatAfter(pause) } else { Next::GiveUp }
@@ -233,7 +234,7 @@ fn again_after(tries: &mut u32, tries_max: u32) -> Next {
 mod tests {
     use super::*;
 
-    /// What PostgreSQL says when a row is locked for too long.
+    /// PostgreSQL's code for a row that stayed locked for too long.
     const LOCK_NOT_AVAILABLE: &str = "55P03";
     const SERIALIZATION_FAILURE: &str = "40001";
     const UNIQUE_VIOLATION: &str = "23505";

@@ -1,5 +1,5 @@
-//! Locking the tenants of a batch, and reading with them what it is certain or likely to need: between two questions all
-//! others wait.
+//! Locks the tenants of a batch. Reads in the same round trip what the batch needs, or is likely to need: between two
+//! round trips, other transactions wait for the locks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,28 +25,28 @@ use crate::{
     store::{Along, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
 };
 
-/// Counters of a tenant that are read with the lock, if no more of them are remembered.
+/// A tenant's counters are read with the lock only if this many, or fewer, are remembered.
 const COUNTERS_ALONG_MAX: usize = 8;
 
-/// The clock may stay behind for long, and each batch finds it so.
+/// A clock can stay behind for long, and every batch finds it so: one line a minute.
 static BEHIND: Seldom<()> = Seldom::new();
 
-/// A transaction that has locked tenants for a batch that was not closed yet.
+/// A transaction with the locks of a batch that still takes operations.
 pub(super) struct Held {
     transaction: Transaction,
     tenants: Vec<Tenant>,
 }
 
 impl Batcher {
-    /// Locks the tenants of a batch that is not closed yet, if somebody else changes them, too: then the lock is mostly waited
-    /// for, and what comes for these tenants meanwhile can be decided with it. The next batch that is run has the lock.
-    /// `None`: it locks its tenants itself.
+    /// Locks the tenants of a batch before the batch is closed, if others write the same tenants. Most of the time is
+    /// then spent waiting for the locks, and operations that arrive for these tenants meanwhile can join. Returns the
+    /// locked tenants; the next run has the locks. `None`: the batch locks its tenants when it runs.
     pub(in super::super) async fn hold(&mut self, items: &mut [Item]) -> Option<HashSet<TenantKey>> {
         if !self.caution.is_contended() || self.store.dialect() == Dialect::Sqlite {
             return None;
         }
         let open = items.iter().filter(|item| item.is_open());
-        // Locks are taken in the order of keys: one that is not known yet would be taken later.
+        // Locks are taken in the order of keys. A key that is not known yet would be locked out of order.
         let keys: HashSet<TenantKey> =
             open.map(|item| self.find_key(&item.request.tenant)).collect::<Option<_>>()?;
         if keys.is_empty() {
@@ -59,7 +59,7 @@ impl Batcher {
             match transaction.lock_tenants(&sorted).await {
                 Ok(tenants) => Ok(Held { transaction, tenants }),
                 Err(error) => {
-                    // Dropped, it would take its connection with it.
+                    // If it were dropped, its connection would be closed.
                     let _ = transaction.rollback().await;
                     Err(error)
                 }
@@ -74,26 +74,26 @@ impl Batcher {
                 self.find_locked(items).await;
                 None
             }
-            // It fails again, where it is told.
+            // The error occurs again when the batch runs, and is logged there.
             Ok(Err(_)) | Err(_) => None,
         }
     }
 
-    /// Finds the tenants of a batch that somebody else has locked, after it has waited for them in vain.
+    /// Finds the tenants of a batch that another transaction has locked, after the batch waited for them in vain.
     pub(super) async fn find_locked(&mut self, items: &mut [Item]) {
         let open = items.iter().filter(|item| item.is_open());
         let mut keys: Vec<TenantKey> = open.filter_map(|item| self.find_key(&item.request.tenant)).collect();
         keys.sort_unstable();
         keys.dedup();
         let find = self.store.find_locked_tenants(&keys, Duration::ZERO);
-        // What fails here fails again, where it is told.
+        // An error here occurs again when the batch runs, and is logged there.
         if let Ok(Ok(locked)) = timeout(BATCH_TIME_MAX, find).await {
             self.locked.extend(locked);
         }
         self.mark_locked(items);
     }
 
-    /// Takes the operations of locked tenants out of what is decided.
+    /// Excludes the operations of locked tenants from the batch.
     pub(super) fn mark_locked(&self, items: &mut [Item]) {
         if self.locked.is_empty() {
             return;
@@ -105,7 +105,7 @@ impl Batcher {
         }
     }
 
-    /// The key of a tenant, if it is known without a question.
+    /// The key of a tenant, if it is known without the database.
     pub(in super::super) fn find_key(&self, tenant: &TenantRef) -> Option<TenantKey> {
         match tenant {
             TenantRef::Id(id) => self.memory.key_of(id),
@@ -113,7 +113,7 @@ impl Batcher {
         }
     }
 
-    /// A transaction for a batch, and the tenants that it has locked already.
+    /// Begins a transaction for a batch. Returns it with the tenants that it has locked already.
     pub(super) async fn begin(&mut self) -> Result<(Transaction, Vec<Tenant>), StoreError> {
         match self.held.take() {
             Some(Held { transaction, tenants }) => Ok((transaction, tenants)),
@@ -121,7 +121,7 @@ impl Batcher {
         }
     }
 
-    /// Locks the tenants that are not held already, and then reads policy and time.
+    /// Locks the tenants that are not locked yet, and then reads policy and time.
     pub(super) async fn lock<'a>(
         &mut self,
         (transaction, held): (&'a Transaction, Vec<Tenant>),
@@ -190,8 +190,8 @@ impl Batcher {
         Ok(session)
     }
 
-    /// What to read with the lock: the holds that are named and not remembered; and all that may be out of date, when what is
-    /// remembered was so of late.
+    /// What to read in the round trip of the lock: the named holds that are not remembered. If the lane's memory was
+    /// found stale lately, also the named holds and the counters that it remembers.
     fn along(&self, remembered: &HashMap<TenantKey, Remembered>, items: &[Item], open: &[usize]) -> Along {
         let mut along = Along::default();
         for &place in open {
@@ -217,7 +217,7 @@ impl Batcher {
         along
     }
 
-    /// The tenants, locked, and the policy and the time that count, read after the lock.
+    /// Locks the tenants. Returns them with the policy and the time, which are read after the lock.
     async fn lock_and_read(
         &mut self,
         transaction: &Transaction,
@@ -238,7 +238,7 @@ impl Batcher {
         Ok((locked, policy, shown.or(database_now).unwrap_or(0)))
     }
 
-    /// The keys of tenants that are named by their ids: those that are remembered, and those that are there.
+    /// The keys of tenants that are named by id. A remembered key may be out of date; see [`Batcher::check`].
     async fn keys_of_ids<'a>(
         &mut self,
         transaction: &Transaction,
@@ -264,7 +264,7 @@ impl Batcher {
         Ok(named)
     }
 
-    /// Whether the tenants have the ids that their keys were found by: since then one may have been deleted.
+    /// Fails unless each tenant has the id by which its key was found. A tenant may have been deleted in between.
     fn check(&mut self, session: &Session<'_>) -> Result<(), StoreError> {
         let is_wrong = |id: &str, key| session.books.get(key).is_none_or(|books| *books.tenant.id != *id);
         let wrong: Vec<&str> =

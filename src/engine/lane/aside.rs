@@ -1,9 +1,9 @@
-//! Operations of tenants whose rows somebody else has locked for long: they are set aside, so that the tenants whose rows are
-//! free do not wait for them.
+//! Sets aside the operations of tenants whose rows another transaction has locked, so that tenants with free rows do
+//! not wait for them (R6.9).
 //!
-//! While a tenant is set aside, whatever comes for it is set aside behind that, so that its operations keep their order. A
-//! task looks again and again which of the rows are free; their tenants' operations then lead the next batch. A tenant that is
-//! locked for half a minute is given up: its operations are UNAVAILABLE.
+//! While a tenant is set aside, later operations of it are set aside behind the first, so they keep their order. A
+//! task looks again and again which rows are free; the operations of their tenants then lead the next batch. After
+//! half a minute the operations of a tenant that is still locked are UNAVAILABLE.
 
 use std::{collections::VecDeque, future::pending, time::Duration};
 
@@ -20,42 +20,42 @@ use super::{
 };
 use crate::{domain::id::TenantKey, seldom::Seldom, store::Store};
 
-/// Most operations that are set aside in one lane. One more is UNAVAILABLE.
+/// Most operations that are set aside in one lane. Beyond them operations are UNAVAILABLE.
 const ASIDE_OPERATIONS_MAX: usize = QUEUE_OPERATIONS_MAX;
 
 /// Longest time for which a tenant is set aside.
 const ASIDE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Pause before each look.
+/// Pause before each look at locked rows.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Tenants that are looked at together: each that is locked takes a millisecond.
+/// Tenants of one look. Each locked tenant makes the look wait for a millisecond.
 const LOOK_TENANTS_MAX: usize = 100;
 
-/// How long a look waits for the first of its tenants, which are looked at in turns: among others that want the same row it
-/// stands in their queue, and gets it.
+/// How long a look waits for the first of its tenants; tenants take turns to be the first. If others want the same
+/// row, the look stands in the queue for it, and gets it.
 const LOOK_PATIENCE: Duration = Duration::from_millis(100);
 
-/// A database that does not answer a look within this time is asked by the batch that follows.
+/// If the database does not answer a look within this time, the next batch finds out which rows are free.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A row that is contended is locked for too long again and again: a line a minute.
+/// A contended row is locked for too long again and again, so these lines are limited to one a minute.
 static SET_ASIDE: Seldom<()> = Seldom::new();
 static GIVEN_UP: Seldom<()> = Seldom::new();
 
-/// What is set aside in one lane.
+/// The operations that are set aside in one lane.
 pub(super) struct Aside {
     store: Store,
     tenants: HashMap<TenantKey, Tenant>,
-    /// Tenants that are set aside, in the order in which they are looked at.
+    /// The tenants that are set aside, in the order of the next looks.
     order: VecDeque<TenantKey>,
-    /// Keys of these tenants by the ids that their operations name.
+    /// The keys of these tenants, by the ids in their operations.
     names: HashMap<String, TenantKey>,
-    /// Operations of tenants whose rows are free again.
+    /// Operations of tenants whose rows are free.
     ready: VecDeque<Waiting>,
-    /// Operations in all.
+    /// Number of operations that are set aside or ready.
     operations: usize,
-    /// A look, which says whose rows are free.
+    /// A running look, which returns the tenants whose rows are free.
     look: Option<JoinHandle<Vec<TenantKey>>>,
 }
 
@@ -78,12 +78,12 @@ impl Aside {
         }
     }
 
-    /// Whether nothing is set aside.
+    /// Whether no operation is set aside or ready.
     pub(super) fn is_empty(&self) -> bool {
         self.operations == 0
     }
 
-    /// Whether an operation can be decided that was set aside.
+    /// Whether an operation that was set aside can be decided.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -95,7 +95,7 @@ impl Aside {
         Some(next)
     }
 
-    /// Sets aside the operations of a batch whose tenants are locked, as the batch has found.
+    /// Sets aside the operations of a batch whose tenants the batch found locked.
     pub(super) fn take_locked(&mut self, batch: &mut Batch) {
         let locked = batch.take_out(|item| item.locked.is_some());
         if locked.is_empty() {
@@ -116,8 +116,8 @@ impl Aside {
         self.look_again();
     }
 
-    /// Sets aside the operations of a batch, which is about to be decided, whose tenants are set aside already. `find` says
-    /// which key an id has.
+    /// Sets aside the operations of a new batch whose tenants are set aside already. `find` gives the key of a
+    /// tenant.
     pub(super) fn take_followers(
         &mut self,
         batch: &mut Batch,
@@ -161,14 +161,14 @@ impl Aside {
         tenant.waiting.push(waiting);
     }
 
-    /// Ends a look that is done, without waiting for it.
+    /// Takes the result of a look that has ended, without waiting.
     pub(super) fn collect(&mut self) {
         if let Some(found) = self.look.as_mut().and_then(FutureExt::now_or_never) {
             self.end_look(found);
         }
     }
 
-    /// Waits for the end of a look; for ever if there is none.
+    /// Waits for the end of the look; without a look, for ever.
     pub(super) async fn changed(&mut self) {
         match &mut self.look {
             Some(look) => {
@@ -181,7 +181,7 @@ impl Aside {
 
     fn end_look(&mut self, found: Result<Vec<TenantKey>, JoinError>) {
         self.look = None;
-        // A look that ended in a panic found nothing; whether rows are free shows when they are locked.
+        // After a panic all rows count as free. Locking them shows which are not.
         let free = found.unwrap_or_else(|_| self.order.iter().copied().collect());
         for key in free {
             if let Some(tenant) = self.remove(key) {
@@ -211,7 +211,7 @@ impl Aside {
         self.tenants.remove(&key)
     }
 
-    /// Begins a look, if there is something to look at, and none is under way.
+    /// Starts a look, unless no tenant is set aside or a look is running.
     fn look_again(&mut self) {
         if self.tenants.is_empty() || self.look.is_some() {
             return;
@@ -223,7 +223,7 @@ impl Aside {
     }
 }
 
-/// Whose rows are free, of these tenants; all when the database does not say.
+/// The tenants whose rows are free; all of them if the database does not answer.
 async fn look(store: Store, keys: Vec<TenantKey>) -> Vec<TenantKey> {
     sleep(LOOK_PAUSE).await;
     let found = timeout(LOOK_TIMEOUT, store.find_locked_tenants(&keys, LOOK_PATIENCE)).await;

@@ -1,4 +1,4 @@
-//! Operations, and who waits for their outcomes.
+//! Batches of operations, with the callers who wait for the outcomes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,28 +6,28 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::super::{Asked, Failure, Outcome, Request, Submission, item::Item};
 
-/// Operations that are decided together, and who waits for their outcomes.
+/// The operations of a batch, and the callers who wait for their outcomes.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) items: Vec<Item>,
     callers: Vec<Caller>,
 }
 
-/// An operation that waits apart from others that came with it, and who waits for its outcome.
+/// An operation outside of a batch, with the caller who waits for its outcome.
 pub(super) struct Waiting {
     pub(super) item: Item,
     caller: Caller,
 }
 
-/// Who waits for the outcomes of the next items of a batch.
+/// Waits for the outcomes of the next items of a batch: one, or as many as it says.
 enum Caller {
     One(oneshot::Sender<Outcome>),
     Several(oneshot::Sender<Vec<Outcome>>, usize),
-    /// For one of several, the others of which may be in other batches.
+    /// For one of several operations of a caller. The others may be in other batches.
     Part(Arc<Gathering>, usize),
 }
 
-/// Outcomes of one caller that come from several batches. They are sent when the last part is there.
+/// The outcomes of one caller, from several batches. They are sent when the last part is dropped.
 struct Gathering {
     outcomes: Mutex<Vec<Outcome>>,
     reply: Option<oneshot::Sender<Vec<Outcome>>>,
@@ -49,7 +49,7 @@ impl Batch {
         }
     }
 
-    /// Adds an operation that was taken out of a batch before.
+    /// Adds an operation that was taken out of an earlier batch.
     pub(super) fn push_waiting(&mut self, waiting: Waiting) {
         let Waiting { mut item, caller } = waiting;
         item.drop_unless_owed(caller.is_gone());
@@ -57,7 +57,7 @@ impl Batch {
         self.callers.push(caller);
     }
 
-    /// Takes some operations out, in their order.
+    /// Takes out the operations that leave, in their order.
     pub(super) fn take_out(&mut self, leaves: impl Fn(&Item) -> bool) -> Vec<Waiting> {
         if !self.items.iter().any(&leaves) {
             return Vec::new();
@@ -89,13 +89,13 @@ impl Batch {
         taken
     }
 
-    /// Gives everybody the outcomes.
+    /// Sends the outcomes to the callers.
     pub(super) fn answer(self) {
         let mut outcomes = self.items.into_iter().map(|item| item.outcome.unwrap_or(Err(Failure::Internal)));
         for caller in self.callers {
             match caller {
                 Caller::Several(reply, count) => {
-                    // Who went away does not hear it.
+                    // An error says that the caller is gone.
                     let _ = reply.send(outcomes.by_ref().take(count).collect());
                 }
                 one => one.answer(outcomes.next().unwrap_or(Err(Failure::Internal))),
@@ -105,7 +105,7 @@ impl Batch {
 }
 
 impl Waiting {
-    /// Gives the caller an outcome without a decision.
+    /// Answers the caller with a failure, without a decision.
     pub(super) fn answer(self, failure: Failure) {
         self.caller.answer(Err(failure));
     }
@@ -122,7 +122,7 @@ impl Caller {
 
     /// Hands on the outcome of one operation.
     fn answer(self, outcome: Outcome) {
-        // Who went away does not hear it.
+        // An error says that the caller is gone.
         match self {
             Caller::One(reply) => drop(reply.send(outcome)),
             Caller::Several(reply, _) => drop(reply.send(vec![outcome])),
@@ -132,7 +132,7 @@ impl Caller {
 }
 
 impl Gathering {
-    /// A caller of so many operations, for each of them.
+    /// Splits a caller of `count` operations into one for each of them.
     fn split(reply: oneshot::Sender<Vec<Outcome>>, count: usize) -> Vec<Caller> {
         let outcomes = (0..count).map(|_| Err(Failure::Internal)).collect();
         let gathering = Arc::new(Self { outcomes: Mutex::new(outcomes), reply: Some(reply) });
@@ -156,7 +156,7 @@ impl Drop for Gathering {
     }
 }
 
-/// What a caller asks, who may be gone: then only what is owed is decided.
+/// The item of a request. If its caller is gone, it is decided only if it is owed.
 fn item(request: Request, deadline: Option<Instant>, gone: bool) -> Item {
     let mut item = Item::new(request, deadline);
     item.drop_unless_owed(gone);

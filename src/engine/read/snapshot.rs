@@ -1,4 +1,4 @@
-//! What a watcher begins with: balances, and the place in the log of events that they are of.
+//! The snapshot with which a watch begins: balances, and the place in the log up to which they contain events.
 
 use std::sync::Arc;
 
@@ -9,36 +9,36 @@ use crate::{
     store::LogHead,
 };
 
-/// Most balances of one snapshot, which is held in memory.
+/// Most balances of one snapshot, since it is kept in memory.
 const SNAPSHOT_BALANCES_MAX: usize = 10_000;
 
-/// Pages that one snapshot takes at most: each looks through about 10,000 rows, of which few may match.
+/// Most pages of one snapshot. A page looks through about 10,000 rows, of which few may match.
 const SNAPSHOT_PAGES_MAX: usize = 20;
 
-/// What is known of the names of a watch, and of the log of events at the same instant.
+/// Whether the names of a watch exist, and the end of the log at that instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Names {
-    /// The tenant's key; `None` when no tenant is named, or there is none of the name.
+    /// The tenant's key. `None`: the watch names no tenant, or the tenant does not exist.
     pub tenant_key: Option<TenantKey>,
-    /// How far the log goes.
+    /// The log's id and end.
     pub head: LogHead,
-    /// Events were committed that have no place in the log yet.
+    /// Whether committed events are still without a place in the log.
     pub pending: bool,
 }
 
-/// What is left, in parts, and where the log of events stood then.
+/// The balances of one instant, in parts, and the end of the log at that instant.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// At least one; none is empty but a last one.
+    /// At least one part. Only a single part can be empty.
     pub parts: Vec<Vec<Balance>>,
-    /// What the balances have to be told with.
+    /// What replies need apart from the balances.
     pub frame: Frame,
-    /// Events up to its end are in the balances.
+    /// The balances contain all events up to this end of the log.
     pub head: LogHead,
 }
 
 impl Reader {
-    /// What is left, in pages of the query's size, and how far the log of events goes: both of one instant.
+    /// The balances that the query chooses, in parts of its page size, and the end of the log at the same instant.
     pub async fn snapshot(&self, query: &UsageQuery) -> Result<Snapshot, Failure> {
         let view = self.open("snapshot", &TenantRef::Id(query.tenant.clone())).await?;
         let head = view.transaction.read_log().await.map_err(failed)?;
@@ -60,8 +60,8 @@ impl Reader {
         Err(refused(Refusal::TooManyCounters(SNAPSHOT_BALANCES_MAX), &view.frame()))
     }
 
-    /// Whether a tenant and resources are there. When they need not be there, since a watcher may be notified of their end,
-    /// the key may be none.
+    /// Checks whether a tenant and resources exist. If they are not `required`, a missing tenant only leaves the key
+    /// out: a watcher may still be about to get the event of its end.
     pub async fn check_names(
         &self,
         tenant: Option<&str>,
