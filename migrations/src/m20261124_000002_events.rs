@@ -26,9 +26,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `tenants.event_number` is the number of the tenant's last event. `counters.alerts` is what was emitted for the counter,
-/// with its counts of refusals; it is written when it changes. `closed` is 1 once WINDOW_CLOSED was emitted, or need not be.
-/// The index holds the counters whose windows are still to be closed, in that order; no decision changes its columns.
+/// `tenants.event_number` is the number of the tenant's last event. `counters.alerts` is what was emitted for the
+/// counter, with its counts of refusals; it is written when it changes. `closed` is 1 once WINDOW_CLOSED was emitted,
+/// or need not be. The index holds the counters whose windows are still to be closed, in that order; no decision
+/// changes its columns.
 const BOOKS: [&str; 4] = [
     "ALTER TABLE tenants ADD COLUMN event_number {bigint} NOT NULL DEFAULT 0",
     "ALTER TABLE counters ADD COLUMN alerts {blob}",

@@ -38,7 +38,7 @@ const ALL: &str = concat!(
 /// Which deliveries of a webhook to list.
 #[derive(Clone, Debug)]
 pub struct DeliveryQuery {
-    /// The webhook's key.
+    /// The key of the webhook.
     pub webhook: WebhookKey,
     /// Only deliveries in these states; when empty, in all states.
     pub states: Vec<DeliveryState>,

@@ -48,7 +48,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A short name by which the log tells kinds of errors apart.
+    /// A short name by which the log distinguishes errors.
     pub fn kind(&self) -> &'static str {
         match self {
             StoreError::Unavailable(_) => "unavailable",

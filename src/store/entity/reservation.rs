@@ -1,4 +1,4 @@
-//! Settled reservations.
+//! Settled reservations, and Records.
 
 use sea_orm::entity::prelude::*;
 

@@ -88,7 +88,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// The keys of tenants from one on, deleted tenants included.
+    /// Keys of at most `count` tenants, from one key on, deleted tenants included.
     async fn list_tenant_keys(&self, from: TenantKey, count: usize) -> Result<Vec<i64>, StoreError> {
         let text = "SELECT key FROM tenants WHERE key >= $1 ORDER BY key LIMIT $2";
         let count = i64::try_from(count).unwrap_or(i64::MAX);
