@@ -49,7 +49,7 @@ fn rows_to_read(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// Waits until other changes have ended, and returns the policy's revision.
+/// Locks the policy's row until the transaction ends, and returns the revision.
 async fn lock_policy(transaction: &Transaction) -> Result<i64, StoreError> {
     let row = policy::Entity::find_by_id(POLICY_ROW).lock_exclusive().one(transaction.connection()?).await?;
     revision_of(row)
