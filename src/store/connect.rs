@@ -68,20 +68,20 @@ const POSTGRES_SETTINGS: [Setting; 4] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// How long PostgreSQL keeps a transaction that may hold locks for a process that is silent: a process that was
-/// stopped, whose machine was stopped, or that is cut off. Our transactions wait for nothing but the database, so a
-/// live process goes on within milliseconds. The second setting is for a PostgreSQL that still has to send what the
-/// process does not read. Both end the session, and so its transaction, within 5 seconds. A process that wakes up
-/// finds its connection closed, and repeats the transaction.
+/// How long PostgreSQL keeps a transaction that may hold locks for a process that is silent, since it was stopped or
+/// cut off. Our transactions wait for nothing but the database, so a live process goes on within milliseconds. The
+/// second setting is for a PostgreSQL that still has to send what the process does not read. Both end the session,
+/// and so its transaction, within 5 seconds. A process that wakes up finds its connection closed, and repeats the
+/// transaction.
 const POSTGRES_HOLDER_SETTINGS: [Setting; 2] =
     [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
 
 /// How long administration and jobs wait for a locked row.
 const POSTGRES_PATIENT_SETTINGS: [Setting; 1] = [("lock_timeout", "5s")];
 
-/// Settings of connections that write. Their statements find rows by key, for lists of values of any length. The
-/// right plan is always nested loops over an index, so the settings force it. The planner's own choice would depend
-/// on what the tables contained when it last looked: a table that was empty then would be scanned ever after.
+/// Settings of connections that write. Their statements find rows by key, for lists of any length. The right plan is
+/// always nested loops over an index, so the settings force it. The planner's choice would depend on what the tables
+/// contained when it last looked: a table that was empty then would be scanned ever after.
 const POSTGRES_WRITER_SETTINGS: [Setting; 7] = [
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
@@ -385,8 +385,8 @@ fn wire_config(options: &PgConnectOptions) -> tokio_postgres::Config {
     config
 }
 
-/// The password, whether from the URL, its parameters, PGPASSWORD or the password file. The options reveal it only
-/// within a URL, for which user and host are replaced, since not every name fits into one.
+/// The password, whether from the URL, its parameters, PGPASSWORD or the password file. The options reveal it only in
+/// a URL, where user and host are replaced, since not every name fits into one.
 fn find_password(options: &PgConnectOptions) -> Option<Vec<u8>> {
     let url = options.clone().username("name").host("host").to_url_lossy();
     let parsed: tokio_postgres::Config = format!("postgres://name:{}@host", url.password()?).parse().ok()?;
