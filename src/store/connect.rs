@@ -71,8 +71,7 @@ const POSTGRES_SETTINGS: [Setting; 4] = [
 /// How long PostgreSQL keeps a transaction that may hold locks for a process that is silent, since it was stopped or
 /// cut off. Our transactions wait for nothing but the database, so a live process goes on within milliseconds. The
 /// second setting is for a PostgreSQL that still has to send what the process does not read. Both end the session,
-/// and so its transaction, within 5 seconds. A process that wakes up finds its connection closed, and repeats the
-/// transaction.
+/// and so its transaction, within 5 seconds. A process that wakes up then repeats the transaction.
 const POSTGRES_HOLDER_SETTINGS: [Setting; 2] =
     [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
 
@@ -209,8 +208,7 @@ impl Store {
         }
     }
 
-    /// Finds out on a connection of its own why the database cannot be reached: a pool only reports that it waited in
-    /// vain.
+    /// Finds out on a new connection why the database cannot be reached: a pool only reports that it waited in vain.
     pub(super) async fn diagnose(&self, error: StoreError) -> StoreError {
         let Some(options) = &self.postgres else {
             return error;
