@@ -1,11 +1,12 @@
-//! One text of SQL for both databases: placeholders stand for what they write differently.
+//! One SQL text for both databases: placeholders stand for the words that differ.
 
 use sea_orm_migration::{
     prelude::{ConnectionTrait, DbErr, SchemaManager},
     sea_orm::DbBackend,
 };
 
-/// Placeholder, on SQLite, on PostgreSQL. All times are bigint, in unix milliseconds.
+/// A placeholder, its text for SQLite, and its text for PostgreSQL. Times are bigint: milliseconds since 1970-01-01
+/// UTC.
 const PLACEHOLDERS: [(&str, &str, &str); 10] = [
     ("{smallint}", "INTEGER", "smallint"),
     ("{int}", "INTEGER", "integer"),
@@ -13,17 +14,16 @@ const PLACEHOLDERS: [(&str, &str, &str); 10] = [
     ("{blob}", "BLOB", "bytea"),
     ("{uuid}", "BLOB", "uuid"),
     ("{text}", "TEXT", "text"),
-    // Pages are in the order of ids, and both databases must agree on it: byte by byte.
+    // Pages are in the order of ids, so both databases must agree on that order: byte by byte.
     ("{key_text}", "TEXT", "text COLLATE \"C\""),
-    // The primary key is a single integer: SQLite keeps the rows by it.
+    // For a primary key of one integer: SQLite stores the rows by it.
     ("{rows}", "STRICT", ""),
-    // The primary key has several columns: SQLite keeps the rows by it, not by a number of its own.
+    // For a primary key of several columns: without this, SQLite stores the rows by a hidden number of its own.
     ("{rows_by_key}", "STRICT, WITHOUT ROWID", ""),
-    // Rows that are updated all the time leave room for their next version on the same page (HOT).
+    // For rows that are updated often: half of each page stays free for their next versions (HOT updates).
     ("{updated_often}", "", "WITH (fillfactor = 50)"),
 ];
 
-/// Runs statements, one after the other.
 pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     for statement in statements {

@@ -1,5 +1,5 @@
-//! The schema, step by step, for SQLite and PostgreSQL. Append-only: a migration that was released never changes,
-//! and none imports the entities of the day.
+//! The schema, step by step, for SQLite and PostgreSQL. Append-only: a released migration never changes. No migration
+//! imports entities, which follow the present schema.
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait::async_trait};
 
@@ -14,7 +14,7 @@ mod m20261126_000005_reset_requests;
 mod m20261126_000010_tenants_due;
 mod m20261126_000011_probes;
 
-/// All migrations, in order.
+/// All migrations, in the order in which they run.
 pub struct Migrator;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! The books: policy, tenants, counters, holds, what was settled, what was asked, and corrections.
+//! The books: policy, tenants, counters, adjustments, holds, settled reservations and request ids.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -6,7 +6,6 @@ use sea_orm_migration::prelude::{
 
 use crate::dialect;
 
-/// Makes the first tables.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -19,7 +18,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// What may be spent. A key is the revision that made the row. Rows of `resources` stay when deleted.
+/// Resources, plans and their revision. A row's key is the revision that created it. A deleted resource keeps its
+/// row.
 const POLICY: [&str; 5] = [
     "CREATE TABLE policy (
         id {int} NOT NULL PRIMARY KEY CHECK (id = 1),
@@ -46,7 +46,7 @@ const POLICY: [&str; 5] = [
     ) {rows}",
 ];
 
-/// Tenants, and their counters. No index names a column that decisions update. A deleted tenant has no id.
+/// Tenants, counters and adjustments. Decisions update no indexed column. A deleted tenant has no `id`.
 const TENANTS: [&str; 5] = [
     "CREATE TABLE tenants (
         key {bigint} NOT NULL PRIMARY KEY,
@@ -94,10 +94,16 @@ const TENANTS: [&str; 5] = [
     "CREATE INDEX adjustments_counter ON adjustments (tenant_key, counter_key)",
 ];
 
-/// Open holds and settled reservations in the order of time (their ids are): all that is new goes to the end of the key's index,
-/// whatever the number of tenants, and old pages stay cold; request ids, in the order of the ids: those that grow with time, as UUIDs of version 7 do, meet on few pages. States: 2 COMMITTED, 3 RELEASED, 4 EXPIRED. Methods: 1 Reserve, 2 Extend, 3 Record.
-/// BETWEEN, because SQLite makes a table of what IN lists, anew for each row that it checks. The index of deadlines says
-/// what is always so, and what only a query about deadlines implies: no other one is planned with it.
+/// Holds, settled reservations and request ids. States: 2 COMMITTED, 3 RELEASED, 4 EXPIRED. Methods: 1 Reserve, 2
+/// Extend, 3 Record.
+///
+/// Ids of reservations begin with the time. So new rows go to the end of the key's index, whatever the number of
+/// tenants, and old pages stay cold. Request ids that grow with time, as UUIDs of version 7 do, are close together
+/// likewise.
+///
+/// BETWEEN instead of IN: SQLite builds a table of an IN list, anew for each row that it checks. The condition of
+/// `holds_deadline` is always true, but only queries about deadlines state it, so the planner uses the index for no
+/// others.
 const RESERVATIONS: [&str; 4] = [
     "CREATE TABLE holds (
         tenant_key {bigint} NOT NULL,

@@ -1,4 +1,4 @@
-//! The log of events: what batches write, what readers read, and how far it goes.
+//! The log of events: what batches write, what subscribers read, and how far the log goes.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -7,7 +7,6 @@ use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::dialect;
 
-/// Makes the log.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -27,9 +26,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `tenants.event_number` is the number of the tenant's last event. `counters.alerts` is what was told of a counter, and is
-/// written when it changes; `closed` is 1 once the end of the window was told, or need not be. The index holds
-/// the counters whose windows may still be closed, in the order in which they are: no decision changes its columns.
+/// `tenants.event_number` is the number of the tenant's last event. `counters.alerts` is what was emitted for the
+/// counter, with its counts of refusals; it is written when it changes. `closed` is 1 once WINDOW_CLOSED was emitted,
+/// or need not be. The index holds the counters whose windows are still to be closed, in that order; no decision
+/// changes its columns.
 const BOOKS: [&str; 4] = [
     "ALTER TABLE tenants ADD COLUMN event_number {bigint} NOT NULL DEFAULT 0",
     "ALTER TABLE counters ADD COLUMN alerts {blob}",
@@ -37,8 +37,8 @@ const BOOKS: [&str; 4] = [
     "CREATE INDEX counters_open ON counters (window_end, tenant_key, key) WHERE closed = 0",
 ];
 
-/// A batch writes `pending_events`; numbering moves them to `events`, in the order in which readers see them. An event of
-/// no tenant has the tenant_key 0 and the number 0, and is numbered where it is written.
+/// A batch writes `pending_events`; numbering moves them to `events` and gives them their places in the log. An event
+/// of no tenant has `tenant_key` 0 and `number` 0, and gets its place in the transaction that writes it.
 const LOG: [&str; 4] = [
     "CREATE TABLE pending_events (
         tenant_key {bigint} NOT NULL,

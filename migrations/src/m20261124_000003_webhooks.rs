@@ -1,4 +1,4 @@
-//! Webhooks, and what they are to be told.
+//! Webhooks, and the deliveries that they are to receive.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -6,7 +6,6 @@ use sea_orm_migration::prelude::{
 
 use crate::dialect;
 
-/// Makes their tables.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -17,10 +16,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Keys of webhooks are random, and never used again. `tenants` and `kinds` are JSON. States of webhooks: 1 ACTIVE,
-/// 2 DISABLED, 3 GONE, 4 FAILED; of deliveries: 1 PENDING, 2 DELIVERED, 3 FAILED. `cursor` is the sequence up to which the
-/// log was expanded into deliveries; `claimed_until` is 0, or until when one process has the webhook to itself;
-/// `next_attempt_at` is 0 for at once.
+/// Keys of webhooks are random and never used again. `tenants` and `kinds` are JSON. States of webhooks: 1 ACTIVE, 2
+/// DISABLED, 3 GONE, 4 FAILED; of deliveries: 1 PENDING, 2 DELIVERED, 3 FAILED. `cursor` is the place up to which the
+/// log was expanded into deliveries. `claimed_until` is the time until which one process has the webhook to itself,
+/// or 0. `next_attempt_at` is 0 for at once.
 const WEBHOOKS: [&str; 4] = [
     "CREATE TABLE webhooks (
         key {bigint} NOT NULL PRIMARY KEY,

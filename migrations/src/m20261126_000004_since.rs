@@ -1,4 +1,4 @@
-//! Since when counters and tenants' limits count, to the very change, and what was taken off counters.
+//! Since when counters and tenants' limits count, exact to the single change, and what was taken off counters.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -6,7 +6,6 @@ use sea_orm_migration::prelude::{
 
 use crate::dialect;
 
-/// Adds the columns.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -17,9 +16,9 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `counters.since_order` tells apart the changes of one instant `counted_since`, 0 when it is not known; charges at
-/// deadlines up to `forgiven_until` were taken off since. `tenants.carried` is JSON: what is counted since before the tenant got
-/// its plan.
+/// `counters.since_order` orders several changes at the instant `counted_since`; 0 when unknown. Charges made at
+/// deadlines up to `forgiven_until` were taken off the counter. `tenants.carried` is JSON: the shapes that are
+/// counted since before the tenant got its plan.
 const COLUMNS: [&str; 3] = [
     "ALTER TABLE counters ADD COLUMN since_order {bigint} NOT NULL DEFAULT 0",
     "ALTER TABLE counters ADD COLUMN forgiven_until {bigint} NOT NULL DEFAULT 0",

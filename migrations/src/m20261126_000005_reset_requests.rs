@@ -1,4 +1,4 @@
-//! ResetUsage has a request_id, too: `requests` no longer lists which methods there are.
+//! ResetUsage has a `request_id`, too: `requests` no longer restricts the methods.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -7,7 +7,7 @@ use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::dialect;
 
-/// Takes the CHECK off the column `method`.
+/// Drops the CHECK on the column `method`.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -21,8 +21,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// SQLite cannot drop a CHECK, so the rows move to a table without one. Methods: 1 Reserve, 2 Extend, 3 Record,
-/// 4 ResetUsage, whose reservation_id is the id that its adjustments are parts of.
+/// SQLite cannot drop a CHECK, so the rows move to a table without it. Methods: 1 Reserve, 2 Extend, 3 Record, 4
+/// ResetUsage. For ResetUsage, `reservation_id` is the id that the ids of its adjustments derive from.
 const REBUILD: [&str; 4] = [
     "CREATE TABLE requests_rebuilt (
         tenant_key {bigint} NOT NULL,

@@ -1,4 +1,4 @@
-//! Which tenants have holds that may be due, without a look at each tenant.
+//! An index of tenants that may have due holds, so that no job reads every tenant.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -6,7 +6,6 @@ use sea_orm_migration::prelude::{
 
 use crate::dialect;
 
-/// Makes the index.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -17,6 +16,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// A decision mostly leaves `next_due` as it is: it is a lower bound, which moves when it has come, and when a tenant without
-/// open holds gets one. While it stays, PostgreSQL's updates are HOT, and SQLite's do not name it.
+/// `next_due` is a lower bound of the earliest deadline. It changes when that time has come, and when a tenant
+/// without open holds gets one, so most decisions leave it alone. While it stays, PostgreSQL's updates are HOT, and
+/// SQLite's updates do not name the column.
 const TENANTS: [&str; 1] = ["CREATE INDEX tenants_next_due ON tenants (next_due, key) WHERE id IS NOT NULL"];

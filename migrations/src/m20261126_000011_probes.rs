@@ -1,4 +1,4 @@
-//! Where a server tries whether the database takes writes.
+//! The table into which a server writes its probes.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -7,7 +7,6 @@ use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::dialect;
 
-/// Makes the table.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -22,12 +21,12 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// A probe replaces the rows of earlier probes. On SQLite the row stands in the root page, where the server finds it in the
-/// file itself.
+/// A probe replaces the rows of earlier probes. On SQLite the row lies in the table's root page, so that the server
+/// can read the page from the file itself.
 const PROBES: [&str; 1] = ["CREATE TABLE probes (
         id {uuid} NOT NULL PRIMARY KEY,
         body {blob} NOT NULL
     ) {rows_by_key}"];
 
-/// A long body takes a page of the table: it is neither compressed nor moved out.
+/// PLAIN neither compresses a long body nor moves it out of the table, so that the body takes a page of the table.
 const PLAIN: &str = "ALTER TABLE probes ALTER COLUMN body SET STORAGE PLAIN";

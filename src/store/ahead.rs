@@ -1,4 +1,4 @@
-//! Writing a batch that was decided without a lock.
+//! Writing a batch that was decided ahead, without a lock.
 
 use sea_orm::Value;
 
@@ -12,19 +12,19 @@ use super::{
 };
 use crate::domain::{books::Changes, window::Millis};
 
-/// What has to be as it was when a batch was decided without a lock.
+/// What must not have changed since a batch was decided ahead.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// [`Transaction::data_version`].
+    /// The value of [`Transaction::data_version`] at that time.
     pub data_version: Option<i64>,
-    /// The revision of the policy.
+    /// The policy's revision at that time.
     pub revision: i64,
 }
 
 impl Store {
-    /// Writes what a batch changed that was decided without a lock, and makes it last, unless somebody else has changed
-    /// what it was decided on: then [`StoreError::Outdated`]. Returns the database's time, where it is the one that counts.
-    /// After [`StoreError::Unavailable`] it is not known whether it lasts.
+    /// Saves and commits a batch that was decided ahead. If anything has changed on which the decision was based,
+    /// fails with [`StoreError::Outdated`]. Returns the database's time on PostgreSQL, and `None` on SQLite. After
+    /// [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn commit_ahead(
         &self,
         changes: &[Changes],
@@ -42,16 +42,16 @@ impl Store {
         Ok(None)
     }
 
-    /// On PostgreSQL, in one statement. What it sees is what there was when it began, and it waits for the locks of the tenants after
-    /// that: a version that is still the one that is remembered then says that nothing of them has changed meanwhile. A change of
-    /// the policy that is committed after it began comes after it.
+    /// On PostgreSQL it is one statement. Its snapshot is older than the tenants' locks, for which it waits. But a
+    /// tenant that still has the remembered version was not changed in between. A change of the policy that is
+    /// committed after the snapshot comes after this batch.
     async fn commit_ahead_on(
         &self,
         wire: &Wire,
         changes: &[Changes],
         revision: i64,
     ) -> Result<Millis, StoreError> {
-        // The tenants first, so that their locks are had in the order in which everybody takes them.
+        // The tenants come first, so that their rows are locked in the order in which all transactions lock them.
         let mut writes = Vec::from(update_tenants(Dialect::Postgres, changes));
         writes.extend(Transaction::writes_of_tenants(changes));
         drop_empty(&mut writes);

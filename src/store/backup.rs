@@ -1,4 +1,4 @@
-//! A copy of a SQLite database, made while it is in use, and what makes a database durable.
+//! Copies a SQLite database while it is in use, and reads the settings that make a database durable.
 
 use std::{
     fs::{self, File},
@@ -9,17 +9,17 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 
 use super::{Dialect, Store, StoreError, connect::SQLITE_SYNCHRONOUS};
 
-/// What decides whether PostgreSQL keeps what it has acknowledged.
+/// The settings by which PostgreSQL keeps what it has acknowledged.
 const POSTGRES_DURABILITY: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
 
 impl Store {
-    /// The settings that decide whether what was acknowledged survives a power failure.
+    /// The settings that decide whether acknowledged changes survive a power failure, by name.
     pub async fn durability(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
         let transaction = self.begin_read("durability").await?;
         if self.dialect() == Dialect::Sqlite {
             let rows = transaction.rows("PRAGMA journal_mode", Vec::new()).await?;
             let mode = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or_default();
-            // The other one is no property of the file, but of the connection that writes.
+            // `synchronous` is no property of the file, but of the connection that writes.
             return Ok(vec![("journal_mode", mode), ("synchronous", SQLITE_SYNCHRONOUS.to_owned())]);
         }
         let mut settings = Vec::with_capacity(POSTGRES_DURABILITY.len());
@@ -30,8 +30,8 @@ impl Store {
         Ok(settings)
     }
 
-    /// Copies the database into a new file, as it is at one instant. Its log of events is another one: what the copy will
-    /// tell is not what the original will tell. PostgreSQL has its own means.
+    /// Copies the database into a new file, as it is at one instant. The copy's log gets the id `log_id`, since its
+    /// next events will not be those of the original. PostgreSQL has its own means for backups.
     pub async fn backup(&self, file: &Path, log_id: [u8; 16]) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             let text = "only SQLite databases are copied by this program; for PostgreSQL use pg_dump or a base backup";
@@ -46,14 +46,14 @@ impl Store {
         let name = file
             .to_str()
             .ok_or_else(|| StoreError::Unusable(format!("the file name {} is not UTF-8", file.display())))?;
-        // Tried first, for SQLite would only say that it cannot open a database.
+        // Tried first, since SQLite would only report that it cannot open a database.
         drop(File::create_new(file).map_err(unusable)?);
         let connection = self.reader();
         let backend = connection.get_database_backend();
         let copy = Statement::from_sql_and_values(backend, "VACUUM INTO ?", [Value::from(name)]);
         let copied = connection.execute_raw(copy).await.map_err(StoreError::from);
         if let Err(error) = copied.and_then(|_| renew_log(file, log_id)) {
-            // Half a copy is none, and would be in the way of the next one.
+            // Half a copy is useless, and would be in the way of the next backup.
             let _ = fs::remove_file(file);
             return Err(error);
         }
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-/// Nobody else knows the copy yet. One of an older schema has no log.
+/// Gives the copy, which nobody else uses yet, another log id. A copy with an older schema may have no log.
 fn renew_log(copy: &Path, log_id: [u8; 16]) -> Result<(), StoreError> {
     let connection = rusqlite::Connection::open(copy)?;
     let found = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'event_log'";

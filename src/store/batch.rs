@@ -27,9 +27,9 @@ use crate::domain::{
 
 use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
-// For a join PostgreSQL reads a table from end to end that was all but empty when it last looked at it, whatever has come since; or
-// one of which few rows live and thousands of dead ones wait to be cleared away, as among the holds. So each row is looked up for
-// itself (LATERAL, which OFFSET keeps apart), and holds and reservations are then changed in their places.
+// In a join, PostgreSQL may read a whole table: if the table was almost empty when PostgreSQL last analyzed it, or if
+// it has few live rows and thousands of dead ones, as `holds` has. So each row is looked up by itself (LATERAL, with
+// OFFSET 0 so that it is not merged into a join), and holds and reservations are then changed by their `ctid`.
 
 static FIND_TENANT_KEYS: Bulk = Bulk {
     columns: &[Text],
@@ -67,9 +67,9 @@ pub(super) static FIND_COUNTERS: Bulk = Bulk {
                    since_order, forgiven_until FROM counters
       WHERE tenant_key = ? AND key = ?",
 };
-/// UNNEST in the list of SELECT hands the rows on as it makes them; in FROM it would put each column into a store of its
-/// own first. OR FAIL, here and below: without it SQLite keeps a journal to undo the statement alone, and here nothing is
-/// ever undone alone.
+/// UNNEST in the list of SELECT passes rows on one by one; in FROM, PostgreSQL would first store each column whole.
+/// OR FAIL, here and below: without it SQLite keeps a journal to undo a single statement, and here no statement is
+/// undone alone.
 static INSERT_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes, BigInt, BigInt],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
@@ -143,21 +143,21 @@ static INSERT_ADJUSTMENTS: Bulk = Bulk {
         "INSERT OR FAIL INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 };
-/// A row that belongs to a tenant.
+/// A tenant's key, and something that belongs to the tenant.
 pub type Owned<T> = (TenantKey, T);
 
-/// A counter, and what was told of it.
+/// A counter, and its alerts; `None` if it has none.
 pub type StoredCounter = (Counter, Option<Box<Alerts>>);
 
 impl Transaction {
-    /// The keys of the tenants of these ids, as far as they exist. Without a lock.
+    /// The keys of the tenants with these ids, of those that exist. Without a lock.
     pub async fn find_tenant_keys(&self, ids: &[&str]) -> Result<Vec<Owned<String>>, StoreError> {
         let columns = vec![ids.iter().map(|&id| Value::from(id)).collect()];
         let rows = self.find(&FIND_TENANT_KEYS, columns).await?;
         rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
-    /// The tenant of this id or key, without a lock.
+    /// The tenant of this id or key, without a lock; `None` if it does not exist.
     pub async fn find_tenant(
         &self,
         id: Option<&str>,
@@ -173,7 +173,7 @@ impl Transaction {
         rows.first().map(tenant_from_row).transpose()
     }
 
-    /// The requests of these ids, as far as they exist.
+    /// The requests with these request ids, of those that exist.
     pub async fn find_requests(
         &self,
         ids: &[Owned<&str>],
@@ -183,7 +183,7 @@ impl Transaction {
         rows.iter().map(request_from_row).collect()
     }
 
-    /// The open holds of these ids, as far as they exist.
+    /// The open holds with these ids, of those that exist.
     pub async fn find_holds(
         &self,
         ids: &[Owned<ReservationId>],
@@ -191,7 +191,7 @@ impl Transaction {
         self.find_reservations(&FIND_HOLDS, ids).await
     }
 
-    /// The settled reservations of these ids, as far as they exist.
+    /// The settled reservations with these ids, of those that exist.
     pub async fn find_settled(
         &self,
         ids: &[Owned<ReservationId>],
@@ -208,7 +208,7 @@ impl Transaction {
         rows.iter().map(reservation_from_row).collect()
     }
 
-    /// The counters of these keys, as far as they exist.
+    /// The counters with these keys, of those that exist.
     pub async fn find_counters(
         &self,
         keys: &[Owned<CounterKey>],
@@ -217,13 +217,13 @@ impl Transaction {
         rows.iter().map(counter_from_row).collect()
     }
 
-    /// Writes what a batch changed.
+    /// Saves what a batch changed.
     pub async fn save(&self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
         self.write(self.writes(changes)).await.map_err(known_request)
     }
 
-    /// Writes what a batch changed, and makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
+    /// Saves what a batch changed, and commits. After [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn save_and_commit(self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
         let writes = self.writes(changes);
@@ -236,7 +236,7 @@ impl Transaction {
         writes
     }
 
-    /// All but the rows of the tenants themselves.
+    /// All writes but those of the tenants' own rows.
     pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
         let mut writes = Vec::with_capacity(12);
         push_counters(&mut writes, changes);
@@ -248,7 +248,7 @@ impl Transaction {
     }
 }
 
-/// All other keys are minted, or were looked for under the lock.
+/// A conflict is about a `request_id`: all other keys are minted, or were looked up under the lock.
 pub(super) fn known_request(error: StoreError) -> StoreError {
     match error {
         StoreError::Conflict(_) => StoreError::KnownRequest,
@@ -365,12 +365,12 @@ pub(super) fn owned<'a, T: 'a>(
     changes.iter().flat_map(move |change| rows(change).iter().map(|row| (change.tenant, row)))
 }
 
-/// What reservations are found by.
+/// The values by which reservations are found.
 pub(super) fn reservation_columns(ids: &[Owned<ReservationId>]) -> Vec<Vec<Value>> {
     vec![tenants(ids), ids.iter().map(|(_, id)| uuid(*id)).collect()]
 }
 
-/// What counters are found by.
+/// The values by which counters are found.
 pub(super) fn counter_columns(keys: &[Owned<CounterKey>]) -> Vec<Vec<Value>> {
     vec![tenants(keys), keys.iter().map(|(_, key)| Value::from(key.as_bytes().to_vec())).collect()]
 }
@@ -399,14 +399,14 @@ fn settled_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>)
     columns
 }
 
-/// In the order of their ids, which is that of time: what is new is appended.
+/// Sorts rows by id, which is the order of time, so that new rows are appended.
 fn in_order<T>(rows: impl Iterator<Item = Owned<T>>, id: impl Fn(&T) -> ReservationId) -> Vec<Owned<T>> {
     let mut all: Vec<_> = rows.collect();
     all.sort_unstable_by_key(|(_, row)| id(row));
     all
 }
 
-/// The number of an rpc in rows.
+/// The code of a method in rows.
 pub(super) fn method_code(method: Method) -> i16 {
     match method {
         Method::Reserve => 1,

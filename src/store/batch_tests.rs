@@ -1,4 +1,4 @@
-//! How the databases look rows up.
+//! How the databases look up rows: by their indexes.
 
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -11,7 +11,7 @@ use crate::store::{
     scan::{FIND_EARLIEST_DEADLINES, FIND_NEXT_DEADLINE, LIST_HOLDS, LIST_HOLDS_BY_DEADLINE},
 };
 
-/// One row of each table, as PostgreSQL knows them then.
+/// One row of each table, after which PostgreSQL collects its statistics.
 const FEW: &str = "
     INSERT INTO requests (tenant_key, request_id, fingerprint, method, reservation_id, created_at)
     VALUES (1, 'r', gen_random_uuid(), 1, gen_random_uuid(), 0);

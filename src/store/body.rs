@@ -1,4 +1,4 @@
-//! How a reservation lies in its row: as a protobuf message of the store's own. New fields may be added; numbers
+//! How a reservation is stored in its row: as a protobuf message that only the store uses. Fields may be added; tags
 //! never change their meaning.
 
 use prost::{
@@ -84,7 +84,7 @@ struct AnswerBody {
     deadline: i64,
 }
 
-/// The number of a state in rows.
+/// The code of a state in rows.
 pub(super) fn state_code(state: ReservationState) -> i16 {
     match state {
         ReservationState::Reserved => 1,
@@ -94,7 +94,8 @@ pub(super) fn state_code(state: ReservationState) -> i16 {
     }
 }
 
-/// The row's body of a reservation: what [`Body`] would encode to, without the copies that filling one takes.
+/// The body of a reservation's row: the bytes that [`Body`] would encode to, without the copies that filling one
+/// needs.
 pub(super) fn encode_reservation(reservation: &Reservation) -> Vec<u8> {
     let mut body = Vec::with_capacity(192);
     let subject = &reservation.subject;
@@ -156,7 +157,7 @@ fn put_signed(tag: u32, number: i64, body: &mut Vec<u8>) {
     }
 }
 
-/// The reservation of a row.
+/// Reads the reservation of a row.
 pub(super) fn decode_reservation(id: ReservationId, bytes: &[u8]) -> Result<Reservation, StoreError> {
     let body = Body::decode(bytes).map_err(|_| StoreError::Corrupt("a reservation's body".to_owned()))?;
     let state = match body.state {
@@ -189,12 +190,12 @@ pub(super) fn decode_reservation(id: ReservationId, bytes: &[u8]) -> Result<Rese
     })
 }
 
-/// What Extend answered, for the row of its request_id.
+/// Encodes the reply of an Extend, for the row of its `request_id`.
 pub(super) fn encode_answer(answer: &HoldAnswer) -> Vec<u8> {
     answer_body(answer).encode_to_vec()
 }
 
-/// What Extend answered.
+/// Reads the reply of an Extend.
 pub(super) fn decode_answer(bytes: &[u8]) -> Result<HoldAnswer, StoreError> {
     AnswerBody::decode(bytes)
         .map(hold_answer)

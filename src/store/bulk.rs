@@ -1,27 +1,28 @@
-//! Statements over many rows, whose texts never vary, since a text that varied with the batch would be prepared anew each
-//! time. PostgreSQL takes one array per column; SQLite is in the process, and is asked once per row.
+//! Statements over many rows. Their texts never vary with the number of rows, since each new text would have to be
+//! prepared. PostgreSQL takes one array per column. SQLite runs in the process, and is called once per row.
 
 use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
 
 use super::{Dialect, clock::POSTGRES_NOW};
 
-/// Rows that a connection of SQLite's pool is asked for at once; the rest one by one, so that there are two texts.
+/// Rows that one statement asks SQLite's pool for. Any rest is asked for row by row, so that there are only two
+/// texts.
 const CHUNK_ROWS: usize = 64;
 
 /// A statement over rows of values.
 pub(super) struct Bulk {
-    /// Types of the columns.
+    /// The types of the columns.
     pub(super) columns: &'static [ArrayType],
     /// The text for PostgreSQL: `$1` is the array of the first column, and so on.
     pub(super) postgres: &'static str,
-    /// The text for SQLite, for one row, whose values are `?1` and so on. In a query each is a `?`, in the order of the
-    /// columns, so that several can be joined.
+    /// The text for SQLite and one row: the values are `?1` and so on. In a query each value is a `?`, in the order
+    /// of the columns, so that several texts can be joined.
     pub(super) sqlite: &'static str,
 }
 
 impl Bulk {
-    /// What a connection of a pool has to run for these rows, which are given column by column. On SQLite only queries:
-    /// a chunk of rows at once, since there each statement is a hop to another thread and back.
+    /// The statements that a connection of a pool runs for these rows, given column by column. On SQLite for queries
+    /// only: a chunk of rows per statement, since there each statement is a hop to another thread and back.
     pub(super) fn statements(&self, dialect: Dialect, columns: Vec<Vec<Value>>) -> Vec<Statement> {
         let mut rows = columns.first().map_or(0, Vec::len);
         if rows == 0 {
@@ -48,7 +49,7 @@ impl Bulk {
         statements
     }
 
-    /// The rows for PostgreSQL.
+    /// The rows as arrays, for PostgreSQL.
     fn arrays(&self, columns: Vec<Vec<Value>>) -> impl Iterator<Item = Value> {
         let arrays = self.columns.iter().zip(columns);
         arrays.map(|(kind, values)| Value::Array(kind.clone(), Some(Box::new(values))))
@@ -58,16 +59,16 @@ impl Bulk {
 /// A statement that writes, and its rows, given column by column.
 pub(super) type Write = (&'static Bulk, Vec<Vec<Value>>);
 
-/// One statement for PostgreSQL that does several writes, whose values are the columns of all of them: a round trip less
-/// for each. None of them sees what another one does, so no row may be in two of them. It fails with a division by zero
-/// when not each row was affected.
+/// One statement for PostgreSQL that does several writes, which saves a round trip for each. Its values are the
+/// columns of all writes. No write sees what another one does, so no row may be in two of them. The statement fails
+/// with a division by zero unless each row was affected.
 pub(super) fn join(writes: &[Write]) -> String {
     let Joined { parts, all, .. } = Joined::of(writes);
     format!("WITH {parts} SELECT 1 / ({all})::int")
 }
 
-/// The same, and it fails in the same way when the policy has not the revision that is the value after those of the writes. It
-/// finds the database's time in its second column.
+/// Like [`join`], and the statement also fails unless the policy has the revision that is its last value. The second
+/// column that it returns is the database's time.
 pub(super) fn join_checked(writes: &[Write]) -> String {
     let Joined { parts, all, values } = Joined::of(writes);
     let (revision, now) = (values + 1, POSTGRES_NOW);
@@ -77,10 +78,11 @@ pub(super) fn join_checked(writes: &[Write]) -> String {
 /// Writes as parts of one statement.
 struct Joined {
     parts: String,
-    /// Whether each row was affected. PostgreSQL does the writes in their order, since it evaluates this from the left, and after
-    /// that the inserts: of a list of values all are inserted, or it fails by itself.
+    /// The condition that each row was affected. PostgreSQL evaluates it from the left, so it does the writes in
+    /// their order, and the inserts after them. Inserts are not counted: either all values are inserted, or the
+    /// statement fails.
     all: String,
-    /// How many values they have.
+    /// The number of their values.
     values: usize,
 }
 
@@ -102,7 +104,7 @@ impl Joined {
     }
 }
 
-/// The same, to be run by a connection of a pool.
+/// The statement of [`join`], for a connection of a pool.
 pub(super) fn join_statement(writes: Vec<Write>) -> Statement {
     let text = join(&writes);
     let values = writes.into_iter().flat_map(|(bulk, columns)| bulk.arrays(columns).collect::<Vec<_>>());
@@ -120,7 +122,7 @@ pub(super) fn row_by_row((bulk, columns): Write) -> Vec<Statement> {
     (0..rows).map(statement).collect()
 }
 
-/// Makes `$1` the value after the first `offset` ones, and so on.
+/// Adds `offset` to the number of each value, such as `$1`.
 fn renumber(text: &str, offset: usize) -> String {
     let mut pieces = text.split('$');
     let mut renumbered = pieces.next().unwrap_or_default().to_owned();

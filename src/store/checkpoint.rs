@@ -1,13 +1,13 @@
-//! Copying SQLite's write-ahead log into the database, beside the batches.
+//! Copies SQLite's write-ahead log into the database, beside the batches.
 //!
-//! Left to itself SQLite does it within a COMMIT, once the log has so many pages, and every call that waits for that batch
-//! waits until thousands of pages are written and synced. Here a thread with a connection of its own copies what is there a
-//! few times a second, while batches go on. The log begins anew when all of it was copied at a moment when nobody writes: once
-//! it is long, the thread takes the turn to write for the few pages that came meanwhile. While the file system has little room,
-//! the lane itself keeps the log short.
+//! Left to itself, SQLite copies the log within a COMMIT once the log is long. Then every call that waits for that
+//! batch waits until thousands of pages are written and synced. Here, a thread with a connection of its own copies
+//! the log a few times a second, while batches go on. The log begins anew when all of it has been copied while nobody
+//! writes. So once the log is long, the thread takes the turn to write for the last few pages. While the file system
+//! has little room, the lane itself keeps the log short.
 //!
-//! Before that the thread looks whether the files are still the database's: nothing is copied into a file that somebody else has
-//! put there.
+//! Before each copy the thread checks that the files are still the database's, since nothing must be copied into a
+//! file that somebody else has put there.
 
 use std::{
     path::Path,
@@ -24,27 +24,28 @@ use rusqlite::Connection;
 use super::{connect::SQLITE_BUSY_TIMEOUT, error::StoreError, files::Files, room::Room};
 use crate::seldom::Seldom;
 
-/// Pause between two looks.
+/// Pause between two looks at the log.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Pages of the log from which on it shall begin anew.
+/// Length of the log from which on it should begin anew, in pages.
 const LONG_PAGES: i64 = 8_192;
-/// Pages that may be left to copy when the turn is taken for them. More are left while somebody reads an old state.
+/// Most pages that may be left to copy while the thread has the turn. More are left while somebody reads an old
+/// state.
 const REST_PAGES: i64 = 1_024;
 
-/// The thread; it ends when it is stopped, or dropped with all copies of the store.
+/// The thread. It ends when it is stopped, or when all copies of the store are dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Checkpointer(Arc<Mutex<Option<(Sender<()>, JoinHandle<()>)>>>);
 
-/// What one look found.
+/// The state of the log after a copy.
 struct Copied {
-    /// Pages in the log.
+    /// All pages in the log.
     pages: i64,
-    /// Those that were not copied yet.
+    /// Pages that were not copied yet.
     rest: i64,
 }
 
 impl Checkpointer {
-    /// Begins, on a file that exists. `turn` is that of all who write.
+    /// Starts the thread for an existing file. `turn` is the turn of all writers.
     pub(super) fn start(
         path: &Path,
         turn: Arc<tokio::sync::Mutex<()>>,
@@ -60,7 +61,7 @@ impl Checkpointer {
         Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))
     }
 
-    /// Ends it, and waits until its connection is closed.
+    /// Stops the thread, and waits until its connection is closed.
     pub(super) fn stop(&self) {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = running {
@@ -72,10 +73,10 @@ impl Checkpointer {
     }
 }
 
-/// It is tried again four times a second.
+/// Limits the log line: a copy that fails is tried again four times a second.
 static FAILED: Seldom<()> = Seldom::new();
 
-/// What the thread has.
+/// The state of the thread.
 struct Looker {
     connection: Connection,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -87,12 +88,12 @@ impl Looker {
     fn run(&self, stopped: &Receiver<()>) {
         while matches!(stopped.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
             if self.check().is_err() {
-                // That was logged.
+                // The fault was logged when it was found.
                 return;
             }
             let Err(error) = self.copy_some() else { continue };
             self.room.note(&self.connection, &error);
-            // The lane does it itself when the log is much longer, or there is no room.
+            // Without room, `Room` logs the cause, and the lane copies the log itself.
             if self.room.is_ample()
                 && let Some(left_out) = FAILED.due(())
             {
@@ -109,7 +110,7 @@ impl Looker {
         if self.files.find_fault().is_none() {
             return Ok(());
         }
-        // Looked at anew while no other connection of this process writes.
+        // Checked again while no other connection of this process writes.
         let _turn = self.turn.blocking_lock();
         self.files.check()
     }
@@ -118,7 +119,7 @@ impl Looker {
         if !self.room.is_ample() || copy(&self.connection)?.pages < LONG_PAGES {
             return Ok(());
         }
-        // What came while that was copied is little, and is copied faster.
+        // Few pages came during the first copy, so the second copy is faster.
         if copy(&self.connection)?.rest <= REST_PAGES {
             let _turn = self.turn.blocking_lock();
             copy(&self.connection)?;
@@ -127,7 +128,7 @@ impl Looker {
     }
 }
 
-/// Copies what it can without making anybody wait.
+/// Copies what can be copied without making anybody wait.
 fn copy(connection: &Connection) -> Result<Copied, rusqlite::Error> {
     connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |row| {
         let (pages, copied): (i64, i64) = (row.get(1)?, row.get(2)?);

@@ -1,4 +1,4 @@
-//! The database's time of day, which replicas share, and the revision of the policy, which is read with it.
+//! The database's time of day, which replicas share, and the policy's revision, which is read with it.
 
 use super::{
     connect::Dialect,
@@ -7,38 +7,38 @@ use super::{
 };
 use crate::domain::window::Millis;
 
-/// PostgreSQL's time of day, and not that of BEGIN as `now()` is. Rounded down, as everywhere.
+/// PostgreSQL's time of day at this point, rounded down to milliseconds; `now()` would be the time of BEGIN.
 macro_rules! postgres_now {
     () => {
         "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
     };
 }
 
-/// The same, for statements that are put together.
+/// The same text, for statements that are assembled at run time.
 pub(super) const POSTGRES_NOW: &str = postgres_now!();
 
-/// The revision of the policy, and the database's time if it was asked for, and it has one.
+/// The policy's revision, and the database's time if it was requested, on PostgreSQL.
 pub type Head = (i64, Option<Millis>);
 
-/// Whether the head shall have the database's time.
+/// Whether the head contains the database's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadTime {
-    /// It shall, on PostgreSQL.
+    /// With the time, on PostgreSQL only.
     Database,
-    /// The process has a clock of its own.
+    /// Without the time, since the process's own clock counts.
     None,
 }
 
 impl HeadTime {
-    /// The database's, when the process's clock shows none.
+    /// Requests the database's time if `shown`, the time of the process's clock, is `None`.
     pub fn beside(shown: Option<Millis>) -> Self {
         if shown.is_none() { HeadTime::Database } else { HeadTime::None }
     }
 }
 
 impl Transaction {
-    /// The revision of the policy, and the database's time if it is asked for. Read after the lock: `now()` would be the
-    /// time of BEGIN.
+    /// The policy's revision, and the database's time if requested. To be read after the lock, since a batch's time
+    /// is not that of BEGIN.
     pub async fn read_head(&self, time: HeadTime) -> Result<Head, StoreError> {
         let rows = self.rows(self.head_text(time), Vec::new()).await?;
         head_from_rows(&rows, time)
@@ -55,7 +55,7 @@ impl Transaction {
         }
     }
 
-    /// What the database's clock shows at this statement, and not when the transaction began.
+    /// The database's time of day at this statement, not at BEGIN.
     pub async fn database_now(&self) -> Result<Millis, StoreError> {
         let text = match self.dialect() {
             Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
@@ -66,7 +66,7 @@ impl Transaction {
         row.get(0)
     }
 
-    /// Now: what the process's clock shows, or the database's when it has none to show.
+    /// The time that counts: `shown`, the time of the process's clock, or the database's if `shown` is `None`.
     pub async fn now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
         match shown {
             Some(now) => Ok(now),
@@ -75,7 +75,7 @@ impl Transaction {
     }
 }
 
-/// What the head's statement found.
+/// Reads the rows that the text of [`Transaction::head_text`] finds.
 pub(super) fn head_from_rows(rows: &[Row], time: HeadTime) -> Result<Head, StoreError> {
     let row = rows.first().ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?;
     let now = if time == HeadTime::Database { row.get(1).ok() } else { None };

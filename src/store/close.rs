@@ -1,4 +1,4 @@
-//! Windows that are over, and of which it has not been told yet.
+//! Counters whose windows are over, and for which WINDOW_CLOSED was not emitted yet.
 
 use sea_orm::{Value, sea_query::ArrayType};
 use uuid::Uuid;
@@ -31,7 +31,8 @@ static FIND_OPEN_COUNTERS: Bulk = Bulk {
                    since_order, forgiven_until FROM counters
       WHERE tenant_key = ? AND key = ? AND closed = 0",
 };
-/// All of a tenant's, by the index that begins with the tenant: in the order of ids there are those of all others in between.
+/// Reads all of the tenant's holds by the index that begins with the tenant. In the order of ids, the holds of all
+/// other tenants would be in between.
 pub(super) static FIND_OLDEST_HOLDS: Bulk = Bulk {
     columns: &[BigInt],
     postgres: "SELECT h.tenant_key, h.id FROM UNNEST($1) AS w (tenant_key),
@@ -47,11 +48,11 @@ static CLOSE_COUNTERS: Bulk = Bulk {
     sqlite: "UPDATE OR FAIL counters SET closed = 1 WHERE tenant_key = ?1 AND key = ?2",
 };
 
-/// A place among the counters that are not closed, in the order of the ends of their windows.
+/// A place among the counters that are not closed: window end, tenant and counter key, in this order.
 pub type ClosePlace = (Millis, TenantKey, Vec<u8>);
 
 impl Transaction {
-    /// Counters that are not closed and whose windows have ended, behind a place.
+    /// Counters after a place that are not closed and whose windows have ended at `now`.
     pub async fn list_ended_windows(
         &self,
         now: Millis,
@@ -67,7 +68,7 @@ impl Transaction {
         rows.iter().map(|row| Ok((row.get(0)?, TenantKey(row.get(1)?), row.get(2)?))).collect()
     }
 
-    /// Those of these counters that are not closed.
+    /// The counters at these places that are still not closed.
     pub async fn find_open_counters(
         &self,
         places: &[ClosePlace],
@@ -79,7 +80,7 @@ impl Transaction {
         self.find(&FIND_OPEN_COUNTERS, columns).await?.iter().map(counter_from_row).collect()
     }
 
-    /// The first of each tenant's open holds, in the order in which they were made.
+    /// The open hold of each tenant that was made first.
     pub async fn find_oldest_holds(
         &self,
         tenants: &[TenantKey],
@@ -90,7 +91,7 @@ impl Transaction {
         rows.iter().map(owned).collect()
     }
 
-    /// Writes that these counters are closed, and what there is to tell of it.
+    /// Marks these counters as closed, and saves the events, counters and tenants of `changes`.
     pub async fn save_closed(
         &self,
         closed: &[Owned<CounterKey>],
@@ -108,7 +109,7 @@ impl Transaction {
     }
 }
 
-/// Whether the hold was made before an instant.
+/// Whether a hold was made before an instant.
 pub fn is_made_before(hold: ReservationId, instant: Millis) -> bool {
     hold < first_id(instant)
 }

@@ -1,9 +1,9 @@
-//! Opening a database: its connections, and who may write.
+//! Opens a database: its connections, and the lock of a file.
 //!
-//! SQLite has a writing connection for the lane, one for administration, and a few that only read, in WAL mode, and one
-//! process that writes at a time: it holds a lock on `<file>.lock`. Within it, who writes has the turn. PostgreSQL has a
-//! connection per lane, a pool for administration and one for reads; it is connected when first used, so that a server
-//! can start before its database.
+//! SQLite runs in WAL mode. It has a writing connection for the lane, one for administration, and a few that only
+//! read. One process writes at a time: it holds a lock on `<file>.lock`. Within that process, writers take turns.
+//! PostgreSQL has a connection per lane, a pool for administration and jobs, and a pool for reads. It is connected
+//! when first used, so that a server can start before its database.
 
 use std::{
     fs::File,
@@ -33,23 +33,23 @@ use super::{
     wire::Wire,
 };
 
-/// Longest wait for a free connection, a new one to PostgreSQL included.
+/// Longest wait for a free connection of a pool, or for a new one to PostgreSQL.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest wait for a connection that shall tell why others fail.
+/// Longest wait for the connection that finds out why others fail.
 const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest wait of SQLite for a lock of another process, such as a backup's.
 pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Each commit is on the disk before it is answered.
+/// Each commit is synced to the disk before its batch is answered.
 pub(super) const SQLITE_SYNCHRONOUS: &str = "FULL";
 
-/// Pages of 4 KiB in the write-ahead log from which on a commit copies them into the database itself: never, as long as
-/// `checkpoint.rs` does.
+/// Length of the write-ahead log from which on a commit copies it into the database, in pages of 4 KiB. The log never
+/// gets there while the thread of `checkpoint.rs` runs.
 pub(super) const SQLITE_AUTOCHECKPOINT: &str = "65536";
 
-/// On the connection of the lane. 32 MiB of page cache.
+/// Settings of the lane's connection. The page cache has 32 MiB.
 pub(super) const SQLITE_LANE_PRAGMAS: [(&str, &str); 4] = [
     ("synchronous", SQLITE_SYNCHRONOUS),
     ("temp_store", "MEMORY"),
@@ -60,7 +60,7 @@ pub(super) const SQLITE_LANE_PRAGMAS: [(&str, &str); 4] = [
 /// A setting of PostgreSQL: name and value.
 type Setting = (&'static str, &'static str);
 
-/// What each PostgreSQL connection is told. Settings of the server, by their names there.
+/// Settings of each connection to PostgreSQL, by the server's names.
 const POSTGRES_SETTINGS: [Setting; 4] = [
     ("statement_timeout", "30s"),
     ("tcp_keepalives_idle", "15"),
@@ -68,19 +68,19 @@ const POSTGRES_SETTINGS: [Setting; 4] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// How long a transaction that may hold locks is left to a process that says nothing: to one that was stopped, or whose
-/// machine was, or that is cut off. None of our transactions waits for anything but the database, so a process that lives
-/// goes on within milliseconds. The second is for a server that has more to say than the process reads. Both end the
-/// session, and so its transaction, within 5 s; a process that wakes finds its connection closed, and repeats what was in it.
+/// How long PostgreSQL keeps a transaction that may hold locks for a process that is silent, since it was stopped or
+/// cut off. Our transactions wait for nothing but the database, so a live process goes on within milliseconds. The
+/// second setting is for a PostgreSQL that still has to send what the process does not read. Both end the session,
+/// and so its transaction, within 5 seconds. A process that wakes up then repeats the transaction.
 const POSTGRES_HOLDER_SETTINGS: [Setting; 2] =
     [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
 
-/// How long administration and jobs wait for a row.
+/// How long administration and jobs wait for a locked row.
 const POSTGRES_PATIENT_SETTINGS: [Setting; 1] = [("lock_timeout", "5s")];
 
-/// On connections that write. Their statements find rows by key for a list of values, in any number: the plan is always the
-/// same, nested loops over an index, and is told so, since what the planner takes for better depends on what the tables
-/// held when it looked (an empty one is scanned ever after).
+/// Settings of connections that write. Their statements find rows by key, for lists of any length. The right plan is
+/// always nested loops over an index, so the settings force it. The planner's choice would depend on what the tables
+/// contained when it last looked: a table that was empty then would be scanned ever after.
 const POSTGRES_WRITER_SETTINGS: [Setting; 7] = [
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
@@ -91,7 +91,7 @@ const POSTGRES_WRITER_SETTINGS: [Setting; 7] = [
     ("jit", "off"),
 ];
 
-/// On connections that read: one BEGIN says it all.
+/// Settings of connections that read, so that BEGIN alone begins a read-only snapshot.
 const POSTGRES_READER_SETTINGS: [Setting; 5] = [
     ("default_transaction_isolation", "repeatable read"),
     ("default_transaction_read_only", "on"),
@@ -103,24 +103,24 @@ const POSTGRES_READER_SETTINGS: [Setting; 5] = [
 /// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// A file, written by one process.
+    /// A file that one process writes.
     Sqlite,
-    /// A server, shared by replicas.
+    /// A server that replicas share.
     Postgres,
 }
 
 /// How a database is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Write to it. A SQLite file is made when it is missing, and refused when another process has it; without this, it
-    /// must exist and is only read. PostgreSQL is shared in either case.
+    /// Open the database for writing. A SQLite file is created if it is missing, and refused if another process
+    /// writes it. Without this, the file must exist and is only read. PostgreSQL is shared in either case.
     pub exclusive: bool,
-    /// Most PostgreSQL connections that write, beside one per lane: for administration, jobs and webhooks.
+    /// Most PostgreSQL connections that write, besides one per lane: for administration, jobs and webhooks.
     pub writers_max: u32,
     /// Most connections that only read.
     pub readers_max: u32,
-    /// How long a batch waits for a row of PostgreSQL that somebody else has locked, and others wait with it. Replicas that share
-    /// tenants have their rows for some milliseconds.
+    /// How long a batch waits for a row of PostgreSQL that somebody else has locked, while its other tenants wait as
+    /// well. Replicas that share tenants lock rows for some milliseconds.
     pub row_wait: Duration,
 }
 
@@ -130,30 +130,30 @@ impl Default for StoreOptions {
     }
 }
 
-/// An open database.
+/// An open database: its connections, locks and state.
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
-    /// None when it is only read.
+    /// `None` if the database is only read.
     writer: Option<DatabaseConnection>,
-    /// On SQLite, when it is written.
+    /// SQLite's lane; `None` if the file is only read.
     lane: Option<Lane>,
-    /// Who may write now.
+    /// Gives each writer its turn.
     turns: Turns,
-    /// On PostgreSQL.
+    /// The lanes' connections to PostgreSQL.
     wire: Option<Wire>,
     reader: DatabaseConnection,
-    /// How PostgreSQL is reached.
+    /// How PostgreSQL is reached, for connections besides the pools.
     postgres: Option<Box<PgConnectOptions>>,
-    /// Held until the database is closed; the operating system lets go of it when the process dies.
+    /// Held until the database is closed. The operating system releases the lock when the process dies.
     lock: Option<Arc<File>>,
-    /// Whether it is worth to ask: the schema is up to date, and the last looks were answered.
+    /// Whether calls should be taken: the schema is up to date, and the last probes succeeded.
     available: Arc<AtomicBool>,
-    /// Told after each commit that wrote events.
+    /// Wakes the numbering task after each commit that wrote events.
     told: Arc<Notify>,
-    /// What batches show of the database.
+    /// What batches show of the state of the database.
     pulse: Arc<Pulse>,
-    /// Which database it was at the first look. PostgreSQL only.
+    /// The identity of the database at the first look. PostgreSQL only.
     identity: Arc<OnceLock<Identity>>,
 }
 
@@ -163,21 +163,21 @@ impl Store {
         self.available.load(Ordering::Acquire)
     }
 
-    /// Says whether calls should be taken. They are not any more once the files of SQLite were taken away.
+    /// Sets whether calls should be taken. Once SQLite's files were taken away, calls are never taken again.
     pub fn set_available(&self, available: bool) {
         self.available.store(available, Ordering::Release);
-        // Taken away meanwhile, perhaps.
+        // The files may have been taken away meanwhile.
         if self.is_taken() {
             self.available.store(false, Ordering::Release);
         }
     }
 
-    /// Whether the files of SQLite were taken away. That is for good, and was logged.
+    /// Whether SQLite's files were taken away. This stays so until a restart, and was logged.
     pub fn is_taken(&self) -> bool {
         self.lane.as_ref().is_some_and(|lane| lane.connection.is_taken())
     }
 
-    /// Waits until the files of SQLite were taken away. One caller is woken.
+    /// Waits until SQLite's files are taken away. Wakes only one caller.
     pub async fn until_taken(&self) {
         match &self.lane {
             Some(lane) => lane.connection.until_taken().await,
@@ -185,8 +185,8 @@ impl Store {
         }
     }
 
-    /// Opens the database of a URL. Changes nothing in it: see [`Store::migrate`]. PostgreSQL is not contacted yet: see
-    /// [`Store::ping`].
+    /// Opens the database of a URL. Does not change its schema: see [`Store::migrate`]. Does not contact PostgreSQL
+    /// yet: see [`Store::ping`].
     pub async fn connect(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
         match parse_url(url)? {
             Location::Sqlite(path) => connect_sqlite(&path, options).await,
@@ -199,7 +199,7 @@ impl Store {
         self.dialect
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let question = Statement::from_string(self.reader.get_database_backend(), "SELECT 1");
         match self.reader.query_one_raw(question).await {
@@ -232,13 +232,13 @@ impl Store {
         self.check_access().await.err().unwrap_or(error)
     }
 
-    /// The database has not answered in time.
+    /// The error of a database that has not answered in time.
     pub fn no_answer(&self) -> StoreError {
         let place = self.postgres.as_deref().map_or_else(|| "the database".to_owned(), place_of);
         StoreError::Unreachable(format!("{place} does not answer"))
     }
 
-    /// Closes all connections, so that a SQLite file is left without a write-ahead log, and lets go of the file.
+    /// Closes all connections, so that SQLite leaves no write-ahead log behind, and releases the lock of the file.
     pub async fn close(self) -> Result<(), StoreError> {
         self.reader.close_by_ref().await?;
         if let Some(wire) = &self.wire {
@@ -250,7 +250,7 @@ impl Store {
         if let Some(lane) = &self.lane {
             lane.close();
         }
-        // Now, and not when the last task has ended that knows the database.
+        // Now, and not when the last task that has a `Store` ends.
         if let Some(lock) = &self.lock {
             lock.unlock().map_err(|error| unusable(format!("the lock file cannot be unlocked: {error}")))?;
         }
@@ -277,12 +277,12 @@ impl Store {
         &self.reader
     }
 
-    /// How PostgreSQL is reached.
+    /// How PostgreSQL is reached, for connections besides the pools.
     pub(super) fn postgres_options(&self) -> Option<&PgConnectOptions> {
         self.postgres.as_deref()
     }
 
-    /// Told after each commit of this process that wrote events.
+    /// Wakes the numbering task after each commit of this process that wrote events.
     pub fn told(&self) -> &Arc<Notify> {
         &self.told
     }
@@ -390,12 +390,12 @@ fn place_of(options: &PgConnectOptions) -> String {
     format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())
 }
 
-/// The error itself quotes the URL, which may hold a password.
+/// The driver's error quotes the URL, which may contain a password.
 fn refused_url() -> StoreError {
     unusable("the URL of the PostgreSQL database is not one")
 }
 
-/// Where the lanes connect to, and as whom: as the pools do.
+/// The address and the user of the lanes' connections, which are those of the pools.
 fn wire_config(options: &PgConnectOptions) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
     config.user(options.get_username()).port(options.get_port());
@@ -412,8 +412,8 @@ fn wire_config(options: &PgConnectOptions) -> tokio_postgres::Config {
     config
 }
 
-/// The password, wherever it is from: the URL, its parameters, PGPASSWORD or the password file. The options tell it only
-/// within a URL, from which names that would not fit into one are left out.
+/// The password, whether from the URL, its parameters, PGPASSWORD or the password file. The options reveal it only in
+/// a URL, where user and host are replaced, since not every name fits into one.
 fn find_password(options: &PgConnectOptions) -> Option<Vec<u8>> {
     let url = options.clone().username("name").host("host").to_url_lossy();
     let parsed: tokio_postgres::Config = format!("postgres://name:{}@host", url.password()?).parse().ok()?;

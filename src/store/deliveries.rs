@@ -1,7 +1,8 @@
-//! Deliveries: the log expanded for each webhook, who sends them, and what came of it.
+//! Deliveries: the log expanded for each webhook, the process that sends them, and the outcome of each attempt.
 //!
-//! A webhook belongs to one process at a time: it puts into `claimed_until` until when, and does so anew with each
-//! attempt. One that dies is replaced when that time has come, and what it sent without saying so is sent again.
+//! A webhook belongs to one process at a time. The process writes into `claimed_until` until when, and moves that
+//! time on with each attempt. A process that dies is replaced when that time has come; what it sent and did not
+//! record is sent again.
 
 use sea_orm::{Value, sea_query::ArrayType};
 use tokio::{runtime::Handle, task::block_in_place};
@@ -21,7 +22,7 @@ use crate::domain::{
 
 use ArrayType::BigInt;
 
-/// Events of one step of the expansion.
+/// Most events of one step of the expansion.
 const EXPANDED_EVENTS: usize = 500;
 
 /// The columns of a delivery, in the order of [`delivery_from_row`].
@@ -32,7 +33,7 @@ macro_rules! delivery_columns {
 }
 pub(super) use delivery_columns;
 
-/// Its webhook was locked, so nobody else makes them.
+/// The webhook's row is locked, so nobody else makes the same deliveries.
 static INSERT_DELIVERIES: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt],
     postgres: "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status, error,
@@ -43,12 +44,12 @@ static INSERT_DELIVERIES: Bulk = Bulk {
      VALUES (?1, ?2, 1, 0, 0, 0, '', ?3)",
 };
 
-/// That a process has a webhook to itself. Another one has it when the row has another number.
+/// A process's right to a webhook. The lease is lost once `claimed_until` of the webhook's row has another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease(i64);
 
 impl Lease {
-    /// Until when.
+    /// The end of the lease, unless it is renewed.
     pub fn until(self) -> Millis {
         self.0
     }
@@ -57,59 +58,60 @@ impl Lease {
 /// What one step of the expansion did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expanded {
-    /// Deliveries that were made.
+    /// How many deliveries were made.
     pub deliveries: u64,
-    /// There are more events.
+    /// Whether there may be more events.
     pub more: bool,
 }
 
-/// The webhooks for which something is due.
+/// The webhooks that have deliveries to be sent now.
 #[derive(Clone, Debug)]
 pub struct DueWebhooks {
-    /// What the clock showed.
+    /// The time at which they were looked for.
     pub now: Millis,
-    /// The webhooks, by key.
+    /// The webhooks, in the order of keys.
     pub keys: Vec<WebhookKey>,
 }
 
-/// Which of the deliveries that are due goes next.
+/// Which of the due deliveries is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The first one in the order of the log that was not sent yet; without any, the retry that is due longest.
+    /// The first delivery in the order of the log that was not tried yet; if there is none, the longest overdue
+    /// retry.
     Fresh,
-    /// The retry that is due longest; without any, the first one that was not sent yet.
+    /// The longest overdue retry; if there is none, the first delivery that was not tried yet.
     Retry,
 }
 
-/// What is to be sent next.
+/// A delivery to be sent next, with all that its attempt needs.
 #[derive(Clone, Debug)]
 pub struct Errand {
-    /// To whom, as it is now.
+    /// The webhook, as it is now.
     pub webhook: Webhook,
-    /// What.
+    /// The delivery to be sent.
     pub delivery: Delivery,
-    /// The event that it is about.
+    /// The event that is delivered.
     pub event: LoggedEvent,
-    /// Of which log.
+    /// The id of the event's log.
     pub log_id: [u8; 16],
-    /// When it was looked for.
+    /// The time at which the delivery was looked for.
     pub now: Millis,
 }
 
 impl Store {
-    /// The active webhooks for which events were not expanded yet.
+    /// The active webhooks for which the log was not expanded to its end yet.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; here and in all that follows.
+    /// When the database does not answer; likewise for all functions below.
     pub async fn list_webhooks_behind(&self) -> Result<Vec<WebhookKey>, StoreError> {
         let text = "SELECT w.key FROM webhooks w, event_log l
               WHERE w.state = 1 AND w.cursor < l.last_sequence ORDER BY w.key";
         self.list_keys("list webhooks behind", text, Vec::new()).await
     }
 
-    /// The active webhooks that have something to be sent, and that no process has to itself for so many milliseconds at
-    /// most: a lease that ends later was taken before the clock was set back, and is none.
+    /// The active webhooks that have due deliveries and no valid lease. A lease that ends more than `millis` from now
+    /// was taken before the clock was set back, and is not valid.
     pub async fn list_webhooks_due(
         &self,
         shown: Option<Millis>,
@@ -127,8 +129,8 @@ impl Store {
         Ok(DueWebhooks { now, keys: self.list_keys("list webhooks due", text, values).await? })
     }
 
-    /// Makes the deliveries due whose last attempt was made at a time that has not come yet: the clock was ahead then, and
-    /// so is the time of the next attempt.
+    /// Makes deliveries due whose last attempt is in the future: the clock was ahead then, so their next attempt
+    /// would be too late.
     pub async fn mend_retries(&self, now: Millis) -> Result<(), StoreError> {
         let transaction = self.begin_in_thread("mend retries").await?;
         let mend = async move {
@@ -153,7 +155,7 @@ impl Store {
         rows.iter().map(|row| Ok(WebhookKey(row.get(0)?))).collect()
     }
 
-    /// Makes the deliveries of a webhook for the next events behind its cursor.
+    /// Makes the deliveries of a webhook for the next events after its cursor.
     pub async fn expand_webhook(
         &self,
         key: WebhookKey,
@@ -163,8 +165,8 @@ impl Store {
         in_place(self.dialect(), transaction.expand(key, shown)).await
     }
 
-    /// Lets go of all webhooks of a SQLite file, of which there is one process: those before it are dead. Replicas on
-    /// PostgreSQL live, for all that one of them knows.
+    /// Ends all leases on webhooks of a SQLite file. The file has one process, so the holders are dead. On PostgreSQL
+    /// other replicas may be alive, so nothing is done.
     pub async fn release_webhooks_of_file(&self) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             return Ok(());
@@ -178,7 +180,7 @@ impl Store {
         in_place(self.dialect(), release).await
     }
 
-    /// Takes a webhook for this process, for so many milliseconds; `None` when another one was faster.
+    /// Takes a webhook for this process, for `millis` milliseconds. Returns `None` if another process was faster.
     pub async fn claim_webhook(
         &self,
         key: WebhookKey,
@@ -189,7 +191,7 @@ impl Store {
         in_place(self.dialect(), transaction.claim(key, shown, millis)).await
     }
 
-    /// Lets go of a webhook.
+    /// Ends a lease, if this process still has it.
     pub async fn release_webhook(&self, key: WebhookKey, lease: Lease) -> Result<(), StoreError> {
         let transaction = self.begin_in_thread("release webhook").await?;
         let text =
@@ -201,7 +203,7 @@ impl Store {
         in_place(self.dialect(), release).await
     }
 
-    /// Keeps a webhook for so many milliseconds from now; `None` when it is not this process's any more.
+    /// Renews a lease for `millis` milliseconds from now. Returns `None` if the lease was lost.
     pub async fn renew_webhook(
         &self,
         key: WebhookKey,
@@ -221,8 +223,8 @@ impl Store {
         in_place(self.dialect(), renew).await
     }
 
-    /// What a webhook is to be told next; `None` when there is nothing, it is told nothing any more, or it is not this
-    /// process's any more.
+    /// The next delivery of a webhook to be sent. Returns `None` if none is due, if the webhook is no longer active,
+    /// or if the lease was lost.
     pub async fn find_errand(
         &self,
         key: WebhookKey,
@@ -259,8 +261,8 @@ impl Store {
         Ok(event.map(|event| Errand { webhook, delivery, event, log_id, now }))
     }
 
-    /// Writes down what came of an attempt, and keeps the webhook for so many milliseconds more. `chance` spreads retries.
-    /// `None` when the webhook is not this process's any more, or is told nothing any more.
+    /// Records the outcome of an attempt, and renews the lease for `millis` milliseconds. `chance` spreads retries.
+    /// Returns `None` if the lease was lost, or the webhook is no longer active.
     pub async fn record_attempt(
         &self,
         errand: &Errand,
@@ -270,7 +272,8 @@ impl Store {
         (millis, chance): (Millis, u32),
     ) -> Result<Option<Lease>, StoreError> {
         let name = "record attempt";
-        // What it tells then is written through an entity, which a lane's connection has none of.
+        // An event that the webhook was disabled is written through an entity, and a lane's connection has no
+        // entities.
         let may_disable = attempt.is_gone() || errand.webhook.failing_since.is_some();
         let transaction = if may_disable && !attempt.succeeded() {
             self.begin_write(name).await?
@@ -281,8 +284,8 @@ impl Store {
     }
 }
 
-/// On SQLite the steps block this thread, as a batch does its own, and cost no way to another one. What lanes remember is
-/// not changed by them.
+/// On SQLite the steps block this thread, as a batch blocks its own, instead of going through another thread. They
+/// change nothing that lanes remember.
 pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
     match dialect {
         Dialect::Postgres => steps.await,
@@ -294,7 +297,7 @@ pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output
 }
 
 impl Transaction {
-    /// The delivery that is due first, of those that are due at an instant or later.
+    /// The delivery that is due first, among those with `next_attempt_at` from `from` to `now`.
     async fn find_due(
         &self,
         key: WebhookKey,
@@ -313,7 +316,7 @@ impl Transaction {
     }
 
     async fn expand(self, key: WebhookKey, shown: Option<Millis>) -> Result<Expanded, StoreError> {
-        // Locks it, so that two replicas do not make the same deliveries.
+        // The update locks the webhook, so that two replicas do not make the same deliveries.
         let text = concat!(
             "UPDATE webhooks SET cursor = cursor WHERE key = $1 AND state = 1 RETURNING ",
             webhook_columns!()
@@ -348,7 +351,7 @@ impl Transaction {
     ) -> Result<Option<Lease>, StoreError> {
         let now = self.now(shown).await?;
         let lease = Lease(now.saturating_add(millis));
-        // One that ends later than this one would was taken before the clock was set back.
+        // A lease that ends later than this one was taken before the clock was set back.
         let text = "UPDATE webhooks SET claimed_until = $1
               WHERE key = $2 AND state = 1 AND (claimed_until <= $3 OR claimed_until > $1) RETURNING key";
         let rows = self.rows(text, vec![lease.0.into(), key.0.into(), now.into()]).await?;
@@ -377,7 +380,7 @@ impl Transaction {
         self.save_attempt(errand, attempt, now, chance).await?;
         let active = row.get::<i16>(0)? == WebhookState::Active.code();
         let failing_since: Option<Millis> = row.get(1)?;
-        // What another endpoint answered, or one that is told nothing any more, says nothing of this one.
+        // The answer of another URL says nothing about this one, and a webhook that is not active is not judged.
         let concerned = active && row.get::<String>(2)? == errand.webhook.url;
         let (state, since) = if !concerned {
             (WebhookState::Active, failing_since)
@@ -434,7 +437,7 @@ impl Transaction {
         values.extend(place.clone());
         values.extend([errand.delivery.attempts.into(), errand.delivery.next_attempt_at.into()]);
         if self.rows(text, values).await?.is_empty() {
-            // It was to be sent again meanwhile, and still is.
+            // Redeliver was called meanwhile: the delivery is still to be sent.
             let text = "UPDATE deliveries SET attempted_at = $1, response_status = $2, error = $3
                   WHERE webhook_key = $4 AND sequence = $5 RETURNING sequence";
             self.rows(text, told.into_iter().chain(place).collect()).await?;
@@ -443,7 +446,7 @@ impl Transaction {
     }
 }
 
-/// A delivery out of the columns of [`delivery_columns`].
+/// Reads a delivery from the columns of [`delivery_columns`].
 pub(super) fn delivery_from_row(row: &Row) -> Result<Delivery, StoreError> {
     let state = DeliveryState::from_code(row.get(1)?);
     Ok(Delivery {

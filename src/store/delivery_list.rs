@@ -6,13 +6,13 @@ use super::{
 };
 use crate::domain::webhook::{Delivery, DeliveryState, WebhookKey};
 
-/// Deliveries that one statement looks through.
+/// Deliveries that one statement reads.
 const STEP_ROWS: usize = 2_000;
 
-/// Statements of one page: what it does not find then is left to the next page.
+/// Most statements of one page. Deliveries that are not found by then are left to the next page.
 const STEPS_MAX: usize = 5;
 
-/// Those that are pending: few, unless the endpoint fails.
+/// Pending deliveries: few, unless the endpoint fails.
 const PENDING: &str = concat!(
     "SELECT ",
     delivery_columns!(),
@@ -20,7 +20,7 @@ const PENDING: &str = concat!(
       ORDER BY d.sequence DESC LIMIT $3"
 );
 
-/// Those that were given up.
+/// Deliveries that were given up.
 const FAILED: &str = concat!(
     "SELECT ",
     delivery_columns!(),
@@ -28,38 +28,38 @@ const FAILED: &str = concat!(
       ORDER BY d.sequence DESC LIMIT $3"
 );
 
-/// All of them.
+/// Deliveries in any state.
 const ALL: &str = concat!(
     "SELECT ",
     delivery_columns!(),
     " FROM deliveries d WHERE d.webhook_key = $1 AND d.sequence < $2 ORDER BY d.sequence DESC LIMIT $3"
 );
 
-/// Which deliveries of a webhook are asked for.
+/// Which deliveries of a webhook to list.
 #[derive(Clone, Debug)]
 pub struct DeliveryQuery {
-    /// Whose.
+    /// The key of the webhook.
     pub webhook: WebhookKey,
-    /// In these states; empty: all.
+    /// Only deliveries in these states; when empty, in all states.
     pub states: Vec<DeliveryState>,
-    /// Older than this one.
+    /// Only deliveries before this place in the log.
     pub before: i64,
-    /// How many.
+    /// Most deliveries of the page.
     pub limit: usize,
 }
 
-/// A page of them.
+/// A page of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryPage {
-    /// Newest first. It may be short.
+    /// The deliveries, newest first. The page may be short.
     pub deliveries: Vec<Delivery>,
-    /// The next page is of what is older than this one; none when there is none.
+    /// The `before` of the next page; `None` on the last page.
     pub before: Option<i64>,
 }
 
 impl Transaction {
-    /// Deliveries of a webhook, newest first. Those that are pending or failed have an index each; delivered ones are most
-    /// of all, and are looked for among all.
+    /// Lists deliveries of a webhook, newest first. Pending and failed deliveries each have an index. Delivered ones
+    /// are the majority, and are searched for among all, in bounded steps.
     ///
     /// # Errors
     ///
@@ -108,7 +108,8 @@ impl Transaction {
     }
 }
 
-/// A page of what was found. What is too much is left to the next one; `before` is where that begins otherwise.
+/// Cuts a page to its size. The next page begins after the page's last delivery if the page was too long, and else at
+/// `before`.
 fn cut(mut found: Vec<Delivery>, limit: usize, before: Option<i64>) -> DeliveryPage {
     let more = found.len() > limit;
     found.truncate(limit);

@@ -1,4 +1,4 @@
-//! Removing deliveries whose events were removed, or whose webhooks are gone, in bounded steps.
+//! Prunes deliveries whose events were removed, or whose webhooks were deleted, in bounded steps.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::domain::webhook::DeliveryState;
 /// Most deliveries that one transaction deletes.
 const STEP_ROWS: i64 = 500;
 
-/// Pause after a transaction that deleted: some ten times as long as it took.
+/// Pause after a transaction that deleted: about ten times as long as the transaction takes.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
-/// What was removed.
+/// What was removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrunedDeliveries {
-    /// Deliveries.
+    /// Deliveries that were removed.
     pub deliveries: u64,
-    /// Those of them that were still to be sent, to webhooks that are there.
+    /// Removed deliveries that were still to be sent, to webhooks that exist.
     pub unsent: u64,
 }
 
 impl Store {
-    /// Removes what is left of deliveries whose events, or whose webhooks, are not there any more. After each step
-    /// `go_on` is told what was removed until then, and says whether to go on.
+    /// Removes deliveries whose events or webhooks no longer exist. After each step, `go_on` gets what was removed so
+    /// far, and decides whether to go on.
     ///
     /// # Errors
     ///
-    /// When the database does not do it; what was removed before stays removed.
+    /// When the database fails. What was removed before stays removed.
     pub async fn prune_deliveries(
         &self,
         go_on: &(dyn Fn(PrunedDeliveries) -> bool + Sync),
@@ -74,7 +74,7 @@ impl Store {
 
 impl Transaction {
     async fn remove_deliveries(self, webhook: i64, through: i64) -> Result<PrunedDeliveries, StoreError> {
-        // Up to a place, since PostgreSQL would go through a list of them for each row.
+        // A range up to a place, since PostgreSQL would search a list of places for each row.
         let text = "DELETE FROM deliveries WHERE webhook_key = $1 AND sequence <= (
                 SELECT MAX(sequence) FROM (
                     SELECT sequence FROM deliveries WHERE webhook_key = $1 AND sequence <= $2

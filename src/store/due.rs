@@ -1,4 +1,5 @@
-//! Which tenants may have holds that are due and not swept. Nobody else asks: a decision sweeps its own tenant.
+//! Finds tenants that may have due holds which nothing has swept. Only a job needs this: a decision sweeps its own
+//! tenant.
 
 use sea_orm::Value;
 
@@ -7,7 +8,7 @@ use crate::domain::{id::TenantKey, window::Millis};
 
 use sea_orm::sea_query::ArrayType::BigInt;
 
-/// Tenants of one page.
+/// Most tenants of one page.
 const PAGE_ROWS: usize = 2_000;
 
 pub(super) const LIST_DUE_TENANTS: &str = "SELECT key, next_due, (
@@ -26,21 +27,21 @@ pub(super) static COUNT_DUE: Bulk = Bulk {
       WHERE tenant_key = ? AND deadline IS NOT NULL AND deadline <= ? GROUP BY tenant_key",
 };
 
-/// A place among the tenants, in the order of `next_due`.
+/// A place in the list of tenants in the order of `next_due`.
 pub type DuePlace = (Millis, TenantKey);
 
-/// One page of tenants whose `next_due` has come.
+/// A page of tenants whose `next_due` has come.
 #[derive(Debug)]
 pub struct DueTenants {
-    /// The tenants, and how many of their holds are due: none, if all were settled before.
+    /// The tenants, each with the number of its due holds: 0 if all of them were settled before.
     pub due: Vec<(TenantKey, u64)>,
-    /// Where the next page begins; `None` on the last one.
+    /// The place after which the next page begins; `None` on the last page.
     pub last: Option<DuePlace>,
 }
 
 impl Store {
-    /// The tenants of the page behind a place whose `next_due` has come. The cost depends on their number alone, whatever the
-    /// number of tenants and of open holds.
+    /// Lists a page of tenants after a place whose `next_due` has come. The cost depends on the number of these
+    /// alone, and not on that of all tenants or open holds.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl Store {
         Ok(DueTenants { due, last })
     }
 
-    /// Those of these tenants that have due holds, and how many.
+    /// Finds those of these tenants that have due holds, each with their number.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong with the database, sorted by what helps: waiting, repeating, or neither.
+//! Errors of the database, sorted by what helps: waiting, repeating, or neither.
 
 use sea_orm::{
     ConnAcquireErr, DbErr, RuntimeErr, SqlxError, SqlxPostgresError, SqlxSqliteError,
@@ -10,44 +10,45 @@ use crate::domain::refusal::Refusal;
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, or cannot work now. Nothing is wrong with what was asked. When it comes
-    /// from a commit, its outcome is unknown.
+    /// The database cannot be reached, or cannot work now. Nothing is wrong with the call. If a commit failed with
+    /// this, its outcome is unknown.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
-    /// The same, before anything was asked; the text says which database, and why.
+    /// Likewise, with a text that says which database, and why. Either nothing was sent yet, or SQLite's files were
+    /// taken away.
     #[error("{0}")]
     Unreachable(String),
     /// Another transaction was in the way. The whole transaction can be repeated at once.
     #[error("the transaction ran into another one")]
     Serialization(#[source] DbErr),
-    /// Somebody else has locked a row for longer than is waited for. Nothing was changed.
+    /// Somebody else has locked a row for longer than the bounded wait. Nothing was changed.
     #[error("a row is locked")]
     Locked(#[source] DbErr),
-    /// The database refuses what was asked, and would again.
+    /// The database refuses the statement, and would refuse it again.
     #[error("the database refuses a statement")]
     Permanent(#[source] DbErr),
-    /// A row of this key is there already.
+    /// A row with this key exists already.
     #[error("a row is there already")]
     Conflict(#[source] DbErr),
-    /// A request_id is there already. Look it up, and repeat the whole transaction.
+    /// A `request_id` exists already. Look it up, and repeat the whole transaction.
     #[error("a request_id is known")]
     KnownRequest,
-    /// A tenant's key is not the one that its id had before. Look for it by its id, and repeat the whole transaction.
+    /// A tenant's id has another key than before. Look up the key by the id, and repeat the whole transaction.
     #[error("a tenant has another key")]
     TenantMoved,
-    /// Somebody else has changed what was decided on without a lock. Decide it anew, with one.
+    /// Somebody else has changed what a batch was decided on ahead. Decide it again, under the lock.
     #[error("the books have changed")]
     Outdated,
-    /// The database cannot be opened as configured, or is not one of this program; the text says why.
+    /// The database cannot be used as configured, or not for this call; the text says why.
     #[error("{0}")]
     Unusable(String),
-    /// A row is not one that this program writes.
+    /// A row is missing, or is not as this program writes it.
     #[error("a row of the database cannot be read: {0}")]
     Corrupt(String),
 }
 
 impl StoreError {
-    /// What kind of error it is, by which the log tells errors apart.
+    /// A short name by which the log distinguishes errors.
     pub fn kind(&self) -> &'static str {
         match self {
             StoreError::Unavailable(_) => "unavailable",
@@ -64,12 +65,12 @@ impl StoreError {
         }
     }
 
-    /// The database took what was asked and does not answer.
+    /// The error of a database that took a statement and does not answer.
     pub fn silent() -> Self {
         StoreError::Unavailable(DbErr::Custom("no answer in time".to_owned()))
     }
 
-    /// The error of one of PostgreSQL's SQLSTATE codes.
+    /// The error for a SQLSTATE code of PostgreSQL.
     #[cfg(test)]
     pub(crate) fn of_code(sqlstate: &str) -> Self {
         kind_of_postgres(sqlstate).of(DbErr::Custom(sqlstate.to_owned()))
@@ -85,10 +86,10 @@ impl From<DbErr> for StoreError {
 /// Why an administrative call had no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The rules say no.
+    /// The rules refuse the call.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The database did not do it.
+    /// The store could not carry it out.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -106,7 +107,7 @@ pub fn classify(error: DbErr) -> StoreError {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed) => {
             Kind::Unavailable
         }
-        // No statement ran yet: whatever it is, it is not the statement's fault.
+        // No statement has run yet, so the error is not a statement's fault.
         DbErr::Conn(_) => Kind::Unavailable,
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
             kind_of(inner)
@@ -120,7 +121,7 @@ pub fn classify(error: DbErr) -> StoreError {
 pub(super) fn classify_wire(error: tokio_postgres::Error) -> StoreError {
     let (kind, text) = match error.as_db_error() {
         Some(reason) => (kind_of_postgres(reason.code().code()), reason.to_string()),
-        // The connection broke, or what it brought is not PostgreSQL's.
+        // The connection broke, or carried something other than PostgreSQL's protocol.
         None if error.is_closed() || is_io(&error) => (Kind::Unavailable, error.to_string()),
         None => (Kind::Permanent, error.to_string()),
     };
@@ -186,8 +187,8 @@ fn kind_of_database(error: &dyn DatabaseError) -> Kind {
 }
 
 fn kind_of_sqlite(extended_code: u32) -> Kind {
-    // The low byte is the primary code: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN. The machine or a neighbour
-    // is the reason, and no statement would fare better.
+    // The low byte is the primary code: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN. The cause is the machine or
+    // another process, so any other statement would fail as well.
     match extended_code & 0xff {
         // CONSTRAINT_PRIMARYKEY, CONSTRAINT_UNIQUE.
         _ if [1555, 2067].contains(&extended_code) => Kind::Conflict,
@@ -202,12 +203,12 @@ fn kind_of_postgres(sqlstate: &str) -> Kind {
         "23505" => Kind::Conflict,
         "40001" | "40P01" => Kind::Serialization,
         "55P03" => Kind::Locked,
-        // division_by_zero: the one in `bulk::join`.
+        // division_by_zero: `bulk::join` causes it on purpose.
         "22012" => Kind::Miscounted,
         // query_canceled (statement_timeout), admin_shutdown, crash_shutdown, cannot_connect_now,
         // idle_in_transaction_session_timeout, read_only_sql_transaction (a standby, after a failover).
         "57014" | "57P01" | "57P02" | "57P03" | "25P03" | "25006" => Kind::Unavailable,
-        // insufficient_privilege, undefined_table: the database is not as it was when the server began on it.
+        // insufficient_privilege, undefined_table: the database is no longer as it was when the server began.
         "42501" | "42P01" => Kind::Unavailable,
         // Classes: connection exceptions; too many connections, a full disk, no memory; system errors.
         code if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,

@@ -1,6 +1,7 @@
-//! The log of events. A batch writes events that have no place yet; numbering, a step outside any batch, gives each the
-//! next place, one step at a time. So who has read up to a place has seen everything up to it. (A number that a batch took
-//! could become visible after a larger one; a counter that a batch locked would make all lanes commit one after another.)
+//! The log of events. A batch writes events without places. Numbering, outside of any batch and one step at a time,
+//! gives each the next place. So a reader at place N has seen everything up to N. (If batches took places, a place
+//! could become visible after a larger one; if batches locked a counter of places, all lanes would commit one after
+//! another.)
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ActiveValue::Unchanged, EntityTrait, QuerySelect, Value};
 use tokio::{runtime::Handle, task::spawn_blocking};
@@ -18,66 +19,67 @@ use crate::domain::{
     window::Millis,
 };
 
-/// The one row of `event_log`.
+/// The key of the one row of `event_log`.
 const LOG_ROW: i32 = 1;
 
-/// Where replicas are woken. Only a wake-up: who hears nothing looks now and then.
+/// The channel that wakes other replicas. A replica that misses a wake-up finds the events at its next regular look.
 pub(super) const CHANNEL: &str = "tope_events";
 
-/// Which log it is, and how far it goes.
+/// The log's id, and how far the log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogHead {
-    /// A copy of the database has another one.
+    /// A copy of the database has another id.
     pub log_id: [u8; 16],
-    /// The place of the last event; 0 before the first one.
+    /// The place of the last event; 0 before the first event.
     pub last_sequence: i64,
-    /// Events up to this place were removed.
+    /// Events up to this place were pruned.
     pub pruned_through: i64,
 }
 
 /// What one step of numbering did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbered {
-    /// Events that it gave a place.
+    /// How many events got a place.
     pub events: usize,
-    /// The place of the last event.
+    /// The place of the last event of the log.
     pub last_sequence: i64,
 }
 
-/// What was found by looking at the times of some events.
+/// The result of looking at the times of some events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookedAt {
-    /// The place of the first that is late enough.
+    /// The place of the first event that is late enough.
     pub first: Option<i64>,
-    /// The place of the last.
+    /// The place of the last event that was looked at.
     pub last: Option<i64>,
-    /// How many there were.
+    /// How many events were looked at.
     pub rows: usize,
 }
 
 impl Store {
-    /// Gives places to at most so many events that have none, in the order of their time, each tenant's in the order of
-    /// their numbers. One process does it at a time; the others wait for it, and find less to do.
+    /// Gives places to at most `limit` events that have none, in the order of time, and of numbers within a tenant.
+    /// One process does so at a time. The others wait, and then find less to do.
     ///
     /// # Errors
     ///
-    /// When the database does not do it; then it did nothing.
+    /// When the database fails. Then nothing was changed.
     pub async fn number_events(&self, limit: usize) -> Result<Numbered, StoreError> {
         if self.dialect() == Dialect::Postgres {
             return self.begin_write("number events").await?.number_events(limit).await;
         }
-        // On the lane's connection: what the lane knows of the books stays true. It blocks, so it has a thread.
+        // On the lane's connection, since what the lane remembers of the books stays true. It blocks, so it has a
+        // thread.
         let (store, runtime) = (self.clone(), Handle::current());
         let steps = async move { store.begin_in_thread("number events").await?.number_events(limit).await };
         let done = spawn_blocking(move || runtime.block_on(steps)).await;
         done.unwrap_or_else(|_| Err(StoreError::Unusable("numbering ended abnormally".to_owned())))
     }
 
-    /// Makes it another log, so that cursors of the one that it was copied from are refused.
+    /// Gives the log another id, so that cursors of the log from which it was copied are refused.
     ///
     /// # Errors
     ///
-    /// When the database does not do it.
+    /// When the database fails.
     pub async fn renew_log(&self, log_id: [u8; 16]) -> Result<(), StoreError> {
         let transaction = self.begin_write("renew log").await?;
         transaction.set_log_id(log_id).await?;
@@ -117,7 +119,7 @@ impl Transaction {
         Ok(Numbered { events, last_sequence })
     }
 
-    /// Once per step, for at its commit it takes a lock of the whole database.
+    /// Once per step, since NOTIFY locks the whole database when its transaction commits.
     async fn wake_replicas(&self) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             self.rows("SELECT pg_notify($1, '')", vec![CHANNEL.into()]).await?;
@@ -125,7 +127,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Waits until nobody else changes the log, and says how far it goes. SQLite has one writer.
+    /// Locks the log until the transaction ends, and returns how far it goes. SQLite has one writer and needs no
+    /// lock.
     pub(super) async fn lock_log(&self) -> Result<LogHead, StoreError> {
         let text = match self.dialect() {
             Dialect::Postgres => {
@@ -136,12 +139,12 @@ impl Transaction {
         head_from_row(self.rows(text, Vec::new()).await?.first())
     }
 
-    /// Which log it is, and how far it goes.
+    /// The log's id, and how far the log goes.
     pub async fn read_log(&self) -> Result<LogHead, StoreError> {
         Ok(self.look_at_log().await?.0)
     }
 
-    /// The same, and whether there are events that have no place yet.
+    /// The head of the log, and whether there are events without places.
     pub async fn look_at_log(&self) -> Result<(LogHead, bool), StoreError> {
         let text = "SELECT log_id, last_sequence, pruned_through,
                     CASE WHEN EXISTS (SELECT 1 FROM pending_events) THEN 1 ELSE 0 END
@@ -152,7 +155,7 @@ impl Transaction {
         Ok((head, pending == Some(1)))
     }
 
-    /// The events behind a place in the log, in order; only those of a tenant when one is given.
+    /// The events after a place in the log, in order; with a tenant, only that tenant's.
     pub async fn list_events(
         &self,
         tenant: Option<TenantKey>,
@@ -175,8 +178,8 @@ impl Transaction {
         rows.iter().map(event_from_row).collect()
     }
 
-    /// Where the first event at or after an instant is, among so many behind a place; only those of a tenant when one is
-    /// given. Bodies are not read.
+    /// Finds the first event at or after an instant among the next `limit` events after a place; with a tenant, only
+    /// among that tenant's. Bodies are not read.
     pub async fn look_for_time(
         &self,
         tenant: Option<TenantKey>,
@@ -205,8 +208,8 @@ impl Transaction {
         Ok(LookedAt { first: row.get(0)?, last: row.get(1)?, rows })
     }
 
-    /// Enters an event of no tenant, with its place in the log. To be done last: until the transaction ends, nobody else
-    /// changes the log.
+    /// Adds an event of no tenant to the log. The last step of a transaction: until the transaction ends, nobody else
+    /// can change the log.
     pub async fn append_event(&self, event: &Event) -> Result<(), StoreError> {
         let connection = self.connection()?;
         let found = event_log::Entity::find_by_id(LOG_ROW).lock_exclusive().one(connection).await?;
@@ -232,7 +235,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Enters an event of a tenant whose row is locked, and takes this number.
+    /// Adds an event of a tenant, with the tenant's next number. The transaction has locked the tenant's row.
     pub(super) async fn insert_event(&self, event: &Event, number: i64) -> Result<(), StoreError> {
         let row = pending_event::ActiveModel {
             tenant_key: Set(event.tenant_key.0),

@@ -1,5 +1,5 @@
-//! How an event lies in its row, and what was told of a counter in the counter's: as protobuf messages of the store's own.
-//! New fields may be added; numbers never change their meaning.
+//! How an event is stored in its row, and a counter's alerts in the counter's row: as protobuf messages that only the
+//! store uses. Fields may be added; tags never change their meaning.
 
 use std::sync::Arc;
 
@@ -115,7 +115,7 @@ struct LimitAlertsBody {
     observed: i64,
 }
 
-/// What was told of a counter, for its row.
+/// Encodes a counter's alerts, for the counter's row.
 pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
     let limits = alerts.limits.iter().map(|told| LimitAlertsBody {
         limit: told.limit.clone(),
@@ -127,7 +127,7 @@ pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
     AlertsBody { limits: limits.collect() }.encode_to_vec()
 }
 
-/// What was told of a counter, out of its row.
+/// Reads a counter's alerts from the counter's row.
 pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
     let body = AlertsBody::decode(bytes).map_err(|_| corrupt("what was told of a counter"))?;
     let limits = body.limits.into_iter().map(|told| LimitAlerts {
@@ -140,7 +140,7 @@ pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
     Ok(Alerts { limits: limits.collect() })
 }
 
-/// What the row of an event has no columns for.
+/// Encodes the part of an event for which its row has no columns.
 pub(super) fn encode_event(event: &Event) -> Vec<u8> {
     let resources = event.resources.iter().map(|(key, name)| NameBody { key: key.0, name: name.clone() });
     let mut body = EventBody {
@@ -170,14 +170,15 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
             (body.webhook, body.webhook_state) = (id.clone(), state.code().into());
         }
         Fact::BooksDisagree { faults } => body.faults = *faults,
-        // It was read, and is not written.
+        // An unknown event was read, and is never written.
         Fact::Unknown { .. } => {}
     }
     body.encode_to_vec()
 }
 
-/// The event of a row. One that cannot be read keeps its place: while servers are replaced by those of a later version,
-/// these may write what the others do not know, and the rest of the log is told all the same.
+/// Reads the event of a row. An event that cannot be read keeps its place, as `Fact::Unknown`. While servers of a
+/// later version replace others, they may write events that the others do not know; the rest of the log still reaches
+/// subscribers.
 pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Millis, bytes: &[u8]) -> Event {
     let body = EventBody::decode(bytes).map_err(|_| corrupt("an event's body"));
     let mut event = Event {

@@ -1,4 +1,4 @@
-//! Removing old events from the front of the log, in bounded steps.
+//! Prunes old events from the front of the log, in bounded steps.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::domain::window::Millis;
 /// Most events that one transaction deletes.
 const STEP_EVENTS: i64 = 500;
 
-/// Pause after a transaction that deleted: some ten times as long as it took.
+/// Pause after a transaction that deleted: about ten times as long as the transaction takes.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// Removes the events at the front of the log that happened until an instant. None is removed before those in front of
-    /// it, so that what is kept has no gaps.
+    /// Removes events from the front of the log that happened until an instant. No event is removed before the events
+    /// in front of it, so that the log has no gaps.
     pub(super) async fn prune_events(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
         loop {
             let transaction = self.begin_read("read old events").await?;
@@ -33,7 +33,7 @@ impl Store {
         if self.dialect() == Dialect::Postgres {
             return self.begin_write("prune events").await?.remove_events(until).await;
         }
-        // On the lane's connection, as in numbering.
+        // On the lane's connection, as numbering does.
         let (store, runtime) = (self.clone(), Handle::current());
         let steps = async move { store.begin_in_thread("prune events").await?.remove_events(until).await };
         let done = spawn_blocking(move || runtime.block_on(steps)).await;
@@ -42,7 +42,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// How many of the first events are old: all before the first one that is not.
+    /// How many events at the front of the log are old: those before the first event that is not.
     async fn count_old_events(&self, until: Millis) -> Result<i64, StoreError> {
         let text = "SELECT occurred_at FROM events
               WHERE sequence > (SELECT pruned_through FROM event_log WHERE id = 1) ORDER BY sequence LIMIT $1";
@@ -58,7 +58,7 @@ impl Transaction {
     }
 
     async fn remove_events(self, until: Millis) -> Result<u64, StoreError> {
-        // Another process may have removed some since they were counted.
+        // Another process may have removed events since they were counted.
         let head = self.lock_log().await?;
         let count = self.count_old_events(until).await?;
         let through = head.pruned_through + count;

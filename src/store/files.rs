@@ -1,11 +1,11 @@
-//! The files of a SQLite database: whether they are still the ones that the server opened.
+//! The files of a SQLite database: whether they are still those that the server opened.
 //!
-//! SQLite does not notice when somebody removes, replaces, truncates or overwrites its files: it goes on with those that it has
-//! open and with what it remembers of them, and what it acknowledges is gone. So the files are looked at a few times a second,
-//! and right after each COMMIT, before anybody hears of it.
+//! SQLite does not notice when somebody removes, replaces, truncates or overwrites its files. It goes on with the
+//! files that it has open and with the pages that it remembers, and loses what it acknowledges. So the server looks
+//! at the files a few times a second, and right after each COMMIT, before anybody gets a reply.
 //!
-//! A file that was overwritten by a copy may have its old size. Therefore the server writes a mark into one page now and then,
-//! and reads that page from the file itself, past SQLite: a copy has no such mark, or an older one.
+//! A file that was overwritten by a copy may have its old size. So the server regularly writes a mark into one page,
+//! and reads that page from the file itself, past SQLite. A copy has no such mark, or an older one.
 
 use std::{
     fs::{self, File, Metadata},
@@ -23,44 +23,45 @@ use tokio::sync::Notify;
 
 use super::error::StoreError;
 
-/// What a mark begins with: a number that no other server has.
+/// Length of the number with which a mark begins, which no other server has.
 const SESSION_BYTES: usize = 16;
-/// The count that follows.
+/// Length of the count that follows.
 const COUNT_BYTES: usize = 8;
 
 /// The files of an open database.
 #[derive(Debug)]
 pub(super) struct Files {
-    /// The database, its write-ahead log, and the index of that.
+    /// The database, its write-ahead log, and the log's index.
     places: [Place; 3],
-    /// The database. It stays open as long as SQLite has it: closing it would end all locks that this process has on it.
+    /// The database. It stays open as long as SQLite has it open: closing it would release all locks of this process
+    /// on it.
     database: File,
     log: File,
-    /// The size of the database. It does not shrink: nobody has SQLite tidy a database up that is in use.
+    /// The size of the database in bytes. The database never shrinks, since nobody vacuums a database that is in use.
     size: AtomicU64,
     mark: Mutex<Option<Mark>>,
     taken: AtomicBool,
-    /// Wakes whoever says so.
+    /// Wakes the task that waits in [`Files::until_taken`].
     noticed: Notify,
-    /// Cleared once the files were taken away.
+    /// Cleared when the files are found to be taken away.
     available: Arc<AtomicBool>,
 }
 
-/// A path, and which file was there when the database was opened: device and inode.
+/// A path, and the file that was there when the database was opened: device and inode.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
     file: (u64, u64),
 }
 
-/// What the server has written into the root page of the table of probes.
+/// The mark that the server writes into the root page of the table of probes.
 #[derive(Debug)]
 struct Mark {
     session: [u8; SESSION_BYTES],
     latest: u64,
-    /// The mark that the file had last. None until it has one.
+    /// The count of the mark that was last seen in the file. `None` until a mark was seen.
     seen: Option<u64>,
-    /// Where the page is, in bytes, and its size.
+    /// The offset of the page in the file, and its size, in bytes.
     page: (u64, usize),
 }
 
@@ -69,7 +70,7 @@ impl Files {
     pub(super) fn open(path: &Path, available: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let open = |path: &Path| File::open(path).map_err(|error| unreadable(path, &error));
         let [database_path, log_path, index_path] = ["", "-wal", "-shm"].map(|end| beside(path, end));
-        // The index is not opened: SQLite's locks are on it.
+        // The index is not opened, since closing it would release SQLite's locks on it.
         let (database, log) = (open(&database_path)?, open(&log_path)?);
         let size = database.metadata().map_err(|error| unreadable(path, &error))?.len();
         Ok(Self {
@@ -84,7 +85,7 @@ impl Files {
         })
     }
 
-    /// Fails for good once the files were taken away.
+    /// Fails once the files were taken away, and from then on.
     pub(super) fn refuse_taken(&self) -> Result<(), StoreError> {
         if self.taken.load(Ordering::Acquire) {
             return Err(StoreError::Unreachable("the files of the database were taken away".to_owned()));
@@ -92,12 +93,13 @@ impl Files {
         Ok(())
     }
 
-    /// Waits until the files were taken away. One caller is woken.
+    /// Waits until the files are taken away. Wakes only one caller.
     pub(super) async fn until_taken(&self) {
         self.noticed.notified().await;
     }
 
-    /// What is worth to be asked after each COMMIT: whether the database and its log still have names, and the database its size.
+    /// The checks that are cheap enough for each COMMIT: database and log still have names, and the database has not
+    /// shrunk.
     pub(super) fn check_quickly(&self) -> Result<(), StoreError> {
         self.refuse_taken()?;
         let sound = |metadata: &Metadata, size| metadata.nlink() > 0 && metadata.len() >= size;
@@ -106,7 +108,7 @@ impl Files {
         if database && log { Ok(()) } else { self.check() }
     }
 
-    /// Everything. Nobody else in this process may write to the files meanwhile.
+    /// All checks. Nobody else in this process may write to the files meanwhile.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.refuse_taken()?;
         match self.find_fault() {
@@ -118,7 +120,7 @@ impl Files {
         }
     }
 
-    /// What is wrong with the files. A page that is being written at this moment may look wrong.
+    /// Describes what is wrong with the files. A page that is being written at this moment may look wrong.
     pub(super) fn find_fault(&self) -> Option<String> {
         self.places.iter().find_map(Place::find_fault).or_else(|| {
             let name = self.places[0].path.display();
@@ -129,7 +131,7 @@ impl Files {
         })
     }
 
-    /// A mark to be written into the one row of the table of probes.
+    /// The next mark, to be written into the one row of the table of probes.
     pub(super) fn next_mark(&self, connection: &Connection) -> Result<Vec<u8>, rusqlite::Error> {
         let mut mark = self.mark();
         if mark.is_none() {
@@ -203,7 +205,7 @@ impl Mark {
         [&self.session[..], &self.latest.to_be_bytes()[..]].concat()
     }
 
-    /// The latest mark of this server that stands in the file.
+    /// The count of the latest mark of this server in the file.
     fn find(&self, database: &File) -> Option<u64> {
         let (offset, size) = self.page;
         let mut page = vec![0; size];
@@ -224,7 +226,7 @@ fn find_page(connection: &Connection) -> Result<(u64, usize), rusqlite::Error> {
     Ok((offset, usize::try_from(size).unwrap_or(0)))
 }
 
-/// As SQLite sees it, which may not all be in the file yet.
+/// The size of the database in bytes as SQLite sees it. The file may be smaller until the log is copied.
 pub(super) fn database_size(connection: &Connection) -> Result<u64, rusqlite::Error> {
     let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
     let size: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;

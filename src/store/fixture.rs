@@ -1,4 +1,4 @@
-//! Fresh databases for tests of the store and of what stands on it.
+//! Fresh databases for the tests of the store and of the layers above it.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -13,25 +13,24 @@ use super::{Store, StoreOptions};
 #[path = "../../tests/it/harness/postgres.rs"]
 mod postgres;
 
-/// Databases that this process made.
+/// Counts the databases that this process made, for their names.
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// A database of its own, gone with it (one on PostgreSQL goes with the process).
+/// A database for one test. A SQLite file is deleted with the fixture; a PostgreSQL database ends with the process.
 pub(crate) struct Fixture {
-    /// The database.
     pub(crate) store: Store,
     url: String,
     _folder: Option<TempDir>,
 }
 
 impl Fixture {
-    /// The database once more, whose batches wait longer for a row than any test takes.
+    /// Opens the database once more, with a `row_wait` longer than any test takes.
     pub(crate) async fn patient(&self) -> Store {
         let options = StoreOptions { row_wait: Duration::from_secs(60), ..StoreOptions::default() };
         Store::connect(&self.url, options).await.expect("opened")
     }
 
-    /// Whether somebody waits for a lock on PostgreSQL.
+    /// Whether a session waits for a lock on PostgreSQL.
     pub(crate) async fn waits_for_lock(&self) -> bool {
         let text = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         let read = self.store.begin_read("test").await.expect("begun");
@@ -40,7 +39,7 @@ impl Fixture {
     }
 }
 
-/// A SQLite file, and a database of the PostgreSQL that the tests of this process share.
+/// A SQLite file, and a database on the PostgreSQL server that this process's tests share; both migrated.
 pub(crate) async fn databases() -> Vec<Fixture> {
     let fixtures = empty_databases().await;
     for fixture in &fixtures {
@@ -49,7 +48,7 @@ pub(crate) async fn databases() -> Vec<Fixture> {
     fixtures
 }
 
-/// Like [`databases`], without a schema.
+/// Like [`databases`], but without a schema.
 pub(crate) async fn empty_databases() -> Vec<Fixture> {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let url = format!("sqlite://{}", folder.path().join("tope.db").display());

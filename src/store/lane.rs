@@ -1,5 +1,5 @@
-//! What those who write to SQLite share: the connection of the lane, whose files are watched, and the thread that copies the
-//! write-ahead log.
+//! What all writers of a SQLite file share: the lane's connection, whose files are watched, and the thread that
+//! copies the write-ahead log.
 
 use std::{
     path::Path,
@@ -10,23 +10,24 @@ use tokio::sync::Mutex;
 
 use super::{checkpoint::Checkpointer, error::StoreError, thread::ThreadConnection, turn::Turn};
 
-/// The connection of the lane, and the thread beside it.
+/// The lane's connection, and the thread that copies its write-ahead log.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) connection: ThreadConnection,
     checkpointer: Checkpointer,
 }
 
-/// What a transaction that writes on a connection of a pool holds until its end.
+/// What a writing transaction on a pool's connection holds until its end.
 #[derive(Debug)]
 pub(super) struct Writing {
     _turn: Turn,
-    /// On SQLite.
+    /// The lane's connection, which watches the files; `None` on PostgreSQL.
     connection: Option<ThreadConnection>,
 }
 
 impl Lane {
-    /// Opens a file that exists, in WAL mode. `turn` is that of all who write; `available` is cleared when the file is taken away.
+    /// Opens an existing file that is in WAL mode. `turn` is the turn of all writers; `available` is cleared when the
+    /// file is taken away.
     pub(super) fn open(
         path: &Path,
         turn: &Arc<Mutex<()>>,
@@ -37,7 +38,7 @@ impl Lane {
         Ok(Self { connection, checkpointer })
     }
 
-    /// Closes it, as the last of the connections.
+    /// Closes the connection. All other connections must have been closed before.
     pub(super) fn close(&self) {
         self.checkpointer.stop();
         self.connection.close();
@@ -45,14 +46,14 @@ impl Lane {
 }
 
 impl Writing {
-    /// Begins, unless the files of SQLite were taken away.
+    /// Makes the database ready for a write. Fails when SQLite's files were taken away.
     pub(super) fn begin(turn: Turn, lane: Option<&Lane>) -> Result<Self, StoreError> {
         let connection = lane.map(|lane| lane.connection.clone());
         connection.as_ref().map_or(Ok(()), ThreadConnection::make_ready)?;
         Ok(Self { _turn: turn, connection })
     }
 
-    /// Whether what was committed is in the database's files.
+    /// Checks after a COMMIT that it went into the database's own files.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.connection.as_ref().map_or(Ok(()), ThreadConnection::check_files)
     }

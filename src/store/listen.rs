@@ -1,15 +1,16 @@
-//! Being woken by other replicas when there are new events. PostgreSQL only; whoever misses it looks now and then.
+//! Wake-ups from other replicas when there are new events. PostgreSQL only. If a wake-up is missed, the numbering
+//! task finds the events at its next regular look.
 
 use sea_orm::sqlx::postgres::{PgListener, PgPoolOptions};
 
 use super::{Store, StoreError, event::CHANNEL};
 
-/// A connection of its own that hears of new events.
+/// A connection of its own that receives wake-ups.
 #[derive(Debug)]
 pub struct Listener(PgListener);
 
 impl Store {
-    /// Begins to listen; there is nobody to be heard on SQLite, which has one process.
+    /// Begins to listen. Returns `None` on SQLite, which has no other process to listen to.
     ///
     /// # Errors
     ///
@@ -26,7 +27,7 @@ impl Store {
 }
 
 impl Listener {
-    /// Waits until there is something new, or may be: also when the connection was lost.
+    /// Waits for a wake-up. Also returns when the connection was lost, since wake-ups may have been missed.
     ///
     /// # Errors
     ///

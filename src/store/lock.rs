@@ -1,7 +1,7 @@
-//! Locking the tenants of a batch, what is read with the lock, and which of them somebody else has locked.
+//! Locks the tenants of a batch, reads rows along with the lock, and finds tenants that somebody else has locked.
 //!
-//! On PostgreSQL a statement that waits for a row's lock and reads other tables returns what they were before the
-//! wait. So the one that locks tenants does only that, and everything is read after it.
+//! On PostgreSQL, a statement that waits for a row's lock and reads other tables returns them as they were before the
+//! wait. So the statement that locks tenants does nothing else, and everything is read after it.
 
 use std::time::Duration;
 
@@ -35,36 +35,37 @@ static LOCK_TENANTS: Bulk = Bulk {
     sqlite: concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key = ?1 AND id IS NOT NULL"),
 };
 
-/// What to read with the lock.
+/// What to read along with the lock.
 #[derive(Debug, Default)]
 pub struct Along {
-    /// The head, and which time it shall have.
+    /// Whether to read the head, and whether it contains the time.
     pub head: Option<HeadTime>,
-    /// Holds.
+    /// The holds to read, by their ids.
     pub holds: Vec<Owned<ReservationId>>,
-    /// Counters.
+    /// The counters to read, by their keys.
     pub counters: Vec<Owned<CounterKey>>,
 }
 
-/// Tenants that are locked, and what was read with the lock, as far as it exists.
+/// Locked tenants, and what was read along with the lock. Rows that do not exist are missing.
 #[derive(Debug)]
 pub struct Locked {
-    /// The tenants.
+    /// The tenants that exist.
     pub tenants: Vec<Tenant>,
-    /// The head, if it was asked for: see [`Transaction::read_head`].
+    /// The head, if it was requested: see [`Transaction::read_head`].
     pub head: Option<Head>,
-    /// The open holds.
+    /// The open holds that exist.
     pub holds: Vec<Owned<Reservation>>,
-    /// The counters.
+    /// The counters that exist, with their alerts.
     pub counters: Vec<Owned<(CounterKey, StoredCounter)>>,
 }
 
-/// How long a row is waited for that is only looked at, if not longer: the least that there is.
+/// The wait for a row that should not be waited for: the smallest `lock_timeout`, since 0 means no bound.
 const GLANCE: Duration = Duration::from_millis(1);
 
 impl Store {
-    /// Which of these tenants somebody else has locked now. For the first one `patience` is waited. Each is locked for a
-    /// moment, in a transaction of its own that holds no other lock. On SQLite nobody locks a row.
+    /// Finds those of these tenants whose rows somebody else has locked now. Waits up to `patience` for the first
+    /// tenant's row, and a millisecond for each other row. Each row is locked for a moment, in a transaction of its
+    /// own that holds no other lock. On SQLite nobody locks a row.
     pub async fn find_locked_tenants(
         &self,
         keys: &[TenantKey],
@@ -73,7 +74,7 @@ impl Store {
         let Some(wire) = self.wire() else { return Ok(Vec::new()) };
         let lock = |(number, key): (usize, &TenantKey)| {
             let wait_millis = if number == 0 { GLANCE.max(patience) } else { GLANCE }.as_millis();
-            // The one statement whose text varies: it is not prepared.
+            // The only statement whose text varies: it is not prepared.
             format!(
                 "SET LOCAL lock_timeout = {wait_millis}; SELECT key FROM tenants WHERE key = {} FOR UPDATE",
                 key.0
@@ -93,8 +94,8 @@ impl Store {
 }
 
 impl Transaction {
-    /// Waits no longer for a row than a batch does, for the rest of the transaction: for jobs that lock several tenants, since
-    /// calls wait for all of them meanwhile. On SQLite nobody locks a row.
+    /// Waits for a row at most 100 milliseconds, as batches do, for the rest of the transaction. For jobs that lock
+    /// several tenants, since calls wait for all of these meanwhile. On SQLite nobody locks a row.
     pub async fn wait_briefly(&self) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             self.rows("SELECT set_config('lock_timeout', '100ms', true)", Vec::new()).await?;
@@ -102,14 +103,14 @@ impl Transaction {
         Ok(())
     }
 
-    /// Locks the tenants of these keys, which are sorted, and returns those that exist.
+    /// Locks the tenants of these keys, which must be sorted, and returns those that exist.
     pub async fn lock_tenants(&self, keys: &[TenantKey]) -> Result<Vec<Tenant>, StoreError> {
         let rows = self.find(&LOCK_TENANTS, key_columns(keys)).await?;
         rows.iter().map(tenant_from_row).collect()
     }
 
-    /// Locks the tenants of these keys, which are sorted, and reads after that what is asked for; on PostgreSQL all of it in one
-    /// round trip.
+    /// Locks the tenants of these keys, which must be sorted, and then reads what `along` names. On PostgreSQL all of
+    /// it is one round trip.
     pub async fn lock_and_read(&self, keys: &[TenantKey], along: &Along) -> Result<Locked, StoreError> {
         let mut asked = vec![
             Asked::Rows(&LOCK_TENANTS, key_columns(keys)),

@@ -1,4 +1,4 @@
-//! Bringing the schema up to date, once, whoever asks.
+//! Brings the schema up to date, once, even if several replicas try at the same time.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 use tope_migrations::{Migrator, sea_orm_migration::prelude::MigratorTrait};
@@ -12,14 +12,14 @@ use super::{
 const LOCK_KEY: i64 = 0x74_6f_70_65;
 
 impl Store {
-    /// Applies the migrations that are missing, all or none. Replicas that do it at once wait for each other (on
-    /// SQLite there is one process). Refused when the schema is newer than this program.
+    /// Applies the missing migrations, all or none. Replicas that migrate at the same time wait for each other;
+    /// SQLite has one process. Refused if the schema is newer than this program.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let transaction = self.begin_write("migrate").await?;
         let connection = transaction.connection()?;
         if self.dialect() == Dialect::Postgres {
             refuse_encoding(connection).await?;
-            // Another replica may take longer than a statement is allowed to wait.
+            // Another replica may need longer than `lock_timeout` and `statement_timeout` allow.
             let wait = format!(
                 "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '600s'; SELECT pg_advisory_xact_lock({LOCK_KEY})"
             );
@@ -31,7 +31,7 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Refuses a database whose schema is not the one of this program, for commands that do not migrate.
+    /// Refuses a database whose schema is not this program's, for commands that do not migrate.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let transaction = self.begin_read("check schema").await?;
         let connection = transaction.connection()?;
@@ -49,7 +49,7 @@ impl Store {
     }
 }
 
-/// Names are any UTF-8.
+/// Ids and names are any UTF-8, so the database must store all of it.
 async fn refuse_encoding(connection: &DatabaseTransaction) -> Result<(), StoreError> {
     let text = "SELECT current_setting('server_encoding') WHERE current_setting('server_encoding') <> 'UTF8'";
     let statement = Statement::from_string(connection.get_database_backend(), text);
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    /// The first three migrations are those of the release before.
+    /// The first three migrations are those of the previous release.
     #[tokio::test]
     async fn request_ids_are_kept_and_may_be_of_other_methods() {
         for fixture in empty_databases().await {

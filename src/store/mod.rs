@@ -1,5 +1,5 @@
-//! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only place that
-//! knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
+//! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only module
+//! that knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
 
 mod admin;
 mod ahead;

@@ -1,4 +1,4 @@
-//! Where a database is: what its URL means, and whether a file can be used, told before SQLite would say it worse.
+//! Where a database is: what its URL means, and whether a file can be used. SQLite's own messages would say less.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -8,28 +8,28 @@ use std::{
 
 use super::error::StoreError;
 
-/// What every SQLite file begins with (<https://www.sqlite.org/fileformat.html>).
+/// The bytes with which every SQLite file begins (<https://www.sqlite.org/fileformat.html>).
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// What is accepted, for messages.
+/// The accepted URLs, for error messages.
 const ACCEPTED: &str = "sqlite://FILE, sqlite:FILE, postgres://… or postgresql://…";
 
 /// Where a database is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Location {
-    /// A file.
+    /// The path of a SQLite file.
     Sqlite(PathBuf),
     /// A URL that begins with `postgres://`.
     Postgres(String),
 }
 
-/// Tells a file from a server.
+/// Finds out whether a URL names a file or a server.
 pub(super) fn parse_url(url: &str) -> Result<Location, StoreError> {
     if let Some(rest) = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")) {
         return Ok(Location::Postgres(format!("postgres://{rest}")));
     }
     let Some(rest) = url.strip_prefix("sqlite:") else {
-        // What comes after the scheme may hold a password.
+        // The rest of the URL may contain a password.
         let scheme = url.split_once(':').map_or("none", |(scheme, _)| scheme);
         return Err(unusable(format!("the database URL has the scheme {scheme:?}; accepted are {ACCEPTED}")));
     };
@@ -45,8 +45,8 @@ pub(super) fn parse_url(url: &str) -> Result<Location, StoreError> {
     Ok(Location::Sqlite(PathBuf::from(path)))
 }
 
-/// Finds out what would fail later with a poorer message. Returns the path without symbolic links, so that a file has
-/// one lock whatever it is called.
+/// Finds faults that SQLite would report with a poorer message. If `exclusive`, the file must be writable, and may be
+/// missing. Returns the path without symbolic links, so that a file has one lock under all of its names.
 pub(super) fn check_file(path: &Path, exclusive: bool) -> Result<PathBuf, StoreError> {
     let name = path.display();
     let Some(file_name) = path.file_name() else {
@@ -94,7 +94,7 @@ fn check_magic(path: &Path, write: bool) -> Result<(), StoreError> {
     }
 }
 
-/// Takes the lock of the one process that writes a file.
+/// Takes the lock that only the one process that writes a file may have.
 pub(super) fn lock_file(database: &Path) -> Result<File, StoreError> {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
@@ -116,7 +116,7 @@ pub(super) fn lock_file(database: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// The database cannot be opened; the text says why.
+/// The error of a database that cannot be opened; the text says why.
 pub(super) fn unusable(text: impl Into<String>) -> StoreError {
     StoreError::Unusable(text.into())
 }

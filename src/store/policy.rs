@@ -1,4 +1,4 @@
-//! Resources and plans: rows ⇄ domain. The limits of a plan lie in its row, as JSON.
+//! Resources and plans: rows ⇄ domain. The limits of a plan are stored in the plan's row, as JSON.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use crate::domain::{
     window::{Millis, Period},
 };
 
-/// Key of the one row of `policy`.
+/// The key of the one row of `policy`.
 pub(super) const POLICY_ROW: i32 = 1;
 
-/// How often the policy is loaded that changes meanwhile.
+/// Most attempts to load a policy that changes meanwhile.
 const LOADS_MAX: u32 = 10;
 
 impl Transaction {
-    /// How often resources and plans were changed: the revision of what [`Transaction::load_policy`] returns.
+    /// The policy's revision: how often resources and plans were changed. See [`Transaction::load_policy`].
     pub async fn read_revision(&self) -> Result<i64, StoreError> {
         let rows = self.rows("SELECT revision FROM policy WHERE id = $1", vec![POLICY_ROW.into()]).await?;
         rows.first().ok_or_else(missing)?.get(0)
     }
 
-    /// All resources and plans, of one revision: the present one, or a later one when it was changed in between and the
-    /// transaction sees it.
+    /// Loads all resources and plans, all of one revision. That is the present revision, or a later one if the policy
+    /// changes meanwhile and the transaction sees the change.
     pub async fn load_policy(&self) -> Result<Policy, StoreError> {
         for _ in 0..LOADS_MAX {
             let revision = self.read_revision().await?;
@@ -40,7 +40,7 @@ impl Transaction {
             let plans =
                 "SELECT key, id, display_name, limits, created_at, updated_at FROM plans ORDER BY key";
             let plans = self.rows(plans, Vec::new()).await?;
-            // Each statement of READ COMMITTED sees what was committed before it.
+            // Under READ COMMITTED each statement sees all that was committed before it.
             if self.read_revision().await? == revision {
                 let resources = resources.iter().map(resource_from_row).collect::<Result<_, _>>()?;
                 let plans = plans.iter().map(plan_from_row).collect::<Result<_, _>>()?;
@@ -106,7 +106,7 @@ pub(super) fn plan_from_model(row: plan::Model) -> Result<Plan, StoreError> {
     })
 }
 
-/// A limit as it lies in the row. Fields may be added, with a default; none changes its meaning.
+/// A limit as stored in the row of its plan. Fields may be added, with a default; none changes its meaning.
 #[derive(Serialize, Deserialize)]
 struct LimitRow {
     id: String,
@@ -125,7 +125,7 @@ struct LimitRow {
     kept: Vec<LineageRow>,
 }
 
-/// Since when a shape counts, as it lies in rows.
+/// Since when a shape counts, as stored in rows.
 #[derive(Serialize, Deserialize)]
 struct LineageRow {
     resource: i32,
@@ -137,12 +137,12 @@ struct LineageRow {
     since_order: i64,
 }
 
-/// What a tenant's row says of the time before it got its plan.
+/// The column `carried` of a tenant: what is counted on over the tenant's last change of plan.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Carried {
-    /// When it got the plan.
+    /// When the tenant got its plan.
     pub(super) plan_since: Since,
-    /// What the plan went on to count.
+    /// The shapes that the new plan counts on, and since when.
     pub(super) lineages: Vec<Lineage>,
 }
 
@@ -161,7 +161,7 @@ enum EnforcementRow {
     Observe,
 }
 
-/// The text that lies in the row.
+/// The text of the column `limits` of a plan.
 pub(super) fn limits_to_text(limits: &[Arc<Limit>]) -> Result<String, StoreError> {
     let rows: Vec<LimitRow> = limits.iter().map(|limit| row_from_limit(limit)).collect();
     serde_json::to_string(&rows)
@@ -173,7 +173,7 @@ fn limits_from_text(text: &str) -> Option<Vec<Arc<Limit>>> {
     rows.into_iter().map(|row| limit_from_row(row).map(Arc::new)).collect()
 }
 
-/// The text that lies in a tenant's row.
+/// The text of the column `carried` of a tenant.
 pub(super) fn carried_to_text(carried: &Carried) -> Result<String, StoreError> {
     let row = CarriedRow {
         since: carried.plan_since.at,

@@ -1,5 +1,5 @@
-//! Whether the database does what a batch needs: that it answers, that it is still the one that the server began on, and
-//! that it takes a write and makes the write last.
+//! Finds out whether the database does what a batch needs: it answers, it is the one on which the server began, and
+//! it takes a write durably.
 
 use std::sync::{
     OnceLock,
@@ -22,32 +22,32 @@ use super::{
     wire::{Question, Wire},
 };
 
-/// The body of a thorough probe on PostgreSQL: a row that takes a page of the table, since a disk that has no room for a new
-/// page may still take a small change of an old one.
+/// Length of the body of a thorough probe on PostgreSQL, in bytes. The row takes a page of the table: a disk without
+/// room for a new page may still take a small change of an old page.
 const THOROUGH_BYTES: usize = 8_000;
 
-/// The identity of a database on PostgreSQL: its log's id, which `tope migrate --new-log` changes, and its table's number,
-/// which a restore of its dump changes. A database in which both have changed is another one.
+/// The identity of a database on PostgreSQL: its log's id, which `tope migrate --new-log` changes, and the oid of a
+/// table, which restoring a dump changes. If both have changed, it is another database.
 const IDENTITY: &str = "SELECT log_id, 'event_log'::regclass::oid::bigint FROM event_log WHERE id = 1";
 
-/// On PostgreSQL, in a transaction of its own, without a wait for the probe of another replica.
+/// The probe on PostgreSQL, in a transaction of its own, which does not wait for the probe of another replica.
 const PROBE: &str =
     "WITH earlier AS (DELETE FROM probes WHERE id IN (SELECT id FROM probes FOR UPDATE SKIP LOCKED))
      INSERT INTO probes (id, body) VALUES (gen_random_uuid(), $1)";
 
-/// On SQLite: there is one row.
+/// The probe on SQLite, where the table has one row.
 static PUT_PROBE: Bulk = Bulk {
     columns: &[Id, Bytes],
     postgres: "",
     sqlite: "INSERT OR REPLACE INTO probes (id, body) VALUES (?1, ?2)",
 };
 
-/// What the calls of about a second have shown of the database.
+/// What batches have shown of the database since the signs were last taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Signs {
     /// A batch that wrote something was committed.
     pub written: bool,
-    /// A batch was given up because the database was unavailable, and none that wrote something was committed after it.
+    /// A batch was given up because the database was unavailable, and no batch has written since.
     pub failed: bool,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// A batch that wrote something was committed.
+    /// Notes that a batch that wrote something was committed.
     pub(super) fn note_written(&self) {
         self.written.store(true, Ordering::Relaxed);
         self.failed.store(false, Ordering::Relaxed);
@@ -71,21 +71,21 @@ impl Pulse {
     }
 }
 
-/// The log's id and the table's number.
+/// The log's id, and the oid of the table `event_log`.
 pub(super) type Identity = (Uuid, i64);
 
 impl Store {
-    /// A batch was given up because the database was unavailable.
+    /// Notes that a batch was given up because the database was unavailable.
     pub fn note_failed(&self) {
         self.pulse().failed.store(true, Ordering::Relaxed);
     }
 
-    /// What the calls have shown since this was asked last.
+    /// Returns the signs since the last call, and clears them.
     pub fn take_signs(&self) -> Signs {
         self.pulse().take()
     }
 
-    /// Whether the database answers, and is the one on which this was asked first.
+    /// Checks that the database answers. On PostgreSQL, also that it is the one that the first look found.
     pub async fn look(&self) -> Result<(), StoreError> {
         let Some(wire) = self.wire() else {
             return self.ping().await;
@@ -97,8 +97,8 @@ impl Store {
         }
     }
 
-    /// Whether the database takes a write as a batch makes them: on a lane's connection, and committed. A thorough one needs a
-    /// new page on PostgreSQL.
+    /// Checks that the database takes a write as batches make it: on a lane's connection, and committed. If
+    /// `thorough`, the write takes a new page on PostgreSQL.
     pub async fn try_write(&self, thorough: bool) -> Result<(), StoreError> {
         if let Some(wire) = self.wire() {
             let body = Value::from(vec![0_u8; if thorough { THOROUGH_BYTES } else { 0 }]);

@@ -1,8 +1,9 @@
-//! Pruning: what was settled long ago leaves the database, and the counters keep its sum (I2).
+//! Prunes settled reservations and request ids by age. Counters keep the sum of what was removed (I2).
 //!
-//! Both tables are walked from the first key to the last: a page is read without a lock, and what is old in it is deleted
-//! in transactions of bounded size, with a pause after each, so that decisions go on meanwhile. The place is kept for one
-//! walk only. Several processes may prune at once: each row is deleted, and counted, by one of them.
+//! Both tables are read from the first key to the last. A page is read without a lock. Its old rows are deleted in
+//! transactions of bounded size, with a pause after each, so that decisions go on meanwhile. A walk that was
+//! interrupted begins anew. Several processes may prune at the same time: each row is deleted, and counted, by one of
+//! them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,22 +28,23 @@ use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
 /// Most rows that one transaction deletes, and so the most tenants that it locks.
 const DELETED_ROWS_MAX: usize = 500;
 
-/// Rows of one page.
+/// Most rows of one page.
 const PAGE_ROWS: usize = 2_000;
 
-/// Pause after a transaction that deleted: some ten times as long as it took.
+/// Pause after a transaction that deleted: about ten times as long as the transaction takes.
 const DELETED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Pause after a page.
+/// Pause after each page.
 const PAGE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Deleted tenants, too. SQLite has one writer, and needs no lock.
+/// Locks deleted tenants, too. SQLite has one writer and needs no lock.
 static LOCK_OWNERS: Bulk = Bulk {
     columns: &[BigInt],
     postgres: "SELECT key FROM tenants WHERE key = ANY($1) ORDER BY key FOR UPDATE",
     sqlite: "SELECT key FROM tenants WHERE key = ?1",
 };
-/// Since the page was read, a late Commit may have settled it anew, or another process may have pruned it.
+/// Compares the age again: since the page was read, a late Commit may have changed the row, or another process may
+/// have pruned it.
 static DELETE_SETTLED: Bulk = Bulk {
     columns: &[Id, BigInt, BigInt],
     postgres: "DELETE FROM reservations r USING UNNEST($1, $2, $3) AS w (id, tenant_key, until)
@@ -51,7 +53,8 @@ static DELETE_SETTLED: Bulk = Bulk {
     sqlite: "DELETE FROM reservations WHERE id = ?1 AND tenant_key = ?2 AND settled_at <= ?3
       RETURNING tenant_key, id, body",
 };
-/// Since the page was read, another process may have pruned it, and a client may have used the id again.
+/// Compares the age again: since the page was read, another process may have pruned the row, and a client may have
+/// used the id again.
 static DELETE_REQUESTS: Bulk = Bulk {
     columns: &[Text, BigInt, BigInt],
     postgres: "DELETE FROM requests r USING UNNEST($1, $2, $3) AS w (request_id, tenant_key, until)
@@ -60,8 +63,8 @@ static DELETE_REQUESTS: Bulk = Bulk {
     sqlite: "DELETE FROM requests WHERE request_id = ?1 AND tenant_key = ?2 AND created_at <= ?3
       RETURNING tenant_key",
 };
-/// The tenant's version stays: what lanes remember of a counter is not changed. The sum goes around beyond the largest
-/// int64, as `wrapping_add` does: what was reset is in it, and what reset it is not.
+/// The tenant's version stays, since lanes remember nothing that this changes. The sum wraps around beyond an int64,
+/// as `wrapping_add` does: it contains charges that a reset took off again, but not the reset's adjustments.
 static ADD_PRUNED: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt],
     postgres: "UPDATE counters c SET pruned = CASE
@@ -81,19 +84,19 @@ static ADD_PRUNED: Bulk = Bulk {
       WHERE tenant_key = ?1 AND key = ?2",
 };
 
-/// How long what is over is kept.
+/// How long the database keeps what is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Reservations, from when they were settled, in milliseconds. An expired one is kept for its late Commit as long.
+    /// Milliseconds from when a reservation was settled. An expired reservation is kept as long, for its late Commit.
     pub reservations_millis: Millis,
-    /// Request ids, from when they took effect, in milliseconds. Never longer than reservations, to which they lead.
+    /// Milliseconds from when a request id took effect. Never longer than reservations, to which request ids lead.
     pub requests_millis: Millis,
-    /// Events, from when they happened, in milliseconds.
+    /// Milliseconds from when an event happened.
     pub events_millis: Millis,
 }
 
 impl Retention {
-    /// In the units in which people give it.
+    /// From days and hours, in which people configure it.
     pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32) -> Self {
         const HOUR_MILLIS: Millis = 3_600_000;
         Self {
@@ -104,51 +107,50 @@ impl Retention {
     }
 }
 
-/// Told what was removed until then, whether to go on.
+/// Decides whether a walk goes on. Takes what was removed so far.
 pub type GoOn<'a> = dyn Fn(Pruned) -> bool + Sync + 'a;
 
 /// Whether a walk came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It did.
+    /// All rows were looked at.
     Reached,
-    /// It was left before.
+    /// `go_on` said no before the end.
     Left,
 }
 
-/// What was removed.
+/// What was removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Settled reservations.
+    /// Settled reservations that were removed.
     pub reservations: u64,
-    /// Request ids.
+    /// Request ids that were removed.
     pub requests: u64,
-    /// Events.
+    /// Events that were removed.
     pub events: u64,
-    /// Transactions that it took, those for events aside.
+    /// Transactions that the walk has begun, those for events aside.
     pub transactions: u64,
-    /// Reservations that the database refuses to remove: they stay, and the log says why.
+    /// Reservations that the database refuses to remove. They stay, and the log says why.
     pub refused: u64,
 }
 
-/// What one walk has done.
+/// The state of one walk.
 #[derive(Debug, Default)]
 struct Walk {
     pruned: Pruned,
-    /// Tenants that somebody else had locked. What they have stays for the next walk, reservations too: the request ids that
-    /// lead to them are still there.
+    /// Tenants whose rows somebody else had locked. Their rows stay for the next walk; their reservations, too, since
+    /// the request ids that lead to these are still there.
     left_out: Vec<TenantKey>,
 }
 
 impl Store {
-    /// Removes the request ids and reservations that are older than their retention at an instant: the one that a clock
-    /// shows, or the database's. It takes as long as there is something to remove. After each transaction `go_on` is told
-    /// what was removed until then, and says whether to go on. Needs a runtime of several threads, since on SQLite it
-    /// blocks one now and then, as briefly as a batch does.
+    /// Removes request ids and reservations that are older than their retention. Takes as long as there is something
+    /// to remove. After each transaction, `go_on` gets what was removed so far, and decides whether to go on. Needs a
+    /// runtime with several threads, since on SQLite it blocks a thread now and then, as briefly as a batch does.
     ///
     /// # Errors
     ///
-    /// When the database does not do it; what was removed before stays removed.
+    /// When the database fails. What was removed before stays removed.
     pub async fn prune(
         &self,
         shown: Option<Millis>,
@@ -158,8 +160,9 @@ impl Store {
         let now = self.read_now(shown).await?;
         let requests_millis = retention.requests_millis.min(retention.reservations_millis);
         let mut walk = Walk::default();
-        // A request_id takes effect before its reservation is settled. So those of the reservations that go next are gone by
-        // then, Extend's among them, and none leads nowhere. So reservations stay until all of these are gone.
+        // A `request_id` takes effect before its reservation is settled, and is kept no longer. So when all old
+        // request ids are gone, those of old reservations are gone too, Extend's among them. Reservations stay until
+        // then, so that no `request_id` leads to a reservation that is missing.
         let end = self.prune_requests(now.saturating_sub(requests_millis), &mut walk, go_on).await?;
         if end == End::Reached {
             let until = now.saturating_sub(retention.reservations_millis);
@@ -168,11 +171,11 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the events that are older than their retention. Says how many.
+    /// Removes events that are older than their retention. Returns how many.
     ///
     /// # Errors
     ///
-    /// When the database does not do it; what was removed before stays removed.
+    /// When the database fails. What was removed before stays removed.
     pub async fn prune_log(&self, shown: Option<Millis>, retention: Retention) -> Result<u64, StoreError> {
         let now = self.read_now(shown).await?;
         let mut pruned = Pruned::default();
@@ -228,7 +231,7 @@ impl Store {
             let transaction = self.begin_read("read old reservations").await?;
             let page = transaction.list_settled_until(after, until).await?;
             transaction.rollback().await?;
-            // One that was settled late stands among older ones: the walk goes on behind it.
+            // A reservation that was settled late is among older ones, and stays; the walk goes on after it.
             let old = page.iter().filter(|(_, settled_at)| *settled_at <= until);
             let old: Vec<_> = old.map(|(place, _)| *place).collect();
             for rows in old.chunks(DELETED_ROWS_MAX) {
@@ -248,7 +251,7 @@ impl Store {
         }
     }
 
-    /// Removes what can be removed: one that the database refuses must not keep its neighbours for ever.
+    /// Removes reservations. If the database refuses one, the others are still removed.
     async fn remove_reservations(
         &self,
         rows: &[(Uuid, i64)],
@@ -277,7 +280,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes rows in one transaction, and pauses. Says how many were there and old.
+    /// Removes rows in one transaction, then pauses. Returns how many rows were still there and still old.
     async fn remove(&self, old: Old<'_>, until: Millis, walk: &mut Walk) -> Result<u64, StoreError> {
         let mut attempt = 1;
         loop {
@@ -285,7 +288,7 @@ impl Store {
             let outcome = self.attempt_to_remove(old, &walk.left_out, until).await;
             sleep(DELETED_PAUSE).await;
             match outcome {
-                // With a wait for these tenants all others would wait that are locked already.
+                // These tenants are left out: waiting for them would make all tenants wait that are locked already.
                 Err(StoreError::Locked(_)) if attempt < ATTEMPTS_MAX => {
                     let owners = old.owners(&walk.left_out);
                     walk.left_out.extend(self.find_locked_tenants(&owners, Duration::ZERO).await?);
@@ -306,8 +309,8 @@ impl Store {
         locked: &[TenantKey],
         until: Millis,
     ) -> Result<u64, StoreError> {
-        // On SQLite on the lane's connection: what the lane knows of the database stays true, and the statements cost no way
-        // to another thread.
+        // On SQLite, on the lane's connection: what the lane remembers stays true, and the statements do not go
+        // through another thread.
         let transaction = self.begin_in_thread("prune").await?;
         match transaction.dialect() {
             Dialect::Postgres => transaction.remove(old, locked, until).await,
@@ -319,7 +322,7 @@ impl Store {
     }
 }
 
-/// Rows that were old when they were read, by their keys.
+/// The keys of rows that were old when they were read.
 #[derive(Clone, Copy)]
 enum Old<'a> {
     Requests(&'a [(String, i64)]),
@@ -327,7 +330,7 @@ enum Old<'a> {
 }
 
 impl Old<'_> {
-    /// Whose they are, sorted, but for some tenants.
+    /// The tenants of these rows, sorted, without the locked ones.
     fn owners(self, locked: &[TenantKey]) -> Vec<TenantKey> {
         let mut owners: Vec<TenantKey> = match self {
             Old::Requests(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
@@ -341,7 +344,8 @@ impl Old<'_> {
 }
 
 impl Transaction {
-    /// The old ones of the page of request ids behind a place. Most are young, and do not leave the database.
+    /// Reads the next page of request ids after a place, and returns its old rows. Most rows are young, so the
+    /// database filters them.
     async fn list_old_requests(
         &self,
         after: &(String, i64),
@@ -356,7 +360,7 @@ impl Transaction {
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
-    /// The last one of that page; none when it is not full.
+    /// The last row of that page; `None` if the page is not full.
     async fn find_end_of_page(&self, after: &(String, i64)) -> Result<Option<(String, i64)>, StoreError> {
         let text = "SELECT request_id, tenant_key FROM requests WHERE (request_id, tenant_key) > ($1, $2)
               ORDER BY request_id, tenant_key LIMIT 1 OFFSET $3 - 1";
@@ -364,8 +368,8 @@ impl Transaction {
         rows.first().map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
     }
 
-    /// Settled reservations behind a place that were made until an instant, with those at which they were settled: what was
-    /// made later was settled later, too.
+    /// Settled reservations after a place that were made until an instant, each with the time when it was settled. A
+    /// reservation that was made later was also settled later.
     async fn list_settled_until(
         &self,
         after: (Uuid, i64),
@@ -413,7 +417,7 @@ impl Transaction {
         Ok(self.find(&DELETE_REQUESTS, columns).await?.len() as u64)
     }
 
-    /// What goes is added to its counters.
+    /// Adds the charges of the deleted reservations to `pruned` of their counters.
     async fn delete_settled(
         &self,
         rows: impl Iterator<Item = &(Uuid, i64)>,
@@ -445,7 +449,7 @@ fn page_rows() -> Value {
     Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
 }
 
-/// No id of this instant, or of a later one, is smaller (RFC 9562, section 5.7).
+/// The smallest id of this instant: all ids of it and of later ones are greater (RFC 9562, section 5.7).
 pub(super) fn first_id(instant: Millis) -> ReservationId {
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&instant.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);

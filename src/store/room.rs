@@ -1,9 +1,9 @@
-//! Room for SQLite on a file system that is full.
+//! Room for SQLite on a full file system.
 //!
-//! The write-ahead log grows to 32 MB before it begins anew. On a full file system it would take whatever is freed, and then the
-//! database itself has no room to grow, into which the log must be copied before it can begin anew. So once a write has
-//! found no room, the whole log is copied before anything else is written, and gives back what it took; for a
-//! while after that the log is kept short.
+//! The write-ahead log grows to 32 MB before it begins anew. On a full file system the log would take whatever is
+//! freed. Then the database itself could not grow; but the log can begin anew only after it was copied into the
+//! database. So once a write has found no room, the whole log is copied and truncated before anything else is
+//! written. For a while after that the log is kept short.
 
 use std::{
     sync::{
@@ -21,38 +21,37 @@ use super::{
 };
 use crate::seldom::Seldom;
 
-/// Pages of the log from which on a commit copies it, while room is scarce: 1 MiB.
+/// Length of the log from which on a commit copies it while room is scarce, in pages: 1 MiB.
 const SCARCE_AUTOCHECKPOINT: &str = "256";
-/// So long after the last write that found no room it is scarce.
+/// Room counts as scarce for this time after the last write that found none.
 const SCARCE_TIME: Duration = Duration::from_secs(600);
-/// Longest wait for readers of an old state, which keep the log.
+/// Longest wait for readers of an old state, which keep the log from being truncated.
 const READERS_WAIT: Duration = Duration::from_millis(500);
-/// What is needed beside the pages that the database has to grow by: the log itself, its index, and a batch.
+/// Room that is needed besides the pages by which the database has to grow: for the log, its index, and a batch.
 const SPARE_BYTES: u64 = 1 << 20;
-/// Bytes of a megabyte.
 const MEGABYTE: u64 = 1_000_000;
 
-/// Whether there is room. Who has the turn asks, and changes it.
+/// Whether the file system has room, as far as writes have shown.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// There is, as far as anybody knows, and the log is as long as it likes.
+    /// No write has lacked room lately, so the log may grow to its usual length.
     ample: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last write found none.
+    /// The last write found no room.
     short: bool,
-    /// Since when it is scarce.
+    /// When a write last found no room.
     since: Option<Instant>,
 }
 
-/// A write that finds no room is tried again each second.
+/// Limits the log line: a write that finds no room is tried again each second.
 static SHORT: Seldom<()> = Seldom::new();
 
 impl Room {
-    /// Begins the log anew that a server may have left on a full file system.
+    /// Copies the log that a server may have left on a full file system.
     pub(super) fn new(connection: &Connection) -> Self {
         let room = Self { ample: AtomicBool::new(true), state: Mutex::default() };
         if let Err(error) = copy_all(connection) {
@@ -61,12 +60,12 @@ impl Room {
         room
     }
 
-    /// Whether nothing has to be done before a write.
+    /// Whether a write needs no preparation.
     pub(super) fn is_ample(&self) -> bool {
         self.ample.load(Ordering::Relaxed)
     }
 
-    /// A step has failed: for want of room, perhaps.
+    /// Notes that a statement has failed, if it was for want of room.
     pub(super) fn note(&self, connection: &Connection, error: &rusqlite::Error) {
         if !is_short(error) {
             return;
@@ -85,7 +84,8 @@ impl Room {
         }
     }
 
-    /// Copies the log and gives back what it took, if a write found no room.
+    /// Prepares a write. If the last one found no room, copies and truncates the log. Once room is no longer scarce,
+    /// lets the log grow to its usual length again.
     pub(super) fn make(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let (short, over) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +103,7 @@ impl Room {
     }
 }
 
-/// Copies the whole log into the database, and truncates it, unless readers of an old state need it.
+/// Copies the whole log into the database, and truncates it unless readers of an old state need it.
 fn copy_all(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(READERS_WAIT)?;
     let copied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -111,7 +111,8 @@ fn copy_all(connection: &Connection) -> Result<(), rusqlite::Error> {
     copied
 }
 
-/// FULL, and what comes of a quota or of a limit of the process: a write, a sync or the log's index that did not fit.
+/// Whether an error means a lack of room: FULL, or a write, a sync or the log's index that did not fit, as a quota or
+/// a limit of the process causes.
 fn is_short(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     matches!(
@@ -126,7 +127,7 @@ fn is_short(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// By how much the database has to grow before its log can begin anew, and what a batch needs.
+/// Bytes to be freed: by how much the database has to grow before its log can begin anew, and what a batch needs.
 fn needed_bytes(connection: &Connection) -> u64 {
     let file = connection.path().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
     database_size(connection).unwrap_or(0).saturating_sub(file) + SPARE_BYTES

@@ -1,4 +1,4 @@
-//! What is read of one tenant in the order of a key, page by page: holds by deadline, counters of a window,
+//! Reads rows of one tenant in the order of a key, page by page: holds by deadline, counters of a window,
 //! reservations by age.
 
 use sea_orm::{Value, sea_query::ArrayType::BigInt};
@@ -17,8 +17,8 @@ use crate::domain::{
     window::Millis,
 };
 
-// Of the index of deadlines, PostgreSQL is told by a condition that is always true, and SQLite by a range: it leaves out such a
-// condition before it looks for an index.
+// To use the index of deadlines, PostgreSQL needs its condition in the query, though it is always true. SQLite drops
+// such a condition before it chooses an index, and needs a range of deadlines instead.
 pub(super) const LIST_HOLDS: &str = "WITH own AS MATERIALIZED (
         SELECT tenant_key, id FROM holds WHERE tenant_key = $1 AND deadline IS NOT NULL AND deadline >= 0
     ), page AS MATERIALIZED (SELECT tenant_key, id FROM own WHERE id < $2 ORDER BY id DESC LIMIT $3)
@@ -40,7 +40,7 @@ pub(super) static FIND_EARLIEST_DEADLINES: Bulk = Bulk {
 };
 
 impl Transaction {
-    /// Open holds of a tenant by deadline: those after a place, and not after `until`.
+    /// Open holds of a tenant by deadline: those after a place and up to `until`.
     pub async fn list_holds_by_deadline(
         &self,
         tenant: TenantKey,
@@ -54,7 +54,7 @@ impl Transaction {
         rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
     }
 
-    /// The adjustments that one operation made: those whose ids are parts of its id, in their order.
+    /// The adjustments that one operation made, in order: their ids are parts of the operation's id.
     pub async fn list_adjustments(
         &self,
         tenant: TenantKey,
@@ -81,7 +81,7 @@ impl Transaction {
         Ok(rows.first().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten())
     }
 
-    /// The earliest deadline of each tenant's open holds.
+    /// The earliest deadline of each tenant's open holds; `None` for a tenant without holds.
     pub async fn find_earliest_deadlines(
         &self,
         tenants: &[TenantKey],
@@ -91,7 +91,7 @@ impl Transaction {
         rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
-    /// Counters of a tenant whose keys begin with `prefix`, in the order of their keys, after one of them.
+    /// Counters of a tenant whose keys begin with `prefix`, in the order of keys, after one of these keys.
     pub async fn list_counters(
         &self,
         tenant: TenantKey,
@@ -118,7 +118,7 @@ impl Transaction {
         rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
     }
 
-    /// The first counter of a tenant whose key is at these bytes or behind them.
+    /// The tenant's first counter key that is at or after these bytes.
     pub async fn find_next_counter(
         &self,
         tenant: TenantKey,
@@ -131,8 +131,8 @@ impl Transaction {
         key.map(Some).ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))
     }
 
-    /// Open holds of a tenant, newest first: those older than an id. All of the tenant's are read, by the index that begins
-    /// with the tenant: in the order of ids there are those of all others in between.
+    /// Open holds of a tenant, newest first, older than an id. Reads all holds of the tenant, by the index that
+    /// begins with the tenant: in the order of ids, the holds of all other tenants would be in between.
     pub async fn list_holds(
         &self,
         tenant: TenantKey,
@@ -143,8 +143,9 @@ impl Transaction {
         rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
     }
 
-    /// Settled reservations of all tenants, newest first: those older than an id. The rows have no index by tenant, since
-    /// one would move with every settlement; the caller picks its tenant's, in bounded steps.
+    /// Ids of settled reservations of all tenants, newest first, older than an id; the reservation itself only for
+    /// the given tenant. An index by tenant would have to change with every settlement, so there is none: the caller
+    /// searches in bounded steps.
     pub async fn list_settled(
         &self,
         tenant: TenantKey,
@@ -180,7 +181,7 @@ fn limit_value(limit: usize) -> Value {
     Value::from(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
-/// The first key that does not begin with the prefix.
+/// The first key after all keys that begin with the prefix.
 fn successor(prefix: &[u8]) -> Vec<u8> {
     let mut bytes = prefix.to_vec();
     while let Some(last) = bytes.pop() {

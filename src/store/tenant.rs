@@ -26,7 +26,7 @@ macro_rules! tenant_columns {
 }
 pub(super) use tenant_columns;
 
-/// The version is the one that was locked; when there was no lock, that shows whether the books are what they were.
+/// `seen` is the version that was locked, or, without a lock, remembered. A row with another version is not updated.
 static UPDATE_TENANTS: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt, BigInt, BigInt, BigInt],
     postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version,
@@ -37,15 +37,16 @@ static UPDATE_TENANTS: Bulk = Bulk {
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4, event_number = ?5
       WHERE key = ?1 AND version = ?6",
 };
-/// On SQLite, of tenants whose `next_due` stays: an update that names it writes the index, too, whatever the value.
+/// SQLite only, for tenants whose `next_due` stays: SQLite writes the index of each column that an update names, even
+/// if the value stays.
 static UPDATE_STILL_TENANTS: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt, BigInt, BigInt],
     postgres: "",
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, version = ?3, event_number = ?4 WHERE key = ?1 AND version = ?5",
 };
 
-/// Writes the tenants' own rows. On PostgreSQL in one statement, which locks them in their order, and which finds out by itself
-/// whether the index is concerned.
+/// Writes the tenants' own rows. On PostgreSQL in one statement, which locks the rows in their order, and which finds
+/// out by itself whether `next_due` changes.
 pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2] {
     let (mut moved, mut still) = (empty_columns(6), empty_columns(5));
     for change in changes {
@@ -62,8 +63,7 @@ pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2
     [(&UPDATE_TENANTS, moved), (&UPDATE_STILL_TENANTS, still)]
 }
 
-/// A tenant out of the columns key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since,
-/// created_at, updated_at, version, event_number, carried, in this order.
+/// Reads a tenant from the columns of `tenant_columns`, in that order.
 pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
     tenant_from_model(tenant::Model {
         key: row.get(0)?,
@@ -84,11 +84,12 @@ pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
     })
 }
 
-/// A tenant out of its row. The id of one that was deleted is what it was.
+/// Reads a tenant from its row. A deleted tenant has the id that it had before the deletion.
 pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError> {
     let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of tenant {}", row.key));
     let carried = row.carried.as_deref().map(carried_from_text).transpose()?;
-    // A server of the release before gives a tenant a plan, and leaves this as it was.
+    // A server of the previous release changes the plan and leaves `carried` as it was. Then `carried` does not
+    // count.
     let carried = carried.filter(|carried| carried.plan_since.at == row.plan_since).unwrap_or_default();
     Ok(Tenant {
         key: TenantKey(row.key),
@@ -108,7 +109,7 @@ pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError
     })
 }
 
-/// The number that stands for a state in the row.
+/// The code of a tenant's state in the row.
 pub(super) fn state_code(state: TenantState) -> i16 {
     match state {
         TenantState::Active => 1,

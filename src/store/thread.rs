@@ -1,8 +1,9 @@
-//! SQLite in the thread that asks: the connection on which a lane's batches run.
+//! SQLite in the caller's thread: the connection on which a lane's batches run.
 //!
-//! sqlx gives SQLite a thread of its own, and each statement is a message to it and back: two waits for a core, while the
-//! statement itself takes a microsecond. A lane has a thread already, so its batches use the driver there, one prepared
-//! statement per table and row. Everything else goes through the pools.
+//! sqlx gives SQLite a thread of its own. Each statement is a message to that thread and back: two waits for a core,
+//! while the statement itself takes a microsecond. A lane has a thread already, so its batches call the driver there,
+//! with one prepared statement per table and one execution per row. Jobs that change nothing that a lane remembers
+//! use the connection, too. Everything else goes through the pools.
 
 use std::{
     path::Path,
@@ -24,10 +25,10 @@ use super::{
     turn::Turn,
 };
 
-/// Prepared statements that the connection keeps: more than there are.
+/// Most prepared statements that the connection keeps: more than there are.
 const STATEMENTS_MAX: usize = 64;
 
-/// The connection, until it is closed. Its lock is never waited for: whoever has the turn is the only one.
+/// The connection, until it is closed. Its lock is always free, since only the writer that has the turn uses it.
 #[derive(Clone, Debug)]
 pub(super) struct ThreadConnection {
     connection: Arc<Mutex<Option<Connection>>>,
@@ -36,8 +37,8 @@ pub(super) struct ThreadConnection {
 }
 
 impl ThreadConnection {
-    /// Opens a file that exists, and begins its write-ahead log anew.
-    /// `available` is cleared when the file is taken away.
+    /// Opens an existing file, and begins its write-ahead log anew. `available` is cleared when the file is taken
+    /// away.
     pub(super) fn open(path: &Path, available: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
@@ -45,17 +46,17 @@ impl ThreadConnection {
         for (name, value) in SQLITE_LANE_PRAGMAS {
             connection.pragma_update(None, name, value)?;
         }
-        // With this the log and its index are there, too.
+        // From here on the log and its index exist as well.
         let room = Arc::new(Room::new(&connection));
         let files = Arc::new(Files::open(path, available)?);
         Ok(Self { connection: Arc::new(Mutex::new(Some(connection))), files, room })
     }
 
-    /// Closes it. Nothing runs on it any more.
+    /// Closes the connection, on which nothing runs any more.
     pub(super) fn close(&self) {
         let connection = self.lock().take();
         if let (Some(connection), true) = (connection, self.is_taken()) {
-            // Files that others have put there are left as they are.
+            // Files that somebody else has put there stay as they are.
             let flag = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             if let Err(error) = connection.set_db_config(flag, true) {
                 tracing::error!(error = &error as &dyn std::error::Error, "the log may be copied at the end");
@@ -63,13 +64,13 @@ impl ThreadConnection {
         }
     }
 
-    /// Refuses to write once the files were taken away, and makes room where the file system had none. The caller has the turn.
+    /// Fails once the files were taken away. Makes room if the file system had none. The caller has the turn.
     pub(super) fn make_ready(&self) -> Result<(), StoreError> {
         self.files.refuse_taken()?;
         if self.room.is_ample() { Ok(()) } else { self.run(|connection| self.room.make(connection)) }
     }
 
-    /// Its files, and whether their file system has room.
+    /// The files of the database, and whether their file system has room.
     pub(super) fn ground(&self) -> (Arc<Files>, Arc<Room>) {
         (Arc::clone(&self.files), Arc::clone(&self.room))
     }
@@ -84,12 +85,12 @@ impl ThreadConnection {
         self.files.until_taken().await;
     }
 
-    /// Whether what was committed is in the files of the database. The caller has the turn.
+    /// Checks that what was committed is in the files of the database. The caller has the turn.
     pub(super) fn check_files(&self) -> Result<(), StoreError> {
         self.files.check_quickly()
     }
 
-    /// A mark of this server in the table of probes.
+    /// The next mark of this server for the table of probes.
     pub(super) fn next_mark(&self) -> Result<Vec<u8>, StoreError> {
         self.run(|connection| self.files.next_mark(connection))
     }
@@ -110,12 +111,12 @@ fn closed() -> StoreError {
     StoreError::Unusable("the database is closed".to_owned())
 }
 
-/// A transaction on it. Dropped, it is rolled back.
+/// A transaction on the lane's connection. If it is dropped, it is rolled back.
 #[derive(Debug)]
 pub(super) struct ThreadTransaction {
     connection: ThreadConnection,
     open: bool,
-    /// Another one when another connection has changed the database (`PRAGMA data_version`).
+    /// `PRAGMA data_version`: another number once another connection has changed the database.
     pub(super) data_version: i64,
     _turn: Turn,
 }
@@ -124,7 +125,7 @@ pub(super) struct ThreadTransaction {
 pub(super) type Cells = Vec<Cell>;
 
 impl ThreadTransaction {
-    /// BEGIN IMMEDIATE.
+    /// Begins the transaction with BEGIN IMMEDIATE.
     pub(super) fn begin(connection: ThreadConnection, turn: Turn) -> Result<Self, StoreError> {
         connection.make_ready()?;
         let data_version = connection.run(|connection| {
@@ -137,20 +138,20 @@ impl ThreadTransaction {
         Ok(Self { connection, open: true, data_version, _turn: turn })
     }
 
-    /// COMMIT. It has not lasted when the files were taken away.
+    /// Commits. Fails if the files were taken away, since then nothing lasts.
     pub(super) fn commit(mut self) -> Result<(), StoreError> {
         self.connection.run(|connection| step(connection, "COMMIT"))?;
         self.open = false;
         self.connection.check_files()
     }
 
-    /// ROLLBACK.
+    /// Rolls the transaction back.
     pub(super) fn rollback(mut self) -> Result<(), StoreError> {
         self.open = false;
         self.connection.run(undo)
     }
 
-    /// Runs a statement for each row of values, given column by column, and says how many rows it affected.
+    /// Runs a statement for each row of values, given column by column, and returns how many rows it affected.
     pub(super) fn execute(&self, text: &str, columns: &[Vec<Value>]) -> Result<usize, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
@@ -163,7 +164,7 @@ impl ThreadTransaction {
         })
     }
 
-    /// Runs a statement for each row of values, given column by column, and returns what it finds.
+    /// Runs a statement for each row of values, given column by column, and returns the rows that it finds.
     pub(super) fn query(&self, text: &str, columns: &[Vec<Value>]) -> Result<Vec<Cells>, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
@@ -176,13 +177,13 @@ impl ThreadTransaction {
         })
     }
 
-    /// Runs one statement, whose first value is `$1`, wherever it stands in the text.
+    /// Runs one statement. Its first value is `$1`, wherever that stands in the text.
     pub(super) fn rows(&self, text: &str, values: &[Value]) -> Result<Vec<Cells>, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
             let mut found = Vec::new();
             for (number, value) in (1..).zip(values) {
-                // To SQLite it is a name, and names are counted as they appear.
+                // SQLite takes `$1` for a name, and numbers names in the order in which they appear.
                 if let Some(place) = statement.parameter_index(&format!("${number}"))? {
                     statement.raw_bind_parameter(place, Bound(value))?;
                 }
@@ -196,7 +197,7 @@ impl ThreadTransaction {
 impl Drop for ThreadTransaction {
     fn drop(&mut self) {
         if self.open {
-            // The next BEGIN would tell.
+            // If this fails, the next BEGIN will fail, too.
             let _ = self.connection.run(undo);
         }
     }
@@ -206,7 +207,7 @@ fn step(connection: &Connection, text: &str) -> Result<(), rusqlite::Error> {
     connection.prepare_cached(text)?.raw_execute().map(|_| ())
 }
 
-/// Some errors have rolled back already.
+/// Rolls back, unless an error has done so already.
 fn undo(connection: &Connection) -> Result<(), rusqlite::Error> {
     if connection.is_autocommit() { Ok(()) } else { step(connection, "ROLLBACK") }
 }
@@ -251,7 +252,7 @@ impl ToSql for Bound<'_> {
     }
 }
 
-/// A cell as a value of the program.
+/// Converts the cell at a place to a value of the program.
 pub(super) fn read<T: FromSql>(cells: &Cells, place: usize) -> Result<T, StoreError> {
     let cell = cells.get(place).map(ValueRef::from).and_then(|cell| T::column_result(cell).ok());
     cell.ok_or_else(|| StoreError::Corrupt(format!("column {place} of a row")))

@@ -1,4 +1,4 @@
-//! What a batch writes seldom: events, and counters of which something was told or which began anew.
+//! What a batch writes rarely: events, and counters whose alerts changed or that began anew.
 
 use sea_orm::sea_query::ArrayType;
 
@@ -19,7 +19,7 @@ pub(super) static INSERT_EVENTS: Bulk = Bulk {
     sqlite: "INSERT OR FAIL INTO pending_events (tenant_key, number, kind, occurred_at, body)
      VALUES (?1, ?2, ?3, ?4, ?5)",
 };
-/// All that may change of a counter.
+/// All columns of a counter that may change.
 static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt],
     postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts,
@@ -33,7 +33,7 @@ static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
 };
 
 impl Transaction {
-    /// Numbering is told of it once it is committed, if there is something to tell.
+    /// Marks the transaction as writing events, if there are any, so that its commit wakes the numbering task.
     pub(super) fn tells_if(&self, changes: &[Changes]) {
         if changes.iter().any(|change| !change.events.is_empty()) {
             self.tells();
@@ -41,7 +41,7 @@ impl Transaction {
     }
 }
 
-/// Adds what there is to tell to the writes of a batch.
+/// Adds events, and counters whose alerts changed or that began anew, to a batch's writes.
 pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut counters = empty_columns(8);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.told_counters) {
@@ -65,7 +65,7 @@ pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
     writes.push((&INSERT_EVENTS, events));
 }
 
-/// Rows of events, the last of which has this number.
+/// Adds the rows of a tenant's events. `last_number` is the number of the last of them.
 pub(super) fn push_events(
     columns: &mut [Vec<sea_orm::Value>],
     tenant: TenantKey,

@@ -1,4 +1,4 @@
-//! Named transactions: to write, to read one state of the whole, and with bounded repeats.
+//! Named transactions: for writing, for reading one state of the whole database, and with bounded repeats.
 
 use std::{
     sync::{
@@ -26,51 +26,51 @@ use super::{
     turn::Writer,
     wire::{Question, WireTransaction},
 };
-/// How often a transaction is begun that runs into others, before it gives up.
+/// Most attempts of a transaction that runs into others.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
 
-/// Pause before the second attempt; doubled for each further one.
+/// Milliseconds. The pause after attempt N is this, doubled N times.
 pub(super) const PAUSE_MILLIS: u64 = 10;
 
-/// A transaction that was begun. Dropped, it is rolled back.
+/// A transaction that has begun. If it is dropped, it is rolled back.
 #[derive(Debug)]
 pub struct Transaction {
     inner: Inner,
     name: &'static str,
     dialect: Dialect,
-    /// Who is told once it is committed, if it wrote events.
+    /// Wakes the numbering task after the commit, if this transaction wrote events.
     told: Arc<Notify>,
     tells: AtomicBool,
-    /// Where it leaves a sign once it is committed, if it wrote rows of a batch.
+    /// Takes note of the commit, if this transaction wrote rows of a batch.
     pulse: Arc<Pulse>,
 }
 
 #[derive(Debug)]
 enum Inner {
-    /// On a connection of a pool; one that writes has the turn.
+    /// On a connection of a pool. A transaction that may write has the turn.
     Pool(DatabaseTransaction, Option<Writing>),
     /// On the connection of SQLite's lane.
     Thread(ThreadTransaction),
-    /// On the connection of a lane to PostgreSQL.
+    /// On a lane's connection to PostgreSQL.
     Wire(Box<WireTransaction>),
 }
 
-/// A statement that finds rows.
+/// A query, and the values for it.
 pub(super) enum Asked {
-    /// Over rows of values, given column by column; it is not run when there are none.
+    /// A query over rows of values, given column by column. It is not run without rows.
     Rows(&'static Bulk, Vec<Vec<Value>>),
-    /// Without values.
+    /// A query without any values.
     One(&'static str),
 }
 
-/// A row that was found.
+/// A row that a query found.
 #[derive(Debug)]
 pub(super) enum Row {
-    /// By a connection of a pool.
+    /// Found on a connection of a pool.
     Pool(QueryResult),
-    /// By the connection of SQLite's lane.
+    /// Found on the connection of SQLite's lane.
     Thread(thread::Cells),
-    /// By the connection of a lane to PostgreSQL.
+    /// Found on a lane's connection to PostgreSQL.
     Wire(tokio_postgres::Row),
 }
 
@@ -85,7 +85,7 @@ impl Asked {
 }
 
 impl Row {
-    /// The value of a column, by its place.
+    /// The value of a column, by its place from 0.
     pub(super) fn get<T>(&self, place: usize) -> Result<T, StoreError>
     where
         T: TryGetable + FromSql + FromSqlOwned,
@@ -101,13 +101,13 @@ impl Row {
 }
 
 impl Transaction {
-    /// The database that it runs on.
+    /// The kind of database on which the transaction runs.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// A number that stays the same as long as the database is changed on the lane's connection only, by batches, and by
-    /// what leaves true what the lane knows of it. Only SQLite has one.
+    /// `PRAGMA data_version` as SQLite's lane sees it; `None` for all other transactions. The number stays the same
+    /// while only the lane's connection writes: batches, and jobs that change nothing that the lane remembers.
     pub fn data_version(&self) -> Option<i64> {
         match &self.inner {
             Inner::Pool(..) | Inner::Wire(_) => None,
@@ -115,12 +115,13 @@ impl Transaction {
         }
     }
 
-    /// Makes it last. After [`StoreError::Unavailable`] it is not known whether it does.
+    /// Commits. After [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.write_and_commit(Vec::new()).await
     }
 
-    /// Writes rows, as [`Transaction::write`] does, and makes all of it last. On PostgreSQL both are sent at once.
+    /// Writes rows, as [`Transaction::write`] does, and commits. A lane's connection to PostgreSQL sends both at
+    /// once.
     pub(super) async fn write_and_commit(self, mut writes: Vec<Write>) -> Result<(), StoreError> {
         drop_empty(&mut writes);
         let shows = !writes.is_empty();
@@ -149,7 +150,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Undoes it.
+    /// Rolls the transaction back.
     pub async fn rollback(self) -> Result<(), StoreError> {
         match self.inner {
             Inner::Pool(transaction, _writing) => Ok(transaction.rollback().await?),
@@ -158,12 +159,12 @@ impl Transaction {
         }
     }
 
-    /// It writes events: numbering is told when they are there.
+    /// Marks the transaction as writing events, so that its commit wakes the numbering task.
     pub(super) fn tells(&self) {
         self.tells.store(true, Ordering::Relaxed);
     }
 
-    /// Where entities are read and written. Batches have no such connection.
+    /// The connection on which entities are read and written. Batches have no such connection.
     pub(super) fn connection(&self) -> Result<&DatabaseTransaction, StoreError> {
         match &self.inner {
             Inner::Pool(transaction, _) => Ok(transaction),
@@ -173,7 +174,7 @@ impl Transaction {
         }
     }
 
-    /// Runs one statement. Both databases take `$1` for the first value.
+    /// Runs one statement, and returns the rows that it finds. Both databases take `$1` for the first value.
     pub(super) async fn rows(&self, text: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         match &self.inner {
             Inner::Pool(transaction, _) => {
@@ -191,7 +192,7 @@ impl Transaction {
         }
     }
 
-    /// Runs a statement over rows of values, and returns what it finds.
+    /// Runs a statement over rows of values, given column by column, and returns the rows that it finds.
     pub(super) async fn find(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<Vec<Row>, StoreError> {
         if columns.first().is_none_or(Vec::is_empty) {
             return Ok(Vec::new());
@@ -215,8 +216,8 @@ impl Transaction {
         }
     }
 
-    /// Runs several statements, one after the other, and returns what each of them finds. On a lane's connection to PostgreSQL
-    /// they are sent at once.
+    /// Runs several statements, one after the other, and returns the rows that each of them finds. A lane's
+    /// connection to PostgreSQL sends them at once.
     pub(super) async fn find_all(&self, asked: Vec<Asked>) -> Result<Vec<Vec<Row>>, StoreError> {
         let Inner::Wire(transaction) = &self.inner else {
             let mut found = Vec::with_capacity(asked.len());
@@ -237,7 +238,7 @@ impl Transaction {
         Ok(found.collect())
     }
 
-    /// Writes rows, each of which must be affected, and none of which is in two of the writes.
+    /// Writes rows. Fails unless each row is affected. No row may be in two of the writes.
     pub(super) async fn write(&self, mut writes: Vec<Write>) -> Result<(), StoreError> {
         drop_empty(&mut writes);
         if writes.is_empty() {
@@ -278,8 +279,8 @@ pub(super) fn drop_empty(writes: &mut Vec<Write>) {
 }
 
 impl Store {
-    /// Begins the transaction of a batch: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL. On SQLite it blocks
-    /// the thread, so a lane has one of its own.
+    /// Begins the transaction of a batch: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL. On SQLite the
+    /// transaction blocks the thread, so a lane has a thread of its own.
     pub async fn begin_batch(&self) -> Result<Transaction, StoreError> {
         match self.wire() {
             Some(wire) => {
@@ -290,12 +291,13 @@ impl Store {
         }
     }
 
-    /// The same for a job, by its name, for what changes nothing that a lane remembers.
+    /// Begins a transaction of a job, on SQLite on the lane's connection. The job must change nothing that a lane
+    /// remembers.
     pub(super) async fn begin_in_thread(&self, name: &'static str) -> Result<Transaction, StoreError> {
         self.begin_in_thread_as(Writer::Job, name).await
     }
 
-    /// The same, by its kind.
+    /// Begins such a transaction for one of the kinds of writers.
     pub(super) async fn begin_in_thread_as(
         &self,
         writer: Writer,
@@ -309,7 +311,8 @@ impl Store {
         Ok(self.transaction(Inner::Thread(inner), name))
     }
 
-    /// Begins a transaction of a job that may write: BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL.
+    /// Begins a transaction of a job that may write, on a pool's connection: BEGIN IMMEDIATE on SQLite, READ
+    /// COMMITTED on PostgreSQL.
     pub async fn begin_write(&self, name: &'static str) -> Result<Transaction, StoreError> {
         self.begin_write_as(Writer::Job, name).await
     }
@@ -329,8 +332,9 @@ impl Store {
         Ok(self.transaction(Inner::Pool(transaction, Some(writing)), name))
     }
 
-    /// Begins a transaction that sees one state of the whole and cannot write. REPEATABLE READ, READ ONLY is the default
-    /// of these connections on PostgreSQL; on SQLite they are opened read-only, and its snapshots are such.
+    /// Begins a transaction that sees one state of the whole database and cannot write. On PostgreSQL, these
+    /// connections default to REPEATABLE READ, READ ONLY. On SQLite, they are opened read-only, and each transaction
+    /// is a snapshot.
     pub async fn begin_read(&self, name: &'static str) -> Result<Transaction, StoreError> {
         let inner = Inner::Pool(self.reader().begin().await?, None);
         Ok(self.transaction(inner, name))
@@ -341,8 +345,8 @@ impl Store {
         Transaction { inner, name, dialect, told, tells: AtomicBool::new(false), pulse }
     }
 
-    /// Runs `steps` in an administrative transaction, and commits it when they hand it back. A refusal or an error rolls
-    /// it back; one that ran into another transaction is repeated whole, up to 5 times in all.
+    /// Runs `steps` in an administrative transaction, and commits it when they return it. A refusal or an error rolls
+    /// it back. A transaction that ran into another one is repeated whole; there are at most 5 attempts.
     pub(super) async fn run<T, F, S>(&self, name: &'static str, steps: F) -> Result<T, AdminError>
     where
         F: Fn(Transaction) -> S,

@@ -1,12 +1,13 @@
-//! Whose turn it is to write.
+//! Turns to write: who may write to a database next.
 //!
-//! A SQLite file has one writer at a time, and those who wait for it are of three kinds: batches, which callers wait for,
-//! administration, and jobs. Those of a kind wait for each other first, and only the foremost of each kind waits for the
-//! turn, which is given in the order of arrival. So the kinds alternate, and 2,000 administrative calls at once
+//! A SQLite file has one writer at a time. Three kinds of writers wait for it: batches, for which callers wait,
+//! administration, and jobs. Writers of a kind wait for each other first. Only the foremost of each kind waits for
+//! the turn, which is given in the order of arrival. So the kinds alternate, and 2,000 administrative calls at once
 //! delay a batch by one of them.
 //!
-//! PostgreSQL needs no turn. Administrative transactions wait for each other there, too: nearly all of them lock the policy's
-//! row, so that others gain nothing by a connection that waits for it, and the pool has connections left for jobs.
+//! PostgreSQL needs no turn. Administrative transactions wait for each other there, too: nearly all of them lock the
+//! policy's row, so others would gain nothing by waiting with a connection. The pool keeps these connections for
+//! jobs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,13 +19,13 @@ use tokio::{
 
 use super::error::StoreError;
 
-/// Longest wait for those of the same kind.
+/// Longest wait for earlier writers of the same kind.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest wait for the turn, by the foremost of a kind.
+/// Longest wait for the turn, by the foremost writer of a kind.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A kind of writers.
+/// The kinds of writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
     /// The lane: one batch at a time.
@@ -35,35 +36,35 @@ pub(super) enum Writer {
     Job,
 }
 
-/// The turn to write, and the queues of those who wait for it.
+/// The turn to write, and a queue for each kind of writers.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
-    /// None where the database lets several write at once.
+    /// `None` where the database has several writers at once.
     turn: Option<Arc<Mutex<()>>>,
     administration: Arc<Mutex<()>>,
     jobs: Arc<Mutex<()>>,
 }
 
-/// The turn, and the first place of its kind, until it is dropped.
+/// The turn, and the first place in the queue of its kind, until both are dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    // In this order: the next of the kind does not wait for a turn that its forerunner still has.
+    // Dropped in this order, so that the next writer of the kind finds the turn free.
     _turn: Option<OwnedMutexGuard<()>>,
     _place: Option<OwnedMutexGuard<()>>,
 }
 
 impl Turns {
-    /// Of a database that one writes to at a time: that is also the turn of who copies the write-ahead log.
+    /// For a database with one writer at a time. The thread that copies the write-ahead log takes the same turn.
     pub(super) fn of_one_writer(turn: Arc<Mutex<()>>) -> Self {
         Self { turn: Some(turn), administration: Arc::default(), jobs: Arc::default() }
     }
 
-    /// Of a database that several write to at once.
+    /// For a database with several writers at once.
     pub(super) fn of_many_writers() -> Self {
         Self { turn: None, administration: Arc::default(), jobs: Arc::default() }
     }
 
-    /// Waits for the turn to write, within bounds.
+    /// Waits for the turn to write, at most [`PLACE_TIMEOUT`] and then [`TURN_TIMEOUT`].
     pub(super) async fn take(&self, writer: Writer) -> Result<Turn, StoreError> {
         let queue = match (writer, &self.turn) {
             (Writer::Batch, _) | (Writer::Job, None) => None,
@@ -94,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// In which order those get a turn who wait for it at the end of another one, each of whom writes once.
+    /// The order in which waiting writers get the turn once it is free. Each of them writes once.
     async fn order_of(turns: &Turns, waiting: &[Writer]) -> Vec<Writer> {
         let taken = turns.take(Writer::Batch).await.expect("it is free");
         let mut rest: Vec<BoxFuture<'_, (Writer, Turn)>> = Vec::new();

@@ -1,10 +1,10 @@
-//! PostgreSQL's wire: the connections on which the lanes' batches run.
+//! The lanes' connections to PostgreSQL, on which batches run.
 //!
-//! sqlx waits for the answer to each statement before it sends the next one. On busy cores an answer is two waits for a
-//! core, and there the statements of a batch take less time than their answers. So batches use a driver that pipelines:
-//! BEGIN, the lock and what is read after it are sent at once, and so are what is written and COMMIT. PostgreSQL runs
-//! them one after the other, and once one has failed none of the others does anything. Everything else goes through the
-//! pools.
+//! sqlx waits for the answer to each statement before it sends the next one. On busy cores each answer costs two
+//! waits for a core, together more than the statements of a batch. So batches use a driver that pipelines: BEGIN, the
+//! lock and the reads after it are sent at once, and so are the writes and COMMIT. PostgreSQL runs them one after the
+//! other, and skips the rest once one has failed. Probes and looks at locked rows use these connections, too;
+//! everything else goes through the pools.
 
 use std::{
     fmt,
@@ -32,21 +32,21 @@ use super::{
 /// Longest wait for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The server, and connections to it that wait for a batch, or for a look at what is locked: at most two per lane.
+/// How the server is reached, and connections to it that are idle.
 #[derive(Clone)]
 pub(super) struct Wire {
     config: Config,
     idle: Arc<Mutex<Vec<WireConnection>>>,
 }
 
-/// A connection, with the statements that were prepared on it, by their texts: those of `store/batch.rs` and `store/lock.rs`, and each
-/// combination of writes.
+/// A connection, and the statements that were prepared on it, by their texts. There are few texts: those of writes
+/// vary only with the tables that a batch writes.
 struct WireConnection {
     client: Client,
     statements: Mutex<HashMap<String, Statement>>,
 }
 
-/// A transaction on it: begun with its first statement. Dropped, it takes the connection with it, and is rolled back.
+/// A transaction, begun with its first statement. If it is dropped, its connection is closed, which rolls it back.
 pub(super) struct WireTransaction {
     wire: Wire,
     connection: WireConnection,
@@ -70,7 +70,7 @@ pub(super) enum Bound<'a> {
 pub(super) struct Cell<'a>(&'a Value);
 
 impl Wire {
-    /// The server of a URL, with settings that each connection is told. Nothing is contacted yet.
+    /// Takes the server of a URL, and settings for each connection. Contacts nothing yet.
     pub(super) fn new<'a>(mut config: Config, settings: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let escaped = settings.map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")));
         let given = config.get_options().map(ToOwned::to_owned);
@@ -79,14 +79,14 @@ impl Wire {
         Self { config, idle: Arc::default() }
     }
 
-    /// A transaction on a connection of its own. READ COMMITTED is the default of these connections.
+    /// Begins a transaction on a connection of its own. READ COMMITTED is the default of these connections.
     pub(super) async fn begin(&self) -> Result<WireTransaction, StoreError> {
         let connection = self.take_or_connect().await?;
         Ok(WireTransaction { wire: self.clone(), connection, begun: AtomicBool::new(false) })
     }
 
-    /// Runs one statement in a transaction of its own, which lasts once this returns, and returns what it finds: one answer in
-    /// place of those to BEGIN, to the statement and to COMMIT.
+    /// Runs one statement in a transaction of its own, which is committed when this returns, and returns the rows
+    /// that it finds. There is one answer to wait for, instead of one each to BEGIN, the statement and COMMIT.
     pub(super) async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
         let connection = self.take_or_connect().await?;
         let found = connection.run(question).await.map_err(classify_wire);
@@ -94,8 +94,8 @@ impl Wire {
         found
     }
 
-    /// Tries statements, each in a transaction of its own that is rolled back, and says how each of them ended. All are sent
-    /// at once, in their order.
+    /// Tries statements, each in a transaction of its own that is rolled back, and returns how each of them ended.
+    /// All are sent at once, in their order.
     pub(super) async fn try_out(
         &self,
         texts: impl Iterator<Item = String>,
@@ -106,7 +106,7 @@ impl Wire {
         for text in texts {
             for text in [format!("BEGIN; {text}"), "ROLLBACK".to_owned()] {
                 let mut answer = Box::pin(maybe_done(async move { client.batch_execute(&text).await }));
-                // It is sent when it is polled for the first time.
+                // The future sends when it is polled for the first time.
                 let _ = futures::poll!(answer.as_mut());
                 answers.push(answer);
             }
@@ -126,7 +126,7 @@ impl Wire {
         Ok(tried)
     }
 
-    /// Closes the connections that wait.
+    /// Closes all idle connections.
     pub(super) fn close(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -154,13 +154,13 @@ impl Wire {
             Ok(connected) => connected.map_err(|error| unconnected(&error))?,
             Err(_) => return Err(StoreError::Unavailable(DbErr::Custom("no connection in time".to_owned()))),
         };
-        // It ends when the client is dropped, or the server goes away, which the client tells.
+        // It ends when the client is dropped, or when the server goes away, which the client then reports.
         tokio::spawn(connection);
         Ok(WireConnection { client, statements: Mutex::default() })
     }
 }
 
-/// No statement ran yet: whatever it is, it is not the statement's fault.
+/// No statement has run yet, so the error is not a statement's fault.
 fn unconnected(error: &Error) -> StoreError {
     let reason = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
     StoreError::Unavailable(DbErr::Custom(reason))
@@ -196,13 +196,13 @@ impl WireConnection {
 }
 
 impl WireTransaction {
-    /// Runs statements one after the other, sent at once, and returns what each of them finds.
+    /// Sends statements at once, which run one after the other, and returns the rows that each of them finds.
     pub(super) async fn ask(&self, questions: &[Question<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
         self.send(questions, false).await
     }
 
-    /// Runs statements, as [`WireTransaction::ask`] does, and makes all of it last. One that failed has been rolled back, and
-    /// its connection is kept if it is sound.
+    /// Runs statements, as [`WireTransaction::ask`] does, and commits. After a failure all is rolled back, and the
+    /// connection is kept if it is sound.
     pub(super) async fn commit(self, questions: &[Question<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
         match self.send(questions, true).await {
             Ok(answers) => {
@@ -210,21 +210,21 @@ impl WireTransaction {
                 Ok(answers)
             }
             Err(error) => {
-                // It failed before COMMIT was sent, or COMMIT has rolled back: then this does nothing.
+                // Needed if COMMIT was not sent. If it was, it has rolled back, and this does nothing.
                 let _ = self.rollback().await;
                 Err(error)
             }
         }
     }
 
-    /// Writes.
+    /// Writes rows in one statement. Fails unless each row is affected.
     pub(super) async fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
         let text = join(writes);
         self.send(&[Question::of_writes(&text, writes)], false).await?;
         Ok(())
     }
 
-    /// ROLLBACK.
+    /// Rolls back, and keeps the connection for other transactions.
     pub(super) async fn rollback(self) -> Result<(), StoreError> {
         if self.begun.load(Ordering::Relaxed) {
             self.connection.client.batch_execute("ROLLBACK").await.map_err(classify_wire)?;
@@ -240,13 +240,13 @@ impl WireTransaction {
         }
         let client = &self.connection.client;
         let begin = !self.begun.swap(true, Ordering::Relaxed);
-        // A future sends when it is polled for the first time: those of a join in their order.
+        // A future sends when it is polled for the first time, and a join polls in order.
         let begun = async { if begin { client.batch_execute("BEGIN").await } else { Ok(()) } };
         let asked = questions.iter().zip(&statements);
         let asked = join_all(asked.map(|(question, statement)| self.connection.ask(question, statement)));
         let committed = async { if commit { client.batch_execute("COMMIT").await } else { Ok(()) } };
         let (begun, answers, committed) = futures::join!(begun, asked, committed);
-        // The first failure is the one to tell: after it COMMIT has rolled back.
+        // The first failure is the cause: after it, COMMIT rolls back.
         begun.map_err(classify_wire)?;
         let answers = answers.into_iter().collect::<Result<_, _>>().map_err(classify_wire)?;
         committed.map_err(classify_wire)?;
@@ -265,13 +265,13 @@ impl<'a> Question<'a> {
         Self { text, values: arrays(kinds, columns).collect() }
     }
 
-    /// What [`join`] makes of writes.
+    /// The statement that [`join`] makes of writes.
     pub(super) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
         let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
         Self { text, values: columns.collect() }
     }
 
-    /// With one more value.
+    /// Adds one more value at the end.
     pub(super) fn and(mut self, value: &'a Value) -> Self {
         self.values.push(Bound::One(value));
         self
@@ -302,7 +302,7 @@ impl Bound<'_> {
     }
 }
 
-/// What binding a value may say.
+/// The result of encoding a value.
 type Encoded = Result<IsNull, Box<dyn std::error::Error + Sync + Send>>;
 
 impl ToSql for Bound<'_> {
@@ -349,7 +349,7 @@ impl fmt::Debug for Bound<'_> {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not its password.
+        // Without the password.
         formatter.debug_struct("Wire").field("hosts", &self.config.get_hosts()).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
-//! What operators change: resources, plans, tenants.
+//! What operators change: resources, plans, tenants and webhooks.
 //!
-//! Every change locks the policy's row first, so that there is one at a time and none is based on what another one just
-//! took away. A change to a tenant then locks its row, as decisions do.
+//! Every change but a redelivery locks the policy's row first. So changes run one at a time, and none relies on
+//! something that another one just removed. A change of a tenant then locks the tenant's row, as decisions do.
 
 mod plans;
 mod resources;
@@ -30,14 +30,14 @@ use crate::domain::{
 /// One page of a list, in the order of ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// As many as were asked for, or fewer on the last page.
+    /// As many items as were requested, or fewer on the last page.
     pub items: Vec<T>,
-    /// There are more behind the last one.
+    /// More items follow the last item of this page.
     pub more: bool,
 }
 
 impl<T> Page<T> {
-    /// Out of rows of which one more was read than is shown.
+    /// Makes a page of rows, of which one more was read than the page shows.
     fn of(mut items: Vec<T>, size: usize) -> Self {
         let more = items.len() > size;
         items.truncate(size);
@@ -45,19 +45,18 @@ impl<T> Page<T> {
     }
 }
 
-/// Rows to read for a page of this size.
 fn rows_to_read(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// Waits for other changes to end, and returns the revision.
+/// Locks the policy's row until the transaction ends, and returns the revision.
 async fn lock_policy(transaction: &Transaction) -> Result<i64, StoreError> {
     let row = policy::Entity::find_by_id(POLICY_ROW).lock_exclusive().one(transaction.connection()?).await?;
     revision_of(row)
 }
 
-/// Counts a change to resources or plans, so that all who decide load them anew. Returns the new revision, which is also
-/// the key of what the change makes.
+/// Raises the revision after a change of resources or plans, so that every engine loads them again. Returns the new
+/// revision, which is also the key of what the change creates.
 async fn next_revision(transaction: &Transaction, revision: i64) -> Result<i32, StoreError> {
     let next = i32::try_from(revision + 1)
         .map_err(|_| StoreError::Corrupt("the policy's revision is above 2,147,483,647".to_owned()))?;
@@ -65,12 +64,12 @@ async fn next_revision(transaction: &Transaction, revision: i64) -> Result<i32, 
         id: ActiveValue::Unchanged(POLICY_ROW),
         revision: ActiveValue::Set(i64::from(next)),
     };
-    // An update that meets no row is an error.
+    // If no row is updated, SeaORM returns an error.
     row.update(transaction.connection()?).await?;
     Ok(next)
 }
 
-/// Tells of a change to a resource or a plan. To be done last.
+/// Emits POLICY_CHANGED for a resource or a plan. The last step of a transaction: it locks the row of the log.
 async fn tell(
     transaction: &Transaction,
     now: Millis,
@@ -80,13 +79,13 @@ async fn tell(
     transaction.append_event(&Event::of_no_tenant(now, fact)).await
 }
 
-/// Whether a value was given that is another than the one that is there. An update that changes none writes nothing: the
-/// revision stays, no event is emitted, and no lane loads anything anew.
+/// Whether a value was given that differs from the present value. An update without any such value writes nothing:
+/// the revision stays, no event is emitted, and no lane loads the policy again.
 fn changes<T: PartialEq>(given: &Option<T>, found: &T) -> bool {
     given.as_ref().is_some_and(|given| given != found)
 }
 
-/// The column keeps its value unless there is another one.
+/// Without a value, the column keeps its own.
 fn set_if<T: Into<sea_orm::Value>>(value: Option<T>) -> ActiveValue<T> {
     value.map_or(ActiveValue::NotSet, ActiveValue::Set)
 }

@@ -1,4 +1,4 @@
-//! Plans.
+//! Plans: create, update, delete, read.
 
 use std::sync::Arc;
 
@@ -27,31 +27,31 @@ use crate::domain::{
     window::Millis,
 };
 
-/// A plan to make.
+/// A plan to be created.
 #[derive(Clone, Debug)]
 pub struct NewPlan {
-    /// Its plain id.
+    /// The plan's id as clients write it.
     pub id: String,
-    /// For people.
+    /// A name for people to read.
     pub display_name: String,
-    /// Of declared resources. Their `since` is set when they are stored.
+    /// Limits of declared resources. Their `since` is set when they are stored.
     pub limits: Vec<Limit>,
 }
 
-/// What to change of a plan; `None` stays.
+/// The fields of a plan to change; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct PlanChange {
-    /// For people.
+    /// A name for people to read.
     pub display_name: Option<String>,
-    /// All of the limits. Their `since` is set when they are stored.
+    /// The complete new list of limits. Their `since` is set when they are stored.
     pub limits: Option<Vec<Limit>>,
 }
 
-/// Of a plan that is new.
+/// The limits before a plan is created.
 const NO_LIMITS: [Arc<Limit>; 0] = [];
 
 impl Store {
-    /// Makes a plan.
+    /// Creates a plan. Refused when the id is taken, or a limit's resource is not declared.
     pub async fn create_plan(&self, shown: Option<Millis>, new: &NewPlan) -> Result<Plan, AdminError> {
         self.run("create plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
@@ -77,7 +77,7 @@ impl Store {
         .await
     }
 
-    /// Changes a plan, unless it is like that already.
+    /// Changes a plan. Has no effect when nothing would be different.
     pub async fn update_plan(
         &self,
         shown: Option<Millis>,
@@ -136,12 +136,12 @@ impl Store {
 }
 
 impl Transaction {
-    /// A plan.
+    /// The plan of an id, or the refusal PLAN_NOT_FOUND.
     pub async fn get_plan(&self, id: &str) -> Result<Plan, AdminError> {
         Ok(plan_from_model(get_row(self, id).await?)?)
     }
 
-    /// The plans behind an id, or from the first one on.
+    /// The plans after an id, or from the first plan on.
     pub async fn list_plans(&self, after: Option<&str>, size: usize) -> Result<Page<Plan>, StoreError> {
         let mut rows = plan::Entity::find();
         if let Some(after) = after {
@@ -153,7 +153,7 @@ impl Transaction {
     }
 }
 
-/// A resource may have been deleted since the request was read.
+/// Checks again within the transaction: a resource may have been deleted since the request was parsed.
 fn refuse_undeclared(policy: &Policy, limits: &[Limit]) -> Result<(), Refusal> {
     let declared =
         |limit: &Limit| policy.resources.get(&limit.shape.resource).is_some_and(|found| !found.deleted);

@@ -1,4 +1,4 @@
-//! Resources.
+//! Resources: declare, update, delete, read.
 
 use std::sync::Arc;
 
@@ -26,29 +26,29 @@ use crate::domain::{
     window::Millis,
 };
 
-/// A resource to declare.
+/// A resource to be declared.
 #[derive(Clone, Debug)]
 pub struct NewResource {
-    /// Its plain id.
+    /// The resource's id as clients write it.
     pub id: String,
-    /// For people.
+    /// A name for people to read.
     pub display_name: String,
     /// What one unit is, for people.
     pub unit: String,
 }
 
-/// What to change of a resource; `None` stays.
+/// The fields of a resource to change; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceChange {
-    /// For people.
+    /// A name for people to read.
     pub display_name: Option<String>,
     /// What one unit is, for people.
     pub unit: Option<String>,
 }
 
 impl Store {
-    /// Declares a resource. `shown` is what the process's clock shows; without it, the database's counts (here and
-    /// in all that follows).
+    /// Declares a resource. `shown` is the time on the process's clock. When it is `None`, the database's clock
+    /// counts; likewise in all functions of administration.
     pub async fn create_resource(
         &self,
         shown: Option<Millis>,
@@ -76,7 +76,7 @@ impl Store {
         .await
     }
 
-    /// Changes a resource, unless it is like that already.
+    /// Changes a resource. Has no effect when nothing would be different.
     pub async fn update_resource(
         &self,
         shown: Option<Millis>,
@@ -105,7 +105,7 @@ impl Store {
         .await
     }
 
-    /// Marks a resource as deleted, unless a plan limits it.
+    /// Marks a resource as deleted, unless a limit of a plan names it.
     pub async fn delete_resource(&self, shown: Option<Millis>, id: &str) -> Result<(), AdminError> {
         self.run("delete resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
@@ -133,12 +133,12 @@ impl Store {
 }
 
 impl Transaction {
-    /// A declared resource.
+    /// The declared resource of an id, or the refusal RESOURCE_NOT_FOUND.
     pub async fn get_resource(&self, id: &str) -> Result<Resource, AdminError> {
         Ok(resource_from_model(get_row(self, id).await?))
     }
 
-    /// The declared resources behind an id, or from the first one on.
+    /// The declared resources after an id, or from the first resource on.
     pub async fn list_resources(
         &self,
         after: Option<&str>,

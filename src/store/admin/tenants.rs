@@ -1,4 +1,4 @@
-//! Tenants.
+//! Tenants: create, update, delete, read.
 
 use chrono_tz::Tz;
 use sea_orm::{
@@ -28,45 +28,45 @@ use crate::domain::{
     window::Millis,
 };
 
-/// A tenant to make.
+/// A tenant to be created.
 #[derive(Clone, Debug)]
 pub struct NewTenant {
-    /// Minted for its id.
+    /// The key that was minted for the id.
     pub key: TenantKey,
-    /// Its plain id.
+    /// The tenant's id as clients write it.
     pub id: String,
-    /// For people.
+    /// A name for people to read.
     pub display_name: String,
-    /// Id of its plan.
+    /// The id of the tenant's plan.
     pub plan: String,
-    /// Where its days and months begin.
+    /// The time zone in which days and months begin.
     pub zone: Tz,
-    /// Whether it may take new holds.
+    /// Whether the tenant may take new holds.
     pub state: TenantState,
 }
 
-/// What to change of a tenant; `None` stays.
+/// The fields of a tenant to change; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct TenantChange {
-    /// For people.
+    /// A name for people to read.
     pub display_name: Option<String>,
-    /// Id of its plan.
+    /// The id of another plan.
     pub plan: Option<String>,
-    /// Whether it may take new holds.
+    /// Whether the tenant may take new holds.
     pub state: Option<TenantState>,
 }
 
 /// A tenant, and the id of its plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTenant {
-    /// The tenant.
+    /// The tenant as its row has it.
     pub tenant: Tenant,
-    /// Id of its plan.
+    /// The id of the tenant's plan.
     pub plan_id: String,
 }
 
 impl Store {
-    /// Makes a tenant.
+    /// Creates a tenant. Refused when the id is taken, or the plan does not exist.
     pub async fn create_tenant(
         &self,
         shown: Option<Millis>,
@@ -103,7 +103,7 @@ impl Store {
         .await
     }
 
-    /// Changes a tenant, unless it is like that already.
+    /// Changes a tenant. Has no effect when nothing would be different.
     pub async fn update_tenant(
         &self,
         shown: Option<Millis>,
@@ -147,8 +147,8 @@ impl Store {
         .await
     }
 
-    /// Takes a tenant's name away; its rows stay. Refused while it has open holds, unless forced. A hold whose deadline
-    /// has come is not open, whether or not it was swept.
+    /// Deletes a tenant: takes its id away; its rows stay. Refused while the tenant has open holds, unless `force` is
+    /// given. A hold whose deadline has come is not open, whether or not it was swept.
     pub async fn delete_tenant(
         &self,
         shown: Option<Millis>,
@@ -187,14 +187,14 @@ impl Store {
 }
 
 impl Transaction {
-    /// A tenant.
+    /// The tenant of an id, or the refusal TENANT_NOT_FOUND.
     pub async fn get_tenant(&self, id: &str) -> Result<PlannedTenant, AdminError> {
         let row = get_row(self, id, Lock::No).await?;
         let plan = plan_of(self, &row).await?;
         Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id })
     }
 
-    /// The tenants behind an id, or from the first one on; only those of a plan when one is given.
+    /// The tenants after an id, or from the first tenant on; with a plan, only the tenants of that plan.
     pub async fn list_tenants(
         &self,
         plan: Option<&str>,
@@ -221,14 +221,14 @@ impl Transaction {
     }
 }
 
-/// Tells of a change to a tenant, whose row has it, and the number of the event.
+/// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
 async fn tell(transaction: &Transaction, tenant: &Tenant, action: ChangeAction) -> Result<(), StoreError> {
     let fact = Fact::Changed { kind: ChangedKind::Tenant, id: tenant.id.to_string(), action };
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
 }
 
-/// What a tenant's row says of the time before it gets another plan.
+/// The column `carried`: the shapes that are counted on over the change of plan, and when it happened.
 fn carry(
     found: &tenant::Model,
     (from, to): (plan::Model, &plan::Model),
@@ -240,7 +240,8 @@ fn carry(
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to) }).map(Some)
 }
 
-/// Another version than any lane has seen, also when a failover has lost changes: what it knows of the tenant is out of date.
+/// A version that no lane has seen, even if a failover has lost changes: what lanes remember of the tenant is now
+/// invalid.
 fn next_version(found: &tenant::Model, now: Millis) -> i64 {
     found.version.wrapping_add(now)
 }
@@ -248,7 +249,7 @@ fn next_version(found: &tenant::Model, now: Millis) -> i64 {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lock {
     No,
-    /// As decisions do. SQLite has one writer, and needs none.
+    /// Locks the row, as decisions do. SQLite has one writer and needs no lock.
     Yes,
 }
 

@@ -1,4 +1,4 @@
-//! Claims about administration, on every database at hand.
+//! Claims about administration, on both databases.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,7 +20,7 @@ use crate::{
 
 const NOON: Millis = 1_750_000_000_000;
 
-/// In place of chance.
+/// Numbers instead of random ones, so that tests repeat.
 fn next_number() -> u32 {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     NUMBER.fetch_add(1, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Webhooks.
+//! Webhooks: create, update, delete, read, rotate secrets, redeliver.
 
 use sea_orm::Value;
 
@@ -18,7 +18,7 @@ use crate::domain::{
     window::Millis,
 };
 
-/// Most failed deliveries that are sent again at once.
+/// Most failed deliveries that one Redeliver sends again.
 const REDELIVERED_ROWS: i64 = 10_000;
 
 /// The columns of a webhook, in the order of [`webhook_from_row`].
@@ -30,44 +30,44 @@ macro_rules! webhook_columns {
 }
 pub(in crate::store) use webhook_columns;
 
-/// A webhook to make.
+/// A webhook to be created.
 #[derive(Clone, Debug)]
 pub struct NewWebhook {
-    /// The key of its rows.
+    /// The random key of the webhook's rows.
     pub key: WebhookKey,
-    /// Its plain id.
+    /// The webhook's id as clients write it.
     pub id: String,
-    /// Where events are posted.
+    /// The URL to which events are posted.
     pub url: String,
-    /// For people.
+    /// A description for people to read.
     pub description: String,
-    /// Only events of these tenants; empty: all.
+    /// Only events of these tenants are sent; when empty, of all tenants.
     pub tenants: Vec<String>,
-    /// Only events of these kinds; empty: all.
+    /// Only events of these kinds are sent; when empty, of all kinds.
     pub kinds: Vec<EventKind>,
-    /// Whether it is told.
+    /// Whether the webhook is notified of events.
     pub state: WebhookState,
-    /// What events are signed with.
+    /// The secret with which events are signed.
     pub secret: Secret,
 }
 
-/// What to change of a webhook; `None` stays.
+/// The fields of a webhook to change; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookChange {
-    /// Where events are posted.
+    /// The URL to which events are posted.
     pub url: Option<String>,
-    /// For people.
+    /// A description for people to read.
     pub description: Option<String>,
-    /// Only events of these tenants.
+    /// Only events of these tenants are sent; when empty, of all tenants.
     pub tenants: Option<Vec<String>>,
-    /// Only events of these kinds.
+    /// Only events of these kinds are sent; when empty, of all kinds.
     pub kinds: Option<Vec<EventKind>>,
-    /// Whether it is told.
+    /// Whether the webhook is notified of events.
     pub state: Option<WebhookState>,
 }
 
 impl WebhookChange {
-    /// Whether the webhook would be another than it is.
+    /// Whether any field would be different.
     fn alters(&self, found: &Webhook) -> bool {
         let Self { url, description, tenants, kinds, state } = self;
         changes(url, &found.url)
@@ -79,7 +79,7 @@ impl WebhookChange {
 }
 
 impl Store {
-    /// Makes a webhook, which is told of the events that come from now on.
+    /// Creates a webhook, which is notified of the events that get their places from now on.
     pub async fn create_webhook(
         &self,
         shown: Option<Millis>,
@@ -119,7 +119,8 @@ impl Store {
         .await
     }
 
-    /// Changes a webhook, unless it is like that already. One that becomes active again goes on where it stopped.
+    /// Changes a webhook. Has no effect when nothing would be different. A webhook that becomes active again goes on
+    /// where it stopped.
     pub async fn update_webhook(
         &self,
         shown: Option<Millis>,
@@ -134,7 +135,7 @@ impl Store {
                 return Ok((transaction, found.at(now)));
             }
             let change = change.clone();
-            // How another endpoint did says nothing of this one.
+            // The failures of another endpoint say nothing about this one.
             let text =
                 "UPDATE webhooks SET url = $2, description = $3, tenants = $4, kinds = $5, updated_at = $6,
                        failing_since = CASE WHEN url = $2 THEN failing_since END,
@@ -152,7 +153,7 @@ impl Store {
             ];
             transaction.rows(text, values).await?;
             if let Some(state) = change.state {
-                // An attempt that ends meanwhile may have changed it.
+                // An attempt that ended meanwhile may have changed the state.
                 let text =
                     "UPDATE webhooks SET state = $2, failing_since = NULL WHERE key = $1 AND state <> $2
                       RETURNING key";
@@ -164,8 +165,8 @@ impl Store {
         .await
     }
 
-    /// Gives a webhook another secret; the one before stays valid for a while, in milliseconds. One that it has already
-    /// changes nothing: it may be a retry.
+    /// Gives a webhook another secret. The previous secret stays valid for `overlap` milliseconds. The secret that
+    /// the webhook has already changes nothing: the call may be a retry.
     pub async fn rotate_webhook_secret(
         &self,
         shown: Option<Millis>,
@@ -196,14 +197,14 @@ impl Store {
         .await
     }
 
-    /// Has deliveries of a webhook sent again, at once: those of these events, or, without any, those that were given up.
-    /// Says how many.
+    /// Has deliveries of a webhook sent again, at once: those of the events at `sequences`, or, if there are none,
+    /// the oldest that are FAILED. Returns how many.
     pub async fn redeliver(&self, id: &str, sequences: &[i64]) -> Result<u64, AdminError> {
         self.run("redeliver", move |transaction| async move {
             let webhook = get(&transaction, id).await?;
             let mut count = sequences.len() as u64;
             if sequences.is_empty() {
-                // Up to a place, since PostgreSQL would go through a list of them for each row.
+                // A range up to a place, since PostgreSQL would search a list of places for each row.
                 let text = "UPDATE deliveries SET state = 1, attempts = 0, next_attempt_at = 0
                       WHERE webhook_key = $1 AND state = 3 AND sequence <= (
                         SELECT MAX(sequence) FROM (
@@ -226,7 +227,7 @@ impl Store {
         .await
     }
 
-    /// Removes a webhook. Its deliveries are pruned later.
+    /// Deletes a webhook. Its deliveries are pruned later.
     pub async fn delete_webhook(&self, id: &str) -> Result<(), AdminError> {
         self.run("delete webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
@@ -240,13 +241,13 @@ impl Store {
 }
 
 impl Transaction {
-    /// A webhook, as it is now.
+    /// The webhook of an id, without a previous secret that is no longer valid; or the refusal WEBHOOK_NOT_FOUND.
     pub async fn get_webhook(&self, shown: Option<Millis>, id: &str) -> Result<Webhook, AdminError> {
         let now = self.now(shown).await?;
         Ok(get(self, id).await?.at(now))
     }
 
-    /// The webhooks behind an id, or from the first one on, as they are now.
+    /// The webhooks after an id, or from the first webhook on, without previous secrets that are no longer valid.
     pub async fn list_webhooks(
         &self,
         shown: Option<Millis>,
@@ -273,7 +274,7 @@ async fn get(transaction: &Transaction, id: &str) -> Result<Webhook, AdminError>
     found.ok_or_else(|| Refusal::WebhookNotFound(id.to_owned()).into())
 }
 
-/// A webhook out of the columns of [`webhook_columns`].
+/// Reads a webhook from the columns of [`webhook_columns`].
 pub(in crate::store) fn webhook_from_row(row: &Row) -> Result<Webhook, StoreError> {
     let id: String = row.get(1)?;
     let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of webhook {id:?}"));

@@ -1,4 +1,4 @@
-//! Corrections of counters, on the record.
+//! Adjustments: what was added to counters, with reason and operator.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,21 +6,16 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "adjustments")]
 pub(in crate::store) struct Model {
-    /// Of version 7.
+    /// UUID of version 7, so ids are in the order of time.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: Uuid,
-    /// Whose.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) tenant_key: i64,
-    /// Of which counter.
     pub(in crate::store) counter_key: Vec<u8>,
-    /// What was added to committed.
+    /// Units added to `committed`; negative when taken off.
     pub(in crate::store) delta: i64,
-    /// Why.
     pub(in crate::store) reason: String,
-    /// Who.
     pub(in crate::store) operator: String,
-    /// When.
     pub(in crate::store) created_at: i64,
 }
 

@@ -1,4 +1,4 @@
-//! The log: events with their places in it.
+//! The log: events that have places in it.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,18 +6,17 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "events")]
 pub(in crate::store) struct Model {
-    /// Place in the log: 1, 2, 3 and so on.
+    /// The place in the log, dense from 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) sequence: i64,
-    /// Whose; 0 when it is about no tenant.
+    /// 0 when the event is about no tenant.
     pub(in crate::store) tenant_key: i64,
-    /// Place among the tenant's events: 1, 2, 3 and so on; 0 when it is about no tenant.
+    /// The event's number among its tenant's, dense from 1; 0 when it is about no tenant.
     pub(in crate::store) number: i64,
-    /// See `event.rs`.
+    /// The code of an event kind, see `EventKind::code`.
     pub(in crate::store) kind: i16,
-    /// When.
     pub(in crate::store) occurred_at: i64,
-    /// The rest of the event.
+    /// The rest of the event, see `event_body.rs`.
     pub(in crate::store) body: Vec<u8>,
 }
 

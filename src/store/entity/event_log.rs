@@ -1,4 +1,4 @@
-//! One row: which log it is, and how far it goes. Numbering locks it.
+//! The row of the log: its id, and how far it goes. Numbering locks this row.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,14 +6,13 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "event_log")]
 pub(in crate::store) struct Model {
-    /// Always 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: i32,
-    /// Another one in a copy: its events may get other numbers than those of the original.
+    /// A copy of the database gets another id: its events may get other places than the original's.
     pub(in crate::store) log_id: Uuid,
-    /// The place of the last event; 0 before the first one.
+    /// The place of the last event; 0 before the first event.
     pub(in crate::store) last_sequence: i64,
-    /// Events up to this place were removed.
+    /// Events up to this place were pruned.
     pub(in crate::store) pruned_through: i64,
 }
 

@@ -1,4 +1,4 @@
-//! Open reservations.
+//! Holds: reservations that are RESERVED.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,15 +6,14 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "holds")]
 pub(in crate::store) struct Model {
-    /// Whose.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) tenant_key: i64,
-    /// Id of the reservation.
+    /// The id of the reservation.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: Uuid,
-    /// Exclusive.
+    /// From this instant on the hold does not count.
     pub(in crate::store) deadline: i64,
-    /// The rest of the reservation.
+    /// The rest of the reservation, see `body.rs`.
     pub(in crate::store) body: Vec<u8>,
 }
 

@@ -1,4 +1,5 @@
-//! The tables as SeaORM sees them. They stop at the store; migrations never import them.
+//! The tables as SeaORM sees them. They are visible in the store only; migrations never import them. Times are
+//! milliseconds since 1970-01-01 UTC.
 
 pub(super) mod adjustment;
 pub(super) mod counter;

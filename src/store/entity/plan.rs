@@ -1,4 +1,4 @@
-//! Named sets of limits.
+//! Plans: named sets of limits.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,18 +6,15 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "plans")]
 pub(in crate::store) struct Model {
-    /// The revision that made it.
+    /// The revision that created the plan.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) key: i32,
-    /// Plain id.
+    /// The plan's id as clients write it.
     pub(in crate::store) id: String,
-    /// For people.
     pub(in crate::store) display_name: String,
-    /// JSON, see `policy.rs`.
+    /// JSON, see `LimitRow` in `store/policy.rs`.
     pub(in crate::store) limits: String,
-    /// When it was made.
     pub(in crate::store) created_at: i64,
-    /// When it was changed last.
     pub(in crate::store) updated_at: i64,
 }
 

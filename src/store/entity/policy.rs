@@ -1,4 +1,4 @@
-//! One row: how often resources and plans were changed.
+//! The row of the policy: how often resources and plans were changed.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,10 +6,9 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "policy")]
 pub(in crate::store) struct Model {
-    /// Always 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: i32,
-    /// Grows by one with each change to resources or plans.
+    /// Grows by one with each change of resources or plans.
     pub(in crate::store) revision: i64,
 }
 

@@ -1,4 +1,4 @@
-//! What makes retries safe.
+//! Request ids that took effect: they make retries safe.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,21 +6,21 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "requests")]
 pub(in crate::store) struct Model {
-    /// Whose.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) tenant_key: i64,
-    /// Chosen by the client.
+    /// The id that the client chose.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) request_id: String,
     /// 16 bytes of a hash of the payload.
     pub(in crate::store) fingerprint: Uuid,
     /// 1 Reserve, 2 Extend, 3 Record, 4 ResetUsage.
     pub(in crate::store) method: i16,
-    /// The reservation that it made or changed; of ResetUsage, the id whose parts its adjustments have.
+    /// The reservation that the request made or changed. For ResetUsage: the id that the ids of its adjustments
+    /// derive from.
     pub(in crate::store) reservation_id: Uuid,
-    /// What the reservation does not say of the first reply.
+    /// The part of the first reply that the reservation no longer shows.
     pub(in crate::store) reply: Option<Vec<u8>>,
-    /// When it came first.
+    /// When the request took effect.
     pub(in crate::store) created_at: i64,
 }
 

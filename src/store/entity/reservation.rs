@@ -1,4 +1,4 @@
-//! Settled reservations.
+//! Settled reservations, and Records.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,17 +6,15 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "reservations")]
 pub(in crate::store) struct Model {
-    /// Of version 7: in the order of time.
+    /// UUID of version 7, so ids are in the order of time.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: Uuid,
-    /// Whose.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) tenant_key: i64,
     /// 2 COMMITTED, 3 RELEASED, 4 EXPIRED.
     pub(in crate::store) state: i16,
-    /// When.
     pub(in crate::store) settled_at: i64,
-    /// The rest of the reservation.
+    /// The rest of the reservation, see `body.rs`.
     pub(in crate::store) body: Vec<u8>,
 }
 

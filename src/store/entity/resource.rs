@@ -1,4 +1,4 @@
-//! What is spent. A deleted resource stays: what was spent of it can be read.
+//! Resources. The row of a deleted resource stays, so that its usage can still be read.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,20 +6,17 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "resources")]
 pub(in crate::store) struct Model {
-    /// The revision that declared it.
+    /// The revision that declared the resource.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) key: i32,
-    /// Plain id; unique among those that are not deleted.
+    /// The id as clients write it, unique among resources that are not deleted.
     pub(in crate::store) id: String,
-    /// For people.
     pub(in crate::store) display_name: String,
     /// What one unit is, for people.
     pub(in crate::store) unit: String,
-    /// 1 when it was deleted, else 0.
+    /// 1 when the resource was deleted, else 0.
     pub(in crate::store) deleted: i16,
-    /// When it was declared.
     pub(in crate::store) created_at: i64,
-    /// When it was changed last.
     pub(in crate::store) updated_at: i64,
 }
 

@@ -1,4 +1,4 @@
-//! Tenants. The row is the lock of all of its rows in other tables.
+//! Tenants. A tenant's row is the lock of all its rows in other tables.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,36 +6,33 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "tenants")]
 pub(in crate::store) struct Model {
-    /// Hash of the name and a random half.
+    /// A hash of the name and a random half.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) key: i64,
-    /// Plain id; none when deleted.
+    /// The id as clients write it; `None` when the tenant was deleted.
     pub(in crate::store) id: Option<String>,
-    /// What the id was before the deletion.
+    /// The id before the deletion; `None` when not deleted.
     pub(in crate::store) deleted_id: Option<String>,
-    /// For people.
     pub(in crate::store) display_name: String,
-    /// Its plan.
     pub(in crate::store) plan_key: i32,
-    /// IANA name of its time zone.
+    /// The IANA name of the time zone.
     pub(in crate::store) zone: String,
     /// 1 ACTIVE, 2 SUSPENDED.
     pub(in crate::store) state: i16,
-    /// The latest instant at which something was decided for it.
+    /// The latest time of a batch that decided for the tenant.
     pub(in crate::store) decided_at: i64,
-    /// No open hold is due before; `i64::MAX` when there is none.
+    /// A lower bound of the deadlines of open holds; `i64::MAX` when there are none.
     pub(in crate::store) next_due: i64,
-    /// How many batches have changed its rows.
+    /// Another number after each change of the books.
     pub(in crate::store) version: i64,
-    /// When it got its plan.
+    /// When the tenant got its plan.
     pub(in crate::store) plan_since: i64,
-    /// When it was made.
     pub(in crate::store) created_at: i64,
-    /// When it was changed last.
+    /// When an operator last changed the tenant.
     pub(in crate::store) updated_at: i64,
-    /// The number of its last event; 0 before the first one.
+    /// The number of the tenant's last event; 0 before the first event.
     pub(in crate::store) event_number: i64,
-    /// What is counted on since before it got its plan, as JSON; none when nothing is.
+    /// JSON: the shapes that are counted since before `plan_since`; `None` when there are none.
     pub(in crate::store) carried: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Whether the books add up: what `tope verify` checks, of all tenants or of some. One read transaction, page by page;
-//! nothing is changed.
+//! Checks that the books add up, for `tope verify` and the job `verify-sample`: of all tenants, or of some. One read
+//! transaction, page by page; nothing is changed.
 
 mod report;
 
@@ -29,10 +29,10 @@ use crate::domain::{
     window::Millis,
 };
 
-/// Rows of one page.
+/// Most rows of one page.
 const PAGE_ROWS: usize = 5_000;
 
-/// What the rows that name a counter add up to.
+/// The sums of all rows that name a counter.
 #[derive(Clone, Copy, Default)]
 struct Sum {
     committed: i128,
@@ -42,8 +42,8 @@ struct Sum {
 type Sums = HashMap<(TenantKey, CounterKey), Sum>;
 
 impl Store {
-    /// Checks I2, that each counter is the sum of what names it and of what was pruned, and I3, that a request_id took effect once and a reservation
-    /// was settled once.
+    /// Checks I2: each counter is the sum of the rows that name it and of what was pruned. Checks I3: a `request_id`
+    /// took effect once, and a reservation was settled once.
     ///
     /// # Errors
     ///
@@ -53,8 +53,8 @@ impl Store {
         verify_scope(transaction, Scope::default()).await
     }
 
-    /// The same, of so many tenants from a key on; when there are fewer, of the first ones. Whether each request_id leads to
-    /// a reservation is not looked at.
+    /// Like [`Store::verify`], for `tenants_max` tenants from a key on; if there are fewer, for the first ones. Does
+    /// not check that each `request_id` leads to a reservation.
     ///
     /// # Errors
     ///
@@ -73,11 +73,11 @@ impl Store {
 }
 
 impl Store {
-    /// Enters into the log of events that the books do not add up.
+    /// Emits BOOKS_DISAGREE with the number of faults.
     ///
     /// # Errors
     ///
-    /// When the database does not do it.
+    /// When the database fails. Then nothing is emitted.
     pub async fn tell_books_disagree(&self, shown: Option<Millis>, faults: u64) -> Result<(), StoreError> {
         let transaction = self.begin_write("tell that the books disagree").await?;
         let now = transaction.now(shown).await?;
@@ -88,7 +88,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// The keys of tenants from one on, deleted tenants included.
+    /// Keys of at most `count` tenants, from one key on, deleted tenants included.
     async fn list_tenant_keys(&self, from: TenantKey, count: usize) -> Result<Vec<i64>, StoreError> {
         let text = "SELECT key FROM tenants WHERE key >= $1 ORDER BY key LIMIT $2";
         let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -103,7 +103,7 @@ async fn verify_scope(transaction: Transaction, scope: Scope) -> Result<Report, 
     load_names(&transaction, &mut report).await?;
     let deadlines = verify_holds(&transaction, &mut report, &mut sums).await?;
     verify_settled(&transaction, &mut report, &mut sums).await?;
-    // They are in the order of the ids that clients chose: those of some tenants would take a look at all.
+    // The rows are in the order of ids that clients chose, so a check of some tenants would read all rows.
     if scope.is_all() {
         verify_requests(&transaction, &mut report).await?;
     }
@@ -123,7 +123,7 @@ async fn load_names(transaction: &Transaction, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// Returns the earliest deadline of each tenant.
+/// Checks open holds, and returns the earliest deadline of each tenant.
 async fn verify_holds(
     transaction: &Transaction,
     report: &mut Report,
@@ -134,7 +134,8 @@ async fn verify_holds(
     let mut after = (report.scope.place_before(), Millis::MIN, Uuid::nil());
     loop {
         let place = [after.0.into(), after.1.into(), after.2.into()];
-        // The index that begins with the tenant is one of rows that have a deadline, as all have.
+        // The index that begins with the tenant covers rows with a deadline. All rows have one, but the query must
+        // say so.
         let all = hold::Entity::find().filter(Deadline.is_not_null());
         let key = [Tenant, Deadline, Id];
         let rows: Vec<hold::Model> = page_after(transaction, all, report.scope, Tenant, key, place).await?;
@@ -208,7 +209,7 @@ async fn verify_settled(
     Ok(())
 }
 
-/// The last id of the page of settled reservations behind one, whosever they are; none when it is not full.
+/// The last id of the page of settled reservations after an id, of all tenants; `None` if the page is not full.
 async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Option<Uuid>, StoreError> {
     let text = "SELECT id FROM reservations WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2 - 1";
     let rows = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
@@ -216,7 +217,7 @@ async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Opti
     found.first().map(|row| row.get(0)).transpose()
 }
 
-/// Each row of a request_id must lead to a reservation that is there, unless it is that of a ResetUsage.
+/// Each `request_id` must lead to a reservation that exists, except that of a ResetUsage.
 async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
     use request::Column::{RequestId, TenantKey as Tenant};
     let mut after = (String::new(), i64::MIN);
@@ -225,7 +226,7 @@ async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Resu
         let rows: Vec<request::Model> =
             page_after(transaction, request::Entity::find(), report.scope, Tenant, [RequestId, Tenant], key)
                 .await?;
-        // ResetUsage makes adjustments, or none, and no reservation.
+        // ResetUsage makes adjustments or nothing, and no reservation.
         let naming = || rows.iter().filter(|row| row.method != method_code(Method::Reset));
         let ids: Vec<_> = naming().map(named_by).collect();
         let mut there: HashSet<_> =
@@ -250,7 +251,7 @@ fn named_by(row: &request::Model) -> (TenantKey, ReservationId) {
     (TenantKey(row.tenant_key), ReservationId(row.reservation_id.into_bytes()))
 }
 
-/// Each request_id must lead to the one reservation that it made, or have been forgotten before it made another.
+/// Each `request_id` must lead to the one reservation that it made. It may make another one after it was pruned.
 async fn verify_request_ids(
     transaction: &Transaction,
     report: &mut Report,
@@ -268,7 +269,7 @@ async fn verify_request_ids(
         if reservation.request_id.is_empty() {
             continue;
         }
-        // A request_id that was pruned leads nowhere, and can no longer take effect twice.
+        // A pruned `request_id` leads nowhere, and can no longer take effect twice.
         let other = found.get(&(*tenant, reservation.request_id.clone())).filter(|id| **id != reservation.id);
         if let Some(other) = other
             && !came_again_late(transaction, *tenant, reservation).await?
@@ -285,7 +286,7 @@ async fn verify_request_ids(
     Ok(())
 }
 
-/// Whether the request_id of a reservation took effect again, when the first time may have been pruned.
+/// Whether the `request_id` of a reservation took effect again so late that its first row may have been pruned.
 async fn came_again_late(
     transaction: &Transaction,
     tenant: TenantKey,
@@ -357,7 +358,7 @@ async fn verify_counters(
             let sum = sums.remove(&(tenant, key.clone())).unwrap_or_default();
             let (committed, reserved) = (i128::from(row.committed), i128::from(row.reserved));
             let sum = Sum { committed: sum.committed + i128::from(row.pruned), ..sum };
-            // What was pruned goes around beyond the largest int64.
+            // The sum of what was pruned wraps around beyond an int64.
             if (sum.committed - committed) % (1 << 64) != 0 || sum.reserved != reserved {
                 let text = format!(
                     "counter {}: committed {committed}, reserved {reserved}; its rows, and what was pruned of them, add up to {} and {} (I2)",
@@ -387,7 +388,7 @@ async fn verify_counters(
     Ok(())
 }
 
-/// Whether the columns that people read, and the window, are those that the key names.
+/// Whether the columns that repeat the key, and the window, agree with the key.
 fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
     row.resource_key == key.resource().0
         && row.period == i16::from(key.period().code())
@@ -396,7 +397,7 @@ fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
         && row.window_end > row.window_start
 }
 
-/// No hold may be due before the tenant's row says so, or it would count for ever.
+/// Checks `next_due`: a hold that is due before it would not be swept in time, and would go on counting.
 async fn verify_tenants(
     transaction: &Transaction,
     report: &mut Report,
@@ -422,8 +423,8 @@ async fn verify_tenants(
     }
 }
 
-/// The next rows of a table in the order of its key, of tenants in a scope, which are behind a place in it. The key is compared as a whole: as
-/// `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
+/// The next page of a table in the order of its key, for the tenants of a scope, after a place. The key is compared
+/// as a whole: with `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
 async fn page_after<E: EntityTrait, const N: usize>(
     transaction: &Transaction,
     all: Select<E>,

@@ -1,4 +1,4 @@
-//! What was looked at, and what does not add up, for people.
+//! What was checked, and what does not add up, in words for people.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::domain::{
     plan::Dimension,
 };
 
-/// Most faults that are told one by one.
+/// Most faults that are reported one by one.
 const FAULTS_TOLD_MAX: usize = 1_000;
 
-/// The tenants of these keys.
+/// The tenants whose keys are from `first` to `last`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
     pub(super) first: i64,
@@ -25,41 +25,41 @@ impl Scope {
         (self.first, self.last) == (i64::MIN, i64::MAX)
     }
 
-    /// The key before the first one, for a place in a table that has the tenant first in its key.
+    /// The key before the first tenant's: a place from which pages begin, in tables whose key begins with the tenant.
     pub(super) fn place_before(self) -> i64 {
         self.first.saturating_sub(1)
     }
 }
 
-/// All of them.
+/// The scope of all tenants.
 impl Default for Scope {
     fn default() -> Self {
         Self { first: i64::MIN, last: i64::MAX }
     }
 }
 
-/// What was looked at, and what does not add up.
+/// What was checked, and what does not add up.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Tenants, deleted ones included.
+    /// Tenants that were checked, deleted ones included.
     pub tenants: u64,
-    /// Counters.
+    /// Counters that were checked.
     pub counters: u64,
-    /// Open holds.
+    /// Open holds that were checked.
     pub holds: u64,
-    /// Settled reservations.
+    /// Settled reservations that were checked.
     pub settled: u64,
-    /// Request ids.
+    /// Request ids that were checked.
     pub requests: u64,
-    /// Adjustments.
+    /// Adjustments that were checked.
     pub adjustments: u64,
-    /// Whose rows are looked at.
+    /// The tenants whose rows are checked.
     pub(super) scope: Scope,
     /// Names of tenants, for the texts of faults.
     pub(super) names: HashMap<TenantKey, String>,
-    /// Faults, all of them.
+    /// The number of all faults, including those that `faults` leaves out.
     pub fault_count: u64,
-    /// The first faults: which row, and what is wrong with it.
+    /// The first 1,000 faults: which row, and what is wrong with it.
     pub faults: Vec<String>,
 }
 
