@@ -1,4 +1,4 @@
-//! The gRPC services: protos to domain and back, errors, and HTTP/2. Only this module knows tonic.
+//! The gRPC services: protos ⇄ domain, errors, and HTTP/2. On the server's side only this module knows tonic.
 
 mod abridge;
 pub mod admin;
