@@ -167,7 +167,7 @@ impl Feed {
         }
     }
 
-    /// Notifies the feed of what other replicas commit. Returns at once on SQLite, which has no other replicas.
+    /// Wakes the feed when another replica has committed events. Returns at once on SQLite, which has no other replicas.
     async fn hear(&self) -> Result<(), StoreError> {
         let Some(mut listener) = self.store.listen().await? else {
             return Ok(());
