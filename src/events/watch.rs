@@ -131,7 +131,7 @@ pub struct Watch {
 }
 
 impl Feed {
-    /// Begins a watch.
+    /// Begins a watch, and takes its snapshot if one is requested.
     ///
     /// # Errors
     ///

@@ -3,10 +3,10 @@
 //! The scheduler looks at the clock every half second. It forgets the ticks of a downtime, lets runs overlap, does not
 //! wait for runs, and never drops its tasks. So a tick only wakes a job, through a weak reference.
 //!
-//! The scheduler also computes each next tick from the time of day of the last one. If a clock is set back by an hour,
-//! or was a day ahead for a moment, the next tick comes only when that time comes again. So a task compares the clock
-//! with the time that has passed, every second. If the two differ, or the next tick is too far away, the task schedules
-//! all jobs anew.
+//! The scheduler also computes each next tick from the time of day of the last one. Suppose that a clock is set back by
+//! an hour, or is a day ahead for a moment: the next tick comes only when that time comes again. So a task compares the
+//! clock with the time that has passed, every second. If the two differ, or the next tick is too far away, the task
+//! schedules all jobs anew.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -171,8 +171,8 @@ fn step(before: (Instant, Millis), now: (Instant, Millis)) -> Millis {
     now.1.saturating_sub(before.1).saturating_sub(passed)
 }
 
-/// Whether jobs may wait for a wrong time: the clock was set since the last look, or it was set forth and back and has
-/// left the next tick of a job that runs each second too far away, in milliseconds from now.
+/// Whether jobs may wait for a wrong time, because the clock was set since the last look. A clock that was set forth
+/// and back shows by `next_in`, the milliseconds to the next tick of a job that runs each second.
 fn is_set(step: Millis, next_in: Option<Millis>) -> bool {
     step.abs() >= STEP_MIN_MILLIS || next_in.is_some_and(|millis| millis > NEXT_TICK_MAX_MILLIS)
 }
