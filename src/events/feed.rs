@@ -1,8 +1,8 @@
-//! The log as one process sees it: one task gives places to what has none and reads what is new, for all watchers.
+//! The log as one process sees it. One task gives new events their places in the log and reads them, for all watchers.
 //!
-//! It is woken by commits of this process that wrote events, and on PostgreSQL by other replicas; without that it looks
-//! now and then. The latest events are kept in memory, bounded, so that a thousand watchers who are up to date cost one
-//! reading; who is behind them reads the database, at its own pace.
+//! A commit that wrote events wakes the task; on PostgreSQL a commit of another replica wakes it, too. Without a
+//! wake-up the task polls. The latest events are kept in memory, with a bound, so that a thousand watchers that are up
+//! to date cost one read. A watcher that is further behind reads the database, at its own pace.
 
 use std::{
     collections::VecDeque,
@@ -26,31 +26,32 @@ use crate::{
     store::{LogHead, Numbered, Store, StoreError},
 };
 
-/// How often it looks, whoever wakes it.
+/// Longest wait for a wake-up. After it the feed looks at the log without one.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Pause after each look, so that many events at once are one step.
+/// Pause after each look, so that many events at once are numbered in one step.
 const STEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// Pause before it listens again, after it could not.
+/// Pause before the feed listens for other replicas again, after listening failed.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Events of one step of numbering.
+/// Most events that one step of numbering takes.
 const STEP_EVENTS: usize = 1_000;
 
-/// Latest events that are kept in memory.
+/// Most of the latest events that are kept in memory.
 const RECENT_EVENTS_MAX: usize = 2_048;
 
-/// Events that a watcher takes at once.
+/// Most events that a watcher takes at once.
 const PAGE_EVENTS: usize = 64;
 
 /// Most watchers of one process. A watcher whose client takes nothing keeps about 12 KiB.
 pub(super) const WATCHERS_MAX: usize = 3_000;
 
-/// Watchers that read the database at once: the others wait, and leave connections to those who ask for balances.
+/// Most watchers that read the database at the same time. The others wait, so that connections stay free for reads of
+/// balances.
 const CATCHING_UP_MAX: usize = 2;
 
-/// A step that fails is tried again twice a second: a line a minute for each kind of error.
+/// A failed step is repeated twice a second, so each kind of error is logged at most once a minute.
 static WAITING: Seldom<&str> = Seldom::new();
 
 /// The log as one process sees it.
@@ -58,9 +59,9 @@ static WAITING: Seldom<&str> = Seldom::new();
 pub struct Feed {
     pub(super) store: Store,
     pub(super) reader: Arc<Reader>,
-    /// Held for as long as it takes to copy a few pointers.
+    /// The lock is held only while a few pointers are copied.
     recent: RwLock<Recent>,
-    /// None until it was read for the first time.
+    /// How far the log goes. `None` until the log was read for the first time.
     pub(super) head: watch::Sender<Option<SeenHead>>,
     pub(super) watchers: Arc<Semaphore>,
     pub(super) pages: Pages,
@@ -68,29 +69,30 @@ pub struct Feed {
     pub(super) stop: CancellationToken,
 }
 
-/// The latest events of a log: consecutive, up to the head.
+/// The latest events of a log, without gaps, up to the head.
 #[derive(Debug, Default)]
 struct Recent {
     log_id: [u8; 16],
     events: VecDeque<Arc<LoggedEvent>>,
 }
 
-/// How far the log goes, as it was read by the feed.
+/// How far the log goes, as the feed read it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeenHead {
     pub(super) head: LogHead,
-    /// When the reading began: whoever knew of a place before can be behind it by now, and not ahead of it.
+    /// When the read began. A place that was known before this instant is at most `head.last_sequence`, unless the log
+    /// lost its end.
     pub(super) since: Instant,
 }
 
-/// Why a place of the log cannot be read.
+/// Why the log cannot be read from a place on.
 #[derive(Debug)]
 pub(super) enum Unreadable {
-    /// What comes behind it was removed.
+    /// Events after the place were pruned.
     Expired(LogHead),
-    /// It is not a place of the log any more.
+    /// The place belongs to another log, or lies behind the end of this one.
     Lost(Cursor, LogHead),
-    /// The database does not answer.
+    /// The database did not answer.
     Failed(Failure),
 }
 
@@ -109,7 +111,7 @@ impl From<StoreError> for Unreadable {
 }
 
 impl Feed {
-    /// The log of a database, until it is stopped.
+    /// Creates the feed of a database's log. `stop` ends the feed and all of its watchers.
     pub fn new(store: Store, reader: Arc<Reader>, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -123,7 +125,7 @@ impl Feed {
         })
     }
 
-    /// Gives places to events and reads what is new, until it is stopped.
+    /// Numbers events and reads new ones, until the feed is stopped.
     pub async fn run(self: Arc<Self>) {
         let told = Arc::clone(self.store.told());
         loop {
@@ -149,7 +151,7 @@ impl Feed {
         }
     }
 
-    /// Has other replicas wake it, as long as it can be done, until it is stopped.
+    /// Lets the commits of other replicas wake the feed, until the feed is stopped. Listens again after a failure.
     pub async fn listen(self: Arc<Self>) {
         let heard = async {
             loop {
@@ -167,7 +169,7 @@ impl Feed {
         }
     }
 
-    /// Ends well where there is nobody to be heard.
+    /// Wakes the feed when another replica has committed events. Returns at once on SQLite, which has no other replicas.
     async fn hear(&self) -> Result<(), StoreError> {
         let Some(mut listener) = self.store.listen().await? else {
             return Ok(());
@@ -178,27 +180,29 @@ impl Feed {
         }
     }
 
-    /// Gives places to all events that were committed before the call, and returns the last one. Whoever begins behind it is
-    /// notified of nothing that was answered before: numbering comes a moment after the reply.
+    /// Numbers all events that were committed before the call, and returns the place of the last one. A reader that
+    /// begins after this place gets no event that was answered before the call: numbering comes a moment after the
+    /// reply.
     ///
     /// # Errors
     ///
-    /// When the database does not do it.
+    /// Fails when the database fails.
     pub async fn number_all(&self) -> Result<i64, StoreError> {
         loop {
-            // It waits for one that is under way, so it finds what was committed before the call.
+            // A step waits for another one that is under way, so it finds everything that was committed before the
+            // call.
             let Numbered { events, last_sequence } = self.store.number_events(STEP_EVENTS).await?;
             if events > 0 {
                 self.store.told().notify_one();
             }
-            // A step that is not full has left nothing.
+            // A step that is not full has left no event without a place.
             if events < STEP_EVENTS {
                 return Ok(last_sequence);
             }
         }
     }
 
-    /// Gives places to all events that have none, and reads what is new.
+    /// Numbers all events that have no place, and reads new events.
     async fn step(&self) -> Result<(), StoreError> {
         let transaction = self.store.begin_read("look at the log").await?;
         let (_, pending) = transaction.look_at_log().await?;
@@ -206,13 +210,13 @@ impl Feed {
         let mut more = pending;
         while more {
             more = self.store.number_events(STEP_EVENTS).await?.events == STEP_EVENTS;
-            // After each step: nobody who is up to date is to fall behind what is kept in memory.
+            // After each step, so that a watcher that is up to date does not fall behind the events in memory.
             self.read_new().await?;
         }
         self.read_new().await
     }
 
-    /// Reads what is new; at first, the latest events, for those who resume.
+    /// Reads new events. The first read takes the latest events, for watchers that resume.
     async fn read_new(&self) -> Result<(), StoreError> {
         let since = Instant::now();
         let before = self.head.borrow().map(|seen| seen.head);
@@ -245,7 +249,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Keeps events behind a place, up to the head, in memory.
+    /// Keeps the events after the place `from`, up to the head, in memory.
     fn keep(&self, head: LogHead, from: i64, events: Vec<LoggedEvent>) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         if recent.log_id != head.log_id || recent.events.back().is_some_and(|last| last.sequence != from) {
@@ -255,20 +259,20 @@ impl Feed {
         recent.events.extend(events.into_iter().map(Arc::new));
         let surplus = recent.events.len().saturating_sub(RECENT_EVENTS_MAX);
         recent.events.drain(..surplus);
-        // Places are found by counting; whoever does not find his here reads the database.
+        // A place is found by counting, so the events must have no gap. If they have, watchers read the database.
         let mut placed = recent.events.iter().rev().zip((0..=head.last_sequence).rev());
         if !placed.all(|(event, place)| event.sequence == place) {
             recent.events.clear();
         }
     }
 
-    /// Some events behind a place, in order; at least one when there are any up to the head.
+    /// Some events after a place, in order: at least one if there are any up to the head.
     pub(super) async fn page(&self, place: Cursor) -> Result<Vec<Arc<LoggedEvent>>, Unreadable> {
         if let Some(page) = self.recent_page(place) {
             return Ok(page);
         }
         let after = place.sequence;
-        // Nothing closes it.
+        // Nothing closes the semaphore, so this never fails.
         let _permit = self.catching_up.acquire().await;
         let transaction = self.store.begin_read("read events").await?;
         let head = transaction.read_log().await?;
@@ -283,7 +287,7 @@ impl Feed {
         Ok(events.into_iter().map(Arc::new).collect())
     }
 
-    /// The same out of what is kept in memory.
+    /// Like `page`, but only from memory; `None` when the memory does not have the next event.
     fn recent_page(&self, place: Cursor) -> Option<Vec<Arc<LoggedEvent>>> {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         let first = recent.events.front().filter(|_| recent.log_id == place.log_id)?.sequence;
@@ -293,7 +297,7 @@ impl Feed {
     }
 }
 
-/// A step that panics is one that failed.
+/// Treats a step that panics as one that failed.
 async fn caught(step: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
     let caught = AssertUnwindSafe(step).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(StoreError::Unusable("a step of the feed ended abnormally".to_owned())))

@@ -1,4 +1,4 @@
-//! Pages of the log.
+//! Pages of the log, for ListEvents.
 
 use super::Feed;
 use crate::{
@@ -11,52 +11,52 @@ use crate::{
     store::{AdminError, StoreError, Transaction},
 };
 
-/// Rows that one call looks through at most, when most do not match its filters.
+/// Most rows that one call searches, when most of them do not match the filters.
 const SCAN_ROWS_MAX: usize = 10_000;
 
-/// Rows of one statement.
+/// Rows that one statement reads.
 const CHUNK: usize = 1_000;
 
-/// Rows of one statement that looks at times alone.
+/// Rows that one statement searches by time alone.
 const TIMES_CHUNK: usize = 10_000;
 
-/// Rows whose times one call looks at, before those that it looks through.
+/// Most rows that one call searches by time, before it reads rows in full.
 const TIMES_MAX: usize = 100_000;
 
-/// Which events are wanted.
+/// The filters of a list of events.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
-    /// Id of a tenant.
+    /// Only events of the tenant with this id. `None`: events of all tenants, and of none.
     pub tenant: Option<String>,
-    /// Only of these; empty: all.
+    /// Only events of these kinds. Empty: all kinds.
     pub kinds: Vec<EventKind>,
-    /// Only at or after this instant.
+    /// Only events at or after this instant.
     pub from: Option<Millis>,
-    /// Only before this instant.
+    /// Only events before this instant.
     pub until: Option<Millis>,
-    /// Only behind this place.
+    /// Only events after this place in the log. 0: all.
     pub after: i64,
-    /// Most events.
+    /// Most events of the page.
     pub limit: usize,
 }
 
-/// A page of events.
+/// One page of the log.
 #[derive(Debug)]
 pub struct EventPage {
-    /// In the order of the log.
+    /// Events, in the order of the log.
     pub events: Vec<LoggedEvent>,
-    /// Where the next page begins, if there may be more.
+    /// The place after which the next page begins. `None` on the last page.
     pub next: Option<i64>,
-    /// The last place of the log.
+    /// The last place in the log when the page was read. 0: the log is empty.
     pub last_sequence: i64,
 }
 
 impl Feed {
-    /// Events that are kept, from the oldest on.
+    /// Lists events that are kept, from the oldest on.
     ///
     /// # Errors
     ///
-    /// When there is no such tenant, or the database does not answer.
+    /// Fails when there is no such tenant, or when the database does not answer.
     pub async fn list(&self, query: &EventQuery) -> Result<EventPage, AdminError> {
         let transaction = self.store.begin_read("list events").await?;
         let tenant = match &query.tenant {
@@ -99,8 +99,8 @@ impl Feed {
     }
 }
 
-/// The place behind which the query's time begins, and whether it was reached. Times are almost in the order of places, and
-/// not quite, so it takes a look at each.
+/// The place after which the events of the query's time begin, and whether the search reached it. Events are only
+/// nearly in the order of their times, so the search reads the time of each.
 async fn pass_by(
     transaction: &Transaction,
     query: &EventQuery,

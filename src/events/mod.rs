@@ -1,5 +1,5 @@
-//! Events on their way out: gives places in the log to what batches wrote, and hands the log to those who watch it.
-//! It knows nothing of protos, and decides nothing.
+//! Events on their way out: numbers events, which batches wrote, and serves the log to watchers, lists and webhooks.
+//! This module does not know the protos, and makes no decisions about quota.
 
 mod feed;
 mod list;

@@ -1,4 +1,4 @@
-//! One watcher: a snapshot, if it wants one, then the events behind a place, each once and in order, and heartbeats.
+//! One watcher: a snapshot, if requested, then the events after a place, each once and in order, and heartbeats.
 //!
 //! It is asked for the next message when HTTP/2 has taken the last one, and holds no more than a page, which may be dropped
 //! and read again. So a watcher that does not read costs a buffer of HTTP/2, and no event is lost for it.
@@ -26,72 +26,72 @@ use crate::{
     store::LogHead,
 };
 
-/// Balances in one part of a snapshot.
+/// Most balances in one part of a snapshot.
 const PART_BALANCES: usize = 1_000;
 
-/// A place in a log: everything up to it was received.
+/// A place in one log. A watcher that has this cursor received everything up to the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// Which log.
+    /// The id of the log.
     pub log_id: [u8; 16],
-    /// The place.
+    /// The place in the log; 0 before the first event.
     pub sequence: i64,
 }
 
-/// What a watcher wants.
+/// What a watcher asks for.
 #[derive(Clone, Debug)]
 pub struct WatchQuery {
-    /// Which events.
+    /// The events that the watcher is notified of.
     pub filter: EventFilter,
-    /// From here on; without it, from now on: behind all that was answered before the watch began.
+    /// The place after which to begin. `None`: from now on, behind everything that was answered before the watch began.
     pub cursor: Option<Cursor>,
-    /// The balances of the filter's tenant, agent and resources first.
+    /// Whether to begin with the balances of the filter's tenant, agent and resources.
     pub snapshot: bool,
-    /// Longest time without a message.
+    /// Longest time without a message, after which a heartbeat is sent.
     pub heartbeat: Duration,
 }
 
-/// What a watcher is told.
+/// One message to a watcher.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// Something that happened.
+    /// An event that passes the filter.
     Event {
-        /// What, and where.
+        /// The event, with its place in the log.
         event: Arc<LoggedEvent>,
-        /// Up to it.
+        /// The place of the event.
         cursor: Cursor,
     },
-    /// A part of what is left.
+    /// A part of the snapshot.
     Snapshot {
-        /// Some balances.
+        /// Some of the balances.
         balances: Vec<Balance>,
-        /// What names them.
+        /// The policy that gives the balances' resources their names.
         policy: Arc<Policy>,
-        /// With the last part: up to it.
+        /// The place of the snapshot, in the last part only.
         cursor: Option<Cursor>,
     },
-    /// Nothing new.
+    /// There is no new event that passes the filter.
     Heartbeat {
-        /// Up to here.
+        /// The place up to which the watcher has read.
         cursor: Cursor,
     },
 }
 
-/// Why a watcher is told nothing more.
+/// Why a watch ends.
 #[derive(Clone, Debug)]
 pub enum WatchEnd {
-    /// Events behind its cursor were removed.
+    /// Events after the cursor were pruned.
     Expired {
-        /// Everything that is kept comes behind it.
+        /// The cursor after which the events that are kept begin.
         oldest: Cursor,
     },
-    /// The process ends: it may go on elsewhere.
+    /// The server ends. The watcher can resume on another server.
     Draining,
-    /// There are too many watchers.
+    /// The server has too many watchers.
     Crowded,
-    /// A field at fault, or a tenant that was deleted.
+    /// A field is at fault, or the tenant was deleted.
     Refused(Refusal),
-    /// A no, or a database that does not answer.
+    /// The engine refused to read, or the database did not answer.
     Failed(Failure),
 }
 
@@ -111,18 +111,18 @@ impl From<Failure> for WatchEnd {
     }
 }
 
-/// A watcher.
+/// One watcher, from its first message to its end.
 #[derive(Debug)]
 pub struct Watch {
     feed: Arc<Feed>,
     filter: EventFilter,
     heartbeat: Duration,
-    /// Everything up to it was looked at.
+    /// Everything up to this place was read and filtered.
     cursor: Cursor,
-    /// The place behind which its tenant is no more, once that is known.
+    /// The place of the tenant's last event, once the tenant is known to be deleted.
     ends_at: Option<i64>,
     heads: watch::Receiver<Option<SeenHead>>,
-    /// When its cursor was last known to be a place of the log.
+    /// When the cursor was last known to be a place of the log.
     since: Instant,
     /// The parts of its snapshot that were not sent yet.
     snapshot: VecDeque<Update>,
@@ -136,11 +136,11 @@ pub struct Watch {
 }
 
 impl Feed {
-    /// Begins to watch.
+    /// Begins a watch, and takes its snapshot if one is requested.
     ///
     /// # Errors
     ///
-    /// Why it cannot be done.
+    /// The reason why the watch ends before it begins.
     pub async fn watch(self: &Arc<Self>, mut query: WatchQuery) -> Result<Watch, WatchEnd> {
         if self.stop.is_cancelled() {
             return Err(WatchEnd::Draining);
@@ -174,17 +174,17 @@ impl Feed {
         Ok(watch)
     }
 
-    /// Looks at what the watch names, and where its tenant's last event is if there is no such tenant any more.
+    /// Looks up the names of the watch. If the tenant is gone, also returns the place at which the watch ends.
     async fn begin(&self, query: &WatchQuery) -> Result<(Names, Option<i64>), WatchEnd> {
         let _permit = self.catching_up.acquire().await;
         let (tenant, resources) = (query.filter.tenant.as_deref(), &query.filter.resources);
-        // Whoever resumes is notified of the end of what is gone, too.
+        // A watcher that resumes may name things that are gone, since it is notified of their deletion.
         let required = query.cursor.is_none();
         let names = self.reader.check_names(tenant, resources, required).await?;
         let gone = tenant.is_some() && names.tenant_key.is_none();
         if names.pending && required {
             self.number_all().await.map_err(Unreadable::from)?;
-            // Again, so that a tenant that is there has its end behind this place.
+            // Look up again: a tenant that exists now is deleted, if ever, after this place.
             return Ok((self.reader.check_names(tenant, resources, required).await?, None));
         }
         let last = if names.pending && gone {
@@ -197,7 +197,7 @@ impl Feed {
 }
 
 impl Watch {
-    /// Balances of its snapshot that it has yet to be told.
+    /// Number of balances of the snapshot that are still to be sent.
     pub fn balances_ahead(&self) -> usize {
         let of = |update: &Update| match update {
             Update::Snapshot { balances, .. } => balances.len(),
@@ -206,11 +206,11 @@ impl Watch {
         self.snapshot.iter().map(of).sum()
     }
 
-    /// What it is told next. After an end there is nothing more.
+    /// Waits for the next message. After an error there is none.
     ///
     /// # Errors
     ///
-    /// The end.
+    /// The reason why the watch ends.
     pub async fn next(&mut self) -> Result<Update, WatchEnd> {
         loop {
             if let Some(update) = self.take_ready() {
@@ -226,7 +226,7 @@ impl Watch {
             }
             let seen = *self.heads.borrow_and_update();
             let head = seen.map(|seen| seen.head).filter(|head| head.log_id == self.cursor.log_id);
-            // What was seen before it began says nothing of its cursor.
+            // A head that was read before the cursor was checked proves nothing about the cursor.
             if let Some(seen) = seen.filter(|seen| seen.since > self.since)
                 && head.is_none_or(|head| head.last_sequence < self.cursor.sequence)
             {
@@ -239,7 +239,7 @@ impl Watch {
                 }
             } else {
                 tokio::select! {
-                    // The sender lives as long as the feed.
+                    // The sender lives as long as the feed, so this never fails.
                     _ = self.heads.changed() => continue,
                     () = self.feed.stop.cancelled() => continue,
                     () = sleep_until(self.beat) => {}
@@ -271,7 +271,7 @@ impl Watch {
     /// Reads events behind the cursor; whether the watcher wants any of them.
     async fn take_page(&mut self) -> Result<bool, WatchEnd> {
         let page = self.feed.page(self.cursor).await?;
-        // It may go further than what was seen of the log.
+        // The page may go further than the head that the feed has read.
         self.since = Instant::now();
         self.sent = self.cursor.sequence;
         let mut wanted = VecDeque::new();
@@ -294,7 +294,7 @@ impl Watch {
         Ok(any)
     }
 
-    /// Balances and the place in the log as they were at one instant.
+    /// Takes the balances and the place in the log, both of one instant.
     async fn take_snapshot(&mut self) -> Result<(), WatchEnd> {
         let query = UsageQuery {
             tenant: self.filter.tenant.clone().unwrap_or_default(),
@@ -304,13 +304,13 @@ impl Watch {
             limit: PART_BALANCES,
         };
         let Snapshot { parts, frame, head } = {
-            // Reads of others do not wait behind those of many watchers that come at once.
+            // The permit keeps reads of other calls from waiting behind many watchers that come at once.
             let _permit = self.feed.catching_up.acquire().await;
             self.feed.reader.snapshot(&query).await?
         };
         self.since = Instant::now();
         self.cursor = Cursor { log_id: head.log_id, sequence: head.last_sequence };
-        // The name may have passed to another tenant since it was looked for.
+        // The id may belong to another tenant since it was looked up.
         self.filter.tenant_key = Some(frame.tenant_key);
         let last = parts.len().saturating_sub(1);
         for (place, balances) in parts.into_iter().enumerate() {
@@ -321,7 +321,7 @@ impl Watch {
     }
 }
 
-/// The cursor, if the log can be read from it on.
+/// Returns the cursor if the log can be read after it.
 fn checked(cursor: Cursor, head: LogHead) -> Result<Cursor, WatchEnd> {
     if cursor.log_id != head.log_id || cursor.sequence > head.last_sequence {
         Err(lost(cursor, head))
@@ -336,7 +336,7 @@ fn expired(head: LogHead) -> WatchEnd {
     WatchEnd::Expired { oldest: Cursor { log_id: head.log_id, sequence: head.pruned_through } }
 }
 
-/// The cursor is of another log, or of what this one has lost.
+/// The end of a watch whose cursor is of another log, or of the lost end of this log.
 fn lost(cursor: Cursor, head: LogHead) -> WatchEnd {
     let what = if cursor.log_id == head.log_id {
         "is of the future: the log does not go so far"

@@ -1,18 +1,18 @@
-//! Replies of Batch that are larger than clients take: what the operations did is told, and what can be read elsewhere is
-//! left out.
+//! Abridges replies of Batch that are larger than clients take: the outcome of each operation stays, and parts that
+//! other calls report are left out.
 
 use prost::Message;
 
 use super::v1::{self, operation_result::Result as Answered};
 
-/// The largest message that gRPC clients take unless they are told otherwise. A thousand results that are abridged fit: the
-/// largest is a reservation with 16 amounts and all of its names, 3.5 KB.
+/// The largest message that gRPC clients take by default. A thousand abridged results fit: the largest is a reservation
+/// with 16 amounts and all of its names, 3.5 KB.
 const REPLY_MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Details of an error that stay.
+/// The details of an error that are not left out.
 const DETAILS_KEPT: [&str; 2] = ["google.rpc.ErrorInfo", "google.rpc.RetryInfo"];
 
-/// The reply of Batch.
+/// Makes the reply of Batch, abridged if it is too large in full.
 pub(super) fn batch(results: Vec<v1::OperationResult>) -> v1::BatchResponse {
     let mut reply = v1::BatchResponse { results, abridged: false };
     if reply.encoded_len() > REPLY_MAX_BYTES {

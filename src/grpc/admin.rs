@@ -1,4 +1,4 @@
-//! The control plane: AdminService.
+//! The control plane: AdminService and its lists by id.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::{
     store::{AdminError, Store, Transaction},
 };
 
-/// AdminService on a store; what touches counters goes through the engine.
+/// AdminService on a store. What changes counters goes through the engine.
 #[derive(Debug)]
 pub struct Admin {
     store: Store,
@@ -42,7 +42,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The service.
+    /// The service, on these parts of the server.
     pub fn new(
         store: Store,
         policies: Arc<PolicyCache>,
@@ -54,7 +54,7 @@ impl Admin {
         Self { store, policies, clock, engine, feed, clockwork }
     }
 
-    /// The store, if it is worth to ask.
+    /// The store, or UNAVAILABLE if the database is known to be unavailable.
     pub(super) fn store(&self) -> Result<&Store, Status> {
         if self.store.is_available() {
             Ok(&self.store)
@@ -67,13 +67,13 @@ impl Admin {
         self.store()?.begin_read(name).await.map_err(|error| of_error(error.into()))
     }
 
-    /// The policy as the transaction sees it.
+    /// The policy at the revision that the transaction sees.
     async fn policy_in(&self, transaction: &Transaction) -> Result<Arc<Policy>, AdminError> {
         let revision = transaction.read_revision().await?;
         Ok(self.policies.get(transaction, revision).await?)
     }
 
-    /// The policy of now. It has the names of all resources that were ever declared.
+    /// The policy of now. It contains all resources that were ever declared, also deleted ones.
     async fn policy(&self) -> Result<Arc<Policy>, Status> {
         let transaction = self.read("read policy").await?;
         self.policy_in(&transaction).await.map_err(of_error)
@@ -173,7 +173,7 @@ impl AdminService for Admin {
         let policy = self.policy().await?;
         let (id, change) = convert::plan_change(request.into_inner(), &policy).map_err(of_refusal)?;
         let changed = self.store()?.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
-        // Limits that were not given may be of resources that were declared since.
+        // Limits that the update does not change may be of resources that were declared since.
         let policy = self.policy().await?;
         Ok(Response::new(convert::plan(&changed, &policy)))
     }
@@ -345,7 +345,7 @@ impl AdminService for Admin {
     }
 }
 
-/// Which page of which list is asked for.
+/// A request for one page of a list that is sorted by id.
 pub(super) struct List {
     token: Token,
     after: Option<String>,
@@ -353,7 +353,7 @@ pub(super) struct List {
 }
 
 impl List {
-    /// Of an rpc, with its only filter, which may be empty.
+    /// Reads the page that a request of the rpc `method` asks for. `plan` is the list's only filter, and may be empty.
     pub(super) fn read(method: &str, plan: &str, page_size: i32, page_token: &str) -> Result<Self, Status> {
         let mut faults = Faults::default();
         faults.check("plan", optional_name_fault(plan));
@@ -364,12 +364,12 @@ impl List {
         faults.into_result(Self { token, after, size }).map_err(of_refusal)
     }
 
-    /// The last id of the page before.
+    /// The last id of the page before; `None` on the first page.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
-    /// The token of the next page; empty on the last one.
+    /// The token of the next page; empty on the last page.
     pub(super) fn next(&self, more: bool, last_id: Option<&str>) -> String {
         match last_id {
             Some(last_id) if more => token::encode(&self.token, last_id.as_bytes()),

@@ -1,4 +1,4 @@
-//! The control plane's messages ⇄ what the store takes and returns, with every field at fault.
+//! Messages of the control plane ⇄ arguments and results of the store. Parsing collects every field at fault.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     store::{NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange, TenantChange},
 };
 
-/// A resource to declare.
+/// Parses a resource to declare.
 pub(super) fn new_resource(message: Option<v1::Resource>) -> Result<NewResource, Refusal> {
     let mut faults = Faults::default();
     let message = required("resource", message)?;
@@ -27,7 +27,7 @@ pub(super) fn new_resource(message: Option<v1::Resource>) -> Result<NewResource,
     faults.into_result(NewResource { id: message.id, display_name: message.display_name, unit: message.unit })
 }
 
-/// Which resource to change, and what of it.
+/// Parses an update: the id of the resource, and its changes.
 pub(super) fn resource_change(
     request: v1::UpdateResourceRequest,
 ) -> Result<(String, ResourceChange), Refusal> {
@@ -42,7 +42,7 @@ pub(super) fn resource_change(
     faults.into_result((message.id, ResourceChange { display_name, unit }))
 }
 
-/// A plan to make.
+/// Parses a plan to create.
 pub(super) fn new_plan(message: Option<v1::Plan>, policy: &Policy) -> Result<NewPlan, Refusal> {
     let mut faults = Faults::default();
     let message = required("plan", message)?;
@@ -52,7 +52,7 @@ pub(super) fn new_plan(message: Option<v1::Plan>, policy: &Policy) -> Result<New
     faults.into_result(NewPlan { id: message.id, display_name: message.display_name, limits })
 }
 
-/// Which plan to change, and what of it.
+/// Parses an update: the id of the plan, and its changes.
 pub(super) fn plan_change(
     request: v1::UpdatePlanRequest,
     policy: &Policy,
@@ -69,7 +69,7 @@ pub(super) fn plan_change(
     faults.into_result((message.id, PlanChange { display_name, limits }))
 }
 
-/// A tenant to make.
+/// Parses a tenant to create.
 pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refusal> {
     let mut faults = Faults::default();
     let message = required("tenant", message)?;
@@ -95,7 +95,7 @@ pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refus
     })
 }
 
-/// Which tenant to change, and what of it.
+/// Parses an update: the id of the tenant, and its changes.
 pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String, TenantChange), Refusal> {
     let mut faults = Faults::default();
     let message = required("tenant", request.tenant)?;
@@ -114,7 +114,7 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     faults.into_result((message.id, TenantChange { display_name, plan, state }))
 }
 
-/// Whose usage to reset, and which.
+/// Parses a ResetUsage: the id of the tenant, and the counters to reset.
 pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), Refusal> {
     let mut faults = Faults::default();
     faults.check("tenant", name_fault(&request.tenant));
@@ -142,14 +142,14 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     ))
 }
 
-/// The id of what is to be read or deleted.
+/// Parses the id of a thing to read or delete. It may be an older id that new things cannot have.
 pub(super) fn id(id: String) -> Result<String, Refusal> {
     let mut faults = Faults::default();
     faults.check("id", name_fault(&id));
     faults.into_result(id)
 }
 
-/// A resource on the wire.
+/// The message of a resource.
 pub(super) fn resource(resource: Resource) -> v1::Resource {
     v1::Resource {
         id: resource.id,
@@ -160,7 +160,7 @@ pub(super) fn resource(resource: Resource) -> v1::Resource {
     }
 }
 
-/// A plan on the wire.
+/// The message of a plan.
 pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
     v1::Plan {
         id: plan.id.clone(),
@@ -171,7 +171,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
     }
 }
 
-/// A tenant on the wire.
+/// The message of a tenant.
 pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     let tenant = planned.tenant;
     v1::Tenant {
@@ -189,15 +189,15 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     }
 }
 
-/// Fields that are in every message and cannot change.
+/// The field that every message has and no update can change, with the reason.
 pub(super) const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation")];
 
-/// Fields that the server sets: ignored in a message, and refused in a mask.
+/// Fields that the server sets. They are ignored in a message, and refused in a mask.
 const SET_BY_SERVER: [&str; 4] = ["create_time", "failing_since", "old_secret_expire_time", "update_time"];
 
-/// The fields that an update changes.
+/// The fields that an update is to change.
 pub(super) struct Mask {
-    /// As they were named; `None`: those that are not at their zero value.
+    /// The paths of the mask. `None`: all fields that are not at their zero value.
     paths: Option<Vec<String>>,
 }
 
@@ -230,12 +230,12 @@ impl Mask {
         Self { paths }
     }
 
-    /// Whether no field was named.
+    /// Whether the mask names no field.
     pub(super) fn is_empty(&self) -> bool {
         self.paths.is_none()
     }
 
-    /// The value, if its field is to be changed.
+    /// The value, if its field is to change.
     pub(super) fn take<T>(&self, field: &str, value: T, is_zero: impl FnOnce(&T) -> bool) -> Option<T> {
         let named = match &self.paths {
             Some(paths) => paths.iter().any(|path| path == field),
@@ -245,7 +245,7 @@ impl Mask {
     }
 }
 
-/// Without the message there is nothing else to look at.
+/// The message, or a refusal that has only this fault, because there is nothing else to check.
 pub(super) fn required<T>(field: &str, message: Option<T>) -> Result<T, Refusal> {
     message.ok_or_else(|| Refusal::Invalid(vec![Fault::new(field, "must be given")]))
 }
@@ -258,7 +258,7 @@ fn unit_fault(text: &str) -> Option<&'static str> {
     if text.len() > UNIT_LENGTH_MAX_BYTES { Some("must be at most 64 bytes") } else { text_fault(text) }
 }
 
-/// `None` when it is unset, or at fault.
+/// Parses a tenant's state. `None` if it is unset or at fault.
 fn state(faults: &mut Faults, state: i32) -> Option<TenantState> {
     match v1::TenantState::try_from(state) {
         Ok(v1::TenantState::Unspecified) => None,

@@ -1,4 +1,4 @@
-//! The limits of a plan: messages ⇄ domain, with every field at fault.
+//! Limits of a plan: messages ⇄ domain. Parsing collects every field at fault.
 
 use std::{collections::HashSet, fmt::Display};
 
@@ -12,8 +12,8 @@ use crate::domain::{
     window::Period,
 };
 
-/// The limits of a plan, as far as they are not at fault. Their `since` is set when they are stored. Ids that the plan had
-/// before need not be as new ones must be.
+/// Parses the limits of a plan, and leaves out those that cannot be built. The store sets their `since`. An id that the
+/// plan had before need not follow the rules of new ids.
 pub(super) fn parse(
     faults: &mut Faults,
     limits: Vec<v1::Limit>,
@@ -40,7 +40,7 @@ pub(super) fn parse(
     parsed
 }
 
-/// A limit on the wire.
+/// The message of a limit.
 pub(super) fn tell(limit: &Limit, policy: &Policy) -> v1::Limit {
     let shape = &limit.shape;
     let [agent, user, model] = shape.selectors.clone().map(Option::unwrap_or_default);
@@ -78,10 +78,10 @@ fn dimension_code(dimension: Dimension) -> v1::Dimension {
     }
 }
 
-/// The fields of one limit.
+/// Parses the fields of one limit, and notes their faults.
 struct Fields<'a> {
     faults: &'a mut Faults,
-    /// Of the limit, in the request.
+    /// The path of the limit in the request, such as `plan.limits[2]`.
     path: String,
 }
 
@@ -94,7 +94,7 @@ impl Fields<'_> {
         self.faults.check(format_args!("{}.{field}", self.path), fault);
     }
 
-    /// The limit, or `None` when a field is at fault without which there is none.
+    /// The limit. `None` if its resource or its period is at fault.
     fn limit(&mut self, limit: v1::Limit, policy: &Policy) -> Option<Limit> {
         let resource = self.resource(&limit.resource, policy);
         if limit.quantity < 0 {
@@ -141,7 +141,7 @@ impl Fields<'_> {
 
     fn anchor_day(&mut self, day: i32, period: Option<Period>) -> u8 {
         match (period, u8::try_from(day)) {
-            // Whether there may be one is known when the period is.
+            // Without a period nobody knows whether an anchor day is allowed.
             (None, _) | (Some(Period::Day | Period::Lifetime | Period::Meter), Ok(0)) => 0,
             (Some(Period::Month), Ok(0)) => 1,
             (Some(Period::Month), Ok(day @ 1..=31)) => day,

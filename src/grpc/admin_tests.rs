@@ -1,4 +1,4 @@
-//! Claims about the control plane's messages: which fields are at fault, and what the rest means.
+//! Claims about the control plane's messages: which fields are at fault, and what valid fields mean.
 
 use super::{admin_convert::*, v1};
 use crate::domain::{

@@ -1,4 +1,4 @@
-//! Bodies that are counted: a request as it comes, and a reply until its client has taken it.
+//! Bodies whose bytes are counted: a request while it arrives, and a reply until its client has taken it.
 
 use std::{
     error::Error,
@@ -20,35 +20,35 @@ use super::{
     status,
 };
 
-/// How long a request's body may take, from when it is first waited for.
+/// How long a request's body may take, from when the server first waits for it.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is before each message: a flag, and its length.
+/// Bytes before each message: one for a flag, four for its length.
 const PREFIX_BYTES: usize = 5;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A request's body. It takes room for its whole message as soon as the message says its length, so that a body that was begun
-/// can be finished; and it ends with an error when it does not come in time.
+/// The body of a request. It takes room for its whole message as soon as the message's length is known, so that a body
+/// that has begun can be finished. It ends with an error if it does not come in time.
 pub(super) struct Arriving<B> {
     body: B,
     share: Arc<Share>,
-    /// Whether it is a stream of messages: those have no end, and a bound of their own.
+    /// Whether the body is a stream of messages. Such a body has no end, and a bound of its own.
     streams: bool,
     prefix: [u8; PREFIX_BYTES],
     received: usize,
-    /// What room was taken for.
+    /// Bytes for which room was taken.
     counted: usize,
     held: Option<Box<Held>>,
-    /// Why it is not taken. The rest of it is still read, and thrown away: to end the stream before it would leave the client's
-    /// bytes on the way without a stream, and HTTP/2 ends connections that have many of those.
+    /// The error of a refused request. The rest of the body is still read, and dropped: if the stream ended earlier,
+    /// the client's bytes under way would belong to no stream, and HTTP/2 closes connections with many of those.
     refused: Option<Box<Status>>,
-    /// Only when it had to be waited for.
+    /// The timer of the body. `None` until the server had to wait for it.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Arriving<B> {
-    /// The body of a call on a connection.
+    /// The request body of a call on the connection of `share`.
     pub(super) fn new(body: B, share: Arc<Share>, streams: bool) -> Self {
         Self {
             body,
@@ -78,7 +78,7 @@ impl<B> Arriving<B> {
             return Ok(());
         }
         if bytes > REQUEST_BYTES_MAX + PREFIX_BYTES {
-            // tonic's own word for it.
+            // tonic's own status for this, which the layer rewords.
             return Err(Status::out_of_range("the message is too large"));
         }
         self.held = None;
@@ -94,7 +94,7 @@ impl<B> Arriving<B>
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    /// All of it, in one piece. The room is held until this is dropped.
+    /// Reads the whole body into one piece. The room is held until this body is dropped.
     pub(super) async fn read(&mut self) -> Result<Bytes, Status> {
         let mut whole = BytesMut::new();
         let mut first = None;
@@ -165,7 +165,7 @@ where
     }
 }
 
-/// What a reply keeps until its client has taken it.
+/// What a reply holds until its client has taken it: an open call, and room.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
     open: Option<Open>,
@@ -174,13 +174,14 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// That of a call which is open, with room that was taken for its reply. One that streams may wait for its client.
+    /// The hold of an open call's reply, with the room that was taken for it. A reply that streams may wait for its
+    /// client for any time.
     pub(super) fn new(open: Open, held: Option<Box<Held>>, streams: bool) -> Self {
         let untaken = (!streams).then(|| open.share().answer());
         Self { open: Some(open), _untaken: untaken, held }
     }
 
-    /// Makes room for the reply as it is; whether there is any.
+    /// Takes room for a reply of this size, and returns whether there was enough.
     fn fit(&mut self, bytes: usize) -> bool {
         match (&mut self.held, &self.open) {
             (Some(held), _) => held.resize(bytes),
@@ -193,7 +194,7 @@ impl Hold {
     }
 }
 
-/// A reply's body. Its one message carries what it keeps on to the socket.
+/// The body of a reply. Its one message carries the hold on to the socket.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     body: Body,
@@ -202,13 +203,13 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The body of a reply that keeps this.
+    /// The body of a reply with its hold.
     pub(super) fn new(body: Body, hold: Hold, streams: bool) -> Self {
         Self { body, hold, streams }
     }
 }
 
-/// Bytes of a reply, and what they keep until the socket has them.
+/// Bytes of a reply, with the hold that ends when the socket has them.
 #[derive(Debug)]
 pub(super) struct Counted {
     bytes: Bytes,
@@ -249,7 +250,7 @@ impl HttpBody for Reply {
             Ok(bytes) if this.hold.fit(bytes.len()) => {
                 Frame::data(Counted { bytes, _hold: std::mem::take(&mut this.hold) })
             }
-            // What it did lasts, and a repeat finds out.
+            // What the call changed stays, and a repeat of the call reports it.
             Ok(_) => {
                 this.body = Body::empty();
                 Frame::trailers(untaken())
@@ -268,7 +269,7 @@ impl HttpBody for Reply {
     }
 }
 
-/// The end of a call whose reply is not sent.
+/// The trailers of a call whose reply is not sent for want of room.
 fn untaken() -> http::HeaderMap {
     let text = "the client has not taken its other replies; repeat the call later";
     let mut trailers = http::HeaderMap::new();

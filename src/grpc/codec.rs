@@ -1,8 +1,8 @@
-//! Messages on the wire: prost's, encoded in one piece.
+//! The codec of messages: prost's encoding, written in one piece.
 //!
-//! tonic's own codec has prost write straight into tonic's buffer, which asks for room byte by byte: a reply full of numbers
-//! costs a microsecond. Here it is written into bytes of the thread's own, and then copied. A request is decoded only when
-//! its repeated fields are within their bounds.
+//! tonic's own codec lets prost write into tonic's buffer, which checks its capacity for every byte: a reply full of
+//! numbers costs a microsecond. Here a message is written into a buffer of the thread, and then copied. A request is
+//! decoded only if its repeated fields are within their bounds.
 
 use std::{cell::RefCell, marker::PhantomData};
 
@@ -16,26 +16,26 @@ use tonic_prost::ProstDecoder;
 
 use super::repeated;
 
-/// Room that each call gets for its request, and for its reply; a larger message gets what it needs. tonic's 8 KiB are
-/// memory that others have to be driven from the cores' caches for.
+/// Size of the buffers of each call, for its request and its reply; a larger message gets what it needs. tonic's
+/// default of 8 KiB drives other data out of the cores' caches.
 const BUFFER_BYTES: usize = 1024;
 
 /// A stream is sent on when it has so much. What a client has yet to take lies here, so it is less than tonic's 32 KiB.
 const YIELD_BYTES: usize = 4 * 1024;
 
-/// Bytes that a thread keeps for its next reply.
+/// Largest buffer that a thread keeps for its next reply.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 thread_local! {
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How much room calls get.
+/// The sizes of the buffers of each call.
 pub fn buffer_settings() -> BufferSettings {
     BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
 }
 
-/// Messages of type `T` to the other side, and of type `U` from there.
+/// A codec that encodes messages of type `T` and decodes messages of type `U`.
 #[derive(Debug, Clone)]
 pub struct MessageCodec<T, U>(PhantomData<(T, U)>);
 
@@ -64,7 +64,7 @@ where
     }
 }
 
-/// Decodes messages of type `U`, once their repeated fields are known to be within their bounds.
+/// Decodes messages of type `U`, after their repeated fields were found within their bounds.
 #[derive(Debug)]
 pub struct MessageDecoder<U>(ProstDecoder<U>);
 
@@ -83,7 +83,7 @@ impl<U: Message + Name + Default> Decoder for MessageDecoder<U> {
     }
 }
 
-/// Encodes messages of type `T`.
+/// Encodes messages of type `T`, by way of the thread's buffer.
 #[derive(Debug, Clone)]
 pub struct MessageEncoder<T>(PhantomData<T>);
 

@@ -1,4 +1,4 @@
-//! Events on the wire: what is asked of the log, cursors, and messages.
+//! Events on the wire: requests that read the log, cursors, and messages of events.
 
 use std::{pin::Pin, time::Duration};
 
@@ -33,14 +33,14 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 /// Time between heartbeats when none is given.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 
-/// What a cursor begins with: another layout would have another number.
+/// The first byte of a cursor. Another layout would have another number.
 const CURSOR_VERSION: u8 = 1;
 
-/// The messages of a watcher.
+/// The stream of a watcher's messages.
 pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<v1::WatchUsageResponse, Status>> + Send>>;
 
-/// Asks for a message when the last one could be sent, and ends after an error. The room of a snapshot is given back when all of
-/// it could be sent.
+/// Asks the watch for a message when the last one could be sent, and ends after an error. The room of a snapshot is
+/// given back when all of the snapshot could be sent.
 pub(super) fn updates(watch: Watch, snapshot: Option<Promise>) -> Updates {
     Box::pin(stream::unfold(Some((watch, snapshot, false)), |state| async {
         let (mut watch, mut snapshot, sent) = state?;
@@ -69,7 +69,7 @@ fn response(update: Update) -> v1::WatchUsageResponse {
     v1::WatchUsageResponse { update: Some(update), cursor: at.map(cursor).unwrap_or_default() }
 }
 
-/// A cursor on the wire.
+/// The text of a cursor.
 pub(super) fn cursor(cursor: Cursor) -> String {
     let bytes = [&[CURSOR_VERSION][..], &cursor.log_id, &cursor.sequence.to_be_bytes()].concat();
     BASE64URL_NOPAD.encode(&bytes)
@@ -82,7 +82,7 @@ fn parse_cursor(text: &str) -> Option<Cursor> {
     (sequence >= 0).then_some(Cursor { log_id: *log_id, sequence })
 }
 
-/// An event on the wire.
+/// The message of an event.
 pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
     let event = &logged.event;
     let mut wire = v1::Event {
@@ -135,7 +135,7 @@ fn change(kind: ChangedKind, id: &str, action: ChangeAction) -> v1::PolicyChange
     }
 }
 
-/// What a watcher asks for.
+/// Parses a WatchUsage request.
 pub(super) fn watch_query(request: v1::WatchUsageRequest) -> Result<WatchQuery, Refusal> {
     let mut faults = Faults::default();
     faults.check("tenant", optional_name_fault(&request.tenant));
@@ -173,12 +173,12 @@ pub(super) fn watch_query(request: v1::WatchUsageRequest) -> Result<WatchQuery, 
     faults.into_result(WatchQuery { filter, cursor, snapshot: request.snapshot, heartbeat })
 }
 
-/// Which page of the log is asked for.
+/// Parses a ListEvents request: the page, and the token that identifies the list.
 pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery, Token), Refusal> {
     let mut faults = Faults::default();
     faults.check("tenant", optional_name_fault(&request.tenant));
     let mut kinds = kinds(&mut faults, "kinds", &request.kinds);
-    // In whatever order they are given, it is the same list.
+    // The order of the kinds makes no other list.
     kinds.sort_unstable();
     let from = instant(&mut faults, "start_time", request.start_time);
     let until = instant(&mut faults, "end_time", request.end_time);
@@ -212,7 +212,7 @@ pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery,
     faults.into_result((query, list))
 }
 
-/// The kinds of events that a field names, each once.
+/// Parses the kinds of events in a field, each once.
 pub(super) fn kinds(faults: &mut Faults, field: &str, codes: &[i32]) -> Vec<EventKind> {
     let kind = |code| i16::try_from(code).ok().and_then(EventKind::from_code);
     lists::choices(faults, (field, "must be a kind of event"), codes, kind)
@@ -223,7 +223,7 @@ fn instant(faults: &mut Faults, field: &str, given: Option<prost_types::Timestam
     if !(0..1_000_000_000).contains(&given.nanos) {
         faults.add(field, "must have nanos of 0 to 999,999,999");
     }
-    // What is below a millisecond is cut off.
+    // Rounds down to milliseconds.
     Some(given.seconds.saturating_mul(1_000).saturating_add(i64::from(given.nanos) / 1_000_000))
 }
 

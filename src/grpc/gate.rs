@@ -1,7 +1,7 @@
-//! Lets calls in when there is room for them.
+//! The gate: lets calls in if there is room for them.
 //!
-//! An operation goes straight to its handler. A call that may answer largely is read to its end first, and then waits for room:
-//! what has come of it lies in no window of HTTP/2, and what it will answer was not made yet.
+//! An operation goes straight to its handler. The request of a call with a large reply is first read to its end, and
+//! then the call waits for room. By then its request occupies no window of HTTP/2, and its reply is not made yet.
 
 use std::{
     convert::Infallible,
@@ -27,14 +27,14 @@ use super::{
     status,
 };
 
-/// How long a call waits for room.
+/// How long a call waits for room for its reply.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Room for the largest snapshot until its size is known, and then for each of its balances.
+/// Room for a snapshot whose size is not known yet, and then for each of its balances.
 const SNAPSHOT_BYTES: usize = 4 * 1024 * 1024;
 const BALANCE_BYTES: usize = SNAPSHOT_BYTES / 10_000;
 
-/// The routes behind the bounds of one connection.
+/// The routes of the server, behind the bounds of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     routes: Router,
@@ -42,7 +42,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Before these routes.
+    /// The gate before these routes.
     pub(super) fn new(routes: Router, share: Arc<Share>) -> Self {
         Self { routes, share }
     }
@@ -50,13 +50,13 @@ impl Gate {
 
 type Direct = <Router as Service<Request<Arriving<Incoming>>>>::Future;
 
-/// The answer of [`Gate`].
+/// The future of a call that came to [`Gate`].
 pub(super) enum GateFuture {
-    /// There was no room for it.
+    /// There was no room for the call.
     Refused(Option<Response<Reply>>),
-    /// It is with its handler.
+    /// The call's handler runs; with the open call and its room, and whether it streams.
     Direct(Direct, Option<(Open, Option<Box<Held>>)>, bool),
-    /// It may answer largely.
+    /// The call may have a large reply.
     Large(BoxFuture<'static, Response<Reply>>),
 }
 
@@ -128,7 +128,7 @@ async fn answer(
     bytes: usize,
 ) -> Result<Response<Reply>, Status> {
     let (parts, body) = request.into_parts();
-    // It holds the request's room until there is an answer.
+    // The body holds the request's room until there is a reply.
     let mut body = Arriving::new(body, Arc::clone(open.share()), false);
     let whole = body.read().await?;
     let held = wait(open.share().replies.take(bytes)).await?;
@@ -145,17 +145,17 @@ async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
     })
 }
 
-/// Waits for the room of a snapshot, which is made at once, and must be taken in time like a reply.
+/// Waits for room for a snapshot. A snapshot is made at once, and its client must take it in time like a reply.
 ///
 /// # Errors
 ///
-/// UNAVAILABLE when there is none in time.
+/// UNAVAILABLE, if there is no room within [`ROOM_TIMEOUT`].
 pub(super) async fn promise_snapshot(share: &Arc<Share>) -> Result<Promise, Status> {
     let held = wait(share.streams.take(SNAPSHOT_BYTES)).await?;
     Ok(Promise { held, _untaken: share.answer() })
 }
 
-/// What a snapshot keeps until its client has taken it.
+/// What a snapshot holds until its client has taken it.
 #[derive(Debug)]
 pub(super) struct Promise {
     held: Held,
@@ -163,7 +163,7 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    /// Gives back what a snapshot of so many balances does not need.
+    /// Gives back the room that a snapshot of this many balances does not need.
     pub(super) fn fit(&mut self, balances: usize) {
         self.held.resize((balances * BALANCE_BYTES).min(SNAPSHOT_BYTES));
     }

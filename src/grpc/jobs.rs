@@ -1,9 +1,9 @@
-//! Jobs on the wire.
+//! The messages of jobs.
 
 use super::{reply::timestamp, v1};
 use crate::jobs::{JobState, Outcome, Run};
 
-/// A job and how it stands.
+/// The message of a job and its state in this process.
 pub(super) fn job(state: JobState) -> v1::Job {
     v1::Job {
         name: state.job.name.to_owned(),
@@ -16,7 +16,7 @@ pub(super) fn job(state: JobState) -> v1::Job {
     }
 }
 
-/// What came of a run.
+/// The message of one run.
 pub(super) fn run(run: Run) -> v1::JobRun {
     let (outcome, error) = match run.outcome {
         Outcome::Succeeded => (v1::JobOutcome::Succeeded, String::new()),

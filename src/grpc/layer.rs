@@ -1,10 +1,10 @@
-//! What tonic leaves open at the door: a deadline that is kept, and errors in the contract's words.
+//! What tonic leaves open: deadlines that are kept, and errors as the contract defines them.
 //!
-//! tonic's own timeout ends a call as CANCELLED, and tonic answers a body that it cannot take with OUT_OF_RANGE,
+//! tonic's own timeout ends a call as CANCELLED, and tonic answers a body that it cannot accept with OUT_OF_RANGE,
 //! RESOURCE_EXHAUSTED or INTERNAL. In the contract these are DEADLINE_EXCEEDED and INVALID_ARGUMENT, with details.
 //!
-//! The layer works on response headers only: a stream that has begun to answer is past its deadline's reach, and
-//! its client ends it.
+//! The layer works on response headers only. So a deadline does not end a stream that has begun to answer; the client
+//! ends such a stream.
 
 use std::{
     collections::HashMap,
@@ -23,38 +23,38 @@ use tower::{Layer, Service};
 
 use super::status;
 
-/// The largest request, in bytes. It is tonic's own default, which the services keep.
+/// The largest request, in bytes. This is tonic's default, which the services keep.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Paths of the services whose errors are ours. Health and reflection speak for themselves.
+/// The beginning of the paths of our services. Errors of health and reflection are left as they are.
 pub(super) const OWN_PATHS: &str = "/tope.v1.";
-/// The domain of every ErrorInfo.
+/// The `domain` of every ErrorInfo.
 pub(super) const ERROR_DOMAIN: &str = "tope";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const TOO_LARGE: &str = "the request is larger than 4 MiB";
 const NOT_A_MESSAGE: &str = "the request is not a valid tope.v1 message";
 
-/// When the client stops waiting, in the extensions of each request that came with a `grpc-timeout`.
+/// When the client stops waiting; in the extensions of each request that has a `grpc-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
-/// Puts [`Contract`] around a service.
+/// The layer that puts [`Contract`] around a service.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ContractLayer;
 
-/// Keeps `grpc-timeout`, and rewords what tonic answers in place of our services.
+/// Enforces `grpc-timeout`, and rewords errors that tonic answers instead of our services.
 ///
-/// A call without a `grpc-timeout` pays for a look at two headers, and for no timer.
+/// A call without a `grpc-timeout` costs a look at two headers, and no timer.
 #[derive(Debug, Clone)]
 pub struct Contract<S> {
     inner: S,
 }
 
-/// The answer of [`Contract`].
+/// The future of a call that came to [`Contract`].
 #[derive(Debug)]
 pub struct ContractFuture<F> {
     inner: F,
-    /// In a box, because few calls have one and every call would carry its size.
+    /// Boxed, because few calls have a timer, and every call would have its size.
     timer: Option<Pin<Box<Sleep>>>,
     own: bool,
 }
@@ -99,7 +99,7 @@ where
     type Output = Result<Response<R>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The handler goes first: an answer that is there is given, even at the last moment.
+        // The handler is polled first: an answer that is ready is given, even at the last moment.
         if let Poll::Ready(Ok(response)) = Pin::new(&mut self.inner).poll(cx) {
             return Poll::Ready(Ok(if self.own { reword(response) } else { response }));
         }
@@ -110,13 +110,13 @@ where
     }
 }
 
-/// The deadline that the headers ask for; none when they do not, and none when it cannot be read, as in tonic.
+/// The deadline that the headers ask for. `None` if there is none, or if it cannot be read, as in tonic.
 fn find_deadline(headers: &HeaderMap) -> Option<Instant> {
     let timeout = parse_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes())?;
     Instant::now().checked_add(timeout)
 }
 
-/// `TimeoutValue TimeoutUnit` of the gRPC protocol over HTTP/2: 1-8 digits, then one of H, M, S, m, u, n.
+/// Parses `TimeoutValue TimeoutUnit` of gRPC over HTTP/2: 1-8 digits, then one of H, M, S, m, u, n.
 fn parse_timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
@@ -134,7 +134,7 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
     }
 }
 
-/// Turns what tonic says about a body into INVALID_ARGUMENT. Our own errors have details, and pass as they are.
+/// Turns tonic's errors about a body into INVALID_ARGUMENT. Our own errors have details, and stay as they are.
 fn reword<R: Default>(response: Response<R>) -> Response<R> {
     let headers = response.headers();
     let Some(code) = headers.get(Status::GRPC_STATUS) else { return response };

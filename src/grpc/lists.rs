@@ -1,4 +1,4 @@
-//! Lists in requests: the bound of a list comes first, and then each element at fault is named.
+//! Lists in requests. The bound of a list is checked first, and then each element.
 
 use crate::domain::{
     bounds::{CHOICES_MAX, RESOURCES_MAX},
@@ -6,7 +6,7 @@ use crate::domain::{
     id::name_fault,
 };
 
-/// Looks at a list of names.
+/// Checks a list of names, of which there may be at most `most`.
 pub(super) fn check_names(faults: &mut Faults, field: &str, names: &[String], most: usize) {
     if faults.is_within(field, names.len(), most) {
         for (place, name) in names.iter().enumerate() {
@@ -15,12 +15,12 @@ pub(super) fn check_names(faults: &mut Faults, field: &str, names: &[String], mo
     }
 }
 
-/// Looks at the resources that a request names to choose by them.
+/// Checks the resources by which a request filters.
 pub(super) fn check_resources(faults: &mut Faults, names: &[String]) {
     check_names(faults, "resources", names, RESOURCES_MAX);
 }
 
-/// The values of a list of an enumeration, each once, in the order in which they came first.
+/// Parses a list of enum values, each once, in the order of their first occurrences.
 pub(super) fn choices<T: PartialEq>(
     faults: &mut Faults,
     (field, wanted): (&str, &str),

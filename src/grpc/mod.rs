@@ -1,4 +1,4 @@
-//! The gRPC door.
+//! The gRPC services: protos ⇄ domain, errors, and HTTP/2. On the server's side only this module knows tonic.
 
 mod abridge;
 pub mod admin;
@@ -31,7 +31,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};
 
-/// What reflection tells, error details included.
+/// The descriptors that reflection serves, including those of error details.
 const DESCRIPTORS: [&[u8]; 5] = [
     include_bytes!(concat!(env!("OUT_DIR"), "/tope_descriptor.bin")),
     tonic_types::pb::FILE_DESCRIPTOR_SET,
@@ -40,7 +40,7 @@ const DESCRIPTORS: [&[u8]; 5] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// All that the server serves, and the messages of it.
+/// The descriptors of all services that the server serves, with their messages.
 fn descriptors() -> FileDescriptorSet {
     let sets = DESCRIPTORS.into_iter().map(FileDescriptorSet::decode);
     let files = sets.flat_map(|set| set.expect("the descriptors were compiled with this program").file);
@@ -54,17 +54,17 @@ fn reflection_builder() -> Builder<'static> {
     )
 }
 
-/// Reflection, version v1.
+/// The reflection service in its version v1.
 pub fn reflection_v1() -> reflection::ServerReflectionServer<impl reflection::ServerReflection> {
     reflection_builder().build_v1().expect("the descriptors were compiled with this program")
 }
 
-/// Reflection, version v1alpha: older clients speak nothing else.
+/// The reflection service in its version v1alpha, the only version that older clients know.
 pub fn reflection_v1alpha() -> reflection_old::ServerReflectionServer<impl reflection_old::ServerReflection> {
     reflection_builder().build_v1alpha().expect("the descriptors were compiled with this program")
 }
 
-/// Generated from `proto/tope/v1`.
+/// Code that is generated from `proto/tope/v1`.
 #[expect(clippy::all, clippy::allow_attributes, clippy::too_many_lines, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("tope.v1");

@@ -1,11 +1,11 @@
-//! The opaque names of reservations, and page tokens.
+//! The opaque names of reservations.
 
 use data_encoding::BASE64URL_NOPAD;
 
 pub(super) use crate::domain::id::reservation_name;
 use crate::domain::id::{ReservationId, TenantKey};
 
-/// What a name stands for; `None` when Reserve never returned such a name.
+/// Parses a reservation's name. `None` if Reserve never returns such a name.
 pub(super) fn parse_reservation_name(name: &str) -> Option<(TenantKey, ReservationId)> {
     let bytes: [u8; 24] = BASE64URL_NOPAD.decode(name.as_bytes()).ok()?.try_into().ok()?;
     let (mut tenant, mut id) = ([0; 8], [0; 16]);

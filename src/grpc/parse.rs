@@ -1,4 +1,4 @@
-//! Requests of the data plane → operations, with every field at fault.
+//! Requests of the data plane → operations. Parsing collects every field at fault.
 
 use std::collections::HashMap;
 
@@ -24,27 +24,27 @@ use crate::{
     policy::PolicyCache,
 };
 
-/// A request that there is nothing to decide about.
+/// A request that cannot be decided.
 #[derive(Debug)]
 pub(super) enum Unfit {
-    /// Fields are at fault.
+    /// Some fields are at fault.
     Faults {
-        /// Without what is to be said of resources.
+        /// The faults of all fields, except resources that are not declared.
         faults: Faults,
-        /// Resources, and their places, that the policy that was loaded last does not have. It may be old, or none at all.
+        /// Resources that the remembered policy does not have, with their places. That policy may be outdated or empty.
         unknown: Vec<(usize, String)>,
     },
-    /// It is refused whatever the policy says.
+    /// The request is refused, whatever the policy is.
     Refused(Refusal),
 }
 
 impl Unfit {
-    /// Whether the policy of now has something to say.
+    /// Whether the current policy is needed to name all faults.
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Faults { unknown, .. } if !unknown.is_empty())
     }
 
-    /// What the client is told; without a policy, not that a resource is not declared.
+    /// The refusal that the client receives. Without a policy, it does not report undeclared resources.
     pub(super) fn told(self, policy: Option<&Policy>) -> Refusal {
         let (mut faults, unknown) = match self {
             Self::Faults { faults, unknown } => (faults, unknown),
@@ -64,8 +64,9 @@ impl From<Refusal> for Unfit {
     }
 }
 
-/// Ends the request if there are faults. Resources that are not declared are told with them, so that all are told at once;
-/// alone they are for the decision to tell, which knows the policy that counts.
+/// Ends the request if there are faults. Resources that seem undeclared are reported with the other faults, so that the
+/// client gets all of them at once. Without other faults the decision reports them, because it knows the policy that
+/// counts.
 fn end<'a>(
     faults: Faults,
     policies: &PolicyCache,
@@ -120,7 +121,7 @@ pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Resu
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
-    // Fields at fault come first: the client has to mend them whatever the name stands for.
+    // Fields at fault come first: the client must correct them, whatever the name stands for.
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
     Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts }) })
@@ -143,7 +144,7 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
     let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
-    // The decision compares the hold, which may be named in two ways.
+    // The fingerprint leaves the hold out, because a hold can be named in two ways. The decision compares it.
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Extend").number(ttl.unwrap_or(0)).units(&amounts)
     });
@@ -179,7 +180,7 @@ pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result
     Ok(Request { tenant, operation: Operation::Check(check) })
 }
 
-/// One operation of a Batch.
+/// Parses one operation of a Batch.
 pub(super) fn operation(operation: v1::Operation, policies: &PolicyCache) -> Result<Request, Unfit> {
     use v1::operation::Operation as Kind;
     match operation.operation {
@@ -193,7 +194,7 @@ pub(super) fn operation(operation: v1::Operation, policies: &PolicyCache) -> Res
     }
 }
 
-/// Which reservation is meant: by its name, or by its tenant and the request_id that made it.
+/// Parses the reservation that a request names: by its name, or by its tenant and the request_id that made it.
 pub(super) fn target(
     faults: &mut Faults,
     reservation: String,
@@ -216,7 +217,7 @@ pub(super) fn target(
     Ok((TenantRef::Id(tenant), Target::Request(request_id)))
 }
 
-/// Whole milliseconds of a duration that must be above 0 and at most 24 hours.
+/// Parses a duration of 1 millisecond to 24 hours, in whole milliseconds, rounded down.
 fn duration(faults: &mut Faults, field: &str, duration: prost_types::Duration) -> Millis {
     let nanos = i64::from(duration.nanos);
     let valid =
@@ -244,7 +245,7 @@ fn subject(faults: &mut Faults, agent: String, user: String, model: String) -> S
     Subject { agent, user, model }
 }
 
-/// What makes a retry safe, if anything does.
+/// The request_id with the fingerprint of the payload. `None` if the request has no request_id.
 pub(super) fn request_key(
     faults: &mut Faults,
     id: String,

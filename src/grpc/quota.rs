@@ -1,4 +1,4 @@
-//! The data plane: QuotaService.
+//! The data plane: QuotaService, on the engine and the feed.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use crate::{
     policy::PolicyCache,
 };
 
-/// Takes the reply of one rpc out of those of all.
+/// A closure that takes the reply of one rpc out of the enum of all replies. `None` for another rpc's reply.
 macro_rules! only {
     ($rpc:ident) => {
         |answered| match answered {
@@ -42,7 +42,7 @@ macro_rules! only {
     };
 }
 
-/// QuotaService on an engine.
+/// QuotaService on an engine, a reader and a feed.
 #[derive(Debug)]
 pub struct Quota {
     engine: Arc<Engine>,
@@ -52,7 +52,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// The service.
+    /// The service, on these parts of the server.
     pub fn new(
         engine: Arc<Engine>,
         reader: Arc<Reader>,
@@ -62,7 +62,7 @@ impl Quota {
         Self { engine, reader, policies, feed }
     }
 
-    /// Has one operation decided, and takes its reply out of those of all rpcs.
+    /// Submits one operation to the engine, and takes its reply out of the enum of all replies.
     async fn submit<T>(
         &self,
         extensions: &tonic::Extensions,
@@ -84,12 +84,12 @@ impl Quota {
         }
     }
 
-    /// The policy of now, if one of these asks for it and the database answers.
+    /// The current policy, if one of these requests needs it and the database answers.
     async fn policy_for(&self, unfit: &[&Unfit]) -> Option<Arc<Policy>> {
         if !unfit.iter().any(|unfit| unfit.is_open()) {
             return None;
         }
-        // In a box, because calls are seldom at fault and every call would carry its size.
+        // Boxed, because requests are seldom at fault, and every call would have the future's size.
         Box::pin(self.reader.policy()).await.ok()
     }
 }
@@ -234,12 +234,12 @@ impl QuotaService for Quota {
     }
 }
 
-/// The reply of an rpc, which is that of its operation, but for a defect.
+/// The reply of an rpc. Another rpc's reply is a defect, and INTERNAL.
 fn taken<T>(answered: Option<Answered>, take: impl FnOnce(Answered) -> Option<T>) -> Result<T, Status> {
     answered.and_then(take).ok_or_else(|| status::of_mismatch(std::any::type_name::<T>()))
 }
 
-/// The answer to one operation of a Batch. Each has an outcome, but for a defect.
+/// The result of one operation of a Batch. An operation without an outcome is a defect, and INTERNAL.
 fn result(outcome: Option<Outcome>, named: Named) -> v1::OperationResult {
     let answered = match outcome {
         Some(Ok(answer)) => taken(reply::of(&answer), Some),
@@ -256,7 +256,7 @@ fn error_result(status: &Status) -> v1::OperationResult {
     v1::OperationResult { result: Some(v1::operation_result::Result::Error(status::to_rpc(status))) }
 }
 
-/// The reservation that a request names, to be told when there is none.
+/// The reservation that a request names by its name, for the error if it does not exist.
 fn named(request: &engine::Request) -> Named {
     named_by(&request.tenant, request.operation.target())
 }
@@ -270,7 +270,7 @@ fn named_by(tenant: &TenantRef, target: Option<&Target>) -> Named {
     }
 }
 
-/// The engine does not know how reservations are named.
+/// Puts the reservation's name into the failure, because the engine does not know how reservations are named.
 fn name_it(failure: Failure, named: Named) -> Failure {
     match (failure, named) {
         (Failure::Refused { refusal: Refusal::ReservationNotFound(_), frame }, Some((tenant, id))) => {

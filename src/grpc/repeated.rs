@@ -1,7 +1,7 @@
-//! How many elements each repeated field of a request may have, looked at before the request is decoded.
+//! Bounds of repeated fields, checked before a request is decoded.
 //!
-//! An empty element takes two bytes on the wire and a hundred times as much in memory, so a request of 4 MiB could take
-//! half a gigabyte before its first field is looked at. Here elements are counted on the wire, and nothing is made of them.
+//! An empty element takes two bytes on the wire and a hundred times as much in memory. So a request of 4 MiB could take
+//! half a gigabyte before its first field is checked. Here elements are counted on the wire, without decoding them.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -24,10 +24,10 @@ use crate::domain::{
     faults::Faults,
 };
 
-/// A request that is smaller is decoded at once: all that it can hold takes less than a MiB.
+/// A request up to this size is not counted: all that it can contain takes less than a MiB.
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
-/// Most elements of each repeated field of each message in a request.
+/// Most elements of each repeated field that a request can contain, by full name.
 const BOUNDS: [(&str, usize); 22] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
@@ -53,13 +53,13 @@ const BOUNDS: [(&str, usize); 22] = [
     ("google.protobuf.FieldMask.paths", MASK_PATHS_MAX),
 ];
 
-/// The requests of our services, by the names of their messages.
+/// The requests of our services, by the full names of their messages.
 static REQUESTS: LazyLock<HashMap<String, Request>> = LazyLock::new(|| requests(&descriptors()));
 
 /// Refuses a request of type `T` in which a repeated field has too many elements.
 ///
-/// Within a repeated field, such as the operations of a Batch, elements are counted over all of them: what one of them
-/// has too many of is for that one to be told.
+/// Within another repeated field, such as the operations of a Batch, elements are counted over all of its elements. If
+/// one operation alone has too many, its own result reports the fault.
 pub(super) fn check<T: Name>(encoded: &[u8]) -> Result<(), Status> {
     if encoded.len() <= UNCOUNTED_MAX_BYTES {
         return Ok(());
@@ -71,45 +71,45 @@ pub(super) fn check<T: Name>(encoded: &[u8]) -> Result<(), Status> {
     }
 }
 
-/// The repeated fields of a request, whatever they are in.
+/// The repeated fields of a request, at any depth.
 #[derive(Debug, Default)]
 struct Request {
     message: Message,
     lists: Vec<List>,
 }
 
-/// A repeated field.
+/// One repeated field of a request.
 #[derive(Debug)]
 struct List {
-    /// From the request on, as field masks have it.
+    /// The path of the field from the request on, as in a field mask.
     path: String,
-    /// Most elements of one list.
+    /// Most elements of one such list.
     most: usize,
-    /// Most elements of all such lists in the request.
+    /// Most elements of all such lists of the request together.
     most_in_all: usize,
 }
 
-/// The fields of a message in which there are repeated ones, and those themselves.
+/// The fields of a message, by tag, that are repeated or contain repeated fields.
 #[derive(Debug, Default)]
 struct Message(Vec<(u32, Field)>);
 
 #[derive(Debug)]
 struct Field {
-    /// The place of its list; none when it is not repeated.
+    /// The place of its list in `Request::lists`. `None` if the field is not repeated.
     list: Option<usize>,
-    /// A number: several may come in one piece.
+    /// Whether the field is a number: several numbers may be packed into one piece.
     packs: bool,
     message: Message,
 }
 
 impl Request {
-    /// The list that is too long. What is not a message is for the decoder to refuse, which fails at the same place.
+    /// Finds a list that is too long. Bytes that are no message are left to the decoder, which fails at the same place.
     fn find_excess(&self, encoded: &[u8]) -> Option<&List> {
         let mut counts = vec![0; self.lists.len()];
         self.count(&self.message, encoded, &mut counts).err().flatten()
     }
 
-    /// Counts elements. An error is the end: a list is too long, or this is not a message.
+    /// Counts elements. An error ends the count: a list is too long, or the bytes are no message (`None`).
     fn count<'a>(
         &'a self,
         message: &Message,
@@ -124,7 +124,7 @@ impl Request {
                 WireType::SixtyFourBit => 8,
                 WireType::ThirtyTwoBit => 4,
                 WireType::LengthDelimited => decode_varint(&mut encoded).map_err(|_| None)?,
-                // Nobody knows a field that is a group, so nothing is made of what is in it.
+                // No known field is a group, so the decoder skips everything in a group.
                 WireType::StartGroup => {
                     groups += 1;
                     continue;
@@ -141,7 +141,7 @@ impl Request {
             let Some((_, field)) = known else { continue };
             if let Some(list) = field.list {
                 let packed = field.packs && kind == WireType::LengthDelimited;
-                // The last byte of each number is below 128.
+                // A number ends with its only byte below 128.
                 counts[list] += if packed { value.iter().filter(|byte| **byte < 0x80).count() } else { 1 };
                 if counts[list] > self.lists[list].most_in_all {
                     return Err(self.lists.get(list));
@@ -164,7 +164,7 @@ impl List {
     }
 }
 
-/// Reads the requests of our services out of the descriptors.
+/// Collects the requests of our services from the descriptors.
 fn requests(descriptors: &FileDescriptorSet) -> HashMap<String, Request> {
     let mut messages = HashMap::new();
     for file in &descriptors.file {
@@ -181,7 +181,7 @@ fn requests(descriptors: &FileDescriptorSet) -> HashMap<String, Request> {
     requests
 }
 
-/// The messages of a file or a message by their full names, which begin with a dot.
+/// Adds the messages of a file, or of a message, by their full names, which begin with a dot.
 fn insert_messages<'a>(
     messages: &mut HashMap<String, &'a DescriptorProto>,
     package: &str,
@@ -194,7 +194,7 @@ fn insert_messages<'a>(
     }
 }
 
-/// A message at a path, of which there may be so many in the request.
+/// Collects a message at `path`. `times` is how many of them the request may contain.
 fn message(
     messages: &HashMap<String, &DescriptorProto>,
     lists: &mut Vec<List>,
@@ -243,12 +243,12 @@ mod tests {
         Some((fault.field, fault.description))
     }
 
-    /// The comment of each field, by its full name.
+    /// The comment of each field in the protos, by the field's full name.
     fn comments() -> HashMap<String, String> {
         let mut comments = HashMap::new();
         for file in descriptors().file {
             for location in file.source_code_info.iter().flat_map(|info| &info.location) {
-                // Path 4 is a message of the file, and 2 is a field of the message.
+                // In a descriptor's path, 4 is a message of the file, and 2 is a field of the message.
                 let [4, message, 2, field] = location.path[..] else { continue };
                 let place = |number: i32| usize::try_from(number).expect("a place");
                 let message = &file.message_type[place(message)];

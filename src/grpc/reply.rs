@@ -21,8 +21,7 @@ use crate::{
     engine::{Answer, Frame},
 };
 
-/// The reply to an operation of the data plane, by what it answers. `None`: it answers ResetUsage, which is of the
-/// control plane.
+/// The reply to an operation of the data plane. `None` for a ResetUsage, which belongs to the control plane.
 pub(super) fn of(answer: &Answer) -> Option<Answered> {
     let frame = &answer.frame;
     Some(match &answer.reply {
@@ -62,7 +61,7 @@ fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
         |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
     let mut granted: Vec<v1::Amount> = granted.iter().map(amount).collect();
     granted.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
-    // A suspended tenant waits for an operator.
+    // Waiting does not help a suspended tenant; an operator must act.
     let retry_delay = if *suspended { None } else { retry_delay(violations, frame.now) };
     v1::CheckResponse {
         allowed: violations.is_empty() && !suspended,
@@ -73,8 +72,8 @@ fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
     }
 }
 
-/// How long to wait until no violation is left, in whole seconds, rounded up; `None` when waiting never helps, or
-/// there is none.
+/// How long to wait until no violation is left, in whole seconds, rounded up. `None` if waiting never helps, or if
+/// there is no violation.
 pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> {
     let mut latest = None;
     for violation in violations {
@@ -91,7 +90,7 @@ pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reser
     wire_reservation(reservation, (frame.tenant_key, &frame.tenant), name)
 }
 
-/// A reservation, with its tenant's key and id, and the names of resources.
+/// The message of a reservation, with its tenant's key and id. `name` gives the ids of resources.
 pub(super) fn wire_reservation<'a>(
     reservation: &Reservation,
     (tenant_key, tenant): (TenantKey, &str),
@@ -152,7 +151,7 @@ pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
     wire_balance(resource, &balance.key, limit, &balance.counter, balance.refused)
 }
 
-/// The balance of an event.
+/// The message of a balance in an event.
 pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
     let limit = figures.limit.as_ref();
     let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.allowance, limit.enforcement));
@@ -160,7 +159,7 @@ pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
     wire_balance(resource, &figures.key, limit, &figures.counter, figures.refused)
 }
 
-/// A limit is its id, quantity, allowance and enforcement.
+/// The message of a balance. `limit` is id, quantity, allowance and enforcement.
 fn wire_balance(
     resource: &str,
     key: &CounterKey,
@@ -224,7 +223,7 @@ fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {
     }
 }
 
-/// An instant on the wire.
+/// The message of an instant.
 pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
     let nanos = millis.rem_euclid(1_000) * 1_000_000;
     prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }

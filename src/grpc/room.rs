@@ -1,9 +1,10 @@
-//! What calls may hold in this process's memory, of one connection and of all.
+//! Room: how much memory calls may hold, of one connection and of all connections.
 //!
-//! A client decides how much of a request it sends, and how much of a reply it takes. So each request that is not small, each
-//! reply, and each call takes room here before it gets memory, and gives the room back when the bytes are gone: a request's when
-//! its call has an answer, a reply's when the socket has it. A connection's room is a part of all, so that one client leaves
-//! room for others; small requests have rooms of their own, so that large ones never keep them out.
+//! A client decides how much of a request it sends, and how much of a reply it takes. So each request that is not
+//! small, each reply, and each call takes room here before it gets memory. It gives the room back when the bytes are
+//! gone: a request's when its call has an answer, a reply's when the socket has it. One connection gets only a part of
+//! the room of all, so that one client leaves room for others. Small requests have room of their own, so that large
+//! ones never keep them out.
 
 use std::{
     sync::{
@@ -19,25 +20,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Connections that are open at once.
+/// Most connections that are open at the same time.
 pub(super) const CONNECTIONS_MAX: usize = 1_024;
 
-/// Calls that are open at once, beside the first [`CALLS_ALWAYS`] of each connection. A call costs about 5 KiB.
+/// Most calls that are open at the same time, not counting the first [`CALLS_ALWAYS`] of each connection. A call costs
+/// about 5 KiB.
 pub(super) const CALLS_MAX: usize = 10_240;
 
-/// Calls of one connection that are taken however many others are open.
+/// Calls of one connection that are accepted even if [`CALLS_MAX`] others are open.
 pub(super) const CALLS_ALWAYS: usize = 16;
 
-/// A body or a reply up to this size takes no room: it is within what a call costs anyway.
+/// A body or a reply up to this size takes no room, because each call costs as much anyway.
 pub(super) const FREE_BYTES: usize = KIB;
 
-/// Headers up to this size take no room.
+/// Headers up to this total size take no room.
 const FREE_HEADER_BYTES: usize = 2 * KIB;
 
-/// What the map of headers needs for each header, beside its name and its value.
+/// Memory that the map of headers needs per header, besides its name and its value.
 const HEADER_BYTES: usize = 100;
 
-/// A body up to this size takes small room.
+/// A body up to this size takes its room from [`SMALL_ROOM`].
 const SMALL_BYTES: usize = 16 * KIB;
 
 /// Room for large requests: of one connection, and of all.
@@ -52,16 +54,16 @@ pub(super) const REPLY_ROOM: [usize; 2] = [12 * MIB, 20 * MIB];
 /// Room for calls that stream: of one connection, and of all.
 pub(super) const STREAM_ROOM: [usize; 2] = [8 * MIB, 16 * MIB];
 
-/// How long a reply may lie here before its client takes it.
+/// How long a reply may wait until its client takes it.
 pub(super) const UNTAKEN_MAX: Duration = Duration::from_secs(10);
 
-/// Parts of [`UNTAKEN_MAX`], by which the age of replies is known.
+/// Number of periods in [`UNTAKEN_MAX`]. A reply's age is known to one period.
 const PERIODS: usize = 5;
 
-/// How long a period of [`Share::turn`] lasts.
+/// Length of one period of [`Share::turn`].
 pub(super) const PERIOD: Duration = UNTAKEN_MAX.checked_div(5).expect("5 is not 0");
 
-/// What all connections share.
+/// The room that all connections share.
 #[derive(Debug)]
 pub(super) struct Rooms {
     calls: AtomicUsize,
@@ -84,14 +86,14 @@ impl Default for Rooms {
     }
 }
 
-/// One connection's part of it.
+/// One connection's share of the room.
 #[derive(Debug)]
 pub(super) struct Share {
     all: Arc<Rooms>,
-    /// Whether its client has said what HTTP/2 wants to hear first.
+    /// Whether the client has sent its HTTP/2 preface and SETTINGS.
     greeted: AtomicBool,
     calls: AtomicUsize,
-    /// Replies that are not taken yet, by the period in which they were made.
+    /// Number of replies that are not taken yet, by the period in which they were made.
     untaken: [AtomicUsize; PERIODS],
     period: AtomicUsize,
     pub(super) requests: Room,
@@ -101,7 +103,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// That of a new connection.
+    /// The share of a new connection.
     pub(super) fn of(all: &Arc<Rooms>) -> Arc<Self> {
         let room = |[own, _]: [usize; 2], all: &Arc<Semaphore>| Room {
             own: Arc::new(Semaphore::new(own / KIB)),
@@ -120,23 +122,23 @@ impl Share {
         })
     }
 
-    /// Notes that the client's preface and settings have come.
+    /// Notes that the client's preface and SETTINGS have come.
     pub(super) fn greet(&self) {
         self.greeted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client's preface and settings have come.
+    /// Whether the client's preface and SETTINGS have come.
     pub(super) fn is_greeted(&self) -> bool {
         self.greeted.load(Ordering::Relaxed)
     }
 
-    /// Opens a call with these headers, if there is room for it.
+    /// Opens a call with these headers. `None` if there is no room for the call.
     pub(super) fn open(self: &Arc<Self>, headers: &HeaderMap) -> Option<Open> {
         let bytes: usize =
             headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum();
         let held = if bytes > FREE_HEADER_BYTES { Some(Box::new(self.small.try_take(bytes)?)) } else { None };
         let own = self.calls.fetch_add(1, Ordering::Relaxed);
-        // Made before it is known whether there is room, so that it is counted off again in any case.
+        // Made before the check, so that dropping it takes the call off the count in any case.
         let mut open = Open { share: Arc::clone(self), counted: false, _headers: held };
         if own >= CALLS_ALWAYS {
             open.counted = true;
@@ -147,24 +149,24 @@ impl Share {
         Some(open)
     }
 
-    /// Room for a request's body of this size.
+    /// Takes room for a request's body of this size, if there is any now.
     pub(super) fn take_request(&self, bytes: usize) -> Option<Held> {
         if bytes <= SMALL_BYTES { self.small.try_take(bytes) } else { self.requests.try_take(bytes) }
     }
 
-    /// Notes a reply that its client has yet to take.
+    /// Notes a reply that its client has not taken yet.
     pub(super) fn answer(self: &Arc<Self>) -> Untaken {
         let period = self.period.load(Ordering::Relaxed);
         self.untaken[period].fetch_add(1, Ordering::Relaxed);
         Untaken { share: Arc::clone(self), period }
     }
 
-    /// Whether there are replies that were not taken yet.
+    /// Whether there are replies that the client has not taken yet.
     pub(super) fn has_untaken(&self) -> bool {
         self.untaken.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
-    /// Begins a period; whether there are replies from all periods ago.
+    /// Begins the next period. Returns whether a reply is still untaken that was made all [`PERIODS`] ago.
     pub(super) fn turn(&self) -> bool {
         let next = (self.period.load(Ordering::Relaxed) + 1) % PERIODS;
         self.period.store(next, Ordering::Relaxed);
@@ -172,17 +174,17 @@ impl Share {
     }
 }
 
-/// A call that is open: until its reply was taken.
+/// An open call. A call is open until its client has taken the reply.
 #[derive(Debug)]
 pub(super) struct Open {
     share: Arc<Share>,
-    /// Whether it counts among those of all connections.
+    /// Whether the call counts towards [`CALLS_MAX`].
     counted: bool,
     _headers: Option<Box<Held>>,
 }
 
 impl Open {
-    /// The share of its connection.
+    /// The share of the call's connection.
     pub(super) fn share(&self) -> &Arc<Share> {
         &self.share
     }
@@ -197,7 +199,7 @@ impl Drop for Open {
     }
 }
 
-/// A reply that its client has not taken.
+/// A reply that its client has not taken yet.
 #[derive(Debug)]
 pub(super) struct Untaken {
     share: Arc<Share>,
@@ -210,7 +212,7 @@ impl Drop for Untaken {
     }
 }
 
-/// Room for bytes of one kind, in KiB: of one connection, and of all.
+/// Room of one kind, in KiB: of one connection, and of all.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     own: Arc<Semaphore>,
@@ -218,24 +220,24 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Room for so many bytes, if there is any now.
+    /// Takes room for this many bytes, if there is any now.
     pub(super) fn try_take(&self, bytes: usize) -> Option<Held> {
         let own = Arc::clone(&self.own).try_acquire_many_owned(kib(bytes)).ok()?;
         let all = Arc::clone(&self.all).try_acquire_many_owned(kib(bytes)).ok()?;
         Some(Held { own, all })
     }
 
-    /// Room for so many bytes, in order of arrival.
+    /// Waits for room for this many bytes, in order of arrival.
     pub(super) async fn take(&self, bytes: usize) -> Held {
         const NEVER_CLOSED: &str = "rooms are never closed";
-        // Its own first: who waits for it keeps nothing of the others'.
+        // The connection's own room first: a call that waits for it holds no room of others.
         let own = Arc::clone(&self.own).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
         let all = Arc::clone(&self.all).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
         Held { own, all }
     }
 }
 
-/// Room that was taken, until it is dropped.
+/// Room that was taken. Dropping this gives the room back.
 #[derive(Debug)]
 pub(super) struct Held {
     own: OwnedSemaphorePermit,
@@ -243,7 +245,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Gives back what is too much, or takes what is missing; whether it is as large as wanted.
+    /// Gives back surplus room, or takes missing room if there is any now. Returns whether the room now has this size.
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
         let wanted = kib(bytes) as usize;
         let (own, all) = (self.own.num_permits(), self.all.num_permits());

@@ -1,4 +1,4 @@
-//! What the door must know of an rpc before its request is read: by its path.
+//! Kinds of rpcs: what the gate must know about a call before its request is read, by its path.
 
 use std::sync::LazyLock;
 
@@ -9,30 +9,31 @@ use super::{descriptors, layer::OWN_PATHS};
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Room that an rpc that streams both ways takes: as much as its client may send before the server reads.
+/// Room for an rpc that streams both ways: as much as its client may send before the server reads.
 pub(super) const TALK_BYTES: usize = MIB;
 
-/// The paths of all rpcs that stream: what the descriptors say of our services, health and reflection.
+/// The paths of all rpcs that stream, from the descriptors of our services, health and reflection.
 static STREAMING: LazyLock<Vec<(String, Rpc)>> = LazyLock::new(|| streaming(&descriptors()));
 
-/// A kind of rpc.
+/// A kind of rpc, by the size of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rpc {
-    /// Its request and its reply are mostly small; it is answered at once, or by a batch.
+    /// Request and reply are mostly small, and the call is answered at once or by a batch.
     Small,
-    /// Its reply may have about so many bytes. It is made only when there is room for it.
+    /// The reply may have about this many bytes. It is made only if there is room for it.
     Large(usize),
-    /// It streams what it answers.
+    /// The reply is a stream of messages.
     Watch,
-    /// Its client streams, too.
+    /// The request is a stream of messages, and so may be the reply.
     Talk,
 }
 
 impl Rpc {
-    /// That of a path. One of ours that has no kind here is large, so that a new one is bounded before anybody thinks of it.
+    /// The kind of the rpc with this path. An rpc of ours that is not listed here is large, so that a new rpc has a
+    /// bound from the beginning.
     pub(super) fn of(path: &str) -> Self {
         let own = path.strip_prefix(OWN_PATHS);
-        // They are by far the most, and not searched for.
+        // Operations are by far the most frequent calls, so they are not searched for.
         if let Some(
             "QuotaService/Reserve"
             | "QuotaService/Commit"
@@ -56,7 +57,7 @@ impl Rpc {
         }
     }
 
-    /// Whether it streams, in one way or both.
+    /// Whether the request or the reply is a stream.
     pub(super) fn streams(self) -> bool {
         matches!(self, Rpc::Watch | Rpc::Talk)
     }

@@ -1,7 +1,7 @@
 //! The HTTP/2 server: tonic's routes on hyper, without tonic's `Server`.
 //!
-//! tonic's `Server` ends late calls as CANCELLED in a place that no layer of ours can reach, and puts boxes and
-//! layers around each call that nobody here needs. What remains is small: accept, serve, and end in good order.
+//! tonic's `Server` ends late calls as CANCELLED in a place that no layer of ours can reach. It also puts boxes and
+//! layers around each call that are not needed here. What remains is small: accept, serve, and end in good order.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -27,47 +27,48 @@ use super::{
 };
 use crate::seldom::Seldom;
 
-/// Calls that one connection may have open. More than a lane's batch, less than its queue; a client that has more
-/// waits for its own calls, as HTTP/2 says.
+/// Most calls that one connection may have open. That is more than a lane's batch and less than its queue. A client
+/// with more calls waits for its own calls, by the rules of HTTP/2.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
 
-/// What a client may send on one stream before the server has read it: a Batch of 1,000 fits.
+/// Bytes that a client may send on one stream before the server has read them. A Batch of 1,000 operations fits.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What a client may send on one connection before the server has read it. Bodies are read at once, so it says how much is read
-/// in one go; it is wide enough that window updates are rare.
+/// Bytes that a client may send on one connection before the server has read them. Bodies are read at once, so this is
+/// how much is read in one go. It is large enough that window updates are rare.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Headers of one call, as HTTP/2 counts them.
+/// Most bytes of headers of one call, as HTTP/2 counts them.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
-/// Streams that the client reset before the server saw them, per connection. hyper's default of 20 ends the whole
-/// connection when a burst of calls runs out of time at once; beyond this bound it is an attack (rapid reset).
+/// Most streams of a connection that the client reset before the server saw them. hyper's default of 20 closes the
+/// whole connection when a burst of calls runs out of time at once. More than this bound is an attack (rapid reset).
 const PENDING_RESETS_MAX: usize = 1_024;
 
-/// A connection that is silent for this long is pinged.
+/// The server pings a connection that was silent for this long.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A connection whose ping is not answered within this time is closed.
+/// The server closes a connection whose ping is not answered within this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is kept for a client that does not read, on one stream; a message that is larger goes beyond it.
+/// Bytes that are kept on one stream for a client that does not read. One larger message may exceed this.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long after the server's end calls that stream may end by themselves.
+/// How long calls that stream may take to end by themselves, once the server ends.
 const STREAMS_GRACE: Duration = Duration::from_secs(1);
 
-/// The pause after an `accept` that failed for want of something (file descriptors, memory).
+/// The pause after an `accept` that failed because file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled.
 ///
-/// It then accepts nothing more, tells each client so (GOAWAY), answers what was accepted, and after at most `drain`
-/// closes what is still open. Calls that stream are dropped after a second, so a client that does not read holds up nothing.
+/// Then it accepts no new connection, sends GOAWAY to each client, and answers the calls that were accepted. After at
+/// most `drain` it closes the connections that are still open. Calls that stream are dropped after a second, so that a
+/// client that does not read delays nothing.
 ///
 /// # Errors
 ///
-/// When the listener is not usable. A connection that fails is logged at DEBUG and fails alone.
+/// Fails if the listener cannot be used. A connection that fails is logged at DEBUG, and the others go on.
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
@@ -93,7 +94,7 @@ pub async fn serve(
             }
             continue;
         }
-        // Without it small replies wait up to 40 ms for an acknowledgement.
+        // Otherwise small replies wait up to 40 ms for an acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
@@ -116,14 +117,14 @@ pub async fn serve(
     Ok(())
 }
 
-/// How connections end: one after the other.
+/// The steps in which connections end, in this order.
 #[derive(Clone, Debug, Default)]
 struct Ends {
-    /// Nothing new is taken.
+    /// No new connection and no new call is accepted.
     shutdown: CancellationToken,
     /// Calls that stream are dropped, and connections without calls are closed.
     streams: CancellationToken,
-    /// All are closed.
+    /// All connections are closed.
     cut: CancellationToken,
 }
 
@@ -134,7 +135,7 @@ async fn run_connection(socket: TcpStream, routes: Router, share: Arc<Share>, en
     let socket = TokioIo::new(Socket::new(socket, Arc::clone(&share)));
     let connection = http2_settings(inbox.clone()).serve_connection(socket, door);
     let mut connection = WithCalls::new(connection, inbox);
-    // To who has not even greeted, nothing is owed.
+    // A client that has not sent its preface needs no orderly end.
     if is_served(&mut connection, &ends.shutdown).await || !share.is_greeted() {
         return;
     }
@@ -144,7 +145,7 @@ async fn run_connection(socket: TcpStream, routes: Router, share: Arc<Share>, en
     }
 }
 
-/// Runs a connection until it or this ends; whether it was the connection.
+/// Runs a connection until it ends or `end` is cancelled. Returns whether the connection ended.
 async fn is_served(connection: &mut Connection, end: &CancellationToken) -> bool {
     tokio::select! {
         biased;
@@ -160,8 +161,8 @@ async fn is_served(connection: &mut Connection, end: &CancellationToken) -> bool
 
 type Connection = WithCalls<http2::Connection<TokioIo<Socket>, Door, Inbox>>;
 
-/// The next connection. An error is never the listener's end: either that one client is gone, or something ran out
-/// and the next attempt may find it.
+/// Waits for the next connection. An error never ends the listener: either one client is gone, or a resource ran out
+/// that the next attempt may find.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
@@ -197,12 +198,12 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        // gRPC has no use for a date.
+        // gRPC does not use the header `date`.
         .auto_date_header(false);
     http2
 }
 
-/// hyper's view of the routes, which are always ready and cheap to clone, on one connection.
+/// The routes as a service of hyper, for one connection. They are always ready, and cheap to clone.
 struct Door {
     routes: Contract<Gate>,
     inbox: Inbox,

@@ -1,4 +1,4 @@
-//! A socket whose writes are joined, and whose client must speak and listen.
+//! A socket that joins writes, and closes a connection whose client does not send its preface or does not read.
 
 use std::{
     io,
@@ -16,27 +16,28 @@ use tokio::{
 
 use super::room::Share;
 
-/// A connection whose preface and settings have not come so long after it was accepted is closed.
+/// Time after which an accepted connection is closed if the client's preface and SETTINGS have not come.
 pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that takes none of the bytes that wait for it for this long is closed.
+/// Time after which a connection is closed if it takes none of the bytes that wait for it.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a client says first, and the header of the frame that follows, which is SETTINGS.
+/// The sizes of what a client sends first: the preface, and the header of the next frame, which is SETTINGS.
 const PREFACE_BYTES: usize = 24;
 const FRAME_HEADER_BYTES: usize = 9;
 const FIRST_BYTES: usize = PREFACE_BYTES + FRAME_HEADER_BYTES;
 
-/// A socket that does not say that it takes several buffers at once: h2 then copies what is short into one, and hands on
-/// many replies with one call of the system. To one that does, it hands each message of 256 bytes or more by itself.
+/// A socket that does not offer vectored writes. So h2 copies short frames into one buffer, and many replies take one
+/// system call. With vectored writes, h2 would pass on each message of 256 bytes or more by itself.
 ///
-/// While its client takes nothing, nothing is read from it: who does not listen makes no more answers.
+/// While the client takes nothing, nothing is read from the socket, so that a client that does not read cannot ask for
+/// more replies.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    /// Until it is over.
+    /// The client's greeting, until it is complete.
     greeting: Option<Greeting>,
-    /// Since the client takes nothing.
+    /// The timer that runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -49,21 +50,21 @@ struct Greeting {
 }
 
 impl Socket {
-    /// One that was just accepted.
+    /// The socket of a connection that was just accepted.
     pub(super) fn new(stream: TcpStream, share: Arc<Share>) -> Self {
         let timer = Box::pin(sleep(GREETING_TIMEOUT));
         let greeting = Greeting { share, timer, heard: 0, first: [0; FIRST_BYTES] };
         Self { stream, greeting: Some(greeting), stalled: None }
     }
 
-    /// Notes how the writing went. An error when it goes no further.
+    /// Notes the outcome of a write. An error if the client has taken nothing for [`WRITE_TIMEOUT`].
     fn written<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_pending() {
             let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
             return timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
         }
         if self.stalled.take().is_some() {
-            // Reading was put off meanwhile.
+            // Reading was suspended meanwhile.
             context.waker().wake_by_ref();
         }
         outcome
@@ -71,7 +72,7 @@ impl Socket {
 }
 
 impl Greeting {
-    /// Whether all of it has come, with these bytes.
+    /// Counts these bytes, and returns whether the whole greeting has come.
     fn hear(&mut self, bytes: &[u8]) -> bool {
         if let Some(rest) = self.first.get_mut(self.heard..) {
             let count = rest.len().min(bytes.len());

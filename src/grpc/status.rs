@@ -1,4 +1,4 @@
-//! All of the error mapping, in one place: refusals and failures → google.rpc.Status with details (AIP-193).
+//! The mapping of all errors: refusals and failures → google.rpc.Status with details (AIP-193).
 
 use std::collections::HashMap;
 
@@ -19,16 +19,16 @@ use crate::{
     jobs::NotRun,
 };
 
-/// Most bytes of violations in one status, for the reason of [`FAULTS_MAX_BYTES`].
+/// Most bytes of violations in one status, for the same reason as [`FAULTS_MAX_BYTES`].
 const VIOLATIONS_MAX_BYTES: usize = FAULTS_MAX_BYTES;
 
-/// Most bytes of a message for people, for the same reason.
+/// Most bytes of the message for people, for the same reason.
 const MESSAGE_MAX_BYTES: usize = 1_000;
 
-/// How long to wait before a call is repeated that the server could not take.
+/// The delay in the RetryInfo of UNAVAILABLE, in seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
 
-/// The status of an operation without an answer.
+/// The status of an operation that the engine refused or could not carry out.
 pub(super) fn of_failure(failure: &Failure) -> Status {
     match failure {
         Failure::Refused { refusal, frame } => of_refusal(refusal, Some(frame)),
@@ -48,7 +48,7 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
     }
 }
 
-/// The status of a call whose answer is not what it asked for. This is a defect.
+/// The status of a call whose answer has the wrong type, which is a defect.
 pub(super) fn of_mismatch(wanted: &str) -> Status {
     tracing::error!(reply.wanted = wanted, "an operation was answered with something else");
     of_failure(&Failure::Internal)
@@ -68,7 +68,7 @@ pub(super) fn of_not_run(reason: &NotRun) -> Status {
     }
 }
 
-/// The status with which a watcher is told no more.
+/// The status that ends a watch.
 pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
     match end {
         WatchEnd::Expired { oldest } => {
@@ -86,19 +86,20 @@ pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
     }
 }
 
-/// Not now, for a reason that passes.
+/// UNAVAILABLE, with a reason that passes and a RetryInfo.
 pub(super) fn unavailable(reason: &'static str, text: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(std::time::Duration::from_secs(UNAVAILABLE_RETRY_SECONDS)));
     with_reason(Code::Unavailable, reason, text, [], details)
 }
 
-/// A call, or its request, that took too long.
+/// DEADLINE_EXCEEDED, for a call or a request that took too long.
 pub(super) fn out_of_time(text: &str) -> Status {
     with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text, [], ErrorDetails::new())
 }
 
-/// The status of a refusal. The frame tells a quota's violations: without one they have no names.
+/// The status of a refusal. `frame` names the resources and the tenant of a quota's violations; without it they have no
+/// names.
 pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     let mut details = ErrorDetails::new();
     let text = refusal.to_string();
@@ -163,9 +164,9 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     }
 }
 
-/// The same status as a message, for a result of Batch.
+/// The same status as a google.rpc.Status, for a result of Batch.
 pub(super) fn to_rpc(status: &Status) -> tonic_types::pb::Status {
-    // The details of our statuses are a google.rpc.Status themselves.
+    // The details of our statuses are an encoded google.rpc.Status.
     tonic_types::pb::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::pb::Status {
         code: status.code().into(),
         message: status.message().to_owned(),
@@ -269,7 +270,7 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
     }
 }
 
-/// An instant for people: 2026-12-01T00:00:00Z.
+/// An instant for people, in RFC 3339: 2026-12-01T00:00:00Z.
 fn rfc3339(millis: Millis) -> String {
     chrono::DateTime::from_timestamp_millis(millis)
         .map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))

@@ -1,12 +1,12 @@
 //! The calls of one connection, run in the connection's own task.
 //!
-//! hyper hands each call to an executor. As tasks of the runtime, calls that a batch has answered would be scheduled and
-//! wake the connection one by one; here all of them run, and then the connection writes what they have answered. A call
-//! does no more than convert and wait, so one does not hold up the others.
+//! hyper hands each call to an executor. If calls were tasks of the runtime, those that a batch has answered would be
+//! scheduled one by one, and each would wake the connection. Here all of them run first, and then the connection writes
+//! their replies. A call only converts and waits, so one call does not delay the others.
 //!
-//! A call that streams ends by itself when the server does, as long as its client reads. When the client's window is
-//! used up, hyper waits for room and asks the call for nothing more; so such calls are dropped a moment later, and HTTP/2
-//! tells the client of it with RST_STREAM, which needs no room.
+//! A call that streams ends by itself when the server ends, as long as its client reads. If the client's window is used
+//! up, hyper waits for room and does not poll the call. So such calls are dropped a moment later, and HTTP/2 notifies
+//! the client with RST_STREAM, which needs no room.
 
 use std::{
     future::Future,
@@ -32,29 +32,29 @@ use super::{
 
 type Call = BoxFuture<'static, ()>;
 
-/// How long a connection without calls may take to end in order, once streams were dropped.
+/// How long a connection without calls may take to end in order, after streams were dropped.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Where hyper leaves the calls of one connection.
+/// The executor to which hyper hands the calls of one connection.
 #[derive(Clone)]
 pub(super) struct Inbox(Arc<Arrivals>);
 
 struct Arrivals {
     calls: Mutex<Vec<Call>>,
-    /// Whether the next one streams: hyper asks the service for a call and executes it at once.
+    /// Whether the next call streams. hyper asks the service for a call and executes it at once.
     streams: AtomicBool,
-    /// When streams are dropped.
+    /// When cancelled, calls that stream are dropped.
     cut: CancellationToken,
     share: Arc<Share>,
 }
 
 impl Inbox {
-    /// One whose streaming calls are dropped when `cut` is cancelled.
+    /// An inbox whose streaming calls are dropped when `cut` is cancelled.
     pub(super) fn new(cut: CancellationToken, share: Arc<Share>) -> Self {
         Self(Arc::new(Arrivals { calls: Mutex::default(), streams: AtomicBool::new(false), cut, share }))
     }
 
-    /// Says what the next call is.
+    /// Announces the path of the next call.
     pub(super) fn announce(&self, path: &str) {
         if Rpc::of(path).streams() {
             self.0.streams.store(true, Ordering::Relaxed);
@@ -84,21 +84,21 @@ where
     }
 }
 
-/// A connection, and its calls. Its output is none when it was given up.
+/// A connection and its calls. The output is `None` if the connection was given up.
 pub(super) struct WithCalls<C> {
     connection: Pin<Box<C>>,
     inbox: Inbox,
-    /// Empty between polls; it keeps its room.
+    /// Calls that came during a poll. Empty between polls; only the allocation is kept.
     arrived: Vec<Call>,
     running: FuturesUnordered<Call>,
-    /// Since streams are dropped and no call runs.
+    /// The timer that runs while streams are dropped and no call runs.
     idle: Option<Pin<Box<Sleep>>>,
-    /// While there are replies that the client has not taken: when their age is looked at next.
+    /// The timer of the next look at the age of replies, while there are replies that the client has not taken.
     look: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C> WithCalls<C> {
-    /// The connection that leaves its calls in `inbox`.
+    /// The connection that hands its calls to `inbox`.
     pub(super) fn new(connection: C, inbox: Inbox) -> Self {
         Self {
             connection: Box::pin(connection),
@@ -110,15 +110,15 @@ impl<C> WithCalls<C> {
         }
     }
 
-    /// The connection.
+    /// The connection itself, without its calls.
     pub(super) fn connection(&mut self) -> Pin<&mut C> {
         self.connection.as_mut()
     }
 }
 
 impl<C> WithCalls<C> {
-    /// Whether it has had no calls for long enough, now that streams are dropped: what it still has to write, its client
-    /// does not take.
+    /// Whether the connection has had no calls for [`IDLE_MAX`] since streams are dropped. Then its client does not
+    /// take what is left to write.
     fn is_idle(&mut self, context: &mut Context<'_>) -> bool {
         if !self.inbox.0.cut.is_cancelled() || !self.running.is_empty() {
             return false;
@@ -127,7 +127,8 @@ impl<C> WithCalls<C> {
         idle.as_mut().poll(context).is_ready()
     }
 
-    /// Whether its client has not taken a reply in time. HTTP/2 has no way to take back what it was given, but to end.
+    /// Whether the client has not taken a reply in time. HTTP/2 cannot take back bytes that it was given, except by
+    /// closing the connection.
     fn is_stuck(&mut self, context: &mut Context<'_>) -> bool {
         let share = &self.inbox.0.share;
         if !share.has_untaken() {
@@ -155,7 +156,7 @@ impl<C: Future> Future for WithCalls<C> {
         let this = &mut *self;
         loop {
             while let Poll::Ready(Some(())) = this.running.poll_next_unpin(context) {}
-            // It reads what has come, and writes what the calls have answered.
+            // The connection reads what has come, and writes the replies of the calls.
             if let Poll::Ready(served) = this.connection.as_mut().poll(context) {
                 return Poll::Ready(Some(served));
             }

@@ -1,4 +1,4 @@
-//! Page tokens: opaque, and good only for the list that they came from.
+//! Page tokens: opaque, and valid only for the list that they came from.
 
 use data_encoding::BASE64URL_NOPAD;
 
@@ -8,26 +8,26 @@ use crate::domain::{
     operation::Fingerprinter,
 };
 
-/// What identifies a list: its rpc and its filters.
+/// A fingerprint that identifies a list: its rpc and its filters.
 pub(super) struct Token(Fingerprinter);
 
 impl Token {
-    /// The list of an rpc.
+    /// The list of the rpc `method`, without filters so far.
     pub(super) fn new(method: &str) -> Self {
         Self(Fingerprinter::new(method))
     }
 
-    /// A filter.
+    /// Adds a filter that is always given.
     pub(super) fn text(self, text: &str) -> Self {
         Self(self.0.text(text))
     }
 
-    /// A filter that may be absent.
+    /// Adds a filter that may be absent.
     pub(super) fn optional(self, text: Option<&str>) -> Self {
         Self(self.0.optional(text))
     }
 
-    /// A filter of several values.
+    /// Adds a filter with several values, whose order counts.
     pub(super) fn texts(self, texts: &[String]) -> Self {
         let counted = self.0.number(i64::try_from(texts.len()).unwrap_or(i64::MAX));
         Self(texts.iter().fold(counted, |print, text| print.text(text)))
@@ -40,12 +40,12 @@ impl Token {
     }
 }
 
-/// The token of a place in a list.
+/// Encodes a place in a list as a page token.
 pub(super) fn encode(list: &Token, place: &[u8]) -> String {
     BASE64URL_NOPAD.encode(&[&list.mark(), place].concat())
 }
 
-/// The place of a token; `None` when there is no token, or it is at fault.
+/// Decodes a page token to a place. `None` if there is no token, or if it is at fault.
 pub(super) fn decode<T>(
     faults: &mut Faults,
     list: &Token,
@@ -63,7 +63,7 @@ pub(super) fn decode<T>(
     found
 }
 
-/// Entries of a page.
+/// The number of entries that a page may have, 1 to [`PAGE_MAX`].
 pub(super) fn page_size(faults: &mut Faults, asked: i32) -> usize {
     match usize::try_from(asked) {
         Ok(0) => PAGE_DEFAULT,

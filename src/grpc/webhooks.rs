@@ -1,4 +1,4 @@
-//! The webhooks of AdminService.
+//! The rpcs of AdminService about webhooks.
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ use crate::{
     store::{DeliveryQuery, NewWebhook, WebhookChange},
 };
 
-/// Bytes of a secret that the server makes.
+/// Length in bytes of a secret that the server makes.
 const SECRET_BYTES: usize = 32;
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -38,7 +38,7 @@ impl Admin {
         let new =
             new_webhook(request.webhook, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
         let store = self.store()?;
-        // It begins behind all that was answered before.
+        // The webhook begins after all events of operations that were answered before the call.
         self.feed.number_all().await.map_err(|error| of_error(error.into()))?;
         let made = store.create_webhook(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(with_secret(made)))
@@ -136,7 +136,7 @@ impl Admin {
     }
 }
 
-/// Which page of which deliveries is asked for.
+/// A parsed ListDeliveries request: the page, and the states that it filters by.
 struct DeliveryPage {
     token: Token,
     states: Vec<DeliveryState>,
@@ -234,7 +234,7 @@ fn delivery_state(code: i32) -> Option<DeliveryState> {
     }
 }
 
-/// `None` when it is unset, or at fault.
+/// Parses a webhook's state. `None` if it is unset or at fault.
 fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
     match v1::WebhookState::try_from(state) {
         Ok(v1::WebhookState::Unspecified) => None,
@@ -247,7 +247,7 @@ fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
     }
 }
 
-/// The one that was given, or a new one.
+/// The secret that was given, or a new random one.
 fn secret(faults: &mut Faults, field: &str, text: &str) -> Secret {
     let minted = || Secret::from_bytes(random_bytes::<SECRET_BYTES>().to_vec());
     if text.is_empty() {
@@ -272,13 +272,13 @@ fn overlap(faults: &mut Faults, overlap: Option<prost_types::Duration>) -> Milli
     }
 }
 
-/// The reply that tells the secret.
+/// The message of a webhook with its secret.
 fn with_secret(made: Webhook) -> v1::Webhook {
     let secret = made.secret.text();
     v1::Webhook { secret, ..webhook(made) }
 }
 
-/// A webhook on the wire, without its secret.
+/// The message of a webhook, without its secret.
 pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
     v1::Webhook {
         id: webhook.id,

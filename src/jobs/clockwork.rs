@@ -1,4 +1,5 @@
-//! The clockwork: runs jobs, at a tick or by hand, one run of each at a time, and waits for them in the end.
+//! The clockwork: runs jobs, at a tick or by hand, at most one run of each job at a time. At the server's end it waits
+//! for the runs.
 
 use std::{
     any::Any,
@@ -30,82 +31,82 @@ use crate::{
     seldom::Seldom,
 };
 
-/// Some jobs run each second: a line a minute for each of them.
+/// Some jobs run each second, so each job is logged at most once a minute.
 static ERRORS: Seldom<&str> = Seldom::new();
 static REPORTS: Seldom<&str> = Seldom::new();
 static FAILURES: Seldom<(&str, &str)> = Seldom::new();
 
-/// What came of a run.
+/// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what there was to do.
+    /// The run did everything that was to be done.
     Succeeded,
-    /// It did not; the text says why.
+    /// The run failed, for the reason in the text.
     Failed(String),
-    /// It was broken off: it took longer than it may.
+    /// The run took longer than the job's timeout, and was broken off.
     TimedOut,
-    /// It was broken off: the server ended.
+    /// The server ended, and the run left something undone.
     Stopped,
 }
 
-/// A run of a job in this process.
+/// One run of a job in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// When it began.
+    /// When the run began, in milliseconds since 1970-01-01 UTC.
     pub began_at: Millis,
-    /// How long it took.
+    /// How long the run took.
     pub took: Duration,
-    /// What came of it.
+    /// How the run ended.
     pub outcome: Outcome,
-    /// What it counted until its end, whatever came of it.
+    /// What the run counted until its end, whatever the outcome.
     pub figures: Figures,
 }
 
-/// Why a job was not run.
+/// Why a job was not run, or its outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRun {
-    /// There is no job of this name.
+    /// There is no job with this name.
     #[error("job {0:?} does not exist")]
     Unknown(String),
-    /// It runs already, in this process.
+    /// The job is running in this process already.
     #[error("job {0:?} is running already")]
     Running(&'static str),
-    /// The server ends.
+    /// The server ends, and starts no more runs.
     #[error("the server ends")]
     Draining,
-    /// The database is away.
+    /// The database is unavailable, so the job was not started.
     #[error("the database is unavailable")]
     DatabaseUnavailable,
-    /// It came to no end: a defect.
+    /// The run's task ended without an outcome, which is a defect.
     #[error("the job broke down")]
     Broken,
 }
 
-/// A job as it stands in this process.
+/// A job and its runs in this process.
 #[derive(Clone, Debug)]
 pub struct JobState {
-    /// Its row in the table.
+    /// The job's row in the table.
     pub job: &'static Job,
-    /// It runs now.
+    /// Whether the job is running now.
     pub running: bool,
-    /// When it is woken next; none when there are no ticks.
+    /// When the next tick of the job is. `None` without a schedule.
     pub next_at: Option<Millis>,
-    /// The run that ended last.
+    /// The run that ended last, if any has ended.
     pub last: Option<Run>,
 }
 
-/// Runs the jobs of the table.
+/// Runs the jobs of the table, in one process.
 #[derive(Debug)]
 pub struct Clockwork {
     tools: Tools,
     clock: Clock,
-    /// In the order of [`JOBS`].
+    /// One slot per job, in the order of [`JOBS`].
     slots: Vec<Slot>,
     schedule: OnceLock<Schedule>,
     tracker: TaskTracker,
-    /// No run begins any more.
+    /// When cancelled, no new run begins.
     stop: CancellationToken,
-    /// Those that run are broken off.
+    /// When cancelled, runs under way are broken off.
     cut: CancellationToken,
 }
 
@@ -116,11 +117,11 @@ struct Slot {
 }
 
 impl Clockwork {
-    /// With ticks, unless the clock is set by hand: a schedule is of the real time.
+    /// Starts the clockwork. It has ticks, unless the clock is set by hand: a schedule follows real time.
     ///
     /// # Errors
     ///
-    /// When the ticks cannot be started.
+    /// Fails when the ticks cannot be started.
     pub async fn start(tools: Tools, clock: Clock) -> Result<Arc<Self>, ScheduleError> {
         let ticks = !matches!(clock, Clock::Manual(_));
         let clockwork = Arc::new(Self {
@@ -134,13 +135,13 @@ impl Clockwork {
         });
         if ticks {
             let schedule = Schedule::start(&Arc::downgrade(&clockwork)).await?;
-            // It is the only one.
+            // The schedule is set only here, so this cannot fail.
             let _ = clockwork.schedule.set(schedule);
         }
         Ok(clockwork)
     }
 
-    /// All jobs, in the order of the table.
+    /// The state of all jobs, in the order of the table.
     pub async fn list(&self) -> Vec<JobState> {
         let mut states = Vec::with_capacity(JOBS.len());
         for (place, (job, slot)) in JOBS.iter().zip(&self.slots).enumerate() {
@@ -155,29 +156,29 @@ impl Clockwork {
         states
     }
 
-    /// Runs a job now, and waits for its end. It goes on when nobody waits any more.
+    /// Runs a job now, and waits for the end of the run. If the caller stops waiting, the run goes on.
     ///
     /// # Errors
     ///
-    /// When it was not run.
+    /// The reason why the job was not run.
     pub async fn run(self: &Arc<Self>, name: &str) -> Result<Run, NotRun> {
         self.begin(name)?.await.map_err(|_| NotRun::Broken)
     }
 
-    /// A tick: runs a job unless it runs already. What it does not do now it does at the next tick.
+    /// Handles a tick: starts a run, unless one is under way. The next tick makes up for a run that is not started.
     pub(super) fn wake(self: &Arc<Self>, name: &str) {
         if let Err(reason) = self.begin(name) {
             tracing::debug!(job.name = name, reason = %reason, "the job is not run at this tick");
         }
     }
 
-    /// What tells webhooks.
+    /// The deliverer, which sends events to webhooks.
     pub fn deliverer(&self) -> &Deliverer {
         &self.tools.deliverer
     }
 
-    /// Takes no more runs, tells those that there are to take no further step, and waits for them and for what they
-    /// began; what still runs then is broken off.
+    /// Ends the clockwork. No new run begins, and runs under way take no further step. Waits for these runs and for
+    /// attempts at webhooks; at `until`, those still under way are broken off.
     pub async fn end(&self, until: tokio::time::Instant) {
         self.stop.cancel();
         let deliverer = &self.tools.deliverer;
@@ -193,7 +194,7 @@ impl Clockwork {
             }
         };
         tokio::join!(jobs, deliverer.end(until));
-        // A job that was looking for webhooks may have begun with one since.
+        // A run that was looking for webhooks may have started a task since.
         deliverer.end(until).await;
     }
 
@@ -215,7 +216,7 @@ impl Clockwork {
     }
 }
 
-/// The one run of a job. Dropped, the next one may begin.
+/// The right to run a job. When dropped, the next run may begin.
 struct Turn {
     clockwork: Arc<Clockwork>,
     place: usize,
@@ -242,7 +243,7 @@ impl Drop for Turn {
     }
 }
 
-/// Lets a run come to its end, within its time, and whatever it does.
+/// Waits for the end of a run, at most for the job's timeout, and catches a panic.
 async fn conduct(
     job: &Job,
     work: BoxFuture<'_, Result<(), JobError>>,
@@ -277,13 +278,14 @@ async fn conduct(
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn reason(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("nobody knows why")
 }
 
-/// A run that found nothing to do is no news. One that did not come to its end tells what it did until then.
+/// Logs the end of a run: at `debug` if it found nothing to do, at `info` if it did something, and otherwise at `warn`,
+/// with what it did until then.
 fn log(job: &Job, run: &Run) {
     let took_millis = u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX);
     let report = told(&run.figures);
@@ -328,7 +330,7 @@ fn told(figures: &Figures) -> impl fmt::Display {
 mod tests {
     use super::*;
 
-    /// What comes of some work that may take a second.
+    /// The outcome of some work, with a timeout of one second.
     async fn outcome(work: impl Future<Output = Result<(), JobError>> + Send, course: &Course) -> Outcome {
         let job = Job {
             name: "test",

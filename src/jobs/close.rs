@@ -1,4 +1,4 @@
-//! close-windows: tells that windows are over.
+//! close-windows: emits WINDOW_CLOSED for windows that are over.
 
 use super::{
     course::Course,
@@ -6,20 +6,21 @@ use super::{
 };
 use crate::{domain::window::Millis, engine::close_windows};
 
-/// Counters of one step.
+/// Most counters that one step closes.
 const STEP_COUNTERS: usize = 10_000;
 
-/// Steps of one run; the next one goes on.
+/// Most steps of one run. The next run does the rest.
 const STEPS_MAX: u32 = 10;
 
-/// A window is over at its end, whether this runs or not. Each is told of once, whoever does it.
+/// A window is over at its end, whether or not this job runs. Each window is closed once, by whichever process comes
+/// first.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut counters = 0;
     for _ in 0..STEPS_MAX {
         let closed = close_windows(&tools.store, &tools.policies, now, STEP_COUNTERS).await?;
         counters += closed.counters;
         course.count("counters", counters);
-        // Each step passes by those that wait.
+        // Each step meets the same waiting counters again, so the figures of the steps are not added up.
         course.count("waiting", closed.waiting);
         if !closed.more || !course.goes_on() {
             break;

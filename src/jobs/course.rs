@@ -1,4 +1,4 @@
-//! A run under way: what it counted until now, and whether it is to end.
+//! The course of one run of a job: what it has counted, and whether it may go on.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -7,16 +7,16 @@ use std::sync::{
 
 use tokio_util::sync::CancellationToken;
 
-/// What a run counted: names and numbers, for people.
+/// What a run counted: pairs of a name and a number, for people.
 pub type Figures = Vec<(&'static str, i64)>;
 
-/// What a run tells of itself while it runs, so that it is known however it ends.
+/// What a run records while it is under way, so that the figures are known however the run ends.
 #[derive(Debug)]
 pub(super) struct Course {
     figures: Mutex<Figures>,
-    /// The server ends.
+    /// Cancelled when the server ends.
     stop: CancellationToken,
-    /// The run left something undone for that.
+    /// Whether the run left something undone because the server ends.
     left: AtomicBool,
 }
 
@@ -25,7 +25,7 @@ impl Course {
         Self { figures: Mutex::default(), stop, left: AtomicBool::new(false) }
     }
 
-    /// A figure as it stands now.
+    /// Records a figure, and replaces the earlier value of the same name.
     pub(super) fn count(&self, name: &'static str, value: impl TryInto<i64>) {
         let value = value.try_into().unwrap_or(i64::MAX);
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,7 +35,7 @@ impl Course {
         }
     }
 
-    /// Whether to take the next step. To be asked when there is one.
+    /// Whether the run may take its next step. Call this only if there is one: a no is recorded as work left undone.
     pub(super) fn goes_on(&self) -> bool {
         let goes_on = !self.stop.is_cancelled();
         if !goes_on {
@@ -44,18 +44,18 @@ impl Course {
         goes_on
     }
 
-    /// Waits until there is no next step.
+    /// Waits until the server ends, and records that work was left undone.
     pub(super) async fn ends(&self) {
         self.stop.cancelled().await;
         self.left.store(true, Ordering::Release);
     }
 
-    /// Whether something was left undone since the server ends.
+    /// Whether the run left something undone because the server ends.
     pub(super) fn was_left(&self) -> bool {
         self.left.load(Ordering::Acquire)
     }
 
-    /// What was counted until now.
+    /// What the run has counted so far.
     pub(super) fn figures(&self) -> Figures {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

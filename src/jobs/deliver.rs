@@ -1,4 +1,4 @@
-//! deliver-webhooks: has what is to be sent to webhooks sent, in the background.
+//! deliver-webhooks: starts tasks that send the deliveries that are due, in the background.
 
 use super::{
     course::Course,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::domain::window::Millis;
 
-/// Does not wait for the endpoints, so that a slow one holds up nothing.
+/// Does not wait for the endpoints, so that a slow one delays nothing.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let begun = tools.deliverer.begin(now).await?;
     course.count("deliveries", begun.deliveries);

@@ -1,8 +1,8 @@
-//! expire-holds: ends the holds that are due of tenants for which nothing is decided any more.
+//! expire-holds: ends due holds of tenants for which nothing is decided.
 //!
-//! A due hold counts no longer, whether it was swept or not, so nothing depends on this job but what others learn of the
-//! hold: its state, and the event. A tenant whose due holds were all settled is swept, too, so that `next_due` moves on
-//! and no later run comes upon it.
+//! A due hold does not count, whether or not it was swept. So no decision depends on this job; only the hold's state
+//! and the event do. A tenant whose due holds were all settled is swept, too: that moves `next_due` on, so that no
+//! later run lists the tenant again.
 
 use super::{
     course::Course,
@@ -14,14 +14,14 @@ use crate::{
     store::{DueTenants, StoreError},
 };
 
-/// Tenants that are swept at once; together they are a batch or less.
+/// Tenants that one call sweeps; together they are one batch or less.
 const TENANTS_MAX: usize = 100;
 
-/// Most rounds of one run: what is left then is left to the next one.
+/// Most rounds of one run. The next run does the rest.
 const ROUNDS_MAX: u32 = 500;
 
-/// Has the engine sweep them, which locks each tenant as any operation does. A hold that is settled meanwhile is none
-/// any more. A tenant that cannot be swept is left out, so that it holds up no other.
+/// Sweeps tenants through the engine, which locks each tenant as for any operation. A hold that is settled meanwhile is
+/// skipped. A tenant whose sweep fails is left out, so that it does not delay the others.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut sweep = Sweep { tools, now, course, tenants: 0, holds: 0, rounds: 0, failure: None };
     let mut after = (Millis::MIN, TenantKey(i64::MIN));
@@ -49,7 +49,7 @@ struct Sweep<'a> {
     tenants: u64,
     holds: u64,
     rounds: u32,
-    /// The first one.
+    /// The first failure of a tenant.
     failure: Option<Failure>,
 }
 
@@ -59,10 +59,10 @@ impl Sweep<'_> {
         self.course.count("holds", self.holds);
     }
 
-    /// In rounds, as long as they end holds.
+    /// Sweeps tenants, each with its number of due holds, in rounds, as long as a round ends holds.
     async fn sweep(&mut self, mut left: Vec<(TenantKey, u64)>) -> Result<(), StoreError> {
         self.tenants += left.iter().filter(|(_, count)| *count > 0).count() as u64;
-        // A run that has begun makes one round.
+        // A run that has begun makes at least one round.
         let course = self.course;
         let goes_on = |rounds: u32| rounds == 0 || (rounds < ROUNDS_MAX && course.goes_on());
         while !left.is_empty() && goes_on(self.rounds) {
@@ -74,7 +74,7 @@ impl Sweep<'_> {
             let after: u64 = left.iter().map(|(_, count)| count).sum();
             self.holds += before.saturating_sub(after);
             self.tell();
-            // One that was deleted meanwhile keeps its holds for ever.
+            // A tenant that was deleted meanwhile keeps its holds forever.
             if after >= before {
                 break;
             }
@@ -83,12 +83,12 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Says whose sweep failed.
+    /// Sweeps each tenant once, and returns the tenants whose sweep failed.
     async fn round(&mut self, keys: &[TenantKey]) -> Vec<TenantKey> {
         let mut failed = Vec::new();
         for (key, outcome) in keys.iter().zip(self.tools.engine.sweep(keys).await) {
             match outcome {
-                // One that is not there any more has nothing to sweep.
+                // A tenant that was deleted has nothing to sweep.
                 Ok(_) | Err(Failure::Refused { .. }) => {}
                 Err(failure) => {
                     failed.push(*key);

@@ -1,7 +1,8 @@
-//! What runs on a schedule: each job an idempotent function that is also run by hand.
+//! Jobs: what runs on a schedule. Each job is an idempotent function, which can also be run by hand.
 //!
-//! A tick only wakes a job. One that still runs is left alone, several replicas may run the same one at once, and a tick
-//! that is missed is made up for by the next: each job looks for what is to be done, and does it in bounded steps.
+//! A tick starts a run of a job, unless a run is still under way in this process. Several replicas may run the same job
+//! at the same time. The next run makes up for a missed one, because each job looks for work and does it in bounded
+//! steps.
 
 mod clockwork;
 mod close;

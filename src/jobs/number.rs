@@ -1,4 +1,4 @@
-//! number-events: gives events their places in the log.
+//! number-events: gives events their places in the log, if the feed of no server did so already.
 
 use super::{
     course::Course,
@@ -6,13 +6,13 @@ use super::{
 };
 use crate::domain::window::Millis;
 
-/// Events of one step.
+/// Most events that one step numbers.
 const STEP_EVENTS: usize = 1_000;
 
-/// Most steps of one run.
+/// Most steps that one run takes.
 const STEPS_MAX: u32 = 1_000;
 
-/// One process numbers at a time: the others wait for it, and find less to do.
+/// Numbers events in steps. One process numbers at a time; the others wait for it, and then find less to do.
 pub(super) async fn run(tools: &Tools, _now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut events = 0;
     for _ in 0..STEPS_MAX {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{domain::window::Millis, store::Pruned};
 
-/// Walks both tables. Replicas may do it at once: each row is removed, and counted, by one of them.
+/// Prunes both tables. Replicas may do this at the same time: each row is removed, and counted, by one of them.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let go_on = |pruned: Pruned| {
         course.count("reservations", pruned.reservations);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{domain::window::Millis, store::PrunedDeliveries};
 
-/// Deliveries that have lost their events go even if the events that come next cannot.
+/// Removes deliveries without an event, even if removing more events failed.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let go_on = |pruned: PrunedDeliveries| {
         course.count("deliveries", pruned.deliveries);

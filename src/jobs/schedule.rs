@@ -1,10 +1,12 @@
-//! Ticks: the only file that knows the scheduler.
+//! Ticks: the only file that knows the scheduler, `tokio_cron_scheduler`.
 //!
-//! It sleeps half a second at a time, forgets the ticks of a downtime, lets runs overlap and does not wait for them, and
-//! its tasks are never dropped. So a tick only wakes a job, through a weak reference. It also works out each next tick from the
-//! time of day of the last one: when a clock is set back by an hour, or stood a day ahead for a moment, there is no tick
-//! until that time comes again. So a task looks every second whether the time of day and the time that passed have parted, or
-//! the next tick is too far away, and has all jobs scheduled anew.
+//! The scheduler looks at the clock every half second. It forgets the ticks of a downtime, lets runs overlap, does not
+//! wait for runs, and never drops its tasks. So a tick only wakes a job, through a weak reference.
+//!
+//! The scheduler also computes each next tick from the time of day of the last one. Suppose that a clock is set back by
+//! an hour, or is a day ahead for a moment: the next tick comes only when that time comes again. So a task compares the
+//! clock with the time that has passed, every second. If the two differ, or the next tick is too far away, the task
+//! schedules all jobs anew.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -19,19 +21,20 @@ use uuid::Uuid;
 use super::{clockwork::Clockwork, table::JOBS};
 use crate::{clock::system_now, domain::window::Millis};
 
-/// Pause between two looks at the time of day.
+/// Pause between two looks at the clock.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time of day may part by so much, between two looks, from the time that passed. A shorter step delays a job by no more.
+/// Least step of the clock between two looks after which the jobs are scheduled anew. A smaller step delays a job by no
+/// more than itself.
 const STEP_MIN_MILLIS: Millis = 1_000;
 
-/// A job that runs each second has its next tick within this time: the scheduler is up to half a second late.
+/// The next tick of a job that runs each second is at most this far away. The scheduler is up to half a second late.
 const NEXT_TICK_MAX_MILLIS: Millis = 3_000;
 
-/// The job by whose next tick the schedule is judged: whatever step lets another job wait lets this one wait.
+/// The job whose next tick is checked: a step of the clock that delays any other job delays this job, too.
 const EACH_SECOND: &str = "deliver-webhooks";
 
-/// The ticks cannot be started.
+/// The schedule of a job cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("the schedule of job {name} cannot be started")]
 pub struct ScheduleError {
@@ -40,7 +43,7 @@ pub struct ScheduleError {
     source: JobSchedulerError,
 }
 
-/// Ticks, until they are stopped.
+/// The ticks of all jobs, until they are stopped.
 #[derive(Debug)]
 pub(super) struct Schedule {
     ticks: Arc<Ticks>,
@@ -50,12 +53,12 @@ pub(super) struct Schedule {
 struct Ticks {
     scheduler: JobScheduler,
     clockwork: Weak<Clockwork>,
-    /// In the order of [`JOBS`].
+    /// The scheduler's ids of the jobs, in the order of [`JOBS`].
     ids: Mutex<Vec<Uuid>>,
 }
 
 impl Schedule {
-    /// Starts them, in UTC.
+    /// Starts the ticks of all jobs, in UTC.
     pub(super) async fn start(clockwork: &Weak<Clockwork>) -> Result<Self, ScheduleError> {
         let failed = |source| ScheduleError { name: "all", source };
         let scheduler = JobScheduler::new().await.map_err(failed)?;
@@ -71,12 +74,12 @@ impl Schedule {
         Ok(Self { ticks, watch })
     }
 
-    /// When the job at this place of the table is woken next.
+    /// When the next tick is of the job at this place of the table.
     pub(super) async fn next(&self, place: usize) -> Option<Millis> {
         self.ticks.next(place).await
     }
 
-    /// Stops them.
+    /// Stops the ticks of all jobs.
     pub(super) async fn stop(&self) {
         self.watch.abort();
         if let Err(error) = self.ticks.scheduler.clone().shutdown().await {
@@ -134,7 +137,7 @@ impl std::fmt::Debug for Ticks {
     }
 }
 
-/// Looks whether the clock was set, for as long as the schedule lasts.
+/// Checks every second whether the clock was set, as long as the schedule exists.
 async fn watch(ticks: Arc<Ticks>) {
     let mut before = (Instant::now(), system_now());
     let mut looks = interval(LOOK_INTERVAL);
@@ -149,7 +152,7 @@ async fn watch(ticks: Arc<Ticks>) {
                 "the clock of this machine was set: the jobs are scheduled anew"
             );
             if let Err(error) = ticks.renew().await {
-                // The next look finds it still so.
+                // `before` stays, so the next look tries again.
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the jobs cannot be scheduled anew"
@@ -161,15 +164,15 @@ async fn watch(ticks: Arc<Ticks>) {
     }
 }
 
-/// By how much the time of day went further than the time that passed, in milliseconds; negative when it was set back.
+/// How many milliseconds the clock advanced beyond the time that passed. Negative if the clock was set back.
 fn step(before: (Instant, Millis), now: (Instant, Millis)) -> Millis {
     let passed = now.0.saturating_duration_since(before.0).as_millis();
     let passed = Millis::try_from(passed).unwrap_or(Millis::MAX);
     now.1.saturating_sub(before.1).saturating_sub(passed)
 }
 
-/// Whether jobs may wait for a time that is wrong: the clock was set since the last look; or it was set to and fro, and what
-/// is left of it is the next tick of a job that runs each second, in so many milliseconds.
+/// Whether jobs may wait for a wrong time, because the clock was set since the last look. A clock that was set forth
+/// and back shows by `next_in`, the milliseconds to the next tick of a job that runs each second.
 fn is_set(step: Millis, next_in: Option<Millis>) -> bool {
     step.abs() >= STEP_MIN_MILLIS || next_in.is_some_and(|millis| millis > NEXT_TICK_MAX_MILLIS)
 }

@@ -1,4 +1,4 @@
-//! The table of jobs: what runs when, what it does, and how long it may take.
+//! The table of jobs: when each one runs, what it does, and how long it may take.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,24 +13,25 @@ use crate::{
     store::{Retention, Store, StoreError},
 };
 
-/// A job.
+/// A row of the table: one job.
 #[derive(Debug)]
 pub struct Job {
-    /// Its plain name.
+    /// The name of the job, as `tope jobs run` takes it.
     pub name: &'static str,
-    /// When it runs, in UTC: second, minute, hour, day of the month, month, day of the week, as cron has them.
+    /// When the job runs, in UTC, as a cron expression of six fields: second, minute, hour, day of the month, month,
+    /// day of the week.
     pub schedule: &'static str,
-    /// What it does, for people.
+    /// What the job does, for people.
     pub description: &'static str,
-    /// When it takes longer it is broken off. What it did until then stays done.
+    /// The longest time of a run. A run that takes longer is broken off, and what it did stays done.
     pub timeout: Duration,
-    /// Does it, in steps, at what the process's clock shows; without that, at the database's time.
+    /// Runs the job, in steps. The instant is that of the process's clock; without one, the database's time counts.
     pub(super) run: Function,
 }
 
 type Function = for<'a> fn(&'a Tools, Option<Millis>, &'a Course) -> BoxFuture<'a, Result<(), JobError>>;
 
-/// All jobs, by name.
+/// All jobs, sorted by name.
 pub static JOBS: [Job; 7] = [
     Job {
         name: "close-windows",
@@ -83,31 +84,31 @@ pub static JOBS: [Job; 7] = [
     },
 ];
 
-/// What jobs work with.
+/// The parts of the server that jobs work with.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// The books.
+    /// The database, for jobs that read and write rows.
     pub store: Store,
-    /// Where what touches counters is decided.
+    /// The engine, for jobs that change counters.
     pub engine: Arc<Engine>,
-    /// Resources and plans.
+    /// The policy: resources and plans.
     pub policies: Arc<PolicyCache>,
-    /// How long what is over is kept.
+    /// How long settled reservations, request ids and events are kept.
     pub retention: Retention,
-    /// Tells webhooks.
+    /// Sends events to webhooks.
     pub deliverer: Arc<Deliverer>,
 }
 
-/// Why a job did not do all that it should.
+/// Why a run of a job failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JobError {
-    /// The database did not do it.
+    /// The database failed, or did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An operation has no answer.
+    /// The engine did not carry out an operation.
     #[error("an operation got no answer: {0:?}")]
     Engine(Failure),
-    /// What it looked for is there.
+    /// The check found this many rows that do not add up.
     #[error("{0} fault(s): the books do not add up; the log says which")]
     BooksDisagree(u64),
 }

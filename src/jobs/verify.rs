@@ -1,4 +1,4 @@
-//! verify-sample: whether the books of some tenants add up, as `tope verify` checks it for all.
+//! verify-sample: checks that the books of some tenants add up, as `tope verify` does for all tenants.
 
 use super::{
     course::Course,
@@ -9,10 +9,10 @@ use crate::{
     domain::{id::TenantKey, window::Millis},
 };
 
-/// Tenants of one sample.
+/// Number of tenants of one sample.
 const TENANTS: usize = 100;
 
-/// Reads one state of the whole. The keys of tenants are hashes, so those behind a random one are a sample.
+/// Checks one snapshot. Tenants' keys are hashes, so the tenants after a random key are a random sample.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let start = TenantKey((i64::from(random() >> 1) << 32) | i64::from(random()));
     let report = tokio::select! {

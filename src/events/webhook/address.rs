@@ -1,4 +1,4 @@
-//! Where webhooks may be sent: the URL as it is written, and the addresses that its host has when it is used.
+//! Where webhooks may be sent: checks the URL as it is written, and the addresses of its host at each connection.
 
 use std::{
     io,
@@ -14,23 +14,23 @@ use tokio::{net::lookup_host, time::timeout};
 
 use crate::domain::bounds::URL_LENGTH_MAX_BYTES;
 
-/// Longest look at a host's addresses when a webhook is made.
+/// Longest look-up of a host's addresses when a webhook is created or its URL changed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What webhooks may be sent to, beside public addresses by `https`.
+/// Places to which webhooks may be sent, in addition to public addresses by `https`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// `http`, which everybody on the way can read.
+    /// Allows `http`, which everybody on the way can read.
     pub allow_http: bool,
-    /// Addresses of this machine, of private networks, and others that are not public.
+    /// Allows addresses of this machine, of private networks, and others that are not public.
     pub allow_private: bool,
 }
 
-/// Reads a URL to which webhooks may be sent.
+/// Parses a URL, and checks that webhooks may be sent to it.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// What is wrong with the URL, as a text that follows the name of a field.
 pub fn parse_url(rules: Rules, text: &str) -> Result<Url, String> {
     if text.len() > URL_LENGTH_MAX_BYTES {
         return Err(format!("must be at most {URL_LENGTH_MAX_BYTES} bytes"));
@@ -57,12 +57,12 @@ pub fn parse_url(rules: Rules, text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Looks the addresses of a URL's host up, and refuses it when none may be used. A name that has none now may have some
-/// when it is used, and is looked up then in any case.
+/// Looks up the addresses of a URL's host, and refuses the URL if none of them is allowed. A look-up that fails passes:
+/// each attempt looks the host up again.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// What is wrong with the URL, as a text that follows the name of a field.
 pub async fn check_host(rules: Rules, url: &Url) -> Result<(), String> {
     let (Some(host), None) = (url.host_str(), literal(url)) else { return Ok(()) };
     let port = url.port_or_known_default().unwrap_or(443);
@@ -72,7 +72,8 @@ pub async fn check_host(rules: Rules, url: &Url) -> Result<(), String> {
     }
 }
 
-/// The address that a URL names without a look-up. Every spelling of IPv4 was made the usual one when it was parsed.
+/// The address that a URL contains, if it contains no name. The URL's parser has already rewritten every spelling of
+/// IPv4 to the usual one.
 fn literal(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
@@ -85,7 +86,7 @@ fn check(rules: Rules, address: IpAddr) -> Result<(), String> {
     }
 }
 
-/// Those that may be used. An error when there are only others.
+/// The addresses that are allowed, or an error if there are none.
 fn usable(rules: Rules, addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
     let mut refused = Err("must have an address".to_owned());
     let mut used = Vec::new();
@@ -98,8 +99,8 @@ fn usable(rules: Rules, addresses: impl Iterator<Item = SocketAddr>) -> Result<V
     if used.is_empty() { refused } else { Ok(used) }
 }
 
-/// Resolves names to addresses that may be used. The connection is made to one of these and to no other, so that a name
-/// cannot have another address by then.
+/// Resolves names to allowed addresses. The connection is made to one of these, so a name cannot get another address
+/// between the check and the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver(pub(super) Rules);
 
@@ -115,7 +116,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Whether an address is one of the public internet, by the registries of special addresses
+/// Whether an address is public, by IANA's registries of special-purpose addresses
 /// (<https://www.iana.org/assignments/iana-ipv4-special-registry>, and -ipv6-).
 fn is_public(address: IpAddr) -> bool {
     match address {
@@ -129,11 +130,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let special = match (a, b, c) {
         // This network, private, loopback, link-local, private, private.
         (0 | 10 | 127, _, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
-        // Shared by carriers; protocols; benchmarks.
+        // Shared address space of carriers; protocol assignments; benchmarks.
         (100, 64..=127, _) | (192, 0, 0) | (198, 18..=19, _) => true,
-        // Documentation; the old relay of 6to4.
+        // Documentation; the former 6to4 relay.
         (192, 0, 2) | (198, 51, 100) | (203, 0, 113) | (192, 88, 99) => true,
-        // What a machine in Azure asks of its host; to all others it is nobody.
+        // The host's services for a machine in Azure. Nobody else uses this address.
         (168, 63, 129) => d == 16,
         // Multicast, reserved, broadcast.
         (224..=255, _, _) => true,
@@ -149,11 +150,11 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         Ipv4Addr::new(g1, g2, h1, h2)
     };
     match (a, b, c, d, e, f) {
-        // IPv4 in IPv6, and through NAT64: what they stand for.
+        // IPv4-mapped addresses, and NAT64: check the IPv4 address inside.
         (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => is_public_v4(embedded()),
         // Protocols (Teredo among them), documentation, 6to4, documentation.
         (0x2001, 0..=0x1ff, ..) | (0x2001, 0xdb8, ..) | (0x2002, ..) | (0x3fff, 0..=0xfff, ..) => false,
-        // Global unicast; all else is local, multicast, or nothing.
+        // Global unicast. Everything else is local, multicast or unassigned.
         (0x2000..=0x3fff, ..) => true,
         _ => false,
     }

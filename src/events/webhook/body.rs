@@ -1,4 +1,4 @@
-//! What a webhook says: JSON, whose schema is `schemas/webhook.json`.
+//! The body of a webhook: JSON, whose schema is `schemas/webhook.json`.
 
 use chrono::{DateTime, SecondsFormat};
 use data_encoding::HEXLOWER;
@@ -17,23 +17,23 @@ use crate::{
     },
 };
 
-/// The type of a test.
+/// The `type` of a test.
 const TEST_TYPE: &str = "test";
 
-/// The type of what a later version wrote.
+/// The `type` of an event that a later version wrote.
 const UNKNOWN_TYPE: &str = "unknown";
 
-/// Id and body of a test.
+/// Returns the `webhook-id` and the body of a test.
 pub(super) fn test(webhook: &Webhook, now: Millis) -> (String, String) {
     let data = json!({ "webhook": { "id": webhook.id } });
     (format!("test_{:08x}{:08x}", random(), random()), envelope(TEST_TYPE, now, data))
 }
 
-/// Id and body of an event. Both are the same each time.
+/// Returns the `webhook-id` and the body of an event. Both are the same at each attempt.
 pub(super) fn event(log_id: [u8; 16], logged: &LoggedEvent) -> (String, String) {
     let event = &logged.event;
     let kind = match event.fact {
-        // Of a later version: it says where it is in the log, and no more.
+        // Written by a later version: the body has its kind, place, tenant and time, and no figures.
         Fact::Unknown { .. } => UNKNOWN_TYPE.to_owned(),
         _ => event.kind().name().to_ascii_lowercase(),
     };
@@ -97,7 +97,7 @@ fn figures(event: &Event, figures: &Figures) -> Value {
     value.insert("committed".to_owned(), int64(figures.counter.committed));
     value.insert("reserved".to_owned(), int64(figures.counter.reserved));
     value.insert("refused".to_owned(), int64(figures.refused));
-    // A window without an end has no start that says anything.
+    // The start of a window without an end means nothing.
     let window = figures.counter.window;
     if window.end != WINDOW_END_NONE {
         value.insert("window_start".to_owned(), instant(window.start).into());
@@ -169,12 +169,12 @@ fn webhook_state(state: WebhookState) -> &'static str {
     }
 }
 
-/// An int64 as proto3 JSON has it: as text, since JavaScript and others round numbers above 2^53.
+/// An int64 as a string, as in proto3 JSON, because JavaScript and others round numbers above 2^53.
 fn int64(number: i64) -> Value {
     number.to_string().into()
 }
 
-/// 2026-12-01T00:00:00.000Z.
+/// An instant in RFC 3339, such as 2026-12-01T00:00:00.000Z.
 fn instant(at: Millis) -> String {
     let instant = DateTime::from_timestamp_millis(at).unwrap_or_default();
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)

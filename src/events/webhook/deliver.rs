@@ -1,5 +1,5 @@
-//! Delivering: the log is expanded for each webhook, and each webhook that has something to be sent has a task of its
-//! own, so that a slow endpoint never holds up another.
+//! Delivering. The log is expanded into deliveries for each webhook, and a task per webhook sends them, so that a slow
+//! endpoint never delays another one.
 
 use std::sync::{
     Arc,
@@ -27,39 +27,39 @@ use crate::{
     store::{Errand, Lease, Next, Store, StoreError},
 };
 
-/// For how long a process has a webhook to itself: an attempt, and what comes before and after it.
+/// Length of a lease, during which one process alone sends to a webhook: an attempt, and the steps before and after it.
 const LEASE_MILLIS: Millis = 2 * 1_000 * ATTEMPT_TIMEOUT.as_secs().cast_signed();
 
-/// What is left of that when something is sent, at least: an attempt, and what comes after it.
+/// Least time that a lease must still last when an attempt begins: the attempt, and the steps after it.
 const LEFT_MIN_MILLIS: Millis = LEASE_MILLIS / 4 * 3;
 
-/// After so many failures in a row the webhook is left alone until the next look.
+/// Failed attempts in a row after which a task leaves the webhook alone until the next look.
 const FAILURES_MAX: u32 = 5;
 
-/// Of so many deliveries in a row one is the retry that is due longest, so that a long log does not keep it waiting.
+/// One delivery in this many is the retry that has been due longest, so that a long log does not keep retries waiting.
 const RETRY_TURN: u32 = 8;
 
-/// Tasks that use the database at once: it has few connections, and administration needs them, too.
+/// Most tasks that use the database at the same time. There are few connections, and administration needs them, too.
 const DATABASE_TASKS: usize = 2;
 
-/// Steps of the expansion that one look makes for a webhook.
+/// Most steps of the expansion that one look makes for a webhook.
 const STEPS_MAX: u32 = 20;
 
-/// What goes wrong with a webhook mostly goes wrong with each event: a line a minute for each webhook.
+/// A webhook that fails mostly fails for each event, so each webhook is logged at most once a minute.
 static FAILED: Seldom<i64> = Seldom::new();
 static BROKEN_OFF: Seldom<i64> = Seldom::new();
 static UNTOLD: Seldom<i64> = Seldom::new();
 
-/// What a look at the webhooks did.
+/// What one look at the webhooks did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Begun {
-    /// Deliveries that were made of new events.
+    /// Number of deliveries that were created from new events.
     pub deliveries: u64,
-    /// Webhooks that are told now by this process.
+    /// Number of webhooks for which this process started a task.
     pub webhooks: u64,
 }
 
-/// Delivers events to webhooks.
+/// Delivers events to webhooks, for one process.
 #[derive(Debug)]
 pub struct Deliverer {
     store: Store,
@@ -67,20 +67,21 @@ pub struct Deliverer {
     sender: Sender,
     rules: Rules,
     tracker: TaskTracker,
-    /// Turns of the tasks at the database. An attempt holds none.
+    /// Turns of the tasks at the database. A task holds no turn during an attempt.
     turns: Semaphore,
-    /// Nothing more is sent.
+    /// When cancelled, no new attempt begins.
     stop: CancellationToken,
-    /// What is being sent is given up.
+    /// When cancelled, attempts under way are abandoned.
     cut: CancellationToken,
-    /// The leases of a process that was here before are void.
+    /// Whether this is the first look of the process, which releases the leases of an earlier process on a SQLite file.
     fresh: AtomicBool,
-    /// What the clock showed at the latest look: before the first one, a time from which it can only go back.
+    /// The time of the latest look. Before the first look it is `Millis::MAX`, so the first look counts as a clock that
+    /// went back.
     latest: AtomicI64,
 }
 
 impl Deliverer {
-    /// With nothing to do yet.
+    /// Creates a deliverer, which does nothing before the first `begin`.
     pub fn new(store: Store, clock: Clock, rules: Rules) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -96,17 +97,18 @@ impl Deliverer {
         })
     }
 
-    /// Where webhooks may be sent.
+    /// The places to which webhooks may be sent.
     pub fn rules(&self) -> Rules {
         self.rules
     }
 
-    /// Looks for what is to be sent, and has it sent in the background. Replicas may do it at once: a webhook is told by
-    /// one of them. What goes wrong with one webhook holds up no other.
+    /// Looks for deliveries that are due, and starts tasks that send them in the background. Replicas may do this at
+    /// the same time, because a lease gives each webhook to one of them. A failure of one webhook does not stop the
+    /// others.
     ///
     /// # Errors
     ///
-    /// The first one, once all was tried.
+    /// The first error, after all webhooks were tried.
     pub async fn begin(self: &Arc<Self>, now: Option<Millis>) -> Result<Begun, StoreError> {
         if self.fresh.load(Ordering::Acquire) {
             self.store.release_webhooks_of_file().await?;
@@ -114,7 +116,7 @@ impl Deliverer {
         }
         let mut faults = Faults::default();
         let mut begun = Begun::default();
-        // What is due goes first: a long log takes long to expand.
+        // Deliveries that are due go first, because a long log takes long to expand.
         begun.webhooks += self.claim_due(now, &mut faults).await?;
         begun.deliveries = self.expand(now, &mut faults).await?;
         if begun.deliveries > 0 {
@@ -126,7 +128,7 @@ impl Deliverer {
         }
     }
 
-    /// Takes turns among those that are behind, so that each one gets on.
+    /// Expands the log for each webhook that is behind, one step at a time, so that all of them progress.
     async fn expand(&self, now: Option<Millis>, faults: &mut Faults) -> Result<u64, StoreError> {
         let mut deliveries = 0;
         let mut behind = self.store.list_webhooks_behind().await?;
@@ -176,7 +178,7 @@ impl Deliverer {
         Ok(webhooks)
     }
 
-    /// Sends a test now.
+    /// Sends a test now, whatever the webhook's state.
     pub async fn test(&self, webhook: &Webhook, now: Millis) -> Attempt {
         let (id, body) = body::test(webhook, now);
         let letter = Letter { url: &webhook.url, id: &id, now, body: &body };
@@ -189,14 +191,13 @@ impl Deliverer {
         self.sender.send(&letter, errand.webhook.secrets(errand.now)).await
     }
 
-    /// Sends nothing more. What is being sent goes on.
+    /// Begins no new attempt. Attempts under way continue.
     pub fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
     }
 
-    /// Stops, and waits for what is being sent; what is being sent still then is given up, and sent again by who
-    /// comes next.
+    /// Stops, and waits for attempts under way. At `until` it abandons them; the next process sends them again.
     pub async fn end(&self, until: Instant) {
         self.stop();
         if timeout_at(until, self.tracker.wait()).await.is_err() {
@@ -222,7 +223,7 @@ impl Deliverer {
         }
     }
 
-    /// Sends one after the other what is due.
+    /// Sends the deliveries that are due, one after the other.
     async fn tell_all(&self, key: WebhookKey, mut lease: Lease) -> Result<(), StoreError> {
         let (mut failures, mut errands) = (0, 0_u32);
         while failures < FAILURES_MAX && !self.stop.is_cancelled() {
@@ -248,7 +249,7 @@ impl Deliverer {
         self.store.release_webhook(key, lease).await
     }
 
-    /// What is to be sent next, and a lease that is long enough for it.
+    /// The next delivery to send, and a lease that lasts long enough for it.
     async fn prepare(
         &self,
         key: WebhookKey,
@@ -267,7 +268,7 @@ impl Deliverer {
     }
 }
 
-/// ListDeliveries has them all.
+/// Logs a failed attempt, but seldom, because ListDeliveries reports each of them.
 fn log_failure(errand: &Errand, attempt: &Attempt) {
     if let Some(left_out) = FAILED.due(errand.webhook.key.0) {
         tracing::info!(
@@ -281,7 +282,7 @@ fn log_failure(errand: &Errand, attempt: &Attempt) {
     }
 }
 
-/// What went wrong with webhooks, each of which is logged.
+/// The first error of a look. Every error is logged, but seldom for one webhook.
 #[derive(Debug, Default)]
 struct Faults {
     first: Option<StoreError>,

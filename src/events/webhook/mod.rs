@@ -1,7 +1,7 @@
-//! Webhooks: the log, posted to endpoints.
+//! Webhooks: events of the log, posted to endpoints.
 //!
-//! [`address`] says where they may be sent, [`sign`] how they are signed, [`body`] what they say, [`send`] is one attempt,
-//! and [`deliver`] makes them in order.
+//! [`address`] decides where webhooks may be sent, [`body`] makes the JSON, [`sign`] signs it, [`send`] makes one
+//! attempt, and [`deliver`] makes the attempts in order.
 
 mod address;
 mod body;

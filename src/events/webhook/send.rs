@@ -1,4 +1,4 @@
-//! Sending: one attempt, within bounds.
+//! Sending: one attempt, within bounds of time and size.
 
 use std::{error::Error, time::Duration};
 
@@ -17,42 +17,42 @@ use crate::domain::{
     window::Millis,
 };
 
-/// Longest attempt, from the look at the address to the end of the answer.
+/// Longest attempt, from the look-up of the address to the end of the answer.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most of an answer's body that is read, so that the connection can be used again. It tells nothing.
+/// Most bytes of an answer's body that are read, so that the connection can be used again. The body is ignored.
 const ANSWER_MAX_BYTES: usize = 16 * 1_024;
 
-/// Longest text of an error that is kept.
+/// Longest text of an error that is saved with a delivery.
 const ERROR_MAX_CHARS: usize = 300;
 
-/// What is sent.
+/// What one attempt sends.
 #[derive(Debug)]
 pub(super) struct Letter<'a> {
-    /// Where to.
+    /// The URL to which it is posted.
     pub(super) url: &'a str,
-    /// The same in each attempt.
+    /// The `webhook-id`, which is the same at each attempt.
     pub(super) id: &'a str,
-    /// When it is sent.
+    /// The time of the attempt.
     pub(super) now: Millis,
-    /// The JSON.
+    /// The JSON of the event.
     pub(super) body: &'a str,
 }
 
-/// Sends to endpoints that the rules allow.
+/// Sends to endpoints that the rules allow, and to no others.
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
-    /// Or why there is none.
+    /// The client, or why it could not be built.
     client: Result<Client, String>,
     rules: Rules,
 }
 
 impl Sender {
     pub(super) fn new(rules: Rules) -> Self {
-        // An error says that there is one already.
+        // Fails only if a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("tope/", env!("CARGO_PKG_VERSION")))
@@ -69,7 +69,7 @@ impl Sender {
         Self { client, rules }
     }
 
-    /// Sends once. Whatever comes back is told, and nothing is an error.
+    /// Makes one attempt. Every outcome, also a failure to connect, is reported in the `Attempt`.
     pub(super) async fn send(&self, letter: &Letter<'_>, secrets: impl Iterator<Item = &Secret>) -> Attempt {
         match self.try_to_send(letter, secrets).await {
             Ok(response) => judge(response).await,
@@ -85,7 +85,7 @@ impl Sender {
         secrets: impl Iterator<Item = &Secret>,
     ) -> Result<Response, String> {
         let client = self.client.as_ref().map_err(Clone::clone)?;
-        // What was allowed when it was made may not be now.
+        // The settings may have changed since the webhook was created.
         let url = parse_url(self.rules, letter.url).map_err(|fault| format!("the URL {fault}"))?;
         let seconds = letter.now.div_euclid(1_000);
         let mut headers = HeaderMap::new();
@@ -102,11 +102,11 @@ impl Sender {
     }
 }
 
-/// 2xx is a success, whatever its body.
+/// Makes an `Attempt` of an answer: 2xx is a success, whatever the body.
 async fn judge(mut response: Response) -> Attempt {
     let status = response.status();
     let mut room = ANSWER_MAX_BYTES;
-    // What goes wrong now concerns the connection only; one that sends more is given up.
+    // An error here concerns the connection only. A body that is too long is not read to its end.
     while let Ok(Some(chunk)) = response.chunk().await
         && chunk.len() <= room
     {
@@ -122,7 +122,7 @@ async fn judge(mut response: Response) -> Attempt {
     Attempt { response_status: i16::try_from(status.as_u16()).unwrap_or(0), error }
 }
 
-/// What went wrong, without the URL.
+/// The text of an error, without the URL.
 fn told(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs());

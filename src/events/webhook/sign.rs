@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks have them
+//! Signatures as Standard Webhooks define them
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 use data_encoding::BASE64;
@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use crate::domain::webhook::Secret;
 
-/// The header `webhook-signature`: a signature with each secret.
+/// The value of the header `webhook-signature`: one signature per secret, separated by blanks.
 pub(super) fn signatures<'a>(
     secrets: impl Iterator<Item = &'a Secret>,
     id: &str,
