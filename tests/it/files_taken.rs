@@ -124,7 +124,7 @@ async fn serve_after_backup(database: &Database, copy: &Path) -> (Process, Clien
     let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
     let clients = Clients::of(channel);
     clients.record("acme").tokens(7).await.expect("it serves");
-    // The first mark of this server reaches the file with a checkpoint of the WAL, and the second mark comes after that.
+    // The first mark reaches the file with a checkpoint of the WAL, and the second mark is written after that.
     let begun = mark(database).await;
     eventually("another mark is written", async || (mark(database).await != begun).then_some(())).await;
     (process, clients)

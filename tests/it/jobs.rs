@@ -209,8 +209,7 @@ both! {
         .await;
         let clients = Clients::clone(world);
         let release = async {
-            // When a server that ends refuses calls, its end has begun. A call that needs the database could get in,
-            // and wait.
+            // A server that ends refuses new calls. This call must not need the database, or it could get in, and wait.
             eventually("it takes no more", async || {
                 clients.admin.clone().list_jobs(ListJobsRequest {}).await.err()
             })

@@ -1,13 +1,13 @@
 //! Databases of earlier versions are migrated, verified and served.
 //!
-//! `tests/fixtures` has one folder per released schema, named after its last migration: `books.db`, a SQLite file, and
+//! `tests/fixtures` has one folder per earlier schema, named after its last migration: `books.db`, a SQLite file, and
 //! `books.sql`, a dump of PostgreSQL. A server of that version filled both with the same calls.
 
 use tonic::Code;
 
 use crate::harness::{v1::*, *};
 
-/// The last migration of each released schema.
+/// The last migration of each earlier schema.
 const SCHEMAS: [&str; 1] = ["m20261124_000003"];
 
 /// The instant at which the usage below was read: 2026-11-26 11:01:30 UTC, in milliseconds.
