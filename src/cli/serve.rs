@@ -17,7 +17,7 @@ use crate::{
 /// Options of `tope serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Also create what is missing of resources, plans (free, pro) and tenants (acme, globex) to try the server with
+    /// Also create resources, plans (free, pro) and tenants (acme, globex) to try the server with, if they are missing
     #[arg(long)]
     pub demo: bool,
 

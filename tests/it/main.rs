@@ -1,4 +1,4 @@
-//! The integration tests: claims about what Tope does, checked with real servers, clients and databases.
+//! The integration tests: claims about the behaviour of Tope, checked with real servers, clients and databases.
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 

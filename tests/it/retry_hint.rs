@@ -135,7 +135,7 @@ both! {
         }
     }
 
-    /// It can wait only while the hold itself lives. The hold's own quantity does not help.
+    /// An Extend can wait only while its hold lives. The hold's own quantity does not help.
     async fn an_extend_waits_for_the_other_holds_of_its_window(world: World) {
         world.clock.set(NOON + 11 * HOUR);
         world.tenant_with("acme", &[day("tokens", 100)]).await;

@@ -70,7 +70,7 @@ impl Server {
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        // On the bench's stderr belong the warnings of the server, and no other lines of its log.
+        // Of the server's log, only warnings belong on the stderr of the bench.
         if env::var_os("RUST_LOG").is_none() {
             process.env("RUST_LOG", "warn");
         }

@@ -1,4 +1,4 @@
-//! Clients that call again and again, and count the acknowledged calls.
+//! Clients that call again and again. The acknowledged calls are counted.
 
 use std::{
     sync::{

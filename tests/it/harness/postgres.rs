@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-/// The user, who logs in without a password.
+/// The database user, which needs no password.
 pub const USER: &str = "tope";
 
 /// The script of the child. Arguments: folder of the binaries, folder for temporary files, port.
