@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("tope_descriptor.bin"), descriptors.encode_to_vec())?;
-    // By their names messages are found in the descriptor set.
+    // Type names let the server find a message in the descriptor set.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure()
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The version, with the commit when this is a clone: `0.1.0 (a1b2c3d4e5f6)`.
+/// Returns the version, with the commit if the source is a git clone: `0.1.0 (a1b2c3d4e5f6)`.
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let git = |arguments: &[&str]| {

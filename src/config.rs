@@ -1,4 +1,5 @@
-//! Settings of `tope serve`. Precedence: flag, then environment (`TOPE_…`), then file. Each setting is declared once, below.
+//! Settings of `tope serve`. Precedence: flag, then environment (`TOPE_…`), then file. Each setting is declared once,
+//! below.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -10,28 +11,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::bounds::REQUEST_ID_RETENTION_MIN_HOURS;
 
-/// The database when nothing says otherwise.
+/// Default of `database`: a SQLite file in the current folder.
 pub const DATABASE_DEFAULT: &str = "sqlite://tope.db";
 
-/// Longest time, in seconds, that open calls may take when the server ends, unless set.
+/// Default of `drain_seconds`: longest time that open calls may take when the server ends.
 pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
 
-/// Longest time, in seconds, that can be set for the drain: a day.
+/// Largest value of `drain_seconds`: a day.
 pub const DRAIN_MAX_SECONDS: u64 = 86_400;
 
-/// Longest time, in days, that reservations and events can be kept: a hundred years.
+/// Longest retention of reservations and of events, in days: a hundred years.
 pub const RETENTION_MAX_DAYS: u32 = 36_500;
 
-/// Shortest time, in days, that events can be kept: a delivery to a webhook is retried for up to 30 hours.
+/// Shortest retention of events, in days: a delivery to a webhook is retried for up to 30 hours.
 pub const EVENT_RETENTION_MIN_DAYS: u32 = 2;
 
-/// Most lanes when the setting is absent.
+/// Largest default of `lanes`, however many cores there are.
 pub const LANES_DEFAULT_MAX: usize = 8;
 
-/// Most lanes that can be set: each has a connection.
+/// Largest value of `lanes`: each lane has a connection to PostgreSQL.
 pub const LANES_MAX: usize = 64;
 
-/// Variables of the environment that begin with `TOPE_` and are no settings of the server.
+/// Environment variables that begin with `TOPE_` and are not settings of the server.
 const OTHER_VARIABLES: [&str; 6] = [
     "TOPE_CONFIG",
     "TOPE_TARGET",
@@ -45,15 +46,15 @@ const OTHER_VARIABLES: [&str; 6] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text, for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Declares the settings. From one declaration come the field of [`Config`] with its default, the flag, the key of the file,
-/// the variable of the environment, and what an error says the value must be.
+/// Declares the settings. One declaration gives the field of [`Config`] with its default, the flag, the key of the
+/// file, the environment variable, and the error text that says what the value must be.
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ [$($flag:tt)*] $name:ident: $type:ty = $default:expr, $wanted:literal;)+) => {
         /// The settings of a server.
@@ -69,7 +70,7 @@ macro_rules! settings {
             }
         }
 
-        /// Settings that flags give. Those that are absent come from the environment, the file or the defaults.
+        /// Settings given as flags. An absent setting comes from the environment, the file or the defaults.
         #[derive(Clone, Debug, Default, Serialize, clap::Args)]
         pub struct Flags {
             $(
@@ -80,10 +81,10 @@ macro_rules! settings {
             )+
         }
 
-        /// The names of all settings.
+        /// The names of all settings, as in the file.
         const NAMES: &[&str] = &[$(stringify!($name)),+];
 
-        /// What the value of a setting must be, in an error.
+        /// Says what the value of a setting must be, for an error.
         fn wanted(setting: &str) -> &'static str {
             match setting {
                 $(stringify!($name) => $wanted,)+
@@ -103,7 +104,7 @@ settings! {
     [value_name = "URL", value_parser = parse_database]
     database: String = DATABASE_DEFAULT.to_owned(), "a URL, such as sqlite://tope.db";
 
-    /// Form of the log, which goes to stderr; RUST_LOG chooses its lines
+    /// Form of the log, which goes to stderr; RUST_LOG decides what the log contains
     [value_name = "FORMAT", value_enum]
     log_format: LogFormat = LogFormat::Text, "text or json";
 
@@ -111,7 +112,7 @@ settings! {
     [value_name = "SECONDS"]
     drain_seconds: u64 = DRAIN_DEFAULT_SECONDS, "a number of seconds";
 
-    /// Batches that run at once on PostgreSQL, 1 to 64 (SQLite has one); half of the cores unless set
+    /// Batches that run at the same time on PostgreSQL, 1 to 64 (on SQLite always 1); unless set, half of the cores
     [value_name = "N"]
     lanes: usize = lanes_default(), "a number, 1 to 64";
 
@@ -145,7 +146,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 ///
 /// # Errors
 ///
-/// A text for a person, which suggests the URL of a file.
+/// A text for a person that suggests the URL of a SQLite file.
 pub fn parse_database(text: &str) -> Result<String, String> {
     match text.split_once(':') {
         Some((scheme, _))
@@ -157,20 +158,20 @@ pub fn parse_database(text: &str) -> Result<String, String> {
     }
 }
 
-/// Lanes on PostgreSQL unless set: one for each two cores, since a lane keeps one core of the database busy, and
-/// about as much of this process. More lanes make smaller batches, which cost more.
+/// Default of `lanes`: one lane per two cores. A lane keeps one core of the database busy, and about one core of this
+/// process. More lanes make smaller batches, which cost more per operation.
 pub fn lanes_default() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, LANES_DEFAULT_MAX)
 }
 
-/// Whether a batch is decided while the batch before commits. On two cores, which callers and database keep busy, the hops
-/// from thread to thread cost more than they give.
+/// Whether a batch is decided while the previous batch commits. On two cores, which clients and database keep busy,
+/// the changes between threads cost more than they gain.
 pub fn overlap_default() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 2)
 }
 
-/// Adds default and variable to the help of each flag that is a setting.
+/// Adds the default and the environment variable to the help of each flag that is a setting.
 pub fn describe(command: clap::Command) -> clap::Command {
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
     command.mut_args(|argument| {
@@ -184,11 +185,11 @@ pub fn describe(command: clap::Command) -> clap::Command {
     })
 }
 
-/// The settings as a settings file, the password of the database left out.
+/// Formats the settings as a settings file. The caller gives the database URL to print, without its password.
 ///
 /// # Errors
 ///
-/// When a value has no form in TOML, which is a defect.
+/// When a value cannot be serialized, which is a defect.
 pub fn print(config: &Config, shown_database: &str) -> Result<String, String> {
     let shown = Config { database: shown_database.to_owned(), ..config.clone() };
     let values = serde_json::to_value(shown).map_err(|error| error.to_string())?;
@@ -196,7 +197,8 @@ pub fn print(config: &Config, shown_database: &str) -> Result<String, String> {
     Ok(lines.collect())
 }
 
-/// A line for each variable of the environment that begins with `TOPE_` and is unknown, with the known name that comes nearest.
+/// Returns a warning for each unknown environment variable that begins with `TOPE_`, with the known name that is most
+/// similar.
 pub fn unknown_variables(variables: impl Iterator<Item = String>) -> Vec<String> {
     let known: Vec<String> =
         NAMES.iter().map(|name| variable(name)).chain(OTHER_VARIABLES.map(str::to_owned)).collect();
@@ -215,7 +217,7 @@ fn variable(setting: &str) -> String {
     format!("TOPE_{}", setting.to_uppercase())
 }
 
-/// The known name that is most like a name, if one is.
+/// Finds the known name that is most similar to a name, if any is similar enough.
 fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let alike =
         known.iter().map(|known| (strsim::normalized_damerau_levenshtein(name, known), known.as_str()));
@@ -223,7 +225,7 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     best.filter(|(likeness, _)| *likeness > 0.6).map(|(_, known)| known)
 }
 
-/// Puts the settings together.
+/// Loads the settings from file, environment and flags, and checks them.
 ///
 /// # Errors
 ///
@@ -276,7 +278,7 @@ fn check_retention(config: &Config) -> Result<(), String> {
         let least = REQUEST_ID_RETENTION_MIN_HOURS;
         return Err(format!("request_id_retention_hours must be at least {least}, and is {hours}"));
     }
-    // A repeated request is answered from its reservation.
+    // A repeated request is answered from its reservation, which must therefore exist as long as the request id.
     if hours > days * 24 {
         return Err(format!(
             "request_id_retention_hours must be at most reservation_retention_days, which is {days} ({} hours), and is \
@@ -287,7 +289,7 @@ fn check_retention(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// An error in terms of where the setting was given.
+/// Describes an error, with the setting and the place where it was given.
 fn told(error: &figment::Error, file: Option<&Path>) -> String {
     use figment::error::Kind;
     let source = error.metadata.as_ref();
@@ -310,7 +312,7 @@ fn told(error: &figment::Error, file: Option<&Path>) -> String {
         Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => {
             format!("{place} must be {}, and is {found}", wanted(setting))
         }
-        // Where the file is no TOML, and why. Between them stands the line at fault, which may have a secret.
+        // The file is not TOML: print the place and the reason, without the line at fault, which may have a secret.
         Kind::Message(text) if setting.is_empty() => {
             let said: Vec<&str> = text.lines().filter(|line| !line.contains('|')).map(str::trim).collect();
             let file = file.unwrap_or(Path::new(""));

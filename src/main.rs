@@ -1,4 +1,4 @@
-//! The command `tope`.
+//! Entry point of the command `tope`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-"""Prints alerts as they happen, and resumes where it was cut off. docs/events.md says how to make the stubs."""
+"""Prints alerts as they happen, and resumes after a cut. docs/events.md shows how to make the stubs."""
 
 import sys
 import time
@@ -11,10 +11,10 @@ from tope.v1 import quota_service_pb2_grpc
 
 KINDS = [event.EVENT_KIND_THRESHOLD_REACHED, event.EVENT_KIND_LIMIT_REACHED, event.EVENT_KIND_RESERVE_REFUSED]
 
-# A watcher that keeps the cursor in a file or a table misses nothing while it is away.
+# A watcher that keeps its cursor in a file or a table misses no event while it does not run.
 cursor = ""
 
-# If the other end is gone without a word, the connection breaks instead of waiting for ever.
+# With keepalive pings, a connection to a server that vanished breaks instead of waiting for ever.
 OPTIONS = [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000)]
 
 target = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051"
@@ -30,10 +30,10 @@ with grpc.insecure_channel(target, OPTIONS) as channel:
                         print(told.tenant, name, b.limit_id, b.committed, "of", b.allowance, flush=True)
                 if not cursor:
                     print("watching", target, file=sys.stderr, flush=True)
-                # Of the parts of a snapshot only the last one has a cursor; every other message has one.
+                # Every message has a cursor, except the parts of a snapshot before the last part.
                 cursor = update.cursor or cursor
         except grpc.RpcError as error:
-            # A call that ends with any other code would end the same way again.
+            # After any other code, a new call would end in the same way.
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
                 raise
             time.sleep(1)

@@ -1,4 +1,4 @@
-"""Reserve, commit, be refused. `tope serve --demo` is the server; README.md shows how to make the stubs."""
+"""Reserves, commits, and is refused. Start `tope serve --demo` first; README.md shows how to make the stubs."""
 
 import sys
 
@@ -12,14 +12,14 @@ from tope.v1 import quota_service_pb2_grpc
 with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051") as channel:
     quota = quota_service_pb2_grpc.QuotaServiceStub(channel)
 
-    # Before the model call: hold what it may cost. After it: charge what it did cost.
+    # Before the model call, reserve what it may use. After the call, commit what it did use.
     tokens = tope.ReserveAmount(resource="tokens", quantity=1_000)
     hold = quota.Reserve(tope.ReserveRequest(tenant="acme", agent="planner", amounts=[tokens])).reservation
     used = tope.Amount(resource="tokens", quantity=800)
     done = quota.Commit(tope.CommitRequest(reservation=hold.name, amounts=[used]))
     print("committed", done.reservation.amounts[0].committed, "left", [b.remaining for b in done.balances])
 
-    # More than the plan has left: the refusal says which limits said no.
+    # Ask for more than the plan has left: the refusal names the limits that refused.
     try:
         tokens = tope.ReserveAmount(resource="tokens", quantity=99_500)
         quota.Reserve(tope.ReserveRequest(tenant="acme", agent="planner", amounts=[tokens]))

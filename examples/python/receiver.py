@@ -1,4 +1,4 @@
-"""Receives webhooks and checks that they are genuine (standardwebhooks.com). docs/events.md shows how to try it.
+"""Receives webhooks and checks their signatures (standardwebhooks.com). docs/events.md shows how to try it.
 
     TOPE_WEBHOOK_SECRET=whsec_… python3 examples/python/receiver.py 8000
 """
@@ -15,23 +15,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 KEY = base64.b64decode(os.environ["TOPE_WEBHOOK_SECRET"].removeprefix("whsec_"))
 TOLERANCE_SECONDS = 300
 LENGTH_MAX_BYTES = 1 << 20
-seen = set()  # Yours outlives the process: an event may come again.
+seen = set()  # Keep yours in a table: an event may come again after a restart.
 
 
 def is_genuine(headers, body: bytes) -> bool:
-    """Whether somebody who knows the secret sent this, and sent it now."""
+    """Whether the sender knows the secret, and sent the body just now."""
     event_id, sent = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not (sent.isdecimal() and len(sent) < 16) or abs(time.time() - int(sent)) > TOLERANCE_SECONDS:
         return False
     signed = hmac.new(KEY, f"{event_id}.{sent}.".encode() + body, hashlib.sha256).digest()
     expected = "v1," + base64.b64encode(signed).decode()
-    # While the secret is rotated there are two.
+    # While the secret is rotated, there are two signatures.
     signatures = headers.get("webhook-signature", "").split()
     return any(hmac.compare_digest(expected.encode(), one.encode()) for one in signatures)
 
 
 class Receiver(BaseHTTPRequestHandler):
-    timeout = 10  # Seconds: one that sends nothing holds no thread for longer.
+    timeout = 10  # Seconds; a client that sends nothing blocks a thread no longer than this.
 
     def do_POST(self):
         length = self.headers.get("content-length", "")
@@ -43,7 +43,7 @@ class Receiver(BaseHTTPRequestHandler):
         event_id = self.headers["webhook-id"]
         if event_id not in seen:
             event = json.loads(body)
-            # Figures of 64 bits are text, so that no JSON parser rounds them.
+            # Figures of 64 bits are strings, so that no JSON parser rounds them.
             spent = [int(balance["committed"]) for balance in event["data"].get("balances", [])]
             print(event["type"], json.dumps(event["data"]), *spent, flush=True)
             seen.add(event_id)

@@ -13,20 +13,20 @@ use crate::{
 /// Options of `tope backup`.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// The copy to make; it must not exist
+    /// File to copy the database to; it must not exist
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Which database.
+    /// The database to copy.
     #[command(flatten)]
     pub database: DatabaseArgs,
 }
 
-/// Copies a database.
+/// Copies a database to a new file.
 ///
 /// # Errors
 ///
-/// When the database cannot be read, or the copy not written.
+/// When the database cannot be read, or the copy cannot be written.
 pub async fn run(args: BackupArgs) -> Result<(), CliError> {
     let tried = args.database.tried("back up");
     let failed = |error| CliError::caused(&tried, &error);

@@ -1,4 +1,4 @@
-//! What the commands that speak to a server share.
+//! Connecting and printing, for all commands that call a server.
 
 use std::{
     fmt,
@@ -20,24 +20,24 @@ use tonic_types::StatusExt;
 
 use super::error::{CliError, Exit};
 
-/// The server when nothing says otherwise.
+/// Default of `--target`, the address of the server.
 pub const TARGET_DEFAULT: &str = "127.0.0.1:50051";
 
-/// The server that a command speaks to.
+/// The server that a command calls.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TargetArgs {
-    /// The server: host and port, or an http URL
+    /// Address of the server: host and port, or an http URL
     #[arg(long, value_name = "ADDR", env = "TOPE_TARGET", default_value = TARGET_DEFAULT)]
     pub target: String,
 }
 
-/// How long a connection may take to be made.
+/// Longest time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be silent before it is asked whether it lives, while a call is open.
+/// While a call is open, a connection that is silent for this long gets a keepalive ping.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long it may take to say so.
+/// Longest time to answer a keepalive ping; then the connection breaks.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a server has to show which protocol it speaks.
@@ -53,7 +53,7 @@ const HTTP1_ANSWER: [u8; 7] = *b"HTTP/1.";
 ///
 /// # Errors
 ///
-/// When it is neither an `http` URL nor a host and a port.
+/// When the address is neither an `http` URL nor a host and a port.
 pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
     let malformed = || {
         CliError::usage(format!(
@@ -71,11 +71,11 @@ pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
-/// Connects to a server, now. A connection whose other end is gone without a word breaks.
+/// Connects to a server at once. Keepalive pings break the connection if the server vanishes during a call.
 ///
 /// # Errors
 ///
-/// When the address is malformed or nobody answers there.
+/// When the address is malformed, or no server answers there.
 pub async fn connect(target: &str) -> Result<Channel, CliError> {
     let endpoint =
         endpoint(target)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
@@ -106,11 +106,11 @@ async fn speaks_http1(endpoint: &Endpoint) -> io::Result<bool> {
     timeout(SNIFF_TIMEOUT, sniff).await.unwrap_or(Ok(false))
 }
 
-/// Whether it was created; false when it was there before.
+/// Reads the reply of a Create call: true if the object was created, false if it existed already.
 ///
 /// # Errors
 ///
-/// When the server refused for any other reason.
+/// When the server refused for another reason than ALREADY_EXISTS.
 pub fn created<T>(tried: impl fmt::Display, reply: Result<Response<T>, Status>) -> Result<bool, CliError> {
     match reply {
         Ok(_) => Ok(true),
@@ -119,12 +119,12 @@ pub fn created<T>(tried: impl fmt::Display, reply: Result<Response<T>, Status>) 
     }
 }
 
-/// The delay that the server asks for before the call is repeated.
+/// Returns the delay after which the server asks to repeat the call, from `RetryInfo`.
 pub fn find_retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
-/// Sixteen hex digits that differ from run to run, so that the request_ids of two runs never meet.
+/// Returns sixteen random hex digits, so that two runs never use the same request_ids.
 pub fn run_id() -> String {
     // The keys of the standard library's hash are random; nothing more is needed here.
     format!("{:016x}", RandomState::new().build_hasher().finish())

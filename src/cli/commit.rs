@@ -1,4 +1,4 @@
-//! `tope commit`: charges what a hold was really used for.
+//! `tope commit`: settles a hold, and charges the quantities that were really used.
 
 use clap::Args;
 
@@ -12,10 +12,10 @@ use crate::grpc::v1::{Amount, CommitRequest, quota_service_client::QuotaServiceC
 /// Options of `tope commit`.
 #[derive(Debug, Args)]
 pub struct CommitArgs {
-    /// Whose hold
+    /// The tenant whose hold is settled
     pub tenant: String,
 
-    /// What was used, such as tokens=800; a reserved resource that is left out is charged as reserved
+    /// Quantity used of a resource, such as tokens=800; a resource that is left out is charged as reserved
     #[arg(value_name = "RESOURCE=QUANTITY")]
     pub amounts: Vec<AmountArg>,
 
@@ -27,12 +27,12 @@ pub struct CommitArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "request_id")]
     pub reservation: Option<String>,
 
-    /// Server and output.
+    /// The server, and the form of the output.
     #[command(flatten)]
     pub call: CallArgs,
 }
 
-/// Settles a hold, and prints the reservation and what is left.
+/// Settles a hold, and prints the reservation and the balances.
 ///
 /// # Errors
 ///

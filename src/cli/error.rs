@@ -1,11 +1,11 @@
-//! Why a command ended without success.
+//! The errors of commands, and their exit codes.
 
 use std::{error::Error, fmt};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// A command failed: one clear text for a person, and the exit code of the process.
+/// The error of a command: one text for a person, and the exit code of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CliError {
     text: String,
@@ -15,7 +15,7 @@ pub struct CliError {
 /// The exit code of a command that did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Anything else went wrong.
+    /// An error without an exit code of its own.
     Error = 1,
     /// An argument or a setting is at fault.
     Usage = 2,
@@ -26,7 +26,7 @@ pub enum Exit {
 }
 
 impl CliError {
-    /// An error that says all there is to say.
+    /// Makes an error of a complete text, with exit code 1.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), exit: Exit::Error }
     }
@@ -36,12 +36,12 @@ impl CliError {
         Self::new(text).exiting(Exit::Usage)
     }
 
-    /// The same error with another exit code.
+    /// Returns the same error with another exit code.
     pub fn exiting(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
-    /// The same error with one more thing to say.
+    /// Appends a text to the error, behind a semicolon.
     pub fn with(self, more: impl fmt::Display) -> Self {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
@@ -51,13 +51,13 @@ impl CliError {
         self.exit
     }
 
-    /// What was tried, and the error with all of its sources, each said once.
+    /// Makes an error from the attempted act, the error and all sources of the error, each text once.
     pub fn caused(tried: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         let mut text = tried.to_string();
         let mut cause = Some(error);
         while let Some(error) = cause {
             let said = error.to_string();
-            // Many errors end with the text of their source.
+            // Many errors end with the text of their source; it must not appear twice.
             if !text.ends_with(&said) {
                 text = format!("{text}: {said}");
             }
@@ -66,13 +66,13 @@ impl CliError {
         Self::new(text)
     }
 
-    /// What was tried, and what the server replied.
+    /// Makes an error from the attempted act and the status that the server replied. The code decides the exit code.
     pub fn refused(tried: impl fmt::Display, status: &Status) -> Self {
         let mut text = format!("{tried}: {}", status.message());
         if let Some(bad) = status.get_details_bad_request() {
             for violation in bad.field_violations {
                 let fault = format!("{}: {}", violation.field, violation.description);
-                // The message names the first field at fault.
+                // The message already names the first field at fault.
                 if !violation.field.is_empty() && !text.contains(&fault) {
                     text = format!("{text}; {fault}");
                 }

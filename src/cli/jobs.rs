@@ -1,4 +1,4 @@
-//! `tope jobs`: what a server runs on a schedule.
+//! `tope jobs`: lists the jobs of a server, or runs one job now.
 
 use clap::{Args, Subcommand, ValueEnum};
 use prost_types::{Duration, Timestamp};
@@ -15,30 +15,30 @@ use crate::grpc::v1::{
 /// Options of `tope jobs`.
 #[derive(Debug, Args)]
 pub struct JobsArgs {
-    /// What to do.
+    /// The subcommand of `tope jobs`.
     #[command(subcommand)]
     pub command: JobsCommand,
 }
 
-/// What to do with jobs.
+/// The subcommands of `tope jobs`.
 #[derive(Debug, Subcommand)]
 pub enum JobsCommand {
-    /// The jobs of a server, when they run, and what came of their last runs
+    /// List the jobs of a server, with their next and last runs
     List(ServerArgs),
-    /// Run a job now, and wait for its end; exit code 1 when it did not do all that it should
+    /// Run a job now and wait for its end; exit code 1 unless the run succeeds
     Run {
-        /// Its name, as `list` shows it
+        /// Name of the job, as `list` prints it
         name: String,
-        /// Where.
+        /// The server, and the form of the output.
         #[command(flatten)]
         server: ServerArgs,
     },
 }
 
-/// Which server, and how to print what it says.
+/// The server, and the form in which its reply is printed.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// Which server.
+    /// The server to call.
     #[command(flatten)]
     pub server: TargetArgs,
 
@@ -50,13 +50,13 @@ pub struct ServerArgs {
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Aligned columns, for people.
     Table,
-    /// One JSON document.
+    /// One JSON document, for programs.
     Json,
 }
 
-/// Lists the jobs of a server, or runs one.
+/// Lists the jobs of a server, or runs one job.
 ///
 /// # Errors
 ///
@@ -114,7 +114,7 @@ fn print_table(jobs: &[Job]) -> Result<(), CliError> {
     jobs.iter().try_for_each(|job| print_line(format!("{:name$}  {}", job.name, job.description)))
 }
 
-/// `SUCCEEDED in 0.012 s: reservations 5, request_ids 0`.
+/// Describes a run: `SUCCEEDED in 0.012 s: reservations 5, request_ids 0`.
 fn told(run: &JobRun) -> String {
     let figures: Vec<String> =
         run.figures.iter().map(|figure| format!("{} {}", figure.name, figure.value)).collect();
@@ -156,7 +156,7 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}")
 }
 
-/// An instant for people, whole seconds: 2026-12-01T00:00:00Z.
+/// Formats an instant in whole seconds, in UTC: 2026-12-01T00:00:00Z; `-` if absent.
 fn shown(at: Option<&Timestamp>) -> String {
     let instant = at.and_then(|at| chrono::DateTime::from_timestamp(at.seconds, 0));
     let text = instant.map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));

@@ -11,11 +11,12 @@ use crate::{
 /// Options of `tope migrate`.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
-    /// Which database.
+    /// The database to migrate.
     #[command(flatten)]
     pub database: DatabaseArgs,
 
-    /// Also make its log of events another one: after a restore, so that watchers do not go on where the lost one was
+    /// Also give the database a new log of events: after PostgreSQL was restored from a backup, or failed over to a
+    /// replica that lagged
     #[arg(long)]
     pub new_log: bool,
 }

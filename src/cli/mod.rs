@@ -1,4 +1,4 @@
-//! The command: one file per subcommand.
+//! The command line: one file per subcommand.
 
 use std::{io::Write, process::ExitCode};
 
@@ -26,21 +26,21 @@ pub mod watch;
 #[derive(Debug, Parser)]
 #[command(version = env!("TOPE_VERSION"))]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The subcommands.
+/// The subcommands of `tope`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server until Ctrl-C
     Serve(serve::ServeArgs),
-    /// Hold quota before a model call
+    /// Reserve quota before a model call
     Reserve(reserve::ReserveArgs),
-    /// Charge what a hold was used for
+    /// Commit a reservation: charge what was really used
     Commit(commit::CommitArgs),
-    /// Show what is left of a tenant's quota
+    /// Print the balances of a tenant
     Usage(usage::UsageArgs),
     /// Bring the schema of a database up to date (`serve` does it at its start, too)
     Migrate(migrate::MigrateArgs),
@@ -48,21 +48,21 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Copy a SQLite database while it is in use
     Backup(backup::BackupArgs),
-    /// What a server runs on a schedule: list it, or run it now
+    /// List the jobs of a server, or run a job now
     Jobs(jobs::JobsArgs),
     /// Measure a server against an empty service
     Bench(bench::BenchArgs),
     /// The empty service that `bench` measures against
     #[command(hide = true)]
     BenchEmpty(bench::empty::EmptyArgs),
-    /// Print what happens, as it happens
+    /// Print events as they happen
     Watch(watch::WatchArgs),
     /// Play a trace of model calls
     Replay(replay::ReplayArgs),
 }
 
-/// Parses the command line and runs the command. Not generic, so that it is compiled with the library and not once more with
-/// each program.
+/// Parses the command line and runs the command. The function is not generic, so it is compiled once, with the
+/// library, and not again with each program.
 pub fn main() -> ExitCode {
     let command = Cli::command().mut_subcommand("serve", crate::config::describe);
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
@@ -77,12 +77,11 @@ pub fn main() -> ExitCode {
 }
 
 fn failed(error: &CliError) -> ExitCode {
-    // Nothing is left to tell it to when stderr is closed.
+    // If stderr is closed, there is no place left to write the error to.
     let _ = writeln!(std::io::stderr(), "tope: {error}");
     ExitCode::from(error.exit() as u8)
 }
 
-/// Runs a command.
 async fn run(cli: Cli) -> Result<(), CliError> {
     if !matches!(cli.command, Command::Serve(_)) {
         telemetry::start_quietly();
@@ -112,13 +111,13 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// What was tried, for an error.
+    /// Returns the attempted act, for the beginning of an error.
     fn tried(&self, verb: &str) -> String {
         format!("cannot {verb} {}", without_password(&self.database))
     }
 }
 
-/// A database URL as it may be shown: without its password and its parameters.
+/// Returns a database URL without password and parameters, so that it may be printed.
 fn without_password(database: &str) -> String {
     let shown = database.split('?').next().unwrap_or_default();
     let Some((scheme, rest)) = shown.split_once("://") else { return shown.to_owned() };

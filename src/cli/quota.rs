@@ -1,4 +1,5 @@
-//! What `tope reserve`, `tope commit` and `tope usage` share: the server and the subject, amounts, and how balances are printed.
+//! Shared by `tope reserve`, `tope commit` and `tope usage`: server, form of the output, amounts, and the printing of
+//! balances.
 
 use std::str::FromStr;
 
@@ -14,10 +15,10 @@ use super::{
 };
 use crate::grpc::v1::{Balance, Reservation};
 
-/// Which server, and how its reply is printed.
+/// The server, and the form in which its reply is printed.
 #[derive(Debug, Args)]
 pub struct CallArgs {
-    /// Which server.
+    /// The server to call.
     #[command(flatten)]
     pub server: TargetArgs,
 
@@ -29,16 +30,16 @@ pub struct CallArgs {
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// Columns for people.
+    /// Aligned columns, for people.
     Table,
-    /// One JSON document.
+    /// One JSON document, for programs.
     Json,
 }
 
 /// A resource and a quantity: `tokens=1000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AmountArg {
-    /// The resource's id.
+    /// Id of the resource.
     pub resource: String,
     /// Units of the resource.
     pub quantity: i64,
@@ -86,7 +87,7 @@ pub fn print(
     }
 }
 
-/// What was tried and why it was refused, limit by limit.
+/// Makes an error from the attempted act and the refusal, with the delay after which to try again.
 pub fn refused(tried: &str, status: &Status) -> CliError {
     let mut error = CliError::refused(tried, status);
     let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
@@ -117,7 +118,7 @@ fn reservation_line(reservation: &Reservation) -> String {
     format!("{}  {state}{until}  {}", reservation.name, amounts.join("; "))
 }
 
-/// A line for each balance, below a line of headings.
+/// Lays out one row per balance, below a row of headings.
 fn rows(balances: &[Balance]) -> Vec<[String; 8]> {
     let headings =
         ["LIMIT", "RESOURCE", "COUNTS", "ALLOWANCE", "COMMITTED", "RESERVED", "REMAINING", "WINDOW ENDS"];
@@ -139,7 +140,7 @@ fn rows(balances: &[Balance]) -> Vec<[String; 8]> {
     rows
 }
 
-/// Whose usage a balance counts: `agent=planner`, or `all`.
+/// Names the subjects whose usage a balance counts: `agent=planner`, or `all`.
 fn scope(balance: &Balance) -> String {
     let parts = [("agent", &balance.agent), ("user", &balance.user), ("model", &balance.model)];
     let parts: Vec<String> = parts
@@ -149,7 +150,7 @@ fn scope(balance: &Balance) -> String {
     if parts.is_empty() { "all".to_owned() } else { parts.join(",") }
 }
 
-/// Prints rows in columns: figures to the right, the rest to the left.
+/// Prints rows as columns: figures aligned to the right, texts to the left.
 fn print_rows(rows: &[[String; 8]]) -> Result<(), CliError> {
     const FIGURES: std::ops::Range<usize> = 3..7;
     let widths: [usize; 8] =

@@ -1,4 +1,4 @@
-//! `tope reserve`: holds quota, as a backend does before a model call.
+//! `tope reserve`: reserves quota, as a backend does before a model call.
 
 use clap::Args;
 use prost_types::Duration;
@@ -13,10 +13,10 @@ use crate::grpc::v1::{OnExpiry, ReserveAmount, ReserveRequest, quota_service_cli
 /// Options of `tope reserve`.
 #[derive(Debug, Args)]
 pub struct ReserveArgs {
-    /// Whose quota
+    /// The tenant whose quota is reserved
     pub tenant: String,
 
-    /// What to hold, such as tokens=1000; may be given several times
+    /// Quantity to reserve of a resource, such as tokens=1000; may be given several times
     #[arg(value_name = "RESOURCE=QUANTITY", required = true)]
     pub amounts: Vec<AmountArg>,
 
@@ -32,7 +32,7 @@ pub struct ReserveArgs {
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub model: String,
 
-    /// An id of the call: repeated with the same id, it holds once; `commit` takes the id, too
+    /// Id of this call. A repeat with the same id does not reserve twice; `tope commit` takes the id, too
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub request_id: String,
 
@@ -40,24 +40,24 @@ pub struct ReserveArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..=86_400))]
     pub ttl_seconds: Option<i64>,
 
-    /// Hold less when there is less, instead of refusing
+    /// If less is left than asked for, reserve what is left instead of refusing
     #[arg(long)]
     pub allow_partial: bool,
 
-    /// Charge the hold when nobody settles it, instead of releasing it
+    /// If the hold expires, charge it instead of releasing it
     #[arg(long)]
     pub charge_on_expiry: bool,
 
-    /// Server and output.
+    /// The server, and the form of the output.
     #[command(flatten)]
     pub call: CallArgs,
 }
 
-/// Holds quota, and prints the reservation and what is left.
+/// Reserves quota, and prints the reservation and the balances.
 ///
 /// # Errors
 ///
-/// When the server cannot be reached or refuses: exit code 3 when the quota is used up.
+/// When the server cannot be reached or refuses; the exit code is 3 if there is not enough quota.
 pub async fn run(args: ReserveArgs) -> Result<(), CliError> {
     let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
     let amounts = args.amounts.into_iter().map(|AmountArg { resource, quantity }| ReserveAmount {

@@ -17,7 +17,7 @@ use crate::{
 /// Options of `tope serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Also create, once and never overwriting, resources, plans (free, pro) and tenants (acme, globex) to try it with
+    /// Also create resources, plans (free, pro) and tenants (acme, globex) to try the server with, if they are missing
     #[arg(long)]
     pub demo: bool,
 
@@ -29,7 +29,7 @@ pub struct ServeArgs {
     #[arg(long)]
     pub print_config: bool,
 
-    /// The settings.
+    /// The settings, as far as flags give them.
     #[command(flatten)]
     pub settings: Flags,
 }
@@ -38,7 +38,7 @@ pub struct ServeArgs {
 ///
 /// # Errors
 ///
-/// When the settings are at fault, or it cannot start.
+/// When the settings are at fault, or the server cannot start.
 pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let config = config::load(args.config.as_deref(), &args.settings).map_err(CliError::usage)?;
     if args.print_config {

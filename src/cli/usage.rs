@@ -1,4 +1,4 @@
-//! `tope usage`: what is left of a tenant's quota.
+//! `tope usage`: prints the balances of a tenant.
 
 use clap::Args;
 
@@ -12,31 +12,31 @@ use crate::grpc::v1::{GetUsageRequest, quota_service_client::QuotaServiceClient}
 /// Options of `tope usage`.
 #[derive(Debug, Args)]
 pub struct UsageArgs {
-    /// Whose quota
+    /// The tenant whose balances are printed
     pub tenant: String,
 
-    /// Only limits that count this agent, and those that count all agents together
+    /// Only limits that count this agent, and limits that count all agents together
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
 
-    /// Only limits that count this user, and those that count all users together
+    /// Only limits that count this user, and limits that count all users together
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 
-    /// Only limits that count this model, and those that count all models together
+    /// Only limits that count this model, and limits that count all models together
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
 
-    /// Only of this resource; may be given several times
+    /// Only balances of this resource; may be given several times
     #[arg(long = "resource", value_name = "NAME")]
     pub resources: Vec<String>,
 
-    /// Server and output.
+    /// The server, and the form of the output.
     #[command(flatten)]
     pub call: CallArgs,
 }
 
-/// Prints the balances of all limits.
+/// Prints the tenant's balances, from all pages of the reply.
 ///
 /// # Errors
 ///

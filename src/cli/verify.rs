@@ -1,4 +1,4 @@
-//! `tope verify`: checks that the books add up.
+//! `tope verify`: checks that the books of a database add up.
 
 use clap::Args;
 
@@ -8,16 +8,16 @@ use crate::store::{Store, StoreOptions};
 /// Options of `tope verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Which database.
+    /// The database to check.
     #[command(flatten)]
     pub database: DatabaseArgs,
 }
 
-/// Checks a database, and prints what was checked, and each row at fault.
+/// Checks a database, and prints how many rows were checked, and each row at fault.
 ///
 /// # Errors
 ///
-/// When the database cannot be read, or does not add up.
+/// When the database cannot be read, or its books do not add up.
 pub async fn run(args: VerifyArgs) -> Result<(), CliError> {
     let tried = args.database.tried("verify");
     let failed = |error| CliError::caused(&tried, &error);

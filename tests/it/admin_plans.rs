@@ -1,4 +1,4 @@
-//! Plans and their limits.
+//! CreatePlan, UpdatePlan and DeletePlan: plans and their limits.
 
 use tonic::Code;
 
@@ -27,7 +27,7 @@ async fn list(world: &World, page_size: i32, page_token: &str) -> Answer<ListPla
     done(world.admin.clone().list_plans(request).await)
 }
 
-/// Spoils a limit.
+/// Makes a limit invalid.
 type Spoil = fn(Limit) -> Limit;
 
 both! {
@@ -48,7 +48,7 @@ both! {
                 wanted.enforcement = Enforcement::Hard.into();
             }
             let mut kept = kept.clone();
-            // 0 means 1; which of the two comes back is not said.
+            // 0 means 1, and the server may return either of the two.
             if kept.period() == Period::Month && given.anchor_day == 0 {
                 kept.anchor_day = 0;
             }

@@ -1,4 +1,4 @@
-//! ResetUsage corrects the books, on the record.
+//! ResetUsage corrects the books by adjustments, with reason and operator.
 
 use std::future::IntoFuture;
 
@@ -34,7 +34,7 @@ both! {
         assert_eq!(reply.balances.figures("month"), (0, 30));
         assert_eq!(world.figures("acme", "day").await, (0, 30));
         world.verify().await;
-        // The hold is settled as if nothing had been.
+        // The hold is settled as if there had been no reset.
         world.reserve("acme").tokens(71).await.expect_err("70 are left").is_quota(&["day"]);
         world.commit(hold.name()).tokens(25).await.expect("it is held");
         assert_eq!(world.figures("acme", "day").await, (25, 0));
@@ -56,7 +56,8 @@ both! {
         assert_eq!(settled.figures("day"), (70, 0), "yesterday's");
     }
 
-    /// What a reset took away is not taken away again when the charge at the deadline is replaced by less.
+    /// A late Commit replaces the charge at the deadline. If the new charge is smaller, the difference, which the reset
+    /// removed already, is not subtracted again.
     async fn a_charge_that_is_replaced_after_a_reset_leaves_no_debt(world: World) {
         let cases: [(i64, Option<i64>); 4] = [(50, Some(10)), (40, Some(0)), (10, Some(0)), (0, None)];
         for (number, (used, at_most)) in cases.into_iter().enumerate() {
@@ -103,7 +104,7 @@ both! {
         assert_eq!(adjusted, [-20, -10]);
     }
 
-    /// Whether or not the server happens to remember it.
+    /// The server remembers the counter in one round, and loads it after a restart in the other.
     async fn a_counter_that_no_limit_reads_is_reset_too(world: World) {
         let both = [day("tokens", 100), month("tokens", 1_000)];
         for restarts in [false, true] {
@@ -149,9 +150,10 @@ both! {
         assert_eq!(settled.figures("day"), (41, 0), "yesterday's");
     }
 
-    /// One that was made at a deadline before the reset.
+    /// A charge at a deadline before the reset is forgiven by the reset. A late Commit or Release does not subtract it
+    /// again.
     async fn what_a_reset_forgave_is_not_given_back_a_second_time(world: World) {
-        // What is spent since, with how much the hold is committed (None: it is released), and what counts then.
+        // Usage after the reset; quantity of the late Commit (None: a Release); committed afterwards.
         let cases: [(i64, Option<i64>, i64); 6] = [
             (5_000, Some(200), 5_000),
             (60, None, 60),
@@ -171,7 +173,7 @@ both! {
             if since > 0 {
                 world.record(&tenant).tokens(since).await.expect("it is recorded");
             }
-            // What it spends is not forgiven, nor what it gives back.
+            // Usage after the reset is not forgiven, and neither is a negative Record.
             world.record(&tenant).tokens(7).await.expect("it is recorded");
             world.record(&tenant).tokens(-7).await.expect("it is recorded");
             let (figures, held) = match used {
@@ -193,7 +195,7 @@ both! {
         }
     }
 
-    /// A window that is over, and one that is not; holds that are committed in time; charges after the reset.
+    /// Covers a window that is over and one that still runs, holds committed in time, and charges after the reset.
     async fn only_what_was_charged_before_the_reset_is_forgiven(world: World) {
         world.tenant_with("acme", &[day("tokens", 10_000), lifetime("tokens", 10_000)]).await;
         let reserve = |ttl| world.reserve("acme").tokens(100).ttl(ttl).charged_on_expiry();
@@ -216,7 +218,7 @@ both! {
         assert_eq!((reply.figures("day"), reply.figures("lifetime")), ((95, 0), (65, 0)));
     }
 
-    /// More of them than one batch sweeps.
+    /// There are more due holds than one batch sweeps.
     async fn charges_that_are_due_and_not_swept_are_forgiven_too(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         let operation = world.reserve("acme").tokens(1).ttl(MINUTE).charged_on_expiry().operation();
@@ -273,11 +275,11 @@ both! {
         }
         let resets = world.told("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
         assert_eq!(resets.count(), 2, "one of each counter");
-        // Before any other check.
+        // A repeat is answered before any other check.
         world.change_plan("acme", &[]).await.expect("the plan is there");
         world.set_state("acme", TenantState::Suspended).await;
         assert_eq!(keyed(world).await.expect("a retry").adjusted, first.adjusted);
-        // Another id, another reset.
+        // Another request_id makes another reset.
         world.change_plan("acme", &[day("tokens", 100), month("tokens", 1_000)]).await.expect("it is there");
         let other = reset(world, |request| request.request_id = "y".into()).await.expect("the tenant is there");
         assert!(other.adjusted.iter().all(|&adjusted| adjusted == -5), "{other:?}");
@@ -292,7 +294,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (7, 0));
     }
 
-    /// Also when copies sit in one batch of the engine.
+    /// Holds even if several copies are in one batch of the engine.
     async fn copies_that_come_at_once_reset_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         for round in 1..=8 {
@@ -306,7 +308,7 @@ both! {
         assert_eq!(resets.count(), 8);
     }
 
-    /// One space of request_ids per tenant.
+    /// All requests of a tenant share one space of request_ids.
     async fn its_request_id_is_no_other_requests(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), day("requests", 10).named("calls")]).await;
         let hold = world.reserve("acme").tokens(60).id("r").await.expect("there is quota");
@@ -376,7 +378,8 @@ both! {
     }
 }
 
-/// The repeat of a batch whose COMMIT got no answer finds what it did: one reset, and one event of each counter.
+/// The COMMIT of the batch gets no answer. The repeated batch finds that it took effect: one reset, and one event per
+/// counter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     let world = World::start(Kind::Postgres).await;
@@ -385,7 +388,7 @@ async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     let proxy = Proxy::before(world.database.url()).await;
     let (server, clients) = world.replica_at(proxy.url()).await;
 
-    // The first one waits for the lock, and the others for the first one: in one batch.
+    // The first call waits for the lock. The others queue behind it and so come into one batch.
     let stall = world.database.stall().await;
     let mut first = clients.record("acme").tokens(1).into_future();
     assert!(futures::poll!(&mut first).is_pending(), "it has to wait");
@@ -416,7 +419,7 @@ async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     world.end().await;
 }
 
-/// The other replica has not heard of the first call.
+/// The first call was answered by another replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_may_reach_another_replica() {
     let world = World::start(Kind::Postgres).await;

@@ -1,4 +1,4 @@
-//! Resources: declared before use.
+//! CreateResource, UpdateResource and DeleteResource: resources are declared before use.
 
 use tonic::Code;
 
@@ -87,7 +87,7 @@ both! {
         no.names(&["amounts[0].resource"]);
     }
 
-    /// What was spent of it stays on the record, and what is held can be settled.
+    /// Usage of the deleted resource stays in the books, and open holds can be settled.
     async fn a_deleted_one_can_still_be_settled(world: World) {
         world.declare("meter").await;
         world.tenant_with("acme", &[day("tokens", 10)]).await;
@@ -98,7 +98,7 @@ both! {
         let settled = world.commit(hold.name()).await.expect("as reserved");
         assert_eq!(amount(settled.held(), "meter"), (5, 5));
         world.commit(other.name()).amount("meter", 2).await.expect("it was reserved");
-        // The name is free; what it counts begins at zero.
+        // The name is free again, and its new counter begins at zero.
         world.resource("meter").await.expect("it is free again");
         let reply = world.record("acme").amount("meter", 1).await.expect("it is metered");
         assert_eq!(reply.figures(""), (1, 0));

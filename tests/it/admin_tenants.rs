@@ -1,4 +1,4 @@
-//! Tenants.
+//! CreateTenant, UpdateTenant and DeleteTenant.
 
 use tonic::Code;
 
@@ -88,7 +88,7 @@ both! {
         delete(world, "acme", false).await.expect("nothing is open");
     }
 
-    /// A name that is used again starts clean.
+    /// A new tenant with the name of a deleted tenant has empty books.
     async fn a_successor_inherits_nothing(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let old = world.reserve("acme").tokens(4).id("r").await.expect("there is quota");

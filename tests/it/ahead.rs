@@ -1,16 +1,16 @@
-//! A lane that remembers all that a batch needs decides it before it asks the database. What others have changed
-//! meanwhile binds all the same.
+//! Deciding ahead: a lane that remembers all that a batch needs decides the batch before it asks the database. Changes
+//! that others made in the meantime bind all the same.
 
 use tonic::Code;
 
 use crate::harness::{clients::Clients, v1::TenantState, *};
 
-/// More batches than a lane decides under the lock, after one that it had to.
+/// More batches than a lane decides under the lock before it decides ahead again.
 const WARM: usize = 24;
-/// What they spend, a token each.
+/// Tokens that the batches of a warm-up spend, one each.
 const WARMED: i64 = 24;
 
-/// Lets the lane of these clients remember a tenant, and decide ahead.
+/// Records until the lane of these clients remembers the tenant and decides ahead.
 async fn warm_up(clients: &Clients, tenant: &str) {
     for _ in 0..WARM {
         clients.record(tenant).tokens(1).await.expect("it is recorded");
@@ -58,7 +58,7 @@ async fn what_another_replica_did_is_not_decided_over() {
     world.tenant_with("acme", &[day("tokens", 200)]).await;
     let (server, there) = world.replica().await;
     let mut sum = 0;
-    // Each in turn remembers books that the other one changes.
+    // In turn, each replica remembers books that the other one then changes.
     for _ in 0..2 {
         for clients in [world.clients(), &there] {
             warm_up(clients, "acme").await;
@@ -76,7 +76,8 @@ async fn what_another_replica_did_is_not_decided_over() {
     world.end().await;
 }
 
-/// What a replica remembers is out of date at each of its turns, so it reads anew, with the lock, what it is likely to need.
+/// At each turn of a replica its cache is stale. So it reads again, together with the lock, the rows that it probably
+/// needs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_take_turns_go_on_from_what_the_other_did() {
     let world = World::start(Kind::Postgres).await;
@@ -91,7 +92,7 @@ async fn replicas_that_take_turns_go_on_from_what_the_other_did() {
         let kept = one.reserve("acme").tokens(5).await.expect("granted");
         let more = other.extend(held.name()).tokens(30).await.expect("it is there, too");
         assert_eq!(more.figures("day"), (spent, 55));
-        // One remembers it as it was before it was extended, and the other as one that is open.
+        // One replica remembers the hold from before the Extend, and the other remembers the hold as open.
         let committed = one.commit(held.name()).tokens(45).await.expect("committed");
         spent += 45;
         assert_eq!(committed.figures("day"), (spent, 5));
@@ -103,7 +104,7 @@ async fn replicas_that_take_turns_go_on_from_what_the_other_did() {
         other.release(kept.name()).await.expect("it is there, too");
         let no = one.commit(kept.name()).tokens(5).await.expect_err("it was released");
         assert_eq!(no.code, Code::FailedPrecondition, "{no:?}");
-        // A counter that the one has not seen, or has seen missing.
+        // The first replica has never loaded this counter, or remembers that it does not exist.
         other.record("acme").amount("requests", 1).await.expect("recorded");
         let no = one.reserve("acme").amount("requests", 100).await.expect_err("one of them is used");
         assert_eq!(no.code, Code::ResourceExhausted, "{no:?}");

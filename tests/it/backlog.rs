@@ -1,13 +1,13 @@
-//! R4.3: a great many holds that are due at once, more than some batches sweep.
+//! R4.3: very many holds are due at once, more than several batches sweep.
 
 use crate::harness::{v1::*, *};
 
-/// Of each kind, in thousands: they are swept in the order of their deadlines, 2,000 by each batch.
+/// Thousands of holds of each kind. Each batch sweeps 2,000 of them, in the order of their deadlines.
 const RELEASED: i64 = 5;
 const CHARGED: i64 = 3;
 const LATER: i64 = 3;
 
-/// Holds of one token each, and the name of the last one.
+/// Makes `thousands` thousand holds of one token each, and returns the name of the last.
 async fn hold(world: &World, thousands: i64, ttl: i64, on_expiry: OnExpiry) -> String {
     let mut last = String::new();
     for _ in 0..thousands {
@@ -22,7 +22,7 @@ async fn hold(world: &World, thousands: i64, ttl: i64, on_expiry: OnExpiry) -> S
     last
 }
 
-/// Each decision and each read sees the same: nothing that is due counts, and what is charged does.
+/// Checks that each decision and each read sees the same figures: due holds do not count, and their charges do.
 async fn see(world: &World, clients: &Clients, wanted: (i64, i64)) {
     let reply = clients.check("acme").tokens(1).await.expect("an answer");
     let balance = reply.verdicts[0].balance.as_ref().expect("each has one");
@@ -43,16 +43,16 @@ both! {
         for _ in 0..2 {
             see(world, world, (charged, LATER * 1_000)).await;
         }
-        // One that no batch has swept yet.
+        // A hold that no batch has swept yet.
         let reply = world.commit(&late).tokens(7).await.expect("what was spent is spent");
         let charged = charged + 6;
         assert_eq!(reply.figures("lifetime"), (charged, LATER * 1_000));
-        // More of them, before the first ones are swept.
+        // More holds are due before the first ones are swept.
         world.clock.advance(MINUTE);
         let charged = charged + LATER * 1_000;
         see(world, world, (charged, 0)).await;
         if world.database.kind() == Kind::Postgres {
-            // Another one sweeps, too.
+            // Another replica sweeps, too.
             let (server, clients) = world.replica().await;
             see(world, &clients, (charged, 0)).await;
             see(world, world, (charged, 0)).await;

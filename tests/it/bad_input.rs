@@ -1,4 +1,4 @@
-//! What cannot be meant is refused with the field that is at fault, and nothing changes. (Of the control plane:
+//! Invalid requests of QuotaService are refused with the fields at fault, and change nothing. (AdminService: see
 //! `admin_*`.)
 
 use std::collections::BTreeSet;
@@ -214,7 +214,7 @@ both! {
             assert_eq!(world.books("acme").await, before);
             world.release(&hold).await.expect("it is held");
         }
-        // The books can still be added up.
+        // The figures stay within an int64, and the books still add up.
         for change in [i64::MIN, i64::MAX, -i64::MAX, i64::MAX, i64::MIN, 7] {
             world.record("acme").amount("meter", change).await.expect("clamped at zero");
         }

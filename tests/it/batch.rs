@@ -1,10 +1,10 @@
-//! Batch: many operations in one call, each for itself, in the order of their tenant.
+//! Batch: many operations in one call, each decided on its own, those of a tenant in their order.
 
 use tonic::Code;
 
 use crate::harness::{v1::operation_result::Result as Answered, v1::*, *};
 
-/// What an operation of a Batch was refused with.
+/// Returns the refusal of an operation of a Batch.
 pub fn error(result: OperationResult) -> No {
     match result.result {
         Some(Answered::Error(status)) => status.into(),
@@ -61,7 +61,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (95, 0));
     }
 
-    /// Not atomic: one that is refused leaves its neighbours alone.
+    /// A Batch is not atomic: a refused operation does not affect the others.
     async fn a_refusal_is_an_answer_among_others(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let operations = vec![
@@ -90,7 +90,7 @@ both! {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         world.tenant_with("globex", &[day("tokens", 10)]).await;
         let mut operations = Vec::new();
-        // Ten fit; what comes after them is refused, until the correction in the middle makes room for five.
+        // Ten operations fit. The next ones are refused, until the correction in the middle makes room for five.
         for number in 0..30 {
             for tenant in ["acme", "globex"] {
                 operations.push(match number {
@@ -115,7 +115,7 @@ both! {
         }
     }
 
-    /// I8: at the bound the answer is a clear error.
+    /// I8: beyond the bound, the answer is a clear error.
     async fn a_thousand_operations_and_no_more(world: World) {
         world.tenant_with("acme", &[day("tokens", 5_000)]).await;
         let operation = world.reserve("acme").tokens(1).operation();
@@ -127,7 +127,7 @@ both! {
         assert_eq!(world.books("acme").await, before);
     }
 
-    /// A client that takes 4 MiB gets the reply, whatever the plan; what is left out can be read.
+    /// A client that accepts 4 MiB gets the reply, whatever the plan is. The parts left out can be read by other calls.
     async fn a_reply_that_would_be_too_large_is_abridged(world: World) {
         let limits: Vec<Limit> = (0..60)
             .map(|number| day("tokens", 1_000).named(&format!("a-limit-with-a-rather-long-name-{number}")))
@@ -155,7 +155,7 @@ both! {
         let Answered::Reserve(first) = ok(&reply.results[0]) else { panic!("{:?}", reply.results[0]) };
         assert_eq!(world.get(first.name()).await.expect("it is there").labels["a"], "1");
         assert_eq!(world.figures("acme", "a-limit-with-a-rather-long-name-59").await, (3, 997));
-        // Fewer of them are told in full.
+        // A reply with fewer operations is complete.
         operations.drain(..900);
         let reply = world.quota.clone().batch(BatchRequest { operations }).await.expect("an answer").into_inner();
         assert!(!reply.abridged);

@@ -1,4 +1,4 @@
-//! `migrate`, `verify` and `backup`.
+//! The commands `migrate`, `verify` and `backup`.
 
 use std::sync::{
     Arc,
@@ -33,7 +33,7 @@ on_both! {
 }
 
 both! {
-    /// Each fault is put into good books, found, and taken out again.
+    /// Each fault is written into sound books, found by `verify`, and repaired.
     async fn verify_finds_what_is_at_fault(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), month("tokens", 10_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");

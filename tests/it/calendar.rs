@@ -4,13 +4,13 @@ use chrono::{DateTime, Utc};
 
 use crate::harness::*;
 
-/// An instant in the clock's unit.
+/// Parses an instant; milliseconds since 1970-01-01 UTC.
 fn at(text: &str) -> i64 {
     text.parse::<DateTime<Utc>>().expect("an instant").timestamp_millis()
 }
 
 both! {
-    /// R4.4: the window belongs to the reservation.
+    /// R4.4: a reservation keeps the window in which it was made.
     async fn a_hold_is_settled_in_the_month_in_which_it_was_taken(world: World) {
         world.clock.set(at("2026-03-31T23:59:00Z"));
         world.tenant_with("acme", &[month("tokens", 1_000), day("tokens", 500)]).await;
@@ -23,11 +23,11 @@ both! {
         for limit in ["month", "day"] {
             assert_eq!(world.figures("acme", limit).await, (0, 0), "a new window starts at zero");
         }
-        // What Extend adds counts there, too.
+        // The quantity that Extend adds counts in the same window.
         let extended = world.extend(hold.name()).tokens(20).await.expect("there is quota");
         assert_eq!(extended.figures("month"), (0, 170));
         assert_eq!(extended.balance("month").window_start, opened.window_start);
-        // It is bounded by that day's limit, whatever this day has left.
+        // The window of the hold bounds the Extend, whatever is left in today's window.
         let no = world.extend(hold.name()).tokens(331).await.expect_err("330 were left");
         no.is_quota(&["day"]);
         let settled = world.commit(hold.name()).tokens(90).await.expect("it is held");
@@ -41,7 +41,7 @@ both! {
         assert_eq!(released.figures("month"), (90, 0));
     }
 
-    /// R4.5: reset is arithmetic.
+    /// R4.5: a new window follows from arithmetic alone.
     async fn a_new_window_needs_no_job(world: World) {
         world.clock.set(at("2026-03-31T23:59:59.999Z"));
         world.tenant_with("acme", &[month("tokens", 100)]).await;
@@ -50,29 +50,29 @@ both! {
         world.clock.advance(1);
         let reply = world.reserve("acme").tokens(100).await.expect("the first instant of April");
         assert_eq!(reply.figures("month"), (0, 100));
-        // A year in which nobody came by.
+        // A year without any call.
         world.clock.set(at("2027-04-15T00:00:00Z"));
         let reply = world.reserve("acme").tokens(100).await.expect("another April");
         assert_eq!(millis(reply.balance("month").window_start.as_ref()), Some(at("2027-04-01T00:00:00Z")));
     }
 
-    /// R4.6: an instant, its zone, and the day that it falls into.
+    /// R4.6: each case is a zone, an instant, and the start and the end of the instant's day.
     async fn days_begin_in_the_tenants_zone(world: World) {
         let cases = [
             ("Asia/Tokyo", "2026-03-16T14:59:59Z", "2026-03-15T15:00:00Z", "2026-03-16T15:00:00Z"),
             ("Asia/Tokyo", "2026-03-16T15:00:00Z", "2026-03-16T15:00:00Z", "2026-03-17T15:00:00Z"),
-            // 23 hours, 25 hours.
+            // Days of 23 and of 25 hours.
             ("Europe/Lisbon", "2026-03-29T12:00:00Z", "2026-03-29T00:00:00Z", "2026-03-29T23:00:00Z"),
             ("Europe/Lisbon", "2026-10-25T12:00:00Z", "2026-10-24T23:00:00Z", "2026-10-26T00:00:00Z"),
             ("America/New_York", "2026-03-08T12:00:00Z", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z"),
             ("America/New_York", "2026-11-01T12:00:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
-            // A midnight that does not exist: the first instant after it.
+            // A midnight that does not exist: the day begins at the first instant after it.
             ("Africa/Cairo", "2026-04-24T12:00:00Z", "2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z"),
             ("Asia/Beirut", "2026-03-29T12:00:00Z", "2026-03-28T22:00:00Z", "2026-03-29T21:00:00Z"),
-            // One that exists twice: the first. Havana goes back from 01:00 to 00:00.
+            // A midnight that exists twice: the day begins at the first. Havana goes back from 01:00 to 00:00.
             ("America/Havana", "2026-11-01T04:30:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
             ("America/Havana", "2026-11-01T05:30:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
-            // A day that Samoa left out.
+            // Samoa skipped 2011-12-30 in its calendar.
             ("Pacific/Apia", "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
             ("Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),
         ];
@@ -92,7 +92,7 @@ both! {
         }
     }
 
-    /// R4.6: 31 is the last day of shorter months, and does not drift.
+    /// R4.6: anchor day 31 means the last day in shorter months, and is 31 again in the next long month.
     async fn a_month_from_the_31st_does_not_drift(world: World) {
         world.clock.set(at("2027-12-31T00:00:00Z"));
         world.tenant_with("acme", &[month("tokens", 10).anchor(31)]).await;
@@ -120,7 +120,7 @@ both! {
         let usage = world.usage("acme").await;
         let window = usage.balance("month");
         assert_eq!(millis(window.window_start.as_ref()), Some(at("2026-03-14T23:00:00Z")));
-        // In summer time by then.
+        // The end of the window is in summer time.
         assert_eq!(millis(window.window_end.as_ref()), Some(at("2026-04-14T22:00:00Z")));
     }
 

@@ -1,4 +1,4 @@
-//! I9: time never goes back for a tenant.
+//! I9: for a tenant, time never goes back.
 
 use crate::harness::{v1::*, *};
 
@@ -21,7 +21,7 @@ both! {
         world.clock.advance(DAY);
         world.record("acme").tokens(30).await.expect("it is recorded");
         world.clock.set(NOON);
-        // The day that runs is the one in which something was decided already.
+        // The running window is the later day, because the tenant has already seen a decision in it.
         assert_eq!(world.figures("acme", "day").await, (30, 0));
         let reply = world.reserve("acme").tokens(70).await.expect("of the later day");
         assert_eq!(reply.figures("day"), (30, 70));

@@ -1,4 +1,4 @@
-//! What the commands print, and the exit codes they end with.
+//! The output of the commands, and their exit codes.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::harness::{
     *,
 };
 
-/// `tope` with these arguments, where no server and no database is.
+/// Makes a `tope` command with these arguments, with no server and no database to reach.
 fn command(arguments: &[&str]) -> Command {
     let mut command = tope();
     command.args(arguments);
@@ -84,7 +84,7 @@ async fn help_names_default_and_variable_of_each_setting() {
     }
 }
 
-/// The round of README: hold, charge, look, and be refused.
+/// Plays the round of the README: Reserve, Commit, look at the usage, and be refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_round_needs_nothing_but_the_command() {
     let folder = scratch_folder();

@@ -1,4 +1,4 @@
-//! Many clients on one limit: granted never above it (I1), and within one reservation of it.
+//! Many clients spend from one limit. Granted is never above the limit (I1), and comes within one reservation of it.
 
 use std::future::IntoFuture;
 
@@ -6,11 +6,11 @@ use futures::future::{join_all, try_join_all};
 
 use crate::harness::{clients::connect, v1::*, *};
 
-/// Clients, each on a connection of its own.
+/// Number of clients, each with a connection of its own.
 const CLIENTS: usize = 64;
-/// Not a multiple of what each asks for.
+/// Quantity of the limit; not a multiple of [`SIZE`].
 const LIMIT: i64 = 10_007;
-/// What each asks for, again and again.
+/// Quantity of each Reserve.
 const SIZE: i64 = 10;
 
 #[derive(Default)]
@@ -19,8 +19,8 @@ struct Taken {
     committed: i64,
 }
 
-/// Asks until it is refused. Some holds are kept, some committed, some released; after a refusal nothing is
-/// released any more.
+/// Reserves until a refusal. Some holds are kept, some committed, some released; after the refusal no hold is
+/// released.
 async fn ask_until_refused(clients: Clients, number: usize) -> Taken {
     let mut taken = Taken::default();
     for round in 0.. {
@@ -47,7 +47,7 @@ async fn ask_until_refused(clients: Clients, number: usize) -> Taken {
     taken
 }
 
-/// The crowd, spread over servers of one database.
+/// Runs the crowd, spread over several servers of one database.
 async fn crowd(targets: &[String]) {
     let first = Clients::of(connect(&targets[0]).await);
     first.tenant_with("acme", &[lifetime("tokens", LIMIT)]).await;
@@ -64,7 +64,7 @@ async fn crowd(targets: &[String]) {
         let clients = Clients::of(connect(target).await);
         assert_eq!(clients.figures("acme", "lifetime").await, (committed, held), "{target}");
     }
-    // What is left is granted to the last token.
+    // The rest of the limit is granted, to the last token.
     let rest = first.reserve("acme").tokens(SIZE).partial().await.expect("a few are left");
     let balance = rest.balance("lifetime");
     assert_eq!(balance.committed + balance.reserved, LIMIT);
@@ -92,7 +92,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (0, LIMIT));
     }
 
-    /// I5, under a crowd.
+    /// I5 also holds under a crowd.
     async fn two_resources_are_held_together_or_not_at_all(world: World) {
         let limits = [lifetime("tokens", 1_000), lifetime("requests", 70).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -120,7 +120,7 @@ both! {
     }
 }
 
-/// Two processes that keep nothing of their own.
+/// Two processes share one database, and neither has state that the other misses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_on_two_processes_is_one_crowd() {
     let database = Database::fresh(Kind::Postgres);
@@ -132,7 +132,7 @@ async fn a_crowd_on_two_processes_is_one_crowd() {
     process::verify(database.url()).await;
 }
 
-/// I3, R4.1: when copies reach two replicas at once.
+/// I3, R4.1: copies of a request reach two replicas at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_request_id_at_two_replicas_at_once_takes_effect_once() {
     const ROUNDS: i64 = 100;
@@ -153,7 +153,7 @@ async fn one_request_id_at_two_replicas_at_once_takes_effect_once() {
             assert_eq!(reserve.reservation, replies[0].0.reservation);
             assert_eq!(record.reservation, replies[0].1.reservation);
         }
-        // So do two that settle, one on each.
+        // Two Commits, one on each replica, also settle once.
         let name = replies[0].0.name();
         let settled =
             join_all(replicas.iter().map(|replica| replica.commit(name).tokens(2).into_future())).await;
@@ -169,7 +169,7 @@ async fn one_request_id_at_two_replicas_at_once_takes_effect_once() {
     process::verify(database.url()).await;
 }
 
-/// R4.7: a change that one replica acknowledged binds the other.
+/// R4.7: a change that one replica acknowledged binds the other replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_change_on_one_replica_binds_the_other() {
     let database = Database::fresh(Kind::Postgres);

@@ -1,5 +1,5 @@
-//! A PostgreSQL that answers and does not do what a batch needs, does not answer, or is another one: health says what calls
-//! get, and what comes back is served again without a restart.
+//! A PostgreSQL that answers but refuses what a batch needs, does not answer, or was replaced by another one. Health
+//! agrees with the answers to calls, and a database that comes back is served again without a restart.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{
     *,
 };
 
-/// A cluster of its own with a database, and a server on it that has a tenant.
+/// A cluster of its own with one database, and a server that has one tenant in it.
 struct Faulty {
     cluster: Cluster,
     url: String,
@@ -35,7 +35,7 @@ impl Faulty {
         Self { cluster, url, process, clients, _folder: folder }
     }
 
-    /// Runs a statement that works on a read-only database, too.
+    /// Runs a statement, even if the database is read-only.
     fn psql(&self, statement: &str) {
         postgres::psql(&format!("{}?options=-cdefault_transaction_read_only%3Doff", self.url), statement);
     }
@@ -45,7 +45,7 @@ impl Faulty {
         no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
     }
 
-    /// It serves by itself, and has kept what was acknowledged.
+    /// Waits until the server serves again by itself, and checks that all acknowledged calls are in the books.
     async fn recovers(self, acknowledged: usize) {
         serving(&self.clients.channel).await;
         self.clients.record("acme").tokens(1).await.expect("it serves");
@@ -56,7 +56,7 @@ impl Faulty {
     }
 }
 
-/// While batches are tried, and while nobody calls.
+/// Holds while batches are tried, and while nobody calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_only_reads_is_not_served_from() {
     for busy in [true, false] {
@@ -79,7 +79,7 @@ async fn a_postgres_that_only_reads_is_not_served_from() {
     }
 }
 
-/// The probe's table has room where that of the batches has none: then the batches themselves say so, and say when it is over.
+/// The probe's table has room, and the tables of the batches have none. Then the batches show the fault, and its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_whose_disk_has_no_room_for_batches_is_not_served_from() {
     let faulty = Faulty::start().await;
@@ -90,7 +90,7 @@ async fn a_postgres_whose_disk_has_no_room_for_batches_is_not_served_from() {
          CREATE TRIGGER full_disk BEFORE INSERT ON reservations EXECUTE FUNCTION full_disk()",
     );
     not_serving(&faulty.clients.channel).await;
-    // A single attempt does not make it serve, and calls go on being tried.
+    // One attempt is not enough to serve again, and calls are still tried.
     faulty.refuses().await;
     not_serving(&faulty.clients.channel).await;
     faulty.psql("DROP TRIGGER full_disk ON reservations");
@@ -99,7 +99,7 @@ async fn a_postgres_whose_disk_has_no_room_for_batches_is_not_served_from() {
     faulty.recovers(acknowledged).await;
 }
 
-/// The disk of the probe's table has no room for a page more, and nobody calls.
+/// The disk of the probe's table has no room for another page, and nobody calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_stays_full_is_probed_with_a_page() {
     let faulty = Faulty::start().await;

@@ -1,5 +1,4 @@
-//! The documents are true: links lead somewhere, code blocks do what the page says, and the rules that tests and source
-//! cite exist.
+//! The documents are true: links have targets, code blocks do what the page shows, and cited rules exist.
 
 mod page;
 mod session;
@@ -16,17 +15,17 @@ use session::Session;
 const README_LINES_MAX: usize = 150;
 const ARCHITECTURE_WORDS_MAX: usize = 1_500;
 
-/// Folders that hold no document of ours.
+/// Folders without documents of this project.
 const SKIPPED: [&str; 3] = ["target", ".git", "node_modules"];
 
-/// Where rules and invariants are cited.
+/// Folders whose files cite rules and invariants.
 const CITING: [&str; 3] = ["src", "tests/it", "proto/tope"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below `folder` whose name ends in `ending`, relative to the root, in order.
+/// Lists the files below `folder` whose names end in `ending`: sorted paths, relative to the root.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![root().join(folder)]);
     while let Some(folder) = open.pop() {
@@ -103,7 +102,7 @@ fn every_rule_that_is_cited_is_a_rule_and_every_invariant_is_cited() {
     for path in
         CITING.iter().flat_map(|folder| [".rs", ".proto"].map(|ending| files(folder, ending))).flatten()
     {
-        // The examples of this test are no citations.
+        // The examples in this file are not citations.
         let own = path == Path::new("tests/it/documents.rs");
         for number in cited(&text_of(&path)).into_iter().filter(|_| !own) {
             citations.entry(number).or_default().push(path.display().to_string());
@@ -120,7 +119,7 @@ fn every_rule_that_is_cited_is_a_rule_and_every_invariant_is_cited() {
     assert_none(&untested.map(|number| format!("no test cites {number}")).collect::<Vec<_>>());
 }
 
-/// Where things are, and where something is added.
+/// Covers the tables "Where things are" and "Where do I add …".
 #[test]
 fn every_file_that_the_architecture_names_is_there() {
     let text = without_blocks(&text_of("docs/ARCHITECTURE.md"));
@@ -133,7 +132,7 @@ fn every_file_that_the_architecture_names_is_there() {
     assert_none(&gone.map(|path| format!("{path} is not there")).collect::<Vec<_>>());
 }
 
-/// `tope serve --help` is the list of settings; the reference has the same.
+/// `tope serve --help` has the list of settings, and the reference must have the same list.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reference_lists_every_setting() {
     let mut command = crate::harness::process::tope();
@@ -213,11 +212,11 @@ async fn run(path: &str) {
     assert!(ran > 3, "{path} has blocks");
 }
 
-/// What the links of a page lead to, web pages aside.
+/// Lists the targets of a page's links, without web pages.
 fn links(text: &str) -> Vec<String> {
     let mut links = Vec::new();
     for line in without_blocks(text).lines() {
-        // What stands in backticks is code.
+        // Text in backticks is code.
         let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
         for part in prose.split("](").skip(1) {
             let link = part.split(')').next().unwrap_or_default();
@@ -229,7 +228,7 @@ fn links(text: &str) -> Vec<String> {
     links
 }
 
-/// Why a link of a page leads nowhere; `None` if it leads somewhere.
+/// Says why a link of a page has no target; `None` if it has one.
 fn link_at_fault(page: &Path, link: &str) -> Option<String> {
     let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
     let target = match file {
@@ -244,7 +243,7 @@ fn link_at_fault(page: &Path, link: &str) -> Option<String> {
     (!headings.iter().any(|heading| heading == anchor)).then(|| format!("its headings are {headings:?}"))
 }
 
-/// A path without `..`.
+/// Resolves the `..` in a path.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -256,7 +255,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// The anchors of a page's headings, as the common hosts make them.
+/// Makes the anchors of a page's headings, as the common hosts do.
 fn anchors(text: &str) -> Vec<String> {
     let headings = without_blocks(text);
     let headings = headings.lines().filter(|line| line.starts_with('#'));
@@ -269,7 +268,7 @@ fn anchors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The numbers of rules and invariants in a text, each time that one stands there.
+/// Lists the numbers of rules and invariants in a text, with repetitions.
 fn cited(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !(c.is_alphanumeric() || c == '.' || c == '_'));
     words
@@ -288,7 +287,7 @@ fn is_number_of_rule(word: &str) -> bool {
     }
 }
 
-/// The words of a text that begin so, each once, in order.
+/// Lists the words of a text that begin with `begin`: sorted, without repetitions.
 fn words_with(text: &str, begin: &str) -> Vec<String> {
     let words = text.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'));
     let mut found: Vec<String> = words.filter(|word| word.starts_with(begin)).map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! The log: what is told of reservations, windows, corrections and policy, and how it is listed.
+//! The log: events of reservations, windows, corrections and policy, and ListEvents.
 
 use tonic::Code;
 
@@ -7,7 +7,7 @@ use crate::harness::{
     *,
 };
 
-/// The only event of this kind.
+/// Returns the only event of this kind.
 fn event_of(events: &[Event], kind: EventKind) -> &Event {
     let mut found = events.iter().filter(|event| event.kind() == kind);
     let event = found.next().unwrap_or_else(|| panic!("no {kind:?} in {events:#?}"));
@@ -42,7 +42,7 @@ both! {
         assert_eq!(events[2].balances.figures("day"), (181, 0));
         assert_eq!(state(reservation(&events[3])), ReservationState::Released);
         assert_eq!(events[3].balances.figures("day"), (81, 0));
-        // One that is given back late was not charged: nothing is corrected.
+        // A hold that is released late was not charged, so nothing is corrected and no event is emitted.
         let third = reserve().await.expect("there is quota");
         world.clock.advance(MINUTE);
         world.release(third.name()).await.expect("late");
@@ -84,7 +84,7 @@ both! {
         world.record("acme").tokens(5).await.expect("it is recorded");
         let hold = world.reserve("acme").tokens(7).await.expect("there is quota");
         world.clock.advance(DAY);
-        // The hold is due, but not swept: the window waits.
+        // The hold is due, but not swept, so the window is not closed yet.
         assert_eq!((world.close_windows().await.waiting, world.kinds("acme").await.len()), (1, 0));
         world.record("acme").tokens(3).await.expect("it is recorded, and the hold is swept");
         assert_eq!(world.close_windows().await.counters, 1);
@@ -95,7 +95,7 @@ both! {
         assert_eq!(event_of(&events, CommittedLate).balances.figures("day"), (11, 0));
     }
 
-    /// Its holds are settled by nobody, and nothing is told of it.
+    /// Nobody settles the holds of a deleted tenant, and no event of its windows is emitted.
     async fn windows_of_a_tenant_that_is_gone_do_not_wait_for_its_holds(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.record("acme").tokens(5).await.expect("it is recorded");
@@ -147,7 +147,7 @@ both! {
             change(Subject::Plan, "acme", Deleted),
         ];
         assert_eq!(changes, expected);
-        // Refused changes are none.
+        // A refused change emits no event.
         world.resource("tokens").await.expect_err("it is there").is(Code::AlreadyExists, "NAME_TAKEN");
         assert_eq!(world.list_events(ListEventsRequest::default()).await.expect("a page").last_sequence, 9);
     }
@@ -197,7 +197,7 @@ both! {
         }
     }
 
-    /// More than one page looks through.
+    /// The log has more events than one page searches.
     async fn a_list_that_begins_late_is_not_searched_from_the_oldest_on(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         world.told("acme").await;

@@ -1,4 +1,4 @@
-//! R4.2 and R4.3: deadlines, and what comes after them.
+//! R4.2 and R4.3: deadlines of holds, and calls after the deadline.
 
 use tonic::Code;
 
@@ -12,7 +12,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 100));
         world.reserve("acme").tokens(1).await.expect_err("it still counts").is_quota(&["day"]);
         world.clock.advance(1);
-        // Reads first: nothing has been decided since.
+        // Reads come first, so nothing has been decided since the deadline.
         assert_eq!(world.figures("acme", "day").await, (0, 0));
         let read = world.get(hold.name()).await.expect("it is kept");
         assert_eq!(state(&read), ReservationState::Expired);
@@ -24,7 +24,7 @@ both! {
         assert_eq!(reply.figures("day"), (0, 100));
     }
 
-    /// Sweeping is bounded; what is due and not yet swept does not count either.
+    /// A batch sweeps a bounded number of holds. A hold that is due and not yet swept does not count either.
     async fn a_great_many_that_expire_at_once_all_stop_counting(world: World) {
         const HOLDS: i64 = 3_000;
         world.tenant_with("acme", &[day("tokens", HOLDS)]).await;
@@ -56,7 +56,7 @@ both! {
         assert_eq!(state(&read), ReservationState::Expired);
         assert_eq!(amount(&read, "tokens"), (100, 100));
         assert!(!read.late);
-        // Nor does it change when it is swept.
+        // Sweeping the hold does not change the figures.
         let reply = world.reserve("acme").tokens(1).await.expect("there is quota");
         assert_eq!(reply.figures("day"), (100, 1));
     }
@@ -86,7 +86,7 @@ both! {
             let hold = world.reserve("acme").tokens(100).ttl(MINUTE).charged_on_expiry();
             let hold = hold.await.expect("there is quota");
             world.clock.advance(MINUTE);
-            // Half of them are swept before.
+            // In half of the cases, the hold is swept before the Commit.
             if case % 2 == 0 {
                 world.record("acme").tokens(1).await.expect("it is recorded");
                 world.record("acme").tokens(-1).await.expect("it is recorded");
@@ -125,7 +125,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 0));
     }
 
-    /// 30 days.
+    /// The retention is 30 days.
     async fn an_expired_hold_is_kept_for_its_late_commit(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("there is quota");
@@ -137,7 +137,7 @@ both! {
 
     async fn a_hold_and_its_successor_at_the_same_instant(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
-        // Each ends at the instant at which the next one begins.
+        // Each hold ends at the instant at which the next one begins.
         for _ in 0..5 {
             world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("the one before is over");
             world.clock.advance(MINUTE);

@@ -1,4 +1,4 @@
-//! Extend gives a stream that runs on more time, more quantity, or both.
+//! Extend gives a hold more time, more quantity, or both.
 
 use tonic::Code;
 
@@ -39,7 +39,7 @@ both! {
         let no = world.extend(hold.name()).tokens(21).ttl(HOUR).await.expect_err("20 are left");
         no.is_quota(&["day"]);
         assert_eq!(no.violations[0].quota_dimensions["requested"], "21");
-        // All or nothing, across resources too.
+        // An Extend is all or nothing, also across resources.
         let no = world.extend(hold.name()).tokens(20).amount("requests", 1).await;
         no.expect_err("there are no requests left").is_quota(&["calls"]);
         assert_eq!(world.books("acme").await, before);
@@ -68,7 +68,7 @@ both! {
         assert_eq!(world.books("acme").await, before);
     }
 
-    /// 24 hours at a time, 48 in all.
+    /// An Extend moves the deadline by 24 hours at most, and a hold lives 48 hours at most.
     async fn a_hold_lives_48_hours_at_most(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(24 * HOUR).await.expect("there is quota");
@@ -96,13 +96,13 @@ both! {
             let reply = world.extend(hold.name()).tokens(1).await.expect("there is quota");
             assert_eq!(amount(reply.held(), "tokens"), (sum, 0));
         }
-        // Nor did the extensions change what the Reserve answered.
+        // A repeated Reserve still gets its first answer, from before the extensions.
         let replay = world.reserve("acme").tokens(100).id("r").await.expect("a retry");
         assert_eq!(replay.reservation, hold.reservation);
         assert_eq!(replay.figures("day"), (0, 152));
     }
 
-    /// By its name, or by its tenant and the request_id that made it.
+    /// A hold is named by its name, or by its tenant and the request_id of its Reserve.
     async fn a_retry_may_name_the_hold_otherwise(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
@@ -114,7 +114,7 @@ both! {
         };
         let first = named(world, hold.name(), "e").await.expect("there is quota");
         let second = by_request(world, "r", "f").await.expect("there is quota");
-        // Both in one call, which may be one batch.
+        // Both ways in one call, whose operations may be in one batch.
         let calls = vec![
             by_request(world, "other", "g").operation(),
             named(world, other.name(), "g").operation(),
@@ -151,7 +151,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 350));
     }
 
-    /// The request_id of the Reserve is forgotten a day after it came, that of the Extend a day after the Extend.
+    /// The request_id of the Reserve is pruned a day after the Reserve, the one of the Extend a day after the Extend.
     async fn a_retry_is_known_when_the_request_id_of_its_hold_is_forgotten(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").ttl(24 * HOUR).await.expect("there is quota");
@@ -170,7 +170,7 @@ both! {
         assert_eq!(by_request().await.expect("a retry").reservation, first.reservation);
         let named = world.extend(hold.name()).tokens(50).ttl(24 * HOUR).id("e");
         assert_eq!(named.await.expect("a retry").reservation, first.reservation);
-        // Who has the request_id now is another hold.
+        // The request_id now belongs to another hold.
         world.reserve("acme").tokens(1).id("r").await.expect("a new request");
         by_request().await.expect_err("another hold").is(Code::AlreadyExists, "REQUEST_ID_REUSED");
         assert_eq!(world.figures("acme", "lifetime").await, (0, 151));
@@ -188,7 +188,7 @@ both! {
     }
 }
 
-/// The other replica has heard of neither request.
+/// Another replica answered both requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_that_names_the_hold_otherwise_may_reach_another_replica() {
     let world = World::start(Kind::Postgres).await;

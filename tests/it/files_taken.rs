@@ -1,4 +1,4 @@
-//! The files of a SQLite database are removed, replaced, truncated or overwritten under a running server.
+//! The files of a SQLite database are removed, replaced, truncated or overwritten while a server runs.
 
 use std::{
     fs,
@@ -17,10 +17,10 @@ use crate::harness::{
     *,
 };
 
-/// What is done to the file, given a copy of the database that is a little older.
+/// Damages the file; `copy` is a slightly older copy of the database.
 type Deed = fn(file: &Path, copy: &Path);
 
-/// A deed, and whether each COMMIT finds it out. The others are found out a few times a second.
+/// Name of a deed, the deed, and whether each COMMIT detects it. A check a few times a second detects the others.
 const DEEDS: [(&str, Deed, bool); 9] = [
     ("unlinked", |file, _| fs::remove_file(file).expect("it is there"), true),
     ("truncated", |file, _| truncate(file, 0), true),
@@ -38,12 +38,12 @@ fn truncate(file: &Path, bytes: u64) {
     file.set_len(bytes).expect("it can be written to");
 }
 
-/// Like `cp`.
+/// Copies over the file, like `cp`.
 fn copy_over(file: &Path, copy: &Path) {
     fs::copy(copy, file).expect("both are there");
 }
 
-/// Like `dd conv=notrunc`: the file never gets smaller.
+/// Copies over the file like `dd conv=notrunc`: the file never gets smaller.
 fn write_over(file: &Path, copy: &Path) {
     use std::os::unix::fs::FileExt;
     let bytes = fs::read(copy).expect("it is there");
@@ -119,7 +119,7 @@ async fn take_away(prepared: Prepared, name: &str, deed: Deed, load: Option<bool
         load.end().await;
     }
 
-    // It stays so, and says why, once.
+    // The server does not serve again, and logs the reason once.
     let no = clients.get_usage("acme").await.expect_err("it is gone");
     no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
     not_serving(&clients.channel).await;
@@ -131,7 +131,7 @@ async fn take_away(prepared: Prepared, name: &str, deed: Deed, load: Option<bool
     assert!(fs::read(&file).ok() == before, "{name}: what was put there is left alone");
 }
 
-/// A server that has recorded 7 tokens since it was started, of 12 in all; the copy is from before.
+/// Records 5 tokens, copies the database, starts the server again, and records 7 tokens more.
 async fn serve_after_backup(database: &Database, copy: &Path) -> (Process, Clients) {
     let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
     let clients = Clients::of(channel);
@@ -142,13 +142,13 @@ async fn serve_after_backup(database: &Database, copy: &Path) -> (Process, Clien
     let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
     let clients = Clients::of(channel);
     clients.record("acme").tokens(7).await.expect("it serves");
-    // The first mark of this server comes to the file with the next look at the log.
+    // The first mark reaches the file with a checkpoint of the WAL, and the second mark is written after that.
     let begun = mark(database).await;
     eventually("another mark is written", async || (mark(database).await != begun).then_some(())).await;
     (process, clients)
 }
 
-/// What the server writes to see whether it can.
+/// Reads the mark that the probe writes.
 async fn mark(database: &Database) -> String {
     let connection = stall::connect(database.url()).await;
     let statement = Statement::from_string(DbBackend::Sqlite, "SELECT hex(body) FROM probes");
@@ -157,7 +157,7 @@ async fn mark(database: &Database) -> String {
     row.try_get_by_index(0).expect("a text")
 }
 
-/// A copy is put over the file: the server that is started on it goes on from there.
+/// A copy is put over the file. A new server on the file continues from the copy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_was_put_over_the_file_is_sound_afterwards() {
     let database = Database::fresh(Kind::Sqlite);
@@ -176,7 +176,7 @@ async fn a_copy_that_was_put_over_the_file_is_sound_afterwards() {
     process.stop().await;
 }
 
-/// What others may do: none of it takes the file away.
+/// None of these acts of other programs takes the file away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_others_read_touch_and_checkpoint_stays() {
     let database = Database::fresh(Kind::Sqlite);
@@ -193,7 +193,7 @@ async fn a_file_that_others_read_touch_and_checkpoint_stays() {
     back_up(database.url(), &database.path("copy.db")).await;
     process::verify(database.url()).await;
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
-    // Some looks at the files later.
+    // Until the next mark, the server checks the files several times.
     let begun = mark(&database).await;
     eventually("another mark is written", async || (mark(&database).await != begun).then_some(())).await;
     clients.record("acme").tokens(1).await.expect("it serves");

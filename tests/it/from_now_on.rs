@@ -1,5 +1,5 @@
-//! "From now on" begins behind everything that was answered before the call: a watcher, a snapshot and a webhook hear of
-//! nothing older, though numbering gives events their places a moment after the reply.
+//! "From now on" begins after everything that was answered before the call. A watcher, a snapshot and a webhook get no
+//! older event, although numbering gives events their places a moment after the reply.
 
 use futures::FutureExt;
 
@@ -12,20 +12,20 @@ use crate::{
     webhooks::webhook,
 };
 
-/// The race between a reply and numbering is lost most of the time: so often is enough.
+/// Rounds of the test. Numbering loses the race against the reply in most rounds, so this number is enough.
 const ROUNDS: i64 = 15;
 
-/// The instant of an event.
+/// Returns the instant of an event, in milliseconds.
 fn instant(event: &Event) -> Option<i64> {
     millis(event.occur_time.as_ref())
 }
 
-/// A tenant whose every record of 10 is one event, once a day.
+/// Creates a tenant for which a Record of 10 emits one event, once a day.
 async fn limited(world: &World) {
     world.tenant_with("acme", &[day("tokens", 10)]).await;
 }
 
-/// The next event of the watcher must be of a later day than what was answered before the call.
+/// Checks that the watcher's next event is of a later day than all calls that were answered before the watch.
 async fn hears_of_later_days_only(watcher: &mut watching::Watcher, world: &World, clients: &Clients) {
     world.clock.advance(DAY);
     clients.record("acme").tokens(10).await.expect("it is recorded");
@@ -82,7 +82,7 @@ both! {
         }
         world.record("acme").tokens(10).await.expect("it is recorded");
         world.told("acme").await;
-        // Of the days behind its beginning each webhook is told, and of no other.
+        // Each webhook gets the events of the days after its creation, and no others.
         let expected = usize::try_from(ROUNDS * (ROUNDS + 1) / 2).expect("a count");
         eventually("all is sent", async || {
             world.job("deliver-webhooks").await;

@@ -1,4 +1,4 @@
-//! The first steps of a newcomer, by grpcurl, on both databases. The pages themselves are run by `documents`.
+//! The first steps of a newcomer, with grpcurl, on both databases. (`documents` runs the pages themselves.)
 
 use std::process::{Command, Output};
 
@@ -71,7 +71,7 @@ on_both! {
         let balances = usage["balances"].as_array().expect("there are some");
         let day = balances.iter().find(|balance| balance["period"] == "PERIOD_DAY").expect("a limit a day");
         assert_eq!(day["committed"], "800");
-        // JSON leaves out what is zero.
+        // JSON may leave out a field that is zero.
         assert!(day["reserved"].is_null() || day["reserved"] == "0", "{day}");
 
         let refusal = shell.refused("tope.v1.QuotaService/Reserve", reserve(99_500)).await;

@@ -1,4 +1,4 @@
-//! Health and reflection: what a load balancer and grpcurl ask.
+//! Health and reflection, which load balancers and grpcurl use.
 
 use futures::{StreamExt, stream};
 use tonic::{Code, transport::Channel};
@@ -75,7 +75,7 @@ async fn old_services(channel: Channel) -> Vec<String> {
     }
 }
 
-/// A PostgreSQL that is not there yet, comes up, goes away and comes back; the server is never restarted.
+/// PostgreSQL is missing at first, starts, stops and comes back. The server is never restarted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_is_waited_for() {
     let folder = database::scratch_folder();

@@ -28,12 +28,12 @@ both! {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let reserve = || world.reserve("acme").tokens(100).id("r").ttl(MINUTE);
         let first = reserve().await.expect("there is quota");
-        // Used up, and the hold still counts.
+        // The quota is used up, and the hold still counts.
         assert_eq!(reserve().await.expect("a retry").reservation, first.reservation);
-        // Settled.
+        // The hold is settled.
         world.commit(first.name()).tokens(60).await.expect("it is held");
         assert_eq!(reserve().await.expect("a retry").reservation, first.reservation);
-        // The limit is lower, the tenant suspended, the deadline over.
+        // The limit is lower, the tenant is suspended, and the deadline is over.
         world.change_plan("acme", &[day("tokens", 1)]).await.expect("the plan is there");
         world.set_state("acme", TenantState::Suspended).await;
         world.clock.advance(2 * MINUTE);
@@ -46,7 +46,7 @@ both! {
         world.declare("requests").await;
         let given = world.reserve("acme").tokens(100).amount("requests", 1).id("r").label("a", "1").label("b", "2");
         let first = given.await.expect("there is quota");
-        // Amounts in another order, defaults spelled out: the same.
+        // Another order of amounts and explicit defaults make the same payload.
         let same = [
             world.reserve("acme").amount("requests", 1).tokens(100).id("r").label("b", "2").label("a", "1"),
             world
@@ -109,13 +109,13 @@ both! {
         let blocker = world.reserve("acme").tokens(100).await.expect("there is quota");
         let reserve = || world.reserve("acme").tokens(50).id("r");
         reserve().await.expect_err("it is used up").is_quota(&["day"]);
-        // Not even its payload.
+        // Not even the payload of a refused request is remembered.
         world.release(blocker.name()).await.expect("it is held");
         world.reserve("acme").tokens(51).id("r").await.expect("there is quota now");
         reserve().await.expect_err("another payload").is(Code::AlreadyExists, "REQUEST_ID_REUSED");
     }
 
-    /// At least 24 hours.
+    /// A request_id is kept for at least 24 hours.
     async fn it_is_remembered_for_a_day(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let first = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
@@ -124,7 +124,7 @@ both! {
         assert_eq!(again.reservation, first.reservation);
     }
 
-    /// Also when copies sit in one batch of the engine.
+    /// Holds even if several copies are in one batch of the engine.
     async fn copies_that_come_at_once_take_effect_once(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         for round in 0..10 {

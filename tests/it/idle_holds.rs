@@ -1,10 +1,11 @@
-//! A hold of a tenant for which nothing is decided any more: its end is an event within seconds of its deadline.
+//! Holds of idle tenants: although nothing is decided for the tenant any more, RESERVATION_EXPIRED is emitted within
+//! seconds of the deadline.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{v1::EventKind::*, *};
 
-/// Longest time between a deadline and the event, as promised.
+/// Longest time from a deadline to its event, as docs/reference.md promises.
 const LATE_MAX: Duration = Duration::from_secs(5);
 
 on_both! {
@@ -27,7 +28,7 @@ on_both! {
 }
 
 both! {
-    /// `next_due` is a lower bound, and is mended where it is too low, so that the next run does not come upon it.
+    /// `next_due` is a lower bound. A run corrects a value that is too low, so that the next run skips the tenant.
     async fn a_tenant_whose_holds_were_settled_is_looked_at_once(world: World) {
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000)]).await;

@@ -1,4 +1,4 @@
-//! Ids that operators make can be read and typed; names that callers bring are taken byte for byte.
+//! Ids that operators choose must be visible characters. Names that callers send are taken byte for byte.
 
 use tonic::Code;
 
@@ -9,7 +9,7 @@ use crate::harness::{
     *,
 };
 
-/// What is refused in an id, and the character that the refusal names.
+/// Ids that are refused, and the character that the refusal names.
 const REFUSED: [(&str, &str); 21] = [
     (" acme", "U+0020"),
     ("acme ", "U+0020"),
@@ -34,7 +34,7 @@ const REFUSED: [(&str, &str); 21] = [
     ("a\u{7}b", "U+0007"),
 ];
 
-/// Ids that differ in bytes alone, and others with blanks inside.
+/// Ids that are accepted: two that differ only in bytes, and others, such as ids with blanks inside.
 const TAKEN: [&str; 7] = ["Zürich 8", "Zu\u{308}rich 8", "a b", "a\u{a0}b", "日本", "עברית", "🦀"];
 
 fn hook(id: &str) -> Webhook {
@@ -76,7 +76,7 @@ both! {
         }
     }
 
-    /// Whoever calls may have names that nobody chose.
+    /// Callers may send names that no operator chose.
     async fn names_of_callers_are_taken_byte_for_byte(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100).per(&[Dimension::User])]).await;
         for (name, character) in REFUSED {
@@ -91,7 +91,7 @@ both! {
         }
     }
 
-    /// Only a new id is refused.
+    /// Only a new id is refused, not an existing one.
     async fn what_was_made_before_can_be_used(world: World) {
         world.tenant_with("acme", &[day("tokens", 100).thresholds(&[50])]).await;
         create_hook(world, "chat").await.expect("it is new");

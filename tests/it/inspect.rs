@@ -1,4 +1,4 @@
-//! GetReservation and ListReservations: inspection, and the leak report.
+//! GetReservation and ListReservations, also as a report of leaked holds.
 
 use tonic::Code;
 
@@ -8,7 +8,7 @@ fn names(reservations: &[Reservation]) -> Vec<&str> {
     reservations.iter().map(|reservation| reservation.name.as_str()).collect()
 }
 
-/// One reservation of each state, made a minute apart in the order of [`ALL_STATES`], oldest first; a Record last.
+/// Makes one reservation of each state, a minute apart, in the order of [`ALL_STATES`], and a Record last.
 async fn one_of_each(world: &World) -> Vec<String> {
     world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
     let mut made = Vec::new();
@@ -38,7 +38,7 @@ both! {
         assert_eq!(amount(&expired, "tokens"), (10, 0));
     }
 
-    /// Whoever asks: an Extend makes no reservation.
+    /// Extend makes no reservation, so its request_id names none, whichever call asks.
     async fn the_request_id_of_an_extend_names_no_reservation(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(10).id("r").await.expect("there is quota");
@@ -112,7 +112,7 @@ both! {
         assert_eq!(list(Some("planner"), None).await, [2, 0]);
         assert_eq!(list(Some(""), None).await, [3]);
         assert_eq!(list(Some("nobody"), None).await, [0; 0]);
-        // The oldest is 4 minutes old.
+        // The oldest reservation is 4 minutes old.
         assert_eq!(list(None, Some(4 * MINUTE)).await, [0]);
         assert_eq!(list(None, Some(2 * MINUTE + 1)).await, [1, 0]);
         assert_eq!(list(Some("planner"), Some(2 * MINUTE)).await, [2, 0]);

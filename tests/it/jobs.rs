@@ -1,4 +1,4 @@
-//! The clockwork: what runs on a schedule, run by hand.
+//! The jobs, which usually run on a schedule; here the tests run them.
 
 use std::future::IntoFuture;
 
@@ -13,7 +13,7 @@ use crate::harness::{
     *,
 };
 
-/// Holds of 1 unit each that end in a minute.
+/// Makes `count` holds of 1 token each that end in a minute.
 async fn hold_many(world: &World, tenant: &str, count: usize) {
     let reserve = || world.reserve(tenant).tokens(1).ttl(MINUTE).operation();
     let mut left = count;
@@ -31,7 +31,7 @@ async fn swept(clients: &Clients) -> (i64, i64) {
     (figures["tenants"], figures["holds"])
 }
 
-/// Each counter says more than its rows add up to.
+/// Makes each counter larger than the sum of its rows.
 const SPOIL_COUNTERS: &str = "UPDATE counters SET committed = committed + 1";
 
 both! {
@@ -45,7 +45,7 @@ both! {
         for job in &jobs {
             assert_eq!(job.schedule.split(' ').count(), 6, "{job:?}");
             assert!(!job.description.is_empty() && job.timeout.is_some_and(|timeout| timeout.seconds > 0));
-            // The clock is set by hand, and a schedule is of the real time.
+            // A schedule follows the real time. With a clock that the test sets, nothing is scheduled.
             assert_eq!((job.next_run_time, job.running, &job.last_run), (None, false, &None), "{job:?}");
         }
         world.clock.advance(MINUTE);
@@ -87,14 +87,14 @@ both! {
         assert_eq!(swept(world).await, (0, 0), "they were ended");
         assert_eq!(world.figures("acme", "lifetime").await, (30, 0));
         assert_eq!(world.figures("globex", "lifetime").await, (0, 5));
-        // What is swept is settled, so that it is kept for its retention and no longer.
+        // A swept hold is settled, so it is kept for its retention and no longer.
         let late = world.commit(charged.name()).tokens(20).await.expect("it is kept");
         assert!(late.held().late);
         world.clock.advance(31 * DAY);
         assert_eq!(world.job("prune").await["reservations"], 7);
     }
 
-    /// And a deleted tenant's are no concern of anybody.
+    /// Holds of a deleted tenant are left alone.
     async fn many_due_holds_are_ended_in_bounded_steps(world: World) {
         for tenant in ["acme", "globex", "gone"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
@@ -105,7 +105,7 @@ both! {
         let request = DeleteTenantRequest { id: "gone".into(), force: true };
         world.admin.clone().delete_tenant(request).await.expect("it is forced");
         world.clock.advance(MINUTE);
-        // Decisions go on meanwhile, and sweep too.
+        // Meanwhile calls are decided, and their batches sweep, too.
         let (figures, ()) = join(swept(world), async {
             for _ in 0..10 {
                 world.record("acme").tokens(1).await.expect("it is recorded");
@@ -118,7 +118,7 @@ both! {
         assert_eq!(world.figures("globex", "lifetime").await, (0, 0));
     }
 
-    /// It is told of all the same.
+    /// The run still fails and reports the fault.
     async fn a_tenant_that_cannot_be_swept_holds_up_no_other(world: World) {
         for tenant in ["acme", "bad"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
@@ -138,7 +138,7 @@ both! {
                 "ALTER TABLE reservations DROP CONSTRAINT poison",
             ],
         };
-        // More than one round ends.
+        // More holds than one round of the job ends.
         hold_many(world, "acme", 4_500).await;
         hold_many(world, "bad", 3).await;
         world.database.execute(poison).await;
@@ -173,7 +173,7 @@ both! {
         assert_eq!(swept(world).await, (0, 0), "it may run again");
     }
 
-    /// Of the books of all tenants, as there are less than a hundred.
+    /// The sample has all tenants, because there are fewer than a hundred.
     async fn a_sample_of_the_books_is_verified(world: World) {
         assert_eq!(world.job("verify-sample").await["tenants"], 0);
         for tenant in ["acme", "globex"] {
@@ -209,7 +209,7 @@ both! {
         .await;
         let clients = Clients::clone(world);
         let release = async {
-            // The server is ending when it takes no more. One that needs the database might get in, and wait.
+            // A server that ends refuses new calls. This call must not need the database, or it could get in, and wait.
             eventually("it takes no more", async || {
                 clients.admin.clone().list_jobs(ListJobsRequest {}).await.err()
             })
@@ -232,7 +232,7 @@ async fn two_at_once(world: &mut World) {
     let (other, there) = world.replica().await;
     world.clock.advance(MINUTE);
     let (here, there) = join(swept(world), swept(&there)).await;
-    // One that ended while both looked on is counted by both.
+    // A hold may be counted by both runs, if both saw it before it ended.
     assert!(here.1 + there.1 >= 5_001, "{here:?} {there:?}");
     assert!(here.1 <= 5_001 && there.1 <= 5_001, "{here:?} {there:?}");
     assert_eq!(psql(world.database.url(), "SELECT count(*) FROM holds").trim(), "0");

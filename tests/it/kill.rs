@@ -1,4 +1,4 @@
-//! I4: what was acknowledged is there after kill -9; what was not may be there or not, and a retry finds out.
+//! I4: an acknowledged call survives kill -9. A call without an answer may have taken effect or not; a retry finds out.
 
 use std::{
     collections::HashMap,
@@ -20,21 +20,21 @@ use crate::harness::{
     *,
 };
 
-/// How often the server is killed.
+/// Number of times that the server is killed.
 const KILLS: usize = 10;
-/// Clients that never pause.
+/// Number of clients; they call without pauses.
 const WORKERS: usize = 16;
-/// Operations that are acknowledged before the first kill, and how many more before each next one.
+/// Acknowledged operations before the first kill, and how many more before each next kill.
 const ACKNOWLEDGED: (usize, usize) = (150, 37);
 
-/// What a client knows of one model call.
+/// What a client knows about one model call.
 #[derive(Clone, Debug)]
 struct Known {
     request_id: String,
     tokens: i64,
-    /// The name, once the Reserve was acknowledged.
+    /// The reservation's name, if the Reserve was acknowledged.
     name: Option<String>,
-    /// The Commit was acknowledged.
+    /// Whether the Commit was acknowledged.
     committed: bool,
 }
 
@@ -47,7 +47,7 @@ async fn what_was_acknowledged_survives_on_sqlite() {
     survive(&url, folder.path(), &mut |_| ()).await;
 }
 
-/// Every other time PostgreSQL is stopped without a checkpoint, too.
+/// In every other round PostgreSQL is stopped, too, without a checkpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_on_postgres() {
     let folder = scratch_folder();
@@ -63,7 +63,8 @@ async fn what_was_acknowledged_survives_on_postgres() {
     .await;
 }
 
-/// PostgreSQL crashes under load, and the server goes on: the outcome of a COMMIT that got no answer is found out.
+/// PostgreSQL crashes under load while the server runs on. The server finds out the outcome of each COMMIT without an
+/// answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_crash_of_the_database() {
     let folder = scratch_folder();
@@ -106,7 +107,7 @@ async fn survive(url: &str, folder: &std::path::Path, crash: &mut dyn FnMut(usiz
     process::verify(url).await;
 }
 
-/// Lets clients work until enough is acknowledged, and then lets disaster come upon them while they work.
+/// Lets clients work until enough calls are acknowledged, then causes the disaster while they work.
 async fn load(clients: &Clients, ledger: &Ledger, round: usize, disaster: impl FnOnce()) {
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let workers: Vec<_> = (0..WORKERS)
@@ -127,7 +128,7 @@ async fn load(clients: &Clients, ledger: &Ledger, round: usize, disaster: impl F
     }
 }
 
-/// Reserves and commits until something gets no answer, and writes down what it heard.
+/// Reserves and commits until a call gets no answer, and notes the answers in the ledger.
 async fn work(
     clients: Clients,
     prefix: String,
@@ -143,7 +144,7 @@ async fn work(
         if let Ok(reply) = reserved {
             acknowledged.fetch_add(1, Ordering::Relaxed);
             known.name = Some(reply.name().to_owned());
-            // Some stay open.
+            // Some holds stay open.
             if number % 5 != 0 {
                 answered = clients.commit(reply.name()).tokens(known.tokens + 1).await.is_ok();
                 acknowledged.fetch_add(usize::from(answered), Ordering::Relaxed);
@@ -157,7 +158,7 @@ async fn work(
     }
 }
 
-/// Everything that was acknowledged is there; what was not is repeated, and then it is there once.
+/// Checks that all acknowledged calls took effect. Repeats the other calls, and checks that each took effect once.
 async fn settle_the_books(clients: &Clients, ledger: &Ledger) {
     let mut known = ledger.lock().expect("no client fails").clone();
     let found = all_reservations(clients).await;
@@ -202,7 +203,7 @@ async fn all_reservations(clients: &Clients) -> Vec<Reservation> {
     }
 }
 
-/// Repeats what is UNAVAILABLE, as a client must.
+/// Repeats a call while it is UNAVAILABLE, as a client must.
 async fn patiently<Q, T>(call: Call<Q>) -> T
 where
     Call<Q>: Clone + IntoFuture<Output = call::Answer<T>>,

@@ -1,19 +1,19 @@
-//! Databases that earlier versions made are migrated, verified and served.
+//! Databases of earlier versions are migrated, verified and served.
 //!
-//! `tests/fixtures` has one folder for each schema that landed, named by its last migration: `books.db`, a SQLite file, and
-//! `books.sql`, a dump of PostgreSQL, which a server of that version filled with the same calls.
+//! `tests/fixtures` has one folder per earlier schema, named after its last migration: `books.db`, a SQLite file, and
+//! `books.sql`, a dump of PostgreSQL. A server of that version filled both with the same calls.
 
 use tonic::Code;
 
 use crate::harness::{v1::*, *};
 
-/// The last migration of each schema that landed.
+/// The last migration of each earlier schema.
 const SCHEMAS: [&str; 1] = ["m20261124_000003"];
 
-/// When the fixtures were read: 2026-11-26 11:01:30 UTC.
+/// The instant at which the usage below was read: 2026-11-26 11:01:30 UTC, in milliseconds.
 const THEN: i64 = 1_795_690_890_000;
 
-/// Tenant, limit, agent, user, committed, reserved, refused: what the server of then reported.
+/// Tenant, limit, agent, user, committed, reserved and refused, as the earlier server reported them.
 type Line = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, i64, i64, i64);
 
 const USAGE: [Line; 16] = [
@@ -35,7 +35,7 @@ const USAGE: [Line; 16] = [
     ("initech", "user", None, Some(""), 21, 0, 0),
 ];
 
-/// All balances of all tenants.
+/// Returns all balances of all tenants.
 async fn usage(world: &World) -> Vec<(String, String, Option<String>, Option<String>, i64, i64, i64)> {
     let mut lines = Vec::new();
     for tenant in ["acme", "asleep", "globex", "initech"] {

@@ -1,12 +1,12 @@
-//! What a counter holds is what was spent since its `counted_since`: a limit that went away and returned starts at zero,
-//! and one that was there all the time counts on.
+//! A counter has the usage since its `counted_since`. A limit that was removed and returns starts at zero, and a limit
+//! that was always there counts on.
 
 use crate::harness::{
     v1::{EventKind::*, *},
     *,
 };
 
-/// Committed, reserved and what is left of a limit, and since when it counts.
+/// Returns committed, reserved and remaining of a limit, and the instant since which it counts.
 async fn standing(world: &Clients, limit: &str) -> (i64, i64, i64, i64) {
     let usage = world.usage("acme").await;
     let balance = usage.balance(limit);
@@ -14,13 +14,13 @@ async fn standing(world: &Clients, limit: &str) -> (i64, i64, i64, i64) {
     (balance.committed, balance.reserved, balance.remaining.expect("of a limit"), since)
 }
 
-/// Spends so many tokens.
+/// Records this number of tokens.
 async fn spend(world: &Clients, tokens: i64) {
     world.record("acme").tokens(tokens).await.expect("it is recorded");
 }
 
 both! {
-    /// At one instant, and with time in between.
+    /// Holds if the limit returns at the same instant, and if it returns later.
     async fn a_limit_that_returns_starts_at_zero(world: World) {
         let limits = [day("tokens", 100)];
         world.tenant_with("acme", &limits).await;
@@ -31,7 +31,7 @@ both! {
             spend(world, 500).await;
             world.change_plan("acme", &limits).await.expect("the plan is there");
             let returned = world.clock.now();
-            // Reads come first: nothing has been decided since.
+            // Reads come first, so nothing has been decided since the return.
             assert_eq!(standing(world, "day").await, (0, 0, 100, returned));
             let check = world.check("acme").tokens(100).await.expect("an answer");
             assert!(check.allowed, "{check:?}");
@@ -86,7 +86,7 @@ both! {
             spend(world, 500).await;
             moved("acme").await;
             assert_eq!(standing(world, "day").await, (0, 0, 100, world.clock.now()));
-            // The month was not in the plan of before, either.
+            // The previous plan did not have the limit `month`, either.
             spend(world, 5).await;
             moved("with").await;
             assert_eq!(standing(world, "month").await, (0, 0, 1_000, world.clock.now()));
@@ -144,7 +144,7 @@ both! {
         world.reserve("acme").tokens(11).user("u1").await.expect_err("90 of 100").is_quota(&["day"]);
     }
 
-    /// The one limit is younger than the other, and stays when that one goes.
+    /// Two limits read one counter. The older limit goes, and the younger one stays.
     async fn a_counter_of_two_limits_counts_on_when_one_of_them_goes(world: World) {
         let (each, one) = (day("tokens", 100).per(&[Dimension::User]), day("tokens", 80).user("u1").named("u1"));
         for (first, second) in [(each.clone(), one.clone()), (one, each)] {
@@ -185,7 +185,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (50, 0));
     }
 
-    /// Charges at deadlines before the limit returned are gone with the rest, whether or not they were swept by then.
+    /// Charges at deadlines before the limit's return do not count, whether or not the holds were swept by then.
     async fn charges_from_before_the_return_do_not_count_and_later_ones_do(world: World) {
         let limits = [lifetime("tokens", 1_000)];
         world.tenant_with("acme", &limits).await;
@@ -242,7 +242,7 @@ both! {
         assert_eq!((reply.figures("day"), reply.figures("calls")), ((2, 0), (2, 0)));
     }
 
-    /// By a resource that was not reserved: its counter is as young as its limit.
+    /// A Commit charges a resource that was not reserved. The new counter counts since its limit was added.
     async fn a_counter_that_a_settlement_makes_is_as_young_as_its_limit(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.declare("requests").await;
@@ -278,7 +278,7 @@ both! {
         again("h").await;
         let repeated = world.commit(hold.name()).amount("g", 12).amount("h", 1).await.expect("the same");
         assert_eq!(repeated.reservation, reply.reservation);
-        // What bears the name now was not touched.
+        // The new resource of the same name was not charged.
         assert_eq!(world.record("acme").amount("g", 1).await.expect("it is metered").figures(""), (1, 0));
     }
 }

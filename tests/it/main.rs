@@ -1,4 +1,4 @@
-//! What Tope does, as claims through its own door.
+//! The integration tests: claims about the behaviour of Tope, checked with real servers, clients and databases.
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 

@@ -1,4 +1,4 @@
-//! UNAVAILABLE and DEADLINE_EXCEEDED: a client can tell them from "no quota".
+//! UNAVAILABLE and DEADLINE_EXCEEDED, which a client can distinguish from "no quota".
 
 use std::future::IntoFuture;
 
@@ -17,20 +17,20 @@ both! {
         no.expect("it was too late when it came").is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 
         let stall = world.database.stall().await;
-        // The first waits for the lock with its batch; the others wait behind it until their time is over.
+        // The first call waits for the lock in its batch. The others wait behind it until their deadline.
         let first = tokio::spawn(world.record("acme").tokens(1).into_future());
         let no = raw::post(world.address(), path, &[("grpc-timeout", "300m")], &late).await;
         no.expect("it waits for longer than that").is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         stall.end().await;
         first.await.expect("it does not panic").expect("it is recorded");
 
-        // The client repeats it with the same request_id and finds out.
+        // The client repeats the call with the same request_id and so learns the outcome.
         let reply = world.reserve("acme").tokens(10).id("late").await.expect("there is quota");
         assert_eq!(reply.figures("day"), (1, 10));
         assert_eq!(world.reservations("acme").await.len(), 2);
     }
 
-    /// R4.10: its client does not wait any more, and what was spent is spent.
+    /// R4.10: calls that charge or settle take effect even if the client no longer waits.
     async fn what_is_owed_is_carried_out_when_its_time_runs_out(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
@@ -49,7 +49,7 @@ both! {
         .await;
     }
 
-    /// I8: 10,000 operations wait at most.
+    /// I8: at most 10,000 operations wait in a lane.
     async fn a_full_queue_is_unavailable_and_not_out_of_quota(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000_000)]).await;
         let operation = world.record("acme").tokens(1).operation();
@@ -61,7 +61,7 @@ both! {
                 tokio::spawn(async move { done(quota.batch(request).await) })
             })
             .collect();
-        // Nothing is decided meanwhile: what is answered was turned away.
+        // Meanwhile nothing is decided, so a call that is answered was refused.
         eventually("the queue is full", async || {
             batches.iter().any(tokio::task::JoinHandle::is_finished).then_some(())
         })

@@ -1,4 +1,5 @@
-//! R4.14: what the database will not take fails alone, and what it only stumbles over is repeated.
+//! R4.14: an operation that the database always refuses fails alone, and a batch that it refuses now and then is
+//! repeated.
 
 use std::future::IntoFuture;
 
@@ -11,7 +12,7 @@ use crate::harness::{
     *,
 };
 
-/// Lets the database refuse one request_id for good.
+/// Makes the database refuse the request_id `poison`, for good.
 async fn poison(world: &World) {
     let statement = match world.database.kind() {
         Kind::Sqlite => {
@@ -53,13 +54,13 @@ both! {
         }
         let sums = (world.figures("acme", "day").await, world.figures("globex", "day").await);
         assert_eq!(sums, ((10, 20), (10, 19)));
-        // Nor does it harm those that come later, and it can be repeated.
+        // The refused operation does not harm later ones, and can be repeated.
         let again = world.reserve("globex").tokens(1).id("poison").await.expect_err("it is still poisonous");
         assert_eq!(again.code, Code::Internal, "{again:?}");
         world.reserve("globex").tokens(1).id("fresh").await.expect("it is not");
     }
 
-    /// A defect, brought about by a row that no program writes: the number of the next event is too large.
+    /// A row that no program writes causes the defect: the number of the tenant's next event is too large.
     async fn a_lane_goes_on_after_a_panic(world: World) {
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[day("tokens", 100).thresholds(&[50])]).await;
@@ -74,7 +75,7 @@ both! {
         spoil(i64::MAX).await;
         let no = world.record("acme").tokens(60).await.expect_err("it comes to its threshold");
         assert_eq!(no.code, Code::Internal, "{no:?}");
-        // The lane answers others, and has half done nothing.
+        // The lane answers other calls, and no part of the failed batch took effect.
         world.record("globex").tokens(60).await.expect("it is recorded");
         assert_eq!(world.record("acme").tokens(1).await.expect("it is recorded").figures("day"), (2, 0));
         spoil(number).await;
@@ -83,7 +84,7 @@ both! {
     }
 }
 
-/// 40001: the database asks for another attempt. Of three commits, two are refused (a sequence is not rolled back).
+/// With 40001 the database asks for another attempt. It refuses two of three batches (a sequence is not rolled back).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_the_database_turns_away_is_repeated() {
     let world = World::start(Kind::Postgres).await;
@@ -110,8 +111,8 @@ async fn a_batch_that_the_database_turns_away_is_repeated() {
     world.end().await;
 }
 
-/// A tenant whose row is found by its id and cannot be locked by its key, time and again, as if somebody deleted and created
-/// the tenant in each such moment: a policy of PostgreSQL hides the row from who would change it.
+/// The tenant's row is found by its id, but can never be locked by its key, as if somebody deleted and created the
+/// tenant again each time. A row security policy of PostgreSQL hides the row from everybody who would change it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_that_moves_again_and_again_is_unavailable_in_the_end() {
     let world = World::start(Kind::Postgres).await;

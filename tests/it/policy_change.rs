@@ -1,4 +1,4 @@
-//! R4.7: a change binds every operation that begins after it was acknowledged.
+//! R4.7: a change binds every operation that begins after the change was acknowledged.
 
 use std::future::IntoFuture;
 
@@ -52,7 +52,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (90, 0), "and back");
     }
 
-    /// `counted_since` says so.
+    /// `counted_since` shows that instant.
     async fn a_limit_of_a_new_shape_counts_from_when_it_was_added(world: World) {
         world.tenant_with("acme", &[month("tokens", 1_000)]).await;
         world.record("acme").tokens(300).await.expect("it is recorded");
@@ -65,13 +65,13 @@ both! {
         assert_eq!(millis(usage.balance("month").counted_since.as_ref()), Some(NOON), "it is as it was");
         let reply = world.reserve("acme").tokens(100).await.expect("the day has counted nothing yet");
         assert_eq!(reply.figures("day"), (0, 100));
-        // A window that begins later is whole.
+        // A later window is counted from its start.
         world.clock.advance(DAY);
         let usage = world.usage("acme").await;
         assert_eq!(millis(usage.balance("day").counted_since.as_ref()), Some(NOON + 12 * HOUR));
     }
 
-    /// The limit is younger than the hold.
+    /// The limit was added after the hold was made.
     async fn a_new_limit_bounds_what_is_added_to_an_old_hold(world: World) {
         world.tenant_with("acme", &[month("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(300).await.expect("there is quota");
@@ -107,7 +107,7 @@ both! {
         world.reserve("acme").tokens(1).await.expect_err("HARD again").is_quota(&["day"]);
     }
 
-    /// Not by a server that has decided nothing since it began, nor since it was declared.
+    /// This also holds if the server has decided nothing since its start, or since the resource was declared.
     async fn a_declared_resource_is_not_told_beside_other_faults(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let quantity = ["amounts[0].quantity"];
@@ -143,7 +143,7 @@ both! {
     }
 }
 
-/// A batch needs no connection of those that read, also when it has to read what was changed.
+/// A batch needs no connection of the reading pool, even if it has to load the changed policy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_binds_while_all_connections_that_read_are_busy() {
     let world = World::start(Kind::Postgres).await;
@@ -160,7 +160,7 @@ async fn a_change_binds_while_all_connections_that_read_are_busy() {
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let waiting = async || world.database.number(waiting).await;
     eventually("all connections that read are busy", async || (waiting().await == 4).then_some(())).await;
-    // The lists have taken the room for replies of their connection.
+    // The lists use up the room for replies of their connection, so these calls need another one.
     let other = Clients::of(clients::connect(&world.target()).await);
     other.resource("more").await.expect("it is new");
     let reply = other.reserve("acme").amount("more", 7).await.expect("it is declared");

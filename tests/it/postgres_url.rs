@@ -1,4 +1,4 @@
-//! What the URL of a PostgreSQL database says holds for all connections: those of the lanes, and those of the pools.
+//! The parameters in the URL of a PostgreSQL database apply to all connections: those of the lanes and of the pools.
 
 use std::fs;
 
@@ -10,14 +10,14 @@ use crate::harness::{
     *,
 };
 
-/// Of a user who needs it; with characters that mean something in a URL and in a password file.
+/// Password of the user `guest`, with characters that are special in a URL and in a password file.
 const PASSWORD: &str = "s3:c/r@t";
-/// As a part of a URL.
+/// The password, encoded for a URL.
 const ENCODED: &str = "s3%3Ac%2Fr%40t";
-/// As a field of a password file.
+/// The password, escaped for a password file.
 const ESCAPED: &str = "s3\\:c/r@t";
 
-/// Lets the user `guest` in by a password only.
+/// Makes the cluster demand a password of the user `guest`.
 fn guard(cluster: &Cluster) {
     cluster.psql("postgres", &format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'"));
     cluster.psql("postgres", "CREATE DATABASE tope OWNER guest");
@@ -58,7 +58,7 @@ async fn a_password_is_taken_wherever_it_is() {
 
 fn make_private(file: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt;
-    // As libpq wants it.
+    // libpq ignores a password file that others can read.
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("it is ours");
 }
 

@@ -1,4 +1,4 @@
-//! The binary, as people run it: starts, ends, and what it says when it cannot.
+//! The binary as people run it: how it starts, ends, and reports why it cannot.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::harness::{
     *,
 };
 
-/// Waits for a server that refuses to start, and answers with what it said.
+/// Starts a server that must refuse to start, and returns its log.
 async fn refused(url: &str, folder: &Path) -> String {
     let mut process = Process::start(url, folder, &[]);
     let status = process.ended().await;
@@ -38,7 +38,7 @@ async fn a_second_server_on_one_file_is_refused() {
     assert!(log.contains("another") || log.contains("already") || log.contains("in use"), "and why: {log}");
     Clients::of(channel).reserve("acme").tokens(1).await.expect("the first one goes on");
     first.stop().await;
-    // The file is free as soon as its server has ended, however it ended.
+    // The file is free as soon as its server has ended, in whatever way.
     let (mut killed, _) = Process::serving(database.url(), &database.path(""), &[]).await;
     killed.kill();
     let (next, _) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -79,14 +79,14 @@ on_both! {
             for record in &mut records {
                 assert!(futures::poll!(record).is_pending(), "it has to wait");
             }
-            // On the same connection, behind them: then they were accepted.
+            // This call comes after the others on the same connection. When it is answered, they were accepted.
             clients::serving(&clients.channel).await;
             process.signal(signal);
             eventually("it says that it ends", async || {
                 process.log().contains("ending").then_some(())
             })
             .await;
-            // A call on this connection would be taken until its client has read that it ends.
+            // A new connection, because the server takes calls on an open one until its client has read of the end.
             eventually("it takes no more", async || TcpStream::connect(process.address()).await.err()).await;
             stall.end().await;
             commit.await.expect("it was accepted");
@@ -116,7 +116,7 @@ on_both! {
         let before = clients.books("acme").await;
         process.stop().await;
 
-        // With --demo again: it never overwrites.
+        // --demo a second time never overwrites.
         let (process, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
         let clients = Clients::of(channel);
         assert_eq!(clients.books("acme").await, before);
@@ -158,7 +158,7 @@ on_both! {
             assert_eq!((tenant.plan.as_str(), tenant.state()), (plan, TenantState::Active));
             assert!(matches!(tenant.zone.as_str(), "" | "UTC"), "{tenant:?}");
         }
-        // A name that an operator changed stays changed.
+        // --demo keeps a name that an operator has changed.
         let update = UpdateTenantRequest {
             tenant: Some(Tenant { id: "acme".into(), display_name: "Acme".into(), ..Tenant::default() }),
             update_mask: Some(mask(&["display_name"])),
@@ -168,7 +168,7 @@ on_both! {
     }
 }
 
-/// Neither calls nor batches hold up the end for longer than the drain.
+/// Neither calls nor batches delay the end beyond the drain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_database_is_silent_ends_all_the_same() {
     let database = Database::fresh(Kind::Postgres);
@@ -180,7 +180,7 @@ async fn a_server_whose_database_is_silent_ends_all_the_same() {
     proxy.fall_silent();
     let mut record = clients.record("acme").tokens(1).into_future();
     assert!(futures::poll!(&mut record).is_pending(), "it has to wait");
-    // On the same connection, behind it: then it was accepted.
+    // This call comes after the Record on the same connection. When it is answered, the Record was accepted.
     clients::serving(&clients.channel).await;
     let begun = Instant::now();
     process.signal("TERM");
@@ -208,7 +208,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     assert_eq!(fs::read_to_string(&file).expect("it is there"), letter);
 }
 
-/// A folder that cannot be: its parent is a file. (Permissions do not stop root.)
+/// A folder that cannot exist, because its parent is a file. (Permissions do not stop root.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_that_cannot_be_written_to_is_named() {
     let folder = scratch_folder();

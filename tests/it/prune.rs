@@ -1,4 +1,4 @@
-//! Retention: what was settled long ago is removed, and the books add up as before.
+//! Retention: reservations settled long ago are removed, and the books add up as before.
 
 use std::future::IntoFuture;
 
@@ -13,13 +13,13 @@ fn gone<T: std::fmt::Debug>(answer: Result<T, Box<No>>) {
     answer.expect_err("it was pruned").is(Code::NotFound, "RESERVATION_NOT_FOUND");
 }
 
-/// Has the server remove what is older than its retention, and counts the reservations and request ids.
+/// Runs the job `prune`, and returns the numbers of removed reservations and request ids.
 async fn pruned(clients: &Clients) -> (i64, i64) {
     let figures = clients.job("prune").await;
     (figures["reservations"], figures["request_ids"])
 }
 
-/// Records of 1 unit, each with a request_id, a thousand a call.
+/// Records 1 token `count` times, each time with a request_id.
 async fn record_many(world: &World, tenant: &str, count: i64) {
     let record = |number| world.record(tenant).tokens(1).id(&format!("{tenant}-{number}")).operation();
     let operations: Vec<Operation> = (0..count).map(record).collect();
@@ -63,7 +63,7 @@ both! {
         assert_eq!(world.reservations("acme").await, []);
         assert_eq!(pruned(world).await, (0, 0));
 
-        // To a client it is as if they had never been.
+        // To a client, a removed reservation never existed.
         gone(world.get(committed.name()).await);
         gone(world.commit(committed.name()).tokens(130).await);
         gone(world.release(released.name()).await);
@@ -78,7 +78,7 @@ both! {
     async fn what_is_open_is_kept(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.tenant_with("idle", &[lifetime("tokens", 1_000)]).await;
-        // Nothing is decided for this tenant any more: its hold is due, and not swept.
+        // Nothing is decided for this tenant any more, so its hold is due and not swept.
         let due = world.reserve("idle").tokens(10).ttl(MINUTE).await.expect("there is quota");
         world.record("acme").tokens(1).await.expect("it is recorded");
         world.clock.advance(2 * KEPT);
@@ -94,7 +94,7 @@ both! {
         assert_eq!(world.figures("idle", "lifetime").await, (8, 0));
     }
 
-    /// One that was settled late stands among older ones, which are removed all the same.
+    /// A reservation that is committed late is kept longer. Its older neighbours are removed all the same.
     async fn an_expired_one_can_be_committed_until_it_is_removed(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let reserve = || world.reserve("acme").tokens(100).ttl(MINUTE);
@@ -141,7 +141,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (3, 0));
     }
 
-    /// And decisions go on meanwhile.
+    /// Calls are decided between the steps.
     async fn it_goes_in_steps_of_at_most_500_rows(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000_000)]).await;
@@ -161,7 +161,7 @@ both! {
         assert_eq!(world.figures("globex", "lifetime").await, (100, 0));
     }
 
-    /// And the next server goes on.
+    /// The next server continues.
     async fn the_end_of_the_server_ends_it_between_two_steps(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         record_many(world, "acme", 1_400).await;
@@ -172,7 +172,7 @@ both! {
         eventually("it runs", async || world.jobs().await.iter().any(|job| job.running).then_some(())).await;
         let clients = Clients::clone(world);
         let release = async {
-            // The server is ending when it takes no more.
+            // A server that refuses new calls is ending.
             eventually("it takes no more", async || {
                 clients.admin.clone().list_jobs(ListJobsRequest {}).await.err()
             })
@@ -198,12 +198,12 @@ both! {
             committed += 1;
             world.record("acme").tokens(1).await.expect("it is recorded, and the hold is swept");
             world.clock.advance(KEPT - 1);
-            // What is older shall not come first.
+            // Remove what is older now, so that the next run begins with this hold.
             pruned(world).await;
             world.clock.advance(1);
             let stall = world.database.stall().await;
             let commit = world.commit(hold.name()).tokens(5).into_future();
-            // On a task of its own: the pruning may block the thread of the test.
+            // This needs a task of its own, because the pruning may block the thread of the test.
             let end = tokio::spawn(stall.end());
             let (reply, _) = join(commit, pruned(world)).await;
             end.await.expect("the lock is given back");
@@ -219,7 +219,7 @@ both! {
         world.verify().await;
     }
 
-    /// Its neighbours do not stay with it.
+    /// Other reservations are removed all the same.
     async fn one_that_cannot_be_removed_stays(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000)]).await;
@@ -241,7 +241,7 @@ both! {
         assert_eq!(world.figures("globex", "lifetime").await, (1, 0));
     }
 
-    /// What was reset has gone into the sum of what was pruned, and what reset it has not.
+    /// The sum of the pruned rows has all the usage that was reset, but not the adjustments. It passes an int64.
     async fn more_than_an_int64_can_be_removed_of_one_counter(world: World) {
         world.tenant_with("acme", &[]).await;
         world.declare("meter").await;
@@ -259,7 +259,7 @@ both! {
             assert_eq!(world.figures("acme", "").await, (left, 0));
             world.verify().await;
         }
-        // And of several at once.
+        // Several such rows are removed in one run.
         for _ in 0..4 {
             world.record("acme").amount("meter", i64::MAX).await.expect("it is recorded");
             world.reset("acme", &["meter"]).await.expect("the tenant is there");
@@ -280,7 +280,7 @@ both! {
     }
 }
 
-/// Both wait for the tenants when both have read the same rows.
+/// Two runs read the same rows, and then both wait for the tenants.
 async fn two_at_once(world: &mut World) {
     const EACH: i64 = 400;
     let tenants = ["acme", "globex", "initech"];

@@ -1,4 +1,4 @@
-//! The main job on real input: a trace of model calls, by `tope replay` and by a Python client.
+//! The main task of Tope on real input: a trace of model calls, played by `tope replay` and by a Python client.
 
 use std::{path::Path, process::Command};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 on_both! {
-    /// Without a limit, 32 calls at once.
+    /// Plays without a limit, with 32 calls at the same time.
     async fn tope_replay_commits_every_row(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
@@ -58,7 +58,7 @@ on_both! {
         process::verify(database.url()).await;
     }
 
-    /// The client has a model of its own, and stops at the first decision that differs.
+    /// The client has its own model, and stops at the first decision that differs from it.
     async fn a_python_client_is_refused_where_the_model_says(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
@@ -90,7 +90,7 @@ async fn replay(process: &Process, trace: &Trace, arguments: &[&str]) {
     assert!(!output.stdout.is_empty(), "there is a summary: {}", said(&output));
 }
 
-/// Runs the client, and answers with its summary.
+/// Runs the Python client, and returns its summary.
 async fn python(process: &Process, trace: &Trace, arguments: &[&str]) -> serde_json::Value {
     let interpreter = crate::harness::process::tool("TOPE_TEST_PYTHON");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/replay.py");

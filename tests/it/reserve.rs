@@ -1,11 +1,11 @@
-//! Reserve holds on every limit that applies, or on none.
+//! Reserve holds quota of every limit that applies, or of none.
 
 use tonic::Code;
 
 use crate::harness::{v1::*, *};
 
 both! {
-    /// The hold, its deadline and its balance are in the reply.
+    /// The reply has the hold, its deadline and its balance.
     async fn a_hold_counts_and_is_answered(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reply = world
@@ -68,7 +68,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 1_000));
     }
 
-    /// One QuotaFailure violation per limit that refused, with figures; limits that had room are not in it.
+    /// QuotaFailure has one violation per limit that refused, with figures, and none for limits that had room.
     async fn a_refusal_names_every_limit_that_refused(world: World) {
         let limits = [
             day("tokens", 100),
@@ -95,7 +95,7 @@ both! {
         assert_eq!(find("calls").quota_metric, "requests");
     }
 
-    /// I5: on all of them or on none.
+    /// I5: a Reserve holds on all limits or on none.
     async fn one_limit_that_refuses_leaves_nothing_on_the_others(world: World) {
         let limits = [day("tokens", 1_000), month("tokens", 10_000), day("requests", 1).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -140,7 +140,7 @@ both! {
         }
     }
 
-    /// R4.13: nothing is unlimited by accident.
+    /// R4.13: no resource is unlimited by accident.
     async fn a_resource_without_a_limit_is_metered_and_passes(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.declare("storage_bytes").await;
@@ -156,7 +156,7 @@ both! {
         assert_eq!(world.figures("acme", "").await, (7, 0), "it is for ever");
     }
 
-    /// R4.13: nothing is unlimited by accident.
+    /// R4.13: no resource is unlimited by accident.
     async fn an_undeclared_resource_is_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let asked = world.reserve("acme").tokens(1).amount("tokenz", 1);
@@ -205,7 +205,7 @@ both! {
         assert!(apart.iter().all(|balance| figures(balance) == (0, 100)));
     }
 
-    /// R4.9: a partial grant, resource by resource.
+    /// R4.9: partial grants are decided resource by resource.
     async fn a_partial_grant_is_the_smallest_remainder(world: World) {
         let limits = [
             day("tokens", 100),
@@ -221,7 +221,7 @@ both! {
         assert!(reply.balance("lifetime").exceeded);
     }
 
-    /// R4.9: a partial grant, resource by resource.
+    /// R4.9: partial grants are decided resource by resource.
     async fn below_the_minimum_all_is_refused(world: World) {
         let limits = [day("tokens", 100), day("requests", 5).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -234,7 +234,7 @@ both! {
         asked(0).await.expect_err("the minimum is 1 when it is not given").is_quota(&["calls"]);
     }
 
-    /// I7: no other tenant's rows are touched.
+    /// I7: the rows of other tenants are never touched.
     async fn tenants_do_not_see_each_other(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.tenant_with("globex", &[day("tokens", 100)]).await;

@@ -1,10 +1,10 @@
-//! R4.11: when it is worth to ask again.
+//! R4.11: retry hints, which say when it is worth asking again.
 
 use std::time::Duration;
 
 use crate::harness::{v1::*, *};
 
-/// Rounded up, by less than a second; so that it is never too early.
+/// Checks a hint against milliseconds: it is rounded up by less than a second, so it is never too early.
 fn assert_hint(no: &No, wanted: Option<i64>, case: &str) {
     let Some(wanted) = wanted else {
         assert_eq!(no.retry, None, "{case}");
@@ -54,7 +54,7 @@ both! {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let no = world.reserve("acme").tokens(101).await.expect_err("100 a day");
         assert_hint(&no, None, "more than a day's allowance");
-        // It is the minimum that counts when less is of use.
+        // With allow_partial, the hint is for the minimum.
         world.record("acme").tokens(100).await.expect("it is recorded");
         let no = world.reserve("acme").at_least("tokens", 500, 100).partial().await.expect_err("nothing is left");
         assert_hint(&no, Some(12 * HOUR), "100 will do tomorrow");
@@ -72,7 +72,7 @@ both! {
         assert_hint(&no, None, "a lifetime does not");
     }
 
-    /// The latest of the limits that refused; those that did not have no say.
+    /// The hint is that of the latest limit that refused. Limits that did not refuse do not matter.
     async fn the_latest_of_all_that_refused(world: World) {
         let limits = [day("tokens", 100), month("tokens", 200), lifetime("requests", 10).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -89,7 +89,7 @@ both! {
         assert_hint(&no, None, "one of them is never");
     }
 
-    /// Not the first hold to end, but the one with whose end enough is free.
+    /// The hint is the end of the hold after which enough is free, not of the first hold.
     async fn the_deadline_with_which_enough_is_free(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         for (tokens, ttl) in [(10, SECOND), (80, 120 * SECOND)] {
@@ -101,10 +101,10 @@ both! {
             let check = world.check("acme").tokens(tokens).await.expect("an answer");
             assert_eq!(check.retry_delay, Some(call::span(wanted)), "as a Check");
         }
-        // Less is of use.
+        // With allow_partial, less is enough.
         let no = world.reserve("acme").at_least("tokens", 100, 15).partial().await.expect_err("10 are left");
         assert_hint(&no, Some(SECOND), "15 will do");
-        // What is charged at its deadline frees nothing.
+        // A hold that is charged at its deadline frees nothing.
         world.reserve("acme").tokens(10).ttl(60 * SECOND).charged_on_expiry().await.expect("there is quota");
         let no = world.reserve("acme").tokens(50).await.expect_err("nothing is left");
         assert_hint(&no, Some(120 * SECOND), "80 are freed then");
@@ -122,7 +122,7 @@ both! {
         assert_hint(&no, None, "60 stay spent for life");
     }
 
-    /// It counts in the window of its hold, which no later window replaces.
+    /// An Extend counts in the window of its hold, so a later window does not help.
     async fn an_extend_waits_for_no_other_window(world: World) {
         world.clock.set(NOON + 11 * HOUR);
         world.tenant_with("acme", &[day("tokens", 100)]).await;
@@ -135,7 +135,7 @@ both! {
         }
     }
 
-    /// As long as the hold itself is there; its own quantity is no help to it.
+    /// An Extend can wait only while its hold lives. The hold's own quantity does not help.
     async fn an_extend_waits_for_the_other_holds_of_its_window(world: World) {
         world.clock.set(NOON + 11 * HOUR);
         world.tenant_with("acme", &[day("tokens", 100)]).await;
@@ -143,7 +143,7 @@ both! {
         world.reserve("acme").tokens(30).ttl(2 * HOUR).await.expect("there is quota");
         world.reserve("acme").tokens(20).ttl(4 * HOUR).await.expect("there is quota");
         world.clock.advance(HOUR + MINUTE);
-        // The holds of the new day are none of its business.
+        // Holds of the new day do not matter.
         world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("a new day");
         let no = world.extend(hold.name()).tokens(40).await.expect_err("10 are left of the old day");
         assert_hint(&no, Some(HOUR - MINUTE), "30 are freed while the hold is there");
@@ -153,7 +153,7 @@ both! {
         world.extend(hold.name()).tokens(40).await.expect("as was said");
     }
 
-    /// 48 hours after the Reserve no Extend takes the deadline any further.
+    /// No Extend moves a deadline beyond 48 hours after the Reserve.
     async fn an_extend_waits_no_longer_than_its_deadline_may_move(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(40).ttl(24 * HOUR).await.expect("there is quota");
@@ -171,7 +171,8 @@ both! {
         assert_hint(&no, Some(3 * HOUR), "48 hours to the millisecond");
     }
 
-    /// The 256 holds that end first are looked through; beyond them a hint may be too early, and the next one is better.
+    /// Only the 256 holds that end first are searched. Beyond them a hint may be too early, and the next hint is
+    /// better.
     async fn beyond_256_holds_a_hint_may_be_too_early(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reserve = |number: i64| world.reserve("acme").tokens(1).ttl(number * SECOND).operation();
@@ -188,7 +189,7 @@ both! {
         world.reserve("acme").tokens(280).await.expect("as was said");
     }
 
-    /// What comes after the refused operation in one batch is known when the refusal is answered.
+    /// The hint includes the effect of operations that come later in the same batch.
     async fn the_rest_of_the_batch_counts(world: World) {
         world.tenant_with("acme", &[day("tokens", 100), lifetime("requests", 10).named("calls")]).await;
         let hold = world.reserve("acme").tokens(80).ttl(MINUTE).await.expect("there is quota");

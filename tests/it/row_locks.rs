@@ -1,4 +1,4 @@
-//! Rows of tenants that somebody else has locked, for some seconds or until it is ended. Only PostgreSQL has such locks.
+//! Rows of tenants that another program has locked, for some seconds or until its session is ended. PostgreSQL only.
 
 use std::{
     future::IntoFuture,
@@ -15,10 +15,10 @@ use crate::harness::{
     *,
 };
 
-/// Tenants without a lock on them.
+/// Tenants whose rows are not locked.
 const FREE: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// A replica with so many lanes, which decides ahead what it can when it is warm.
+/// Starts a replica with `lanes` lanes. A warm replica decides ahead where possible.
 async fn replica(world: &World, lanes: usize, warm: bool) -> (tope::server::Server, Clients) {
     let (server, clients) = world.replica_with(lanes).await;
     for _ in 0..if warm { 24 } else { 0 } {
@@ -57,12 +57,12 @@ async fn tenants_whose_rows_are_free_do_not_wait_for_one_that_is_locked() {
                 clients.commit(hold.expect("its row is free").name()).tokens(5).await.expect("so is this");
             }
         }
-        // What came with an operation on the held tenant is decided, and has its answer with that.
+        // The other operations of the Batch are decided; they are answered together with the locked tenant's operation.
         eventually("the others of its Batch are decided", async || {
             (world.figures("a", "lifetime").await == (free_before + 200, 0)).then_some(())
         })
         .await;
-        // A call whose time is over hears of it, and holds nothing.
+        // A call whose deadline passes is refused, and holds nothing.
         let late = clients.reserve("held").tokens(7).request.encode_to_vec();
         let address = server.address();
         let no =
@@ -81,7 +81,7 @@ async fn tenants_whose_rows_are_free_do_not_wait_for_one_that_is_locked() {
     world.end().await;
 }
 
-/// Jobs lock many tenants at once: while they waited for one of them, calls would wait for all the others.
+/// Jobs lock many tenants at once. If a job waited for one tenant, calls would wait for all the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_leave_a_tenant_out_that_is_locked_and_go_on_with_others() {
     let world = World::start(Kind::Postgres).await;
@@ -104,7 +104,7 @@ async fn jobs_leave_a_tenant_out_that_is_locked_and_go_on_with_others() {
     world.end().await;
 }
 
-/// A server that is stopped holds what it has locked until PostgreSQL ends its session.
+/// A server stopped by SIGSTOP keeps its locks until PostgreSQL ends its session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stopped_server_has_locked_is_free_within_five_seconds() {
     let database = Database::fresh(Kind::Postgres);
@@ -112,7 +112,7 @@ async fn what_a_stopped_server_has_locked_is_free_within_five_seconds() {
     let there = Clients::of(there);
     let name = database.url().rsplit_once('/').expect("the URL names a database").1.to_owned();
     let role = format!("stopped_{name}");
-    // Whoever locks a tenant in this role waits at a gate, and has the lock behind it.
+    // In this role, whoever locks a tenant waits at a gate, and has the lock once the gate is open.
     database
         .execute(&format!(
             "CREATE ROLE {role} LOGIN;
@@ -160,7 +160,7 @@ async fn what_a_stopped_server_has_locked_is_free_within_five_seconds() {
     let ended = begun.elapsed();
     assert!(waited < Duration::from_secs(5) && ended < Duration::from_secs(5), "{waited:?}, {ended:?}");
 
-    // It wakes, finds its connections closed, and does what it was asked once.
+    // The server wakes, finds its connections closed, and decides the Record once.
     first.signal("CONT");
     record.await.expect("it does not panic").expect("it is recorded");
     let no = update.await.expect("it does not panic").expect_err("its transaction was ended");

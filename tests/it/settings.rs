@@ -1,4 +1,4 @@
-//! Settings of `tope serve`: flags over TOPE_* over a file. And its log.
+//! Settings of `tope serve` (flag, then environment, then file), and its log.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -17,7 +17,7 @@ fn toml(folder: &Path, port: u16, database: &str) -> String {
     file.display().to_string()
 }
 
-/// Which of three databases is served, and on which port.
+/// Each case expects one of three databases to be served, and one port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flags_come_before_the_environment_and_that_before_a_file() {
     let folder = scratch_folder();

@@ -1,4 +1,4 @@
-//! R4.12: suspended tenants may settle what they hold.
+//! R4.12: suspended tenants may settle their open holds.
 
 use tonic::Code;
 

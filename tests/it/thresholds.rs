@@ -1,4 +1,4 @@
-//! Alerts: each edge is told once, whatever the clients, the replicas and the retries.
+//! Thresholds: each crossing emits one event, whatever clients, replicas and retries do.
 
 use futures::future::{join_all, try_join_all};
 
@@ -8,7 +8,7 @@ use crate::harness::{
     *,
 };
 
-/// Clients that cross a threshold together.
+/// Number of clients that cross a threshold together.
 const CLIENTS: usize = 64;
 
 fn event_of(events: &[Event], kind: EventKind) -> &Event {
@@ -38,13 +38,13 @@ both! {
             assert_eq!(millis(event.occur_time.as_ref()), Some(NOON));
             assert_eq!(balance.period(), Period::Day);
         }
-        // A new window, and everything from the beginning.
+        // In a new window, all thresholds are emitted again.
         world.clock.advance(DAY);
         world.record("acme").tokens(1_500).await.expect("it is recorded");
         assert_eq!(world.kinds("acme").await, [&expected[..], &expected[..]].concat());
     }
 
-    /// FIELD 30: several thresholds; FIELD 28: SOFT and OBSERVE are told of, too.
+    /// Limits with several thresholds. SOFT and OBSERVE limits emit events, too.
     async fn several_thresholds_of_several_limits_are_told_apart(world: World) {
         let limits = [
             day("tokens", 1_000).named("soft").soft().thresholds(&[10, 25, 50, 75, 90, 100, 150]),
@@ -69,7 +69,7 @@ both! {
         assert_eq!(agents, [(10, Some("planner")), (10, Some("coder"))]);
     }
 
-    /// FIELD 27: not on every request.
+    /// The event is not emitted for every request above the threshold.
     async fn a_thousand_requests_above_a_threshold_are_one_alert(world: World) {
         world.tenant_with("acme", &[day("tokens", 10_000).thresholds(&[80])]).await;
         world.record("acme").tokens(8_000).await.expect("it is recorded");
@@ -101,7 +101,7 @@ both! {
         let usage = world.usage("acme").await;
         let refused = ["day", "tight", "lifetime"].map(|limit| usage.balance(limit).refused);
         assert_eq!(refused, [0, 1_000, 0]);
-        // What OBSERVE would have refused passes, and is marked.
+        // A Reserve that OBSERVE would have refused passes, and is counted.
         for _ in 0..3 {
             world.reserve("acme").tokens(2).await.expect("there is quota");
         }
@@ -118,7 +118,7 @@ both! {
         world.tenant_with("acme", &limit(1_000)).await;
         world.record("acme").tokens(1_000).await.expect("it is recorded");
         world.change_plan("acme", &limit(1_500)).await.expect("it is there");
-        // The next batch that touches the counter finds it out, and it need not spend.
+        // The next batch that touches the counter emits the event, even if it does not charge.
         let hold = world.reserve("acme").tokens(1).await.expect("there is quota");
         let first = [(ThresholdReached, 50), (ThresholdReached, 80), (LimitReached, 100)];
         let cleared = [(ThresholdCleared, 100), (ThresholdCleared, 80)];
@@ -130,7 +130,7 @@ both! {
         assert_eq!(told(&events), [&first[..], &cleared[..], &again[..]].concat());
         let generations: Vec<i32> = events.iter().map(|event| event.generation).collect();
         assert_eq!(generations, [1, 1, 1, 1, 1, 2, 2]);
-        // Cleared and reached by one operation.
+        // One operation emits both: thresholds cleared and reached.
         world.change_plan("acme", &limit(3_000)).await.expect("it is there");
         world.record("acme").tokens(900).await.expect("it is recorded");
         let last = [(ThresholdCleared, 100), (ThresholdCleared, 80), (ThresholdReached, 80)];
@@ -151,7 +151,7 @@ both! {
         assert_eq!((balance.committed, balance.remaining, balance.exceeded), (i64::MAX, Some(0), true));
     }
 
-    /// What a HARD limit refused and what an OBSERVE limit would have refused are two counts, each with its first event.
+    /// Refusals of a HARD limit and would-be refusals of an OBSERVE limit are two counts, each with its first event.
     async fn refusals_are_counted_by_the_enforcement_of_then(world: World) {
         let hard = [day("tokens", 100)];
         let observe = [day("tokens", 100).observe()];
@@ -202,7 +202,7 @@ both! {
     }
 }
 
-/// Each commits on a connection of its own, to one of the servers.
+/// Commits from all clients at once, each on a connection of its own, spread over the servers.
 async fn cross(targets: &[String], tokens: i64) {
     let committing = (0..CLIENTS).map(|number| {
         let target = targets[number % targets.len()].clone();

@@ -1,5 +1,5 @@
-//! The house rules that a machine can check, so that docs/ARCHITECTURE.md stays true: imports point one way, files
-//! and functions stay short, tests neither sleep nor sit out, and the contract explains itself.
+//! The rules of the source that a machine can check, so that docs/ARCHITECTURE.md stays true: imports point one way,
+//! files and functions are short, tests neither sleep nor are ignored, and each item of the protos has a comment.
 
 mod source;
 
@@ -10,7 +10,7 @@ use source::Source;
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// The modules from the outermost to the innermost: each may import those of later rows, and of no other.
+/// The modules from the outermost to the innermost. Each may import modules of later rows, and no others.
 const LAYERS: [&[&str]; 11] = [
     &["main"],
     &["cli"],
@@ -25,11 +25,11 @@ const LAYERS: [&[&str]; 11] = [
     &["domain"],
 ];
 
-/// Modules beside the layers, and who may import them.
+/// Modules beside the layers, and the modules that may import them.
 const SETTINGS: [&str; 2] = ["config", "telemetry"];
 const SETTINGS_READERS: [&str; 3] = ["main", "cli", "server"];
 
-/// Crates that are named in these modules only.
+/// Crates, each with the only modules that may name it.
 const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tope_migrations", &["store"]),
     ("hmac", &["events"]),
@@ -44,11 +44,11 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tonic_types", &["cli", "grpc"]),
 ];
 
-/// The dependencies that `domain` may name: those that do no I/O and run nothing.
+/// The crates that `domain` may name: they do no I/O and start no tasks.
 const DOMAIN_CRATES: [&str; 7] =
     ["chrono", "chrono_tz", "data_encoding", "foldhash", "sha2", "thiserror", "uuid"];
 
-/// What no source may hold: a name, and what to do instead.
+/// Text that no source may have, and what to do instead.
 const BANNED: [(&str, &str); 6] = [
     ("#[ignore", "a test runs or is deleted"),
     ("should_panic", "assert on the error that is returned"),
@@ -90,7 +90,7 @@ fn everything_in_the_contract_has_a_comment() {
     report(protos.iter().flat_map(comments_at_fault));
 }
 
-/// The checks above find nothing in a tidy project; here is what they find in an untidy one.
+/// In a tidy project the checks find nothing, so here each check runs on faulty sources.
 #[test]
 fn each_check_finds_what_it_is_for() {
     type Check = fn(&Source) -> Vec<String>;
@@ -144,7 +144,7 @@ fn each_check_finds_what_it_is_for() {
     }
 }
 
-/// Everything that people write and the compiler reads.
+/// Lists the Rust sources that people write; generated code is not among them.
 fn rust_sources() -> Vec<Source> {
     ["build.rs", "src", "migrations", "tests", "benches"].into_iter().flat_map(Source::list_rust).collect()
 }
@@ -162,7 +162,7 @@ fn fault(source: &Source, offset: usize, what: impl std::fmt::Display) -> String
     format!("{}:{}: {what}", source.path.display(), source.line_of(offset))
 }
 
-/// The top-level module that a file of `src` belongs to.
+/// Returns the top-level module of a file in `src`.
 fn module_of(path: &Path) -> String {
     let first = path.components().nth(1).expect("a file of src has a second component");
     first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
@@ -195,14 +195,14 @@ fn may_import(module: &str, target: &str) -> bool {
     match (layer_of(module), layer_of(target)) {
         (Some(from), Some(to)) => from < to,
         (None, Some(_)) => ["domain", "seldom"].contains(&target),
-        // Not a module of ours: a macro, or an item of the crate's root.
+        // Not a module of this crate: a macro, or an item of the crate's root.
         (_, None) => true,
     }
 }
 
-/// The top-level modules that a file names, and where.
+/// Lists the top-level modules that a file imports, each with its offset.
 fn imports_of(source: &Source) -> Vec<(usize, String)> {
-    // `super` leaves a module when it is said once more than the file is deep in it.
+    // A chain of `super` leaves the top-level module if it is longer than the file's depth in the module.
     let depth = source.path.components().count() - 1 - usize::from(source.path.ends_with("mod.rs"));
     let roots = ["crate::".to_owned(), "tope::".to_owned(), "super::".repeat(depth)];
     let mut imports = Vec::new();
@@ -217,7 +217,7 @@ fn imports_of(source: &Source) -> Vec<(usize, String)> {
     imports
 }
 
-/// The name at `at`, or, where a group in braces stands, the first name of each of its paths.
+/// Returns the name at `at`; for a group in braces, the first name of each path in the group.
 fn first_names(code: &str, at: usize) -> Vec<(usize, String)> {
     let Some(group) = code[at..].strip_prefix('{') else {
         return vec![(at, name_at(code, at))];
@@ -260,7 +260,7 @@ fn crates_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// The crates that Cargo.toml lists, as they are written in code.
+/// Lists the crates in Cargo.toml, as code spells them.
 fn dependencies() -> Vec<String> {
     let manifest = include_str!("../../Cargo.toml");
     let section = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
@@ -271,13 +271,13 @@ fn dependencies() -> Vec<String> {
         .collect()
 }
 
-/// Whether the name at `at` begins a path, or is all that a `use` names.
+/// Whether the name at `at` begins a path, or is the whole name of a `use`.
 fn is_crate_at(code: &str, at: usize, name: &str) -> bool {
     let (before, after) = (code[..at].trim_end(), code[at + name.len()..].trim_start());
     if before.ends_with("use") {
         return after.starts_with(';') || after.starts_with("::") || after.starts_with("as ");
     }
-    // A path may begin with `::`, and then nothing that has a name comes before that.
+    // A path may begin with `::`. Then no name comes before the `::`.
     let inner = before
         .strip_suffix("::")
         .is_some_and(|outer| outer.ends_with(|c: char| c.is_alphanumeric() || c == '>'));
@@ -301,7 +301,7 @@ fn lengths_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// What stands between the braces of the function that `code` begins with; empty when it has none.
+/// Returns the body of the function at the start of `code`; empty if it has none.
 fn body_of(code: &str) -> &str {
     let (mut brackets, mut braces, mut opened) = (0, 0, 0);
     for (at, c) in code.char_indices() {
@@ -344,12 +344,12 @@ fn comments_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Whether a line of a proto declares something that a caller can see: a service, rpc, message, field …
+/// Whether a line of a proto declares an item that a caller can see: a service, rpc, message, field …
 fn is_declaration(line: &str) -> bool {
     match line.split(' ').next().unwrap_or_default() {
         "service" | "rpc" | "message" | "enum" | "oneof" => true,
         "syntax" | "package" | "import" | "option" | "reserved" => false,
-        // A field, or a value of an enum: a name, and its number.
+        // A field or a value of an enum has a name and a number.
         first => !first.starts_with("//") && line.contains(" = "),
     }
 }

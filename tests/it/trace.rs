@@ -1,4 +1,4 @@
-//! The trace of model calls that the replays play, and a model of what becomes of it.
+//! The trace of model calls that the replays play, and a model of the decisions about it.
 
 use std::{
     env, fs,
@@ -11,21 +11,21 @@ use crate::harness::{amount, state};
 /// Tokens that each call reserves beyond its context.
 pub const ESTIMATE: i64 = 1_000;
 
-/// The real trace, and what it adds up to.
+/// File of the real trace; below are its rows and the sum of its tokens.
 const FILE: &str = "data/azure_llm_conversation_2023.csv";
 const ROWS: usize = 19_366;
 const TOKENS: i64 = 26_450_535;
 
-/// Context and generated tokens of each call, in order.
+/// A trace of model calls.
 pub struct Trace {
-    /// The CSV.
+    /// Path of the CSV file.
     pub path: PathBuf,
-    /// Its rows.
+    /// Context and generated tokens of each call, in order.
     pub calls: Vec<(i64, i64)>,
 }
 
 impl Trace {
-    /// The real one where it is there; else one of the same shape, made in this folder.
+    /// Returns the real trace if the file exists; else makes a trace of the same shape in this folder.
     pub fn get(folder: &Path) -> Self {
         let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
         let shared = env::var_os("TOPE_SHARED").map(PathBuf::from);
@@ -44,18 +44,18 @@ impl Trace {
         trace
     }
 
-    /// Context and generated tokens of all calls.
+    /// Returns the sum of the context and generated tokens of all calls.
     pub fn tokens(&self) -> i64 {
         self.calls.iter().map(|(context, generated)| context + generated).sum()
     }
 
-    /// A limit that is reached at about the middle of it.
+    /// Returns a limit that is reached at about the middle of the trace.
     pub fn limit(&self) -> i64 {
         if self.calls.len() == ROWS { 13_000_000 } else { self.tokens() / 2 }
     }
 
-    /// What a HARD LIFETIME limit does to the calls, one after the other: reserved and committed of those that are
-    /// granted, in order.
+    /// Applies a HARD LIFETIME limit to the calls, one after the other. Returns reserved and committed of the granted
+    /// calls, in order.
     pub fn granted(&self, limit: i64) -> Vec<(i64, i64)> {
         let mut spent = 0;
         let mut granted = Vec::new();
@@ -70,7 +70,7 @@ impl Trace {
     }
 }
 
-/// Fails unless these, newest first, are the granted calls and no others.
+/// Fails unless these reservations, newest first, are exactly the granted calls.
 pub fn assert_granted(reservations: &[Reservation], granted: &[(i64, i64)]) {
     assert!(reservations.iter().all(|reservation| state(reservation) == ReservationState::Committed));
     let made: Vec<(i64, i64)> =
@@ -80,7 +80,8 @@ pub fn assert_granted(reservations: &[Reservation], granted: &[(i64, i64)]) {
     assert_eq!(made.len(), granted.len());
 }
 
-/// Prompts of a few hundred to a few thousand tokens, answers of some hundred, three or four calls a second.
+/// Writes a made-up trace: contexts of some hundred to some thousand tokens, answers of some hundred, three or four
+/// calls a second.
 fn made_up(path: &Path) -> PathBuf {
     const CALLS: u64 = 4_000;
     let mut csv = String::from("TIMESTAMP,ContextTokens,GeneratedTokens\n");

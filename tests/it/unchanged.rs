@@ -1,4 +1,4 @@
-//! An update that changes nothing is none: no time moves, no event is emitted, nothing is read anew.
+//! An update that changes nothing has no effect: no update_time moves, no event is emitted, and no cache is discarded.
 
 use crate::harness::{
     call::Answer,
@@ -7,7 +7,7 @@ use crate::harness::{
     *,
 };
 
-/// What an update that changes something moves, of each kind.
+/// Reads the figures that a real update changes, for each kind of object.
 async fn traces(world: &World) -> Vec<i64> {
     let mut traces = Vec::new();
     for query in [
@@ -123,7 +123,7 @@ both! {
         assert_eq!(traces(world).await, before);
     }
 
-    /// The order of limits is what GetUsage lists them by.
+    /// Another order of limits is a change, because GetUsage lists balances in that order.
     async fn an_update_that_changes_a_little_leaves_one(world: World) {
         world.tenant_with("free", &plan().limits).await;
         let admin = world.admin.clone();

@@ -1,4 +1,4 @@
-//! GetUsage says what is left.
+//! GetUsage returns the balances of a tenant.
 
 use tonic::Code;
 
@@ -106,7 +106,7 @@ both! {
         }
     }
 
-    /// Each balance once, or the token says that it is good no more.
+    /// The pages have each balance once, or the page token is refused.
     async fn a_page_token_outlives_no_change_of_what_is_listed(world: World) {
         let three = [
             lifetime("tokens", 100).named("a"),
@@ -153,7 +153,7 @@ both! {
         }
     }
 
-    /// What it does not list may change, and so may figures.
+    /// Limits that the list does not include may change, and so may figures.
     async fn a_page_token_outlives_other_changes(world: World) {
         let limits = |quantity| [
             lifetime("tokens", quantity).named("a"),
@@ -178,7 +178,7 @@ both! {
         assert_eq!(read, ["a", "b", "c"]);
     }
 
-    /// The counters of today are others than those of yesterday.
+    /// The next day has other counters than the day before.
     async fn a_page_token_ends_with_the_windows_that_it_lists(world: World) {
         world.tenant_with("acme", &[day("tokens", 100).per(&[Dimension::User])]).await;
         for user in ["u0", "u1", "u2"] {

@@ -1,4 +1,4 @@
-//! WatchUsage: what a watcher is told, from where on, and how it ends.
+//! WatchUsage: the events that a watcher gets, where a watch begins, and how it ends.
 
 use futures::future::{join_all, try_join_all};
 use tonic::Code;
@@ -10,12 +10,12 @@ use crate::harness::{
     *,
 };
 
-/// A tenant whose every record of 10 is two events.
+/// Creates a tenant for which a Record of 10 emits two events.
 async fn limited(world: &World, tenant: &str) {
     world.tenant_with(tenant, &[day("tokens", 10).thresholds(&[50])]).await;
 }
 
-/// Two events, and the window after it.
+/// Causes two events, and moves the clock into the next window.
 async fn two_events(world: &World, tenant: &str) {
     world.record(tenant).tokens(10).await.expect("it is recorded");
     world.clock.advance(DAY);
@@ -36,7 +36,7 @@ both! {
         assert_eq!(told(&events), TWO);
         assert_eq!(events, world.told("acme").await, "as the log has them");
         assert_ne!(watcher.cursor, first);
-        // Both, again, from the cursor that it had before.
+        // A watch from the earlier cursor gets both events again.
         let mut again = world.watch(WatchUsageRequest { cursor: first, ..everything() }).await.expect("resumed");
         assert_eq!([again.event().await, again.event().await], *events);
         assert_eq!(again.cursor, watcher.cursor);
@@ -72,7 +72,7 @@ both! {
         let mut watchers = Vec::new();
         for (change, _) in rows {
             let mut watcher = begin(change).await.expect("it begins");
-            // Of what was before, it hears nothing.
+            // The watcher gets no earlier event: the first message is a heartbeat.
             watcher.update().await.expect("a heartbeat");
             watchers.push(watcher);
         }
@@ -91,7 +91,7 @@ both! {
                 }
             }
             assert_eq!(heard.iter().collect::<Vec<_>>(), expected);
-            // And nothing more, and all of them come to the same place in the end.
+            // The watcher gets no other events, and reaches the end of the log.
             eventually("it is at the end of the log", async || {
                 assert_eq!(watcher.events().await.iter().filter(|e| e.change.is_none()).count(), 0);
                 (watcher.cursor == last.cursor).then_some(())
@@ -107,7 +107,7 @@ both! {
         for portion in 0..3 {
             world.batch((portion * 1_000..(portion + 1) * 1_000).map(record).collect()).await.expect("they fit");
         }
-        // That the tenant was made is told before.
+        // The event of the tenant's creation must come before the snapshot.
         world.told("acme").await;
         let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
         let mut watcher = world.watch(request.clone()).await.expect("it begins");
@@ -228,7 +228,7 @@ both! {
         }
     }
 
-    /// A thousand who are up to date share one reading.
+    /// A thousand watchers that are up to date share one read of the log.
     async fn a_thousand_watchers_hear_each_event_once(world: World) {
         limited(world, "acme").await;
         world.told("acme").await;
@@ -256,7 +256,7 @@ both! {
     }
 }
 
-/// Thresholds, refusals and an expired hold of two tenants and two agents.
+/// Causes thresholds, refusals and an expired hold for two tenants and two agents.
 async fn stir(world: &World) {
     for tenant in ["acme", "globex"] {
         for agent in ["planner", "coder"] {
@@ -278,7 +278,7 @@ async fn stir(world: &World) {
     }
 }
 
-/// What a copy tells is not what the original tells.
+/// The log of a copied database has another id than the original log.
 #[test]
 fn a_cursor_is_not_good_for_a_copy() {
     world::run(async {
@@ -305,7 +305,7 @@ fn a_cursor_is_not_good_for_a_copy() {
     });
 }
 
-/// How a watch is narrowed, and which events it still wants.
+/// Sets a filter of a watch, and says which events pass it.
 type Filter = (fn(&mut WatchUsageRequest), fn(&Event) -> bool);
 
 fn filters() -> [Filter; 7] {

@@ -1,4 +1,4 @@
-//! I6: a watcher that is cut off again and again, and resumes, sees every event once and in order; and how soon.
+//! I6: a watcher that is cut off again and again, and resumes, gets every event once and in order. Also: how soon.
 
 use std::{
     sync::Arc,
@@ -17,20 +17,20 @@ use crate::harness::{
     *,
 };
 
-/// Events that are written while somebody watches.
+/// Events that are emitted while the watcher watches.
 const EVENTS: usize = 10_000;
-/// How often the watcher is cut off.
+/// Number of times that the watcher is cut off.
 const CUTS: usize = 200;
-/// Tenants that they are of.
+/// Number of tenants that the events are about.
 const TENANTS: usize = 8;
-/// Events of one record: its thresholds, and the limit.
+/// Events of one Record: nine thresholds, and the limit.
 const EVENTS_OF_ONE: usize = 10;
 
 fn name(number: usize) -> String {
     format!("tenant-{number}")
 }
 
-/// Writes events through one server, in windows of its own: each record is one of a user who has spent nothing.
+/// Causes events through one server. Each Record has a new user, so each has a counter of its own at zero.
 async fn write(clients: Clients, writer: usize, records: usize) {
     for record in 0..records {
         let tenant = name((record + writer) % TENANTS);
@@ -39,8 +39,8 @@ async fn write(clients: Clients, writer: usize, records: usize) {
     }
 }
 
-/// Hears of events until there are as many as are written, and is cut off all the time: it drops the stream after some
-/// messages, and resumes at another server.
+/// Watches until it has `total` events. It drops its stream after some messages, again and again, and resumes at
+/// another server.
 async fn watch_with_cuts(servers: Vec<Clients>, request: WatchUsageRequest, total: usize) -> Vec<Event> {
     let mut heard: Vec<Event> = Vec::new();
     let mut request = request;
@@ -48,7 +48,7 @@ async fn watch_with_cuts(servers: Vec<Clients>, request: WatchUsageRequest, tota
     while heard.len() < total {
         let server = &servers[cuts % servers.len()];
         let mut watcher = server.watch(request.clone()).await.expect("it resumes");
-        // Uneven, and less than all of them together.
+        // Uneven numbers of messages, and together fewer than all events.
         let messages = if cuts < CUTS { 1 + (cuts * 37) % 80 } else { usize::MAX };
         let mut received = 0;
         while received < messages && heard.len() < total {
@@ -117,7 +117,7 @@ fn a_watcher_that_is_cut_off_200_times_misses_nothing_through_three_replicas() {
     run(cut_off(Kind::Postgres));
 }
 
-/// Times from a Record's answer to its event, at a watcher of another connection.
+/// Measures the times from a Record's reply to its event, at a watcher on another connection.
 async fn delays(writer: &Clients, watching: &Clients, count: usize) -> Vec<Duration> {
     writer.tenant_with("acme", &[day("tokens", 10).per(&[Dimension::User])]).await;
     let mut watcher =
@@ -141,7 +141,7 @@ async fn delays(writer: &Clients, watching: &Clients, count: usize) -> Vec<Durat
     delays
 }
 
-/// The 99th of a hundred.
+/// The 99th percentile of sorted delays.
 fn p99(delays: &[Duration]) -> Duration {
     delays[delays.len() * 99 / 100 - 1]
 }
@@ -168,7 +168,7 @@ fn an_event_is_at_its_watcher_within_100_ms_on_sqlite() {
     });
 }
 
-/// The watcher is at another replica, which is woken, or looks now and then.
+/// The watcher is at another replica, which a NOTIFY wakes, or which looks at the log once in a while.
 #[test]
 fn an_event_is_at_a_watcher_of_another_replica_within_100_ms_and_without_a_wake_up_within_a_second() {
     run(async {

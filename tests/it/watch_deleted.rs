@@ -1,4 +1,4 @@
-//! How a watch of one tenant ends: behind the event that the tenant was deleted.
+//! A watch of one tenant ends after the event that the tenant was deleted.
 
 use std::fs::{self, File};
 
@@ -20,10 +20,10 @@ async fn delete(world: &World) {
     done(world.admin.clone().delete_tenant(request).await).expect("it is there");
 }
 
-/// Heartbeats, one a second, among which a stream must end that is to end.
+/// Most heartbeats, one a second, until a stream must end.
 const HEARTBEATS_MAX: usize = 15;
 
-/// The kinds of the events up to the end, which is that there is no such tenant.
+/// Returns the kinds of the events until the stream ends with TENANT_NOT_FOUND.
 async fn heard_to_the_end(watcher: &mut watching::Watcher) -> Vec<EventKind> {
     let (mut heard, mut heartbeats) = (Vec::new(), 0);
     while heartbeats < HEARTBEATS_MAX {
@@ -61,12 +61,12 @@ both! {
         world.record("acme").tokens(10).await.expect("it is recorded");
         assert_eq!(heard_to_the_end(&mut watchers[0]).await, [LimitReached, PolicyChanged]);
         assert_eq!(heard_to_the_end(&mut watchers[1]).await, [LimitReached]);
-        // Who watches all goes on.
+        // The watch of all tenants goes on.
         let mut heard = Vec::new();
         while heard.len() < 4 {
             heard.push(i32::from(all.event().await.kind()));
         }
-        // Of one instant, so that those of two tenants come in any order.
+        // The events are of one instant, so those of two tenants come in any order.
         heard.sort_unstable();
         assert_eq!(heard, [LimitReached, LimitReached, PolicyChanged, PolicyChanged].map(i32::from));
     }
@@ -78,7 +78,7 @@ both! {
         let before = WatchUsageRequest { cursor: watcher.cursor.clone(), ..of_acme() };
         world.record("acme").tokens(10).await.expect("it is recorded");
         delete(world).await;
-        // At once, and when all has its place.
+        // Resume at once, and again when all events have their places.
         for _ in 0..2 {
             let mut resumed = world.watch(before.clone()).await.expect("resumed");
             assert_eq!(heard_to_the_end(&mut resumed).await, [LimitReached, PolicyChanged]);
@@ -87,7 +87,7 @@ both! {
         let behind = WatchUsageRequest { cursor: watcher.cursor, ..of_acme() };
         let mut resumed = world.watch(behind).await.expect("the cursor is good");
         assert_eq!(heard_to_the_end(&mut resumed).await, []);
-        // Of two that had the name, both are meant.
+        // Two deleted tenants had the name, and the watch is about both.
         world.tenant("acme", "acme", "").await.expect("the name is free");
         delete(world).await;
         let mut resumed = world.watch(before).await.expect("resumed");

@@ -1,4 +1,4 @@
-//! The alerts in Python that docs/events.md shows.
+//! The Python watcher of alerts that docs/events.md shows.
 
 use std::{
     path::{Path, PathBuf},
@@ -55,7 +55,7 @@ on_both! {
         let address = server.address().to_string();
         let stubs = stubs().await;
         let python = alerts(&address, stubs.path());
-        // Nobody says when it listens: each tenant comes to its threshold once, until one is heard of.
+        // The script does not report when it watches. So new tenants reach their thresholds until it prints an alert.
         let mut number = 0;
         let line = eventually("it prints an alert", async || {
             number += 1;
@@ -68,7 +68,7 @@ on_both! {
         assert!(line.starts_with("tenant-"), "{line}");
         assert!(line.ends_with(" THRESHOLD_REACHED day 85 of 100"), "{line}");
         server.shutdown().await;
-        // It waits a second before it comes back; what happens meanwhile it hears from its cursor on.
+        // The script waits a second before it resumes, and then gets the events since its cursor.
         let (server, clients) = serve(&database, &address, &clock).await;
         clients.record("tenant-1").tokens(15).await.expect("it is recorded");
         let mut last = line;

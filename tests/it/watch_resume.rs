@@ -1,5 +1,5 @@
-//! What a watcher hears of names that are gone or were used again, of what another version wrote, and of a log that is not
-//! the one it was.
+//! Resuming a watch: names that were deleted or used again, events of another version, and a log that was replaced or
+//! shortened.
 
 use crate::harness::{
     clients::done,
@@ -43,10 +43,10 @@ both! {
         let resources = vec!["other".to_owned(), "tokens".to_owned()];
         let mut watcher = world.watch(WatchUsageRequest { resources, ..request.clone() }).await.expect("resumed");
         assert_eq!(told(&[watcher.event().await, watcher.event().await]), TWO);
-        // From now on there is nobody of the name.
+        // A watch from now on is refused, because no tenant has the name.
         let now = WatchUsageRequest { cursor: String::new(), ..request.clone() };
         world.watch(now).await.err().expect("it is gone").is(tonic::Code::NotFound, "TENANT_NOT_FOUND");
-        // Who has the name now is another one.
+        // A new tenant has the name now.
         world.tenant("acme", "acme", "").await.expect("the name is free");
         world.record("acme").tokens(5).await.expect("it is recorded");
         let mut watcher = world.watch(request).await.expect("resumed");
@@ -82,7 +82,7 @@ both! {
         assert!(heard[..2].iter().all(|event| event.balances.is_empty() && event.occur_time.is_some()));
         let listed = world.told("acme").await;
         assert_eq!(listed, heard);
-        // Out of the database, too.
+        // After a restart, the events come from the database.
         world.restart().await;
         let first = ListEventsRequest { tenant: "acme".into(), page_size: 1, ..Default::default() };
         assert_eq!(world.all_events(first).await[1..], heard);
@@ -105,7 +105,7 @@ both! {
         assert_eq!((&body["data"]["tenant"], &body["data"]["kind"]), (&"acme".into(), &99.into()), "{body:#}");
     }
 
-    /// They need not read the database, each for itself.
+    /// The watchers need not read the database one by one.
     async fn who_resumes_after_a_restart_is_served_from_memory(world: World) {
         limited(world, "acme").await;
         let cursor = cursor(world).await;
@@ -135,7 +135,7 @@ both! {
         let mut ahead = begin().await;
         world.record("acme").tokens(10).await.expect("it is recorded");
         assert_eq!(told(&[ahead.event().await, ahead.event().await]), TWO);
-        // As after a failover to a replica that lagged.
+        // The state after a failover to a replica that lagged.
         let events = "DELETE FROM events WHERE sequence > (SELECT last_sequence FROM event_log)";
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
         world.database.execute(events).await;
@@ -145,7 +145,7 @@ both! {
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");
         assert_eq!(told(&[behind.event().await, behind.event().await]), TWO);
-        // As after `tope migrate --new-log`, with a server that runs on.
+        // The state after `tope migrate --new-log`, while a server runs on.
         let id = if world.database.kind() == Kind::Sqlite { "randomblob(16)" } else { "gen_random_uuid()" };
         world.database.execute(&format!("UPDATE event_log SET log_id = {id}")).await;
         let mut fresh = world.watch(everything()).await.expect("it begins");

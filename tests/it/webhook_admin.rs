@@ -1,4 +1,4 @@
-//! Webhooks as operators make and change them.
+//! CreateWebhook, UpdateWebhook, DeleteWebhook, and the lists of webhooks and deliveries.
 
 use tonic::Code;
 use tope::grpc::v1;
@@ -215,7 +215,7 @@ both! {
         done(no).expect_err("unknown").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
     }
 
-    /// A page may be short, and nothing is missing from all of them.
+    /// A page may be short, but all pages together are complete.
     async fn many_deliveries_are_listed_in_bounded_steps(world: World) {
         create(world, hook("chat")).await.expect("it is new");
         let make = "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status,

@@ -1,4 +1,4 @@
-//! What happens to webhooks while they are told.
+//! Changes and faults of webhooks while their deliveries are being sent.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use crate::{
     },
 };
 
-/// Answers are held until it is let go.
+/// Makes a gate that holds answers until it gets permits.
 fn gate() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(0))
 }
 
-/// From now on the endpoint answers with a status once the gate is let go.
+/// Makes the endpoint answer with a status, once the gate has a permit.
 fn hold_answers(receiver: &Receiver, gate: &Arc<Semaphore>, status: u16) {
     let gate = Arc::clone(gate);
     receiver.answer(move |_| Answer::Held(Arc::clone(&gate), status));
 }
 
-/// Has events sent until so many were posted.
+/// Delivers until the endpoint has received `count` posts.
 async fn posted(clients: &Clients, receiver: &Receiver, count: usize) {
     eventually(&format!("{count} are posted"), async || {
         deliver(clients).await;
@@ -44,7 +44,7 @@ async fn set_url(clients: &Clients, id: &str, url: &str) -> Webhook {
 }
 
 both! {
-    /// Whatever comes of the attempt.
+    /// Holds whether the running attempt succeeds or fails.
     async fn what_is_sent_again_during_an_attempt_comes_again(world: World) {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(500)).await;
@@ -66,7 +66,7 @@ both! {
             assert_eq!(redeliver(world, "chat", &[failed.sequence]).await, 1);
             receiver.answer(|_| Answer::Status(202));
             gate.add_permits(1);
-            // Without the pause of a retry: the clock stands still.
+            // The clock stands still, so this attempt needed no pause of a retry.
             let found = delivered(world, "chat", DeliveryState::Delivered, 1).await;
             posts += 1;
             assert_eq!(receiver.posts().len(), posts);
@@ -76,7 +76,7 @@ both! {
         }
     }
 
-    /// It concerns who answered, and nobody else.
+    /// An answer counts only for the endpoint that gave it.
     async fn what_another_endpoint_answers_is_not_held_against_this_one(world: World) {
         prepare(world).await;
         let (before, after) = (Receiver::start().await, Receiver::start().await);
@@ -97,7 +97,7 @@ both! {
         delivered(world, "chat", DeliveryState::Delivered, 1).await;
         assert_eq!((before.posts().len(), after.posts().len()), (1, 1));
 
-        // Nor is what it failed at before.
+        // A new URL also forgets the failures of the old one.
         after.answer(|_| Answer::Status(503));
         happen(world, 1).await;
         eventually("it fails", async || {
@@ -109,14 +109,14 @@ both! {
         assert_eq!(set_url(world, "chat", &before.url()).await.failing_since, None);
     }
 
-    /// A run says that one cannot be told, and the others are told.
+    /// The run reports the webhook that cannot be loaded, and the other webhooks get their events.
     async fn a_webhook_that_cannot_be_read_holds_up_no_other(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
         for id in ["bad", "good"] {
             of_resets(world, id, &receiver).await;
         }
-        // It comes first.
+        // The bad webhook comes first, because its key is the lowest.
         world.database.execute("UPDATE webhooks SET key = -1, kinds = 'nonsense' WHERE id = 'bad'").await;
         happen(world, 3).await;
         let run = eventually("the other one is told", async || {
@@ -129,7 +129,7 @@ both! {
         world.database.execute("UPDATE webhooks SET kinds = '[]' WHERE id = 'bad'").await;
     }
 
-    /// Retries are due at times of their own, and what was never sent is due before.
+    /// A retry is due at its time, and does not wait until all new events are sent.
     async fn a_retry_is_not_kept_waiting_by_a_long_log(world: World) {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(500)).await;
@@ -141,7 +141,7 @@ both! {
             deliveries(world, "chat", &[]).await[0].next_attempt_time
         })
         .await;
-        // Forty more are there before the next attempt begins.
+        // Forty more events come before the next attempt begins.
         let gate = gate();
         hold_answers(&receiver, &gate, 204);
         happen(world, 1).await;
@@ -164,7 +164,7 @@ both! {
         assert!(fresh.is_sorted_by(|a, b| a < b), "the others came in order: {told:?}");
     }
 
-    /// It was taken before the clock was set back, by a process that is there no more.
+    /// Such a lease was taken before the clock was set back, by a process that no longer exists.
     async fn a_lease_that_lasts_too_long_is_none(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
@@ -184,7 +184,7 @@ both! {
         delivered(world, "chat", DeliveryState::Delivered, 1).await;
     }
 
-    /// And what is not being sent then is left to the next one.
+    /// Deliveries that are not being sent then are left to the next server.
     async fn the_end_of_the_server_waits_for_an_attempt(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
@@ -210,7 +210,7 @@ both! {
         assert!(told.len() == 5 && told.is_sorted_by(|a, b| a < b), "each once, and in order: {told:?}");
     }
 
-    /// A webhook that was disabled and is active again begins anew.
+    /// A webhook that is active again has a new count of failures.
     async fn what_failed_before_it_was_disabled_does_not_count(world: World) {
         let receiver = failing(world).await;
         set_state(world, "chat", WebhookState::Disabled).await;

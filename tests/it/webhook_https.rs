@@ -1,4 +1,4 @@
-//! Who cannot say who they are by a certificate are told nothing.
+//! An endpoint without a trusted certificate gets no data.
 
 use std::sync::{
     Arc,
@@ -18,15 +18,15 @@ use crate::{
     webhooks::{Mark, deliver, deliveries, happen, prepare, webhook},
 };
 
-/// A certificate for 127.0.0.1 that nobody but itself has signed, and its key, which is no secret.
+/// A self-signed certificate for 127.0.0.1, and its key, which is not a secret.
 const SELF_SIGNED: &[u8] = include_bytes!("harness/self_signed.pem");
 
-/// Until it is dropped.
+/// An HTTPS endpoint with the self-signed certificate; it runs until it is dropped.
 struct Impostor {
     port: u16,
-    /// Connections.
+    /// Number of connections to the endpoint.
     tried: Arc<AtomicUsize>,
-    /// Those that took it for who it says it is.
+    /// Number of clients that trusted the certificate.
     trusted: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
@@ -49,7 +49,7 @@ impl Impostor {
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counts.0.fetch_add(1, Ordering::SeqCst);
-                // It ends well only if the other side has checked the certificate, and goes on.
+                // The handshake succeeds only if the client has accepted the certificate.
                 if acceptor.accept(stream).await.is_ok() {
                     counts.1.fetch_add(1, Ordering::SeqCst);
                 }

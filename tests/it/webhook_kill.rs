@@ -7,12 +7,12 @@ use crate::{
     webhooks::{deliveries, webhook},
 };
 
-/// How often the server is killed.
+/// Number of times that the server is killed.
 const KILLS: usize = 4;
-/// Events of each round; the server is killed while they are sent.
+/// Events per round; the server is killed while they are sent.
 const EVENTS: usize = 40;
 
-/// Fails, stalls and answers 500, without any order that a server could know.
+/// Answers 200, fails or stalls, in an order that a server cannot predict.
 fn fickle() -> impl FnMut(&Post) -> Answer + Send + 'static {
     let mut state = 0x2545_f491_u32;
     move |_| {
@@ -44,7 +44,7 @@ on_both! {
                 clients.record("acme").tokens(1).await.expect("it is recorded");
                 clients.reset("acme", &["tokens"]).await.expect("the tenant is there");
             }
-            // While the webhook is told; where exactly is left to chance.
+            // Kill the server while deliveries are sent, at a random point.
             eventually("some are sent", async || {
                 hurry(&clients).await;
                 (receiver.posts().len() > before + kill).then_some(())
@@ -75,7 +75,7 @@ on_both! {
     }
 }
 
-/// What failed is sent again now, and not when its pause is over.
+/// Sends failed deliveries again now, before their pauses are over.
 async fn hurry(clients: &Clients) {
     let pending = deliveries(clients, "chat", &[DeliveryState::Pending]).await;
     let failed = pending.iter().filter(|delivery| delivery.next_attempt_time.is_some());

@@ -1,4 +1,4 @@
-//! Where webhooks may be sent, tried with TestWebhook: nothing that is not allowed is ever asked.
+//! The addresses that webhooks may use, checked with TestWebhook: a forbidden address is never contacted.
 
 use tope::{clock::system_now, events::webhook::Rules};
 
@@ -39,7 +39,7 @@ both! {
             assert_eq!((tested.succeeded, tested.response_status), (false, i32::from(status)), "{tested:?}");
             assert!(tested.error.contains(&status.to_string()), "{tested:?}");
         }
-        // A test changes nothing, and is not held back by the state.
+        // TestWebhook changes nothing, and works in every state.
         let webhook = done(world.admin.clone().get_webhook(GetWebhookRequest { id: "chat".into() }).await);
         assert_eq!(webhook.expect("it is there").state(), WebhookState::Active);
     }
@@ -59,7 +59,7 @@ both! {
         assert!(!posts[1].is_genuine(&before.secret) && posts[1].is_genuine(&after.secret));
     }
 
-    /// The client did not see the first reply.
+    /// The client lost the first reply, and repeats the rotation.
     async fn a_rotation_that_is_retried_keeps_the_secret_before(world: World) {
         const GIVEN: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         world.clock.set(system_now());
@@ -78,7 +78,7 @@ both! {
         test(world, "chat").await;
         assert!(receiver.posts()[0].is_genuine(&before.secret) && receiver.posts()[0].is_genuine(GIVEN));
 
-        // One that is over is shown no more.
+        // A previous secret that has expired is no longer shown.
         world.clock.advance(MINUTE);
         let get = GetWebhookRequest { id: "chat".into() };
         let shown = done(world.admin.clone().get_webhook(get).await).expect("it is there");
@@ -90,7 +90,7 @@ both! {
         let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: None };
         let changed = done(world.admin.clone().update_webhook(request).await).expect("it is there");
         assert_eq!(changed.old_secret_expire_time, None);
-        // Not even when the clock is set back: it is there no more.
+        // The expired secret stays gone even if the clock is set back.
         world.clock.advance(-MINUTE);
         test(world, "chat").await;
         assert!(!receiver.posts()[1].is_genuine(&before.secret) && receiver.posts()[1].is_genuine(GIVEN));
@@ -112,7 +112,7 @@ both! {
         create(world, "chat", &receiver.url()).await.expect("it is new");
         let tested = test(world, "chat").await;
         assert!(tested.succeeded, "its status is all that counts: {tested:?}");
-        // What lies in buffers on the way has left it.
+        // Bytes in buffers on the way count as sent.
         assert!(receiver.sent_bytes() < 64 << 20, "{}", receiver.sent_bytes());
     }
 
@@ -128,7 +128,7 @@ both! {
         assert!(!tested.succeeded && tested.error.contains("cannot connect"), "{tested:?}");
     }
 
-    /// When they are made, and when they are used: what was allowed then may not be now.
+    /// Addresses are checked when a webhook is created and when it is used, because the settings may change in between.
     async fn private_places_are_refused_unless_allowed(world: World) {
         let receiver = Receiver::start().await;
         let port = receiver.port();

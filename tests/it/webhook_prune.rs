@@ -1,4 +1,4 @@
-//! Retention of deliveries: they go with their events.
+//! Retention of deliveries: they are removed with their events.
 
 use crate::{
     harness::{clients::done, receiver::Answer, v1::*, *},
@@ -25,7 +25,7 @@ both! {
             })
             .await;
         }
-        // Nor is any of them tried again once the time has passed.
+        // Wait for the end of all attempts, so that none is running when the clock moves.
         at_rest(world).await;
         let start = world.clock.now();
         let pruned = async || {
@@ -39,7 +39,7 @@ both! {
         done(world.admin.clone().delete_webhook(request).await).expect("it is there");
         assert_eq!(pruned().await, (false, 3, 0), "nobody waits for those of a webhook that is not there");
         world.clock.set(start + KEPT);
-        // One of now is kept.
+        // A new event is kept.
         happen(world, 1).await;
         world.job("number-events").await;
         assert_eq!(pruned().await, (true, 6, 3));

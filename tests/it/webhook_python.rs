@@ -1,4 +1,4 @@
-//! The receiver in Python that docs/events.md shows.
+//! The Python receiver of webhooks that docs/events.md shows.
 
 use std::{
     path::Path,
@@ -16,7 +16,7 @@ use crate::{
     webhooks::webhook,
 };
 
-/// It runs until it is dropped.
+/// The running receiver; it is killed on drop.
 struct Python(Child);
 
 impl Python {
@@ -37,7 +37,7 @@ impl Python {
 
 impl Drop for Python {
     fn drop(&mut self) {
-        // Errors say that it has ended already.
+        // An error only means that the process has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -52,7 +52,7 @@ async fn status(world: &World) -> i32 {
     .await
 }
 
-/// What it answers to a head alone.
+/// Sends only the head of a request, and returns the first line of the answer.
 async fn first_line(port: u16, head: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
     stream.write_all(format!("POST / HTTP/1.1\r\n{head}\r\n").as_bytes()).await.expect("it reads");
@@ -73,7 +73,7 @@ both! {
             assert!(line.contains(" 400 "), "{length:?}: {line:?}");
         }
         assert!(first_line(port, "").await.contains(" 400 "), "a body has a length");
-        // One that was recorded and is played again later.
+        // An old post that somebody recorded and plays again.
         world.clock.advance(-10 * MINUTE);
         assert_eq!(status(world).await, 401);
         world.clock.set(system_now());

@@ -1,4 +1,4 @@
-//! Events on their way to endpoints: each at least once, in order while nothing fails, and none lost.
+//! Events on their way to webhooks: each arrives at least once, in order while nothing fails, and none is lost.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use crate::harness::{
     *,
 };
 
-/// A webhook of everything, or of these kinds.
+/// Creates a webhook for these kinds of events; without kinds, for all.
 pub async fn webhook(clients: &Clients, id: &str, url: &str, kinds: &[EventKind]) -> Webhook {
     let kinds = kinds.iter().map(|&kind| kind.into()).collect();
     let webhook = Webhook { id: id.into(), url: url.into(), kinds, ..Webhook::default() };
@@ -28,7 +28,7 @@ pub async fn webhook(clients: &Clients, id: &str, url: &str, kinds: &[EventKind]
     done(clients.admin.clone().create_webhook(request).await).expect("it is new")
 }
 
-/// A webhook of the events that [`happen`] makes.
+/// Creates a webhook for the events that [`happen`] causes.
 pub async fn of_resets(clients: &Clients, id: &str, receiver: &Receiver) -> Webhook {
     webhook(clients, id, &receiver.url(), &[EventKind::UsageReset]).await
 }
@@ -43,7 +43,7 @@ pub async fn set_state(clients: &Clients, id: &str, state: WebhookState) {
     done(clients.admin.clone().update_webhook(request).await).expect("it is there");
 }
 
-/// All deliveries of a webhook in these states, the oldest first.
+/// Returns all deliveries of a webhook in these states, oldest first.
 pub async fn deliveries(clients: &Clients, webhook: &str, states: &[DeliveryState]) -> Vec<Delivery> {
     let mut request = ListDeliveriesRequest {
         webhook: webhook.into(),
@@ -68,13 +68,13 @@ pub async fn redeliver(clients: &Clients, webhook: &str, sequences: &[i64]) -> i
     done(clients.admin.clone().redeliver(request).await).expect("they are there").count
 }
 
-/// A tenant, and the real time: receivers do not take what is old.
+/// Creates a tenant, and sets the clock to the real time: receivers refuse old posts.
 pub async fn prepare(world: &World) {
     world.clock.set(system_now());
     world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
 }
 
-/// The endpoint of a webhook, "chat", that fails since it was told of the first event.
+/// Starts the endpoint of a new webhook, "chat", which fails from the first event on.
 pub async fn failing(world: &World) -> Receiver {
     prepare(world).await;
     let receiver = Receiver::answering(|_| Answer::Status(503)).await;
@@ -88,7 +88,7 @@ pub async fn failing(world: &World) -> Receiver {
     receiver
 }
 
-/// As many events of one tenant.
+/// Causes `count` events of one tenant.
 pub async fn happen(clients: &Clients, count: usize) {
     for _ in 0..count {
         clients.record("acme").tokens(1).await.expect("it is recorded");
@@ -96,18 +96,18 @@ pub async fn happen(clients: &Clients, count: usize) {
     }
 }
 
-/// Told of changes of resources only, of which a test makes some to see that all was told by then.
+/// A webhook for policy changes, and its endpoint. A test causes such changes to see that all earlier events were sent.
 pub struct Mark(Receiver);
 
 impl Mark {
-    /// With a webhook of its own.
+    /// Creates the webhook `mark`, and starts its endpoint.
     pub async fn start(clients: &Clients) -> Self {
         let receiver = Receiver::start().await;
         webhook(clients, "mark", &receiver.url(), &[EventKind::PolicyChanged]).await;
         Self(receiver)
     }
 
-    /// Has events sent, until this one was told twice of what came later: whatever else was due is under way or told.
+    /// Delivers until the mark got two later events. Then all other due deliveries are being sent or were sent.
     pub async fn pass(&self, clients: &Clients) {
         for _ in 0..2 {
             let name = format!("mark-{}", self.0.posts().len());
@@ -122,13 +122,13 @@ impl Mark {
     }
 }
 
-/// Has events numbered, and what is due sent in the background.
+/// Numbers the events, and starts the sending of due deliveries in the background.
 pub async fn deliver(clients: &Clients) {
     clients.job("number-events").await;
     clients.job("deliver-webhooks").await;
 }
 
-/// Delivers until so many deliveries of a webhook are in a state.
+/// Delivers until `count` deliveries of a webhook are in a state, and returns them.
 pub async fn delivered(
     clients: &Clients,
     webhook: &str,
@@ -143,7 +143,7 @@ pub async fn delivered(
     .await
 }
 
-/// Waits until nothing is being sent.
+/// Waits until no delivery is being sent.
 pub async fn at_rest(world: &World) {
     let told = "SELECT COUNT(*) FROM webhooks WHERE claimed_until > 0";
     eventually("nothing is being sent", async || (world.database.number(told).await == 0).then_some(()))
@@ -159,7 +159,7 @@ both! {
         prepare(world).await;
         let receiver = Receiver::start().await;
         happen(world, 2).await;
-        // An event of the last moment before would come, too.
+        // Deliver first, so that no event from just before the webhook is sent to it.
         deliver(world).await;
         let webhook = of_resets(world, "chat", &receiver).await;
         happen(world, 30).await;
@@ -176,7 +176,7 @@ both! {
             assert_eq!((delivery.attempts, delivery.response_status), (1, 204));
             assert!(delivery.next_attempt_time.is_none() && delivery.last_attempt_time.is_some());
         }
-        // Nothing is sent twice, whoever looks.
+        // After a restart, nothing is sent a second time.
         world.restart().await;
         Mark::start(world).await.pass(world).await;
         assert_eq!(receiver.posts().len(), 30);
@@ -199,7 +199,7 @@ both! {
         };
         let request = CreateWebhookRequest { webhook: Some(message) };
         done(world.admin.clone().create_webhook(request).await).expect("it is new");
-        // The tenants may have been told of before there was a webhook.
+        // The events of the tenants' creation may be older than the webhook.
         world.declare("images").await;
         happen(world, 2).await;
         world.record("globex").tokens(1_000).await.expect("it is recorded, and the limit reached");
@@ -226,7 +226,7 @@ both! {
         happen(world, 1).await;
         let start = world.clock.now();
         let mut pauses = Vec::new();
-        // Once, and ten times more.
+        // One attempt, and ten retries.
         for attempts in 1..=11 {
             let delivery = eventually("it is tried", async || {
                 deliver(world).await;
@@ -257,7 +257,7 @@ both! {
         assert_eq!(ids.len(), 1, "the same in each attempt");
         assert_eq!(millis(get(world, "chat").await.failing_since.as_ref()), Some(start));
 
-        // It is kept, and can be sent again.
+        // The failed delivery is kept, and can be sent again.
         world.clock.set(system_now());
         receiver.answer(|_| Answer::Status(200));
         assert_eq!(redeliver(world, "chat", &[]).await, 1);
@@ -290,7 +290,7 @@ both! {
         Mark::start(world).await.pass(world).await;
         assert_eq!(receiver.posts().len(), 1, "the first answer was enough");
 
-        // Made active again, it goes on where it stopped.
+        // A webhook that is active again continues where it stopped.
         receiver.answer(|_| Answer::Status(200));
         set_state(world, "chat", WebhookState::Active).await;
         delivered(world, "chat", DeliveryState::Delivered, 3).await;
@@ -305,7 +305,7 @@ both! {
         let watcher = Receiver::start().await;
         of_resets(world, "chat", &receiver).await;
         webhook(world, "watcher", &watcher.url(), &[EventKind::WebhookDisabled]).await;
-        // An attempt counts from when it is written down.
+        // An attempt counts once its result is saved.
         let tried = async |count: i32| {
             eventually("it is tried", async || {
                 deliver(world).await;
@@ -348,7 +348,7 @@ both! {
         assert_eq!(get(world, "chat").await.state(), WebhookState::Active);
     }
 
-    /// The first one's attempt takes ten seconds of the real time, and those of the second one are not to wait for it.
+    /// An attempt at the slow endpoint takes ten seconds of real time, and the other endpoint must not wait for it.
     async fn a_slow_endpoint_holds_up_no_other(world: World) {
         prepare(world).await;
         let slow = Receiver::answering(|_| Answer::Stall).await;
@@ -360,7 +360,7 @@ both! {
         delivered(world, "b-fast", DeliveryState::Delivered, 5).await;
         happen(world, 5).await;
         delivered(world, "b-fast", DeliveryState::Delivered, 10).await;
-        // It may have been asked again after ten seconds, on a slow machine.
+        // On a slow machine, the slow endpoint may have got another attempt after each ten seconds.
         let asked = u64::try_from(slow.posts().len()).expect("few");
         assert!(asked >= 1 && asked <= 1 + begun.elapsed().as_secs() / 10, "{asked}");
         assert_eq!(deliveries(world, "a-slow", &[DeliveryState::Pending]).await.len(), 10);
@@ -384,7 +384,7 @@ both! {
         assert_eq!(receiver.posts().len(), 3);
     }
 
-    /// It fails one way or another two times of three, and each event arrives all the same.
+    /// The endpoint fails every second attempt, in various ways, and still gets each event.
     async fn a_fickle_endpoint_gets_each_event(world: World) {
         prepare(world).await;
         let count = Arc::new(AtomicUsize::new(0));
@@ -400,7 +400,7 @@ both! {
         happen(world, 40).await;
         eventually("all arrive", async || {
             deliver(world).await;
-            // Nobody loses a webhook while telling it, because the time leaps.
+            // Move the clock only at rest, so that no lease ends during an attempt.
             at_rest(world).await;
             world.clock.advance(10 * SECOND);
             (deliveries(world, "chat", &[DeliveryState::Delivered]).await.len() == 40).then_some(())

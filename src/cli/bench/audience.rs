@@ -1,4 +1,4 @@
-//! Those who are told of events while a bench runs: watchers, and one webhook.
+//! The receivers of events while a bench runs: watchers, and one webhook.
 
 use std::{
     sync::{
@@ -31,13 +31,14 @@ use crate::{
     },
 };
 
-/// The tenant whose books bring about the events, and its plan: one limit, so that one correction is one event.
+/// Id of the tenant that the events are about, and of its plan. The plan has one limit, so that each ResetUsage emits
+/// one event.
 const TENANT: &str = "bench-events";
 
-/// Watchers that share a connection.
+/// Watch streams per connection, at most.
 const STREAMS_MAX: u32 = 64;
 
-/// Watchers and a webhook, and what makes something to tell them.
+/// Watchers, a webhook, and the task that causes events for them.
 #[derive(Debug)]
 pub struct Audience {
     watchers: Vec<Arc<AtomicU64>>,
@@ -49,11 +50,12 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// Opens so many streams, and makes a webhook. So many events a second are made while it is spoken to.
+    /// Opens `watchers` streams, and creates a webhook. After `speak(true)`, `events_per_second` events a second are
+    /// caused for them.
     ///
     /// # Errors
     ///
-    /// When the server refuses any of it.
+    /// When the server refuses any of these calls.
     pub async fn gather(target: &str, watchers: u32, events_per_second: u32) -> Result<Self, CliError> {
         let mut tasks = JoinSet::new();
         let channel = connect(target).await?;
@@ -85,16 +87,16 @@ impl Audience {
         Ok(Self { watchers: counts, delivered, speaking, admin, webhook, _tasks: tasks })
     }
 
-    /// Whether events are made.
+    /// Starts or stops the events.
     pub fn speak(&self, speaking: bool) {
         self.speaking.send_replace(speaking);
     }
 
-    /// Says what was heard, and takes the webhook away.
+    /// Prints how many events were received, and deletes the webhook.
     ///
     /// # Errors
     ///
-    /// When somebody heard nothing.
+    /// When a watcher or the webhook received no event, or the server refuses the call.
     pub async fn finish(mut self) -> Result<(), CliError> {
         let request = DeleteWebhookRequest { id: self.webhook.clone() };
         let gone = self.admin.delete_webhook(request).await;
@@ -129,7 +131,7 @@ async fn prepare(admin: &AdminServiceClient<Channel>) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Listens on loopback, and has the server send there what it tells of the tenant.
+/// Listens on loopback, and creates a webhook that sends the tenant's events there.
 async fn make_webhook(
     admin: &AdminServiceClient<Channel>,
     tasks: &mut JoinSet<()>,
@@ -157,7 +159,7 @@ async fn make_webhook(
     Ok(id)
 }
 
-/// Answers each POST of a connection with 204. What is not HTTP ends the connection.
+/// Answers each POST of a connection with 204. Bytes that are not HTTP end the connection.
 async fn receive(connection: TcpStream, delivered: Arc<AtomicU64>) -> Option<()> {
     let mut connection = BufReader::new(connection);
     loop {
@@ -182,7 +184,7 @@ async fn receive(connection: TcpStream, delivered: Arc<AtomicU64>) -> Option<()>
     }
 }
 
-/// One event a tick: what was recorded is taken back by an operator.
+/// Causes one event per tick: a Record, and a ResetUsage that takes the usage back.
 async fn speak(
     channel: Channel,
     mut admin: AdminServiceClient<Channel>,
@@ -208,7 +210,7 @@ async fn speak(
             operator: "bench".to_owned(),
             ..ResetUsageRequest::default()
         };
-        // Who hears nothing is found out at the end.
+        // Errors do not matter here: `finish` fails if a receiver got no event.
         let _ = quota.record(record).await;
         let _ = admin.reset_usage(reset).await;
     }

@@ -1,4 +1,4 @@
-//! One call of the load, and what came of it.
+//! One call of the load, and its result.
 
 use std::time::Duration;
 
@@ -11,41 +11,41 @@ use crate::grpc::v1::{
     operation_result, quota_service_client::QuotaServiceClient,
 };
 
-/// The longest pause that a server's hint can cause.
+/// Longest pause that a server's `RetryInfo` can cause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The pause after a failure that came without a hint, so that a dead server is not hammered.
+/// Pause after a failure without a `RetryInfo`, so that a dead server is not flooded with calls.
 const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 
-/// What is sent.
+/// A call of the load.
 #[derive(Debug)]
 pub enum Call {
-    /// One hold.
+    /// Makes one new hold.
     Reserve(ReserveRequest),
-    /// Settles one hold.
+    /// Commits one open hold.
     Commit(CommitRequest),
-    /// Some of both.
+    /// Commits some holds and makes others.
     Batch(BatchRequest),
 }
 
-/// What came back.
+/// The result of one call.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// Operations that succeeded.
+    /// Number of operations that succeeded.
     pub succeeded: u64,
-    /// Operations that the server had no room for.
+    /// Number of operations that an overloaded server refused.
     pub overloaded: u64,
-    /// Operations that failed.
+    /// Number of operations that failed for another reason.
     pub failed: u64,
     /// The first failure, in words.
     pub failure: Option<String>,
-    /// Reservations that are to be committed.
+    /// Names of the reservations that are still to be committed.
     pub held: Vec<String>,
-    /// How long the sender is to wait.
+    /// Time that the sender must wait before its next call.
     pub pause: Option<Duration>,
 }
 
 impl Call {
-    /// A Batch of so many new holds and the settling of some.
+    /// Makes a Batch of `reserves` new holds and of the Commits of older holds.
     pub fn batch(workload: &Workload, reserves: usize, commits: Vec<String>) -> Self {
         let commits = commits.into_iter().map(|name| operation::Operation::Commit(workload.commit(name)));
         let reserves = (0..reserves).map(|_| operation::Operation::Reserve(workload.reserve()));
@@ -53,7 +53,7 @@ impl Call {
         Self::Batch(BatchRequest { operations: operations.collect() })
     }
 
-    /// Sends it, once.
+    /// Sends the call, without repeats.
     pub async fn send(self, client: &mut QuotaServiceClient<Channel>) -> Answer {
         match self {
             Self::Reserve(request) => match client.reserve(request).await {
@@ -86,7 +86,7 @@ impl Call {
 }
 
 impl Answer {
-    /// An overloaded server settles nothing: the commits are to be sent again.
+    /// Makes the result of an error. If the server is overloaded, the Commits must be sent again.
     fn of_error(status: &Status, operations: u64, commits: Vec<String>) -> Self {
         if is_overload(status.code(), &status.get_error_details()) {
             let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
@@ -137,7 +137,7 @@ impl Answer {
     }
 }
 
-/// Per operation, the reservation that it commits.
+/// Lists, per operation, the reservation that the operation commits.
 fn commits_in(request: &BatchRequest) -> Vec<Option<String>> {
     let commit = |operation: &Operation| match &operation.operation {
         Some(operation::Operation::Commit(commit)) => Some(commit.reservation.clone()),
@@ -146,7 +146,7 @@ fn commits_in(request: &BatchRequest) -> Vec<Option<String>> {
     request.operations.iter().map(commit).collect()
 }
 
-/// A server that is not there says UNAVAILABLE, too, but without details.
+/// Whether the server is overloaded. If no server answers, the status is UNAVAILABLE, too, but has no details.
 fn is_overload(code: Code, details: &ErrorDetails) -> bool {
     code == Code::Unavailable && details.error_info().is_some()
 }

@@ -1,4 +1,4 @@
-//! How fast the disk makes a write durable.
+//! Measures how fast the disk makes a write durable.
 
 use std::{
     fs::{self, File},
@@ -11,24 +11,24 @@ use hdrhistogram::Histogram;
 
 use crate::cli::client::run_id;
 
-/// A sync that takes longer counts as one of this length.
+/// Microseconds; a longer sync is recorded as this long.
 const LATENCY_MAX_MICROS: u64 = 60_000_000;
 
-/// What one write and fsync writes, in bytes: a page of a database.
+/// Bytes per write and fsync: one page of a database.
 const WRITE_BYTES: usize = 4096;
 
-/// What writing and syncing one page after the other showed.
+/// The speed of writing and syncing one page after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct DiskFigures {
-    /// Pages per second.
+    /// Pages written and synced per second.
     pub per_second: f64,
-    /// Half of them took at most this long.
+    /// Half of the pages took at most this long.
     pub p50: Duration,
-    /// 99 of 100 took at most this long.
+    /// 99 of 100 pages took at most this long.
     pub p99: Duration,
 }
 
-/// Writes and syncs pages at the end of a new file in `folder` for so long, and removes the file.
+/// Writes and syncs pages at the end of a new file in `folder` for `duration`, and removes the file.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ fn write_and_sync(mut file: File, duration: Duration) -> io::Result<DiskFigures>
     })
 }
 
-/// A histogram does not grow when it is told to clamp: its largest value is set here.
+/// Makes a histogram with its largest value: `saturating_record` clamps values and does not grow the histogram.
 fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_MAX_MICROS, 3).expect("the bounds are constants that fit")
 }

@@ -1,7 +1,7 @@
 //! The empty service: what a gRPC call costs when nothing is done.
 //!
-//! It has the proto, the server settings and the layers of the real one, decodes the same Reserve and Commit, and
-//! answers bytes that were made beforehand: replies of the real server, so that they are of its size and shape.
+//! The empty service has the proto, the server settings and the layers of the real server, and decodes the same Reserve
+//! and Commit. It answers with bytes that were made beforehand: replies of the real server, of real size and shape.
 
 use std::{
     convert::Infallible,
@@ -38,21 +38,21 @@ use crate::{
     },
 };
 
-/// How long open calls may take when the process is told to stop.
+/// Longest time that open calls may take when the process ends.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Options of `tope bench-empty`.
 #[derive(Debug, Args)]
 pub struct EmptyArgs {
-    /// Where to listen
+    /// Address and port to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50052")]
     pub listen: SocketAddr,
 
-    /// The reply to Reserve, as hex of its protobuf bytes [default: one of the usual size]
+    /// The reply to Reserve, as hex of its protobuf bytes [default: a reply of typical size]
     #[arg(long, value_name = "HEX")]
     pub reserve_reply: Option<String>,
 
-    /// The reply to Commit, likewise
+    /// The reply to Commit, in the same form
     #[arg(long, value_name = "HEX")]
     pub commit_reply: Option<String>,
 }
@@ -73,7 +73,7 @@ pub async fn run(args: EmptyArgs) -> Result<(), CliError> {
     let shutdown = CancellationToken::new();
     let stopped = shutdown.clone();
     tokio::spawn(async move {
-        // Without a handler for Ctrl-C there is no orderly end, and nothing else is lost.
+        // An error ends the service, too: without a handler for Ctrl-C it could not end in order.
         let _ = tokio::signal::ctrl_c().await;
         stopped.cancel();
     });
@@ -92,7 +92,7 @@ fn prebuilt(hex: Option<String>, typical: &impl Message) -> Result<Bytes, CliErr
     }
 }
 
-/// QuotaService, of which only Reserve and Commit answer. The replies are shared bytes.
+/// A QuotaService that answers only Reserve and Commit. Clones share the bytes of the replies.
 #[derive(Debug, Clone)]
 pub struct EmptyService {
     /// The bytes of each ReserveResponse.
@@ -102,9 +102,9 @@ pub struct EmptyService {
 }
 
 impl EmptyService {
-    /// The service with health beside it, as `serve` takes them.
+    /// Returns this service and a health service, as `serve` takes them.
     pub fn routes(self) -> Routes {
-        // A new reporter says SERVING for the server as a whole.
+        // A new reporter reports SERVING for the server as a whole.
         let (_, health) = tonic_health::server::health_reporter();
         Routes::new(self).add_service(health)
     }
@@ -141,7 +141,7 @@ fn answer<T: Message + Default + 'static>(request: http::Request<Body>, reply: B
     })
 }
 
-/// A handler that has its answer.
+/// A handler that answers with these bytes.
 struct Prebuilt(Bytes);
 
 impl<T> UnaryService<T> for Prebuilt {
@@ -153,7 +153,7 @@ impl<T> UnaryService<T> for Prebuilt {
     }
 }
 
-/// Decodes messages as the real service does, and encodes bytes as they are.
+/// Decodes messages as the real service does, and sends bytes unchanged.
 struct PrebuiltCodec<T>(PhantomData<T>);
 
 impl<T: Message + Default + 'static> Codec for PrebuiltCodec<T> {
@@ -201,7 +201,7 @@ pub(super) mod tests {
         },
     };
 
-    /// An empty service with typical replies, and where it is.
+    /// Starts an empty service with typical replies. Returns its URL, and the token that ends it.
     pub(in crate::cli::bench) async fn start_typical() -> (String, CancellationToken) {
         let typical = Replies::typical();
         let service = EmptyService {

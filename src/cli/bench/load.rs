@@ -1,7 +1,8 @@
 //! The load generator: the generated client over a few channels, in a closed or an open loop.
 //!
-//! Closed: so many workers, each with one call in flight, timed from its send. Open: a call is due at each tick of
-//! the rate, whatever became of the ones before, and is timed from when it was due.
+//! Closed loop: a fixed number of workers, each with one call in flight; a call is timed from its send. Open loop: a
+//! call is due at each tick of the rate, whether or not earlier calls were answered; a call is timed from when it was
+//! due.
 
 use std::{
     collections::VecDeque,
@@ -27,56 +28,56 @@ use crate::{
     grpc::v1::quota_service_client::QuotaServiceClient,
 };
 
-/// Latencies above this are counted as this.
+/// A longer latency is recorded as this long.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
-/// How exact the open loop's sends are.
+/// Pause between two looks at the open loop's clock: its sends are as exact as this.
 const TICK: Duration = Duration::from_micros(250);
-/// Calls that the open loop has under way at most; further ones wait, and their wait counts.
+/// Open calls of the open loop, at most. Further calls wait, and their latency includes the wait.
 const OPEN_CALLS_MAX: usize = 20_000;
-/// How long a round waits for the calls that are still under way at its end.
+/// Longest time that a round waits at its end for open calls.
 const ROUND_END_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server under load, and what it is loaded with.
+/// One side of the comparison: the channels to its servers, and its load.
 #[derive(Debug)]
 pub struct Side {
     clients: Vec<QuotaServiceClient<Channel>>,
     workload: Arc<Workload>,
-    /// Operations per Batch; None sends single calls.
+    /// Operations per Batch; `None` sends single calls.
     batch: Option<usize>,
 }
 
-/// When calls are sent.
+/// When the calls are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// So many calls in flight, always.
+    /// Closed loop, with this number of calls in flight.
     Closed(usize),
-    /// So many calls a second.
+    /// Open loop, with this number of calls per second.
     Open(u32),
 }
 
-/// What one round showed.
+/// The figures of one round.
 #[derive(Debug, Clone)]
 pub struct Figures {
-    /// Operations that were answered with success, per second.
+    /// Operations that succeeded, per second.
     pub per_second: f64,
     /// Half of the calls took at most this long.
     pub p50: Duration,
     /// 99 of 100 calls took at most this long.
     pub p99: Duration,
-    /// Operations that the server had no room for (UNAVAILABLE with a hint when to come back).
+    /// Operations that an overloaded server refused: UNAVAILABLE with details.
     pub overloaded: u64,
-    /// Operations that failed otherwise.
+    /// Operations that failed for another reason.
     pub failed: u64,
     /// The first failure, in words.
     pub failure: Option<String>,
 }
 
 impl Side {
-    /// Opens the channels, spread over the servers.
+    /// Opens `channels` channels, spread evenly over the servers.
     ///
     /// # Errors
     ///
-    /// When the address is malformed or nobody answers there.
+    /// When an address is malformed, or no server answers there.
     pub async fn connect(
         targets: &[String],
         channels: usize,
@@ -93,7 +94,7 @@ impl Side {
         Ok(Self { clients, workload, batch })
     }
 
-    /// Loads the server for so long.
+    /// Loads the server for `duration`, then settles all holds of the round.
     pub async fn run(self: &Arc<Self>, pace: Pace, duration: Duration) -> Figures {
         let round = Arc::new(Round {
             side: Arc::clone(self),
@@ -130,7 +131,7 @@ impl Side {
         figures
     }
 
-    /// A Commit when something is held, else a Reserve: in the long run as many of the one as of the other.
+    /// Chooses a Commit if a hold is open, else a Reserve: in the long run as many Commits as Reserves.
     fn next_call(&self, held: &mut VecDeque<String>) -> Call {
         match self.batch {
             Some(operations) => {
@@ -146,12 +147,12 @@ impl Side {
     }
 }
 
-/// What the calls of one round share.
+/// The state that the calls of one round share.
 struct Round {
     side: Arc<Side>,
-    /// One per channel, so that they are rarely waited for.
+    /// One tally per channel, so that calls rarely wait for a lock.
     tallies: Vec<Mutex<Tally>>,
-    /// What the open loop holds; the workers of a closed one each have their own.
+    /// Open holds of the open loop. In the closed loop each worker has its own list.
     held: Mutex<VecDeque<String>>,
     over: AtomicBool,
 }
@@ -186,7 +187,7 @@ impl Round {
     }
 }
 
-/// Ends the round, also when its future is dropped: the open loop's thread would go on for ever.
+/// Ends the round on drop: if only the round's future were dropped, the open loop's thread would run for ever.
 struct EndOnDrop(Arc<Round>);
 
 impl Drop for EndOnDrop {
@@ -209,7 +210,7 @@ async fn work(round: Arc<Round>, worker: usize) {
     settle(&round.side, worker, held.into()).await;
 }
 
-/// The open loop's clock. It has a thread of its own: the runtime's timers count in milliseconds.
+/// The clock of the open loop, on a thread of its own: the runtime's timers are only exact to milliseconds.
 fn send_at_rate(round: &Arc<Round>, per_second: u32, calls: &TaskTracker, runtime: &Handle) {
     let begin = Instant::now();
     let mut sent: u32 = 0;
@@ -230,7 +231,7 @@ async fn send_one(round: Arc<Round>, number: usize, due: Instant) {
     lock(&round.held).extend(answer.held);
 }
 
-/// Commits what a round leaves behind, outside its figures, so that nothing stays held.
+/// Commits the holds that a round leaves open, outside its figures, so that nothing stays held.
 async fn settle(side: &Side, lane: usize, mut held: Vec<String>) {
     let mut client = side.clients[lane % side.clients.len()].clone();
     while !held.is_empty() {
@@ -247,7 +248,7 @@ struct Tally {
     overloaded: u64,
     failed: u64,
     failure: Option<String>,
-    /// Microseconds, of each call.
+    /// Latency of each call, in microseconds.
     latency: Histogram<u64>,
 }
 

@@ -1,7 +1,7 @@
 //! `tope bench`: how fast a server is, and how near it comes to a gRPC call that does nothing.
 //!
-//! Both sides are processes of their own on this machine, loaded by this one, in turns, so that whatever else the
-//! machine does in these seconds meets both. The ratio is that of the medians.
+//! Both sides are separate processes on this machine. This process loads them in turns, so that other work on the
+//! machine slows both alike. The ratio is the one of the median rates.
 
 pub mod audience;
 pub mod call;
@@ -30,25 +30,26 @@ use super::{
 };
 use crate::store::{Store, StoreOptions};
 
-/// How long each side is loaded before anything is measured.
+/// How long each side is loaded before the first round.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// How long the disk is measured.
+/// How long the speed of the disk is measured.
 const DISK_TIME: Duration = Duration::from_millis(500);
 /// How long each step of a search takes.
 const SEARCH_STEP: Duration = Duration::from_secs(1);
-/// Calls in flight that a search begins and ends with. Each step doubles.
+/// First and last number of single calls in flight that a search tries. Each step doubles the number.
 const SEARCH_UNARY: (usize, usize) = (32, 8_192);
 const SEARCH_BATCH: (usize, usize) = (1, 64);
 
-/// Options of `tope bench`. Without any it ends within 40 seconds.
+/// Options of `tope bench`. Without options the bench ends within 40 seconds.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Drive this server, such as http://127.0.0.1:50051, instead of starting one. The bench leaves a resource, a plan
-    /// and tenants (bench-00000 …) there. Given more than once: replicas on one database, that share the channels
+    /// Load this server, such as http://127.0.0.1:50051, instead of starting one. The bench leaves a resource, a plan
+    /// and tenants (bench-00000 …) there. May be given several times, for replicas on one database; they share the
+    /// channels
     #[arg(long, value_name = "URL", conflicts_with = "database")]
     pub target: Vec<String>,
 
-    /// The database of the server that is started; it should hold nothing else, and keeps what the bench leaves
+    /// Database of the server that the bench starts; it should be empty, and the rows of the bench stay in it
     /// [default: a new SQLite file in the current folder, removed afterwards]
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
@@ -61,7 +62,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub channels: u16,
 
-    /// Single calls in flight over all channels, on each side; "best" finds each side's own best number first
+    /// Single calls in flight over all channels, on each side; "best" first finds the best number for each side
     #[arg(long, value_name = "N|best", default_value = "512")]
     pub in_flight: InFlight,
 
@@ -69,33 +70,33 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
 
-    /// Rounds, each of both sides
+    /// Number of rounds; each round loads both sides
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
 
-    /// Send Batch calls of so many operations, half Reserve and half Commit; operations are counted, and compared with
-    /// single calls of the empty service
+    /// Send Batch calls of this many operations, half Reserve and half Commit; operations are counted, and compared
+    /// with single calls of the empty service
     #[arg(long, value_name = "OPERATIONS", value_parser = clap::value_parser!(u16).range(2..=1_000))]
     pub batch: Option<u16>,
 
-    /// Batch calls in flight over all channels; "best" finds the best number first
+    /// Batch calls in flight over all channels; "best" first finds the best number
     #[arg(long, value_name = "N|best", default_value = "8", requires = "batch")]
     pub batch_in_flight: InFlight,
 
-    /// Open loop: send so many calls a second to each side, and time each from when it was due
+    /// Open loop: send this many calls a second to each side, and time each call from when it was due
     #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["in_flight", "batch_in_flight"])]
     pub rate: Option<u32>,
 
-    /// Load the server alone, and compare it with nothing: to fill a database, or to see how a server fares
+    /// Load the server without a comparison: to fill a database, or to see how a server behaves under load
     #[arg(long, conflicts_with_all = ["watchers", "rate"])]
     pub alone: bool,
 
-    /// Attach so many watchers, and a webhook, to events of one more tenant (bench-events). A server that is not started
-    /// by the bench needs --webhook-allow-http and --webhook-allow-private
+    /// Add this many watchers, and a webhook, for events of one more tenant (bench-events). With --target, the server
+    /// needs --webhook-allow-http and --webhook-allow-private
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub watchers: u32,
 
-    /// Events a second that are made for them while the server is loaded
+    /// Events a second for the watchers and the webhook while the server is loaded
     #[arg(long, value_name = "EVENTS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), requires = "watchers")]
     pub events: u32,
 }
@@ -103,9 +104,9 @@ pub struct BenchArgs {
 /// How many calls are in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InFlight {
-    /// So many.
+    /// This number of calls.
     Fixed(usize),
-    /// As many as give the highest rate; to be found.
+    /// The number with the highest rate, which a search finds.
     Best,
 }
 
@@ -121,12 +122,12 @@ impl FromStr for InFlight {
     }
 }
 
-/// Measures, and prints what it measures as it goes.
+/// Measures, and prints each figure as soon as it is measured.
 ///
 /// # Errors
 ///
-/// When a server cannot be started or reached, refuses the set-up, or failed any operation for another reason than
-/// overload; and when it is interrupted. What the bench started ends in each case.
+/// When a server cannot be started or reached, refuses the set-up, or fails any operation for another reason than
+/// overload; also when the bench is interrupted. The servers that the bench started end in each case.
 pub async fn run(args: BenchArgs) -> Result<(), CliError> {
     tokio::select! {
         measured = measure(args) => measured,
@@ -155,7 +156,7 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
     if let Some(audience) = audience {
         audience.finish().await?;
     }
-    // In this order: a database file is removed when nobody has it open.
+    // In this order: the server must have closed the database file before the file is removed.
     drop(server);
     drop(scratch);
     report.finish()
@@ -180,7 +181,7 @@ async fn print_surroundings(args: &BenchArgs, database: &str) -> Result<(), CliE
     ))
 }
 
-/// What the database that was measured promises when the power fails.
+/// Prints the settings of the database that decide what survives a power failure.
 async fn print_durability(database: &str) -> Result<(), CliError> {
     let failed = |error| CliError::caused("cannot read the database's settings", &error);
     let store = Store::connect(database, StoreOptions::default()).await.map_err(failed)?;
@@ -214,7 +215,7 @@ async fn compare(
     let tope_pace = pace_of(&tope, args.rate, in_flight, range).await;
     let mut report = Report::new(batch.is_some(), args.alone);
     report.print_head(args, empty_pace, tope_pace)?;
-    // A warm-up's figures do not count; what fails in it fails again.
+    // The figures of a warm-up do not count: an operation that fails in it fails in the rounds, too.
     if let Some(pace) = empty_pace {
         empty.run(pace, WARM_UP).await;
     }
@@ -241,7 +242,7 @@ async fn pace_of(side: &Arc<Side>, rate: Option<u32>, in_flight: InFlight, range
     }
 }
 
-/// Doubles the calls in flight until the rate has not risen twice in a row.
+/// Doubles the calls in flight until two steps in a row give no higher rate. Returns the best number.
 async fn find_best(side: &Arc<Side>, (first, last): (usize, usize)) -> usize {
     side.run(Pace::Closed(first), SEARCH_STEP).await;
     let (mut best, mut best_rate, mut without_gain) = (first, 0.0, 0);
@@ -258,7 +259,7 @@ async fn find_best(side: &Arc<Side>, (first, last): (usize, usize)) -> usize {
     best
 }
 
-/// Ends when the process is asked to end, so that its servers and files do not outlive it.
+/// Waits for Ctrl-C or SIGTERM, so that the servers and files of the bench do not outlive it.
 async fn interrupted() {
     let ctrl_c = tokio::signal::ctrl_c();
     #[cfg(unix)]

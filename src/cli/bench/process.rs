@@ -1,4 +1,4 @@
-//! The servers that a bench starts: processes of their own, so that each side pays for its own work only.
+//! The servers that a bench starts: separate processes, so that each side pays for its own work only.
 
 use std::{
     env, fs, io,
@@ -20,20 +20,20 @@ use crate::cli::{
     error::CliError,
 };
 
-/// How long a server may take to say SERVING.
+/// Longest time until a started server reports SERVING.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it is asked.
+/// Pause between two health checks of a starting server.
 const START_POLL: Duration = Duration::from_millis(20);
 
-/// A server process, killed when this is dropped: what was acknowledged is durable.
+/// A server process, killed on drop. No drain is needed, because an acknowledged call is durable.
 #[derive(Debug)]
 pub struct Server {
     process: Child,
-    /// Its address, as a URL.
+    /// Address of the server, as a URL.
     pub target: String,
 }
 
-/// A database file of the bench's own, removed when this is dropped.
+/// A temporary database file, removed on drop.
 #[derive(Debug)]
 pub struct ScratchDatabase(PathBuf);
 
@@ -42,17 +42,17 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When it does not come to serve.
+    /// When the process does not report SERVING in time.
     pub async fn start(database: &str) -> Result<Self, CliError> {
         let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
         Self::start_with("serve", &["--database", database, allowed[0], allowed[1]]).await
     }
 
-    /// Starts the empty service with these replies.
+    /// Starts the empty service, which answers with these replies.
     ///
     /// # Errors
     ///
-    /// When it does not come to serve.
+    /// When the process does not report SERVING in time.
     pub async fn start_empty(replies: &Replies) -> Result<Self, CliError> {
         let reserve = HEXLOWER.encode(&replies.reserve.encode_to_vec());
         let commit = HEXLOWER.encode(&replies.commit.encode_to_vec());
@@ -70,7 +70,7 @@ impl Server {
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        // Its warnings belong on the bench's stderr, its daily talk does not.
+        // Of the server's log, only warnings belong on the stderr of the bench.
         if env::var_os("RUST_LOG").is_none() {
             process.env("RUST_LOG", "warn");
         }
@@ -102,19 +102,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only when the process has ended already.
+        // Both calls fail only if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 impl ScratchDatabase {
-    /// A name that no file in the current folder has.
+    /// Chooses a random name for a new file in the current folder.
     pub fn in_current_folder() -> Self {
         Self(PathBuf::from(format!("tope-bench-{}.db", run_id())))
     }
 
-    /// For `serve --database`.
+    /// Returns the URL, for `serve --database`.
     pub fn url(&self) -> String {
         format!("sqlite://{}", self.0.display())
     }
@@ -125,13 +125,13 @@ impl Drop for ScratchDatabase {
         for suffix in ["", "-wal", "-shm", ".lock"] {
             let mut path = self.0.clone().into_os_string();
             path.push(suffix);
-            // Not each of them is always there.
+            // Some of these files may not exist.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// The folder in which a database lies, as far as its URL says: the current one for a server elsewhere.
+/// Returns the folder of a SQLite file; for other databases, the current folder.
 pub fn folder_of(database: &str) -> PathBuf {
     let Some(rest) = database.strip_prefix("sqlite:") else { return PathBuf::from(".") };
     let path = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or_default();
@@ -141,7 +141,7 @@ pub fn folder_of(database: &str) -> PathBuf {
     }
 }
 
-/// A port that nobody listens on now. Another process may take it before the server does; then the start fails.
+/// Finds a free port on loopback. If another process takes the port before the server does, the start fails.
 fn free_address() -> io::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -1,4 +1,4 @@
-//! The table of a bench, printed line by line while it is measured.
+//! The table of a bench, printed row by row while the bench runs.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use super::{
 };
 use crate::cli::{client::print_line, error::CliError};
 
-/// The rounds so far.
+/// The rounds measured so far.
 #[derive(Debug)]
 pub struct Report {
     unit: &'static str,
-    /// There is no empty service.
+    /// Whether there is no empty service to compare with.
     alone: bool,
     empty: Vec<Figures>,
     tope: Vec<Figures>,
 }
 
 impl Report {
-    /// Nothing measured yet. Batches are counted in operations.
+    /// Makes a report without rounds. With `batch`, rates are of operations instead of calls.
     pub fn new(batch: bool, alone: bool) -> Self {
         Self { alone, unit: if batch { "op/s" } else { "rpc/s" }, empty: Vec::new(), tope: Vec::new() }
     }
 
-    /// Says what the load is, and names the columns.
+    /// Prints the load, and the headings of the columns.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Report {
         print_line(format_args!("{:<8}{of_empty}{}", "round", columns(self.unit)))
     }
 
-    /// Keeps a round, and prints it.
+    /// Adds a round, and prints its row.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Tope's median rate over that of the empty service; 0 when that one is 0.
+    /// Tope's median rate divided by the median rate of the empty service; 0 if the latter is 0.
     fn ratio(&self) -> f64 {
         let rate = |figures: &Figures| figures.per_second;
         let (empty, tope) = (median(&self.empty, rate), median(&self.tope, rate));
@@ -91,7 +91,7 @@ impl Report {
     }
 }
 
-/// For tables.
+/// Converts a duration to milliseconds, for tables.
 pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
@@ -114,7 +114,7 @@ fn row(name: &str, empty: &[Figures], tope: &[Figures]) -> String {
     format!("{name:<8}{of_empty}{}", cells(tope))
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two middle values; 0 if there are none.
 fn median(figures: &[Figures], value: impl Fn(&Figures) -> f64) -> f64 {
     let mut values: Vec<f64> = figures.iter().map(value).collect();
     values.sort_by(f64::total_cmp);

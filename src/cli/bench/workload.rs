@@ -1,4 +1,4 @@
-//! What the load consists of: one resource, a daily and a monthly limit that are never reached, Reserve and Commit.
+//! The load: Reserve and Commit of one resource, with a daily and a monthly limit that are never reached.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,17 +19,17 @@ use crate::{
     },
 };
 
-/// What is spent.
+/// Id of the resource that is spent.
 pub const RESOURCE: &str = "tokens";
 const PLAN: &str = "bench";
-/// Units per window: never reached.
+/// Units per window, more than the bench ever spends.
 pub const LIMIT_QUANTITY: i64 = 1_000_000_000_000_000;
 const RESERVED: i64 = 1_000;
 const COMMITTED: i64 = 800;
-/// Tenants that are created at once.
+/// Tenants that are created at the same time.
 const CREATE_IN_FLIGHT: usize = 64;
 
-/// Makes the requests of one run; shared by all who send them.
+/// Makes the requests of one run; all senders share it.
 #[derive(Debug)]
 pub struct Workload {
     run: String,
@@ -37,23 +37,23 @@ pub struct Workload {
     next: AtomicU64,
 }
 
-/// One reply of each kind.
+/// One reply to each rpc of the load.
 #[derive(Debug, Clone)]
 pub struct Replies {
-    /// To a Reserve.
+    /// The reply to a Reserve.
     pub reserve: ReserveResponse,
-    /// To a Commit.
+    /// The reply to a Commit.
     pub commit: CommitResponse,
 }
 
 impl Workload {
-    /// A workload over so many tenants, with request_ids that no other run has.
+    /// Makes a workload over `tenants` tenants, with request_ids that no other run has.
     pub fn new(tenants: u32) -> Self {
         let tenants = (0..tenants).map(|number| format!("bench-{number:05}")).collect();
         Self { run: run_id(), tenants, next: AtomicU64::new(0) }
     }
 
-    /// A Reserve by the next tenant in a fixed, evenly spread order.
+    /// Makes a Reserve for the next tenant, in a fixed order that spreads the load evenly.
     pub fn reserve(&self) -> ReserveRequest {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         ReserveRequest {
@@ -64,17 +64,18 @@ impl Workload {
         }
     }
 
-    /// The Commit of a reservation.
+    /// Makes the Commit of a reservation.
     pub fn commit(&self, reservation: String) -> CommitRequest {
         let amounts = vec![Amount { resource: RESOURCE.to_owned(), quantity: COMMITTED }];
         CommitRequest { reservation, amounts, ..CommitRequest::default() }
     }
 
-    /// Creates the resource, the plan and the tenants that are not there yet, and tries one Reserve and Commit.
+    /// Creates the resource, the plan and the tenants that are missing. Then tries one Reserve and one Commit, and
+    /// returns their replies.
     ///
     /// # Errors
     ///
-    /// When the server refuses any of it.
+    /// When the server refuses any of these calls.
     pub async fn prepare(&self, channel: &Channel) -> Result<Replies, CliError> {
         let admin = AdminServiceClient::new(channel.clone());
         let resource = Resource { id: RESOURCE.to_owned(), ..Resource::default() };
@@ -106,7 +107,7 @@ impl Workload {
 }
 
 impl Replies {
-    /// Replies as the real service gives them to this workload.
+    /// Makes replies as the real service gives them to this workload.
     pub fn typical() -> Self {
         let instant = Some(Timestamp { seconds: 1_790_000_000, nanos: 123_000_000 });
         let balance = |limit: &str, period: Period| Balance {
@@ -155,7 +156,7 @@ impl Replies {
     }
 }
 
-/// The name of the reservation in a reply, empty when there is none.
+/// Returns the name of the reservation in a reply; empty if there is none.
 pub fn name_of(reservation: Option<&Reservation>) -> String {
     reservation.map(|reservation| reservation.name.clone()).unwrap_or_default()
 }
@@ -174,7 +175,7 @@ fn plan() -> Plan {
     Plan { id: PLAN.to_owned(), limits, ..Plan::default() }
 }
 
-/// An index below `length` that looks random but is the same in each run (the finalizer of SplitMix64).
+/// Returns an index below `length` that looks random but is the same in each run (the finalizer of SplitMix64).
 fn spread(number: u64, length: usize) -> usize {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,8 +1,8 @@
 //! `tope replay`: plays a trace of model calls against a server, as an agent backend would make them.
 //!
-//! Each call reserves its context and an estimate of what comes back, and commits what it really used. A call that is
-//! refused is counted and left out. What gets no answer is repeated: a Reserve by its request_id and a Commit by its
-//! reservation take effect once.
+//! Each model call reserves its context and an estimate of the generated tokens, and commits the tokens of the trace.
+//! A refused call is counted and skipped. A request without an answer is repeated: a Reserve with the same request_id
+//! and a Commit of the same reservation take effect once.
 
 pub mod setup;
 pub mod trace;
@@ -31,11 +31,11 @@ use crate::grpc::v1::{
 
 /// The resource that is spent.
 const RESOURCE: &str = "tokens";
-/// How often a call is tried.
+/// Attempts per request, the first one included.
 const ATTEMPTS_MAX: u32 = 10;
-/// The pause after the first failed attempt without a hint; it doubles.
+/// Pause after the first failed attempt, if the server sent no `RetryInfo`; each pause is twice the one before.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// The longest pause.
+/// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Options of `tope replay`.
@@ -45,16 +45,16 @@ pub struct ReplayArgs {
     #[arg(value_name = "FILE.csv")]
     pub file: PathBuf,
 
-    /// Which server.
+    /// The server to call.
     #[command(flatten)]
     pub server: TargetArgs,
 
-    /// Who pays; created in UTC when it is not there
+    /// The tenant that is charged; created, in UTC, if it is missing
     #[arg(long, value_name = "NAME", default_value = "replay")]
     pub tenant: String,
 
-    /// Tokens that the tenant may spend, ever: one HARD LIFETIME limit in the plan replay-TENANT-N, which is created when
-    /// it is not there [default: the plan replay-TENANT-unlimited, without a limit]
+    /// Tokens that the tenant may spend in all: a HARD LIFETIME limit in the plan replay-TENANT-N, which is created if
+    /// it is missing [default: the plan replay-TENANT-unlimited, without a limit]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub limit: Option<i64>,
 
@@ -62,16 +62,16 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(0..))]
     pub estimate: i64,
 
-    /// Model calls at once; with 1 they are made one after the other, in the order of the file
+    /// Model calls at the same time; with 1, the calls come one after the other, in the order of the file
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub in_flight: u16,
 
-    /// Keep the trace's pauses, divided by this [default: no pauses]
+    /// Keep the pauses of the trace, divided by this factor [default: no pauses]
     #[arg(long, value_name = "FACTOR", value_parser = parse_speed)]
     pub speed: Option<f64>,
 }
 
-/// What came of the calls.
+/// The results of the calls, added up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Summary {
     calls: u64,
@@ -85,8 +85,8 @@ struct Summary {
 ///
 /// # Errors
 ///
-/// When the trace is faulty (then nothing was sent), or the server cannot be reached or answers a call with anything
-/// but yes or no quota.
+/// When the trace is faulty (then nothing is sent), the server cannot be reached, a request fails for another reason
+/// than "no quota", or the replay is interrupted.
 pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
     let calls = trace::read(&args.file)?;
     let channel = connect(&args.server.target).await?;
@@ -116,7 +116,7 @@ pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
     }
 }
 
-/// The first Ctrl-C stops new calls; the second ends the process at once.
+/// Stops new calls at the first Ctrl-C, and ends the process at the second.
 async fn cancel_on_ctrl_c(interrupt: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         interrupt.cancel();
@@ -134,7 +134,7 @@ struct Player {
 }
 
 impl Player {
-    /// Makes the calls, until all are made or the replay is interrupted: then the calls in flight are settled.
+    /// Makes the calls until all are made or the replay is interrupted. Calls in flight are settled in both cases.
     async fn play(
         &self,
         calls: &[ModelCall],
@@ -191,7 +191,7 @@ impl Player {
     }
 
     async fn reserve(&self, line: u64, quantity: i64) -> Result<ReserveResponse, Status> {
-        // A Reserve asks for 1 at least, as the contract says.
+        // The proto demands a quantity of at least 1.
         let amount = ReserveAmount { resource: RESOURCE.to_owned(), quantity: quantity.max(1), minimum: 0 };
         let request = ReserveRequest {
             request_id: format!("{}-{line}", self.run),
@@ -255,12 +255,13 @@ impl Summary {
     }
 }
 
-/// The failed attempts of one call.
+/// Counts the failed attempts of one request.
 #[derive(Debug, Default)]
 struct Attempts(u32);
 
 impl Attempts {
-    /// Waits as the server asks, or longer each time; gives the error back when it is an answer, or the last one.
+    /// Waits as long as the server asks, or longer after each failure. Returns the error after the last attempt, or if
+    /// a repeat cannot help.
     async fn pause_after(&mut self, status: Status) -> Result<(), Status> {
         self.0 += 1;
         if self.0 >= ATTEMPTS_MAX || !may_pass(&status) {
@@ -272,15 +273,15 @@ impl Attempts {
     }
 }
 
-/// Whether the same call may succeed later: the server says so, or the connection broke (then tonic made the status
-/// itself, out of another error).
+/// Whether the same request may succeed later: the server replied UNAVAILABLE, or the connection broke. A status has
+/// a source only if tonic made it from another error, such as a broken connection.
 fn may_pass(status: &Status) -> bool {
     status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 fn print_summary(summary: &Summary, elapsed: Duration) -> Result<(), CliError> {
     let seconds = elapsed.as_secs_f64();
-    // One Reserve each, and a Commit for those that were granted.
+    // Each call is a Reserve, and each granted call is also a Commit.
     let rpcs = summary.calls + summary.granted;
     print_line(format_args!("calls       {}", summary.calls))?;
     print_line(format_args!("granted     {}", summary.granted))?;

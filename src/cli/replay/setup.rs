@@ -1,4 +1,4 @@
-//! What a replay needs on the server, created where it is missing.
+//! Creates the resource, the plan and the tenant that a replay needs, if they are missing.
 
 use prost_types::FieldMask;
 use tonic::{Code, Status, transport::Channel};
@@ -12,11 +12,12 @@ use crate::{
     },
 };
 
-/// Creates the resource, and the tenant with its plan, where they are missing. A tenant that is there keeps its plan.
+/// Creates the resource, and the tenant with its plan, if they are missing. An existing tenant keeps its plan, unless
+/// the plan is of an earlier replay.
 ///
 /// # Errors
 ///
-/// When the server refuses, or the tenant is there with a plan in which `limit` would not count.
+/// When the server refuses, or the tenant exists with a plan in which `limit` would not count.
 pub async fn create_missing(channel: &Channel, tenant: &str, limit: Option<i64>) -> Result<(), CliError> {
     let mut admin = AdminServiceClient::new(channel.clone());
     let resource = Resource { id: RESOURCE.to_owned(), unit: "token".to_owned(), ..Resource::default() };
@@ -51,8 +52,8 @@ async fn find_tenant(admin: &mut AdminServiceClient<Channel>, id: &str) -> Resul
     }
 }
 
-/// The tenant with the plan that it has to get, if it has to get another: one that an earlier replay gave it is replaced. A limit
-/// that would silently not count makes a replay that means nothing.
+/// Returns the tenant with its new plan, or `None` if the plan stays. Only a plan of an earlier replay is replaced.
+/// With any other plan, `limit` would not count and the replay would mean nothing, so that is an error.
 fn change_of_plan(tenant: &Tenant, wanted: &Plan, limit: Option<i64>) -> Result<Option<Tenant>, CliError> {
     let of_replay = tenant.plan.starts_with(&format!("replay-{}-", tenant.id));
     if tenant.plan == wanted.id || (limit.is_none() && !of_replay) {
@@ -67,7 +68,7 @@ fn change_of_plan(tenant: &Tenant, wanted: &Plan, limit: Option<i64>) -> Result<
     )))
 }
 
-/// The plan's name is made of the tenant's and the limit, so that two replays never share one by accident.
+/// Makes the plan. Its id names the tenant and the limit, so that two replays never share a plan by accident.
 fn plan(tenant: &str, limit: Option<i64>) -> Plan {
     let Some(quantity) = limit else {
         return Plan { id: format!("replay-{tenant}-unlimited"), ..Plan::default() };

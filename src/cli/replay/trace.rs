@@ -11,16 +11,16 @@ const TIMESTAMP: &str = "TIMESTAMP";
 const CONTEXT: &str = "ContextTokens";
 const GENERATED: &str = "GeneratedTokens";
 
-/// One model call.
+/// One model call of the trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelCall {
-    /// Its line in the file, for messages.
+    /// Line in the file, counted from 1, for error messages.
     pub line: u64,
-    /// When it began, after the trace's first call; zero for a call that is out of order.
+    /// Time from the first call of the trace to this call; zero if this call began earlier.
     pub offset: Duration,
-    /// Tokens that were sent.
+    /// Tokens sent to the model.
     pub context: i64,
-    /// Tokens that came back.
+    /// Tokens that the model generated.
     pub generated: i64,
 }
 
@@ -28,8 +28,8 @@ pub struct ModelCall {
 ///
 /// # Errors
 ///
-/// When the file cannot be read, lacks a column, or holds a value that is not what its column says; the message names
-/// the line and the column.
+/// When the file cannot be read, lacks a column, or has a value that does not fit its column. The message names the
+/// line and the column.
 pub fn read(path: &Path) -> Result<Vec<ModelCall>, CliError> {
     let shown = path.display();
     let text =
@@ -58,7 +58,7 @@ pub fn read(path: &Path) -> Result<Vec<ModelCall>, CliError> {
     Ok(calls)
 }
 
-/// Where the columns are.
+/// Positions of the columns, counted from 0.
 struct Columns {
     time: usize,
     context: usize,
@@ -66,7 +66,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// The columns, or the names of those that are missing.
+    /// Finds the columns, or returns the names of the missing columns.
     fn find(headers: &StringRecord) -> Result<Self, Vec<&'static str>> {
         let place = |name: &str| headers.iter().position(|header| header == name);
         match (place(TIMESTAMP), place(CONTEXT), place(GENERATED)) {
@@ -79,7 +79,7 @@ impl Columns {
     }
 }
 
-/// Counts lines. The CSV reader's own count is one too low where lines end in CR LF.
+/// Counts lines. The CSV reader's own count is too low by one if lines end in CR LF.
 struct Lines<'a> {
     text: &'a [u8],
     counted: usize,
@@ -91,8 +91,8 @@ impl<'a> Lines<'a> {
         Self { text, counted: 0, line: 1 }
     }
 
-    /// The line of a record, of which the reader says that it begins at `byte`: at its first letter, or in the line's
-    /// end before it. Records come in their order.
+    /// Returns the line of the record that begins at `byte`. The reader's `byte` is the record's first letter, or lies
+    /// in the line end before it. Must be called in the order of the records.
     fn line_of(&mut self, byte: u64) -> u64 {
         while let Some(&letter) = self.text.get(self.counted) {
             if self.counted as u64 >= byte && !matches!(letter, b'\r' | b'\n') {

@@ -1,5 +1,5 @@
-//! Messages as JSON objects: the names are those of the contract, kinds and states are in small letters, an int64 is text, as
-//! proto3 JSON has it, and what is at its zero value is left out.
+//! Messages as JSON objects. Names are those of the protos, kinds and states are in lower case, and an int64 is a
+//! string, as in proto3 JSON. Fields that do not apply, and most fields that are zero, are left out.
 
 use serde_json::{Map, Value, json};
 
@@ -8,12 +8,12 @@ use crate::grpc::v1::{
     Balance, Event, EventKind, PolicyChange, Reservation, WatchUsageResponse, watch_usage_response::Update,
 };
 
-/// A message: its type, when it happened, the cursor to go on from, and the rest.
+/// Renders a message: its type, the time of the event, the cursor to resume from, and the data.
 pub(super) fn message(message: &WatchUsageResponse) -> Value {
     let cursor = &message.cursor;
     match &message.update {
         Some(Update::Event(event)) => {
-            // A later server may know more kinds.
+            // A newer server may send kinds that this client does not know.
             let kind = match event.kind() {
                 EventKind::Unspecified => "unknown".to_owned(),
                 kind => small(kind.as_str_name(), "EVENT_KIND_"),

@@ -1,4 +1,4 @@
-//! `tope watch`: prints what happens, as it happens, and goes on by itself when the server comes back.
+//! `tope watch`: prints events as they happen, and resumes by itself when the server comes back.
 
 pub(super) mod json;
 pub(super) mod text;
@@ -22,69 +22,69 @@ use crate::grpc::v1::{
     EventKind, WatchUsageRequest, WatchUsageResponse, quota_service_client::QuotaServiceClient,
 };
 
-/// The pause before the server is tried again without a hint; it doubles.
+/// First pause before a new attempt, if the server sent no `RetryInfo`; each pause is twice the one before.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 
-/// The longest pause.
+/// Longest pause without a `RetryInfo`.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A stream that is silent for this long is given up: the server sends a heartbeat every 15 seconds.
+/// A stream without a message for this long counts as lost: the server sends a heartbeat every 15 seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Form of what is printed.
+/// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// A line for people; with colour on a terminal, unless NO_COLOR is set.
+    /// One line per event, for people; in colour on a terminal, unless NO_COLOR is set.
     Table,
-    /// A JSON object a line, heartbeats too; each with the cursor to go on from.
+    /// One JSON object per line, heartbeats included, each with the cursor to resume from.
     Json,
 }
 
 /// Options of `tope watch`.
 #[derive(Debug, Clone, Args)]
 pub struct WatchArgs {
-    /// Which server.
+    /// The server to call.
     #[command(flatten)]
     pub server: TargetArgs,
 
-    /// Only of this tenant
+    /// Only events of this tenant
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
 
-    /// Only of counters that count this agent apart, and of its reservations
+    /// Only events about counters that count this agent alone, and about its reservations
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
 
-    /// Only about this resource; may be given several times
+    /// Only events about this resource; may be given several times
     #[arg(long = "resource", value_name = "NAME")]
     pub resources: Vec<String>,
 
-    /// Only of this kind, such as limit_reached; may be given several times
+    /// Only events of this kind, such as limit_reached; may be given several times
     #[arg(long = "kind", value_name = "KIND", value_parser = parse_kind)]
     pub kinds: Vec<EventKind>,
 
-    /// Of thresholds and limits, only those at or above this percentage
+    /// Of events about thresholds and reached limits, only those at or above this percentage
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=1_000))]
     pub min_percent: i32,
 
-    /// Begin with what is left; needs --tenant
+    /// Begin with a snapshot of the balances; needs --tenant
     #[arg(long, requires = "tenant", conflicts_with = "cursor")]
     pub snapshot: bool,
 
-    /// Go on behind this one, which -o json printed [default: from now on]
+    /// Resume after this cursor, which `-o json` printed [default: from now on]
     #[arg(long, value_name = "CURSOR")]
     pub cursor: Option<String>,
 
-    /// Form of what is printed
+    /// Form of the output
     #[arg(short, long, value_name = "FORM", value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
 
-/// Prints until it is ended.
+/// Prints events until the process is ended.
 ///
 /// # Errors
 ///
-/// When the server cannot be reached at first, or refuses what is asked for.
+/// When the server cannot be reached at the start, or refuses the watch.
 pub async fn run(args: WatchArgs) -> Result<(), CliError> {
     let channel = connect(&args.server.target).await?;
     let mut watching = Watching { request: request(&args), output: args.output, colour: colour() };
@@ -107,23 +107,23 @@ pub async fn run(args: WatchArgs) -> Result<(), CliError> {
     }
 }
 
-/// Why nothing more came.
+/// Why a stream ended.
 enum End {
-    /// It passes.
+    /// The fault may pass, so the watch resumes.
     Lost(Status),
-    /// It does not.
+    /// The server refused the watch, so the command ends.
     Refused(Status),
 }
 
 struct Watching {
-    /// What is asked for next.
+    /// The next request, with the cursor of the last message.
     request: WatchUsageRequest,
     output: Output,
     colour: bool,
 }
 
 impl Watching {
-    /// Prints what comes, until the stream ends.
+    /// Prints messages until the stream ends.
     async fn print_all(&mut self, channel: &Channel) -> Result<End, CliError> {
         let mut client = QuotaServiceClient::new(channel.clone());
         let mut stream = match client.watch_usage(self.request.clone()).await {
@@ -137,7 +137,7 @@ impl Watching {
             };
             self.print(&message)?;
             if !message.cursor.is_empty() {
-                // What it goes on from: a snapshot is complete by then.
+                // Only the last part of a snapshot has a cursor, so a watch that resumes needs no new snapshot.
                 (self.request.cursor, self.request.snapshot) = (message.cursor, false);
             }
         }
@@ -159,7 +159,8 @@ async fn next(stream: &mut Streaming<WatchUsageResponse>) -> Result<WatchUsageRe
     }
 }
 
-/// A connection that breaks is UNKNOWN or CANCELLED to the client, a server that has a defect INTERNAL.
+/// Decides whether the watch resumes. A broken connection is UNKNOWN or CANCELLED to the client, a defect of the
+/// server is INTERNAL.
 fn ended(status: Status) -> End {
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded => {
@@ -191,7 +192,7 @@ fn request(args: &WatchArgs) -> WatchUsageRequest {
     }
 }
 
-/// A kind by its name in the contract, in letters of either case.
+/// Parses the name of a kind in the proto, without its prefix and in upper or lower case.
 fn parse_kind(text: &str) -> Result<EventKind, String> {
     let name = format!("EVENT_KIND_{}", text.to_ascii_uppercase().replace('-', "_"));
     let kind = EventKind::from_str_name(&name).filter(|kind| *kind != EventKind::Unspecified);
@@ -202,9 +203,9 @@ fn colour() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
-/// Says something that is no data.
+/// Prints a message to stderr, since stdout is for data.
 fn tell(text: &str) {
-    // Nothing is left to tell it to when stderr is closed.
+    // If stderr is closed, there is no place left to write the message to.
     let _ = writeln!(io::stderr(), "tope: {text}");
 }
 

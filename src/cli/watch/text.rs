@@ -1,4 +1,4 @@
-//! Messages as lines for people.
+//! Messages as lines of text, for people.
 
 use chrono::{DateTime, SecondsFormat};
 use prost_types::Timestamp;
@@ -15,7 +15,7 @@ const YELLOW: &str = "\x1b[33m";
 const BLUE: &str = "\x1b[34m";
 const PLAIN: &str = "\x1b[0m";
 
-/// The lines of a message; none of a heartbeat.
+/// Renders a message as lines; a heartbeat has none.
 pub(super) fn lines(message: &WatchUsageResponse, colour: bool) -> Vec<String> {
     match &message.update {
         Some(Update::Event(event)) => vec![line(event, colour)],
@@ -25,7 +25,7 @@ pub(super) fn lines(message: &WatchUsageResponse, colour: bool) -> Vec<String> {
 }
 
 fn line(event: &Event, colour: bool) -> String {
-    // A later server may know more kinds.
+    // A newer server may send kinds that this client does not know.
     let name = match event.kind() {
         EventKind::Unspecified => "UNKNOWN",
         kind => kind.as_str_name().trim_start_matches("EVENT_KIND_"),
@@ -67,7 +67,7 @@ fn told(event: &Event) -> String {
     }
 }
 
-/// A limit and whose counter it reads: `day[agent planner]`.
+/// Names a limit and the subject of its counter: `day[agent planner]`.
 fn limit(balance: &Balance) -> String {
     let id = if balance.limit_id.is_empty() { "no limit" } else { &balance.limit_id };
     let dimensions = [("agent", &balance.agent), ("user", &balance.user), ("model", &balance.model)];
@@ -126,7 +126,7 @@ fn change(change: &PolicyChange) -> String {
     format!("{subject} {} {action}", change.id)
 }
 
-/// An instant in UTC; empty without one.
+/// Formats an instant in UTC (RFC 3339); empty if absent.
 pub(in crate::cli) fn time(at: Option<&Timestamp>) -> String {
     let at = at.and_then(|at| DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).unwrap_or(0)));
     at.map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true)).unwrap_or_default()

@@ -1,6 +1,6 @@
-//! A page's code blocks, in the order in which a reader runs them, and what they are to print.
+//! A page's code blocks, in the order in which a reader runs them, and their expected output.
 //!
-//! The words after the language say what the reader does; no host shows them:
+//! The words after the language say what the reader does with the block. Hosts do not show these words:
 //!
 //! | block | what the reader does |
 //! | --- | --- |
@@ -13,35 +13,35 @@
 //!
 //! In an output `…` stands for anything within a line, and alone for any number of lines.
 
-/// A block of code.
+/// A block of code in a page.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    /// The line that opens it, from 1 on.
+    /// Line that opens the block, counted from 1.
     pub(super) line: usize,
-    /// The language, and what the reader does.
+    /// The language, and the words after it.
     pub(super) info: String,
-    /// What stands in it.
+    /// The text inside the block.
     pub(super) text: String,
 }
 
-/// What a reader does next.
+/// The next act of a reader.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Types it, and sees the output.
+    /// Types the block, and compares the output.
     Types(Block, Option<Block>),
-    /// Stops the server, and starts another one.
+    /// Stops the server, and starts this one.
     Serves(Block),
-    /// Starts something in a terminal of its own.
+    /// Starts the block in a terminal of its own.
     Starts(Block),
-    /// Looks at what was started last.
+    /// Looks at the terminal that was started last.
     Looks(Block),
-    /// Types it, but not in a test.
+    /// Types the block, but not in a test.
     Skips(Block),
-    /// Reads a part of a file.
+    /// Reads a part of this file.
     Reads(Block, String),
 }
 
-/// A page, read.
+/// The blocks of one page.
 pub(super) struct Page {
     path: String,
     blocks: Vec<Block>,
@@ -69,7 +69,7 @@ impl Page {
         Self { path: path.to_owned(), blocks }
     }
 
-    /// Where a block is, for a message.
+    /// Returns file and line of a block, for a message.
     pub(super) fn place(&self, block: &Block) -> String {
         format!("{}:{}", self.path, block.line)
     }
@@ -96,7 +96,7 @@ impl Page {
     }
 }
 
-/// A text without its blocks of code.
+/// Returns a text without its blocks of code.
 pub(super) fn without_blocks(text: &str) -> String {
     let mut inside = false;
     let outside = text.lines().filter(|line| {
@@ -107,17 +107,17 @@ pub(super) fn without_blocks(text: &str) -> String {
     outside.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether this was printed, instants, names and whitespace within lines aside.
+/// Checks that the shown text was printed. Instants, names and whitespace within lines may differ.
 ///
 /// # Errors
 ///
-/// The first line of what is shown that was not printed in its place.
+/// The first shown line that was not printed in its place.
 pub(super) fn matches(shown: &str, printed: &str) -> Result<(), String> {
     let lines = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !line.trim().is_empty()).map(normal).collect()
     };
     let (shown_lines, printed) = (lines(shown), lines(printed));
-    // The lengths of printed text that what is shown so far can stand for.
+    // `reach[n]`: the lines shown so far can match the first n printed lines.
     let mut reach = vec![false; printed.len() + 1];
     reach[0] = true;
     for line in &shown_lines {
@@ -137,7 +137,7 @@ pub(super) fn matches(shown: &str, printed: &str) -> Result<(), String> {
     if reach[printed.len()] { Ok(()) } else { Err("its end".to_owned()) }
 }
 
-/// Whether a line is like another one, in which `…` stands for anything.
+/// Whether a printed line matches a shown line, in which `…` stands for any text.
 fn is_like(shown: &str, printed: &str) -> bool {
     let mut parts = shown.split('…');
     let first = parts.next().unwrap_or_default();
@@ -156,7 +156,7 @@ fn is_like(shown: &str, printed: &str) -> bool {
     true
 }
 
-/// A line without whitespace, and with one word for each instant, name, delay and secret.
+/// Removes the whitespace of a line, and replaces each instant, name, delay and secret by a fixed word.
 fn normal(line: &str) -> String {
     let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
     let mut normal = String::with_capacity(line.len());
@@ -178,7 +178,7 @@ fn normal(line: &str) -> String {
     normal
 }
 
-/// `2026-11-26T11:31:02.118Z`, at the beginning of a text: its length, and what stands for it.
+/// Finds an instant like `2026-11-26T11:31:02.118Z` at the start of a text: its length, and the word that replaces it.
 fn instant(text: &str) -> Option<(usize, &'static str)> {
     const FORM: &str = "0000-00-00T00:00:00";
     let begin = text.get(..FORM.len())?;
@@ -190,7 +190,7 @@ fn instant(text: &str) -> Option<(usize, &'static str)> {
     text[FORM.len() + length..].starts_with('Z').then_some((FORM.len() + length + 1, "<instant>"))
 }
 
-/// `whsec_` and base64.
+/// Finds a secret: `whsec_` and base64.
 fn secret(text: &str) -> Option<(usize, &'static str)> {
     let encoded = text.strip_prefix("whsec_")?;
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
@@ -198,14 +198,14 @@ fn secret(text: &str) -> Option<(usize, &'static str)> {
     (length > 0).then_some((text.len() - encoded.len() + length, "<secret>"))
 }
 
-/// `"46769s"`.
+/// Finds a delay like `"46769s"`.
 fn delay(text: &str) -> Option<(usize, &'static str)> {
     let digits = text.strip_prefix('"')?;
     let length = digits.find(|c: char| !c.is_ascii_digit())?;
     (length > 0 && digits[length..].starts_with("s\"")).then_some((length + 3, "<delay>"))
 }
 
-/// The name of a reservation: 32 characters of base64 in quotes.
+/// Finds the name of a reservation: 32 characters of base64 in quotes.
 fn name(text: &str, before: &str) -> Option<(usize, &'static str)> {
     const LENGTH: usize = 32;
     let name = text.get(..LENGTH)?;

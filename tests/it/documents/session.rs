@@ -1,4 +1,4 @@
-//! A shell in a folder that looks like a clone, in which a page is typed.
+//! A shell in which a page is typed, in a folder that looks like a clone of the repository.
 
 use std::{
     env, fs,
@@ -23,15 +23,15 @@ use crate::harness::{
     process::tool,
 };
 
-/// What the pages give as the server's address.
+/// The server's address in the pages.
 const ADDRESS: &str = "127.0.0.1:50051";
 
-/// Its folder is removed, and all that it started is ended, when it is dropped.
+/// A shell session. On drop, its folder is removed and all processes that it started are ended.
 pub(super) struct Session {
     shell: Child,
     orders: ChildStdin,
     folder: TempDir,
-    /// What stands in the pages, and what is meant in this session.
+    /// Texts of the pages, each with the text that replaces it in this session.
     meant: Vec<(String, String)>,
     address: String,
     blocks: usize,
@@ -39,10 +39,10 @@ pub(super) struct Session {
     started: Vec<Started>,
 }
 
-/// Something that runs in a terminal of its own.
+/// A block that runs in a terminal of its own.
 struct Started {
     block: usize,
-    /// Its process group.
+    /// Id of its process group.
     group: String,
 }
 
@@ -62,7 +62,7 @@ impl Session {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let mut shell = command.spawn().expect("every system has bash");
         let mut orders = shell.stdin.take().expect("it is piped");
-        // What runs in the background gets a process group, and can be ended with all that it started.
+        // Each background process gets a process group, so that it can be ended with all its children.
         writeln!(orders, "set -m").expect("the shell reads");
         let meant = [
             (ADDRESS.to_owned(), address.clone()),
@@ -74,7 +74,7 @@ impl Session {
         Self { shell, orders, folder, meant, address, blocks: 0, server: None, started }
     }
 
-    /// Does what a reader does.
+    /// Does what a reader does in this step.
     pub(super) async fn run(&mut self, page: &Page, step: &Step) {
         match step {
             Step::Types(block, output) => {
@@ -111,12 +111,12 @@ impl Session {
         }
     }
 
-    /// Waits until what was started last shows this.
+    /// Waits until the block that was started last has printed this output.
     async fn look(&self, page: &Page, output: &Block) {
         let number = self.started.last().expect("something was started").block;
         let shown = async || matches(&output.text, &self.printed(number)).is_ok().then_some(());
         let looking = eventually("the terminal shows what the page says", shown);
-        // The message of a mismatch says more than that it was waited for.
+        // After a timeout, compare once more: the message of the mismatch says more than a timeout.
         if tokio::time::timeout(std::time::Duration::from_secs(30), looking).await.is_err() {
             check(page, output, &self.printed(number));
         }
@@ -133,7 +133,7 @@ impl Session {
         Started { block: number, group }
     }
 
-    /// Has a block typed. Returns its number, and its exit status or process group.
+    /// Types a block into the shell. Returns its number, and its exit status or process group.
     async fn order(&mut self, block: &Block, background: bool) -> (usize, String) {
         self.blocks += 1;
         let number = self.blocks;
@@ -151,7 +151,7 @@ impl Session {
         (number, told.trim().to_owned())
     }
 
-    /// What a block printed so far, as the page would have it.
+    /// Returns what a block printed so far, with the texts of the page put back.
     fn printed(&self, block: usize) -> String {
         let bytes = fs::read(self.folder.path().join(format!("out-{block}"))).unwrap_or_default();
         let printed = String::from_utf8_lossy(&bytes).into_owned();
@@ -163,7 +163,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         for started in self.started.iter().chain(&self.server) {
             let order = format!("kill -KILL -{}", started.group);
-            // Errors say that it has ended already.
+            // An error only means that the processes have ended already.
             let _ = Command::new("sh").args(["-c", &order]).stderr(Stdio::null()).status();
         }
         let _ = self.shell.kill();
@@ -181,8 +181,8 @@ fn check(page: &Page, output: &Block, printed: &str) {
     }
 }
 
-/// What a clone has, as far as the pages use it. The program knows the free port of this session without a flag; a build
-/// has been made, and so has the Python with the packages that the pages install.
+/// Lays out the folder like a clone, as far as the pages use it. The program listens on the session's free port without
+/// a flag. The build and the Python packages that the pages install are there already.
 fn lay_out(folder: &Path, address: &str) {
     symlink(root().join("proto"), folder.join("proto")).expect("the folder can be written to");
     for name in ["bin", "examples/python", "target/debug"] {

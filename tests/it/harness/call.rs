@@ -1,6 +1,7 @@
 //! Requests in few words: `world.reserve("acme").tokens(100).ttl(MINUTE).await`.
 //!
-//! Awaiting one sends it; the answer is the reply, or the refusal, decoded. `operation()` makes it a part of a Batch.
+//! Awaiting a call sends its request; the answer is the reply, or the decoded refusal. `operation()` makes the request
+//! a part of a Batch instead.
 
 use std::{future::IntoFuture, pin::Pin};
 
@@ -19,29 +20,29 @@ use super::{
     },
 };
 
-/// The client that calls go through.
+/// The client that sends the calls.
 pub type Quota = QuotaServiceClient<Channel>;
 
-/// What a call answers.
+/// The reply of a call, or its refusal.
 pub type Answer<T> = Result<T, Box<No>>;
 
 type Sending<T> = Pin<Box<dyn Future<Output = Answer<T>> + Send>>;
 
-/// A request that knows where to go.
+/// A request with the client that sends it.
 #[derive(Clone, Debug)]
 pub struct Call<Q> {
     quota: Quota,
-    /// As it will be sent.
+    /// The request as it will be sent.
     pub request: Q,
 }
 
 impl<Q> Call<Q> {
-    /// A request as it stands.
+    /// Makes a call of a request.
     pub fn new(quota: &Quota, request: Q) -> Self {
         Self { quota: quota.clone(), request }
     }
 
-    /// Changes what the short words below have no word for.
+    /// Changes the request where no short method below does it.
     pub fn with(mut self, change: impl FnOnce(&mut Q)) -> Self {
         change(&mut self.request);
         self
@@ -79,7 +80,7 @@ rpcs! {
 macro_rules! operations {
     ($($request:ty => $variant:ident;)*) => {$(
         impl Call<$request> {
-            /// As a part of a Batch.
+            /// Makes the request an operation of a Batch.
             pub fn operation(self) -> Operation {
                 Operation { operation: Some(operation::Operation::$variant(self.request)) }
             }
@@ -95,21 +96,21 @@ operations! {
     CheckRequest => Check;
 }
 
-/// Requests with a subject of plain names.
+/// Requests with the fields `agent`, `user` and `model`.
 macro_rules! subjects {
     ($($request:ty),*) => {$(
         impl Call<$request> {
-            /// Who spends.
+            /// Sets the agent that spends.
             pub fn agent(self, agent: &str) -> Self {
                 self.with(|request| request.agent = agent.into())
             }
 
-            /// Who spends.
+            /// Sets the user that spends.
             pub fn user(self, user: &str) -> Self {
                 self.with(|request| request.user = user.into())
             }
 
-            /// Who spends.
+            /// Sets the model that is called.
             pub fn model(self, model: &str) -> Self {
                 self.with(|request| request.model = model.into())
             }
@@ -118,27 +119,27 @@ macro_rules! subjects {
 }
 subjects!(ReserveRequest, RecordRequest, CheckRequest);
 
-/// Requests that ask for units.
+/// Requests for amounts that have a minimum.
 macro_rules! asking {
     ($($request:ty),*) => {$(
         impl Call<$request> {
-            /// Units of a resource.
+            /// Asks for units of a resource.
             pub fn amount(self, resource: &str, quantity: i64) -> Self {
                 self.at_least(resource, quantity, 0)
             }
 
-            /// Units of `tokens`.
+            /// Asks for units of `tokens`.
             pub fn tokens(self, quantity: i64) -> Self {
                 self.amount("tokens", quantity)
             }
 
-            /// Units of a resource, and the least that is of use.
+            /// Asks for `quantity` units of a resource, and accepts no less than `minimum`.
             pub fn at_least(self, resource: &str, quantity: i64, minimum: i64) -> Self {
                 let amount = ReserveAmount { resource: resource.into(), quantity, minimum };
                 self.with(|request| request.amounts.push(amount))
             }
 
-            /// Less is of use, too.
+            /// Accepts less than is asked for (`allow_partial`).
             pub fn partial(self) -> Self {
                 self.with(|request| request.allow_partial = true)
             }
@@ -147,16 +148,16 @@ macro_rules! asking {
 }
 asking!(ReserveRequest, CheckRequest);
 
-/// Requests that name units.
+/// Requests with plain amounts.
 macro_rules! naming {
     ($($request:ty),*) => {$(
         impl Call<$request> {
-            /// Units of a resource.
+            /// Adds an amount of a resource.
             pub fn amount(self, resource: &str, quantity: i64) -> Self {
                 self.with(|request| request.amounts.push(Amount { resource: resource.into(), quantity }))
             }
 
-            /// Units of `tokens`.
+            /// Adds an amount of `tokens`.
             pub fn tokens(self, quantity: i64) -> Self {
                 self.amount("tokens", quantity)
             }
@@ -165,11 +166,11 @@ macro_rules! naming {
 }
 naming!(CommitRequest, ExtendRequest, RecordRequest);
 
-/// Requests that bring a request_id.
+/// Requests with a request_id.
 macro_rules! keyed {
     ($($request:ty),*) => {$(
         impl Call<$request> {
-            /// What makes a retry safe.
+            /// Sets the request_id, which makes a retry safe.
             pub fn id(self, request_id: &str) -> Self {
                 self.with(|request| request.request_id = request_id.into())
             }
@@ -178,11 +179,11 @@ macro_rules! keyed {
 }
 keyed!(ReserveRequest, ExtendRequest, RecordRequest);
 
-/// Requests with a time to the deadline.
+/// Requests with a time until the deadline.
 macro_rules! timed {
     ($($request:ty),*) => {$(
         impl Call<$request> {
-            /// Time to the deadline, in the clock's unit.
+            /// Sets the time until the deadline, in milliseconds.
             pub fn ttl(self, millis: i64) -> Self {
                 self.with(|request| request.ttl = Some(span(millis)))
             }
@@ -191,11 +192,11 @@ macro_rules! timed {
 }
 timed!(ReserveRequest, ExtendRequest);
 
-/// Requests with labels.
+/// Requests that may have labels.
 macro_rules! labelled {
     ($($request:ty),*) => {$(
         impl Call<$request> {
-            /// One more label.
+            /// Adds a label to the request.
             pub fn label(self, key: &str, value: &str) -> Self {
                 self.with(|request| {
                     request.labels.insert(key.into(), value.into());
@@ -207,20 +208,20 @@ macro_rules! labelled {
 labelled!(ReserveRequest, RecordRequest);
 
 impl Call<ReserveRequest> {
-    /// The hold is charged at its deadline.
+    /// Charges the hold if it expires.
     pub fn charged_on_expiry(self) -> Self {
         self.with(|request| request.on_expiry = OnExpiry::Charge.into())
     }
 }
 
 impl Call<ListReservationsRequest> {
-    /// Only in these states.
+    /// Lists only reservations in these states.
     pub fn states(self, states: &[ReservationState]) -> Self {
         self.with(|request| request.states = states.iter().map(|&state| state.into()).collect())
     }
 }
 
-/// A span of the clock's unit.
+/// Converts milliseconds to a proto duration.
 pub fn span(millis: i64) -> Duration {
     let nanos = i32::try_from(millis % 1_000 * 1_000_000).expect("less than a second");
     Duration { seconds: millis / 1_000, nanos }

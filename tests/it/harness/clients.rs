@@ -1,6 +1,6 @@
-//! The clients of a server, and what they say in few words.
+//! The clients of a server, with a short method for each rpc that the tests need.
 //!
-//! What they answer is a future in a box, so that it is compiled once, and not with each test that awaits it.
+//! The methods return boxed futures, so that each future is compiled once, and not again in each test that awaits it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,24 +22,24 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// The client of the control plane.
 pub type Admin = AdminServiceClient<Channel>;
 
-/// Clients of one server.
+/// The clients of one server.
 #[derive(Clone)]
 pub struct Clients {
-    /// The data plane.
+    /// The client of QuotaService.
     pub quota: Quota,
-    /// The control plane.
+    /// The client of AdminService.
     pub admin: Admin,
-    /// Under both.
+    /// The connection under both clients.
     pub channel: Channel,
 }
 
 impl Clients {
-    /// On this connection.
+    /// Makes clients on this connection.
     pub fn of(channel: Channel) -> Self {
         Self { quota: Quota::new(channel.clone()), admin: Admin::new(channel.clone()), channel }
     }
 
-    /// Declares a resource.
+    /// Declares a new resource.
     pub fn resource<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Answer<Resource>> {
         async move {
             let resource = Resource { id: id.into(), ..Resource::default() };
@@ -49,7 +49,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Makes a plan.
+    /// Creates a plan with these limits.
     pub fn plan<'a>(&'a self, id: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, Answer<Plan>> {
         async move {
             let plan = Plan { id: id.into(), limits: limits.to_vec(), ..Plan::default() };
@@ -68,7 +68,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Makes a tenant.
+    /// Creates a tenant with a plan and a time zone.
     pub fn tenant<'a>(&'a self, id: &'a str, plan: &'a str, zone: &'a str) -> BoxFuture<'a, Answer<Tenant>> {
         async move {
             let tenant = Tenant { id: id.into(), plan: plan.into(), zone: zone.into(), ..Tenant::default() };
@@ -77,7 +77,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Makes a tenant with a plan of its own, which has its name, and declares the resources that are limited.
+    /// Creates a tenant with a plan of the same name, and declares the resources of the limits.
     pub fn tenant_with<'a>(&'a self, id: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, ()> {
         async move {
             self.tenant_in(id, "", limits).await;
@@ -85,7 +85,7 @@ impl Clients {
         .boxed()
     }
 
-    /// The same, in a time zone.
+    /// Does the same as `tenant_with`, in a time zone.
     pub fn tenant_in<'a>(&'a self, id: &'a str, zone: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, ()> {
         async move {
             for resource in limits.iter().map(|limit| limit.resource.as_str()) {
@@ -97,7 +97,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Declares a resource unless it is declared.
+    /// Declares a resource unless it is declared already.
     pub fn declare<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
         async move {
             match self.resource(id).await {
@@ -130,7 +130,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Sets what a tenant spent to zero.
+    /// Resets the usage of a tenant to zero (ResetUsage).
     pub fn reset<'a>(
         &'a self,
         tenant: &'a str,
@@ -149,7 +149,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Runs a job of the server, which must succeed, and answers what it counted.
+    /// Runs a job of the server, which must succeed, and returns its figures.
     pub fn job<'a>(&'a self, name: &'a str) -> BoxFuture<'a, HashMap<String, i64>> {
         async move {
             let run = self.run_job(name).await.expect("the job is there, and runs once");
@@ -159,69 +159,69 @@ impl Clients {
         .boxed()
     }
 
-    /// Runs a job of the server.
+    /// Runs a job of the server, and returns the run.
     pub fn run_job<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer<JobRun>> {
         async move { done(self.admin.clone().run_job(RunJobRequest { name: name.into() }).await) }.boxed()
     }
 
-    /// The jobs of the server.
+    /// Lists the jobs of the server.
     pub fn jobs(&self) -> BoxFuture<'_, Vec<Job>> {
         async move { done(self.admin.clone().list_jobs(ListJobsRequest {}).await).expect("it has some").jobs }
             .boxed()
     }
 
-    /// Holds.
+    /// Makes a Reserve call.
     pub fn reserve(&self, tenant: &str) -> Call<ReserveRequest> {
         Call::new(&self.quota, ReserveRequest { tenant: tenant.into(), ..ReserveRequest::default() })
     }
 
-    /// Settles.
+    /// Makes a Commit call.
     pub fn commit(&self, reservation: &str) -> Call<CommitRequest> {
         let request = CommitRequest { reservation: reservation.into(), ..CommitRequest::default() };
         Call::new(&self.quota, request)
     }
 
-    /// Gives back.
+    /// Makes a Release call.
     pub fn release(&self, reservation: &str) -> Call<ReleaseRequest> {
         let request = ReleaseRequest { reservation: reservation.into(), ..ReleaseRequest::default() };
         Call::new(&self.quota, request)
     }
 
-    /// Adds.
+    /// Makes an Extend call.
     pub fn extend(&self, reservation: &str) -> Call<ExtendRequest> {
         let request = ExtendRequest { reservation: reservation.into(), ..ExtendRequest::default() };
         Call::new(&self.quota, request)
     }
 
-    /// Charges.
+    /// Makes a Record call.
     pub fn record(&self, tenant: &str) -> Call<RecordRequest> {
         Call::new(&self.quota, RecordRequest { tenant: tenant.into(), ..RecordRequest::default() })
     }
 
-    /// Asks.
+    /// Makes a Check call.
     pub fn check(&self, tenant: &str) -> Call<CheckRequest> {
         Call::new(&self.quota, CheckRequest { tenant: tenant.into(), ..CheckRequest::default() })
     }
 
-    /// One page of what is left.
+    /// Makes a GetUsage call, for one page of balances.
     pub fn get_usage(&self, tenant: &str) -> Call<GetUsageRequest> {
         Call::new(&self.quota, GetUsageRequest { tenant: tenant.into(), ..GetUsageRequest::default() })
     }
 
-    /// One reservation.
+    /// Makes a GetReservation call.
     pub fn get(&self, reservation: &str) -> Call<GetReservationRequest> {
         let request =
             GetReservationRequest { reservation: reservation.into(), ..GetReservationRequest::default() };
         Call::new(&self.quota, request)
     }
 
-    /// One page of reservations.
+    /// Makes a ListReservations call, for one page.
     pub fn list(&self, tenant: &str) -> Call<ListReservationsRequest> {
         let request = ListReservationsRequest { tenant: tenant.into(), ..ListReservationsRequest::default() };
         Call::new(&self.quota, request)
     }
 
-    /// Many at once.
+    /// Sends a Batch of operations.
     pub fn batch<'a>(&'a self, operations: Vec<Operation>) -> BoxFuture<'a, Answer<Vec<OperationResult>>> {
         async move {
         done(self.quota.clone().batch(BatchRequest { operations }).await).map(|reply| reply.results)
@@ -229,22 +229,23 @@ impl Clients {
         .boxed()
     }
 
-    /// All that is left, whatever the number of pages.
+    /// Returns all balances of a tenant, from all pages.
     pub fn usage<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, Vec<Balance>> {
         async move { usage(&self.quota, tenant).await }.boxed()
     }
 
-    /// Committed and reserved of the one balance of a limit.
+    /// Returns committed and reserved of the only balance of a limit.
     pub fn figures<'a>(&'a self, tenant: &'a str, limit: &'a str) -> BoxFuture<'a, (i64, i64)> {
         async move { super::Balances::figures(&self.usage(tenant).await, limit) }.boxed()
     }
 
-    /// All reservations of a tenant in all states, whatever the number of pages.
+    /// Returns all reservations of a tenant in all states, from all pages.
     pub fn reservations<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, Vec<Reservation>> {
         async move { reservations(&self.quota, tenant, &ALL_STATES).await }.boxed()
     }
 
-    /// All that a client can read of a tenant, counts of refusals aside: equal before and after means that nothing changed.
+    /// Returns all that a client can read of a tenant's books, without counts of refusals. If two results are equal,
+    /// nothing has changed between them.
     pub fn books<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, (Vec<Balance>, Vec<Reservation>)> {
         async move {
             let mut balances = self.usage(tenant).await;
@@ -263,7 +264,7 @@ pub const ALL_STATES: [ReservationState; 4] = [
     ReservationState::Expired,
 ];
 
-/// Every balance of a tenant.
+/// Returns every balance of a tenant.
 pub fn usage<'a>(quota: &'a Quota, tenant: &'a str) -> BoxFuture<'a, Vec<Balance>> {
     async move {
         let request =
@@ -282,7 +283,7 @@ pub fn usage<'a>(quota: &'a Quota, tenant: &'a str) -> BoxFuture<'a, Vec<Balance
     .boxed()
 }
 
-/// Every reservation of a tenant in these states.
+/// Returns every reservation of a tenant in these states.
 pub fn reservations<'a>(
     quota: &'a Quota,
     tenant: &'a str,
@@ -305,17 +306,17 @@ pub fn reservations<'a>(
     .boxed()
 }
 
-/// A reply, or the refusal, decoded.
+/// Returns the reply, or the decoded refusal.
 pub fn done<T>(result: Result<tonic::Response<T>, tonic::Status>) -> Answer<T> {
     result.map(tonic::Response::into_inner).map_err(|status| Box::new(status.into()))
 }
 
-/// The paths of an update.
+/// Makes the field mask of an update.
 pub fn mask(paths: &[&str]) -> prost_types::FieldMask {
     prost_types::FieldMask { paths: paths.iter().map(|&path| path.into()).collect() }
 }
 
-/// A connection; the server may still be starting.
+/// Connects to a server, which may still be starting.
 pub fn connect<'a>(target: &'a str) -> LocalBoxFuture<'a, Channel> {
     async move {
         let endpoint = Endpoint::from_shared(target.to_owned())
@@ -328,7 +329,7 @@ pub fn connect<'a>(target: &'a str) -> LocalBoxFuture<'a, Channel> {
     .boxed_local()
 }
 
-/// Waits until the server says that it serves.
+/// Waits until the server reports SERVING.
 pub fn serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
     async move {
         let health = HealthClient::new(channel.clone());
@@ -340,7 +341,7 @@ pub fn serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
     .boxed_local()
 }
 
-/// Waits until the server says that it does not serve.
+/// Waits until the server reports NOT_SERVING.
 pub fn not_serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
     async move {
         let health = HealthClient::new(channel.clone());
@@ -352,7 +353,7 @@ pub fn not_serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
     .boxed_local()
 }
 
-/// What health says of a service now; `None` when it does not know it, or cannot be reached.
+/// Asks for the health of a service. `None` if the server does not know the service, or cannot be reached.
 pub fn status<'a>(
     health: &'a HealthClient<Channel>,
     service: &'a str,

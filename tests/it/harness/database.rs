@@ -11,16 +11,16 @@ use tempfile::TempDir;
 
 use super::postgres;
 
-/// Which database.
+/// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A file in a folder of its own.
+    /// A SQLite file in a folder of its own.
     Sqlite,
-    /// A database of the cluster that the tests share.
+    /// A database in the PostgreSQL cluster that the tests share.
     Postgres,
 }
 
-/// An empty database; what is left of it is removed in the end.
+/// A database of one test. Its folder is removed on drop; a PostgreSQL database stays until the cluster ends.
 pub struct Database {
     kind: Kind,
     url: String,
@@ -28,7 +28,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes one.
+    /// Makes an empty database.
     pub fn fresh(kind: Kind) -> Self {
         let folder = scratch_folder();
         let url = match kind {
@@ -43,7 +43,8 @@ impl Database {
         Self { kind, url, folder }
     }
 
-    /// A copy of the one that an earlier version left in `tests/fixtures`, under the name of its last migration.
+    /// Copies the database that an earlier version left in `tests/fixtures`, in a folder named after its last
+    /// migration.
     pub fn landed(kind: Kind, migration: &str) -> Self {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(migration);
         let database = Self::fresh(kind);
@@ -57,28 +58,28 @@ impl Database {
         database
     }
 
-    /// Which kind it is.
+    /// Returns the kind of this database.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What `--database` takes.
+    /// Returns the URL, for `--database`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// A path in a folder that is removed with the database.
+    /// Returns a path in a folder that is removed with the database.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
-/// What `--database` takes for a SQLite file.
+/// Returns the URL of a SQLite file, for `--database`.
 pub fn sqlite_url(file: &Path) -> String {
     format!("sqlite://{}", file.display())
 }
 
-/// A folder on the disk of the build, which is a real one, and not in memory.
+/// Makes a temporary folder beside the build: on a real disk, not in memory.
 pub fn scratch_folder() -> TempDir {
     tempfile::Builder::new()
         .prefix("tope-")

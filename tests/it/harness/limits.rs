@@ -1,18 +1,18 @@
-//! Limits in few words.
+//! Short functions that make limits.
 
 use super::v1::{Dimension, Enforcement, Limit, Period};
 
-/// So many a day; its id is `day`.
+/// Makes the limit `day` of `quantity` units a day.
 pub fn day(resource: &str, quantity: i64) -> Limit {
     limit("day", resource, quantity, Period::Day)
 }
 
-/// So many a month; its id is `month`.
+/// Makes the limit `month` of `quantity` units a month.
 pub fn month(resource: &str, quantity: i64) -> Limit {
     limit("month", resource, quantity, Period::Month)
 }
 
-/// So many for ever; its id is `lifetime`.
+/// Makes the limit `lifetime` of `quantity` units in all.
 pub fn lifetime(resource: &str, quantity: i64) -> Limit {
     limit("lifetime", resource, quantity, Period::Lifetime)
 }
@@ -21,25 +21,25 @@ fn limit(id: &str, resource: &str, quantity: i64, period: Period) -> Limit {
     Limit { id: id.into(), resource: resource.into(), quantity, period: period.into(), ..Limit::default() }
 }
 
-/// What makes a limit special.
+/// Methods that change one field of a limit.
 pub trait LimitExt: Sized {
-    /// Another id.
+    /// Sets the limit's id.
     fn named(self, id: &str) -> Self;
-    /// SOFT.
+    /// Makes the limit SOFT.
     fn soft(self) -> Self;
-    /// OBSERVE.
+    /// Makes the limit OBSERVE.
     fn observe(self) -> Self;
-    /// Only for this agent.
+    /// Selects this agent only.
     fn agent(self, agent: &str) -> Self;
-    /// Only for this user.
+    /// Selects this user only.
     fn user(self, user: &str) -> Self;
-    /// Only for this model.
+    /// Selects this model only.
     fn model(self, model: &str) -> Self;
-    /// Each value of these counts apart.
+    /// Counts each value of these dimensions separately.
     fn per(self, dimensions: &[Dimension]) -> Self;
-    /// The day of the month on which it starts.
+    /// Sets the day of the month on which the window starts.
     fn anchor(self, day: i32) -> Self;
-    /// Thresholds, in percent.
+    /// Sets the thresholds, in percent.
     fn thresholds(self, percentages: &[i32]) -> Self;
 }
 

@@ -1,4 +1,4 @@
-//! Clients that call without a pause, and remember what was acknowledged.
+//! Clients that call again and again. The acknowledged calls are counted.
 
 use std::{
     sync::{
@@ -16,13 +16,13 @@ use tokio::{
 
 use super::clients::Clients;
 
-/// Clients at once.
+/// Number of concurrent clients.
 const WORKERS: usize = 8;
 
-/// Between two calls of a client.
+/// Least time between two calls of a client.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Records of one token each, for a tenant that is there, until it is ended.
+/// Clients that Record one token per call, for an existing tenant, until `end`.
 pub struct Load {
     workers: Vec<JoinHandle<()>>,
     ending: Arc<AtomicBool>,
@@ -30,14 +30,14 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins.
+    /// Starts the clients, each in a task.
     pub fn begin(clients: &Clients, tenant: &str) -> Self {
         let (ending, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Instant>>>::default());
         let work = |_| {
             let (clients, tenant) = (clients.clone(), tenant.to_owned());
             let (ending, acknowledged) = (Arc::clone(&ending), Arc::clone(&acknowledged));
             tokio::spawn(async move {
-                // A refusal at the door comes at once, and eight busy loops would starve the server.
+                // A call that is refused at once would make a busy loop, and eight busy loops would starve the server.
                 let mut ticks = interval(PAUSE);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 while !ending.load(Ordering::Relaxed) {
@@ -53,13 +53,13 @@ impl Load {
         Self { workers, ending, acknowledged }
     }
 
-    /// How many calls were acknowledged that had begun after this instant.
+    /// Counts the acknowledged calls that began after this instant.
     pub fn acknowledged_since(&self, begun: Instant) -> usize {
         let acknowledged = self.acknowledged.lock().expect("nobody panics with it");
         acknowledged.iter().filter(|&&instant| instant > begun).count()
     }
 
-    /// Ends, and says how many calls were acknowledged in all.
+    /// Ends the clients, and returns how many calls were acknowledged in all.
     pub async fn end(self) -> usize {
         self.ending.store(true, Ordering::Relaxed);
         for worker in join_all(self.workers).await {

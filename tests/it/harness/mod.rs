@@ -1,6 +1,6 @@
-//! One door for every test: a fresh database, a clock that is set by hand, a real server, a real client.
+//! What every test works with: a fresh database, a clock that the test sets, a real server, a real client.
 //!
-//! A claim is written once, inside [`both!`], and tried on both databases.
+//! A claim is written once, inside [`both!`], and tested on both databases.
 
 pub mod call;
 pub mod clients;
@@ -38,20 +38,20 @@ pub use wait::eventually;
 pub use watching::{Told, everything, told};
 pub use world::{NOON, World};
 
-/// A field, and how to spoil it.
+/// The path of a field, and a function that makes its value invalid.
 pub type Case<Q> = (&'static str, fn(&mut Q));
 
-/// One second, in the clock's unit.
+/// One second, in milliseconds (the clock's unit).
 pub const SECOND: i64 = 1_000;
-/// One minute, in the clock's unit.
+/// One minute, in milliseconds.
 pub const MINUTE: i64 = 60 * SECOND;
-/// One hour, in the clock's unit.
+/// One hour, in milliseconds.
 pub const HOUR: i64 = 60 * MINUTE;
-/// One day of 24 hours, in the clock's unit.
+/// One day of 24 hours, in milliseconds.
 pub const DAY: i64 = 24 * HOUR;
 
 /// Claims that hold on both databases. `async fn name(world: World) { … }` becomes the tests `name::sqlite` and
-/// `name::postgres`; each has a world of its own, whose books are verified at the end.
+/// `name::postgres`. Each test has its own world, whose books are verified at the end.
 macro_rules! both {
     ($($(#[doc = $text:literal])* async fn $name:ident($world:ident: World) $body:block)*) => {$(
         mod $name {
@@ -74,7 +74,7 @@ macro_rules! both {
 }
 pub(crate) use both;
 
-/// Tests that hold on both databases, and make their own worlds: they are given the kind of database.
+/// Claims that hold on both databases and make their own worlds: each claim gets the kind of database.
 macro_rules! on_both {
     ($($(#[doc = $text:literal])* async fn $name:ident($kind:ident: Kind) $body:block)*) => {$(
         mod $name {

@@ -1,37 +1,37 @@
-//! A refusal as a client reads it.
+//! A refusal, decoded as a client reads it.
 
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{QuotaViolation, StatusExt};
 
-/// A status with its details, decoded.
+/// A status with its details. A detail that is absent leaves its fields empty.
 #[derive(Clone, Debug)]
 pub struct No {
-    /// The canonical code.
+    /// The canonical gRPC code.
     pub code: Code,
-    /// For people.
+    /// The message, for people.
     pub message: String,
-    /// Of ErrorInfo; empty without one.
+    /// The reason of ErrorInfo.
     pub reason: String,
-    /// Of ErrorInfo; empty without one.
+    /// The domain of ErrorInfo.
     pub domain: String,
-    /// Of ErrorInfo.
+    /// The metadata of ErrorInfo.
     pub metadata: HashMap<String, String>,
-    /// Of BadRequest, sorted: the paths of the fields at fault.
+    /// From BadRequest: the paths of the fields at fault, sorted.
     pub fields: Vec<String>,
-    /// Of BadRequest: path and description.
+    /// From BadRequest: path and description of each fault.
     pub faults: Vec<(String, String)>,
-    /// Of QuotaFailure.
+    /// The violations of QuotaFailure.
     pub violations: Vec<QuotaViolation>,
-    /// Of RetryInfo.
+    /// The delay of RetryInfo.
     pub retry: Option<Duration>,
-    /// Of ResourceInfo: type and name.
+    /// From ResourceInfo: type and name.
     pub resource: Option<(String, String)>,
 }
 
 impl No {
-    /// Fails unless this is the code and the reason, with the domain that all of them have.
+    /// Fails unless code and reason are these, and the domain is `tope`.
     pub fn is(&self, code: Code, reason: &str) -> &Self {
         assert_eq!((self.code, self.reason.as_str()), (code, reason), "{self:?}");
         assert_eq!(self.domain, "tope", "{self:?}");
@@ -39,7 +39,7 @@ impl No {
         self
     }
 
-    /// Fails unless this is INVALID_ARGUMENT and names these fields and no others.
+    /// Fails unless this is INVALID_ARGUMENT with exactly these fields at fault.
     pub fn names(&self, fields: &[&str]) -> &Self {
         self.is(Code::InvalidArgument, "INVALID_ARGUMENT");
         let mut wanted = fields.to_vec();
@@ -49,7 +49,7 @@ impl No {
         self
     }
 
-    /// Fails unless this is "no quota" by these limits and no others.
+    /// Fails unless this is QUOTA_EXCEEDED by exactly these limits.
     pub fn is_quota(&self, limits: &[&str]) -> &Self {
         self.is(Code::ResourceExhausted, "QUOTA_EXCEEDED");
         let mut refused: Vec<&str> = self.violations.iter().map(|v| v.quota_id.as_str()).collect();
@@ -90,7 +90,7 @@ impl From<Status> for No {
     }
 }
 
-/// The error of one operation of a Batch.
+/// Converts the error of one operation of a Batch.
 impl From<tonic_types::Status> for No {
     fn from(status: tonic_types::Status) -> Self {
         let details = prost::Message::encode_to_vec(&status);

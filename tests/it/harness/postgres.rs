@@ -1,7 +1,7 @@
-//! A PostgreSQL of the tests' own, from the system's binaries.
+//! A PostgreSQL cluster of the tests' own, from the system's binaries.
 //!
-//! A child `sh` sets it up, runs it and obeys lines on its standard input. When that ends, because the cluster is
-//! dropped or because the test process is gone in whatever way, the child stops PostgreSQL and removes its folder.
+//! A child `sh` sets up the cluster, runs it, and obeys lines on its standard input. When the input ends, because the
+//! cluster is dropped or because the test process died in any way, the child stops PostgreSQL and removes its folder.
 
 use std::{
     env, fs,
@@ -15,10 +15,10 @@ use std::{
     },
 };
 
-/// Who may log in, without a password.
+/// The database user, which needs no password.
 pub const USER: &str = "tope";
 
-/// Arguments: folder of the binaries, folder of temporary files, port.
+/// The script of the child. Arguments: folder of the binaries, folder for temporary files, port.
 const SUPERVISOR: &str = r#"
 trap '' INT TERM HUP
 bin=$1 port=$3
@@ -59,17 +59,17 @@ stop immediate >/dev/null
 cd / && rm -rf "$folder"
 "#;
 
-/// A running PostgreSQL.
+/// A running PostgreSQL cluster.
 pub struct Cluster {
     port: u16,
     supervisor: Child,
-    // In an Option so that Drop can close it first.
+    // An Option, so that Drop can close the input first, which ends the child.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Cluster {
-    /// Starts one on this port. A machine without PostgreSQL fails the test.
+    /// Starts a cluster on this port. On a machine without PostgreSQL the test fails.
     pub fn start(port: u16) -> Self {
         let mut supervisor = shell()
             .args(["-c", SUPERVISOR, "postgres"])
@@ -86,40 +86,40 @@ impl Cluster {
         cluster
     }
 
-    /// Where a database of this cluster is.
+    /// Returns the URL of a database in this cluster.
     pub fn url(&self, database: &str) -> String {
         url(self.port, database)
     }
 
-    /// Makes an empty database.
+    /// Creates an empty database.
     pub fn create(&self, database: &str) {
         self.psql("postgres", &format!("CREATE DATABASE {database}"));
     }
 
-    /// Runs one statement, and returns what it prints: values apart by `|`, one row a line.
+    /// Runs one statement, and returns its output: one row per line, values separated by `|`.
     pub fn psql(&self, database: &str, statement: &str) -> String {
         psql(&self.url(database), statement)
     }
 
-    /// Stops it at once, as a crash would.
+    /// Stops PostgreSQL at once, as a crash would.
     pub fn stop(&mut self) {
         self.order("stop");
         self.expect_answer("stopped");
     }
 
-    /// Starts it again.
+    /// Starts PostgreSQL again after `stop`.
     pub fn resume(&mut self) {
         self.order("start");
         self.expect_answer("ready");
     }
 
-    /// Stops its processes where they are, as a machine does that hangs.
+    /// Suspends the processes of PostgreSQL, as if the machine hung.
     pub fn freeze(&mut self) {
         self.order("freeze");
         self.expect_answer("signalled");
     }
 
-    /// Lets them go on.
+    /// Resumes the processes after `freeze`.
     pub fn thaw(&mut self) {
         self.order("thaw");
         self.expect_answer("signalled");
@@ -140,31 +140,31 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.orders.take());
-        // An error would only say that it is gone already.
+        // An error only means that the child has ended already.
         let _ = self.supervisor.wait();
     }
 }
 
-/// Where a database on this port is.
+/// Returns the URL of a database on this port.
 pub fn url(port: u16, database: &str) -> String {
     format!("postgres://{USER}@127.0.0.1:{port}/{database}")
 }
 
-/// The cluster that all tests of this process share. It is not dropped: the end of the process ends it.
+/// Returns the cluster that all tests of this process share. It is never dropped: the end of the process ends it.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
-    // A first test that failed to start it must not stop the second from saying why.
+    // If the first test fails to start the cluster, the next test must try again and report the reason, too.
     let _starting = STARTING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     SHARED.get_or_init(|| Cluster::start(free_port()))
 }
 
-/// Fills an empty database with what pg_dump wrote.
+/// Fills an empty database from a dump of pg_dump.
 pub fn restore(url: &str, dump: &Path) {
     run_psql(url, "-f", &dump.to_string_lossy());
 }
 
-/// Runs one statement.
+/// Runs one statement, and returns its output as `Cluster::psql` does.
 pub fn psql(url: &str, statement: &str) -> String {
     run_psql(url, "-c", statement)
 }
@@ -179,8 +179,8 @@ fn run_psql(url: &str, what: &str, argument: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// A port on which nobody listens now. None of those that the system gives to connections (32768 and more): one of them
-/// could take it before the test does.
+/// Finds a port on which nobody listens. It is below the range that the system gives to connections (32768 and up): a
+/// connection could take a port of that range before the test does.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id() % 10_000;
@@ -193,7 +193,8 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Where initdb and postgres are: what scripts/test found, or the newest that Debian installed.
+/// Returns the folder of initdb and postgres: the one that scripts/test found, or else the newest that Debian
+/// installed.
 fn binaries() -> PathBuf {
     if let Some(folder) = env::var_os("TOPE_TEST_POSTGRES_BIN") {
         return folder.into();

@@ -1,4 +1,4 @@
-//! A command that runs on, and the lines that it prints.
+//! A command in the background, and the lines that it prints.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,35 +9,35 @@ use std::{
 
 use super::wait::{PATIENCE, eventually};
 
-/// It runs until it is dropped.
+/// A running command; it is killed on drop.
 pub struct Printing {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Printing {
-    /// Starts it.
+    /// Starts the command, and reads its stdout.
     pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the command can be started");
         let output = BufReader::new(child.stdout.take().expect("it is piped"));
         let (sender, lines) = channel();
-        // It ends with the pipe.
+        // The thread ends when the command closes the pipe.
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }
 
-    /// The next line, which must come.
+    /// Waits for the next line, which must come.
     pub fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("it prints a line")
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the command.
     pub async fn ended(&mut self) -> ExitStatus {
         eventually("the command ends", async || self.child.try_wait().expect("it is ours")).await
     }
 
-    /// The next line, if there is one by now.
+    /// Returns the next line if it has come already.
     pub fn line_by_now(&self) -> Option<String> {
         self.lines.try_recv().ok()
     }
@@ -45,7 +45,7 @@ impl Printing {
 
 impl Drop for Printing {
     fn drop(&mut self) {
-        // Errors say that it has ended already.
+        // An error only means that the command has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A network before PostgreSQL that fails when a test says so.
+//! A proxy before PostgreSQL: a network that fails when a test wants it to.
 
 use std::sync::{
     Arc, Mutex,
@@ -16,13 +16,13 @@ use tokio::{
 
 use super::postgres;
 
-/// What PostgreSQL says when a transaction lasts, and what it is asked before.
+/// The end of PostgreSQL's message that a transaction is committed.
 const COMMITTED: &[u8] = b"COMMIT\0";
 
-/// Bytes that are kept to be searched: what is sought may come in pieces.
+/// Latest bytes that are kept and searched, because a text may arrive in pieces.
 const KEPT: usize = 64 * 1024;
 
-/// The network. Connections through it end with it.
+/// The proxy, on a port of its own on loopback.
 pub struct Proxy {
     url: String,
     faults: Arc<Faults>,
@@ -30,14 +30,14 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Faults {
-    /// The next COMMIT on a connection on which this was said gets no answer.
+    /// The reply to the next COMMIT is lost, on the connection on which this text was sent.
     sought: Mutex<Option<String>>,
     lost: AtomicUsize,
     silent: watch::Sender<bool>,
 }
 
 impl Proxy {
-    /// Before the database of this URL.
+    /// Starts a proxy before the database of this URL.
     pub async fn before(url: &str) -> Self {
         let (server, database) = url.rsplit_once('/').expect("the URL names a database");
         let (_, port) = server.rsplit_once(':').expect("the URL names a port");
@@ -56,22 +56,22 @@ impl Proxy {
         Self { url, faults }
     }
 
-    /// Where the database is, through it.
+    /// Returns the URL of the database through the proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Cuts the connection on which this text is written, when the database has committed it and before it says so.
+    /// Cuts the connection on which this text is sent: after the database has committed, before the client learns it.
     pub fn lose_commit_of(&self, text: &str) {
         *self.faults.sought.lock().expect("nobody panics with it") = Some(text.to_owned());
     }
 
-    /// How many answers were lost.
+    /// Returns how many replies to COMMIT were lost.
     pub fn lost(&self) -> usize {
         self.faults.lost.load(Ordering::SeqCst)
     }
 
-    /// Carries nothing more, and closes nothing.
+    /// Stops all traffic, and leaves the connections open.
     pub fn fall_silent(&self) {
         self.faults.silent.send_replace(true);
     }
@@ -96,14 +96,14 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
         faults.lost.fetch_add(usize::from(lost), Ordering::SeqCst);
         !lost
     });
-    // Both ends are closed when this returns.
+    // The return drops, and so closes, both ends.
     tokio::select! {
         () = asks => {}
         () = answers => {}
     }
 }
 
-/// Carries bytes one way, until the end or until `look` says no.
+/// Carries bytes in one direction, until the connection ends or `look` returns false.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

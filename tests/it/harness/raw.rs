@@ -1,5 +1,5 @@
-//! gRPC without a gRPC client: bytes that no client would send, deadlines that no client would wait for, and replies that no
-//! client would leave where they are.
+//! gRPC over plain HTTP/2, for what a gRPC client would not do: send malformed bytes, ignore its own deadline, or leave
+//! replies unread.
 
 use std::{net::SocketAddr, pin::Pin};
 
@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 
 use super::no::No;
 
-/// A connection that speaks HTTP/2.
+/// An HTTP/2 connection to the server.
 #[derive(Clone)]
 pub struct Raw {
     address: SocketAddr,
@@ -24,12 +24,12 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// One that takes what it is sent.
+    /// Opens a connection that reads all replies.
     pub async fn connect(address: SocketAddr) -> Self {
         Self::connect_as(address, http2::Builder::new(TokioExecutor::new())).await
     }
 
-    /// One whose client takes no byte of any reply.
+    /// Opens a connection whose client takes no byte of any reply: its stream windows are 0.
     pub async fn connect_deaf(address: SocketAddr) -> Self {
         Self::connect_narrow(address, 0).await
     }
@@ -49,7 +49,7 @@ impl Raw {
         Self { address, sender }
     }
 
-    /// Whether the server has closed it.
+    /// Whether the connection is closed.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
@@ -81,7 +81,7 @@ impl Raw {
     ///
     /// # Errors
     ///
-    /// When the stream, or the connection, was broken off.
+    /// When the stream or the connection breaks.
     pub async fn post(
         &self,
         path: &str,
@@ -99,7 +99,7 @@ impl Raw {
     }
 }
 
-/// A gRPC frame around a message.
+/// Makes a gRPC frame around a message.
 pub fn frame(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("a message that fits a frame");
     let mut frame = vec![0];
@@ -108,7 +108,7 @@ pub fn frame(message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Posts a frame around these bytes, and answers how the call ended: `None` is OK.
+/// Posts these bytes in a gRPC frame, and returns how the call ended: `None` is OK.
 pub async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], bytes: &[u8]) -> Option<No> {
     let raw = Raw::connect(address).await;
     raw.post(path, headers, Body::from(frame(bytes))).await.expect("a whole answer")

@@ -1,4 +1,4 @@
-//! Reading replies in few words.
+//! Short functions that read replies.
 
 use prost_types::Timestamp;
 
@@ -7,12 +7,12 @@ use super::v1::{
     ReservationState, ReserveResponse,
 };
 
-/// Replies that carry balances.
+/// Replies that contain balances.
 pub trait Balances {
-    /// All of them.
+    /// Returns all balances of the reply.
     fn all(&self) -> &[Balance];
 
-    /// The one balance of a limit; "" is that of a resource without one.
+    /// Returns the only balance of a limit; for the limit "", the balance of a resource without a limit.
     fn balance(&self, limit: &str) -> &Balance {
         let mut found = self.all().iter().filter(|balance| balance.limit_id == limit);
         let balance = found.next().unwrap_or_else(|| panic!("no balance of {limit:?} in {:#?}", self.all()));
@@ -20,13 +20,13 @@ pub trait Balances {
         balance
     }
 
-    /// Committed and reserved of the one balance of a limit.
+    /// Returns committed and reserved of the only balance of a limit.
     fn figures(&self, limit: &str) -> (i64, i64) {
         figures(self.balance(limit))
     }
 }
 
-/// Committed and reserved.
+/// Returns committed and reserved of a balance.
 pub fn figures(balance: &Balance) -> (i64, i64) {
     (balance.committed, balance.reserved)
 }
@@ -43,12 +43,12 @@ impl Balances for Vec<Balance> {
     }
 }
 
-/// Replies that carry a reservation.
+/// Replies that contain a reservation.
 pub trait Held {
-    /// It.
+    /// Returns the reply's reservation.
     fn held(&self) -> &Reservation;
 
-    /// Its name.
+    /// Returns the reservation's name.
     fn name(&self) -> &str {
         &self.held().name
     }
@@ -77,18 +77,18 @@ macro_rules! replies {
 }
 replies!(ReserveResponse, CommitResponse, ReleaseResponse, ExtendResponse, RecordResponse);
 
-/// Reserved and committed of one resource of a reservation.
+/// Returns reserved and committed of one resource of a reservation.
 pub fn amount(reservation: &Reservation, resource: &str) -> (i64, i64) {
     let amount = reservation.amounts.iter().find(|amount| amount.resource == resource);
     amount.map_or((0, 0), |amount| (amount.reserved, amount.committed))
 }
 
-/// Where it stands.
+/// Returns the reservation's state.
 pub fn state(reservation: &Reservation) -> ReservationState {
     ReservationState::try_from(reservation.state).expect("a state of the contract")
 }
 
-/// An instant in the clock's unit.
+/// Converts an instant to milliseconds since 1970-01-01 UTC.
 pub fn millis(timestamp: Option<&Timestamp>) -> Option<i64> {
     timestamp.map(|at| at.seconds * 1_000 + i64::from(at.nanos / 1_000_000))
 }

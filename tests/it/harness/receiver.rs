@@ -1,4 +1,4 @@
-//! An endpoint of webhooks that keeps what it is told, and answers as it is told to.
+//! An endpoint of webhooks that keeps all posts, and answers as the test wants.
 
 use std::{
     convert::Infallible,
@@ -16,36 +16,36 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
-/// What was posted.
+/// One HTTP request that was received.
 #[derive(Clone, Debug)]
 pub struct Post {
-    /// All of them.
+    /// All headers of the request.
     pub headers: HeaderMap,
-    /// As it came.
+    /// The body, byte for byte.
     pub body: Bytes,
-    /// Behind the address.
+    /// The path of the URL.
     pub path: String,
 }
 
 impl Post {
-    /// A header that must be there.
+    /// Returns a header, which must exist.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).expect("the header is there").to_str().expect("it is text")
     }
 
-    /// The body.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
-    /// The event's place in the log.
+    /// Returns the event's place in the log.
     pub fn sequence(&self) -> i64 {
         let body = self.json();
         let text = body["data"]["sequence"].as_str().expect("an event has one, as text");
         text.parse().expect("it is a number")
     }
 
-    /// Whether the `standardwebhooks` library takes it for genuine, with this secret.
+    /// Whether the `standardwebhooks` library accepts the signature, with this secret.
     pub fn is_genuine(&self, secret: &str) -> bool {
         let oracle = standardwebhooks::Webhook::new(secret).expect("a secret");
         oracle.verify(&self.body, &self.headers).is_ok()
@@ -55,37 +55,37 @@ impl Post {
 /// How a post is answered.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// With this status and no body.
+    /// This status, without a body.
     Status(u16),
-    /// Somewhere else.
+    /// A redirect (302) to this URL.
     Redirect(String),
-    /// With this status, once somebody lets it go.
+    /// This status, after the semaphore has a permit.
     Held(Arc<Semaphore>, u16),
-    /// Never.
+    /// No answer at all.
     Stall,
-    /// With success, and a gigabyte.
+    /// Success, with a body of a gigabyte.
     Gigabyte,
 }
 
 type Answers = Box<dyn FnMut(&Post) -> Answer + Send>;
 
-/// An endpoint on the loopback, until it is dropped.
+/// An endpoint on loopback that runs until it is dropped.
 pub struct Receiver {
     address: SocketAddr,
     posts: Arc<Mutex<Vec<Post>>>,
     answers: Arc<Mutex<Answers>>,
-    /// Bytes of the answers that are a gigabyte.
+    /// Bytes sent of `Answer::Gigabyte` bodies.
     sent: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
 
 impl Receiver {
-    /// One that takes everything.
+    /// Starts an endpoint that answers every post with 204.
     pub async fn start() -> Self {
         Self::answering(|_| Answer::Status(204)).await
     }
 
-    /// One that answers like this.
+    /// Starts an endpoint that answers with this function.
     pub async fn answering(answers: impl FnMut(&Post) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -97,27 +97,27 @@ impl Receiver {
         Self { address, posts, answers, sent, serving }
     }
 
-    /// Its URL.
+    /// Returns the URL for a webhook.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// Its port.
+    /// Returns the port of the endpoint.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// From now on it answers like this.
+    /// Replaces the function that answers.
     pub fn answer(&self, answers: impl FnMut(&Post) -> Answer + Send + 'static) {
         *self.answers.lock().expect("no answer fails") = Box::new(answers);
     }
 
-    /// What was posted until now.
+    /// Returns all posts until now.
     pub fn posts(&self) -> Vec<Post> {
         self.posts.lock().expect("no post fails").clone()
     }
 
-    /// Bytes of the answers that are a gigabyte, which left it until now.
+    /// Returns how many bytes of `Answer::Gigabyte` bodies were sent until now.
     pub fn sent_bytes(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
     }
@@ -141,7 +141,7 @@ async fn serve(listener: TcpListener, inside: Inside) {
         let inside = inside.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| inside.clone().receive(request));
-            // A client that hangs up is a client's affair.
+            // The client may end the connection at any time; that is no fault of the receiver.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

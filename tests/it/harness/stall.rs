@@ -1,15 +1,15 @@
-//! The database behind the server's back.
+//! Locks and statements on the database, past the server.
 
 use futures::future::{BoxFuture, FutureExt};
 use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection};
 
 use super::database::{Database, Kind};
 
-/// While it lives, whatever writes waits. Keep it short: the server gives up after some seconds.
+/// A held lock; writers that need it wait. Keep it short, because the server gives up after some seconds.
 pub struct Stall(DatabaseConnection);
 
 impl Database {
-    /// Takes the lock that every decision needs.
+    /// Takes the lock that every decision needs, so all writes of tenants wait.
     pub fn stall(&self) -> BoxFuture<'_, Stall> {
         let lock = match self.kind() {
             Kind::Sqlite => "BEGIN IMMEDIATE",
@@ -23,12 +23,12 @@ impl Database {
         .boxed()
     }
 
-    /// Takes the lock of one tenant, as a transaction does that changes it. On PostgreSQL.
+    /// Locks the row of one tenant, as a transaction that changes the tenant does. PostgreSQL only.
     pub fn lock_tenant<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Stall> {
         self.lock_row(format!("SELECT FROM tenants WHERE id = '{id}' FOR UPDATE"))
     }
 
-    /// Takes the lock that administrative changes take first. On PostgreSQL.
+    /// Locks the policy's row, which administrative changes lock first. PostgreSQL only.
     pub fn lock_policy(&self) -> BoxFuture<'_, Stall> {
         self.lock_row("SELECT FROM policy FOR UPDATE".to_owned())
     }
@@ -42,14 +42,14 @@ impl Database {
         .boxed()
     }
 
-    /// How many connections wait for a lock. On PostgreSQL.
+    /// Returns how many connections wait for a lock. PostgreSQL only.
     pub async fn count_waiting(&self) -> i64 {
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity
               WHERE datname = current_database() AND wait_event_type = 'Lock'";
         self.number(waiting).await
     }
 
-    /// Runs a statement.
+    /// Runs a statement on a connection of its own.
     pub fn execute<'a>(&'a self, statement: &'a str) -> BoxFuture<'a, ()> {
         async move {
             let connection = connect(self.url()).await;
@@ -61,7 +61,7 @@ impl Database {
 }
 
 impl Stall {
-    /// Gives the lock back.
+    /// Releases the lock, by a rollback.
     pub fn end(self) -> BoxFuture<'static, ()> {
         async move {
             self.0.execute_unprepared("ROLLBACK").await.expect("it is ours");
@@ -71,7 +71,7 @@ impl Stall {
     }
 }
 
-/// A connection that the server knows nothing of.
+/// Opens a connection to the database, past the server.
 pub async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false);

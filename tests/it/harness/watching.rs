@@ -1,4 +1,4 @@
-//! What the server tells by itself: the log, and watchers of it.
+//! The log of events, and watchers of it.
 
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use sea_orm::{ConnectionTrait, Statement};
@@ -16,18 +16,18 @@ use super::{
     world::World,
 };
 
-/// Kind and percentage of an event.
+/// The kind and the percentage of an event.
 pub type Told = (EventKind, i32);
 
-/// A watcher that was begun.
+/// An open WatchUsage stream.
 pub struct Watcher {
     stream: Streaming<WatchUsageResponse>,
-    /// Of the last message that had one.
+    /// Cursor of the last message that had a cursor.
     pub cursor: String,
 }
 
 impl Watcher {
-    /// The next message.
+    /// Waits for the next message.
     pub async fn update(&mut self) -> Answer<Update> {
         let message = timeout(PATIENCE, self.stream.message()).await.expect("a heartbeat comes at least");
         let message = message.map_err(|status| Box::new(No::from(status)))?;
@@ -38,7 +38,7 @@ impl Watcher {
         Ok(message.update.expect("there is always one"))
     }
 
-    /// The next event.
+    /// Waits for the next event; heartbeats are skipped.
     pub async fn event(&mut self) -> Event {
         loop {
             match self.update().await.expect("the stream goes on") {
@@ -49,7 +49,7 @@ impl Watcher {
         }
     }
 
-    /// Events up to the next heartbeat.
+    /// Returns the events until the next heartbeat.
     pub async fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
@@ -61,7 +61,7 @@ impl Watcher {
         }
     }
 
-    /// The refusal that ends it.
+    /// Waits for the refusal that ends the stream.
     pub async fn end(&mut self) -> No {
         loop {
             if let Err(no) = self.update().await {
@@ -71,14 +71,14 @@ impl Watcher {
     }
 }
 
-/// What a watcher is told of all tenants.
+/// Makes a request to watch all events of all tenants, with a heartbeat every second.
 pub fn everything() -> WatchUsageRequest {
     let heartbeat_interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
     WatchUsageRequest { heartbeat_interval, ..WatchUsageRequest::default() }
 }
 
 impl Clients {
-    /// Begins to watch.
+    /// Opens a WatchUsage stream.
     pub fn watch(&self, request: WatchUsageRequest) -> BoxFuture<'_, Answer<Watcher>> {
         async move {
             let stream = done(self.quota.clone().watch_usage(request).await)?;
@@ -87,12 +87,12 @@ impl Clients {
         .boxed()
     }
 
-    /// One page of the log.
+    /// Returns one page of the log.
     pub fn list_events(&self, request: ListEventsRequest) -> BoxFuture<'_, Answer<ListEventsResponse>> {
         async move { done(self.admin.clone().list_events(request).await) }.boxed()
     }
 
-    /// All pages.
+    /// Returns the events of all pages.
     pub fn all_events(&self, mut request: ListEventsRequest) -> BoxFuture<'_, Vec<Event>> {
         async move {
             let mut events = Vec::new();
@@ -110,7 +110,8 @@ impl Clients {
 }
 
 impl World {
-    /// All that was told of a tenant up to now, changes to the tenant aside. Waits until each event has its place.
+    /// Returns all events of a tenant until now, without POLICY_CHANGED. Waits until each event has its place in the
+    /// log.
     pub fn told<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Event>> {
         async move {
             let query = format!("SELECT event_number FROM tenants WHERE id = '{tenant}'");
@@ -130,19 +131,19 @@ impl World {
         .boxed_local()
     }
 
-    /// Kinds and percentages of what was told of a tenant.
+    /// Returns kind and percentage of each event of a tenant.
     pub fn kinds<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Told>> {
         async move { told(&self.told(tenant).await) }.boxed_local()
     }
 }
 
-/// Kinds and percentages.
+/// Returns kind and percentage of each event.
 pub fn told(events: &[Event]) -> Vec<Told> {
     events.iter().map(|event| (event.kind(), event.percent)).collect()
 }
 
 impl Database {
-    /// What a query finds: one number.
+    /// Runs a query that finds one number.
     pub fn number<'a>(&'a self, query: &'a str) -> BoxFuture<'a, i64> {
         async move {
             let connection = connect(self.url()).await;

@@ -1,4 +1,4 @@
-//! From the model's words to the contract's, and to the server.
+//! Translates the model's operations into requests of the proto, and sends them to the server.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,15 +14,15 @@ use crate::harness::{
     *,
 };
 
-/// What an operation answered.
+/// The answer to an operation: a result or a refusal.
 pub type Answer = call::Answer<Answered>;
 
-/// Names of who spends.
+/// Returns the names of agent, user and model.
 pub fn names_of(who: Who) -> [String; 3] {
     who.map(|index| NAMES[index].to_owned())
 }
 
-/// What is asked for.
+/// Returns the amounts that a hold asks for.
 pub fn asks(hold: &Hold) -> Vec<ReserveAmount> {
     let amounts = hold.amounts.iter().map(|&(resource, quantity, minimum)| ReserveAmount {
         resource: books::Books::resource(resource).into(),
@@ -32,7 +32,7 @@ pub fn asks(hold: &Hold) -> Vec<ReserveAmount> {
     amounts.collect()
 }
 
-/// What was used, or is added.
+/// Returns the amounts of a Commit, an Extend or a Record.
 pub fn amounts(units: &[Units]) -> Vec<Amount> {
     let amounts = units
         .iter()
@@ -40,7 +40,7 @@ pub fn amounts(units: &[Units]) -> Vec<Amount> {
     amounts.collect()
 }
 
-/// A limit in the contract's words.
+/// Translates a limit of the model into the proto.
 pub fn contract(limit: &limit::Limit) -> Limit {
     let name = |dimension: usize| limit.selectors[dimension].map_or("", |index| NAMES[index]).to_owned();
     let dimensions = [Dimension::Agent, Dimension::User, Dimension::Model].into_iter().zip(limit.per);
@@ -65,7 +65,7 @@ pub fn contract(limit: &limit::Limit) -> Limit {
     }
 }
 
-/// Sends one operation by its own rpc.
+/// Sends one operation, by its own rpc.
 pub async fn send(world: &World, asked: Asked) -> Answer {
     let quota = &world.quota;
     match asked {
@@ -78,7 +78,7 @@ pub async fn send(world: &World, asked: Asked) -> Answer {
     }
 }
 
-/// The answer to one operation of a Batch.
+/// Returns the answer to one operation of a Batch.
 pub fn answered(result: OperationResult) -> Answer {
     match result.result.expect("every operation has its answer") {
         Answered::Error(status) => Err(Box::new(status.into())),
@@ -86,7 +86,7 @@ pub fn answered(result: OperationResult) -> Answer {
     }
 }
 
-/// An answer as text that is the same for the same answer.
+/// Prints an answer as text: equal answers give equal texts.
 pub fn told_of_answer(answer: &Answer) -> String {
     let no = match answer {
         Ok(yes) => return format!("{yes:?}"),
@@ -107,13 +107,13 @@ pub fn told_of_answer(answer: &Answer) -> String {
     format!("{code:?} {message} {:?} {faults:?} {violations:?} {retry:?} {resource:?}", sorted(metadata))
 }
 
-/// The same request_id with another payload.
+/// Changes the payload of a request, and keeps its request_id.
 pub fn spoiled(mut asked: Asked) -> Asked {
     match &mut asked {
         Asked::Reserve(request) => request.amounts[0].quantity += 1,
         Asked::Extend(request) => match request.amounts.first_mut() {
             Some(amount) => amount.quantity += 1,
-            // A time that no step asks for.
+            // A ttl that no step asks for.
             None => request.ttl = Some(call::span(7 * MINUTE)),
         },
         Asked::Record(request) => {

@@ -1,6 +1,6 @@
-//! A second opinion: the rules of a tenant's books, written down once more without looking at the first.
+//! The model of a tenant's books: the rules, written a second time and independently of `domain`.
 //!
-//! Nothing is stored but what was said: figures are added up each time.
+//! The model stores only reservations and adjustments, and adds up the figures each time.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::harness::{DAY, HOUR};
 
-/// 1: HARD, 2: SOFT, 3: OBSERVE.
+/// Code of HARD; 2 is SOFT and 3 is OBSERVE.
 const HARD: usize = 1;
 
-/// Where a reservation stands.
+/// The state of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Reserved,
@@ -25,36 +25,36 @@ pub enum State {
     Expired,
 }
 
-/// A reservation, and what it did to each counter: held and charged.
+/// A reservation, with its effect on each counter.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Who spends.
+    /// The agent, user and model that spend.
     pub who: Who,
-    /// Where it stands.
+    /// State of the reservation, as of now.
     pub state: State,
-    /// It was committed after its deadline.
+    /// Whether it was committed after its deadline.
     pub late: bool,
-    /// Charged at the deadline.
+    /// Whether it is charged at its deadline.
     pub charge: bool,
-    /// It never was a hold.
+    /// Whether it is a Record, which was never held.
     pub record: bool,
-    /// When it was made.
+    /// The instant at which it was made.
     pub made: i64,
-    /// When it ends.
+    /// The instant at which it expires.
     pub deadline: i64,
-    /// When it was settled.
+    /// The instant at which it was settled.
     pub settled: i64,
     /// Reserved and committed per resource.
     pub amounts: BTreeMap<usize, (i64, i64)>,
     /// Held and charged per counter.
     pub lines: BTreeMap<Key, (i64, i64)>,
-    /// With what it was committed.
+    /// Amounts of its Commit, if there was one.
     pub commit: Option<Vec<Units>>,
-    /// Its request_id.
+    /// Its request_id, if it had one.
     pub request_id: Option<String>,
 }
 
-/// Why not. Where several reasons hold, any of them will do.
+/// Reason of a refusal. If there are several reasons, the server may give any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Quota(Vec<&'static str>),
@@ -67,29 +67,29 @@ pub enum Refusal {
 /// The books of one tenant.
 #[derive(Clone, Debug)]
 pub struct Books {
-    /// Where its days begin.
+    /// The tenant's time zone.
     pub zone: Tz,
-    /// Its plan.
+    /// The limits of its plans; `on` marks those of the current plan.
     pub limits: Vec<Limit>,
-    /// It may take no new holds.
+    /// Whether the tenant is suspended.
     pub suspended: bool,
-    /// What the clock shows.
+    /// The time of the clock.
     pub clock: i64,
     /// The latest instant at which something was decided.
     pub decided: i64,
-    /// Everything that was ever made.
+    /// All reservations that were ever made.
     pub entries: Vec<Entry>,
-    /// What ResetUsage added, and when.
+    /// Adjustments: the instant, the counter, and the units that were added.
     pub adjustments: Vec<(i64, Key, i64)>,
-    /// Charges at deadlines up to these instants were taken off counters.
+    /// Per counter, the instant up to which charges at deadlines are forgiven.
     pub forgiven: BTreeMap<Key, i64>,
-    /// Limits went away or came. What counters of windows hold that are over is not known then: it depends on when they
-    /// were used.
+    /// Whether limits were added or removed. The figures of windows that are over are unknown then, because they depend
+    /// on when the counters were used.
     pub reshaped: bool,
 }
 
 impl Books {
-    /// Of a new tenant.
+    /// Makes the books of a new tenant.
     pub fn new(zone: usize, limits: Vec<Limit>, clock: i64) -> Self {
         Self {
             zone: ZONES[zone].parse().expect("a zone"),
@@ -104,12 +104,12 @@ impl Books {
         }
     }
 
-    /// I9: time never goes back for a tenant.
+    /// Returns the tenant's time, which never goes back (I9).
     pub fn now(&self) -> i64 {
         self.clock.max(self.decided)
     }
 
-    /// Ends what is due.
+    /// Expires all holds that are due.
     pub fn expire(&mut self) {
         let now = self.now();
         let due = |entry: &&mut Entry| entry.state == State::Reserved && entry.deadline <= now;
@@ -122,7 +122,7 @@ impl Books {
         }
     }
 
-    /// Committed and reserved of a counter.
+    /// Returns committed and reserved of a counter.
     pub fn figures(&self, key: &Key) -> (i64, i64) {
         let adjusted: i64 = self.adjustments.iter().filter(|(_, of, _)| of == key).map(|(.., by)| by).sum();
         let lines =
@@ -132,14 +132,14 @@ impl Books {
         })
     }
 
-    /// The limits of a resource that concern a subject, each with its counter at an instant.
+    /// Returns the limits of a resource that apply to a subject, each with its counter at an instant.
     pub fn applying(&self, resource: usize, who: Who, at: i64) -> Vec<(&Limit, Key)> {
         let concerned =
             self.limits.iter().filter(|limit| limit.on && limit.resource == resource && limit.applies(who));
         concerned.map(|limit| (limit, limit.key(self.zone, who, at))).collect()
     }
 
-    /// The counters of a resource for a subject at an instant: those of its limits, or its meter.
+    /// Returns the counters of a resource for a subject at an instant: those of the limits, or the meter.
     pub fn counters(&self, resource: usize, who: Who, at: i64) -> Vec<Key> {
         let mut keys: Vec<Key> = self.applying(resource, who, at).into_iter().map(|(_, key)| key).collect();
         if keys.is_empty() {
@@ -150,7 +150,7 @@ impl Books {
         keys
     }
 
-    /// What every HARD limit leaves of a resource.
+    /// Returns the remaining units of each HARD limit of a resource.
     fn remainders(&self, resource: usize, who: Who, at: i64) -> Vec<(&'static str, i64)> {
         let applying = self.applying(resource, who, at).into_iter();
         let hard = applying.filter(|(limit, _)| limit.enforcement == HARD);
@@ -161,7 +161,7 @@ impl Books {
         .collect()
     }
 
-    /// What a Reserve would be granted now.
+    /// Returns the units that a Reserve would be granted now.
     pub fn grant(&self, hold: &Hold) -> Result<Vec<Units>, Refusal> {
         if self.suspended {
             return Err(Refusal::Suspended);
@@ -178,7 +178,7 @@ impl Books {
         if refusing.is_empty() { Ok(granted) } else { Err(Refusal::Quota(refusing)) }
     }
 
-    /// Reserve; answers the index of the entry.
+    /// Reserves, and returns the index of the entry.
     pub fn reserve(&mut self, hold: &Hold, request_id: Option<String>) -> Result<usize, Refusal> {
         let granted = self.grant(hold)?;
         let now = self.now();
@@ -207,7 +207,7 @@ impl Books {
         Ok(self.entries.len() - 1)
     }
 
-    /// Commit of what is RESERVED, EXPIRED, or was committed in the same way.
+    /// Commits a reservation that is RESERVED or EXPIRED, or repeats an equal Commit.
     pub fn commit(&mut self, index: usize, used: &[Units]) -> Result<(), Vec<Refusal>> {
         let now = self.now();
         let before = self.entries[index].clone();
@@ -223,7 +223,7 @@ impl Books {
         for (&resource, (reserved, committed)) in &mut entry.amounts {
             *committed = given.get(&resource).copied().unwrap_or(*reserved);
             for (key, (held, charged)) in entry.lines.iter_mut().filter(|(key, _)| key.resource == resource) {
-                // What was held before the counter joined is none of its business.
+                // Units that were held before the counter joined do not count in it.
                 let units = (*committed - (*reserved - *held)).max(0);
                 *charged = self.recharge(&before, key, units);
             }
@@ -242,7 +242,7 @@ impl Books {
         Ok(())
     }
 
-    /// Release of what is not committed.
+    /// Releases a reservation that is not COMMITTED.
     pub fn release(&mut self, index: usize) -> Result<(), Vec<Refusal>> {
         let now = self.now();
         let before = self.entries[index].clone();
@@ -260,8 +260,8 @@ impl Books {
         Ok(())
     }
 
-    /// What a line charges when it is settled, or its charge at the deadline is replaced: a counter does not go below zero,
-    /// though a correction may have taken away what was charged. What was forgiven stays so.
+    /// Returns the new charge of a line when its reservation is settled. The counter does not go below zero, even if a
+    /// correction has already removed the old charge. A forgiven charge stays forgiven.
     fn recharge(&mut self, before: &Entry, key: &Key, units: i64) -> i64 {
         let charged = before.lines[key].1;
         let forgiven = self.forgiven.get(key).is_some_and(|until| before.deadline <= *until);
@@ -273,7 +273,7 @@ impl Books {
         charged + (units - charged).max(-committed)
     }
 
-    /// Extend of what is RESERVED.
+    /// Extends a reservation that is RESERVED.
     pub fn extend(&mut self, index: usize, added: &[Units], ttl: Option<i64>) -> Result<(), Vec<Refusal>> {
         let now = self.now();
         let entry = self.entries[index].clone();
@@ -320,7 +320,7 @@ impl Books {
         Ok(())
     }
 
-    /// Record; answers the index of the entry.
+    /// Records, and returns the index of the entry.
     pub fn record(&mut self, who: Who, changes: &[Units], request_id: Option<String>) -> usize {
         let now = self.now();
         let mut lines = BTreeMap::new();
@@ -349,7 +349,7 @@ impl Books {
         self.entries.len() - 1
     }
 
-    /// ResetUsage of one resource, or all.
+    /// Resets the usage of one resource, or of all.
     pub fn reset(&mut self, resource: Option<usize>) {
         let now = self.now();
         for key in self.running(now) {
@@ -361,7 +361,7 @@ impl Books {
         self.decided = now;
     }
 
-    /// Other limits are in the plan, or the tenant has a plan with others: what was not counted until now starts at zero.
+    /// Changes which limits are in the tenant's plan. Counters that no limit counted until now start at zero.
     pub fn reshape(&mut self, on: &[bool]) {
         let counted = |books: &Self, key: &Key| books.limits.iter().any(|limit| limit.counts(key));
         let running = self.running(self.now());
@@ -384,7 +384,7 @@ impl Books {
         self.forgiven.insert(key, now);
     }
 
-    /// The counters of the windows that run at an instant.
+    /// Returns the counters whose windows run at an instant.
     fn running(&self, at: i64) -> Vec<Key> {
         let lines = self.entries.iter().flat_map(|entry| entry.lines.keys());
         let mut keys: Vec<Key> = lines.filter(|key| self.runs(key, at)).cloned().collect();
@@ -393,7 +393,7 @@ impl Books {
         keys
     }
 
-    /// Whether it is not known what is left to an entry, since its windows are over.
+    /// Whether the remaining units for an entry are unknown, because a window of the entry is over.
     pub fn is_vague(&self, index: usize, resource: usize) -> bool {
         let entry = &self.entries[index];
         let mut read = self.applying(resource, entry.who, entry.made).into_iter();
@@ -405,14 +405,14 @@ impl Books {
         key.start == window_start(self.zone, key.span, at)
     }
 
-    /// Whether it may be asked about: settled ones are kept for 30 days only.
+    /// Whether the server certainly keeps the entry. Settled ones are kept for 30 days; one day is left as a margin.
     pub fn is_kept(&self, index: usize) -> bool {
         let entry = &self.entries[index];
         entry.state == State::Reserved || self.now() < entry.settled + 29 * DAY
     }
 
-    /// Whether a Commit would charge what another Commit charged, in other words: whether that is the same is not
-    /// said.
+    /// Whether a Commit has other amounts than the entry's Commit, but would charge the same. The rules do not say
+    /// whether such a Commit is a repeat.
     pub fn is_same_otherwise(&self, index: usize, used: &[Units]) -> bool {
         let entry = &self.entries[index];
         if entry.state != State::Committed || entry.record || entry.commit.as_deref() == Some(used) {
@@ -426,12 +426,12 @@ impl Books {
         charged == committed.filter(|(_, units)| *units != 0).collect()
     }
 
-    /// Names of who spends.
+    /// Returns the names of agent, user and model.
     pub fn names(who: Who) -> [&'static str; 3] {
         who.map(|index| NAMES[index])
     }
 
-    /// Name of a resource.
+    /// Returns the name of a resource.
     pub fn resource(index: usize) -> &'static str {
         RESOURCES[index]
     }

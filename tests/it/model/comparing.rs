@@ -1,4 +1,4 @@
-//! What the server answered, beside what the model expects.
+//! Compares the answers of the server with the expectations of the model.
 
 use tonic::Code;
 
@@ -15,7 +15,7 @@ use crate::harness::{
 };
 
 impl Player<'_> {
-    /// One answer.
+    /// Checks one answer against the model.
     pub fn check(&mut self, answer: Answer, expected: Expected) {
         match expected {
             Expected::Held(hand) => {
@@ -82,7 +82,7 @@ impl Player<'_> {
         }
     }
 
-    /// All that can be read.
+    /// Compares all balances and reservations that a client can read.
     pub async fn compare(&self) {
         let read = self.world.usage(&self.tenant).await;
         let untouched = self.books.limits.iter().filter(|limit| limit.on && limit.per == [false; 3]);

@@ -7,28 +7,28 @@ use super::{
     window::{Span, window_start},
 };
 
-/// What a limit counts.
+/// A limit in the model.
 #[derive(Clone, Debug)]
 pub struct Limit {
-    /// Its id.
+    /// Id of the limit.
     pub id: &'static str,
     /// Index of the resource.
     pub resource: usize,
-    /// Its windows.
+    /// The kind of its windows.
     pub span: Span,
     /// Index of the name that each dimension must have.
     pub selectors: [Option<usize>; 3],
-    /// Dimensions that count apart.
+    /// Dimensions whose values are counted separately (`per`).
     pub per: [bool; 3],
-    /// Units.
+    /// Units per window of the limit.
     pub quantity: i64,
-    /// As in the contract.
+    /// Code of the enforcement, as in the proto.
     pub enforcement: usize,
-    /// It is in the plan of the day.
+    /// Whether the limit is in the current plan.
     pub on: bool,
 }
 
-/// The menu of limits. The first and the last have one shape.
+/// Returns a limit of the menu. The first and the last have the same shape.
 pub fn menu(index: usize, quantity: i64, enforcement: usize) -> Limit {
     let none = ([None; 3], [false; 3]);
     let (id, resource, span, (selectors, per)) = match index {
@@ -50,7 +50,7 @@ impl Limit {
         self.selectors.iter().zip(who).all(|(selector, name)| selector.is_none_or(|wanted| wanted == name))
     }
 
-    /// Whether it is in the plan, and reads this counter.
+    /// Whether the limit is in the current plan and reads this counter.
     pub fn counts(&self, key: &Key) -> bool {
         let names = key.names.iter().enumerate();
         self.on
@@ -73,15 +73,15 @@ impl Limit {
     }
 }
 
-/// A counter.
+/// Identifies a counter of the tenant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Index of the resource.
     pub resource: usize,
-    /// Its windows.
+    /// The kind of its windows.
     pub span: Span,
-    /// First instant of its window.
+    /// First instant of the window.
     pub start: i64,
-    /// Index of the name of each dimension that counts apart.
+    /// Per dimension that is counted separately, the index of its name.
     pub names: [Option<usize>; 3],
 }

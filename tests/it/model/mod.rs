@@ -1,8 +1,9 @@
-//! Random lives of a tenant, step by step beside a model of its books that was written apart from them.
+//! Random lives of a tenant on a server, compared step by step with a model of its books that was written
+//! independently.
 //!
-//! After each step: every reply, every balance (I2) and every reservation (I3, I5) is as the model says, and no
-//! HARD limit is passed by what was granted (I1). The clock goes forward and back (I9). Each refusal for want of quota says
-//! when the same request would pass, to the second.
+//! After each step, every reply, every balance (I2) and every reservation (I3, I5) is as the model says, and nothing
+//! was granted beyond a HARD limit (I1). The clock goes forward and back (I9). Each refusal for want of quota says, to
+//! the second, when the same request would pass.
 
 mod asking;
 mod books;
@@ -21,11 +22,11 @@ use proptest::test_runner::{Config, TestRunner};
 use self::{player::play, steps::life};
 use crate::harness::{Kind, World};
 
-/// Lives per database.
+/// Number of lives per database.
 const LIVES: u32 = 40;
-/// Steps of a life.
+/// Most steps of a life.
 const STEPS_MAX: usize = 60;
-/// How often a life that failed is made simpler and tried again.
+/// Attempts to make a failed life shorter.
 const SHRINKS_MAX: u32 = 400;
 
 #[test]
@@ -55,7 +56,7 @@ fn try_lives(kind: Kind) {
         runtime.block_on(play(&world, &life));
         Ok(())
     });
-    // What is printed can be pinned as it is.
+    // The printed life can be copied into `pinned` as it is.
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     runtime.block_on(world.end());
 }

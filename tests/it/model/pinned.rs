@@ -1,4 +1,4 @@
-//! Lives that failed once, made as short as they could be.
+//! Lives that failed once, in their shortest form.
 
 use super::{
     player::play,

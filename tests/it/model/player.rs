@@ -1,4 +1,4 @@
-//! Plays a life on a server and in the model, and compares.
+//! Plays a life on a server and in the model, and compares the two.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,67 +16,67 @@ use crate::harness::{
     *,
 };
 
-/// What an operation should answer.
+/// The expected answer to an operation.
 #[derive(Debug)]
 pub enum Expected {
-    /// A reservation.
+    /// A reply with a reservation.
     Held(Box<Hand>),
-    /// What the request answered the first time: its index among those sent.
+    /// The first answer again; index of the request among those sent.
     Again(usize),
-    /// One of these refusals.
+    /// Any one of these refusals.
     Refused(Vec<Refusal>),
-    /// The request_id came with another payload.
+    /// REQUEST_ID_REUSED: the payload is another one.
     Reused,
-    /// A verdict.
+    /// A verdict of Check.
     Verdict(Result<Vec<Units>, Refusal>),
 }
 
-/// How a reservation should look in a reply.
+/// A reservation as a reply should show it.
 #[derive(Debug)]
 pub struct Hand {
-    /// Of its entry.
+    /// Index of its entry in the model.
     pub index: usize,
-    /// How it should look.
+    /// The reservation without its name.
     pub view: View,
-    /// Its counters.
+    /// The figures of its counters.
     pub figures: Figures,
-    /// Those of which the figures are not known.
+    /// The counters whose figures the model does not know.
     pub vague: Figures,
     /// Resources of which units were granted.
     pub granted: Vec<&'static str>,
-    /// Its index among the requests that brought a request_id.
+    /// Index among the requests with a request_id.
     pub sent: Option<usize>,
 }
 
-/// A request that brought a request_id, and what it answered.
+/// A request with a request_id, and its answer.
 pub struct Sent {
     request: Asked,
     at: i64,
-    /// The reservation as it was answered first.
+    /// The reservation in the first answer.
     pub first: Option<Reservation>,
 }
 
-/// A life that goes on.
+/// A life that is being played.
 pub struct Player<'a> {
-    /// With the server.
+    /// The world with the server.
     pub world: &'a World,
-    /// Its name.
+    /// Id of the tenant.
     pub tenant: String,
-    /// It has the other one of its two plans.
+    /// Whether the tenant has the second of its two plans.
     other_plan: bool,
-    /// The model.
+    /// The model of the tenant's books.
     pub books: Books,
-    /// Of the entries; unknown until the reply.
+    /// Reservation names of the entries; unknown until the reply.
     pub names: Vec<Option<String>>,
-    /// Requests that brought a request_id and took effect.
+    /// Requests with a request_id that took effect.
     pub sent: Vec<Sent>,
-    /// How many request_ids were made.
+    /// Number of request_ids made so far.
     ids: usize,
-    /// What was answered, as text.
+    /// All answers, as text.
     pub answers: Vec<String>,
 }
 
-/// Plays a life. A difference fails the test.
+/// Plays a life. Any difference from the model fails the test.
 pub async fn play(world: &World, life: &Life) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut player =
@@ -89,7 +89,7 @@ pub async fn play(world: &World, life: &Life) {
 }
 
 impl<'a> Player<'a> {
-    /// At the beginning of a life.
+    /// Creates the tenant of a life.
     pub async fn begin(world: &'a World, tenant: &str, life: &Life) -> Self {
         world.clock.set(NOON - 10 * DAY);
         for resource in RESOURCES {
@@ -120,7 +120,7 @@ fn plan_limits(books: &Books) -> Vec<Limit> {
 }
 
 impl Player<'_> {
-    /// Takes a step.
+    /// Plays one step of the life.
     pub async fn take(&mut self, step: &Step) {
         match step {
             Step::Batch(steps) => self.operate(steps).await,
@@ -129,7 +129,7 @@ impl Player<'_> {
                 self.world.clock.advance(*by);
             }
             Step::TurnBack(by) => {
-                // Something is decided first, so that the instant is one that the tenant has seen.
+                // A decision comes first, so that the tenant has seen the present instant.
                 self.operate(&[Step::Record([0; 3], vec![(2, 1)], false)]).await;
                 self.books.clock -= by;
                 self.world.clock.advance(-by);
@@ -145,7 +145,8 @@ impl Player<'_> {
                 }
                 self.write_plan().await;
             }
-            // A plan is changed at what the clock shows, and may be changed before what was decided of its tenants.
+            // A plan changes at the clock's time, which may be before the last decision about its tenants. The model
+            // skips this.
             Step::Reshape(..) if self.books.clock < self.books.decided => {}
             Step::Reshape(on, moves) => {
                 self.books.expire();
@@ -176,7 +177,7 @@ impl Player<'_> {
         self.world.change_plan(&self.plan(), &limits).await.expect("the plan is there");
     }
 
-    /// One is sent by itself, several as a Batch.
+    /// Sends one operation by its own rpc, and several as a Batch.
     async fn operate(&mut self, steps: &[Step]) {
         self.books.expire();
         let mut wish = None;
@@ -200,7 +201,7 @@ impl Player<'_> {
             }
         };
         assert_eq!(answers.len(), expected.len());
-        // Those before it in a Batch do not know what comes after them.
+        // Only the last hint is checked: earlier operations of a Batch do not know the later ones.
         if let (Some(last), Some(wish)) = (answers.last(), wish) {
             self.books.check_hint(last, &wish);
         }
@@ -210,7 +211,7 @@ impl Player<'_> {
         }
     }
 
-    /// Decides in the model; `None` when the step does not make sense here.
+    /// Decides a step in the model; `None` if the step makes no sense here.
     fn prepare(&mut self, step: &Step) -> Option<(Asked, Expected)> {
         match step {
             Step::Reserve(hold) => Some(self.prepare_reserve(hold)),
@@ -248,7 +249,7 @@ impl Player<'_> {
         }
     }
 
-    /// What a step asks for, if it may be refused for want of quota.
+    /// Returns the wish of a step that may be refused for want of quota.
     fn wish(&self, step: &Step) -> Option<Wish> {
         match step {
             Step::Reserve(hold) | Step::Check(hold) => Some(Wish::Hold(hold.clone())),
@@ -284,7 +285,7 @@ impl Player<'_> {
         let index = self.target(target)?;
         let (reservation, tenant, reserve_request_id) = self.address(index)?;
         let entry = &self.books.entries[index];
-        // A Record cannot be committed at all: whatever is given is other than what it was.
+        // A Record cannot be committed, so these amounts always differ from its own.
         let used = if entry.record { vec![(0, 777)] } else { used.to_vec() };
         if self.books.is_same_otherwise(index, &used) {
             return None;
@@ -336,7 +337,7 @@ impl Player<'_> {
         })
     }
 
-    /// The reservation as it is now in the model; a request_id is remembered.
+    /// Expects the reservation as it is now in the model. A request with a request_id is kept in `sent`.
     fn expect_held(&mut self, asked: Asked, index: usize, granted: Vec<usize>) -> (Asked, Expected) {
         let entry = &self.books.entries[index];
         let (view, figures) = (View::of_entry(entry), figures_of_entry(&self.books, entry));
@@ -360,7 +361,8 @@ impl Player<'_> {
         self.books.is_kept(index).then_some(index)
     }
 
-    /// By name; by request_id while there is no name, and now and then when there is.
+    /// Addresses a reservation: name, tenant and request_id. For each second entry, the request_id comes before the
+    /// name.
     fn address(&self, index: usize) -> Option<(String, String, String)> {
         let entry = &self.books.entries[index];
         let recent = self.books.now() < entry.made + DAY;

@@ -1,4 +1,4 @@
-//! What the server says and what the model says, in one form.
+//! Reservations and balances of the server and of the model, in one comparable form.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::harness::{
     *,
 };
 
-/// A reservation, but for its name.
+/// A reservation without its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     names: [String; 3],
@@ -21,21 +21,21 @@ pub struct View {
     made: Option<i64>,
     deadline: Option<i64>,
     settled: Option<i64>,
-    /// Reserved and committed; resources with neither are left out.
+    /// Resource, reserved and committed; resources with neither are left out.
     amounts: Vec<(String, i64, i64)>,
     request_id: String,
 }
 
-/// Resource, limit, names of the dimensions that count apart, and the start of the window; committed and reserved. Counters
-/// that no limit reads may look alike.
+/// Key: resource, limit, names of the `per` dimensions, start of the window. Value: committed and reserved. A list,
+/// because counters that no limit reads may have the same key.
 pub type Figures = BTreeMap<(String, String, [Option<String>; 3], Option<i64>), Vec<(i64, i64)>>;
 
 impl View {
-    /// As the server says.
+    /// Reads a reservation of the server.
     pub fn of_reply(reservation: &Reservation) -> Self {
         let record = reservation.expire_time.is_none();
         let amounts = reservation.amounts.iter().inspect(|amount| {
-            // What never was held is not passed.
+            // A Record was never held, so it has no overrun.
             let overrun = if record { 0 } else { (amount.committed - amount.reserved).max(0) };
             assert_eq!(amount.overrun, overrun, "{reservation:?}");
         });
@@ -54,7 +54,7 @@ impl View {
         }
     }
 
-    /// As the model says.
+    /// Reads an entry of the model.
     pub fn of_entry(entry: &Entry) -> Self {
         let mut amounts: Vec<_> = entry
             .amounts
@@ -83,7 +83,7 @@ impl View {
     }
 }
 
-/// Balances as the server says.
+/// Reads the figures of the server's balances.
 pub fn figures_of_reply(balances: &[Balance]) -> Figures {
     let mut read = Figures::new();
     for balance in balances {
@@ -108,7 +108,7 @@ pub fn figures_of_reply(balances: &[Balance]) -> Figures {
     sorted(read)
 }
 
-/// Balances of the counters of an entry, as the model says.
+/// Returns the model's figures of an entry's counters.
 pub fn figures_of_entry(books: &Books, entry: &Entry) -> Figures {
     let mut figures = Figures::new();
     for key in entry.lines.keys() {
@@ -126,14 +126,14 @@ fn sorted(mut figures: Figures) -> Figures {
     figures
 }
 
-/// Those of an entry which are not known: of windows that are over.
+/// Returns the counters of an entry whose figures are unknown, because their windows are over.
 pub fn vague_of_entry(books: &Books, entry: &Entry) -> Figures {
     let over = entry.lines.keys().filter(|key| books.reshaped && !books.runs(key, books.now()));
     let ids = || books.limits.iter().map(|limit| limit.id).chain([""]);
     over.flat_map(|key| ids().map(|id| (named(id, key), Vec::new()))).collect()
 }
 
-/// All balances of the running windows, as the model says. Counters apart that are at zero are left out.
+/// Returns the model's figures of all counters of running windows. Counters at zero are left out.
 pub fn figures_of_books(books: &Books) -> Figures {
     let now = books.now();
     let mut figures = Figures::new();

@@ -1,12 +1,12 @@
-//! What can happen to a tenant, and how often.
+//! The steps of a tenant's life, and how often each occurs.
 
 use proptest::prelude::*;
 
 use crate::harness::{HOUR, MINUTE, SECOND};
 
-/// Resources by index. The last has no limits: it is metered.
+/// Resources by index. The last one has no limits, so it is metered.
 pub const RESOURCES: [&str; 3] = ["tokens", "requests", "storage"];
-/// Values of the dimensions by index; the first is absent.
+/// Values of a dimension by index; the first means absent.
 pub const NAMES: [&str; 3] = ["", "a", "b"];
 /// Time zones by index.
 pub const ZONES: [&str; 3] = ["UTC", "America/New_York", "Europe/Lisbon"];
@@ -17,73 +17,73 @@ pub type Who = [usize; 3];
 /// Index of a resource in [`RESOURCES`], and units.
 pub type Units = (usize, i64);
 
-/// A hold that is asked for.
+/// A hold that a Reserve or Check asks for.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    /// Who spends.
+    /// The agent, user and model that spend.
     pub who: Who,
-    /// Resource, quantity, and minimum, which counts only when `partial`.
+    /// Resource, quantity, and minimum, which counts only if `partial`.
     pub amounts: Vec<(usize, i64, i64)>,
-    /// Time to the deadline.
+    /// Time until the deadline, in milliseconds.
     pub ttl: i64,
-    /// Less is of use.
+    /// Whether less may be granted (`allow_partial`).
     pub partial: bool,
-    /// Charged at the deadline.
+    /// Whether it is charged at its deadline.
     pub charge: bool,
-    /// It brings a request_id.
+    /// Whether it has a request_id.
     pub keyed: bool,
 }
 
-/// One thing that happens. Targets are indices into what was made so far, taken modulo its length.
+/// One step of a life. Targets are indices into the reservations made so far, modulo their number.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The rpc.
+    /// The rpc Reserve, with its hold.
     Reserve(Hold),
-    /// The rpc.
+    /// The rpc Check, with its hold.
     Check(Hold),
-    /// The rpc: target and amounts.
+    /// The rpc Commit: target and amounts.
     Commit(usize, Vec<Units>),
-    /// The rpc: target.
+    /// The rpc Release: target.
     Release(usize),
-    /// The rpc: target, amounts, time, and whether it brings a request_id.
+    /// The rpc Extend: target, amounts, ttl, and whether it has a request_id.
     Extend(usize, Vec<Units>, Option<i64>, bool),
-    /// The rpc: who, amounts, and whether it brings a request_id.
+    /// The rpc Record: subject, amounts, and whether it has a request_id.
     Record(Who, Vec<Units>, bool),
-    /// A request that brought a request_id comes again.
+    /// Repeats a request with a request_id; an index into those sent.
     Replay(usize),
-    /// A request_id comes again with another payload.
+    /// Repeats a request_id with another payload; an index into those sent.
     Reuse(usize),
-    /// Several of the above in one call.
+    /// Several of the steps above in one call.
     Batch(Vec<Step>),
-    /// Time passes.
+    /// Moves the clock forward, in milliseconds.
     Advance(i64),
-    /// The clock goes back.
+    /// Moves the clock back, in milliseconds.
     TurnBack(i64),
-    /// The tenant is suspended, or active again.
+    /// Suspends the tenant, or makes it active again.
     Suspend(bool),
-    /// Every limit gets another quantity and enforcement.
+    /// Gives each limit another quantity and enforcement.
     ChangeLimits(Vec<(i64, usize)>),
-    /// Which limits are in the plan; whether the tenant gets another plan with them.
+    /// Sets which limits are in the plan, and whether the tenant gets another plan with them.
     Reshape(Vec<bool>, bool),
-    /// ResetUsage of one resource, or all.
+    /// ResetUsage of one resource, or of all.
     Reset(Option<usize>),
 }
 
-/// A tenant and its life.
+/// A tenant, and the steps of its life.
 #[derive(Clone, Debug)]
 pub struct Life {
-    /// Index in [`ZONES`].
+    /// Index of the time zone in [`ZONES`].
     pub zone: usize,
-    /// Which entries of the menu of limits its plan has, with quantity and enforcement.
+    /// Limits of its plan: index in the menu of limits, quantity and enforcement.
     pub limits: Vec<(usize, i64, usize)>,
-    /// What happens.
+    /// The steps, in order of time.
     pub steps: Vec<Step>,
 }
 
-/// How many kinds of limits the model knows.
+/// Number of limits in the menu.
 pub const MENU: usize = 9;
 
-/// Lives of at most so many steps.
+/// Generates lives of at most `steps_max` steps.
 pub fn life(steps_max: usize) -> impl Strategy<Value = Life> {
     let limit = (0..MENU, quantity(), enforcement());
     let limits = prop::collection::vec(limit, 0..6).prop_map(|mut limits| {
@@ -95,7 +95,7 @@ pub fn life(steps_max: usize) -> impl Strategy<Value = Life> {
         .prop_map(|(zone, limits, steps)| Life { zone, limits, steps })
 }
 
-/// HARD more often than not.
+/// Generates an enforcement; HARD is the most frequent.
 fn enforcement() -> impl Strategy<Value = usize> {
     prop_oneof![6 => Just(1_usize), 1 => Just(2_usize), 1 => Just(3_usize)]
 }

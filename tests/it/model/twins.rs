@@ -1,4 +1,4 @@
-//! The same lives on both databases: whatever is asked, both answer the same, and tell of the same.
+//! The same lives on both databases: both give the same answers, and emit the same events.
 
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::harness::{world::run, *};
 
-/// Operations per seed.
+/// Least number of operations per seed.
 const OPERATIONS: usize = 1_000;
-/// Steps of a life.
+/// Most steps of a life.
 const STEPS_MAX: usize = 120;
 
 #[test]
@@ -36,7 +36,7 @@ fn both_databases_answer_alike_and_tell_of_the_same() {
     });
 }
 
-/// Lives with so many operations in all.
+/// Generates lives that together have enough operations.
 fn lives(seed: u8) -> Vec<Life> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
@@ -61,8 +61,8 @@ fn operations(step: &Step) -> usize {
     }
 }
 
-/// All that was answered in a life, that can be read after it, and that was told of it. Reservations are named by the order in
-/// which they were made.
+/// Returns as text all answers of a life, all that can be read after it, and all its events. Reservations are named by
+/// the order in which they were made.
 async fn said(world: &World, tenant: &str, life: &Life) -> Vec<String> {
     let mut player = Player::begin(world, tenant, life).await;
     for step in &life.steps {

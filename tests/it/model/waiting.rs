@@ -1,4 +1,4 @@
-//! When a refused request would pass, found in the slowest way: by trying every instant at which anything ends.
+//! Finds when a refused request would pass, in the slowest way: by trying each instant at which a hold or window ends.
 
 use super::{
     asking::Answer,
@@ -8,17 +8,17 @@ use super::{
 };
 use crate::harness::{SECOND, v1::operation_result::Result as Answered};
 
-/// What was asked, to be asked again.
+/// A request that is tried again at later instants.
 #[derive(Clone, Debug)]
 pub enum Wish {
-    /// By a Reserve or Check.
+    /// A Reserve or a Check.
     Hold(Hold),
-    /// By an Extend: index of the entry, amounts, time.
+    /// An Extend: index of the entry, amounts, ttl.
     Extend(usize, Vec<Units>, Option<i64>),
 }
 
 impl Books {
-    /// The first whole second from now, from 1 on, at which a wish comes true if nothing else happens.
+    /// Returns the seconds from now, at least 1, after which a wish would pass if nothing else happens.
     fn patience(&self, wish: &Wish) -> Option<i64> {
         let now = self.now();
         let deadlines = self.entries.iter().map(|entry| entry.deadline);
@@ -44,7 +44,7 @@ impl Books {
         }
     }
 
-    /// Fails unless a refusal for want of quota says how long to wait.
+    /// Fails unless a refusal for want of quota has the right retry hint.
     pub fn check_hint(&self, answer: &Answer, wish: &Wish) {
         let hint = match answer {
             Err(no) if no.reason == "QUOTA_EXCEEDED" => {

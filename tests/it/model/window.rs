@@ -1,24 +1,24 @@
-//! The calendar once more, in the slowest way: look at the clock on the wall every quarter of an hour.
+//! The calendar a second time, in the slowest way: look at the local time every quarter of an hour.
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate};
 use chrono_tz::Tz;
 
 use crate::harness::{HOUR, MINUTE};
 
-/// How long a counter counts.
+/// The kind of a counter's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Span {
-    /// Without a limit: for ever.
+    /// A meter, for ever: no limit covers it.
     Meter,
-    /// One day.
+    /// One day in the tenant's zone.
     Day,
-    /// One month, from this day on.
+    /// One month, from this anchor day on.
     Month(u32),
-    /// For ever.
+    /// For ever, by a LIFETIME limit.
     Lifetime,
 }
 
-/// First instant of the window that runs at an instant; 0 for those without one.
+/// Returns the start of the window that runs at an instant; 0 for counters without windows.
 pub fn window_start(zone: Tz, span: Span, at: i64) -> i64 {
     let today = local_date(zone, at);
     let starts: Vec<NaiveDate> = match span {
@@ -34,7 +34,7 @@ pub fn window_start(zone: Tz, span: Span, at: i64) -> i64 {
     begun.max().expect("one of them has begun")
 }
 
-/// First instant after the window that runs at an instant; none for those without one.
+/// Returns the end of the window that runs at an instant; `None` for counters without windows.
 pub fn window_end(zone: Tz, span: Span, at: i64) -> Option<i64> {
     let longest = match span {
         Span::Meter | Span::Lifetime => return None,

@@ -1,4 +1,4 @@
-//! A file as the tidy test reads it: without comments and the insides of literals, so that what is left is code.
+//! A file as the tidy test reads it: comments and the insides of literals are blanked, so that only code is left.
 
 use std::{
     fs,
@@ -7,26 +7,26 @@ use std::{
 
 /// One file of the project.
 pub(super) struct Source {
-    /// Relative to the project's root.
+    /// Path relative to the project's root.
     pub(super) path: PathBuf,
-    /// As it is.
+    /// The text of the file.
     pub(super) text: String,
-    /// As long as `text`, with spaces for comments and for the insides of literals.
+    /// The text with spaces for comments and for the insides of literals; as long as `text`.
     pub(super) code: String,
 }
 
 impl Source {
-    /// All files below `folder`, or `folder` itself, that end in `.rs`; none where it does not exist.
+    /// Lists the `.rs` files below `folder`, or `folder` itself if it is a file; none if it does not exist.
     pub(super) fn list_rust(folder: &str) -> Vec<Source> {
         Source::list(folder, "rs", |text| blank(&text))
     }
 
-    /// All protos below `folder`, comments included in `code`.
+    /// Lists the protos below `folder`. Their `code` includes comments.
     pub(super) fn list_protos(folder: &str) -> Vec<Source> {
         Source::list(folder, "proto", |text| text)
     }
 
-    /// A Rust file that is not on disk.
+    /// Makes a Rust file that is not on disk.
     pub(super) fn invented(path: &str, text: &str) -> Source {
         Source { path: path.into(), text: text.to_owned(), code: blank(text) }
     }
@@ -52,12 +52,12 @@ impl Source {
         files.into_iter().map(read).collect()
     }
 
-    /// The line, counted from 1, that a place in `code` is on.
+    /// Returns the line of an offset in `code`, counted from 1.
     pub(super) fn line_of(&self, offset: usize) -> usize {
         self.code[..offset].matches('\n').count() + 1
     }
 
-    /// Every place where `word` stands in the code, and is not a part of a longer name.
+    /// Finds all offsets of `word` in the code where it is not a part of a longer name.
     pub(super) fn find_words(&self, word: &str) -> Vec<usize> {
         let is_name = |c: char| c.is_alphanumeric() || c == '_';
         let whole = |&(at, _): &(usize, &str)| {
@@ -69,7 +69,7 @@ impl Source {
     }
 }
 
-/// Rust with spaces for its comments and for what its literals hold. Lines and offsets stay.
+/// Replaces the comments and the literals of Rust by spaces. Lines and offsets stay.
 fn blank(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -97,7 +97,7 @@ fn continues_name(code: &str) -> bool {
     code.ends_with(|c: char| c.is_alphanumeric() || c == '_')
 }
 
-/// Block comments nest.
+/// Returns the length of a block comment; such comments nest.
 fn block_comment_length(text: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -132,7 +132,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// Of `r"…"`, `r#"…"#`, `b"…"`, `br"…"`, `c"…"`; 0 when it is a name.
+/// Returns the length of `r"…"`, `r#"…"#`, `b"…"`, `br"…"` or `c"…"`; 0 if the text is a name.
 fn prefixed_literal_length(text: &str) -> usize {
     let prefix = text.find(|c| !matches!(c, 'r' | 'b' | 'c')).unwrap_or(text.len());
     let hashes = text[prefix..].find(|c| c != '#').unwrap_or(0);
@@ -148,7 +148,7 @@ fn prefixed_literal_length(text: &str) -> usize {
     text[inside..].find(&closing).map_or(text.len(), |at| inside + at + closing.len())
 }
 
-/// Of a character; 0 when it is a lifetime.
+/// Returns the length of a character literal; 0 for a lifetime.
 fn char_length(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match chars.next() {
