@@ -130,7 +130,7 @@ impl ServerError {
     }
 }
 
-/// A running server.
+/// A server that runs until [`Server::shutdown`].
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
