@@ -20,9 +20,9 @@ const GROWTH_MAX_KIB: u64 = 24 * 1024;
 
 /// A repeated field of a request.
 struct List {
-    /// Of the rpc.
+    /// The path of the rpc.
     path: String,
-    /// From the request on.
+    /// The field's path, from the request on.
     field: String,
     /// How one element stands on the wire; how many in one piece do.
     element: Vec<u8>,

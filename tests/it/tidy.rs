@@ -1,6 +1,7 @@
 //! The rules of the source that a machine can check, so that docs/ARCHITECTURE.md stays true: imports point one way,
 //! files and functions are short, tests neither sleep nor are ignored, and each item of the protos has a comment.
 
+mod circles;
 mod source;
 
 use std::{fmt::Write as _, path::Path};
@@ -48,6 +49,9 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
 const DOMAIN_CRATES: [&str; 7] =
     ["chrono", "chrono_tz", "data_encoding", "foldhash", "sha2", "thiserror", "uuid"];
 
+/// A doc comment of fewer words cannot say what a stranger needs.
+const DOC_WORDS_MIN: usize = 4;
+
 /// Text that no source may have, and what to do instead.
 const BANNED: [(&str, &str); 6] = [
     ("#[ignore", "a test runs or is deleted"),
@@ -66,6 +70,11 @@ fn imports_point_one_way() {
 }
 
 #[test]
+fn no_files_import_each_other_in_a_circle() {
+    report(circles::circles(&Source::list_rust("src")).into_iter());
+}
+
+#[test]
 fn each_crate_stays_in_its_module() {
     report(Source::list_rust("src").iter().flat_map(crates_at_fault));
 }
@@ -81,6 +90,11 @@ fn files_and_functions_are_short() {
 #[test]
 fn no_source_sleeps_or_sits_out() {
     report(rust_sources().iter().flat_map(bans_at_fault));
+}
+
+#[test]
+fn no_doc_comment_is_a_riddle() {
+    report(rust_sources().iter().flat_map(riddles_at_fault));
 }
 
 #[test]
@@ -128,6 +142,8 @@ fn each_check_finds_what_it_is_for() {
             "/* todo!() /* */ todo!() */ f(r#\"todo!\"()\"#, \"\\\"todo!\")",
             &[],
         ),
+        (riddles_at_fault, "src/a.rs", "/// Whose.\nfn f() {}", &[1]),
+        (riddles_at_fault, "src/a.rs", "//! Whose\n//! are they?\n\n/// What this is for.\n// Why.", &[1]),
         (
             comments_at_fault,
             "a.proto",
@@ -328,6 +344,26 @@ fn bans_at_fault(source: &Source) -> Vec<String> {
     for (name, instead) in BANNED {
         let found = source.find_words(name).into_iter();
         faults.extend(found.map(|at| fault(source, at, format!("`{name}`: {instead}"))));
+    }
+    faults
+}
+
+/// Doc comments of too few words. The headings of sections, such as `# Errors`, are a part of their comment.
+fn riddles_at_fault(source: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut words: Option<(usize, usize)> = None;
+    for (index, line) in source.text.lines().map(str::trim).chain([""]).enumerate() {
+        let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+        match (text, &mut words) {
+            (Some(text), None) => words = Some((index, text.split_whitespace().count())),
+            (Some(text), Some((_, count))) => *count += text.split_whitespace().count(),
+            (None, _) => {
+                let short = words.take().filter(|(_, count)| *count < DOC_WORDS_MIN);
+                faults.extend(short.map(|(first, count)| {
+                    format!("{}:{}: a doc comment of {count} words", source.path.display(), first + 1)
+                }));
+            }
+        }
     }
     faults
 }

@@ -119,12 +119,12 @@ impl Process {
         (process, channel)
     }
 
-    /// Where it listens.
+    /// The URL of the address on which it listens.
     pub fn target(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -161,7 +161,7 @@ impl Process {
         Memory { most, looking }
     }
 
-    /// kill -9.
+    /// Kills the process with SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it is ours");

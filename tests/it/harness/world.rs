@@ -31,9 +31,9 @@ pub const NOON: i64 = 1_773_662_400_000;
 
 /// What a test has to do with.
 pub struct World {
-    /// The server's clock.
+    /// The clock of the server, which the test sets.
     pub clock: ManualClock,
-    /// Under the server.
+    /// The database of the server.
     pub database: Database,
     clients: Clients,
     server: Option<Server>,
@@ -165,7 +165,7 @@ impl World {
         process::verify(self.database.url()).boxed()
     }
 
-    /// Stops the server.
+    /// Stops the server, which has then answered what it accepted.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown().await;
