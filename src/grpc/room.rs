@@ -49,7 +49,7 @@ pub(super) const REQUEST_ROOM: [usize; 2] = [8 * MIB, 20 * MIB];
 pub(super) const SMALL_ROOM: [usize; 2] = [6 * MIB, 12 * MIB];
 
 /// Room for large replies: of one connection, and of all.
-pub(super) const REPLY_ROOM: [usize; 2] = [12 * MIB, 20 * MIB];
+pub(super) const REPLY_ROOM: [usize; 2] = [8 * MIB, 20 * MIB];
 
 /// Room for calls that stream: of one connection, and of all.
 pub(super) const STREAM_ROOM: [usize; 2] = [8 * MIB, 16 * MIB];
