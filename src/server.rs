@@ -257,8 +257,8 @@ impl Server {
         }
         if !self.lanes.drain(until).await {
             tracing::error!(
-                "the database did not answer before drain_seconds were over; the outcome of the last accepted \
-                 operations is unknown"
+                "the database did not answer before drain_seconds were over; the outcome of the last \
+                 accepted operations is unknown"
             );
         }
         match timeout(CLOSE_TIMEOUT, self.store.close()).await {

@@ -196,8 +196,8 @@ impl Aside {
                 tracing::error!(
                     batch.operations = tenant.waiting.len(),
                     log.left_out = left_out,
-                    "another transaction has locked a tenant's row for {} seconds; the tenant's waiting operations are \
-                     answered with UNAVAILABLE",
+                    "another transaction has locked a tenant's row for {} seconds; the tenant's waiting operations \
+                     are answered with UNAVAILABLE",
                     ASIDE_TIME_MAX.as_secs()
                 );
             }
