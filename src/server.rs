@@ -109,13 +109,13 @@ pub enum ServerError {
     #[error("cannot use the database")]
     Database(#[from] StoreError),
     /// The threads of the lanes cannot be started.
-    #[error("cannot start the lanes")]
+    #[error("cannot start the threads that decide operations (lanes)")]
     Threads(#[source] io::Error),
     /// The schedule of the jobs cannot be started.
     #[error("cannot start the jobs")]
     Jobs(#[from] ScheduleError),
     /// The demonstration's data cannot be created.
-    #[error("cannot make the demonstration's data")]
+    #[error("cannot create the data of --demo")]
     Demo(#[from] crate::store::AdminError),
 }
 
@@ -248,15 +248,18 @@ impl Server {
         match served {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "serving ended with an error"),
-            Err(error) => tracing::error!(error = %error, "serving ended abnormally"),
+            Err(error) => tracing::error!(error = %error, "the task that serves connections panicked"),
         }
         match timeout_at(until, &mut self.feeding).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(error = %error, "the feed ended abnormally"),
+            Ok(Err(error)) => tracing::error!(error = %error, "the task that numbers events panicked"),
             Err(_) => self.feeding.abort(),
         }
         if !self.lanes.drain(until).await {
-            tracing::error!("the database does not answer: the outcome of what was accepted last is unknown");
+            tracing::error!(
+                "the database did not answer before drain_seconds were over; the outcome of the last \
+                 accepted operations is unknown"
+            );
         }
         match timeout(CLOSE_TIMEOUT, self.store.close()).await {
             Ok(Ok(())) => {}
@@ -264,7 +267,11 @@ impl Server {
                 tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
             }
             // PostgreSQL finds out by itself that its client is gone.
-            Err(_) => tracing::error!("the connections to the database are left as they are"),
+            Err(_) => tracing::error!(
+                "the connections to the database did not close within {} seconds; the server ends without \
+                 closing them",
+                CLOSE_TIMEOUT.as_secs()
+            ),
         }
         self.lanes.end();
     }

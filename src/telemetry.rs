@@ -46,7 +46,7 @@ fn start_with(format: LogFormat, filter: &str) {
         }
     };
     for fault in faults {
-        tracing::warn!("RUST_LOG has no effect: {fault}");
+        tracing::warn!("RUST_LOG is ignored: {fault}");
     }
 }
 
@@ -60,10 +60,10 @@ fn faults_of_filter(text: &str) -> Vec<String> {
             Some(format!("{directive:?} is not a directive such as tope=debug"))
         }
         Some((_, word)) if !level(word) => {
-            Some(format!("{word:?} is not a level; those are {}", LEVELS.join(", ")))
+            Some(format!("{word:?} is not a level; levels are {}", LEVELS.join(", ")))
         }
         None if !level(directive) => {
-            Some(format!("{directive:?} is not a level; those are {}", LEVELS.join(", ")))
+            Some(format!("{directive:?} is not a level; levels are {}", LEVELS.join(", ")))
         }
         _ => None,
     });
@@ -77,7 +77,11 @@ pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| (place.file().to_owned(), place.line()));
         if let Some(left_out) = PANICKED.due(place) {
-            tracing::error!(panic = %panic, log.left_out = left_out, "a defect: something panicked");
+            tracing::error!(
+                panic = %panic,
+                log.left_out = left_out,
+                "a task or thread panicked; please report this defect"
+            );
         }
     }));
 }

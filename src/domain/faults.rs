@@ -56,7 +56,7 @@ impl Faults {
     /// The collected faults. If some had no room, a last fault without a field says how many.
     pub fn into_list(mut self) -> Vec<Fault> {
         if self.beyond > 0 {
-            self.kept.push(Fault::new("", format!("{} more field(s) are at fault", self.beyond)));
+            self.kept.push(Fault::new("", format!("{} more field(s) at fault are not listed", self.beyond)));
         }
         self.kept
     }
@@ -97,7 +97,10 @@ mod tests {
         let Err(Refusal::Invalid(kept)) = faults.into_result(()) else { panic!("there are faults") };
         let (last, kept) = kept.split_last().expect("there are faults");
         assert_eq!(written.get(), kept.len() + 1, "the one that did not fit, and none after it");
-        assert_eq!(last.description, format!("{} more field(s) are at fault", 1_000_000 - kept.len()));
+        assert_eq!(
+            last.description,
+            format!("{} more field(s) at fault are not listed", 1_000_000 - kept.len())
+        );
         let bytes: usize = kept.iter().map(|fault| fault.field.len() + fault.description.len() + 1).sum();
         assert!((FAULTS_MAX_BYTES - 40..=FAULTS_MAX_BYTES).contains(&bytes), "{bytes}");
     }

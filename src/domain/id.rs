@@ -83,7 +83,7 @@ pub fn new_id_fault(id: &str) -> Option<String> {
     if id.is_empty() || id.len() > NAME_LENGTH_MAX_BYTES {
         name_fault(id).map(str::to_owned)
     } else if let Some(character) = hidden {
-        Some(format!("must not contain U+{:04X}, which cannot be seen", u32::from(character)))
+        Some(format!("must not contain U+{:04X}, an invisible character", u32::from(character)))
     } else {
         blank().map(|character| format!("must not begin or end with U+{:04X}, a blank", u32::from(character)))
     }
@@ -148,10 +148,10 @@ mod tests {
             (" ", Some(blank)),
             ("a ", Some(blank)),
             (" a", Some(blank)),
-            ("a\u{200b}", Some("must not contain U+200B, which cannot be seen")),
-            ("a\u{202e}b", Some("must not contain U+202E, which cannot be seen")),
-            ("a\nb", Some("must not contain U+000A, which cannot be seen")),
-            ("\u{e0061}", Some("must not contain U+E0061, which cannot be seen")),
+            ("a\u{200b}", Some("must not contain U+200B, an invisible character")),
+            ("a\u{202e}b", Some("must not contain U+202E, an invisible character")),
+            ("a\nb", Some("must not contain U+000A, an invisible character")),
+            ("\u{e0061}", Some("must not contain U+E0061, an invisible character")),
         ];
         for (id, fault) in cases {
             assert_eq!(new_id_fault(id).as_deref(), fault, "{id:?}");

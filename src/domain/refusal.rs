@@ -50,7 +50,7 @@ pub enum Refusal {
     #[error("reservation {0:?} does not exist")]
     ReservationNotFound(String),
     /// No reservation was made with this `request_id`.
-    #[error("no Reserve or Record came with request_id {0:?}")]
+    #[error("no reservation was found for request_id {0:?}")]
     RequestNotFound(String),
     /// No resource has this id.
     #[error("resource {0:?} does not exist")]
@@ -70,7 +70,7 @@ pub enum Refusal {
         sequence: i64,
     },
     /// The number of webhooks has reached its bound.
-    #[error("there are {0} webhooks already, which is the most")]
+    #[error("there are {0} webhooks already, and more are not allowed")]
     TooManyWebhooks(u64),
     /// The tenant is suspended, so it takes no new holds.
     #[error("tenant {0:?} is suspended: it can settle what it holds, and take no new holds")]
@@ -93,7 +93,7 @@ pub enum Refusal {
     #[error("the reservation's deadline has passed: it can be committed or released, and not extended")]
     ReservationExpired,
     /// A limit of a plan counts the resource.
-    #[error("resource {id:?} is limited by plan {plan:?}")]
+    #[error("resource {id:?} is in use: plan {plan:?} limits it")]
     ResourceInUse {
         /// The id of the resource.
         id: String,
@@ -101,7 +101,7 @@ pub enum Refusal {
         plan: String,
     },
     /// A tenant has the plan.
-    #[error("plan {id:?} is the plan of {tenants} tenant(s), such as {tenant:?}")]
+    #[error("plan {id:?} is in use by {tenants} tenant(s), such as {tenant:?}")]
     PlanInUse {
         /// The id of the plan.
         id: String,
@@ -111,7 +111,7 @@ pub enum Refusal {
         tenants: u64,
     },
     /// The tenant has open holds.
-    #[error("tenant {id:?} has {holds} open hold(s); settle them, or force the deletion")]
+    #[error("tenant {id:?} has {holds} open hold(s); settle them, or set force")]
     TenantHasHolds {
         /// The id of the tenant.
         id: String,
@@ -119,7 +119,7 @@ pub enum Refusal {
         holds: u64,
     },
     /// ResetUsage matches more counters than one transaction may change.
-    #[error("more than {0} counters match; narrow the filter")]
+    #[error("more than {0} counters match; name resources or an agent")]
     TooManyCounters(usize),
     /// HARD limits refused, each with its violation.
     #[error("{}", quota_text(.0))]
@@ -133,7 +133,7 @@ fn quota_text(violations: &[Violation]) -> String {
         .map(|violation| {
             let limit = violation.balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
             format!(
-                "limit {limit:?} has {} left of {}, {} requested",
+                "limit {limit:?} has {} of {} left, and {} were requested",
                 violation.balance.remaining().unwrap_or(0).max(0),
                 violation.balance.allowance().unwrap_or(0),
                 violation.requested,

@@ -158,7 +158,7 @@ impl Batcher {
                             transaction.operations = items.len(),
                             error = &error as &dyn std::error::Error,
                             log.left_out = left_out,
-                            "batch is repeated"
+                            "batch is repeated after an error"
                         );
                     }
                     tokio::time::sleep(pause).await;
@@ -291,7 +291,7 @@ impl Batcher {
 impl Session<'_> {
     fn plan_of(&self, tenant: &Tenant) -> Result<Arc<Plan>, StoreError> {
         let plan = self.policy.plans.get(&tenant.plan).cloned();
-        plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))
+        plan.ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))
     }
 
     fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
@@ -363,7 +363,7 @@ fn fail(items: &mut [Item], error: &StoreError) -> Failure {
             transaction.operations = items.len(),
             error = error as &dyn std::error::Error,
             log.left_out = left_out,
-            "batch failed"
+            "batch failed; its callers get an error"
         );
     }
     let failure = Failure::from(error);

@@ -135,7 +135,8 @@ async fn close(
         let Some(counters) = of_tenants.remove(&tenant.key) else { continue };
         tenant.decided_at = tenant.decided_at.max(now);
         let plan = policy.plans.get(&tenant.plan).cloned();
-        let plan = plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
+        let plan = plan
+            .ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))?;
         let mut books = Books::open(tenant, plan, None);
         counters.into_iter().for_each(|(key, stored)| tell(&mut books, key, stored));
         changes.push(books.into_changes(&policy, version).0);

@@ -269,8 +269,7 @@ impl View {
         let list = self.mark(&counted, &mut calendar);
         let mut place = query.after.clone().unwrap_or(UsagePlace { list, position: 0, key: None });
         if place.list != list {
-            let text =
-                "must be of the limits and windows of now, which have changed since; begin anew without it";
+            let text = "must be left out to start again, since limits or windows have changed meanwhile";
             return Err(refused(Refusal::Invalid(vec![Fault::new("page_token", text)]), &frame));
         }
         let mut page = Page { entries: Vec::new(), next: None, frame };
@@ -313,7 +312,9 @@ impl View {
 
     fn books(&self) -> Result<Books, StoreError> {
         let plan = self.policy.plans.get(&self.tenant.plan).cloned();
-        let plan = plan.ok_or_else(|| StoreError::Corrupt("a tenant's plan is missing".to_owned()))?;
+        let plan = plan.ok_or_else(|| {
+            StoreError::Corrupt(format!("the plan of tenant {:?} is missing", self.tenant.id))
+        })?;
         Ok(Books::open(self.tenant.clone(), plan, None))
     }
 

@@ -300,7 +300,7 @@ impl Feed {
 /// Treats a step that panics as one that failed.
 async fn caught(step: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
     let caught = AssertUnwindSafe(step).catch_unwind().await;
-    caught.unwrap_or_else(|_| Err(StoreError::Unusable("a step of the feed ended abnormally".to_owned())))
+    caught.unwrap_or_else(|_| Err(StoreError::Unusable("a step of the feed of events panicked".to_owned())))
 }
 
 #[cfg(test)]

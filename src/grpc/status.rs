@@ -258,7 +258,7 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
     QuotaViolation {
         subject,
         description: format!(
-            "limit {limit:?} of {resource:?} has {remaining} left of {allowance}, {} requested",
+            "limit {limit:?} of {resource:?} has {remaining} of {allowance} left, and {} were requested",
             violation.requested
         ),
         api_service: ERROR_DOMAIN.to_owned(),

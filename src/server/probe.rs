@@ -46,7 +46,10 @@ pub(super) async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<
     store.look().await?;
     let written = store.try_write(false).await;
     if let Err(error) = &written {
-        tracing::error!(error = error as &dyn std::error::Error, "the database takes no writes; trying on");
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "the database accepts no writes; trying again"
+        );
     }
     store.set_available(written.is_ok());
     Ok(())
@@ -92,7 +95,10 @@ impl Probe {
                 && !self.store.is_taken()
                 && (self.serving || looks.is_multiple_of(REMINDER_LOOKS))
             {
-                tracing::error!(error = &error as &dyn std::error::Error, "the database is away; trying on");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the database cannot be reached; trying again"
+                );
             }
             looks = if self.misses > 0 { looks + 1 } else { 0 };
             let available = self.prepared && self.misses < MISSES_MAX;

@@ -66,6 +66,6 @@ impl Store {
         }
         self.pulse().note_written();
         let row = rows.pop().map(Row::Wire);
-        row.ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?.get(1)
+        row.ok_or_else(|| StoreError::Corrupt("the table policy has no row".to_owned()))?.get(1)
     }
 }

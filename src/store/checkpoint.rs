@@ -57,7 +57,7 @@ impl Checkpointer {
         let thread = std::thread::Builder::new()
             .name("tope-checkpoint".to_owned())
             .spawn(move || Looker { connection, turn, files, room }.run(&stopped))
-            .map_err(|error| StoreError::Unusable(format!("no thread for checkpoints: {error}")))?;
+            .map_err(|error| StoreError::Unusable(format!("cannot start the checkpoint thread: {error}")))?;
         Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))
     }
 
@@ -67,7 +67,7 @@ impl Checkpointer {
         if let Some((stop, thread)) = running {
             drop(stop);
             if thread.join().is_err() {
-                tracing::error!("the thread of checkpoints had panicked");
+                tracing::error!("the thread that copies the write-ahead log panicked");
             }
         }
     }
@@ -100,7 +100,7 @@ impl Looker {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     log.left_out = left_out,
-                    "the write-ahead log was not copied"
+                    "the write-ahead log could not be copied into the database; trying again"
                 );
             }
         }

@@ -62,7 +62,7 @@ impl Transaction {
             Dialect::Postgres => concat!("SELECT ", postgres_now!()),
         };
         let rows = self.rows(text, Vec::new()).await?;
-        let row = rows.first().ok_or_else(|| StoreError::Corrupt("no time of day".to_owned()))?;
+        let row = rows.first().ok_or_else(|| StoreError::Corrupt("the database gave no time".to_owned()))?;
         row.get(0)
     }
 
@@ -77,7 +77,7 @@ impl Transaction {
 
 /// Reads the rows that the text of [`Transaction::head_text`] finds.
 pub(super) fn head_from_rows(rows: &[Row], time: HeadTime) -> Result<Head, StoreError> {
-    let row = rows.first().ok_or_else(|| StoreError::Corrupt("the policy's row is missing".to_owned()))?;
+    let row = rows.first().ok_or_else(|| StoreError::Corrupt("the table policy has no row".to_owned()))?;
     let now = if time == HeadTime::Database { row.get(1).ok() } else { None };
     Ok((row.get(0)?, now))
 }

@@ -258,7 +258,7 @@ impl Store {
     }
 
     pub(super) fn writer(&self) -> Result<&DatabaseConnection, StoreError> {
-        self.writer.as_ref().ok_or_else(|| unusable("the database was opened to be read, not written"))
+        self.writer.as_ref().ok_or_else(|| unusable("the database was opened read-only"))
     }
 
     pub(super) fn lane(&self) -> Option<&Lane> {
@@ -392,7 +392,7 @@ fn place_of(options: &PgConnectOptions) -> String {
 
 /// The driver's error quotes the URL, which may contain a password.
 fn refused_url() -> StoreError {
-    unusable("the URL of the PostgreSQL database is not one")
+    unusable("the URL of the PostgreSQL database is not valid")
 }
 
 /// The address and the user of the lanes' connections, which are those of the pools.
@@ -524,7 +524,7 @@ mod tests {
         let reader = Store::connect(&url, StoreOptions::default()).await.expect("a reader");
         reader.ping().await.expect("it answers");
         let message = reader.begin_write("test").await.expect_err("it only reads").to_string();
-        assert!(message.contains("opened to be read"), "{message}");
+        assert!(message.contains("opened read-only"), "{message}");
         first.close().await.expect("closed");
         Store::connect(&url, exclusive).await.expect("the next");
     }

@@ -65,7 +65,7 @@ impl Store {
                 tracing::warn!(
                     webhook.id = id,
                     deliveries = pruned.unsent - unsent_before,
-                    "events were removed before the webhook was told of them"
+                    "events were pruned before they were delivered to the webhook"
                 );
             }
         }

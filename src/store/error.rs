@@ -19,31 +19,31 @@ pub enum StoreError {
     #[error("{0}")]
     Unreachable(String),
     /// Another transaction was in the way. The whole transaction can be repeated at once.
-    #[error("the transaction ran into another one")]
+    #[error("the transaction conflicts with a concurrent one")]
     Serialization(#[source] DbErr),
     /// Somebody else has locked a row for longer than the bounded wait. Nothing was changed.
-    #[error("a row is locked")]
+    #[error("another transaction kept a row locked for too long")]
     Locked(#[source] DbErr),
     /// The database refuses the statement, and would refuse it again.
     #[error("the database refuses a statement")]
     Permanent(#[source] DbErr),
     /// A row with this key exists already.
-    #[error("a row is there already")]
+    #[error("a row with this key exists already")]
     Conflict(#[source] DbErr),
     /// A `request_id` exists already. Look it up, and repeat the whole transaction.
-    #[error("a request_id is known")]
+    #[error("a request_id exists already")]
     KnownRequest,
     /// A tenant's id has another key than before. Look up the key by the id, and repeat the whole transaction.
-    #[error("a tenant has another key")]
+    #[error("a tenant was deleted or created again meanwhile")]
     TenantMoved,
     /// Somebody else has changed what a batch was decided on ahead. Decide it again, under the lock.
-    #[error("the books have changed")]
+    #[error("another transaction has changed the books since they were read")]
     Outdated,
     /// The database cannot be used as configured, or not for this call; the text says why.
     #[error("{0}")]
     Unusable(String),
     /// A row is missing, or is not as this program writes it.
-    #[error("a row of the database cannot be read: {0}")]
+    #[error("a row of the database is missing or damaged: {0}")]
     Corrupt(String),
 }
 
@@ -67,7 +67,7 @@ impl StoreError {
 
     /// The error of a database that took a statement and does not answer.
     pub fn silent() -> Self {
-        StoreError::Unavailable(DbErr::Custom("no answer in time".to_owned()))
+        StoreError::Unavailable(DbErr::Custom("the database did not answer in time".to_owned()))
     }
 
     /// The error for a SQLSTATE code of PostgreSQL.
@@ -156,7 +156,7 @@ impl Kind {
             Kind::Serialization => StoreError::Serialization(error),
             Kind::Locked => StoreError::Locked(error),
             Kind::Conflict => StoreError::Conflict(error),
-            Kind::Miscounted => StoreError::Corrupt("rows to be written are not there".to_owned()),
+            Kind::Miscounted => StoreError::Corrupt("rows to be written are missing".to_owned()),
             Kind::Permanent => StoreError::Permanent(error),
         }
     }

@@ -72,7 +72,7 @@ impl Store {
         let (store, runtime) = (self.clone(), Handle::current());
         let steps = async move { store.begin_in_thread("number events").await?.number_events(limit).await };
         let done = spawn_blocking(move || runtime.block_on(steps)).await;
-        done.unwrap_or_else(|_| Err(StoreError::Unusable("numbering ended abnormally".to_owned())))
+        done.unwrap_or_else(|_| Err(StoreError::Unusable("the numbering of events panicked".to_owned())))
     }
 
     /// Gives the log another id, so that cursors of the log from which it was copied are refused.
@@ -270,5 +270,5 @@ fn event_from_row(row: &Row) -> Result<LoggedEvent, StoreError> {
 }
 
 fn lost_log() -> StoreError {
-    StoreError::Corrupt("the row of the log of events is missing".to_owned())
+    StoreError::Corrupt("the table event_log has no row".to_owned())
 }

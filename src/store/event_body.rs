@@ -129,7 +129,7 @@ pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
 
 /// Reads a counter's alerts from the counter's row.
 pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
-    let body = AlertsBody::decode(bytes).map_err(|_| corrupt("what was told of a counter"))?;
+    let body = AlertsBody::decode(bytes).map_err(|_| corrupt("the alerts of a counter"))?;
     let limits = body.limits.into_iter().map(|told| LimitAlerts {
         limit: told.limit,
         reached: told.reached,
@@ -197,7 +197,11 @@ pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Millis
     match fact {
         Ok(fact) => event.fact = fact,
         Err(error) => {
-            tracing::debug!(tope.kind = code, error = %error, "an event cannot be read; it may be of a later version");
+            tracing::debug!(
+                tope.kind = code,
+                error = %error,
+                "an event cannot be read; a later version of tope may have written it"
+            );
         }
     }
     event
@@ -306,7 +310,7 @@ fn changed_from_code(code: i32) -> Result<ChangedKind, StoreError> {
         1 => Ok(ChangedKind::Resource),
         2 => Ok(ChangedKind::Plan),
         3 => Ok(ChangedKind::Tenant),
-        _ => Err(corrupt("what an event says was changed")),
+        _ => Err(corrupt("the kind of what an event says was changed")),
     }
 }
 
@@ -323,7 +327,7 @@ fn action_from_code(code: i32) -> Result<ChangeAction, StoreError> {
         1 => Ok(ChangeAction::Created),
         2 => Ok(ChangeAction::Updated),
         3 => Ok(ChangeAction::Deleted),
-        _ => Err(corrupt("how an event says it was changed")),
+        _ => Err(corrupt("the action of an event")),
     }
 }
 

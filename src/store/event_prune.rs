@@ -37,7 +37,7 @@ impl Store {
         let (store, runtime) = (self.clone(), Handle::current());
         let steps = async move { store.begin_in_thread("prune events").await?.remove_events(until).await };
         let done = spawn_blocking(move || runtime.block_on(steps)).await;
-        done.unwrap_or_else(|_| Err(StoreError::Unusable("pruning ended abnormally".to_owned())))
+        done.unwrap_or_else(|_| Err(StoreError::Unusable("the pruning of events panicked".to_owned())))
     }
 }
 

@@ -88,7 +88,11 @@ impl Files {
     /// Fails once the files were taken away, and from then on.
     pub(super) fn refuse_taken(&self) -> Result<(), StoreError> {
         if self.taken.load(Ordering::Acquire) {
-            return Err(StoreError::Unreachable("the files of the database were taken away".to_owned()));
+            return Err(StoreError::Unreachable(
+                "the files of the database were removed, replaced or overwritten; put the right files there, \
+                 and restart the server"
+                    .to_owned(),
+            ));
         }
         Ok(())
     }
@@ -125,7 +129,7 @@ impl Files {
         self.places.iter().find_map(Place::find_fault).or_else(|| {
             let name = self.places[0].path.display();
             if self.has_shrunk() {
-                return Some(format!("{name} has become smaller"));
+                return Some(format!("{name} was truncated"));
             }
             self.is_overwritten().then(|| format!("{name} was overwritten"))
         })
@@ -146,9 +150,10 @@ impl Files {
         if !self.taken.swap(true, Ordering::AcqRel) {
             let name = self.places[0].path.display();
             tracing::error!(
-                "the database was taken away from under this server: {fault}. Nothing is acknowledged any more, until a \
-                 restart. What to do: end this server; put the right file at {name}, without the files {name}-wal and \
-                 {name}-shm unless they belong to it; run `tope verify`; start the server"
+                "the files of the database were removed, replaced or overwritten while this server uses them: \
+                 {fault}. The server refuses all calls until it is restarted. What to do: end this server; put \
+                 the right file at {name}, without the files {name}-wal and {name}-shm unless they belong to \
+                 it; run `tope verify`; start the server"
             );
             self.noticed.notify_one();
         }

@@ -107,7 +107,7 @@ pub(super) fn lock_file(database: &Path) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(unusable(format!(
-            "the database {} is in use by another tope; only one may write a SQLite file",
+            "the database {} is in use by another tope process; only one process may write a SQLite file",
             database.display()
         ))),
         Err(TryLockError::Error(error)) => {

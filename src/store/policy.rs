@@ -47,7 +47,8 @@ impl Transaction {
                 return Ok(Policy::new(revision, resources, plans));
             }
         }
-        Err(StoreError::Serialization(DbErr::Custom("the policy changes all the time".to_owned())))
+        let text = format!("the policy changed during each of {LOADS_MAX} attempts to load it");
+        Err(StoreError::Serialization(DbErr::Custom(text)))
     }
 }
 
@@ -56,7 +57,7 @@ pub(super) fn revision_of(row: Option<policy::Model>) -> Result<i64, StoreError>
 }
 
 fn missing() -> StoreError {
-    StoreError::Corrupt("the row of policy is missing".to_owned())
+    StoreError::Corrupt("the table policy has no row".to_owned())
 }
 
 fn resource_from_row(row: &Row) -> Result<Resource, StoreError> {
@@ -164,8 +165,9 @@ enum EnforcementRow {
 /// The text of the column `limits` of a plan.
 pub(super) fn limits_to_text(limits: &[Arc<Limit>]) -> Result<String, StoreError> {
     let rows: Vec<LimitRow> = limits.iter().map(|limit| row_from_limit(limit)).collect();
-    serde_json::to_string(&rows)
-        .map_err(|error| StoreError::Corrupt(format!("limits that are no JSON: {error}")))
+    serde_json::to_string(&rows).map_err(|error| {
+        StoreError::Corrupt(format!("the limits of a plan cannot be written as JSON: {error}"))
+    })
 }
 
 fn limits_from_text(text: &str) -> Option<Vec<Arc<Limit>>> {
@@ -180,12 +182,13 @@ pub(super) fn carried_to_text(carried: &Carried) -> Result<String, StoreError> {
         since_order: carried.plan_since.order,
         lineages: carried.lineages.iter().map(row_from_lineage).collect(),
     };
-    serde_json::to_string(&row)
-        .map_err(|error| StoreError::Corrupt(format!("what a tenant carries is no JSON: {error}")))
+    serde_json::to_string(&row).map_err(|error| {
+        StoreError::Corrupt(format!("the column `carried` of a tenant cannot be written as JSON: {error}"))
+    })
 }
 
 pub(super) fn carried_from_text(text: &str) -> Result<Carried, StoreError> {
-    let corrupt = || StoreError::Corrupt("what a tenant carries".to_owned());
+    let corrupt = || StoreError::Corrupt("the column `carried` of a tenant".to_owned());
     let row: CarriedRow = serde_json::from_str(text).map_err(|_| corrupt())?;
     let lineages: Option<_> = row.lineages.into_iter().map(lineage_from_row).collect();
     let plan_since = Since { at: row.since, order: row.since_order };

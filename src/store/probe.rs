@@ -109,7 +109,7 @@ impl Store {
                 Err(error) => Err(error),
             };
         }
-        let lane = self.lane().ok_or_else(|| unusable("the database was opened to be read, not written"))?;
+        let lane = self.lane().ok_or_else(|| unusable("the database was opened read-only"))?;
         let transaction = self.begin_in_thread_as(Writer::Batch, "probe").await?;
         let body = lane.connection.next_mark()?;
         let row = vec![vec![Value::from(Uuid::nil())], vec![Value::from(body)]];
@@ -120,7 +120,7 @@ impl Store {
 
 async fn read_identity(wire: &Wire) -> Result<Identity, StoreError> {
     let row = wire.run(&Question::of_values(IDENTITY, &[])).await?.pop().map(Row::Wire);
-    let row = row.ok_or_else(|| StoreError::Corrupt("the row of the log is missing".to_owned()))?;
+    let row = row.ok_or_else(|| StoreError::Corrupt("the table event_log has no row".to_owned()))?;
     Ok((row.get(0)?, row.get(1)?))
 }
 
@@ -128,7 +128,8 @@ fn recognize(first: &OnceLock<Identity>, found: Identity) -> Result<(), StoreErr
     let (log, table) = *first.get_or_init(|| found);
     if log != found.0 && table != found.1 {
         return Err(unusable(
-            "PostgreSQL has another database now than the one that this server began on: restart the server if that is meant",
+            "this is not the PostgreSQL database that the server started with; if that is intended, restart \
+             the server",
         ));
     }
     Ok(())
@@ -146,6 +147,6 @@ mod tests {
         recognize(&first, (there, 1)).expect("a new log");
         recognize(&first, (here, 2)).expect("a restored dump");
         let message = recognize(&first, (there, 2)).expect_err("neither").to_string();
-        assert!(message.contains("another database"), "{message}");
+        assert!(message.contains("not the PostgreSQL database"), "{message}");
     }
 }

@@ -271,7 +271,7 @@ impl Store {
                     tracing::error!(
                         reservation.place = ?part,
                         error = &error as &dyn std::error::Error,
-                        "a reservation cannot be pruned"
+                        "a reservation cannot be pruned and is kept"
                     );
                 }
                 Err(error) => return Err(error),

@@ -78,8 +78,8 @@ impl Room {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 log.left_out = left_out,
-                "the file system of the database takes no more (full, or over its quota): free at least {needed} MB there, and this \
-                 server goes on by itself"
+                "the file system of the database is full, or over its quota: free at least {needed} MB there; \
+                 the server then continues without a restart"
             );
         }
     }

@@ -128,7 +128,7 @@ impl Transaction {
         let rows = self.rows(text, vec![tenant.0.into(), from.to_vec().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let key = CounterKey::from_bytes(&row.get::<Vec<u8>>(0)?);
-        key.map(Some).ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))
+        key.map(Some).ok_or_else(|| StoreError::Corrupt(format!("a counter's key of tenant {}", tenant.0)))
     }
 
     /// Open holds of a tenant, newest first, older than an id. Reads all holds of the tenant, by the index that

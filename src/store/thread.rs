@@ -59,7 +59,10 @@ impl ThreadConnection {
             // Files that somebody else has put there stay as they are.
             let flag = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             if let Err(error) = connection.set_db_config(flag, true) {
-                tracing::error!(error = &error as &dyn std::error::Error, "the log may be copied at the end");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "SQLite may still copy the write-ahead log while it closes"
+                );
             }
         }
     }
@@ -246,7 +249,7 @@ impl ToSql for Bound<'_> {
             Value::Uuid(Some(value)) => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(value.as_bytes()))),
             Value::Uuid(None) => Null.to_sql(),
             other => Err(rusqlite::Error::ToSqlConversionFailure(
-                format!("no column holds a value like {other:?}").into(),
+                format!("cannot bind a value of this type: {other:?}").into(),
             )),
         }
     }
@@ -255,5 +258,5 @@ impl ToSql for Bound<'_> {
 /// Converts the cell at a place to a value of the program.
 pub(super) fn read<T: FromSql>(cells: &Cells, place: usize) -> Result<T, StoreError> {
     let cell = cells.get(place).map(ValueRef::from).and_then(|cell| T::column_result(cell).ok());
-    cell.ok_or_else(|| StoreError::Corrupt(format!("column {place} of a row")))
+    cell.ok_or_else(|| StoreError::Corrupt(format!("column {place} has an unexpected type")))
 }

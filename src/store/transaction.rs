@@ -93,9 +93,9 @@ impl Row {
         match self {
             Row::Pool(row) => Ok(row.try_get_by_index(place)?),
             Row::Thread(cells) => thread::read(cells, place),
-            Row::Wire(row) => {
-                row.try_get(place).map_err(|_| StoreError::Corrupt(format!("column {place} of a row")))
-            }
+            Row::Wire(row) => row
+                .try_get(place)
+                .map_err(|_| StoreError::Corrupt(format!("column {place} has an unexpected type"))),
         }
     }
 }
@@ -169,7 +169,7 @@ impl Transaction {
         match &self.inner {
             Inner::Pool(transaction, _) => Ok(transaction),
             Inner::Thread(_) | Inner::Wire(_) => {
-                Err(StoreError::Unusable("a batch has no entities".to_owned()))
+                Err(StoreError::Unusable("entities cannot be used on a lane's connection".to_owned()))
             }
         }
     }
@@ -251,7 +251,7 @@ impl Transaction {
                     if affected != columns[0].len() {
                         let expected = columns[0].len();
                         return Err(StoreError::Corrupt(format!(
-                            "{affected} rows of {expected} were written"
+                            "{affected} of {expected} rows were written"
                         )));
                     }
                 }
@@ -260,7 +260,7 @@ impl Transaction {
             Inner::Pool(transaction, _) if self.dialect == Dialect::Sqlite => {
                 for statement in writes.into_iter().flat_map(row_by_row) {
                     if transaction.execute_raw(statement).await?.rows_affected() != 1 {
-                        return Err(StoreError::Corrupt("a row was not written".to_owned()));
+                        return Err(StoreError::Corrupt("a row to be written is missing".to_owned()));
                     }
                 }
                 Ok(())
@@ -359,7 +359,12 @@ impl Store {
                 Err(AdminError::Store(StoreError::Serialization(source) | StoreError::Locked(source)))
                     if attempt < ATTEMPTS_MAX =>
                 {
-                    tracing::debug!(transaction.name = name, attempt, error = %source, "transaction is repeated");
+                    tracing::debug!(
+                        transaction.name = name,
+                        attempt,
+                        error = %source,
+                        "transaction is repeated after a conflict"
+                    );
                     tokio::time::sleep(Duration::from_millis(PAUSE_MILLIS << attempt)).await;
                     attempt += 1;
                 }

@@ -152,7 +152,11 @@ impl Wire {
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls)).await;
         let (client, connection) = match connect {
             Ok(connected) => connected.map_err(|error| unconnected(&error))?,
-            Err(_) => return Err(StoreError::Unavailable(DbErr::Custom("no connection in time".to_owned()))),
+            Err(_) => {
+                let text =
+                    format!("no connection to PostgreSQL within {} seconds", CONNECT_TIMEOUT.as_secs());
+                return Err(StoreError::Unavailable(DbErr::Custom(text)));
+            }
         };
         // It ends when the client is dropped, or when the server goes away, which the client then reports.
         tokio::spawn(connection);
@@ -330,7 +334,7 @@ impl ToSql for Cell<'_> {
             Value::String(value) => value.to_sql(kind, out),
             Value::Bytes(value) => value.to_sql(kind, out),
             Value::Uuid(value) => value.to_sql(kind, out),
-            other => Err(format!("no column holds a value like {other:?}").into()),
+            other => Err(format!("cannot bind a value of this type: {other:?}").into()),
         }
     }
 

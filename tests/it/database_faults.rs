@@ -150,7 +150,7 @@ async fn a_database_that_was_made_anew_is_not_served_from() {
     let output = run(command).await;
     assert!(output.status.success(), "{}", said(&output));
     eventually("the log says that it is another one", async || {
-        faulty.process.log().contains("another database").then_some(())
+        faulty.process.log().contains("not the PostgreSQL database").then_some(())
     })
     .await;
     not_serving(&faulty.clients.channel).await;

@@ -124,7 +124,7 @@ async fn take_away(prepared: Prepared, name: &str, deed: Deed, load: Option<bool
     no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
     not_serving(&clients.channel).await;
     let log = process.log();
-    assert_eq!(log.matches("was taken away").count(), 1, "{name}: {log}");
+    assert_eq!(log.matches("while this server uses them").count(), 1, "{name}: {log}");
     assert!(log.contains("tope.db-wal") && log.contains("tope verify"), "it says what to do: {log}");
     let before = fs::read(&file).ok();
     process.stop().await;

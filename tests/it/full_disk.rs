@@ -43,7 +43,7 @@ async fn a_sqlite_file_that_cannot_be_written_is_not_served_from() {
         not_serving(&clients.channel).await;
         let log = process.log();
         assert!(
-            log.contains("takes no more") && log.contains(" MB"),
+            log.contains("over its quota") && log.contains(" MB"),
             "{round}: it says what it needs: {log}"
         );
         limit_files(&process, None);

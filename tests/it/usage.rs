@@ -144,7 +144,7 @@ both! {
                 world.change_plan("acme", limits).await.expect("it is there");
                 let no = paged(&token).await.expect_err(change);
                 no.names(&["page_token"]);
-                assert!(no.faults[0].1.contains("begin anew"), "{no:?}");
+                assert!(no.faults[0].1.contains("start again"), "{no:?}");
             }
             world.set_plan("acme", "other").await;
             paged(&token).await.expect_err("another plan").names(&["page_token"]);

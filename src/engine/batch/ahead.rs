@@ -62,7 +62,7 @@ impl Planned {
         tracing::debug!(
             batch.tenants = tenants,
             batch.commit_micros = commit_micros,
-            "batch committed, decided ahead"
+            "batch that was decided ahead is committed"
         );
         Ok(committed)
     }
@@ -134,7 +134,7 @@ impl Batcher {
                 transaction.operations = items.len(),
                 error = error as &dyn std::error::Error,
                 log.left_out = left_out,
-                "batch is decided anew"
+                "the commit of a batch that was decided ahead failed; the batch is decided again"
             );
         }
         self.run_all(items).await;

@@ -162,7 +162,7 @@ impl Batcher {
                 clock.now = clock_now,
                 clock.decided_at = latest,
                 log.left_out = left_out,
-                "the clock is behind what was decided before; time stands still until it catches up"
+                "the clock is earlier than the latest decision; time stands still until the clock catches up"
             );
         }
         let mut session = Session {

@@ -105,7 +105,7 @@ impl Aside {
             tracing::warn!(
                 batch.operations = locked.len(),
                 log.left_out = left_out,
-                "rows of tenants are locked by somebody else; their operations are set aside"
+                "other transactions have locked rows of tenants; the operations of these tenants wait"
             );
         }
         for mut waiting in locked {
@@ -196,7 +196,9 @@ impl Aside {
                 tracing::error!(
                     batch.operations = tenant.waiting.len(),
                     log.left_out = left_out,
-                    "a tenant's row was locked for too long; its operations are given up"
+                    "another transaction has locked a tenant's row for {} seconds; the tenant's waiting operations \
+                     are answered with UNAVAILABLE",
+                    ASIDE_TIME_MAX.as_secs()
                 );
             }
             self.operations -= tenant.waiting.len();

@@ -308,5 +308,7 @@ fn codes(kinds: &[EventKind]) -> Result<Value, StoreError> {
 
 fn json<T: serde::Serialize>(values: &[T]) -> Result<Value, StoreError> {
     let text = serde_json::to_string(values);
-    text.map(Value::from).map_err(|error| StoreError::Corrupt(format!("a filter: {error}")))
+    text.map(Value::from).map_err(|error| {
+        StoreError::Corrupt(format!("a webhook's filter cannot be written as JSON: {error}"))
+    })
 }

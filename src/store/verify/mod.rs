@@ -79,7 +79,7 @@ impl Store {
     ///
     /// When the database fails. Then nothing is emitted.
     pub async fn tell_books_disagree(&self, shown: Option<Millis>, faults: u64) -> Result<(), StoreError> {
-        let transaction = self.begin_write("tell that the books disagree").await?;
+        let transaction = self.begin_write("emit that the books disagree").await?;
         let now = transaction.now(shown).await?;
         let fact = Fact::BooksDisagree { faults: i64::try_from(faults).unwrap_or(i64::MAX) };
         transaction.append_event(&Event::of_no_tenant(now, fact)).await?;
@@ -148,7 +148,7 @@ async fn verify_holds(
             if hold.state != ReservationState::Reserved || hold.deadline != row.deadline {
                 let told = report.told(tenant, hold.id);
                 report.fault(format!(
-                    "hold {told}: its state is not RESERVED, or its row has another deadline"
+                    "hold {told}: its body is not RESERVED, or has another deadline than its row"
                 ));
             }
             let first = deadlines.entry(tenant).or_insert(hold.deadline);
@@ -164,7 +164,7 @@ async fn verify_holds(
         let ids: Vec<_> = holds.iter().map(|(tenant, hold)| (*tenant, hold.id)).collect();
         for (tenant, settled) in transaction.find_settled(&ids).await? {
             let told = report.told(tenant, settled.id);
-            report.fault(format!("reservation {told}: it is open and settled (I3)"));
+            report.fault(format!("reservation {told}: it is both in `holds` and in `reservations` (I3)"));
         }
         if rows.len() < PAGE_ROWS {
             return Ok(deadlines);
@@ -196,7 +196,9 @@ async fn verify_settled(
                 (row.state, row.settled_at) == (state_code(reservation.state), reservation.settled_at);
             if reservation.state == ReservationState::Reserved || !agrees {
                 let told = report.told(tenant, reservation.id);
-                report.fault(format!("reservation {told}: it is not settled, or its row says otherwise how"));
+                report.fault(format!(
+                    "reservation {told}: its body is not settled, or has another state or time than its row"
+                ));
             }
             for line in &reservation.lines {
                 let sum = sums.entry((tenant, line.key.clone())).or_default();
@@ -275,7 +277,7 @@ async fn verify_request_ids(
             && !came_again_late(transaction, *tenant, reservation).await?
         {
             let text = format!(
-                "reservation {}: its request_id {:?} made {} too (I3)",
+                "reservation {}: its request_id {:?} also made reservation {} (I3)",
                 report.told(*tenant, reservation.id),
                 reservation.request_id,
                 report.told(*tenant, *other),
@@ -321,8 +323,9 @@ async fn add_adjustments(
                 None => {
                     let told = report.told(tenant, ReservationId(row.id.into_bytes()));
                     let (reason, operator) = (&row.reason, &row.operator);
-                    report
-                        .fault(format!("adjustment {told} ({reason:?}, {operator:?}): it names no counter"));
+                    report.fault(format!(
+                        "adjustment {told} ({reason:?}, {operator:?}): its counter key cannot be read"
+                    ));
                 }
             }
         }
@@ -350,7 +353,7 @@ async fn verify_counters(
             let Some(key) = CounterKey::from_bytes(&row.key).filter(|key| columns_agree(row, key)) else {
                 let told = report.told_tenant(tenant);
                 report.fault(format!(
-                    "counter {:02x?} of {told}: the row's columns are not those of its key",
+                    "counter {:02x?} of {told}: its columns do not agree with its key",
                     row.key
                 ));
                 continue;
@@ -361,7 +364,8 @@ async fn verify_counters(
             // The sum of what was pruned wraps around beyond an int64.
             if (sum.committed - committed) % (1 << 64) != 0 || sum.reserved != reserved {
                 let text = format!(
-                    "counter {}: committed {committed}, reserved {reserved}; its rows, and what was pruned of them, add up to {} and {} (I2)",
+                    "counter {}: committed {committed}, reserved {reserved}; but the rows that name it, and \
+                     what was pruned, add up to committed {} and reserved {} (I2)",
                     report.told_counter(tenant, &key),
                     sum.committed,
                     sum.reserved,
@@ -377,7 +381,8 @@ async fn verify_counters(
     for ((tenant, key), sum) in sums {
         if (sum.committed, sum.reserved) != (0, 0) {
             let text = format!(
-                "counter {}: it is missing; its rows add up to {} and {} (I2)",
+                "counter {}: it is missing; the rows that name it add up to committed {} and reserved {} \
+                 (I2)",
                 report.told_counter(tenant, &key),
                 sum.committed,
                 sum.reserved,
@@ -414,7 +419,10 @@ async fn verify_tenants(
             let tenant = TenantKey(row.key);
             if deadlines.get(&tenant).is_some_and(|deadline| *deadline < row.next_due) {
                 let told = report.told_tenant(tenant);
-                report.fault(format!("{told}: a hold is due before next_due, {}", row.next_due));
+                report.fault(format!(
+                    "{told}: a hold is due before next_due of the tenant's row ({})",
+                    row.next_due
+                ));
             }
         }
         if rows.len() < PAGE_ROWS {
