@@ -140,7 +140,7 @@ both! {
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
         world.database.execute(events).await;
         let no = ahead.end().await;
-        assert!(no.names(&["cursor"]).message.contains("future"), "{no:?}");
+        assert!(no.names(&["cursor"]).message.contains("after the end of the log"), "{no:?}");
         let mut behind = begin().await;
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");
