@@ -188,7 +188,7 @@ both! {
         world.database.execute(SPOIL_COUNTERS).await;
         let run = world.run_job("verify-sample").await.expect("a run that failed is an answer");
         assert_eq!(run.outcome(), JobOutcome::Failed, "{run:?}");
-        assert!(run.error.contains("2 fault(s)"), "{run:?}");
+        assert!(run.error.contains("2 row(s)"), "{run:?}");
         let counted: Vec<(&str, i64)> =
             run.figures.iter().map(|figure| (figure.name.as_str(), figure.value)).collect();
         assert_eq!(counted, [("tenants", 2), ("counters", 2), ("holds", 2), ("settled", 2)], "all the same");
