@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(pages(&connection), 256);
         assert!(!room.is_ample(), "it is scarce for a while");
 
-        room.state.lock().expect("nobody panics with it").since = None;
+        room.state.lock().expect("the lock is not poisoned").since = None;
         room.make(&connection).expect("nothing to do");
         assert!(room.is_ample());
         assert_eq!(pages(&connection), 65_536);

@@ -83,7 +83,7 @@ on_both! {
             clients::serving(&clients.channel).await;
             process.signal(signal);
             eventually("it says that it ends", async || {
-                process.log().contains("ending").then_some(())
+                process.log().contains("stopping").then_some(())
             })
             .await;
             // A new connection, because the server takes calls on an open one until its client has read of the end.

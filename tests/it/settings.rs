@@ -86,7 +86,7 @@ async fn the_log_can_be_json_and_warns_beyond_loopback() {
     serving(&connect(&format!("http://127.0.0.1:{port}")).await).await;
     let warned = eventually("it warns", async || {
         let log = fs::read_to_string(&log).expect("it is there");
-        log.contains("loopback").then_some(log)
+        log.contains("other machines can reach").then_some(log)
     })
     .await;
     child.kill().expect("it runs");
