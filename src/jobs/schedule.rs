@@ -210,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(is_set(0, next_in), set, "{next_in:?}");
         }
-        let job = JOBS.iter().find(|job| job.name == EACH_SECOND).expect("it is there");
+        let job = JOBS.iter().find(|job| job.name == EACH_SECOND).expect("the job exists");
         assert_eq!(job.schedule, "* * * * * *");
     }
 

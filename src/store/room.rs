@@ -143,7 +143,7 @@ mod tests {
     fn a_write_without_room_has_the_log_copied_and_kept_short() {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let path = folder.path().join("tope.db");
-        let log = || fs::metadata(folder.path().join("tope.db-wal")).expect("it is there").len();
+        let log = || fs::metadata(folder.path().join("tope.db-wal")).expect("the file exists").len();
         let connection = Connection::open(&path).expect("opened");
         connection.pragma_update(None, "journal_mode", "WAL").expect("set");
         connection.pragma_update(None, "wal_autocheckpoint", SQLITE_AUTOCHECKPOINT).expect("set");

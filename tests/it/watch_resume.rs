@@ -14,7 +14,7 @@ async fn limited(world: &World, tenant: &str) {
 
 async fn delete(world: &World, id: &str) {
     let request = DeleteTenantRequest { id: id.into(), force: true };
-    done(world.admin.clone().delete_tenant(request).await).expect("it is there");
+    done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
 }
 
 async fn cursor(world: &World) -> String {
