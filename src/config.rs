@@ -88,7 +88,7 @@ macro_rules! settings {
         fn wanted(setting: &str) -> &'static str {
             match setting {
                 $(stringify!($name) => $wanted,)+
-                _ => "something else",
+                _ => "a known setting",
             }
         }
     };
@@ -252,12 +252,12 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     if config.drain_seconds > DRAIN_MAX_SECONDS {
         return Err(format!(
-            "drain_seconds must be at most {DRAIN_MAX_SECONDS}, and is {}",
+            "drain_seconds must be at most {DRAIN_MAX_SECONDS}, but is {}",
             config.drain_seconds
         ));
     }
     if config.lanes == 0 || config.lanes > LANES_MAX {
-        return Err(format!("lanes must be 1 to {LANES_MAX}, and is {}", config.lanes));
+        return Err(format!("lanes must be 1 to {LANES_MAX}, but is {}", config.lanes));
     }
     check_retention(&config)?;
     Ok(config)
@@ -267,21 +267,21 @@ fn check_retention(config: &Config) -> Result<(), String> {
     let (events, most) = (config.event_retention_days, RETENTION_MAX_DAYS);
     let least = EVENT_RETENTION_MIN_DAYS;
     if !(least..=most).contains(&events) {
-        return Err(format!("event_retention_days must be {least} to {most}, and is {events}"));
+        return Err(format!("event_retention_days must be {least} to {most}, but is {events}"));
     }
     let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
     if !(1..=RETENTION_MAX_DAYS).contains(&days) {
         let most = RETENTION_MAX_DAYS;
-        return Err(format!("reservation_retention_days must be 1 to {most}, and is {days}"));
+        return Err(format!("reservation_retention_days must be 1 to {most}, but is {days}"));
     }
     if hours < REQUEST_ID_RETENTION_MIN_HOURS {
         let least = REQUEST_ID_RETENTION_MIN_HOURS;
-        return Err(format!("request_id_retention_hours must be at least {least}, and is {hours}"));
+        return Err(format!("request_id_retention_hours must be at least {least}, but is {hours}"));
     }
     // A repeated request is answered from its reservation, which must therefore exist as long as the request id.
     if hours > days * 24 {
         return Err(format!(
-            "request_id_retention_hours must be at most reservation_retention_days, which is {days} ({} hours), and is \
+            "request_id_retention_hours must be at most reservation_retention_days, which is {days} ({} hours), but is \
              {hours}",
             days * 24
         ));
@@ -304,13 +304,13 @@ fn told(error: &figment::Error, file: Option<&Path>) -> String {
         Kind::UnknownField(name, known) => {
             let file = source.and_then(|metadata| metadata.source.as_ref()).map(ToString::to_string);
             format!(
-                "{name:?} in {} is not a setting; those are {}",
+                "{name:?} in {} is not a setting; the settings are {}",
                 file.unwrap_or_default(),
                 known.join(", ")
             )
         }
         Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => {
-            format!("{place} must be {}, and is {found}", wanted(setting))
+            format!("{place} must be {}, but is {found}", wanted(setting))
         }
         // The file is not TOML: print the place and the reason, without the line at fault, which may have a secret.
         Kind::Message(text) if setting.is_empty() => {
@@ -331,28 +331,28 @@ mod tests {
         let directory = tempfile::tempdir().expect("a folder");
         let cases = [
             ("listen = \"nonsense\"", "setting \"listen\" in "),
-            ("lanes = \"two\"", "must be a number, 1 to 64, and is string \"two\""),
-            ("lanes = 65", "lanes must be 1 to 64, and is 65"),
+            ("lanes = \"two\"", "must be a number, 1 to 64, but is string \"two\""),
+            ("lanes = 65", "lanes must be 1 to 64, but is 65"),
             ("lsten = \"127.0.0.1:1\"", "\"lsten\" in "),
             ("log_format = \"xml\"", "must be text or json"),
             ("drain_seconds = -1", "must be a number of seconds"),
-            ("drain_seconds = 86401", "drain_seconds must be at most 86400, and is 86401"),
+            ("drain_seconds = 86401", "drain_seconds must be at most 86400, but is 86401"),
             ("lanes = [", "tope.toml cannot be read: TOML parse error at line 1, column 10; "),
             (
                 "lanes = 1\nlanes = 2",
                 "tope.toml cannot be read: TOML parse error at line 2, column 1; duplicate key",
             ),
-            ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, and is 0"),
+            ("reservation_retention_days = 0", "reservation_retention_days must be 1 to 36500, but is 0"),
             ("reservation_retention_days = \"x\"", "must be a number of days"),
-            ("event_retention_days = 1", "event_retention_days must be 2 to 36500, and is 1"),
+            ("event_retention_days = 1", "event_retention_days must be 2 to 36500, but is 1"),
             ("event_retention_days = \"x\"", "must be a number of days"),
             ("request_id_retention_hours = -1", "must be a number of hours"),
             ("webhook_allow_http = \"yes\"", "must be true or false"),
             ("webhook_allow_private = 1", "must be true or false"),
-            ("request_id_retention_hours = 23", "request_id_retention_hours must be at least 24, and is 23"),
+            ("request_id_retention_hours = 23", "request_id_retention_hours must be at least 24, but is 23"),
             (
                 "request_id_retention_hours = 49\nreservation_retention_days = 2",
-                "request_id_retention_hours must be at most reservation_retention_days, which is 2 (48 hours), and is 49",
+                "request_id_retention_hours must be at most reservation_retention_days, which is 2 (48 hours), but is 49",
             ),
         ];
         for (text, said) in cases {

@@ -90,7 +90,7 @@ async fn run_one(name: String, server: &ServerArgs) -> Result<(), CliError> {
     match run.outcome() {
         JobOutcome::Succeeded => Ok(()),
         JobOutcome::Failed | JobOutcome::TimedOut | JobOutcome::Stopped | JobOutcome::Unspecified => {
-            Err(CliError::new(format!("{name} did not do all that it should")))
+            Err(CliError::new(format!("the job {name:?} did not succeed")))
         }
     }
 }

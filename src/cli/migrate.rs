@@ -39,7 +39,7 @@ pub async fn run(args: MigrateArgs) -> Result<(), CliError> {
     store.close().await.map_err(failed)?;
     print_line("the schema is up to date")?;
     if args.new_log {
-        print_line("its log of events is a new one: watchers begin anew")?;
+        print_line("the database has a new log of events: watchers cannot resume with old cursors")?;
     }
     Ok(())
 }

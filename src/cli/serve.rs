@@ -70,14 +70,15 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     if !server.address().ip().is_loopback() {
         tracing::warn!(
             net.address = %server.address(),
-            "listening beyond loopback: there are no keys and no TLS, whoever reaches this port may spend and administer"
+            "listening on an address that other machines can reach; there are no keys and no TLS, so whoever reaches this \
+             port can spend quota and administer tenants"
         );
     }
     tracing::info!(
         net.address = %server.address(),
         database = %without_password(&config.database),
         version = env!("TOPE_VERSION"),
-        "tope serves; Ctrl-C ends it"
+        "the server is ready; Ctrl-C stops it"
     );
     if args.demo {
         tracing::info!(
@@ -86,15 +87,15 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         );
     }
     wait_for_signal().await?;
-    tracing::info!("ending: answering what was accepted; a second Ctrl-C ends at once");
+    tracing::info!("stopping: open calls are answered first; a second Ctrl-C stops at once");
     tokio::select! {
         () = server.shutdown() => {
-            tracing::info!("ended");
+            tracing::info!("stopped");
             Ok(())
         }
         outcome = wait_for_signal() => {
             outcome?;
-            Err(CliError::new("ended at once: calls that were open have no answer"))
+            Err(CliError::new("stopped at once: open calls got no answer, so their clients do not know the outcome"))
         }
     }
 }

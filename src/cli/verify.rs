@@ -27,16 +27,16 @@ pub async fn run(args: VerifyArgs) -> Result<(), CliError> {
     let report = store.verify().await.map_err(failed)?;
     store.close().await.map_err(failed)?;
     print_line(format!(
-        "tenants       {:>12}  no hold is due before the tenant's row says so",
+        "tenants       {:>12}  no hold is due before next_due of the tenant's row",
         report.tenants
     ))?;
     print_line(format!(
-        "counters      {:>12}  I2: each is the sum of the rows that name it, and of what was pruned",
+        "counters      {:>12}  I2: each counter is the sum of the rows that name it and of what was pruned",
         report.counters
     ))?;
-    print_line(format!("open holds    {:>12}  I3: none is settled, too", report.holds))?;
-    print_line(format!("settled       {:>12}  Records included", report.settled))?;
-    print_line(format!("request ids   {:>12}  I3: each made one reservation", report.requests))?;
+    print_line(format!("open holds    {:>12}  I3: no hold is also settled", report.holds))?;
+    print_line(format!("settled       {:>12}  including Records", report.settled))?;
+    print_line(format!("request ids   {:>12}  I3: each request id made one reservation", report.requests))?;
     print_line(format!("adjustments   {:>12}", report.adjustments))?;
     for fault in &report.faults {
         print_line(format!("fault         {fault}"))?;

@@ -43,7 +43,7 @@ impl Faults {
     /// elements be checked (R4.24).
     pub fn is_within(&mut self, field: impl Display, length: usize, most: usize) -> bool {
         if length > most {
-            self.add(field, format_args!("must be at most {most}"));
+            self.add(field, format_args!("must have at most {most} elements"));
         }
         length <= most
     }

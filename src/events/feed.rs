@@ -103,7 +103,7 @@ impl From<StoreError> for Unreadable {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 log.left_out = left_out,
-                "reading the log of events failed"
+                "cannot read the log of events"
             );
         }
         Unreadable::Failed(Failure::from(&error))
@@ -136,7 +136,7 @@ impl Feed {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     log.left_out = left_out,
-                    "events wait; it is tried again soon"
+                    "cannot number or read new events; watchers and webhooks wait until the next attempt"
                 );
             }
             tokio::select! {
@@ -156,7 +156,10 @@ impl Feed {
         let heard = async {
             loop {
                 if let Err(error) = self.hear().await {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "nobody wakes the events");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot listen for commits of other replicas; trying again in a second"
+                    );
                     sleep(LISTEN_PAUSE).await;
                 } else {
                     return;
@@ -235,7 +238,7 @@ impl Feed {
             tracing::error!(
                 known = known.last_sequence,
                 found = head.last_sequence,
-                "the log of events has lost its end: run `tope migrate --new-log` after a restore or a failover"
+                "the log of events is shorter than before; run `tope migrate --new-log` after a restore or failover"
             );
         }
         let kept = i64::try_from(RECENT_EVENTS_MAX).unwrap_or(i64::MAX);

@@ -339,10 +339,10 @@ fn expired(head: LogHead) -> WatchEnd {
 /// The end of a watch whose cursor is of another log, or of the lost end of this log.
 fn lost(cursor: Cursor, head: LogHead) -> WatchEnd {
     let what = if cursor.log_id == head.log_id {
-        "is of the future: the log does not go so far"
+        "is after the end of the log"
     } else {
-        "is of another log: the database was restored or copied since"
+        "belongs to another log, as after a restore or copy of the database"
     };
-    let fault = Fault::new("cursor", format!("must be one that a message of this log had; it {what}"));
+    let fault = Fault::new("cursor", format!("must be the cursor of a message of this log; this one {what}"));
     WatchEnd::Refused(Refusal::Invalid(vec![fault]))
 }

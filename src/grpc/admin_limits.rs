@@ -146,7 +146,7 @@ impl Fields<'_> {
             (Some(Period::Month), Ok(0)) => 1,
             (Some(Period::Month), Ok(day @ 1..=31)) => day,
             (Some(Period::Month), _) => {
-                self.add("anchor_day", "must be 1 to 31, or 0 for 1");
+                self.add("anchor_day", "must be 1 to 31; 0 means 1");
                 0
             }
             (Some(Period::Day | Period::Lifetime | Period::Meter), _) => {
@@ -185,7 +185,10 @@ impl Fields<'_> {
             if per[position] {
                 self.add(format_args!("per[{place}]"), "must not be given twice");
             } else if selectors[position].is_some() {
-                self.add(format_args!("per[{place}]"), "must not be a dimension that is selected");
+                self.add(
+                    format_args!("per[{place}]"),
+                    "must not be a dimension that the limit has a selector for",
+                );
             }
             per[position] = true;
         }

@@ -83,7 +83,10 @@ impl<B> Arriving<B> {
         }
         self.held = None;
         let held = self.share.take_request(bytes).ok_or_else(|| {
-            status::unavailable("OVERLOADED", "too many requests are under way; repeat the call later")
+            status::unavailable(
+                "OVERLOADED",
+                "no room for this request: too many others are under way; repeat the call later",
+            )
         })?;
         (self.held, self.counted) = (Some(Box::new(held)), bytes);
         Ok(())
@@ -145,7 +148,12 @@ where
                 Poll::Pending => {
                     let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(BODY_TIMEOUT)));
                     ready!(timer.as_mut().poll(context));
-                    let late = || status::out_of_time("the request did not come in time");
+                    let late = || {
+                        status::out_of_time(&format!(
+                            "the body of the request did not come within {} seconds",
+                            BODY_TIMEOUT.as_secs()
+                        ))
+                    };
                     return Poll::Ready(Some(Err(this
                         .refused
                         .take()
@@ -271,7 +279,7 @@ impl HttpBody for Reply {
 
 /// The trailers of a call whose reply is not sent for want of room.
 fn untaken() -> http::HeaderMap {
-    let text = "the client has not taken its other replies; repeat the call later";
+    let text = "no room for this reply: the client has not read earlier replies; repeat the call later";
     let mut trailers = http::HeaderMap::new();
     if status::unavailable("OVERLOADED", text).add_header(&mut trailers).is_err() {
         trailers.insert(Status::GRPC_STATUS, (Code::Unavailable as i32).into());

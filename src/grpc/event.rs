@@ -149,11 +149,11 @@ pub(super) fn watch_query(request: v1::WatchUsageRequest) -> Result<WatchQuery, 
         faults.add("tenant", "must be given for a snapshot");
     }
     if request.snapshot && !request.cursor.is_empty() {
-        faults.add("cursor", "must be empty for a snapshot, which has one of its own");
+        faults.add("cursor", "must be empty if snapshot is true: a snapshot has a cursor of its own");
     }
     let cursor = parse_cursor(&request.cursor);
     if !request.cursor.is_empty() && cursor.is_none() {
-        faults.add("cursor", "must be one that a message of WatchUsage had");
+        faults.add("cursor", "must be the cursor of a message of WatchUsage");
     }
     let heartbeat = match request.heartbeat_interval {
         None => HEARTBEAT_DEFAULT,
@@ -215,7 +215,7 @@ pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery,
 /// Parses the kinds of events in a field, each once.
 pub(super) fn kinds(faults: &mut Faults, field: &str, codes: &[i32]) -> Vec<EventKind> {
     let kind = |code| i16::try_from(code).ok().and_then(EventKind::from_code);
-    lists::choices(faults, (field, "must be a kind of event"), codes, kind)
+    lists::choices(faults, (field, "must be a kind of event, such as EVENT_KIND_LIMIT_REACHED"), codes, kind)
 }
 
 fn instant(faults: &mut Faults, field: &str, given: Option<prost_types::Timestamp>) -> Option<Millis> {

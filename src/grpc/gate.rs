@@ -140,7 +140,7 @@ async fn answer(
 async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
     timeout(ROOM_TIMEOUT, room).await.map_err(|_| {
         let text =
-            "too many large replies are under way, or not taken by their clients; repeat the call later";
+            "no room for a large reply: too many are under way or unread by clients; repeat the call later";
         status::unavailable("OVERLOADED", text)
     })
 }

@@ -138,7 +138,7 @@ pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Unfit> {
 pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     if request.ttl.is_none() && request.amounts.is_empty() {
-        faults.add("ttl", "must be given, or amounts, or both");
+        faults.add("ttl", "must be given unless amounts are given");
     }
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
@@ -202,7 +202,7 @@ pub(super) fn target(
     request_id: String,
 ) -> Result<(TenantRef, Target), Refusal> {
     if reservation.is_empty() && tenant.is_empty() && request_id.is_empty() {
-        faults.add("reservation", "must be given, or tenant and reserve_request_id in its place");
+        faults.add("reservation", "must be given, or tenant and reserve_request_id instead");
     } else if reservation.is_empty() {
         faults.check("tenant", name_fault(&tenant));
         faults.check("reserve_request_id", name_fault(&request_id));

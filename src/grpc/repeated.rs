@@ -158,8 +158,8 @@ impl Request {
 impl List {
     fn status(&self) -> Status {
         let mut faults = Faults::default();
-        let each = if self.most_in_all > self.most { " in each" } else { "" };
-        faults.add(&self.path, format_args!("must be at most {}{each}", self.most));
+        let each = if self.most_in_all > self.most { " in each list" } else { "" };
+        faults.add(&self.path, format_args!("must have at most {} elements{each}", self.most));
         status::of_refusal(&faults.into_refusal(), None)
     }
 }
@@ -294,12 +294,18 @@ mod tests {
     fn what_comes_behind_the_bound_is_not_looked_at() {
         let told = |field: &str, text: &str| Some((field.to_owned(), text.to_owned()));
         let amounts = [&[0x32, 0].repeat(17)[..], &[0xff; 32]].concat();
-        assert_eq!(excess::<v1::ReserveRequest>(&amounts), told("amounts", "must be at most 16"));
+        assert_eq!(excess::<v1::ReserveRequest>(&amounts), told("amounts", "must have at most 16 elements"));
         assert_eq!(excess::<v1::ReserveRequest>(&[0xff; 32]), None, "it is no message");
         let states = [0x10, 1].repeat(33);
-        assert_eq!(excess::<v1::ListReservationsRequest>(&states), told("states", "must be at most 32"));
+        assert_eq!(
+            excess::<v1::ListReservationsRequest>(&states),
+            told("states", "must have at most 32 elements")
+        );
         let packed = [&[0x12, 66][..], &[0x81, 0].repeat(33)].concat();
-        assert_eq!(excess::<v1::ListReservationsRequest>(&packed), told("states", "must be at most 32"));
+        assert_eq!(
+            excess::<v1::ListReservationsRequest>(&packed),
+            told("states", "must have at most 32 elements")
+        );
     }
 
     #[test]
@@ -308,7 +314,10 @@ mod tests {
         let operation = v1::Operation { operation: Some(v1::operation::Operation::Commit(commit)) };
         let batch = v1::BatchRequest { operations: vec![operation; 941] };
         assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()[..9_000]), None, "one may be at fault");
-        let told = Some(("operations.commit.amounts".to_owned(), "must be at most 16 in each".to_owned()));
+        let told = Some((
+            "operations.commit.amounts".to_owned(),
+            "must have at most 16 elements in each list".to_owned(),
+        ));
         let batch = v1::BatchRequest { operations: [&batch.operations[..], &batch.operations[..1]].concat() };
         assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()), told);
     }

@@ -210,10 +210,12 @@ fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {
     let limit = verdict.balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
     let requested = verdict.requested;
     let (outcome, text) = match verdict.outcome {
-        Outcome::Pass => (Wire::Pass, "it fits"),
-        Outcome::Partial => (Wire::Partial, "it fits in part"),
-        Outcome::Refuse => (Wire::Refuse, "it does not fit, and the limit is HARD"),
-        Outcome::Exceed => (Wire::Exceed, "it does not fit, and passes"),
+        Outcome::Pass => (Wire::Pass, "the request fits"),
+        Outcome::Partial => (Wire::Partial, "the request fits in part"),
+        Outcome::Refuse => (Wire::Refuse, "the request does not fit, and the limit is HARD"),
+        Outcome::Exceed => {
+            (Wire::Exceed, "the request does not fit, and passes because the limit is not HARD")
+        }
     };
     v1::Verdict {
         outcome: outcome.into(),

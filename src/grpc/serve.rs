@@ -109,7 +109,10 @@ pub async fn serve(
         }
     };
     if timeout(drain, ended).await.is_err() {
-        tracing::warn!(net.connections = connections.len(), "closing connections that did not end in time");
+        tracing::warn!(
+            net.connections = connections.len(),
+            "shutdown: closing connections that are still open after drain_seconds"
+        );
         ends.streams.cancel();
         ends.cut.cancel();
         connections.wait().await;

@@ -33,7 +33,7 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
     match failure {
         Failure::Refused { refusal, frame } => of_refusal(refusal, Some(frame)),
         Failure::Overloaded => unavailable("OVERLOADED", "the queue is full; repeat the call later"),
-        Failure::Draining => unavailable("DRAINING", "the server ends; repeat the call"),
+        Failure::Draining => unavailable("DRAINING", "the server is shutting down; repeat the call"),
         Failure::DatabaseUnavailable => {
             unavailable("DATABASE_UNAVAILABLE", "the database is unavailable; repeat the call later")
         }
@@ -50,7 +50,10 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
 
 /// The status of a call whose answer has the wrong type, which is a defect.
 pub(super) fn of_mismatch(wanted: &str) -> Status {
-    tracing::error!(reply.wanted = wanted, "an operation was answered with something else");
+    tracing::error!(
+        reply.wanted = wanted,
+        "the engine answered an operation with a reply of the wrong type, which is a defect"
+    );
     of_failure(&Failure::Internal)
 }
 
@@ -72,14 +75,16 @@ pub(super) fn of_not_run(reason: &NotRun) -> Status {
 pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
     match end {
         WatchEnd::Expired { oldest } => {
-            let text = "events behind the cursor were removed by age; begin again from oldest_cursor, or with a snapshot";
+            let text = "events after the cursor were removed by age; begin again from oldest_cursor, or with a snapshot";
             let metadata = [("oldest_cursor", cursor(*oldest))];
             with_reason(Code::OutOfRange, "CURSOR_EXPIRED", text, metadata, ErrorDetails::new())
         }
-        WatchEnd::Draining => unavailable("DRAINING", "the server ends; resume with the last cursor"),
+        WatchEnd::Draining => {
+            unavailable("DRAINING", "the server is shutting down; resume with the last cursor")
+        }
         WatchEnd::Crowded => unavailable(
             "OVERLOADED",
-            "there are too many watchers, or snapshots under way; resume with the last cursor later",
+            "there are too many watchers or snapshots; resume with the last cursor later",
         ),
         WatchEnd::Refused(refusal) => of_refusal(refusal, None),
         WatchEnd::Failed(failure) => of_failure(failure),

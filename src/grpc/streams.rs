@@ -142,7 +142,7 @@ impl<C> WithCalls<C> {
             }
             self.look = None;
             if share.turn() {
-                tracing::info!("closing a connection whose client does not take its replies");
+                tracing::info!("closing a connection whose client does not read its replies");
                 return true;
             }
         }

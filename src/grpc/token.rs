@@ -58,7 +58,7 @@ pub(super) fn decode<T>(
     let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok();
     let found = bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&list.mark()[..])).and_then(place);
     if found.is_none() {
-        faults.add("page_token", "must be one that this list returned, with the same filters");
+        faults.add("page_token", "must be a next_page_token of this list, with the same filters");
     }
     found
 }

@@ -72,13 +72,13 @@ pub enum NotRun {
     #[error("job {0:?} is running already")]
     Running(&'static str),
     /// The server ends, and starts no more runs.
-    #[error("the server ends")]
+    #[error("the server is shutting down")]
     Draining,
     /// The database is unavailable, so the job was not started.
     #[error("the database is unavailable")]
     DatabaseUnavailable,
     /// The run's task ended without an outcome, which is a defect.
-    #[error("the job broke down")]
+    #[error("the job ended without an outcome, which is a defect")]
     Broken,
 }
 
@@ -168,7 +168,7 @@ impl Clockwork {
     /// Handles a tick: starts a run, unless one is under way. The next tick makes up for a run that is not started.
     pub(super) fn wake(self: &Arc<Self>, name: &str) {
         if let Err(reason) = self.begin(name) {
-            tracing::debug!(job.name = name, reason = %reason, "the job is not run at this tick");
+            tracing::debug!(job.name = name, reason = %reason, "skipping this run of the job");
         }
     }
 
@@ -264,15 +264,15 @@ async fn conduct(
                     job.name,
                     error = &error as &dyn std::error::Error,
                     log.left_out = left_out,
-                    "the job met with an error"
+                    "an error ended this run of the job"
                 );
             }
             Outcome::Failed(error.to_string())
         }
         Ok(Err(panic)) => {
             let reason = reason(&*panic);
-            tracing::error!(job.name, reason, "the job broke down: a defect");
-            Outcome::Failed("the job broke down: a defect, which the log tells of".to_owned())
+            tracing::error!(job.name, reason, "the job panicked, which is a defect");
+            Outcome::Failed("the job panicked, which is a defect; the server's log has the reason".to_owned())
         }
         Err(_) => Outcome::TimedOut,
     }
@@ -281,7 +281,7 @@ async fn conduct(
 /// The message of a panic.
 fn reason(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("nobody knows why")
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the panic has no message")
 }
 
 /// Logs the end of a run: at `debug` if it found nothing to do, at `info` if it did something, and otherwise at `warn`,
@@ -306,9 +306,9 @@ fn log(job: &Job, run: &Run) {
             }
             return;
         }
-        Outcome::Failed(_) => "the job failed; it is tried again at its next tick",
-        Outcome::TimedOut => "the job took too long and was broken off; the next run goes on",
-        Outcome::Stopped => "the job was left undone: the server ends",
+        Outcome::Failed(_) => "the job failed; the next run tries again",
+        Outcome::TimedOut => "the job exceeded its timeout and was stopped; the next run continues",
+        Outcome::Stopped => "the job stopped early because the server is shutting down",
     };
     if let Some(left_out) = FAILURES.due((job.name, what)) {
         tracing::warn!(
@@ -356,7 +356,7 @@ mod tests {
             panic!("{}", "a secret")
         };
         let Outcome::Failed(reason) = outcome(panics, &course).await else { panic!("it did not fail") };
-        assert!(reason.contains("broke down") && !reason.contains("secret"), "{reason}");
+        assert!(reason.contains("panicked") && !reason.contains("secret"), "{reason}");
         let fails = async { Err(JobError::BooksDisagree(7)) };
         assert!(matches!(outcome(fails, &course).await, Outcome::Failed(reason) if reason.contains('7')));
         assert_eq!(outcome(std::future::pending(), &course).await, Outcome::TimedOut);

@@ -149,13 +149,13 @@ async fn watch(ticks: Arc<Ticks>) {
         if is_set(step, next.map(|next| next.saturating_sub(now.1))) {
             tracing::warn!(
                 clock.step_millis = step,
-                "the clock of this machine was set: the jobs are scheduled anew"
+                "the clock of this machine was set; rescheduling all jobs"
             );
             if let Err(error) = ticks.renew().await {
                 // `before` stays, so the next look tries again.
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "the jobs cannot be scheduled anew"
+                    "cannot reschedule the jobs; trying again in a second"
                 );
                 continue;
             }
@@ -210,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(is_set(0, next_in), set, "{next_in:?}");
         }
-        let job = JOBS.iter().find(|job| job.name == EACH_SECOND).expect("it is there");
+        let job = JOBS.iter().find(|job| job.name == EACH_SECOND).expect("the job exists");
         assert_eq!(job.schedule, "* * * * * *");
     }
 

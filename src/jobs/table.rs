@@ -36,28 +36,28 @@ pub static JOBS: [Job; 7] = [
     Job {
         name: "close-windows",
         schedule: "15 * * * * *",
-        description: "Tells of windows that are over, with their final figures",
+        description: "Emits WINDOW_CLOSED for windows that are over, with their final figures",
         timeout: Duration::from_secs(50),
         run: |tools, now, course| Box::pin(close::run(tools, now, course)),
     },
     Job {
         name: "deliver-webhooks",
         schedule: "* * * * * *",
-        description: "Has events sent to webhooks, in the background",
+        description: "Sends events to webhooks, in the background",
         timeout: Duration::from_secs(60),
         run: |tools, now, course| Box::pin(deliver::run(tools, now, course)),
     },
     Job {
         name: "expire-holds",
         schedule: "*/2 * * * * *",
-        description: "Ends the holds that are due of tenants for which nothing is decided any more",
+        description: "Ends due holds of tenants for which nothing is decided",
         timeout: Duration::from_secs(50),
         run: |tools, now, course| Box::pin(expire::run(tools, now, course)),
     },
     Job {
         name: "number-events",
         schedule: "*/10 * * * * *",
-        description: "Gives events their places in the log, where nobody else did",
+        description: "Gives events their places in the log, if no server did so already",
         timeout: Duration::from_secs(60),
         run: |tools, now, course| Box::pin(number::run(tools, now, course)),
     },
@@ -78,7 +78,7 @@ pub static JOBS: [Job; 7] = [
     Job {
         name: "verify-sample",
         schedule: "0 23 3 * * *",
-        description: "Checks that the books of a hundred tenants, chosen by chance, add up",
+        description: "Checks that the books of a hundred tenants, chosen at random, add up",
         timeout: Duration::from_secs(1_800),
         run: |tools, now, course| Box::pin(verify::run(tools, now, course)),
     },
@@ -106,9 +106,9 @@ pub(super) enum JobError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The engine did not carry out an operation.
-    #[error("an operation got no answer: {0:?}")]
+    #[error("an operation failed: {0:?}")]
     Engine(Failure),
     /// The check found this many rows that do not add up.
-    #[error("{0} fault(s): the books do not add up; the log says which")]
+    #[error("{0} row(s) of the books do not add up; the server's log names them")]
     BooksDisagree(u64),
 }

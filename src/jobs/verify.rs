@@ -24,7 +24,7 @@ pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> 
     course.count("holds", report.holds);
     course.count("settled", report.settled);
     for fault in &report.faults {
-        tracing::error!(verify.fault = %fault, "the books do not add up");
+        tracing::error!(verify.fault = %fault, "a row of the books does not add up");
     }
     if report.fault_count > 0 {
         tools.store.tell_books_disagree(now, report.fault_count).await?;

@@ -143,7 +143,7 @@ mod tests {
     fn a_write_without_room_has_the_log_copied_and_kept_short() {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let path = folder.path().join("tope.db");
-        let log = || fs::metadata(folder.path().join("tope.db-wal")).expect("it is there").len();
+        let log = || fs::metadata(folder.path().join("tope.db-wal")).expect("the file exists").len();
         let connection = Connection::open(&path).expect("opened");
         connection.pragma_update(None, "journal_mode", "WAL").expect("set");
         connection.pragma_update(None, "wal_autocheckpoint", SQLITE_AUTOCHECKPOINT).expect("set");
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(pages(&connection), 256);
         assert!(!room.is_ample(), "it is scarce for a while");
 
-        room.state.lock().expect("nobody panics with it").since = None;
+        room.state.lock().expect("the lock is not poisoned").since = None;
         room.make(&connection).expect("nothing to do");
         assert!(room.is_ample());
         assert_eq!(pages(&connection), 65_536);

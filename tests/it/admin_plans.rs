@@ -40,7 +40,7 @@ both! {
             lifetime("requests", 0).observe().per(&[Dimension::Agent, Dimension::Model]),
             day("requests", i64::MAX).named("planner").agent("planner").user("ana").per(&[Dimension::Model]),
         ];
-        let created = world.plan("free", &limits).await.expect("it is new");
+        let created = world.plan("free", &limits).await.expect("the plan is new");
         assert_eq!(created.limits.len(), 4);
         for (given, kept) in limits.iter().zip(&created.limits) {
             let mut wanted = given.clone();
@@ -55,24 +55,24 @@ both! {
             assert_eq!(kept, wanted, "in order");
         }
         assert_eq!(millis(created.create_time.as_ref()), Some(NOON));
-        assert_eq!(get(world, "free").await.expect("it is there"), created);
+        assert_eq!(get(world, "free").await.expect("the plan exists"), created);
         world.restart().await;
         assert_eq!(get(world, "free").await.expect("it is kept"), created);
     }
 
     async fn a_plan_is_changed_by_its_mask(world: World) {
         world.declare("tokens").await;
-        world.plan("free", &[day("tokens", 10)]).await.expect("it is new");
+        world.plan("free", &[day("tokens", 10)]).await.expect("the plan is new");
         world.clock.advance(MINUTE);
         let change =
             Plan { id: "free".into(), display_name: "Free".into(), limits: vec![], ..Plan::default() };
-        let named = update(world, change.clone(), &["display_name"]).await.expect("it is there");
+        let named = update(world, change.clone(), &["display_name"]).await.expect("the plan exists");
         assert_eq!((named.display_name.as_str(), named.limits.len()), ("Free", 1));
         assert_eq!(millis(named.update_time.as_ref()), Some(NOON + MINUTE));
         let kept = update(world, Plan { display_name: String::new(), ..change.clone() }, &[]).await;
         let kept = kept.expect("nothing is at other than its zero value");
         assert_eq!((kept.display_name.as_str(), kept.limits.len()), ("Free", 1));
-        let emptied = update(world, change, &["limits"]).await.expect("it is there");
+        let emptied = update(world, change, &["limits"]).await.expect("the plan exists");
         assert_eq!((emptied.display_name.as_str(), emptied.limits.len()), ("Free", 0));
     }
 
@@ -82,14 +82,14 @@ both! {
         no.is(Code::FailedPrecondition, "PLAN_IN_USE");
         assert!(no.metadata.values().any(|value| value == "acme"), "it says who: {no:?}");
         world.reserve("acme").tokens(11).await.expect_err("it is still there").is_quota(&["day"]);
-        world.plan("other", &[]).await.expect("it is new");
+        world.plan("other", &[]).await.expect("the plan is new");
         world.set_plan("acme", "other").await;
         delete(world, "acme").await.expect("nobody has it");
         get(world, "acme").await.expect_err("it is gone").is(Code::NotFound, "PLAN_NOT_FOUND");
     }
 
     async fn a_name_is_taken_once(world: World) {
-        world.plan("free", &[]).await.expect("it is new");
+        world.plan("free", &[]).await.expect("the plan is new");
         world.plan("free", &[]).await.expect_err("it is taken").is(Code::AlreadyExists, "NAME_TAKEN");
         delete(world, "free").await.expect("nobody has it");
         world.plan("free", &[]).await.expect("it is free again");
@@ -98,7 +98,7 @@ both! {
     async fn pages_are_in_the_order_of_ids(world: World) {
         let ids: Vec<String> = (0..12).map(|number| format!("p{number:02}")).collect();
         for id in ids.iter().rev() {
-            world.plan(id, &[]).await.expect("it is new");
+            world.plan(id, &[]).await.expect("the plan is new");
         }
         for size in [1, 5, 12, 13] {
             let (mut read, mut token) = (Vec::new(), String::new());
@@ -118,8 +118,8 @@ both! {
 
     async fn a_limit_at_fault_is_named(world: World) {
         world.declare("tokens").await;
-        world.plan("free", &[day("tokens", 10)]).await.expect("it is new");
-        let before = get(world, "free").await.expect("it is there");
+        world.plan("free", &[day("tokens", 10)]).await.expect("the plan is new");
+        let before = get(world, "free").await.expect("the plan exists");
         let cases: [(&str, Spoil); 27] = [
             ("id", |limit| limit.named("")),
             ("id", |limit| limit.named(&"x".repeat(129))),
@@ -164,12 +164,12 @@ both! {
             (0..65).map(|number| day("tokens", number).named(&format!("l{number}"))).collect();
         world.plan("bad", &many).await.expect_err("65 limits").names(&["plan.limits"]);
         world.plan("full", &many[1..]).await.expect("64 limits");
-        assert_eq!(get(world, "free").await.expect("it is there"), before);
+        assert_eq!(get(world, "free").await.expect("the plan exists"), before);
         get(world, "bad").await.expect_err("never made").is(Code::NotFound, "PLAN_NOT_FOUND");
     }
 
     async fn fields_at_fault_are_named(world: World) {
-        world.plan("free", &[]).await.expect("it is new");
+        world.plan("free", &[]).await.expect("the plan is new");
         for id in [String::new(), "x".repeat(129), "a\nb".into()] {
             world.plan(&id, &[]).await.expect_err("a bad id").names(&["plan.id"]);
         }

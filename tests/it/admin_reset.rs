@@ -67,7 +67,7 @@ both! {
             let hold = hold.await.expect("there is quota");
             world.clock.advance(MINUTE);
             let reply = reset(world, |request| request.tenant = tenant.clone()).await;
-            assert_eq!(reply.expect("it is there").adjusted, [-40], "a hold that was due is charged first");
+            assert_eq!(reply.expect("the tenant exists").adjusted, [-40], "a hold that was due is charged first");
             let settled = match at_most {
                 Some(_) => world.commit(hold.name()).tokens(used).await.expect("it is kept").figures("lifetime"),
                 None => world.release(hold.name()).await.expect("it is kept").figures("lifetime"),
@@ -119,7 +119,7 @@ both! {
             assert_eq!(reply.adjusted, [-60, -60], "{reply:?}");
             assert_eq!(reply.balances.figures("month"), (0, 0));
             assert_eq!(reply.balances.figures(""), (0, 0), "the day, which has no limit");
-            world.change_plan(tenant, &both).await.expect("it is there");
+            world.change_plan(tenant, &both).await.expect("the plan exists");
             for limit in ["day", "month"] {
                 assert_eq!(world.figures(tenant, limit).await, (0, 0));
             }
@@ -169,7 +169,7 @@ both! {
             let hold = hold.await.expect("there is quota");
             world.clock.advance(MINUTE);
             let reply = reset(world, |request| request.tenant = tenant.clone()).await;
-            assert_eq!(reply.expect("it is there").adjusted, [-1_000, -1_000]);
+            assert_eq!(reply.expect("the tenant exists").adjusted, [-1_000, -1_000]);
             if since > 0 {
                 world.record(&tenant).tokens(since).await.expect("it is recorded");
             }
@@ -280,7 +280,7 @@ both! {
         world.set_state("acme", TenantState::Suspended).await;
         assert_eq!(keyed(world).await.expect("a retry").adjusted, first.adjusted);
         // Another request_id makes another reset.
-        world.change_plan("acme", &[day("tokens", 100), month("tokens", 1_000)]).await.expect("it is there");
+        world.change_plan("acme", &[day("tokens", 100), month("tokens", 1_000)]).await.expect("the plan exists");
         let other = reset(world, |request| request.request_id = "y".into()).await.expect("the tenant is there");
         assert!(other.adjusted.iter().all(|&adjusted| adjusted == -5), "{other:?}");
     }

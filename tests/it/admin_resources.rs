@@ -42,24 +42,24 @@ fn tokens() -> Resource {
 
 both! {
     async fn it_is_created_read_changed_and_deleted(world: World) {
-        let created = create(world, Some(tokens())).await.expect("it is new");
+        let created = create(world, Some(tokens())).await.expect("the resource is new");
         assert_eq!((created.display_name.as_str(), created.unit.as_str()), ("Tokens", "token"));
         assert_eq!(millis(created.create_time.as_ref()), Some(NOON));
         assert_eq!(created.update_time, created.create_time);
-        assert_eq!(get(world, "tokens").await.expect("it is there"), created);
+        assert_eq!(get(world, "tokens").await.expect("the resource exists"), created);
 
         world.clock.advance(MINUTE);
         let change = Resource { display_name: "All tokens".into(), unit: "ignored".into(), ..tokens() };
-        let changed = update(world, change, &["display_name"]).await.expect("it is there");
+        let changed = update(world, change, &["display_name"]).await.expect("the resource exists");
         assert_eq!((changed.display_name.as_str(), changed.unit.as_str()), ("All tokens", "token"));
         assert_eq!(millis(changed.update_time.as_ref()), Some(NOON + MINUTE));
         assert_eq!(changed.create_time, created.create_time);
         let cleared = update(world, Resource { unit: String::new(), ..tokens() }, &["unit"]).await;
-        assert_eq!(cleared.expect("it is there").unit, "", "a path that is named is set, to nothing too");
+        assert_eq!(cleared.expect("the resource exists").unit, "", "a path that is named is set, to nothing too");
         let change = Resource { id: "tokens".into(), unit: "piece".into(), ..Resource::default() };
-        let changed = update(world, change, &[]).await.expect("it is there");
+        let changed = update(world, change, &[]).await.expect("the resource exists");
         assert_eq!((changed.display_name.as_str(), changed.unit.as_str()), ("All tokens", "piece"));
-        assert_eq!(get(world, "tokens").await.expect("it is there"), changed);
+        assert_eq!(get(world, "tokens").await.expect("the resource exists"), changed);
 
         delete(world, "tokens").await.expect("nobody uses it");
         let no = get(world, "tokens").await.expect_err("it is gone");
@@ -68,7 +68,7 @@ both! {
     }
 
     async fn a_name_is_taken_once(world: World) {
-        create(world, Some(tokens())).await.expect("it is new");
+        create(world, Some(tokens())).await.expect("the resource is new");
         let no = create(world, Some(tokens())).await.expect_err("it is taken");
         no.is(Code::AlreadyExists, "NAME_TAKEN");
         delete(world, "tokens").await.expect("nobody uses it");
@@ -107,7 +107,7 @@ both! {
     async fn pages_are_in_the_order_of_ids(world: World) {
         let mut ids: Vec<String> = (0..55).map(|number| format!("r{:02}", number * 7 % 55)).collect();
         for id in &ids {
-            world.resource(id).await.expect("it is new");
+            world.resource(id).await.expect("the resource is new");
         }
         ids.sort_unstable();
         let first = list(world, 0, "").await.expect("a page");
@@ -133,7 +133,7 @@ both! {
     }
 
     async fn fields_at_fault_are_named(world: World) {
-        create(world, Some(tokens())).await.expect("it is new");
+        create(world, Some(tokens())).await.expect("the resource is new");
         let before = list(world, 0, "").await.expect("a page");
         let with = |change: fn(&mut Resource)| {
             let mut resource = Resource { id: "other".into(), ..tokens() };

@@ -32,14 +32,14 @@ fn acme() -> Tenant {
 
 both! {
     async fn it_is_created_read_and_changed(world: World) {
-        world.plan("free", &[]).await.expect("it is new");
-        world.plan("pro", &[]).await.expect("it is new");
-        let created = world.tenant("acme", "free", "").await.expect("it is new");
+        world.plan("free", &[]).await.expect("the plan is new");
+        world.plan("pro", &[]).await.expect("the plan is new");
+        let created = world.tenant("acme", "free", "").await.expect("the tenant is new");
         assert_eq!((created.plan.as_str(), created.state()), ("free", TenantState::Active));
         assert!(matches!(created.zone.as_str(), "" | "UTC"), "{created:?}");
         assert_eq!(millis(created.create_time.as_ref()), Some(NOON));
-        assert_eq!(get(world, "acme").await.expect("it is there"), created);
-        let zoned = world.tenant("lisbon", "free", "Europe/Lisbon").await.expect("it is new");
+        assert_eq!(get(world, "acme").await.expect("the tenant exists"), created);
+        let zoned = world.tenant("lisbon", "free", "Europe/Lisbon").await.expect("the tenant is new");
         assert_eq!(zoned.zone, "Europe/Lisbon");
 
         world.clock.advance(MINUTE);
@@ -49,16 +49,16 @@ both! {
             state: TenantState::Suspended.into(),
             ..acme()
         };
-        let changed = update(world, change.clone(), &["plan"]).await.expect("it is there");
+        let changed = update(world, change.clone(), &["plan"]).await.expect("the tenant exists");
         assert_eq!((changed.plan.as_str(), changed.display_name.as_str()), ("pro", ""));
         assert_eq!(changed.state(), TenantState::Active);
         assert_eq!(millis(changed.update_time.as_ref()), Some(NOON + MINUTE));
-        let changed = update(world, change, &[]).await.expect("it is there");
+        let changed = update(world, change, &[]).await.expect("the tenant exists");
         assert_eq!((changed.display_name.as_str(), changed.state()), ("Acme", TenantState::Suspended));
         let unset = Tenant { state: 0, ..acme() };
-        let unchanged = update(world, unset, &["state"]).await.expect("it is there");
+        let unchanged = update(world, unset, &["state"]).await.expect("the tenant exists");
         assert_eq!(unchanged.state(), TenantState::Suspended, "unset is unchanged in an update");
-        assert_eq!(get(world, "acme").await.expect("it is there").create_time, created.create_time);
+        assert_eq!(get(world, "acme").await.expect("the tenant exists").create_time, created.create_time);
     }
 
     async fn a_name_is_taken_once(world: World) {
@@ -105,11 +105,11 @@ both! {
 
     async fn the_list_is_paged_and_filtered_by_plan(world: World) {
         for plan in ["free", "pro"] {
-            world.plan(plan, &[]).await.expect("it is new");
+            world.plan(plan, &[]).await.expect("the plan is new");
         }
         for number in 0..20 {
             let plan = if number % 4 == 0 { "pro" } else { "free" };
-            world.tenant(&format!("t{number:02}"), plan, "").await.expect("it is new");
+            world.tenant(&format!("t{number:02}"), plan, "").await.expect("the tenant is new");
         }
         let read = async |plan: &str, page_size: i32| {
             let (mut read, mut page_token) = (Vec::new(), String::new());
@@ -136,9 +136,9 @@ both! {
     }
 
     async fn fields_at_fault_are_named(world: World) {
-        world.plan("free", &[]).await.expect("it is new");
-        world.tenant("acme", "free", "").await.expect("it is new");
-        let before = get(world, "acme").await.expect("it is there");
+        world.plan("free", &[]).await.expect("the plan is new");
+        world.tenant("acme", "free", "").await.expect("the tenant is new");
+        let before = get(world, "acme").await.expect("the tenant exists");
         let cases: [Case<Tenant>; 9] = [
             ("tenant.id", |tenant| tenant.id = String::new()),
             ("tenant.id", |tenant| tenant.id = "x".repeat(129)),
@@ -175,6 +175,6 @@ both! {
         no.is(Code::NotFound, "TENANT_NOT_FOUND");
         delete(world, "nobody", true).await.expect_err("unknown").is(Code::NotFound, "TENANT_NOT_FOUND");
         get(world, "new").await.expect_err("never made").is(Code::NotFound, "TENANT_NOT_FOUND");
-        assert_eq!(get(world, "acme").await.expect("it is there"), before);
+        assert_eq!(get(world, "acme").await.expect("the tenant exists"), before);
     }
 }

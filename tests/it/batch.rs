@@ -153,7 +153,7 @@ both! {
             assert_eq!(reserve.held().labels.len(), 0);
         }
         let Answered::Reserve(first) = ok(&reply.results[0]) else { panic!("{:?}", reply.results[0]) };
-        assert_eq!(world.get(first.name()).await.expect("it is there").labels["a"], "1");
+        assert_eq!(world.get(first.name()).await.expect("the reservation exists").labels["a"], "1");
         assert_eq!(world.figures("acme", "a-limit-with-a-rather-long-name-59").await, (3, 997));
         // A reply with fewer operations is complete.
         operations.drain(..900);

@@ -115,7 +115,7 @@ async fn a_backup_overwrites_nothing_and_is_for_sqlite() {
     std::fs::write(&copy, "precious").expect("the folder can be written to");
     let output = command(&["backup", &copy.display().to_string(), "--database", database.url()]).await;
     assert!(!output.status.success() && said(&output).contains("copy.db"), "{}", said(&output));
-    assert_eq!(std::fs::read_to_string(&copy).expect("it is there"), "precious");
+    assert_eq!(std::fs::read_to_string(&copy).expect("the file exists"), "precious");
 
     let postgres = Database::fresh(Kind::Postgres);
     let copy = database.path("other.db").display().to_string();

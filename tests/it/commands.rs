@@ -134,9 +134,11 @@ async fn a_variable_or_a_filter_without_effect_is_a_warning() {
     let process = Process::start_as(command, &database, folder.path(), &[]);
     serving(&connect(&process.target()).await).await;
     // The last of them is logged when calls are answered already.
-    for part in
-        ["TOPE_DATABSE has no effect; did you mean TOPE_DATABASE?", "\"debg\" is not a level", "tope serves"]
-    {
+    for part in [
+        "TOPE_DATABSE has no effect; did you mean TOPE_DATABASE?",
+        "\"debg\" is not a level",
+        "the server is ready",
+    ] {
         eventually(part, async || process.log().contains(part).then_some(())).await;
     }
     process.stop().await;

@@ -112,7 +112,7 @@ both! {
 
     async fn changes_of_policy_are_told(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
-        world.change_plan("acme", &[day("tokens", 2_000)]).await.expect("it is there");
+        world.change_plan("acme", &[day("tokens", 2_000)]).await.expect("the plan exists");
         world.set_state("acme", TenantState::Suspended).await;
         world.declare("other").await;
         let other = || DeleteResourceRequest { id: "other".into() };

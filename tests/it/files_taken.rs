@@ -22,19 +22,23 @@ type Deed = fn(file: &Path, copy: &Path);
 
 /// Name of a deed, the deed, and whether each COMMIT detects it. A check a few times a second detects the others.
 const DEEDS: [(&str, Deed, bool); 9] = [
-    ("unlinked", |file, _| fs::remove_file(file).expect("it is there"), true),
+    ("unlinked", |file, _| fs::remove_file(file).expect("the file exists"), true),
     ("truncated", |file, _| truncate(file, 0), true),
     ("truncated a little", |file, _| truncate(file, 3 * 4_096), true),
     ("replaced", |file, copy| fs::rename(copy, file).expect("both are there"), true),
-    ("moved away", |file, copy| fs::rename(file, copy.with_extension("away")).expect("it is there"), false),
+    (
+        "moved away",
+        |file, copy| fs::rename(file, copy.with_extension("away")).expect("the file exists"),
+        false,
+    ),
     ("copied over", copy_over, false),
     ("written over", write_over, false),
-    ("robbed of its log", |file, _| fs::remove_file(beside(file, "-wal")).expect("it is there"), true),
-    ("robbed of its index", |file, _| fs::remove_file(beside(file, "-shm")).expect("it is there"), false),
+    ("robbed of its log", |file, _| fs::remove_file(beside(file, "-wal")).expect("the file exists"), true),
+    ("robbed of its index", |file, _| fs::remove_file(beside(file, "-shm")).expect("the file exists"), false),
 ];
 
 fn truncate(file: &Path, bytes: u64) {
-    let file = fs::OpenOptions::new().write(true).open(file).expect("it is there");
+    let file = fs::OpenOptions::new().write(true).open(file).expect("the file exists");
     file.set_len(bytes).expect("it can be written to");
 }
 
@@ -46,8 +50,8 @@ fn copy_over(file: &Path, copy: &Path) {
 /// Copies over the file like `dd conv=notrunc`: the file never gets smaller.
 fn write_over(file: &Path, copy: &Path) {
     use std::os::unix::fs::FileExt;
-    let bytes = fs::read(copy).expect("it is there");
-    let file = fs::OpenOptions::new().write(true).open(file).expect("it is there");
+    let bytes = fs::read(copy).expect("the file exists");
+    let file = fs::OpenOptions::new().write(true).open(file).expect("the file exists");
     file.write_all_at(&bytes, 0).expect("it can be written to");
 }
 
@@ -153,7 +157,7 @@ async fn mark(database: &Database) -> String {
     let connection = stall::connect(database.url()).await;
     let statement = Statement::from_string(DbBackend::Sqlite, "SELECT hex(body) FROM probes");
     let row = connection.query_one_raw(statement).await.expect("it can be read").expect("there is one");
-    connection.close().await.expect("it is ours");
+    connection.close().await.expect("the connection closes");
     row.try_get_by_index(0).expect("a text")
 }
 
@@ -188,8 +192,8 @@ async fn a_file_that_others_read_touch_and_checkpoint_stays() {
     eventually("it is loaded", async || (load.acknowledged_since(begun) > 200).then_some(())).await;
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
     let acknowledged = load.end().await;
-    let file = fs::OpenOptions::new().write(true).open(database.path("tope.db")).expect("it is there");
-    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("it is ours");
+    let file = fs::OpenOptions::new().write(true).open(database.path("tope.db")).expect("the file exists");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("the file belongs to this user");
     back_up(database.url(), &database.path("copy.db")).await;
     process::verify(database.url()).await;
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;

@@ -38,7 +38,7 @@ async fn a_sqlite_file_that_cannot_be_written_is_not_served_from() {
 
     for round in 0..2 {
         let load = Load::begin(&clients, "acme");
-        let size = fs::metadata(database.path("tope.db")).expect("it is there").len();
+        let size = fs::metadata(database.path("tope.db")).expect("the file exists").len();
         limit_files(&process, Some(size + GROWTH_BYTES));
         not_serving(&clients.channel).await;
         let log = process.log();

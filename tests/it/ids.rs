@@ -54,7 +54,7 @@ fn names(no: &No, field: &str, character: &str) {
 both! {
     async fn an_id_that_cannot_be_seen_is_refused(world: World) {
         world.declare("tokens").await;
-        world.plan("free", &[]).await.expect("it is new");
+        world.plan("free", &[]).await.expect("the plan is new");
         for (id, character) in REFUSED {
             names(&world.resource(id).await.expect_err(id), "resource.id", character);
             names(&world.plan(id, &[]).await.expect_err(id), "plan.id", character);
@@ -67,12 +67,12 @@ both! {
     }
 
     async fn ids_are_compared_byte_for_byte(world: World) {
-        world.plan("free", &[]).await.expect("it is new");
+        world.plan("free", &[]).await.expect("the plan is new");
         for id in TAKEN {
-            world.resource(id).await.expect("it is new");
-            world.plan(id, &[day(id, 1).named(id)]).await.expect("it is new");
-            world.tenant(id, id, "").await.expect("it is new");
-            create_hook(world, id).await.expect("it is new");
+            world.resource(id).await.expect("the resource is new");
+            world.plan(id, &[day(id, 1).named(id)]).await.expect("the plan is new");
+            world.tenant(id, id, "").await.expect("the tenant is new");
+            create_hook(world, id).await.expect("the webhook is new");
         }
     }
 
@@ -94,7 +94,7 @@ both! {
     /// Only a new id is refused, not an existing one.
     async fn what_was_made_before_can_be_used(world: World) {
         world.tenant_with("acme", &[day("tokens", 100).thresholds(&[50])]).await;
-        create_hook(world, "chat").await.expect("it is new");
+        create_hook(world, "chat").await.expect("the webhook is new");
         let old = "\u{200b}acme ";
         for text in [
             format!("UPDATE tenants SET id = '{old}'"),
@@ -108,8 +108,8 @@ both! {
         let held = world.reserve(old).amount(old, 60).await.expect("there is quota");
         world.commit(held.name()).amount(old, 50).await.expect("it is held");
         assert_eq!(world.figures(old, old).await, (50, 0));
-        assert_eq!(world.list(old).await.expect("it is there").reservations.len(), 0);
-        world.reset(old, &[old]).await.expect("it is there");
+        assert_eq!(world.list(old).await.expect("the tenant exists").reservations.len(), 0);
+        world.reset(old, &[old]).await.expect("the tenant exists");
         let mut limits = vec![day(old, 10).named(old), day(old, 20).named("new")];
         world.change_plan(old, &limits).await.expect("the id is one of before");
         limits[1].id = " new".into();
@@ -120,9 +120,9 @@ both! {
         webhook.tenants = vec![old.into()];
         let update_mask = Some(mask(&["tenants"]));
         let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask };
-        done(world.admin.clone().update_webhook(request).await).expect("it is there");
+        done(world.admin.clone().update_webhook(request).await).expect("the webhook exists");
         let request = DeleteTenantRequest { id: old.into(), force: true };
-        done(world.admin.clone().delete_tenant(request).await).expect("it is there");
+        done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
         let no = world.reserve(old).amount(old, 1).await.expect_err("it is gone");
         no.is(Code::NotFound, "TENANT_NOT_FOUND");
     }

@@ -49,7 +49,7 @@ both! {
             assert_eq!((job.next_run_time, job.running, &job.last_run), (None, false, &None), "{job:?}");
         }
         world.clock.advance(MINUTE);
-        let answered = world.run_job("prune").await.expect("it is there");
+        let answered = world.run_job("prune").await.expect("the job exists");
         assert_eq!(millis(answered.start_time.as_ref()), Some(NOON + MINUTE));
         for job in world.jobs().await {
             let last = (job.name == "prune").then_some(&answered);
@@ -188,7 +188,7 @@ both! {
         world.database.execute(SPOIL_COUNTERS).await;
         let run = world.run_job("verify-sample").await.expect("a run that failed is an answer");
         assert_eq!(run.outcome(), JobOutcome::Failed, "{run:?}");
-        assert!(run.error.contains("2 fault(s)"), "{run:?}");
+        assert!(run.error.contains("2 row(s)"), "{run:?}");
         let counted: Vec<(&str, i64)> =
             run.figures.iter().map(|figure| (figure.name.as_str(), figure.value)).collect();
         assert_eq!(counted, [("tenants", 2), ("counters", 2), ("holds", 2), ("settled", 2)], "all the same");
@@ -266,7 +266,7 @@ on_both! {
         }
         let listed = command(&["list", "-o", "json"]).await;
         let jobs: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
-        let prune = jobs.as_array().expect("a list").iter().find(|job| job["name"] == "prune").expect("it is there");
+        let prune = jobs.as_array().expect("a list").iter().find(|job| job["name"] == "prune").expect("the job exists");
         assert!(prune["next_run_time"].as_str().is_some_and(|at| at.ends_with('Z')), "{prune}");
 
         let ran = command(&["run", "prune"]).await;

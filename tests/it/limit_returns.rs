@@ -69,8 +69,8 @@ both! {
 
     async fn another_plan_without_the_limit_is_a_gap_and_one_with_it_is_none(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
-        world.plan("without", &[month("tokens", 1_000)]).await.expect("it is new");
-        world.plan("with", &[day("tokens", 70).named("daily"), month("tokens", 1_000)]).await.expect("it is new");
+        world.plan("without", &[month("tokens", 1_000)]).await.expect("the plan is new");
+        world.plan("with", &[day("tokens", 70).named("daily"), month("tokens", 1_000)]).await.expect("the plan is new");
         let moved = async |plan: &'static str| world.set_plan("acme", plan).await;
         for pause in [0, HOUR] {
             spend(world, 40).await;
@@ -93,8 +93,8 @@ both! {
             assert_eq!(world.figures("acme", "daily").await, (5, 0));
             moved("acme").await;
             assert_eq!(world.figures("acme", "day").await, (5, 0));
-            world.change_plan("with", &[]).await.expect("it is there");
-            world.change_plan("with", &[day("tokens", 70).named("daily"), month("tokens", 1_000)]).await.expect("it is there");
+            world.change_plan("with", &[]).await.expect("the plan exists");
+            world.change_plan("with", &[day("tokens", 70).named("daily"), month("tokens", 1_000)]).await.expect("the plan exists");
             moved("with").await;
             assert_eq!(world.figures("acme", "daily").await, (5, 0), "it had it all the time");
             moved("acme").await;
@@ -264,8 +264,8 @@ both! {
             clients::done(world.admin.clone().delete_resource(request).await).expect("no limit counts it");
             world.resource(id).await.expect("it is free again");
         };
-        world.resource("g").await.expect("it is new");
-        world.resource("h").await.expect("it is new");
+        world.resource("g").await.expect("the resource is new");
+        world.resource("h").await.expect("the resource is new");
         let hold = world.reserve("acme").amount("g", 10).await.expect("it is metered");
         again("g").await;
         let extended = world.extend(hold.name()).id("e").amount("g", 5).await.expect("it is held");

@@ -69,7 +69,7 @@ on_both! {
             (receiver.posts().len() >= 12 && other.posts().len() >= 12).then_some(())
         })
         .await;
-        assert_eq!(lines(&process, "a delivery failed"), 2, "one for each webhook: {}", process.log());
+        assert_eq!(lines(&process, "a delivery to a webhook failed"), 2, "one for each webhook: {}", process.log());
         process.stop().await;
     }
 }

@@ -35,7 +35,7 @@ both! {
 
     async fn usage_survives_a_change_of_plan(world: World) {
         world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
-        world.plan("pro", &[day("tokens", 500).named("daily"), lifetime("tokens", 9)]).await.expect("it is new");
+        world.plan("pro", &[day("tokens", 500).named("daily"), lifetime("tokens", 9)]).await.expect("the plan is new");
         let hold = world.reserve("acme").tokens(60).await.expect("there is quota");
         world.record("acme").tokens(40).await.expect("it is recorded");
         world.reserve("acme").tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
@@ -115,10 +115,10 @@ both! {
         world.record("acme").tokens(0).await.expect_err("nothing").names(&quantity);
         world.restart().await;
         world.reserve("acme").tokens(0).await.expect_err("nothing").names(&quantity);
-        world.resource("fresh").await.expect("it is new");
+        world.resource("fresh").await.expect("the resource is new");
         world.record("acme").amount("fresh", 0).await.expect_err("nothing").names(&quantity);
         world.record("acme").amount("undeclared", 0).await.expect_err("nothing").names(&both);
-        world.resource("fresher").await.expect("it is new");
+        world.resource("fresher").await.expect("the resource is new");
         let record = |resource| world.record("acme").amount(resource, 0).operation();
         let results = world.batch(["fresher", "undeclared", "tokens"].map(record).into()).await.expect("a Batch");
         for (result, fields) in results.into_iter().zip([&quantity[..], &both, &quantity]) {
@@ -132,10 +132,10 @@ both! {
             let resource = format!("resource-{number}");
             let asked = world.reserve("acme").amount(&resource, 1);
             asked.clone().await.expect_err("undeclared").names(&["amounts[0].resource"]);
-            world.resource(&resource).await.expect("it is new");
+            world.resource(&resource).await.expect("the resource is new");
             asked.await.expect("it is metered");
             let plan = format!("plan-{number}");
-            world.plan(&plan, &[lifetime(&resource, 1)]).await.expect("it is new");
+            world.plan(&plan, &[lifetime(&resource, 1)]).await.expect("the plan is new");
             world.set_plan("acme", &plan).await;
             let no = world.reserve("acme").amount(&resource, 2).await.expect_err("the new plan's");
             no.is_quota(&["lifetime"]);
@@ -162,12 +162,12 @@ async fn a_change_binds_while_all_connections_that_read_are_busy() {
     eventually("all connections that read are busy", async || (waiting().await == 4).then_some(())).await;
     // The lists use up the room for replies of their connection, so these calls need another one.
     let other = Clients::of(clients::connect(&world.target()).await);
-    other.resource("more").await.expect("it is new");
+    other.resource("more").await.expect("the resource is new");
     let reply = other.reserve("acme").amount("more", 7).await.expect("it is declared");
     assert_eq!(reply.figures(""), (0, 7));
     assert_eq!(waiting().await, 4, "they wait still");
-    lock.execute_unprepared("ROLLBACK").await.expect("it is ours");
-    lock.close().await.expect("it is ours");
+    lock.execute_unprepared("ROLLBACK").await.expect("the transaction is rolled back");
+    lock.close().await.expect("the connection closes");
     for list in lists {
         list.await.expect("it is answered");
     }

@@ -59,7 +59,7 @@ async fn a_password_is_taken_wherever_it_is() {
 fn make_private(file: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt;
     // libpq ignores a password file that others can read.
-    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("the file belongs to this user");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

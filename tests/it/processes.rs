@@ -83,7 +83,7 @@ on_both! {
             clients::serving(&clients.channel).await;
             process.signal(signal);
             eventually("it says that it ends", async || {
-                process.log().contains("ending").then_some(())
+                process.log().contains("stopping").then_some(())
             })
             .await;
             // A new connection, because the server takes calls on an open one until its client has read of the end.
@@ -125,7 +125,7 @@ on_both! {
         assert_eq!(replay.reservation, hold.reservation);
         clients.release(open.name()).await.expect("it is held");
         let globex = clients.admin.clone().get_tenant(GetTenantRequest { id: "globex".into() }).await;
-        let globex = globex.expect("it is there").into_inner();
+        let globex = globex.expect("the tenant exists").into_inner();
         assert_eq!((globex.plan.as_str(), globex.state()), ("free", TenantState::Suspended));
         process.stop().await;
         process::verify(database.url()).await;
@@ -142,7 +142,7 @@ on_both! {
         assert_eq!(resources, ["requests", "storage_bytes", "tokens"]);
         for (id, factor) in [("free", 1), ("pro", 10)] {
             let plan = admin.clone().get_plan(GetPlanRequest { id: id.into() }).await;
-            let plan = plan.expect("it is there").into_inner();
+            let plan = plan.expect("the plan exists").into_inner();
             assert_eq!(plan.limits.len(), 2);
             for limit in plan.limits {
                 let quantity = if limit.period() == Period::Day { 100_000 } else { 1_000_000 };
@@ -154,7 +154,7 @@ on_both! {
         }
         for (id, plan) in [("acme", "free"), ("globex", "pro")] {
             let tenant = admin.clone().get_tenant(GetTenantRequest { id: id.into() }).await;
-            let tenant = tenant.expect("it is there").into_inner();
+            let tenant = tenant.expect("the tenant exists").into_inner();
             assert_eq!((tenant.plan.as_str(), tenant.state()), (plan, TenantState::Active));
             assert!(matches!(tenant.zone.as_str(), "" | "UTC"), "{tenant:?}");
         }
@@ -163,7 +163,7 @@ on_both! {
             tenant: Some(Tenant { id: "acme".into(), display_name: "Acme".into(), ..Tenant::default() }),
             update_mask: Some(mask(&["display_name"])),
         };
-        admin.clone().update_tenant(update).await.expect("it is there");
+        admin.clone().update_tenant(update).await.expect("the tenant exists");
         process.stop().await;
     }
 }
@@ -205,7 +205,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
         let output = run(command).await;
         assert!(!output.status.success() && said(&output).contains("letter.db"), "{}", said(&output));
     }
-    assert_eq!(fs::read_to_string(&file).expect("it is there"), letter);
+    assert_eq!(fs::read_to_string(&file).expect("the file exists"), letter);
 }
 
 /// A folder that cannot exist, because its parent is a file. (Permissions do not stop root.)
@@ -226,7 +226,11 @@ async fn a_url_of_another_database_is_refused() {
         let log = refused(url, folder.path()).await;
         assert!(log.contains("database"), "{url:?}: {log}");
     }
-    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 5, "nothing but the logs was made");
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("the folder exists").count(),
+        5,
+        "nothing but the logs was made"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

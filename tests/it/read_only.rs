@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("the file belongs to this user");
 }
 
 /// Runs the binary as a user without privileges, for whom permissions hold.
@@ -28,8 +28,8 @@ async fn a_database_that_may_not_be_written_is_verified_and_backed_up() {
     let folder = tempfile::tempdir_in(postgres::scratch()).expect("everybody can write there");
     set_mode(folder.path(), 0o777);
     let (kept, binary) = (folder.path().join("kept"), folder.path().join("tope"));
-    fs::create_dir(&kept).expect("it is ours");
-    fs::copy(tope().get_program(), &binary).expect("it is there");
+    fs::create_dir(&kept).expect("the folder can be created");
+    fs::copy(tope().get_program(), &binary).expect("the binary exists");
     let file = kept.join("tope.db");
     let url = database::sqlite_url(&file);
     let (process, channel) = Process::serving(&url, folder.path(), &["--demo"]).await;

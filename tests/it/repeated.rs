@@ -141,7 +141,7 @@ on_both! {
             let no = raw::post(server.address(), &list.path, &[], &list.request(GIANT_BYTES)).await;
             let no = no.expect("it is refused");
             no.names(&[&list.field]);
-            assert!(no.faults[0].1.starts_with("must be at most "), "{}: {no:?}", list.path);
+            assert!(no.faults[0].1.starts_with("must have at most "), "{}: {no:?}", list.path);
         }
         let spent = (ticks(&server) - before) / u64::try_from(lists.len()).expect("a number");
         assert!(spent < 50, "{spent} ticks of a core for each");

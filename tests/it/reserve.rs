@@ -82,7 +82,7 @@ both! {
         let asked = world.reserve("acme").tokens(120).amount("requests", 6);
         let no = asked.await.expect_err("three limits are in the way");
         no.is_quota(&["calls", "day", "month"]);
-        let find = |id: &str| no.violations.iter().find(|violation| violation.quota_id == id).expect("it is there");
+        let find = |id: &str| no.violations.iter().find(|violation| violation.quota_id == id).expect("the limit has a violation");
         let month = find("month");
         assert_eq!(month.quota_metric, "tokens");
         assert!(month.subject.contains("acme"), "{month:?}");

@@ -38,7 +38,7 @@ async fn flags_come_before_the_environment_and_that_before_a_file() {
         let channel = connect(&format!("http://127.0.0.1:{}", ports[case])).await;
         serving(&channel).await;
         child.kill().expect("it runs");
-        child.wait().expect("it is ours");
+        child.wait().expect("the process is our child");
         let made = |of: &str| folder.path().join(format!("{case}-{of}.db")).exists();
         assert_eq!(
             ["file", "environment", "flag"].map(made),
@@ -85,12 +85,12 @@ async fn the_log_can_be_json_and_warns_beyond_loopback() {
     let mut child = command.stderr(file).spawn().expect("the binary can be started");
     serving(&connect(&format!("http://127.0.0.1:{port}")).await).await;
     let warned = eventually("it warns", async || {
-        let log = fs::read_to_string(&log).expect("it is there");
-        log.contains("loopback").then_some(log)
+        let log = fs::read_to_string(&log).expect("the file exists");
+        log.contains("other machines can reach").then_some(log)
     })
     .await;
     child.kill().expect("it runs");
-    child.wait().expect("it is ours");
+    child.wait().expect("the process is our child");
     for line in warned.lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("one object a line");
         assert!(line["level"].is_string() && line["message"].is_string(), "{line}");

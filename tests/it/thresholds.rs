@@ -117,7 +117,7 @@ both! {
         let limit = |quantity| [day("tokens", quantity).thresholds(&[50, 80])];
         world.tenant_with("acme", &limit(1_000)).await;
         world.record("acme").tokens(1_000).await.expect("it is recorded");
-        world.change_plan("acme", &limit(1_500)).await.expect("it is there");
+        world.change_plan("acme", &limit(1_500)).await.expect("the plan exists");
         // The next batch that touches the counter emits the event, even if it does not charge.
         let hold = world.reserve("acme").tokens(1).await.expect("there is quota");
         let first = [(ThresholdReached, 50), (ThresholdReached, 80), (LimitReached, 100)];
@@ -131,7 +131,7 @@ both! {
         let generations: Vec<i32> = events.iter().map(|event| event.generation).collect();
         assert_eq!(generations, [1, 1, 1, 1, 1, 2, 2]);
         // One operation emits both: thresholds cleared and reached.
-        world.change_plan("acme", &limit(3_000)).await.expect("it is there");
+        world.change_plan("acme", &limit(3_000)).await.expect("the plan exists");
         world.record("acme").tokens(900).await.expect("it is recorded");
         let last = [(ThresholdCleared, 100), (ThresholdCleared, 80), (ThresholdReached, 80)];
         assert_eq!(told(&world.told("acme").await[7..]), last);

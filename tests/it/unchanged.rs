@@ -76,12 +76,12 @@ both! {
     async fn an_update_that_changes_nothing_leaves_no_trace(world: World) {
         let admin = || world.admin.clone();
         let request = CreateResourceRequest { resource: Some(resource()) };
-        let made = done(admin().create_resource(request).await).expect("it is new");
-        let planned = done(admin().create_plan(CreatePlanRequest { plan: Some(plan()) }).await).expect("it is new");
+        let made = done(admin().create_resource(request).await).expect("the resource is new");
+        let planned = done(admin().create_plan(CreatePlanRequest { plan: Some(plan()) }).await).expect("the plan is new");
         let request = CreateTenantRequest { tenant: Some(tenant()) };
-        let customer = done(admin().create_tenant(request).await).expect("it is new");
+        let customer = done(admin().create_tenant(request).await).expect("the tenant is new");
         let request = CreateWebhookRequest { webhook: Some(hook()) };
-        let hooked = done(admin().create_webhook(request).await).expect("it is new");
+        let hooked = done(admin().create_webhook(request).await).expect("the webhook is new");
         let hooked = Webhook { secret: String::new(), ..hooked };
         let before = traces(world).await;
         world.clock.advance(MINUTE);
@@ -91,7 +91,7 @@ both! {
             (resource(), &["unit", "display_name"]),
             (Resource { id: "tokens".into(), ..Resource::default() }, &[]),
         ] {
-            assert_eq!(update_resource(world, change, paths).await.expect("it is there"), made, "{paths:?}");
+            assert_eq!(update_resource(world, change, paths).await.expect("the resource exists"), made, "{paths:?}");
         }
         let mut reordered = plan();
         reordered.limits[0].thresholds = vec![80, 50];
@@ -102,7 +102,7 @@ both! {
             (reordered, &["limits"]),
             (Plan { id: "free".into(), ..Plan::default() }, &[]),
         ] {
-            assert_eq!(update_plan(world, change, paths).await.expect("it is there"), planned, "{paths:?}");
+            assert_eq!(update_plan(world, change, paths).await.expect("the plan exists"), planned, "{paths:?}");
         }
         for (change, paths) in [
             (tenant(), &[][..]),
@@ -110,7 +110,7 @@ both! {
             (tenant(), &["state"]),
             (Tenant { id: "acme".into(), ..Tenant::default() }, &[]),
         ] {
-            assert_eq!(update_tenant(world, change, paths).await.expect("it is there"), customer, "{paths:?}");
+            assert_eq!(update_tenant(world, change, paths).await.expect("the tenant exists"), customer, "{paths:?}");
         }
         for (change, paths) in [
             (hook(), &[][..]),
@@ -118,7 +118,7 @@ both! {
             (hook(), &["state"]),
             (Webhook { id: "chat".into(), ..Webhook::default() }, &[]),
         ] {
-            assert_eq!(update_webhook(world, change, paths).await.expect("it is there"), hooked, "{paths:?}");
+            assert_eq!(update_webhook(world, change, paths).await.expect("the webhook exists"), hooked, "{paths:?}");
         }
         assert_eq!(traces(world).await, before);
     }
@@ -128,21 +128,21 @@ both! {
         world.tenant_with("free", &plan().limits).await;
         let admin = world.admin.clone();
         let hooked = CreateWebhookRequest { webhook: Some(hook()) };
-        done(admin.clone().create_webhook(hooked).await).expect("it is new");
+        done(admin.clone().create_webhook(hooked).await).expect("the webhook is new");
         world.clock.advance(MINUTE);
         let mut turned = plan();
         turned.limits.reverse();
-        let turned = update_plan(world, turned, &["limits"]).await.expect("it is there");
+        let turned = update_plan(world, turned, &["limits"]).await.expect("the plan exists");
         assert_eq!(millis(turned.update_time.as_ref()), Some(NOON + MINUTE));
         let change = Tenant { id: "free".into(), state: TenantState::Suspended.into(), ..Tenant::default() };
-        let suspended = update_tenant(world, change, &["state"]).await.expect("it is there");
+        let suspended = update_tenant(world, change, &["state"]).await.expect("the tenant exists");
         assert_eq!(millis(suspended.update_time.as_ref()), Some(NOON + MINUTE));
         let change = Webhook { kinds: vec![], ..hook() };
-        let widened = update_webhook(world, change, &["kinds"]).await.expect("it is there");
+        let widened = update_webhook(world, change, &["kinds"]).await.expect("the webhook exists");
         assert_eq!(millis(widened.update_time.as_ref()), Some(NOON + MINUTE));
         let change = Webhook { state: WebhookState::Disabled.into(), ..hook() };
         world.clock.advance(MINUTE);
-        let disabled = update_webhook(world, change, &["state"]).await.expect("it is there");
+        let disabled = update_webhook(world, change, &["state"]).await.expect("the webhook exists");
         assert_eq!(millis(disabled.update_time.as_ref()), Some(NOON + 2 * MINUTE));
     }
 }

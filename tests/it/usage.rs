@@ -124,7 +124,7 @@ both! {
             ("one has another shape", vec![a.clone(), b.clone().model("m"), c.clone()]),
         ];
         world.tenant_with("acme", &three).await;
-        world.plan("other", &[]).await.expect("it is new");
+        world.plan("other", &[]).await.expect("the plan is new");
         for user in ["u0", "u1", "u2", "u3"] {
             world.record("acme").tokens(1).user(user).await.expect("it is recorded");
         }
@@ -138,17 +138,17 @@ both! {
         for pages in 1..whole.len() {
             let mut token = String::new();
             for _ in 0..pages {
-                token = paged(&token).await.expect("it is there").next_page_token;
+                token = paged(&token).await.expect("the list has this page").next_page_token;
             }
             for (change, limits) in &changes {
-                world.change_plan("acme", limits).await.expect("it is there");
+                world.change_plan("acme", limits).await.expect("the plan exists");
                 let no = paged(&token).await.expect_err(change);
                 no.names(&["page_token"]);
                 assert!(no.faults[0].1.contains("start again"), "{no:?}");
             }
             world.set_plan("acme", "other").await;
             paged(&token).await.expect_err("another plan").names(&["page_token"]);
-            world.change_plan("acme", &three).await.expect("it is there");
+            world.change_plan("acme", &three).await.expect("the plan exists");
             world.set_plan("acme", "acme").await;
         }
     }
@@ -171,8 +171,8 @@ both! {
                 break;
             }
             call.request.page_token = reply.next_page_token;
-            world.plan(&format!("p{page}"), &[]).await.expect("it is new");
-            world.change_plan("acme", &limits(200 + page)).await.expect("it is there");
+            world.plan(&format!("p{page}"), &[]).await.expect("the plan is new");
+            world.change_plan("acme", &limits(200 + page)).await.expect("the plan exists");
             world.record("acme").tokens(1).user("u0").await.expect("it is recorded");
         }
         assert_eq!(read, ["a", "b", "c"]);
@@ -185,7 +185,7 @@ both! {
             world.record("acme").tokens(1).user(user).await.expect("it is recorded");
         }
         let first = world.get_usage("acme").with(|request| request.page_size = 1);
-        let token = first.await.expect("it is there").next_page_token;
+        let token = first.await.expect("the list has this page").next_page_token;
         let second = || world.get_usage("acme").with(|request| request.page_token = token.clone());
         world.clock.advance(HOUR);
         assert_eq!(second().await.expect("it is the same day").balances.len(), 2);

@@ -185,7 +185,7 @@ both! {
         world.watch(resume.clone()).await.expect("it is of this log");
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
         let no = world.watch(resume.clone()).await.err().expect("of the future");
-        assert!(no.names(&["cursor"]).message.contains("future"), "{no:?}");
+        assert!(no.names(&["cursor"]).message.contains("after the end of the log"), "{no:?}");
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence + 2").await;
         world.stop().await;
         let mut command = tope();

@@ -68,11 +68,11 @@ async fn cut_off(kind: Kind) {
     let world = World::start(kind).await;
     let thresholds: Vec<i32> = (1..=9).map(|tenth| tenth * 10).collect();
     let limit = day("tokens", 10).per(&[Dimension::User]).thresholds(&thresholds);
-    world.plan("plan", &[]).await.expect("it is new");
+    world.plan("plan", &[]).await.expect("the plan is new");
     world.declare("tokens").await;
-    world.change_plan("plan", &[limit]).await.expect("it is there");
+    world.change_plan("plan", &[limit]).await.expect("the plan exists");
     for number in 0..TENANTS {
-        world.tenant(&name(number), "plan", "").await.expect("it is new");
+        world.tenant(&name(number), "plan", "").await.expect("the tenant is new");
         world.told(&name(number)).await;
     }
     let mut servers = vec![world.clients().clone()];

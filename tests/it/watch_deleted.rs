@@ -17,7 +17,7 @@ fn of_acme() -> WatchUsageRequest {
 
 async fn delete(world: &World) {
     let request = DeleteTenantRequest { id: "acme".into(), force: true };
-    done(world.admin.clone().delete_tenant(request).await).expect("it is there");
+    done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
 }
 
 /// Most heartbeats, one a second, until a stream must end.
@@ -115,7 +115,7 @@ both! {
         let line = printing.line();
         assert!(line.contains("acme  POLICY_CHANGED"), "{line}");
         assert_eq!(printing.ended().await.code(), Some(1));
-        let complaint = fs::read_to_string(&complaints).expect("it is there");
+        let complaint = fs::read_to_string(&complaints).expect("the file exists");
         assert!(complaint.contains("tenant \"acme\"") && complaint.contains("TENANT_NOT_FOUND"), "{complaint}");
         assert_eq!(complaint.lines().count(), 1, "{complaint}");
     }

@@ -14,7 +14,7 @@ async fn limited(world: &World, tenant: &str) {
 
 async fn delete(world: &World, id: &str) {
     let request = DeleteTenantRequest { id: id.into(), force: true };
-    done(world.admin.clone().delete_tenant(request).await).expect("it is there");
+    done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
 }
 
 async fn cursor(world: &World) -> String {
@@ -140,7 +140,7 @@ both! {
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
         world.database.execute(events).await;
         let no = ahead.end().await;
-        assert!(no.names(&["cursor"]).message.contains("future"), "{no:?}");
+        assert!(no.names(&["cursor"]).message.contains("after the end of the log"), "{no:?}");
         let mut behind = begin().await;
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");

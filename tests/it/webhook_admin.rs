@@ -60,7 +60,7 @@ both! {
             kinds: vec![1, 3],
             ..hook("chat")
         };
-        let made = create(world, wanted.clone()).await.expect("it is new");
+        let made = create(world, wanted.clone()).await.expect("the webhook is new");
         assert_eq!(made.state(), WebhookState::Active);
         assert!(made.secret.starts_with("whsec_") && made.secret.len() > 40, "{made:?}");
         assert_eq!(millis(made.create_time.as_ref()), Some(NOON));
@@ -69,25 +69,25 @@ both! {
             (&shown.url, &shown.description, &shown.tenants, &shown.kinds),
             (&wanted.url, &wanted.description, &wanted.tenants, &wanted.kinds)
         );
-        assert_eq!(get(world, "chat").await.expect("it is there"), shown, "the secret is told once");
+        assert_eq!(get(world, "chat").await.expect("the webhook exists"), shown, "the secret is told once");
         create(world, hook("chat")).await.expect_err("it is there").is(Code::AlreadyExists, "NAME_TAKEN");
 
         world.clock.advance(MINUTE);
         let change = Webhook { description: "elsewhere".into(), ..Webhook { id: "chat".into(), ..Webhook::default() } };
-        let changed = update(world, change, &[]).await.expect("it is there");
+        let changed = update(world, change, &[]).await.expect("the webhook exists");
         assert_eq!((changed.description.as_str(), &changed.url), ("elsewhere", &wanted.url));
         assert_eq!(millis(changed.update_time.as_ref()), Some(NOON + MINUTE));
         let clear = Webhook { id: "chat".into(), ..Webhook::default() };
-        let cleared = update(world, clear, &["tenants", "kinds", "description"]).await.expect("it is there");
+        let cleared = update(world, clear, &["tenants", "kinds", "description"]).await.expect("the webhook exists");
         assert_eq!((cleared.tenants.len(), cleared.kinds.len(), cleared.description.len()), (0, 0, 0));
         let disable = Webhook { id: "chat".into(), state: WebhookState::Disabled.into(), ..Webhook::default() };
-        let disabled = update(world, disable, &["state"]).await.expect("it is there");
+        let disabled = update(world, disable, &["state"]).await.expect("the webhook exists");
         assert_eq!(disabled.state(), WebhookState::Disabled);
         world.restart().await;
         assert_eq!(get(world, "chat").await.expect("it is kept"), disabled);
 
         let request = || DeleteWebhookRequest { id: "chat".into() };
-        done(world.admin.clone().delete_webhook(request()).await).expect("it is there");
+        done(world.admin.clone().delete_webhook(request()).await).expect("the webhook exists");
         get(world, "chat").await.expect_err("it is gone").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
         let no = done(world.admin.clone().delete_webhook(request()).await).expect_err("it is gone");
         assert_eq!(no.resource, Some(("webhook".to_owned(), "chat".to_owned())));
@@ -96,7 +96,7 @@ both! {
 
     async fn webhooks_are_listed_by_id(world: World) {
         for id in ["b", "a", "c"] {
-            create(world, hook(id)).await.expect("it is new");
+            create(world, hook(id)).await.expect("the webhook is new");
         }
         let list = async |page_size, page_token: &str| {
             let request = ListWebhooksRequest { page_size, page_token: page_token.into() };
@@ -149,8 +149,8 @@ both! {
     }
 
     async fn a_faulty_change_names_its_fields(world: World) {
-        create(world, hook("chat")).await.expect("it is new");
-        let before = get(world, "chat").await.expect("it is there");
+        create(world, hook("chat")).await.expect("the webhook is new");
+        let before = get(world, "chat").await.expect("the webhook exists");
         let change = |spoil: fn(&mut Webhook)| {
             let mut webhook = Webhook { id: "chat".into(), ..Webhook::default() };
             spoil(&mut webhook);
@@ -169,22 +169,22 @@ both! {
         update(world, failed, &["state"]).await.expect_err("not a client's").names(&["webhook.state"]);
         let other = Webhook { description: "x".into(), ..hook("other") };
         update(world, other, &["description"]).await.expect_err("unknown").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
-        assert_eq!(get(world, "chat").await.expect("it is there"), before);
+        assert_eq!(get(world, "chat").await.expect("the webhook exists"), before);
     }
 
     async fn a_secret_is_given_or_made_and_rotated(world: World) {
-        let given = create(world, Webhook { secret: SECRET.into(), ..hook("given") }).await.expect("it is new");
+        let given = create(world, Webhook { secret: SECRET.into(), ..hook("given") }).await.expect("the webhook is new");
         assert_eq!(given.secret, SECRET);
-        let made = create(world, hook("made")).await.expect("it is new");
-        let other = create(world, hook("other")).await.expect("it is new");
+        let made = create(world, hook("made")).await.expect("the webhook is new");
+        let other = create(world, hook("other")).await.expect("the webhook is new");
         assert_ne!(made.secret, other.secret);
         let request = |overlap| RotateWebhookSecretRequest { id: "made".into(), secret: String::new(), overlap };
-        let rotated = rotate(world, request(None)).await.expect("it is there");
+        let rotated = rotate(world, request(None)).await.expect("the webhook exists");
         assert!(rotated.secret.starts_with("whsec_") && rotated.secret != made.secret);
         assert_eq!(millis(rotated.old_secret_expire_time.as_ref()), Some(NOON + DAY));
-        let rotated = rotate(world, request(seconds(7 * 86_400))).await.expect("it is there");
+        let rotated = rotate(world, request(seconds(7 * 86_400))).await.expect("the webhook exists");
         assert_eq!(millis(rotated.old_secret_expire_time.as_ref()), Some(NOON + 7 * DAY));
-        assert_eq!(get(world, "made").await.expect("it is there").secret, "");
+        assert_eq!(get(world, "made").await.expect("the webhook exists").secret, "");
 
         let too_long = rotate(world, request(seconds(7 * 86_400 + 1))).await;
         too_long.expect_err("it is too long").names(&["overlap"]);
@@ -196,15 +196,15 @@ both! {
     }
 
     async fn deliveries_that_are_none_are_refused(world: World) {
-        create(world, hook("chat")).await.expect("it is new");
+        create(world, hook("chat")).await.expect("the webhook is new");
         let request = |webhook: &str| ListDeliveriesRequest { webhook: webhook.into(), ..Default::default() };
-        assert_eq!(deliveries(world, request("chat")).await.expect("it is there").deliveries, []);
+        assert_eq!(deliveries(world, request("chat")).await.expect("the webhook exists").deliveries, []);
         deliveries(world, request("")).await.expect_err("no name").names(&["webhook"]);
         deliveries(world, request("other")).await.expect_err("unknown").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
         let spoilt = ListDeliveriesRequest { states: vec![1, 0, 9], page_size: 1_001, ..request("chat") };
         let no = deliveries(world, spoilt).await.expect_err("they are none");
         no.names(&["page_size", "states[1]", "states[2]"]);
-        assert_eq!(redeliver(world, "chat", &[]).await.expect("it is there").count, 0);
+        assert_eq!(redeliver(world, "chat", &[]).await.expect("the webhook exists").count, 0);
         let no = redeliver(world, "chat", &[7]).await.expect_err("there is none");
         no.is(Code::NotFound, "DELIVERY_NOT_FOUND");
         assert_eq!(no.metadata["sequence"], "7");
@@ -217,7 +217,7 @@ both! {
 
     /// A page may be short, but all pages together are complete.
     async fn many_deliveries_are_listed_in_bounded_steps(world: World) {
-        create(world, hook("chat")).await.expect("it is new");
+        create(world, hook("chat")).await.expect("the webhook is new");
         let make = "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status,
                                             error, created_at)
             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12005)
@@ -232,7 +232,7 @@ both! {
             };
             let (mut found, mut pages) = (Vec::new(), 0);
             loop {
-                let page = deliveries(world, request.clone()).await.expect("it is there");
+                let page = deliveries(world, request.clone()).await.expect("the webhook exists");
                 found.extend(page.deliveries.iter().map(|delivery| delivery.sequence));
                 pages += 1;
                 if page.next_page_token.is_empty() {
@@ -247,7 +247,7 @@ both! {
         assert_eq!(pages(&[Failed]).await, (down_to(12_005, 4), 13));
         assert_eq!(pages(&[]).await, (down_to(12_005, 1), 13));
         assert_eq!(pages(&[Pending]).await, (vec![], 1));
-        let count = async || redeliver(world, "chat", &[]).await.expect("it is there").count;
+        let count = async || redeliver(world, "chat", &[]).await.expect("the webhook exists").count;
         assert_eq!(count().await, 10_000);
         assert_eq!(pages(&[Pending]).await, (down_to(10_003, 4), 10));
         assert_eq!(pages(&[Failed, Pending]).await, (down_to(12_005, 4), 13));
@@ -255,7 +255,7 @@ both! {
     }
 
     async fn there_is_a_bound_to_webhooks(world: World) {
-        create(world, hook("first")).await.expect("it is new");
+        create(world, hook("first")).await.expect("the webhook is new");
         let copy = "INSERT INTO webhooks (key, id, url, description, tenants, kinds, state, secret, cursor, claimed_until,
                                           created_at, updated_at)
             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 998)

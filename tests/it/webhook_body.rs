@@ -89,7 +89,7 @@ both! {
         let gone = Receiver::answering(|_| Answer::Status(410)).await;
         webhook(world, "gone", &gone.url(), &[EventKind::UsageReset]).await;
         let request = TestWebhookRequest { id: "all".into() };
-        assert!(done(world.admin.clone().test_webhook(request).await).expect("it is there").succeeded);
+        assert!(done(world.admin.clone().test_webhook(request).await).expect("the webhook exists").succeeded);
         let limits = [
             day("tokens", 100).thresholds(&[50]),
             lifetime("tokens", 1_000).thresholds(&[5]).per(&[Dimension::Agent]),

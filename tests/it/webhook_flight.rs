@@ -40,7 +40,7 @@ async fn posted(clients: &Clients, receiver: &Receiver, count: usize) {
 async fn set_url(clients: &Clients, id: &str, url: &str) -> Webhook {
     let webhook = Webhook { id: id.into(), url: url.into(), ..Webhook::default() };
     let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: Some(mask(&["url"])) };
-    done(clients.admin.clone().update_webhook(request).await).expect("it is there")
+    done(clients.admin.clone().update_webhook(request).await).expect("the webhook exists")
 }
 
 both! {

@@ -20,7 +20,7 @@ both! {
     async fn a_test_is_signed_and_its_outcome_is_told(world: World) {
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
-        let webhook = create(world, "chat", &receiver.url()).await.expect("it is new");
+        let webhook = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let tested = test(world, "chat").await;
         assert!(tested.succeeded && tested.error.is_empty(), "{tested:?}");
         assert_eq!(tested.response_status, 204);
@@ -41,16 +41,16 @@ both! {
         }
         // TestWebhook changes nothing, and works in every state.
         let webhook = done(world.admin.clone().get_webhook(GetWebhookRequest { id: "chat".into() }).await);
-        assert_eq!(webhook.expect("it is there").state(), WebhookState::Active);
+        assert_eq!(webhook.expect("the webhook exists").state(), WebhookState::Active);
     }
 
     async fn while_a_secret_is_rotated_both_are_valid(world: World) {
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
-        let before = create(world, "chat", &receiver.url()).await.expect("it is new");
+        let before = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let overlap = Some(prost_types::Duration { seconds: 60, nanos: 0 });
         let request = RotateWebhookSecretRequest { id: "chat".into(), secret: String::new(), overlap };
-        let after = done(world.admin.clone().rotate_webhook_secret(request).await).expect("it is there");
+        let after = done(world.admin.clone().rotate_webhook_secret(request).await).expect("the webhook exists");
         test(world, "chat").await;
         world.clock.advance(MINUTE);
         test(world, "chat").await;
@@ -64,11 +64,11 @@ both! {
         const GIVEN: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
-        let before = create(world, "chat", &receiver.url()).await.expect("it is new");
+        let before = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let rotate = async |seconds| {
             let overlap = Some(prost_types::Duration { seconds, nanos: 0 });
             let request = RotateWebhookSecretRequest { id: "chat".into(), secret: GIVEN.into(), overlap };
-            done(world.admin.clone().rotate_webhook_secret(request).await).expect("it is there")
+            done(world.admin.clone().rotate_webhook_secret(request).await).expect("the webhook exists")
         };
         let first = rotate(60).await;
         let expires = millis(first.old_secret_expire_time.as_ref());
@@ -81,14 +81,14 @@ both! {
         // A previous secret that has expired is no longer shown.
         world.clock.advance(MINUTE);
         let get = GetWebhookRequest { id: "chat".into() };
-        let shown = done(world.admin.clone().get_webhook(get).await).expect("it is there");
+        let shown = done(world.admin.clone().get_webhook(get).await).expect("the webhook exists");
         assert_eq!(shown.old_secret_expire_time, None);
         let listed = done(world.admin.clone().list_webhooks(ListWebhooksRequest::default()).await);
         assert_eq!(listed.expect("a page").webhooks, [shown]);
         assert_eq!(rotate(60).await.old_secret_expire_time, None);
         let webhook = Webhook { id: "chat".into(), description: "x".into(), ..Webhook::default() };
         let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: None };
-        let changed = done(world.admin.clone().update_webhook(request).await).expect("it is there");
+        let changed = done(world.admin.clone().update_webhook(request).await).expect("the webhook exists");
         assert_eq!(changed.old_secret_expire_time, None);
         // The expired secret stays gone even if the clock is set back.
         world.clock.advance(-MINUTE);
@@ -100,7 +100,7 @@ both! {
         let elsewhere = Receiver::start().await;
         let target = elsewhere.url();
         let receiver = Receiver::answering(move |_| Answer::Redirect(target.clone())).await;
-        create(world, "chat", &receiver.url()).await.expect("it is new");
+        create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let tested = test(world, "chat").await;
         assert_eq!((tested.succeeded, tested.response_status), (false, 302), "{tested:?}");
         assert!(tested.error.contains("redirect"), "{tested:?}");
@@ -109,7 +109,7 @@ both! {
 
     async fn an_answer_of_a_gigabyte_is_not_read(world: World) {
         let receiver = Receiver::answering(|_| Answer::Gigabyte).await;
-        create(world, "chat", &receiver.url()).await.expect("it is new");
+        create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let tested = test(world, "chat").await;
         assert!(tested.succeeded, "its status is all that counts: {tested:?}");
         // Bytes in buffers on the way count as sent.
@@ -118,12 +118,12 @@ both! {
 
     async fn an_endpoint_that_does_not_answer_is_given_up(world: World) {
         let receiver = Receiver::answering(|_| Answer::Stall).await;
-        create(world, "chat", &receiver.url()).await.expect("it is new");
+        create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let tested = test(world, "chat").await;
         assert_eq!((tested.succeeded, tested.response_status), (false, 0), "{tested:?}");
         assert!(tested.error.contains("10 seconds"), "{tested:?}");
         let closed = format!("http://127.0.0.1:{}/", postgres::free_port());
-        create(world, "nobody", &closed).await.expect("it is new");
+        create(world, "nobody", &closed).await.expect("the webhook is new");
         let tested = test(world, "nobody").await;
         assert!(!tested.succeeded && tested.error.contains("cannot connect"), "{tested:?}");
     }

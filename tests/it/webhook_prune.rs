@@ -36,7 +36,7 @@ both! {
         world.clock.set(start + KEPT - 1);
         assert_eq!(pruned().await, (false, 0, 0), "not before");
         let request = DeleteWebhookRequest { id: "gone".into() };
-        done(world.admin.clone().delete_webhook(request).await).expect("it is there");
+        done(world.admin.clone().delete_webhook(request).await).expect("the webhook exists");
         assert_eq!(pruned().await, (false, 3, 0), "nobody waits for those of a webhook that is not there");
         world.clock.set(start + KEPT);
         // A new event is kept.

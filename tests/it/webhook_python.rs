@@ -46,7 +46,7 @@ impl Drop for Python {
 async fn status(world: &World) -> i32 {
     eventually("it listens", async || {
         let request = TestWebhookRequest { id: "here".into() };
-        let tested = done(world.admin.clone().test_webhook(request).await).expect("it is there");
+        let tested = done(world.admin.clone().test_webhook(request).await).expect("the webhook exists");
         (tested.response_status != 0).then_some(tested.response_status)
     })
     .await
@@ -78,7 +78,7 @@ both! {
         assert_eq!(status(world).await, 401);
         world.clock.set(system_now());
         let request = RotateWebhookSecretRequest { id: "here".into(), ..Default::default() };
-        done(world.admin.clone().rotate_webhook_secret(request).await).expect("it is there");
+        done(world.admin.clone().rotate_webhook_secret(request).await).expect("the webhook exists");
         assert_eq!(status(world).await, 204, "the secret before is valid for a day");
         drop(python);
         let _other = Python::receiving(port, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");

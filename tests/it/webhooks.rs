@@ -25,7 +25,7 @@ pub async fn webhook(clients: &Clients, id: &str, url: &str, kinds: &[EventKind]
     let kinds = kinds.iter().map(|&kind| kind.into()).collect();
     let webhook = Webhook { id: id.into(), url: url.into(), kinds, ..Webhook::default() };
     let request = CreateWebhookRequest { webhook: Some(webhook) };
-    done(clients.admin.clone().create_webhook(request).await).expect("it is new")
+    done(clients.admin.clone().create_webhook(request).await).expect("the webhook is new")
 }
 
 /// Creates a webhook for the events that [`happen`] causes.
@@ -34,13 +34,14 @@ pub async fn of_resets(clients: &Clients, id: &str, receiver: &Receiver) -> Webh
 }
 
 pub async fn get(clients: &Clients, id: &str) -> Webhook {
-    done(clients.admin.clone().get_webhook(GetWebhookRequest { id: id.into() }).await).expect("it is there")
+    done(clients.admin.clone().get_webhook(GetWebhookRequest { id: id.into() }).await)
+        .expect("the webhook exists")
 }
 
 pub async fn set_state(clients: &Clients, id: &str, state: WebhookState) {
     let webhook = Webhook { id: id.into(), state: state.into(), ..Webhook::default() };
     let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask: Some(mask(&["state"])) };
-    done(clients.admin.clone().update_webhook(request).await).expect("it is there");
+    done(clients.admin.clone().update_webhook(request).await).expect("the webhook exists");
 }
 
 /// Returns all deliveries of a webhook in these states, oldest first.
@@ -53,7 +54,8 @@ pub async fn deliveries(clients: &Clients, webhook: &str, states: &[DeliveryStat
     };
     let mut found = Vec::new();
     loop {
-        let page = done(clients.admin.clone().list_deliveries(request.clone()).await).expect("it is there");
+        let page =
+            done(clients.admin.clone().list_deliveries(request.clone()).await).expect("the webhook exists");
         found.extend(page.deliveries);
         if page.next_page_token.is_empty() {
             found.reverse();
@@ -198,7 +200,7 @@ both! {
             ..Webhook::default()
         };
         let request = CreateWebhookRequest { webhook: Some(message) };
-        done(world.admin.clone().create_webhook(request).await).expect("it is new");
+        done(world.admin.clone().create_webhook(request).await).expect("the webhook is new");
         // The events of the tenants' creation may be older than the webhook.
         world.declare("images").await;
         happen(world, 2).await;
@@ -378,7 +380,7 @@ both! {
         set_state(world, "chat", WebhookState::Active).await;
         delivered(world, "chat", DeliveryState::Delivered, 3).await;
         let request = DeleteWebhookRequest { id: "chat".into() };
-        done(world.admin.clone().delete_webhook(request).await).expect("it is there");
+        done(world.admin.clone().delete_webhook(request).await).expect("the webhook exists");
         happen(world, 1).await;
         mark.pass(world).await;
         assert_eq!(receiver.posts().len(), 3);

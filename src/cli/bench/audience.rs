@@ -105,11 +105,11 @@ impl Audience {
         let (least, most) = (heard().min().unwrap_or(0), heard().max().unwrap_or(0));
         let delivered = self.delivered.load(Ordering::Relaxed);
         print_line(format_args!(
-            "audience  {} watchers heard {least} to {most} events each, the webhook {delivered}",
+            "audience  {} watchers received {least} to {most} events each, the webhook {delivered}",
             self.watchers.len()
         ))?;
         if least == 0 || delivered == 0 {
-            return Err(CliError::new("somebody in the audience heard nothing"));
+            return Err(CliError::new("a watcher or the webhook received no event"));
         }
         Ok(())
     }

@@ -100,7 +100,8 @@ impl Answer {
     fn of_batch(reply: BatchResponse, commits: Vec<Option<String>>) -> Self {
         let mut sum = Self::default();
         if reply.results.len() != commits.len() {
-            let failure = format!("{} results for {} operations", reply.results.len(), commits.len());
+            let failure =
+                format!("a Batch of {} operations has {} results", commits.len(), reply.results.len());
             return Self { failed: commits.len() as u64, failure: Some(failure), ..Self::default() };
         }
         for (result, commit) in reply.results.into_iter().zip(commits) {
@@ -123,7 +124,11 @@ impl Answer {
                 );
                 Self::of_error(&status, 1, commit.into_iter().collect())
             }
-            _ => Self { failed: 1, failure: Some("a result of another kind".to_owned()), ..Self::default() },
+            _ => Self {
+                failed: 1,
+                failure: Some("a result of a Batch is of the wrong kind".to_owned()),
+                ..Self::default()
+            },
         }
     }
 

@@ -87,7 +87,9 @@ fn prebuilt(hex: Option<String>, typical: &impl Message) -> Result<Bytes, CliErr
         None => Ok(typical.encode_to_vec().into()),
         Some(hex) => match HEXLOWER.decode(hex.as_bytes()) {
             Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(CliError::caused("a reply is not hex", &error)),
+            Err(error) => {
+                Err(CliError::caused("--reserve-reply or --commit-reply is not lower-case hex", &error))
+            }
         },
     }
 }
@@ -129,7 +131,10 @@ impl Service<http::Request<Body>> for EmptyService {
         match request.uri().path() {
             "/tope.v1.QuotaService/Reserve" => answer::<ReserveRequest>(request, self.reserve.clone()),
             "/tope.v1.QuotaService/Commit" => answer::<CommitRequest>(request, self.commit.clone()),
-            _ => Box::pin(ready(Ok(Status::unimplemented("the empty service").into_http()))),
+            _ => Box::pin(ready(Ok(Status::unimplemented(
+                "the empty service answers only Reserve and Commit",
+            )
+            .into_http()))),
         }
     }
 }

@@ -126,7 +126,10 @@ impl Side {
         let mut figures = round.figures(elapsed);
         if !ended {
             figures.failed += calls.len() as u64;
-            figures.failure.get_or_insert("calls were not answered".to_owned());
+            figures.failure.get_or_insert(format!(
+                "calls were not answered within {} seconds after the round",
+                ROUND_END_TIMEOUT.as_secs()
+            ));
         }
         figures
     }

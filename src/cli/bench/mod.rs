@@ -171,7 +171,7 @@ async fn print_surroundings(args: &BenchArgs, database: &str) -> Result<(), CliE
     }
     let shown = folder.display().to_string();
     let measured = tokio::task::spawn_blocking(move || disk::measure(&folder, DISK_TIME)).await;
-    let measured = measured.map_err(|error| CliError::caused("the disk was not measured", &error))?;
+    let measured = measured.map_err(|error| CliError::caused("cannot measure the disk", &error))?;
     let disk = measured.map_err(|error| CliError::caused(format_args!("cannot write in {shown}"), &error))?;
     print_line(format_args!(
         "disk      {:.0} fsyncs/s in {shown}, p50 {:.3} ms, p99 {:.3} ms",

@@ -85,7 +85,9 @@ impl Server {
         let begin = Instant::now();
         loop {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(CliError::new(format!("`tope {command}` ended before it served ({status})")));
+                return Err(CliError::new(format!(
+                    "`tope {command}` ended before it reported SERVING ({status}); its error is above"
+                )));
             }
             let reply = health.check(HealthCheckRequest::default()).await;
             if reply.is_ok_and(|reply| reply.into_inner().status() == ServingStatus::Serving) {
@@ -93,7 +95,9 @@ impl Server {
             }
             if begin.elapsed() > START_TIMEOUT {
                 let seconds = START_TIMEOUT.as_secs();
-                return Err(CliError::new(format!("`tope {command}` does not serve after {seconds} s")));
+                return Err(CliError::new(format!(
+                    "`tope {command}` did not report SERVING within {seconds} s"
+                )));
             }
             tokio::time::sleep(START_POLL).await;
         }

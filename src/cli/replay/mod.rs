@@ -109,7 +109,7 @@ pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
         Ordering::Less => {
             let (made, all) = (summary.calls, calls.len());
             Err(CliError::new(format!(
-                "interrupted after {made} of {all} calls; nothing of them is held any more"
+                "interrupted after {made} of {all} calls; all their reservations are settled"
             )))
         }
         _ => Ok(()),

@@ -63,7 +63,8 @@ fn change_of_plan(tenant: &Tenant, wanted: &Plan, limit: Option<i64>) -> Result<
         return Ok(Some(Tenant { id: tenant.id.clone(), plan: wanted.id.clone(), ..Tenant::default() }));
     }
     Err(CliError::new(format!(
-        "the tenant {:?} is there and has the plan {:?}, so --limit would not count: leave it out, or name another tenant",
+        "the tenant {:?} has the plan {:?}, which no replay made, so --limit would have no effect; omit --limit, or \
+         name another tenant with --tenant",
         tenant.id, tenant.plan
     )))
 }

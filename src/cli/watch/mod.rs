@@ -101,7 +101,11 @@ pub async fn run(args: WatchArgs) -> Result<(), CliError> {
             pause = PAUSE_FIRST;
         }
         let delay = find_retry_delay(&status).unwrap_or(pause);
-        tell(&format!("{}; going on in {} ms", status.message(), delay.as_millis()));
+        tell(&format!(
+            "the watch was interrupted: {}; resuming in {} ms",
+            status.message(),
+            delay.as_millis()
+        ));
         sleep(delay).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
@@ -155,7 +159,10 @@ async fn next(stream: &mut Streaming<WatchUsageResponse>) -> Result<WatchUsageRe
     let lost = || Status::unavailable("the stream ended");
     match tokio::time::timeout(SILENCE_MAX, stream.message()).await {
         Ok(message) => message?.ok_or_else(lost),
-        Err(_) => Err(Status::unavailable("the server is silent")),
+        Err(_) => Err(Status::unavailable(format!(
+            "no message and no heartbeat for {} seconds",
+            SILENCE_MAX.as_secs()
+        ))),
     }
 }
 
@@ -175,7 +182,9 @@ fn refusal(status: &Status) -> String {
     let oldest = info.and_then(|info| info.metadata.get("oldest_cursor").cloned());
     oldest.map_or_else(
         || "cannot watch".to_owned(),
-        |oldest| format!("cannot go on; what is kept begins with --cursor {oldest}"),
+        |oldest| {
+            format!("cannot resume, because the cursor is too old; kept events begin after --cursor {oldest}")
+        },
     )
 }
 

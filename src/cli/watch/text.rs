@@ -52,7 +52,7 @@ fn told(event: &Event) -> String {
         EventKind::ThresholdReached => format!("{} % of {}", event.percent, balances(spent)),
         EventKind::ThresholdCleared => format!("below {} % of {}", event.percent, balances(spent)),
         EventKind::LimitReached => balances(spent),
-        EventKind::ReserveRefused => format!("{} asked of {}", event.requested, balances(asked)),
+        EventKind::ReserveRefused => format!("{} requested from {}", event.requested, balances(asked)),
         EventKind::ReservationExpired | EventKind::CommittedLate => {
             event.reservation.as_ref().map(reservation).unwrap_or_default()
         }
@@ -62,7 +62,7 @@ fn told(event: &Event) -> String {
         }
         EventKind::PolicyChanged => event.change.as_ref().map(change).unwrap_or_default(),
         EventKind::WebhookDisabled => format!("webhook {}", event.webhook),
-        EventKind::BooksDisagree => format!("{} rows", event.faults),
+        EventKind::BooksDisagree => format!("{} row(s) of the books do not add up", event.faults),
         EventKind::Unspecified => format!("kind {}", event.kind),
     }
 }
@@ -82,7 +82,8 @@ fn spent(balance: &Balance) -> String {
 }
 
 fn asked(balance: &Balance) -> String {
-    let passes = if balance.enforcement() == Enforcement::Observe { " (it only observes)" } else { "" };
+    let passes =
+        if balance.enforcement() == Enforcement::Observe { " (OBSERVE, so the call passed)" } else { "" };
     format!("{} and {} held{passes}", spent(balance), balance.reserved)
 }
 
@@ -115,13 +116,13 @@ fn change(change: &PolicyChange) -> String {
         Subject::Resource => "resource",
         Subject::Plan => "plan",
         Subject::Tenant => "tenant",
-        Subject::Unspecified => "something",
+        Subject::Unspecified => "unknown object",
     };
     let action = match change.action() {
         Action::Created => "created",
         Action::Updated => "changed",
         Action::Deleted => "deleted",
-        Action::Unspecified => "touched",
+        Action::Unspecified => "changed in an unknown way",
     };
     format!("{subject} {} {action}", change.id)
 }
@@ -168,7 +169,7 @@ mod tests {
         let event = Event { kind, webhook: "wh_1".into(), ..Event::default() };
         assert_eq!(line(&event, false), "  -  WEBHOOK_DISABLED  webhook wh_1");
         let event = Event { kind: EventKind::BooksDisagree.into(), faults: 3, ..Event::default() };
-        assert_eq!(line(&event, false), "  -  BOOKS_DISAGREE  3 rows");
+        assert_eq!(line(&event, false), "  -  BOOKS_DISAGREE  3 row(s) of the books do not add up");
         assert_eq!(line(&Event { kind: 99, ..Event::default() }, false), "  -  UNKNOWN  kind 99");
     }
 }

@@ -39,17 +39,20 @@ pub fn parse_url(rules: Rules, text: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" => {}
         "http" if rules.allow_http => {}
-        "http" => return Err("must begin with https:// (http is not allowed here)".to_owned()),
+        "http" => return Err("must begin with https:// (webhook_allow_http is false)".to_owned()),
         _ => return Err("must begin with https://".to_owned()),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must have no user and no password: it is shown, and signatures say who sends".to_owned());
+        return Err(
+            "must have no user and no password: replies show the URL, and signatures prove who sends"
+                .to_owned(),
+        );
     }
     if url.fragment().is_some() {
         return Err("must have no fragment: it would not be sent".to_owned());
     }
     if url.port() == Some(0) {
-        return Err("must have another port than 0".to_owned());
+        return Err("must not have port 0".to_owned());
     }
     if let Some(address) = literal(&url) {
         check(rules, address)?;
@@ -82,13 +85,13 @@ fn check(rules: Rules, address: IpAddr) -> Result<(), String> {
     if rules.allow_private || is_public(address) {
         Ok(())
     } else {
-        Err(format!("must have a public address: {address} is none"))
+        Err(format!("must have a public address: {address} is not public"))
     }
 }
 
 /// The addresses that are allowed, or an error if there are none.
 fn usable(rules: Rules, addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
-    let mut refused = Err("must have an address".to_owned());
+    let mut refused = Err("must have a host with an address".to_owned());
     let mut used = Vec::new();
     for address in addresses {
         match check(rules, address.ip()) {
@@ -187,7 +190,7 @@ mod tests {
             ("https://me:secret@hooks.example.com/", "must have no user"),
             ("https://me@hooks.example.com/", "must have no user"),
             ("https://hooks.example.com/#a", "must have no fragment"),
-            ("https://hooks.example.com:0/", "must have another port"),
+            ("https://hooks.example.com:0/", "must not have port 0"),
         ];
         for (url, said) in cases {
             let fault = parse_url(STRICT, url).expect_err(url);

@@ -218,7 +218,7 @@ impl Deliverer {
                 webhook.key = key.0,
                 error = &error as &dyn std::error::Error,
                 log.left_out = left_out,
-                "delivering to a webhook was broken off; it goes on when its lease has ended"
+                "delivery to a webhook was interrupted; it resumes when this server's lease ends"
             );
         }
     }
@@ -277,7 +277,7 @@ fn log_failure(errand: &Errand, attempt: &Attempt) {
             delivery.attempts = errand.delivery.attempts + 1,
             delivery.error = attempt.error,
             log.left_out = left_out,
-            "a delivery failed"
+            "a delivery to a webhook failed"
         );
     }
 }
@@ -295,7 +295,7 @@ impl Faults {
                 webhook.key = key.0,
                 error = &error as &dyn std::error::Error,
                 log.left_out = left_out,
-                "a webhook cannot be told of events now"
+                "a webhook cannot be notified now, because of a database error"
             );
         }
         self.first.get_or_insert(error);

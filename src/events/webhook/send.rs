@@ -64,7 +64,7 @@ impl Sender {
             .build()
             .map_err(|error| told(&error));
         if let Err(reason) = &client {
-            tracing::error!(reason, "webhooks cannot be sent");
+            tracing::error!(reason, "the HTTP client for webhooks cannot be built; no webhook is sent");
         }
         Self { client, rules }
     }

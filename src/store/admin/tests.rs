@@ -191,7 +191,7 @@ async fn a_tenant_changes_and_its_time_never_goes_back() {
             Refusal::NameTaken { kind: "tenant", .. }
         ));
         let same = TenantChange { plan: Some("free".to_owned()), ..TenantChange::default() };
-        let unchanged = store.update_tenant(Some(NOON + 5), "acme", &same).await.expect("it is there");
+        let unchanged = store.update_tenant(Some(NOON + 5), "acme", &same).await.expect("the tenant exists");
         assert_eq!(unchanged, made);
         let named = TenantChange { display_name: Some("Acme".to_owned()), ..same };
         let named = store.update_tenant(Some(NOON + 10), "acme", &named).await.expect("changed");

@@ -134,7 +134,7 @@ pub(super) fn matches(shown: &str, printed: &str) -> Result<(), String> {
         }
         reach = next;
     }
-    if reach[printed.len()] { Ok(()) } else { Err("its end".to_owned()) }
+    if reach[printed.len()] { Ok(()) } else { Err("the end, because the printed output goes on".to_owned()) }
 }
 
 /// Whether a printed line matches a shown line, in which `…` stands for any text.

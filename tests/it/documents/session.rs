@@ -221,5 +221,5 @@ fn lay_out(folder: &Path, address: &str) {
 
 fn script(path: &Path, text: &str) {
     fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("the folder can be written to");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the file belongs to this user");
 }

@@ -166,8 +166,12 @@ impl Clients {
 
     /// Lists the jobs of the server.
     pub fn jobs(&self) -> BoxFuture<'_, Vec<Job>> {
-        async move { done(self.admin.clone().list_jobs(ListJobsRequest {}).await).expect("it has some").jobs }
-            .boxed()
+        async move {
+            done(self.admin.clone().list_jobs(ListJobsRequest {}).await)
+                .expect("the server lists its jobs")
+                .jobs
+        }
+        .boxed()
     }
 
     /// Makes a Reserve call.

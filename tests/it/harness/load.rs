@@ -44,7 +44,7 @@ impl Load {
                     ticks.tick().await;
                     let begun = Instant::now();
                     if clients.record(&tenant).tokens(1).await.is_ok() {
-                        acknowledged.lock().expect("nobody panics with it").push(begun);
+                        acknowledged.lock().expect("the lock is not poisoned").push(begun);
                     }
                 }
             })
@@ -55,7 +55,7 @@ impl Load {
 
     /// Counts the acknowledged calls that began after this instant.
     pub fn acknowledged_since(&self, begun: Instant) -> usize {
-        let acknowledged = self.acknowledged.lock().expect("nobody panics with it");
+        let acknowledged = self.acknowledged.lock().expect("the lock is not poisoned");
         acknowledged.iter().filter(|&&instant| instant > begun).count()
     }
 
@@ -65,7 +65,7 @@ impl Load {
         for worker in join_all(self.workers).await {
             worker.expect("it does not panic");
         }
-        let acknowledged = self.acknowledged.lock().expect("nobody panics with it");
+        let acknowledged = self.acknowledged.lock().expect("the lock is not poisoned");
         acknowledged.len()
     }
 }

@@ -133,7 +133,7 @@ impl Cluster {
     fn expect_answer(&mut self, wanted: &str) {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("the supervisor answers");
-        assert_eq!(answer.trim(), wanted, "PostgreSQL: see its log above");
+        assert_eq!(answer.trim(), wanted, "PostgreSQL did not do as ordered; its log is above");
     }
 }
 

@@ -34,7 +34,8 @@ impl Printing {
 
     /// Waits for the end of the command.
     pub async fn ended(&mut self) -> ExitStatus {
-        eventually("the command ends", async || self.child.try_wait().expect("it is ours")).await
+        eventually("the command ends", async || self.child.try_wait().expect("the process is our child"))
+            .await
     }
 
     /// Returns the next line if it has come already.

@@ -164,7 +164,7 @@ impl Process {
     /// Kills the process with SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
-        self.child.wait().expect("it is ours");
+        self.child.wait().expect("the process is our child");
     }
 
     /// Sends a signal such as TERM.
@@ -174,7 +174,7 @@ impl Process {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
-        eventually("the server ends", async || self.child.try_wait().expect("it is ours")).await
+        eventually("the server ends", async || self.child.try_wait().expect("the process is our child")).await
     }
 
     /// Asks it to end, and waits until it has, which it must do with exit code 0.

@@ -63,7 +63,7 @@ impl Proxy {
 
     /// Cuts the connection on which this text is sent: after the database has committed, before the client learns it.
     pub fn lose_commit_of(&self, text: &str) {
-        *self.faults.sought.lock().expect("nobody panics with it") = Some(text.to_owned());
+        *self.faults.sought.lock().expect("the lock is not poisoned") = Some(text.to_owned());
     }
 
     /// Returns how many replies to COMMIT were lost.
@@ -83,7 +83,7 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
     let ((asked, answer), (answered, ask)) = (client.into_split(), server.into_split());
     let marked = watch::Sender::new(false);
     let asks = pass(asked, ask, &faults, |heard| {
-        let sought = faults.sought.lock().expect("nobody panics with it");
+        let sought = faults.sought.lock().expect("the lock is not poisoned");
         if sought.as_ref().is_some_and(|text| contains(heard, text.as_bytes())) {
             marked.send_replace(true);
         }
@@ -92,7 +92,7 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
     let answers = pass(answered, answer, &faults, |heard| {
         let lost = *marked.borrow()
             && contains(heard, COMMITTED)
-            && faults.sought.lock().expect("nobody panics with it").take().is_some();
+            && faults.sought.lock().expect("the lock is not poisoned").take().is_some();
         faults.lost.fetch_add(usize::from(lost), Ordering::SeqCst);
         !lost
     });

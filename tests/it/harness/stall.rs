@@ -54,7 +54,7 @@ impl Database {
         async move {
             let connection = connect(self.url()).await;
             connection.execute_unprepared(statement).await.expect("it can be written to");
-            connection.close().await.expect("it is ours");
+            connection.close().await.expect("the connection closes");
         }
         .boxed()
     }
@@ -64,8 +64,8 @@ impl Stall {
     /// Releases the lock, by a rollback.
     pub fn end(self) -> BoxFuture<'static, ()> {
         async move {
-            self.0.execute_unprepared("ROLLBACK").await.expect("it is ours");
-            self.0.close().await.expect("it is ours");
+            self.0.execute_unprepared("ROLLBACK").await.expect("the transaction is rolled back");
+            self.0.close().await.expect("the connection closes");
         }
         .boxed()
     }

@@ -149,7 +149,7 @@ impl Database {
             let connection = connect(self.url()).await;
             let statement = Statement::from_string(connection.get_database_backend(), query);
             let row = connection.query_one_raw(statement).await.expect("it can be read").expect("a row");
-            connection.close().await.expect("it is ours");
+            connection.close().await.expect("the connection closes");
             row.try_get_by_index(0).expect("a number")
         }
         .boxed()

@@ -98,9 +98,9 @@ impl<'a> Player<'a> {
         let limits: Vec<_> =
             life.limits.iter().map(|&(index, quantity, how)| menu(index, quantity, how)).collect();
         let books = Books::new(life.zone, limits, world.clock.now());
-        world.plan(tenant, &plan_limits(&books)).await.expect("it is new");
-        world.plan(&format!("{tenant}-other"), &[]).await.expect("it is new");
-        world.tenant(tenant, tenant, ZONES[life.zone]).await.expect("it is new");
+        world.plan(tenant, &plan_limits(&books)).await.expect("the plan is new");
+        world.plan(&format!("{tenant}-other"), &[]).await.expect("the plan is new");
+        world.tenant(tenant, tenant, ZONES[life.zone]).await.expect("the tenant is new");
         let tenant = tenant.to_owned();
         Player {
             world,
