@@ -6,9 +6,10 @@ use super::{
     Dialect, Store, StoreError, Transaction,
     batch::known_request,
     bulk::join_checked,
+    postgres::wire::{Question, Wire},
+    row::Row,
     tenant::update_tenants,
-    transaction::{Row, drop_empty},
-    wire::{Question, Wire},
+    transaction::drop_empty,
 };
 use crate::domain::{books::Changes, window::Millis};
 

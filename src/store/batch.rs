@@ -9,9 +9,9 @@ use super::{
     StoreError, Transaction, body,
     bulk::{Bulk, Write},
     event_body::{decode_alerts, encode_alerts},
+    row::Row,
     tenant::{tenant_columns, tenant_from_row, update_tenants},
     told::push_told,
-    transaction::Row,
 };
 use crate::domain::{
     alert::Alerts,

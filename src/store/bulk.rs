@@ -3,7 +3,7 @@
 
 use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
 
-use super::{Dialect, clock::POSTGRES_NOW};
+use super::dialect::{Dialect, POSTGRES_NOW};
 
 /// Rows that one statement asks SQLite's pool for. Any rest is asked for row by row, so that there are only two
 /// texts.

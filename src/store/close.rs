@@ -8,9 +8,9 @@ use super::{
     batch::{counter_from_row, empty_columns, push},
     bulk::{Bulk, Write},
     prune::first_id,
+    row::Row,
     tenant::update_tenants,
     told::push_told,
-    transaction::Row,
 };
 use crate::domain::{
     books::Changes,

@@ -12,7 +12,7 @@ use super::{
     admin::{webhook_columns, webhook_from_row},
     batch::{empty_columns, push},
     bulk::Bulk,
-    transaction::Row,
+    row::Row,
 };
 use crate::domain::{
     event::{Event, Fact, LoggedEvent},

@@ -11,7 +11,8 @@ use super::{
     Dialect, Store, StoreError, Transaction,
     entity::{event, event_log, pending_event},
     event_body::{decode_event, encode_event},
-    transaction::Row,
+    postgres::listen::CHANNEL,
+    row::Row,
 };
 use crate::domain::{
     event::{Event, LoggedEvent, NO_TENANT},
@@ -21,9 +22,6 @@ use crate::domain::{
 
 /// The key of the one row of `event_log`.
 const LOG_ROW: i32 = 1;
-
-/// The channel that wakes other replicas. A replica that misses a wake-up finds the events at its next regular look.
-pub(super) const CHANNEL: &str = "tope_events";
 
 /// The log's id, and how far the log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

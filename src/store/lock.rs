@@ -15,8 +15,9 @@ use super::{
     },
     bulk::Bulk,
     clock::{Head, HeadTime, head_from_rows},
+    row::Row,
     tenant::{tenant_columns, tenant_from_row},
-    transaction::{Asked, Row},
+    transaction::Asked,
 };
 use crate::domain::{
     counter::CounterKey,

@@ -7,7 +7,7 @@ use super::{
     Owned, StoreError, Transaction,
     batch::{StoredCounter, counter_from_row, reservation_from_row, uuid},
     bulk::Bulk,
-    transaction::Row,
+    row::Row,
 };
 use crate::domain::{
     books::Adjustment,

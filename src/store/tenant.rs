@@ -9,7 +9,7 @@ use super::{
     entity::tenant,
     error::StoreError,
     policy::carried_from_text,
-    transaction::Row,
+    row::Row,
 };
 use crate::domain::{
     books::Changes,

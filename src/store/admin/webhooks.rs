@@ -6,7 +6,8 @@ use super::{
     super::{
         connect::Store,
         error::{AdminError, StoreError},
-        transaction::{Row, Transaction},
+        row::Row,
+        transaction::Transaction,
     },
     Page, changes, lock_policy, rows_to_read,
 };

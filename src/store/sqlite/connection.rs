@@ -18,19 +18,19 @@ use rusqlite::{
 use sea_orm::Value;
 
 use super::{
-    connect::{SQLITE_BUSY_TIMEOUT, SQLITE_LANE_PRAGMAS},
-    error::StoreError,
     files::Files,
     room::Room,
+    settings::{SQLITE_BUSY_TIMEOUT, SQLITE_LANE_PRAGMAS},
     turn::Turn,
 };
+use crate::store::error::StoreError;
 
 /// Most prepared statements that the connection keeps: more than there are.
 const STATEMENTS_MAX: usize = 64;
 
 /// The connection, until it is closed. Its lock is always free, since only the writer that has the turn uses it.
 #[derive(Clone, Debug)]
-pub(super) struct ThreadConnection {
+pub(in crate::store) struct ThreadConnection {
     connection: Arc<Mutex<Option<Connection>>>,
     files: Arc<Files>,
     room: Arc<Room>,
@@ -76,12 +76,12 @@ impl ThreadConnection {
     }
 
     /// Whether the files were taken away.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(in crate::store) fn is_taken(&self) -> bool {
         self.files.refuse_taken().is_err()
     }
 
     /// Waits until the files were taken away.
-    pub(super) async fn until_taken(&self) {
+    pub(in crate::store) async fn until_taken(&self) {
         self.files.until_taken().await;
     }
 
@@ -91,7 +91,7 @@ impl ThreadConnection {
     }
 
     /// The next mark of this server for the table of probes.
-    pub(super) fn next_mark(&self) -> Result<Vec<u8>, StoreError> {
+    pub(in crate::store) fn next_mark(&self) -> Result<Vec<u8>, StoreError> {
         self.run(|connection| self.files.next_mark(connection))
     }
 
@@ -113,20 +113,20 @@ fn closed() -> StoreError {
 
 /// A transaction on the lane's connection. If it is dropped, it is rolled back.
 #[derive(Debug)]
-pub(super) struct ThreadTransaction {
+pub(in crate::store) struct ThreadTransaction {
     connection: ThreadConnection,
     open: bool,
     /// `PRAGMA data_version`: another number once another connection has changed the database.
-    pub(super) data_version: i64,
+    pub(in crate::store) data_version: i64,
     _turn: Turn,
 }
 
 /// The cells of a row.
-pub(super) type Cells = Vec<Cell>;
+pub(in crate::store) type Cells = Vec<Cell>;
 
 impl ThreadTransaction {
     /// Begins the transaction with BEGIN IMMEDIATE.
-    pub(super) fn begin(connection: ThreadConnection, turn: Turn) -> Result<Self, StoreError> {
+    pub(in crate::store) fn begin(connection: ThreadConnection, turn: Turn) -> Result<Self, StoreError> {
         connection.make_ready()?;
         let data_version = connection.run(|connection| {
             step(connection, "BEGIN IMMEDIATE")?;
@@ -139,20 +139,20 @@ impl ThreadTransaction {
     }
 
     /// Commits. Fails if the files were taken away, since then nothing lasts.
-    pub(super) fn commit(mut self) -> Result<(), StoreError> {
+    pub(in crate::store) fn commit(mut self) -> Result<(), StoreError> {
         self.connection.run(|connection| step(connection, "COMMIT"))?;
         self.open = false;
         self.connection.check_files()
     }
 
     /// Rolls the transaction back.
-    pub(super) fn rollback(mut self) -> Result<(), StoreError> {
+    pub(in crate::store) fn rollback(mut self) -> Result<(), StoreError> {
         self.open = false;
         self.connection.run(undo)
     }
 
     /// Runs a statement for each row of values, given column by column, and returns how many rows it affected.
-    pub(super) fn execute(&self, text: &str, columns: &[Vec<Value>]) -> Result<usize, StoreError> {
+    pub(in crate::store) fn execute(&self, text: &str, columns: &[Vec<Value>]) -> Result<usize, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
             let mut affected = 0;
@@ -165,7 +165,11 @@ impl ThreadTransaction {
     }
 
     /// Runs a statement for each row of values, given column by column, and returns the rows that it finds.
-    pub(super) fn query(&self, text: &str, columns: &[Vec<Value>]) -> Result<Vec<Cells>, StoreError> {
+    pub(in crate::store) fn query(
+        &self,
+        text: &str,
+        columns: &[Vec<Value>],
+    ) -> Result<Vec<Cells>, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
             let mut found = Vec::new();
@@ -178,7 +182,7 @@ impl ThreadTransaction {
     }
 
     /// Runs one statement. Its first value is `$1`, wherever that stands in the text.
-    pub(super) fn rows(&self, text: &str, values: &[Value]) -> Result<Vec<Cells>, StoreError> {
+    pub(in crate::store) fn rows(&self, text: &str, values: &[Value]) -> Result<Vec<Cells>, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
             let mut found = Vec::new();
@@ -253,7 +257,7 @@ impl ToSql for Bound<'_> {
 }
 
 /// Converts the cell at a place to a value of the program.
-pub(super) fn read<T: FromSql>(cells: &Cells, place: usize) -> Result<T, StoreError> {
+pub(in crate::store) fn read<T: FromSql>(cells: &Cells, place: usize) -> Result<T, StoreError> {
     let cell = cells.get(place).map(ValueRef::from).and_then(|cell| T::column_result(cell).ok());
     cell.ok_or_else(|| StoreError::Corrupt(format!("column {place} of a row")))
 }

@@ -7,7 +7,8 @@ use std::{
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
-use super::{Dialect, Store, StoreError, connect::SQLITE_SYNCHRONOUS};
+use super::settings::SQLITE_SYNCHRONOUS;
+use crate::store::{connect::Store, dialect::Dialect, error::StoreError};
 
 /// The settings by which PostgreSQL keeps what it has acknowledged.
 const POSTGRES_DURABILITY: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];

@@ -16,8 +16,8 @@ use std::{
 use rusqlite::{Connection, ffi};
 
 use super::{
-    connect::{SQLITE_AUTOCHECKPOINT, SQLITE_BUSY_TIMEOUT},
     files::database_size,
+    settings::{SQLITE_AUTOCHECKPOINT, SQLITE_BUSY_TIMEOUT},
 };
 use crate::seldom::Seldom;
 

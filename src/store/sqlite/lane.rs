@@ -8,18 +8,19 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{checkpoint::Checkpointer, error::StoreError, thread::ThreadConnection, turn::Turn};
+use super::{checkpoint::Checkpointer, connection::ThreadConnection, turn::Turn};
+use crate::store::error::StoreError;
 
 /// The lane's connection, and the thread that copies its write-ahead log.
 #[derive(Clone, Debug)]
-pub(super) struct Lane {
-    pub(super) connection: ThreadConnection,
+pub(in crate::store) struct Lane {
+    pub(in crate::store) connection: ThreadConnection,
     checkpointer: Checkpointer,
 }
 
 /// What a writing transaction on a pool's connection holds until its end.
 #[derive(Debug)]
-pub(super) struct Writing {
+pub(in crate::store) struct Writing {
     _turn: Turn,
     /// The lane's connection, which watches the files; `None` on PostgreSQL.
     connection: Option<ThreadConnection>,
@@ -28,7 +29,7 @@ pub(super) struct Writing {
 impl Lane {
     /// Opens an existing file that is in WAL mode. `turn` is the turn of all writers; `available` is cleared when the
     /// file is taken away.
-    pub(super) fn open(
+    pub(in crate::store) fn open(
         path: &Path,
         turn: &Arc<Mutex<()>>,
         available: Arc<AtomicBool>,
@@ -39,7 +40,7 @@ impl Lane {
     }
 
     /// Closes the connection. All other connections must have been closed before.
-    pub(super) fn close(&self) {
+    pub(in crate::store) fn close(&self) {
         self.checkpointer.stop();
         self.connection.close();
     }
@@ -47,14 +48,14 @@ impl Lane {
 
 impl Writing {
     /// Makes the database ready for a write. Fails when SQLite's files were taken away.
-    pub(super) fn begin(turn: Turn, lane: Option<&Lane>) -> Result<Self, StoreError> {
+    pub(in crate::store) fn begin(turn: Turn, lane: Option<&Lane>) -> Result<Self, StoreError> {
         let connection = lane.map(|lane| lane.connection.clone());
         connection.as_ref().map_or(Ok(()), ThreadConnection::make_ready)?;
         Ok(Self { _turn: turn, connection })
     }
 
     /// Checks after a COMMIT that it went into the database's own files.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
+    pub(in crate::store) fn check(&self) -> Result<(), StoreError> {
         self.connection.as_ref().map_or(Ok(()), ThreadConnection::check_files)
     }
 }

@@ -21,8 +21,8 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{connect::SQLITE_BUSY_TIMEOUT, error::StoreError, files::Files, room::Room};
-use crate::seldom::Seldom;
+use super::{files::Files, room::Room, settings::SQLITE_BUSY_TIMEOUT};
+use crate::{seldom::Seldom, store::error::StoreError};
 
 /// Pause between two looks at the log.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::error::StoreError;
+use crate::store::error::StoreError;
 
 /// Longest wait for earlier writers of the same kind.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The kinds of writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writer {
+pub(in crate::store) enum Writer {
     /// The lane: one batch at a time.
     Batch,
     /// Changes that operators ask for.
@@ -38,7 +38,7 @@ pub(super) enum Writer {
 
 /// The turn to write, and a queue for each kind of writers.
 #[derive(Clone, Debug)]
-pub(super) struct Turns {
+pub(in crate::store) struct Turns {
     /// `None` where the database has several writers at once.
     turn: Option<Arc<Mutex<()>>>,
     administration: Arc<Mutex<()>>,
@@ -47,7 +47,7 @@ pub(super) struct Turns {
 
 /// The turn, and the first place in the queue of its kind, until both are dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(in crate::store) struct Turn {
     // Dropped in this order, so that the next writer of the kind finds the turn free.
     _turn: Option<OwnedMutexGuard<()>>,
     _place: Option<OwnedMutexGuard<()>>,
@@ -55,17 +55,17 @@ pub(super) struct Turn {
 
 impl Turns {
     /// For a database with one writer at a time. The thread that copies the write-ahead log takes the same turn.
-    pub(super) fn of_one_writer(turn: Arc<Mutex<()>>) -> Self {
+    pub(in crate::store) fn of_one_writer(turn: Arc<Mutex<()>>) -> Self {
         Self { turn: Some(turn), administration: Arc::default(), jobs: Arc::default() }
     }
 
     /// For a database with several writers at once.
-    pub(super) fn of_many_writers() -> Self {
+    pub(in crate::store) fn of_many_writers() -> Self {
         Self { turn: None, administration: Arc::default(), jobs: Arc::default() }
     }
 
     /// Waits for the turn to write, at most [`PLACE_TIMEOUT`] and then [`TURN_TIMEOUT`].
-    pub(super) async fn take(&self, writer: Writer) -> Result<Turn, StoreError> {
+    pub(in crate::store) async fn take(&self, writer: Writer) -> Result<Turn, StoreError> {
         let queue = match (writer, &self.turn) {
             (Writer::Batch, _) | (Writer::Job, None) => None,
             (Writer::Administration, _) => Some(&self.administration),

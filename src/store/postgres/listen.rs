@@ -3,7 +3,10 @@
 
 use sea_orm::sqlx::postgres::{PgListener, PgPoolOptions};
 
-use super::{Store, StoreError, event::CHANNEL};
+use crate::store::{connect::Store, error::StoreError};
+
+/// The channel that wakes other replicas. A replica that misses a wake-up finds the events at its next regular look.
+pub(in crate::store) const CHANNEL: &str = "tope_events";
 
 /// A connection of its own that receives wake-ups.
 #[derive(Debug)]

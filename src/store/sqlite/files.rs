@@ -21,7 +21,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
-use super::error::StoreError;
+use crate::store::error::StoreError;
 
 /// Length of the number with which a mark begins, which no other server has.
 const SESSION_BYTES: usize = 16;

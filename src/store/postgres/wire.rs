@@ -24,7 +24,7 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use super::{
+use crate::store::{
     bulk::{Write, join},
     error::{StoreError, classify_wire},
 };
@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the server is reached, and connections to it that are idle.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(in crate::store) struct Wire {
     config: Config,
     idle: Arc<Mutex<Vec<WireConnection>>>,
 }
@@ -47,31 +47,34 @@ struct WireConnection {
 }
 
 /// A transaction, begun with its first statement. If it is dropped, its connection is closed, which rolls it back.
-pub(super) struct WireTransaction {
+pub(in crate::store) struct WireTransaction {
     wire: Wire,
     connection: WireConnection,
     begun: AtomicBool,
 }
 
 /// A statement and its values.
-pub(super) struct Question<'a> {
+pub(in crate::store) struct Question<'a> {
     text: &'a str,
     values: Vec<Bound<'a>>,
 }
 
 /// A value of SeaORM, or an array of them, bound without a copy.
-pub(super) enum Bound<'a> {
+enum Bound<'a> {
     One(&'a Value),
     Array(&'a ArrayType, Vec<Cell<'a>>),
 }
 
 /// A value within an array.
 #[derive(Debug)]
-pub(super) struct Cell<'a>(&'a Value);
+struct Cell<'a>(&'a Value);
 
 impl Wire {
     /// Takes the server of a URL, and settings for each connection. Contacts nothing yet.
-    pub(super) fn new<'a>(mut config: Config, settings: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(in crate::store) fn new<'a>(
+        mut config: Config,
+        settings: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
         let escaped = settings.map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")));
         let given = config.get_options().map(ToOwned::to_owned);
         let options: Vec<String> = given.into_iter().chain(escaped).collect();
@@ -80,14 +83,14 @@ impl Wire {
     }
 
     /// Begins a transaction on a connection of its own. READ COMMITTED is the default of these connections.
-    pub(super) async fn begin(&self) -> Result<WireTransaction, StoreError> {
+    pub(in crate::store) async fn begin(&self) -> Result<WireTransaction, StoreError> {
         let connection = self.take_or_connect().await?;
         Ok(WireTransaction { wire: self.clone(), connection, begun: AtomicBool::new(false) })
     }
 
     /// Runs one statement in a transaction of its own, which is committed when this returns, and returns the rows
     /// that it finds. There is one answer to wait for, instead of one each to BEGIN, the statement and COMMIT.
-    pub(super) async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
+    pub(in crate::store) async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
         let connection = self.take_or_connect().await?;
         let found = connection.run(question).await.map_err(classify_wire);
         self.give_back(connection);
@@ -96,7 +99,7 @@ impl Wire {
 
     /// Tries statements, each in a transaction of its own that is rolled back, and returns how each of them ended.
     /// All are sent at once, in their order.
-    pub(super) async fn try_out(
+    pub(in crate::store) async fn try_out(
         &self,
         texts: impl Iterator<Item = String>,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
@@ -127,7 +130,7 @@ impl Wire {
     }
 
     /// Closes all idle connections.
-    pub(super) fn close(&self) {
+    pub(in crate::store) fn close(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -197,13 +200,19 @@ impl WireConnection {
 
 impl WireTransaction {
     /// Sends statements at once, which run one after the other, and returns the rows that each of them finds.
-    pub(super) async fn ask(&self, questions: &[Question<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
+    pub(in crate::store) async fn ask(
+        &self,
+        questions: &[Question<'_>],
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
         self.send(questions, false).await
     }
 
     /// Runs statements, as [`WireTransaction::ask`] does, and commits. After a failure all is rolled back, and the
     /// connection is kept if it is sound.
-    pub(super) async fn commit(self, questions: &[Question<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
+    pub(in crate::store) async fn commit(
+        self,
+        questions: &[Question<'_>],
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
         match self.send(questions, true).await {
             Ok(answers) => {
                 self.wire.give_back(self.connection);
@@ -218,14 +227,14 @@ impl WireTransaction {
     }
 
     /// Writes rows in one statement. Fails unless each row is affected.
-    pub(super) async fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
+    pub(in crate::store) async fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
         let text = join(writes);
         self.send(&[Question::of_writes(&text, writes)], false).await?;
         Ok(())
     }
 
     /// Rolls back, and keeps the connection for other transactions.
-    pub(super) async fn rollback(self) -> Result<(), StoreError> {
+    pub(in crate::store) async fn rollback(self) -> Result<(), StoreError> {
         if self.begun.load(Ordering::Relaxed) {
             self.connection.client.batch_execute("ROLLBACK").await.map_err(classify_wire)?;
         }
@@ -256,23 +265,27 @@ impl WireTransaction {
 
 impl<'a> Question<'a> {
     /// A statement with single values.
-    pub(super) fn of_values(text: &'a str, values: &'a [Value]) -> Self {
+    pub(in crate::store) fn of_values(text: &'a str, values: &'a [Value]) -> Self {
         Self { text, values: values.iter().map(Bound::One).collect() }
     }
 
     /// A statement with an array for each column.
-    pub(super) fn of_columns(text: &'a str, kinds: &'a [ArrayType], columns: &'a [Vec<Value>]) -> Self {
+    pub(in crate::store) fn of_columns(
+        text: &'a str,
+        kinds: &'a [ArrayType],
+        columns: &'a [Vec<Value>],
+    ) -> Self {
         Self { text, values: arrays(kinds, columns).collect() }
     }
 
     /// The statement that [`join`] makes of writes.
-    pub(super) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
+    pub(in crate::store) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
         let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
         Self { text, values: columns.collect() }
     }
 
     /// Adds one more value at the end.
-    pub(super) fn and(mut self, value: &'a Value) -> Self {
+    pub(in crate::store) fn and(mut self, value: &'a Value) -> Self {
         self.values.push(Bound::One(value));
         self
     }
