@@ -149,8 +149,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unusable`] when it will not, however long one waits: the database does not exist, the password is wrong, or
-    /// TLS is demanded and not offered. [`StoreError::Unreachable`] when it may later.
+    /// [`StoreError::Unusable`] when it will not, however long one waits: the database does not exist, the password is
+    /// wrong, or TLS is demanded and not offered. [`StoreError::Unreachable`] when it may later.
     pub async fn check_access(&self) -> Result<(), StoreError> {
         let Some(options) = &self.postgres else { return Ok(()) };
         match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {

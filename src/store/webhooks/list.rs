@@ -1,10 +1,10 @@
 //! Lists of deliveries, newest first, in bounded steps.
 
-use super::{
-    StoreError, Transaction,
-    deliveries::{delivery_columns, delivery_from_row},
+use super::deliveries::{delivery_columns, delivery_from_row};
+use crate::{
+    domain::webhook::{Delivery, DeliveryState, WebhookKey},
+    store::{StoreError, Transaction},
 };
-use crate::domain::webhook::{Delivery, DeliveryState, WebhookKey};
 
 /// Deliveries that one statement reads.
 const STEP_ROWS: usize = 2_000;

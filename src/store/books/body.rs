@@ -6,12 +6,14 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, int64, message, sint64},
 };
 
-use super::StoreError;
-use crate::domain::{
-    counter::CounterKey,
-    id::{ReservationId, ResourceKey},
-    plan::Subject,
-    reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+use crate::{
+    domain::{
+        counter::CounterKey,
+        id::{ReservationId, ResourceKey},
+        plan::Subject,
+        reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+    },
+    store::StoreError,
 };
 
 #[derive(Clone, PartialEq, Message)]
@@ -85,7 +87,7 @@ struct AnswerBody {
 }
 
 /// The code of a state in rows.
-pub(super) fn state_code(state: ReservationState) -> i16 {
+pub(in crate::store) fn state_code(state: ReservationState) -> i16 {
     match state {
         ReservationState::Reserved => 1,
         ReservationState::Committed => 2,
@@ -96,7 +98,7 @@ pub(super) fn state_code(state: ReservationState) -> i16 {
 
 /// The body of a reservation's row: the bytes that [`Body`] would encode to, without the copies that filling one
 /// needs.
-pub(super) fn encode_reservation(reservation: &Reservation) -> Vec<u8> {
+pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8> {
     let mut body = Vec::with_capacity(192);
     let subject = &reservation.subject;
     for (tag, text) in [(1, &subject.agent), (2, &subject.user), (3, &subject.model)] {
@@ -158,7 +160,10 @@ fn put_signed(tag: u32, number: i64, body: &mut Vec<u8>) {
 }
 
 /// Reads the reservation of a row.
-pub(super) fn decode_reservation(id: ReservationId, bytes: &[u8]) -> Result<Reservation, StoreError> {
+pub(in crate::store) fn decode_reservation(
+    id: ReservationId,
+    bytes: &[u8],
+) -> Result<Reservation, StoreError> {
     let body = Body::decode(bytes).map_err(|_| StoreError::Corrupt("a reservation's body".to_owned()))?;
     let state = match body.state {
         1 => ReservationState::Reserved,

@@ -8,22 +8,25 @@ use std::time::Duration;
 use sea_orm::{Value, sea_query::ArrayType::BigInt};
 
 use super::{
-    Dialect, Owned, Store, StoreError, StoredCounter, Transaction,
-    batch::{
-        FIND_COUNTERS, FIND_HOLDS, counter_columns, counter_from_row, reservation_columns,
-        reservation_from_row,
-    },
-    bulk::Bulk,
-    clock::{Head, HeadTime, head_from_rows},
-    row::Row,
+    columns::Owned,
+    find::{FIND_COUNTERS, FIND_HOLDS, counter_columns, reservation_columns},
+    rows::{StoredCounter, counter_from_row, reservation_from_row},
     tenant::{tenant_columns, tenant_from_row},
-    transaction::Asked,
 };
-use crate::domain::{
-    counter::CounterKey,
-    id::{ReservationId, TenantKey},
-    reservation::Reservation,
-    tenant::Tenant,
+use crate::{
+    domain::{
+        counter::CounterKey,
+        id::{ReservationId, TenantKey},
+        reservation::Reservation,
+        tenant::Tenant,
+    },
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::Bulk,
+        clock::{Head, HeadTime, head_from_rows},
+        row::Row,
+        transaction::Asked,
+    },
 };
 
 static LOCK_TENANTS: Bulk = Bulk {

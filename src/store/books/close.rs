@@ -4,19 +4,24 @@ use sea_orm::{Value, sea_query::ArrayType};
 use uuid::Uuid;
 
 use super::{
-    Owned, StoreError, StoredCounter, Transaction,
-    batch::{counter_from_row, empty_columns, push},
-    bulk::{Bulk, Write},
+    columns::Owned,
     prune::first_id,
-    row::Row,
+    rows::{StoredCounter, counter_from_row},
     tenant::update_tenants,
     told::push_told,
 };
-use crate::domain::{
-    books::Changes,
-    counter::CounterKey,
-    id::{ReservationId, TenantKey},
-    window::Millis,
+use crate::{
+    domain::{
+        books::Changes,
+        counter::CounterKey,
+        id::{ReservationId, TenantKey},
+        window::Millis,
+    },
+    store::{
+        StoreError, Transaction,
+        bulk::{Bulk, Write, empty_columns, push},
+        row::Row,
+    },
 };
 
 use ArrayType::{BigInt, Bytes};

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Store, StoreError, Transaction, deliveries::in_place};
-use crate::domain::webhook::DeliveryState;
+use super::deliveries::in_place;
+use crate::{
+    domain::webhook::DeliveryState,
+    store::{Store, StoreError, Transaction},
+};
 
 /// Most deliveries that one transaction deletes.
 const STEP_ROWS: i64 = 500;

@@ -7,17 +7,20 @@
 use sea_orm::{Value, sea_query::ArrayType};
 use tokio::{runtime::Handle, task::block_in_place};
 
-use super::{
-    Dialect, Store, StoreError, Transaction,
-    admin::{webhook_columns, webhook_from_row},
-    batch::{empty_columns, push},
-    bulk::Bulk,
-    row::Row,
-};
-use crate::domain::{
-    event::{Event, Fact, LoggedEvent},
-    webhook::{Attempt, Delivery, DeliveryState, Webhook, WebhookKey, WebhookState, after_failure, retry_at},
-    window::Millis,
+use super::admin::{webhook_columns, webhook_from_row};
+use crate::{
+    domain::{
+        event::{Event, Fact, LoggedEvent},
+        webhook::{
+            Attempt, Delivery, DeliveryState, Webhook, WebhookKey, WebhookState, after_failure, retry_at,
+        },
+        window::Millis,
+    },
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::{Bulk, empty_columns, push},
+        row::Row,
+    },
 };
 
 use ArrayType::BigInt;

@@ -2,23 +2,18 @@
 
 use sea_orm::sea_query::ArrayType;
 
-use super::{
-    Transaction,
-    batch::{empty_columns, owned, push},
-    bulk::{Bulk, Write},
-    event_body::{encode_alerts, encode_event},
+use super::{alerts::encode_alerts, columns::owned};
+use crate::{
+    domain::books::Changes,
+    store::{
+        Transaction,
+        bulk::{Bulk, Write, empty_columns, push},
+        log::write::{INSERT_EVENTS, push_events},
+    },
 };
-use crate::domain::{books::Changes, event::Event, id::TenantKey};
 
-use ArrayType::{BigInt, Bytes, SmallInt};
+use ArrayType::{BigInt, Bytes};
 
-pub(super) static INSERT_EVENTS: Bulk = Bulk {
-    columns: &[BigInt, BigInt, SmallInt, BigInt, Bytes],
-    postgres: "INSERT INTO pending_events (tenant_key, number, kind, occurred_at, body)
-     SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5)",
-    sqlite: "INSERT OR FAIL INTO pending_events (tenant_key, number, kind, occurred_at, body)
-     VALUES (?1, ?2, ?3, ?4, ?5)",
-};
 /// All columns of a counter that may change.
 static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt],
@@ -63,24 +58,4 @@ pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
         push_events(&mut events, change.tenant, &change.events, change.event_number);
     }
     writes.push((&INSERT_EVENTS, events));
-}
-
-/// Adds the rows of a tenant's events. `last_number` is the number of the last of them.
-pub(super) fn push_events(
-    columns: &mut [Vec<sea_orm::Value>],
-    tenant: TenantKey,
-    events: &[Event],
-    last_number: i64,
-) {
-    let first = last_number - i64::try_from(events.len()).unwrap_or(0) + 1;
-    for (number, event) in (first..).zip(events) {
-        let row = [
-            tenant.0.into(),
-            number.into(),
-            event.kind().code().into(),
-            event.occurred_at.into(),
-            encode_event(event).into(),
-        ];
-        push(columns, row);
-    }
 }

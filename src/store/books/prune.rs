@@ -11,16 +11,18 @@ use sea_orm::{Value, sea_query::ArrayType};
 use tokio::{runtime::Handle, task::block_in_place, time::sleep};
 use uuid::Uuid;
 
-use super::{
-    Dialect, Store, StoreError, Transaction,
-    batch::{empty_columns, push, reservation_from_row, uuid},
-    bulk::Bulk,
-    transaction::{ATTEMPTS_MAX, PAUSE_MILLIS},
-};
-use crate::domain::{
-    counter::CounterKey,
-    id::{ReservationId, TenantKey},
-    window::Millis,
+use super::{columns::uuid, rows::reservation_from_row};
+use crate::{
+    domain::{
+        counter::CounterKey,
+        id::{ReservationId, TenantKey},
+        window::Millis,
+    },
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::{Bulk, empty_columns, push},
+        transaction::{ATTEMPTS_MAX, PAUSE_MILLIS},
+    },
 };
 
 use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
@@ -171,19 +173,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes events that are older than their retention. Returns how many.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails. What was removed before stays removed.
-    pub async fn prune_log(&self, shown: Option<Millis>, retention: Retention) -> Result<u64, StoreError> {
-        let now = self.read_now(shown).await?;
-        let mut pruned = Pruned::default();
-        self.prune_events(now.saturating_sub(retention.events_millis), &mut pruned).await?;
-        Ok(pruned.events)
-    }
-
-    async fn read_now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
+    /// The time that counts: see [`Transaction::now`].
+    pub(in crate::store) async fn read_now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
         let transaction = self.begin_read("read the time").await?;
         let now = transaction.now(shown).await?;
         transaction.rollback().await?;

@@ -2,16 +2,17 @@
 
 use sea_orm::Value;
 
-use super::{
-    Dialect, Store, StoreError, Transaction,
-    batch::known_request,
-    bulk::join_checked,
-    postgres::wire::{Question, Wire},
-    row::Row,
-    tenant::update_tenants,
-    transaction::drop_empty,
+use super::{tenant::update_tenants, write::known_request};
+use crate::{
+    domain::{books::Changes, window::Millis},
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::join_checked,
+        postgres::wire::{Question, Wire},
+        row::Row,
+        transaction::drop_empty,
+    },
 };
-use crate::domain::{books::Changes, window::Millis};
 
 /// What must not have changed since a batch was decided ahead.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,10 @@
 
 use sea_orm::Value;
 
-use super::{Store, StoreError, bulk::Bulk};
-use crate::domain::{id::TenantKey, window::Millis};
+use crate::{
+    domain::{id::TenantKey, window::Millis},
+    store::{Store, StoreError, bulk::Bulk},
+};
 
 use sea_orm::sea_query::ArrayType::BigInt;
 

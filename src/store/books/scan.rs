@@ -4,17 +4,18 @@
 use sea_orm::{Value, sea_query::ArrayType::BigInt};
 
 use super::{
-    Owned, StoreError, Transaction,
-    batch::{StoredCounter, counter_from_row, reservation_from_row, uuid},
-    bulk::Bulk,
-    row::Row,
+    columns::{Owned, uuid},
+    rows::{StoredCounter, counter_from_row, reservation_from_row},
 };
-use crate::domain::{
-    books::Adjustment,
-    counter::CounterKey,
-    id::{ReservationId, TenantKey},
-    reservation::Reservation,
-    window::Millis,
+use crate::{
+    domain::{
+        books::Adjustment,
+        counter::CounterKey,
+        id::{ReservationId, TenantKey},
+        reservation::Reservation,
+        window::Millis,
+    },
+    store::{StoreError, Transaction, bulk::Bulk, row::Row},
 };
 
 // To use the index of deadlines, PostgreSQL needs its condition in the query, though it is always true. SQLite drops

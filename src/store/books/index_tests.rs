@@ -2,14 +2,14 @@
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use super::*;
-use crate::store::{
-    Dialect,
+use super::{
     close::FIND_OLDEST_HOLDS,
     due::{COUNT_DUE, LIST_DUE_TENANTS},
-    fixture::databases,
+    find::{FIND_COUNTERS, FIND_HOLDS, FIND_REQUESTS, FIND_SETTLED},
     scan::{FIND_EARLIEST_DEADLINES, FIND_NEXT_DEADLINE, LIST_HOLDS, LIST_HOLDS_BY_DEADLINE},
+    write::{DELETE_HOLDS, UPDATE_HOLDS, UPDATE_SETTLED},
 };
+use crate::store::{Dialect, fixture::databases};
 
 /// One row of each table, after which PostgreSQL collects its statistics.
 const FEW: &str = "

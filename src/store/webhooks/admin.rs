@@ -2,21 +2,19 @@
 
 use sea_orm::Value;
 
-use super::{
-    super::{
-        connect::Store,
-        error::{AdminError, StoreError},
-        row::Row,
-        transaction::Transaction,
+use crate::{
+    domain::{
+        bounds::WEBHOOKS_MAX,
+        event::EventKind,
+        refusal::Refusal,
+        webhook::{Secret, Webhook, WebhookKey, WebhookState},
+        window::Millis,
     },
-    Page, changes, lock_policy, rows_to_read,
-};
-use crate::domain::{
-    bounds::WEBHOOKS_MAX,
-    event::EventKind,
-    refusal::Refusal,
-    webhook::{Secret, Webhook, WebhookKey, WebhookState},
-    window::Millis,
+    store::{
+        AdminError, Store, StoreError, Transaction,
+        admin::{Page, changes, lock_policy, rows_to_read},
+        row::Row,
+    },
 };
 
 /// Most failed deliveries that one Redeliver sends again.
@@ -29,7 +27,7 @@ macro_rules! webhook_columns {
          failing_since, created_at, updated_at"
     };
 }
-pub(in crate::store) use webhook_columns;
+pub(super) use webhook_columns;
 
 /// A webhook to be created.
 #[derive(Clone, Debug)]
@@ -276,7 +274,7 @@ async fn get(transaction: &Transaction, id: &str) -> Result<Webhook, AdminError>
 }
 
 /// Reads a webhook from the columns of [`webhook_columns`].
-pub(in crate::store) fn webhook_from_row(row: &Row) -> Result<Webhook, StoreError> {
+pub(super) fn webhook_from_row(row: &Row) -> Result<Webhook, StoreError> {
     let id: String = row.get(1)?;
     let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of webhook {id:?}"));
     let tenants: String = row.get(4)?;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
 
-use super::{Dialect, Pruned, Store, StoreError, Transaction};
-use crate::domain::window::Millis;
+use crate::{
+    domain::window::Millis,
+    store::{Dialect, Pruned, Retention, Store, StoreError, Transaction},
+};
 
 /// Most events that one transaction deletes.
 const STEP_EVENTS: i64 = 500;
@@ -14,9 +16,21 @@ const STEP_EVENTS: i64 = 500;
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
 impl Store {
+    /// Removes events that are older than their retention. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. What was removed before stays removed.
+    pub async fn prune_log(&self, shown: Option<Millis>, retention: Retention) -> Result<u64, StoreError> {
+        let now = self.read_now(shown).await?;
+        let mut pruned = Pruned::default();
+        self.prune_events(now.saturating_sub(retention.events_millis), &mut pruned).await?;
+        Ok(pruned.events)
+    }
+
     /// Removes events from the front of the log that happened until an instant. No event is removed before the events
     /// in front of it, so that the log has no gaps.
-    pub(super) async fn prune_events(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+    async fn prune_events(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
         loop {
             let transaction = self.begin_read("read old events").await?;
             let old = transaction.count_old_events(until).await?;

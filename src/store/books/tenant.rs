@@ -2,20 +2,20 @@
 
 use sea_orm::{Value, sea_query::ArrayType::BigInt};
 
-use super::{
-    Dialect,
-    batch::{empty_columns, push},
-    bulk::{Bulk, Write},
-    entity::tenant,
-    error::StoreError,
-    policy::carried_from_text,
-    row::Row,
-};
-use crate::domain::{
-    books::Changes,
-    id::{PlanKey, TenantKey},
-    lineage::Since,
-    tenant::{Tenant, TenantState},
+use crate::{
+    domain::{
+        books::Changes,
+        id::{PlanKey, TenantKey},
+        lineage::Since,
+        tenant::{Tenant, TenantState},
+    },
+    store::{
+        Dialect, StoreError,
+        bulk::{Bulk, Write, empty_columns, push},
+        entity::tenant,
+        policy::carried_from_text,
+        row::Row,
+    },
 };
 
 /// The columns of a tenant, in the order of [`tenant_from_row`].
@@ -85,7 +85,7 @@ pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
 }
 
 /// Reads a tenant from its row. A deleted tenant has the id that it had before the deletion.
-pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError> {
+pub(in crate::store) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError> {
     let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of tenant {}", row.key));
     let carried = row.carried.as_deref().map(carried_from_text).transpose()?;
     // A server of the previous release changes the plan and leaves `carried` as it was. Then `carried` does not
@@ -110,7 +110,7 @@ pub(super) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError
 }
 
 /// The code of a tenant's state in the row.
-pub(super) fn state_code(state: TenantState) -> i16 {
+pub(in crate::store) fn state_code(state: TenantState) -> i16 {
     match state {
         TenantState::Active => 1,
         TenantState::Suspended => 2,
