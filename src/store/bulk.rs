@@ -3,7 +3,7 @@
 
 use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
 
-use super::{Dialect, clock::POSTGRES_NOW};
+use super::dialect::{Dialect, POSTGRES_NOW};
 
 /// Rows that one statement asks SQLite's pool for. Any rest is asked for row by row, so that there are only two
 /// texts.
@@ -58,6 +58,18 @@ impl Bulk {
 
 /// A statement that writes, and its rows, given column by column.
 pub(super) type Write = (&'static Bulk, Vec<Vec<Value>>);
+
+/// Columns without any rows, for a bulk statement.
+pub(super) fn empty_columns(count: usize) -> Vec<Vec<Value>> {
+    vec![Vec::new(); count]
+}
+
+/// Adds a row to such columns.
+pub(super) fn push<const N: usize>(columns: &mut [Vec<Value>], row: [Value; N]) {
+    for (column, value) in columns.iter_mut().zip(row) {
+        column.push(value);
+    }
+}
 
 /// One statement for PostgreSQL that does several writes, which saves a round trip for each. Its values are the
 /// columns of all writes. No write sees what another one does, so no row may be in two of them. The statement fails

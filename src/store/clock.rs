@@ -1,21 +1,12 @@
 //! The database's time of day, which replicas share, and the policy's revision, which is read with it.
 
 use super::{
-    connect::Dialect,
+    dialect::{Dialect, postgres_now},
     error::StoreError,
-    transaction::{Row, Transaction},
+    row::Row,
+    transaction::Transaction,
 };
 use crate::domain::window::Millis;
-
-/// PostgreSQL's time of day at this point, rounded down to milliseconds; `now()` would be the time of BEGIN.
-macro_rules! postgres_now {
-    () => {
-        "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-    };
-}
-
-/// The same text, for statements that are assembled at run time.
-pub(super) const POSTGRES_NOW: &str = postgres_now!();
 
 /// The policy's revision, and the database's time if it was requested, on PostgreSQL.
 pub type Head = (i64, Option<Millis>);

@@ -16,98 +16,35 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, SqlxError, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement,
     sqlx::{
-        ConnectOptions as _, Connection,
+        Connection,
         postgres::{PgConnectOptions, PgConnection},
     },
 };
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    error::StoreError,
-    lane::Lane,
-    place::{Location, check_file, lock_file, parse_url, unusable},
-    probe::{Identity, Pulse},
-    turn::Turns,
-    wire::Wire,
+    dialect::Dialect,
+    error::{StoreError, unusable},
+    location::{Location, parse_url},
+    postgres::{
+        access::{DIAGNOSIS_TIMEOUT, no_access, place_of, refused_url, wire_config},
+        identity::Identity,
+        pool::{
+            POSTGRES_HOLDER_SETTINGS, POSTGRES_PATIENT_SETTINGS, POSTGRES_READER_SETTINGS, POSTGRES_SETTINGS,
+            POSTGRES_WRITER_SETTINGS, Setting, postgres_options,
+        },
+        wire::Wire,
+    },
+    pulse::Pulse,
+    sqlite::{
+        lane::Lane,
+        place::{check_file, lock_file},
+        pool::{Access, has_no_log, is_readable, sqlite_options},
+        turn::Turns,
+    },
 };
-
-/// Longest wait for a free connection of a pool, or for a new one to PostgreSQL.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longest wait for the connection that finds out why others fail.
-const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Longest wait of SQLite for a lock of another process, such as a backup's.
-pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Each commit is synced to the disk before its batch is answered.
-pub(super) const SQLITE_SYNCHRONOUS: &str = "FULL";
-
-/// Length of the write-ahead log from which on a commit copies it into the database, in pages of 4 KiB. The log never
-/// gets there while the thread of `checkpoint.rs` runs.
-pub(super) const SQLITE_AUTOCHECKPOINT: &str = "65536";
-
-/// Settings of the lane's connection. The page cache has 32 MiB.
-pub(super) const SQLITE_LANE_PRAGMAS: [(&str, &str); 4] = [
-    ("synchronous", SQLITE_SYNCHRONOUS),
-    ("temp_store", "MEMORY"),
-    ("cache_size", "-32768"),
-    ("wal_autocheckpoint", SQLITE_AUTOCHECKPOINT),
-];
-
-/// A setting of PostgreSQL: name and value.
-type Setting = (&'static str, &'static str);
-
-/// Settings of each connection to PostgreSQL, by the server's names.
-const POSTGRES_SETTINGS: [Setting; 4] = [
-    ("statement_timeout", "30s"),
-    ("tcp_keepalives_idle", "15"),
-    ("tcp_keepalives_interval", "5"),
-    ("tcp_keepalives_count", "3"),
-];
-
-/// How long PostgreSQL keeps a transaction that may hold locks for a process that is silent, since it was stopped or
-/// cut off. Our transactions wait for nothing but the database, so a live process goes on within milliseconds. The
-/// second setting is for a PostgreSQL that still has to send what the process does not read. Both end the session,
-/// and so its transaction, within 5 seconds. A process that wakes up then repeats the transaction.
-const POSTGRES_HOLDER_SETTINGS: [Setting; 2] =
-    [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
-
-/// How long administration and jobs wait for a locked row.
-const POSTGRES_PATIENT_SETTINGS: [Setting; 1] = [("lock_timeout", "5s")];
-
-/// Settings of connections that write. Their statements find rows by key, for lists of any length. The right plan is
-/// always nested loops over an index, so the settings force it. The planner's choice would depend on what the tables
-/// contained when it last looked: a table that was empty then would be scanned ever after.
-const POSTGRES_WRITER_SETTINGS: [Setting; 7] = [
-    ("default_transaction_isolation", "read committed"),
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
-
-/// Settings of connections that read, so that BEGIN alone begins a read-only snapshot.
-const POSTGRES_READER_SETTINGS: [Setting; 5] = [
-    ("default_transaction_isolation", "repeatable read"),
-    ("default_transaction_read_only", "on"),
-    ("lock_timeout", "5s"),
-    ("idle_in_transaction_session_timeout", "30s"),
-    ("tcp_user_timeout", "30s"),
-];
-
-/// The kind of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// A file that one process writes.
-    Sqlite,
-    /// A server that replicas share.
-    Postgres,
-}
 
 /// How a database is opened.
 #[derive(Clone, Copy, Debug)]
@@ -212,8 +149,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unusable`] when it will not, however long one waits: the database does not exist, the password is wrong, or
-    /// TLS is demanded and not offered. [`StoreError::Unreachable`] when it may later.
+    /// [`StoreError::Unusable`] when it will not, however long one waits: the database does not exist, the password is
+    /// wrong, or TLS is demanded and not offered. [`StoreError::Unreachable`] when it may later.
     pub async fn check_access(&self) -> Result<(), StoreError> {
         let Some(options) = &self.postgres else { return Ok(()) };
         match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
@@ -366,124 +303,6 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
         pulse: Arc::default(),
         identity: Arc::default(),
     })
-}
-
-/// The codes are PostgreSQL's SQLSTATE: class 28 is a wrong user or password, or a rule of `pg_hba.conf`; 3D000 is a
-/// database that does not exist; 42501 is a user who may not connect to it.
-fn no_access(place: &str, error: &SqlxError) -> StoreError {
-    match error {
-        SqlxError::Database(reason) => {
-            let text = format!("{place} refuses the connection: {}", reason.message());
-            match reason.code().as_deref() {
-                Some(code) if code.starts_with("28") || ["3D000", "42501"].contains(&code) => unusable(text),
-                _ => StoreError::Unreachable(text),
-            }
-        }
-        SqlxError::Io(reason) => StoreError::Unreachable(format!("{place} cannot be reached: {reason}")),
-        SqlxError::Tls(reason) => unusable(format!("{place} cannot be used: {reason}")),
-        SqlxError::Configuration(reason) => unusable(format!("{place} cannot be used: {reason}")),
-        reason => StoreError::Unreachable(format!("{place} cannot be used: {reason}")),
-    }
-}
-
-fn place_of(options: &PgConnectOptions) -> String {
-    format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())
-}
-
-/// The driver's error quotes the URL, which may contain a password.
-fn refused_url() -> StoreError {
-    unusable("the URL of the PostgreSQL database is not valid")
-}
-
-/// The address and the user of the lanes' connections, which are those of the pools.
-fn wire_config(options: &PgConnectOptions) -> tokio_postgres::Config {
-    let mut config = tokio_postgres::Config::new();
-    config.user(options.get_username()).port(options.get_port());
-    match options.get_socket() {
-        Some(socket) => config.host_path(socket),
-        None => config.host(options.get_host()),
-    };
-    config.options(options.get_options().unwrap_or_default());
-    config.dbname(options.get_database().unwrap_or(options.get_username()));
-    if let Some(password) = find_password(options) {
-        config.password(password);
-    }
-    config.keepalives_idle(Duration::from_secs(15)).tcp_user_timeout(Duration::from_secs(30));
-    config
-}
-
-/// The password, whether from the URL, its parameters, PGPASSWORD or the password file. The options reveal it only in
-/// a URL, where user and host are replaced, since not every name fits into one.
-fn find_password(options: &PgConnectOptions) -> Option<Vec<u8>> {
-    let url = options.clone().username("name").host("host").to_url_lossy();
-    let parsed: tokio_postgres::Config = format!("postgres://name:{}@host", url.password()?).parse().ok()?;
-    parsed.get_password().map(<[u8]>::to_vec)
-}
-
-/// Whether a file can be read. SQLite makes a write-ahead log beside a file that it only reads, and cannot where this process
-/// may not write.
-async fn is_readable(reader: &DatabaseConnection) -> bool {
-    let question =
-        Statement::from_string(reader.get_database_backend(), "SELECT COUNT(*) FROM sqlite_schema");
-    reader.query_one_raw(question).await.is_ok()
-}
-
-/// Whether a file is all there is of its database.
-fn has_no_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).map_or(true, |log| log.len() == 0)
-}
-
-/// What a connection does with a SQLite file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    Write,
-    Read,
-    /// Where nothing can be written, not even the log and its index. Nobody else may write meanwhile.
-    ReadAsItIs,
-}
-
-fn sqlite_options(path: &Path, connections_max: u32, access: Access) -> ConnectOptions {
-    // The path is set below as it is: in a URL it would be decoded.
-    let mut options = pool_options("sqlite:tope", connections_max);
-    options.min_connections(1).idle_timeout(None);
-    let path = path.to_owned();
-    options.map_sqlx_sqlite_opts(move |sqlite| {
-        let sqlite = sqlite.filename(&path).busy_timeout(SQLITE_BUSY_TIMEOUT);
-        match access {
-            Access::Read => sqlite.read_only(true),
-            Access::ReadAsItIs => sqlite.read_only(true).immutable(true),
-            Access::Write => sqlite
-                .create_if_missing(true)
-                .pragma("journal_mode", "WAL")
-                .pragma("synchronous", SQLITE_SYNCHRONOUS)
-                .pragma("wal_autocheckpoint", SQLITE_AUTOCHECKPOINT),
-        }
-    });
-    options
-}
-
-fn postgres_options(url: &str, settings: Vec<Setting>, connections_max: u32) -> ConnectOptions {
-    let mut options = pool_options(url, connections_max);
-    options.connect_lazy(true).set_application_name("tope");
-    options.map_sqlx_postgres_opts(move |postgres| {
-        let all = POSTGRES_SETTINGS.iter().chain(&settings);
-        postgres.options(all.copied())
-    });
-    options
-}
-
-fn pool_options(url: &str, connections_max: u32) -> ConnectOptions {
-    let mut options = ConnectOptions::new(url);
-    options
-        .max_connections(connections_max)
-        .max_lifetime(None)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .sqlx_logging(false)
-        .record_stmt_in_spans(false);
-    options
 }
 
 #[cfg(test)]

@@ -77,6 +77,11 @@ impl StoreError {
     }
 }
 
+/// The error of a database that cannot be opened; the text says why.
+pub(super) fn unusable(text: impl Into<String>) -> StoreError {
+    StoreError::Unusable(text.into())
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         classify(error)

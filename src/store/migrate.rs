@@ -3,10 +3,7 @@
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 use tope_migrations::{Migrator, sea_orm_migration::prelude::MigratorTrait};
 
-use super::{
-    connect::{Dialect, Store},
-    error::StoreError,
-};
+use super::{connect::Store, dialect::Dialect, error::StoreError};
 
 /// The advisory lock under which replicas migrate: "tope" in ASCII.
 const LOCK_KEY: i64 = 0x74_6f_70_65;

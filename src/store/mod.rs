@@ -1,64 +1,51 @@
 //! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only module
 //! that knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
+//!
+//! Read `connect.rs` and `transaction.rs` first: how a database is opened, and how everything runs on it. Below them are
+//! `sqlite` and `postgres`, what only one of the databases needs. Above them are `books`, `log`, `webhooks`, `admin` and
+//! `verify`, which have the statements.
 
 mod admin;
-mod ahead;
-mod backup;
-mod batch;
-mod body;
+mod books;
 mod bulk;
-mod checkpoint;
 mod clock;
-mod close;
 mod connect;
-mod deliveries;
-mod delivery_list;
-mod delivery_prune;
-mod due;
+mod dialect;
 mod entity;
 mod error;
-mod event;
-mod event_body;
-mod event_prune;
-mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod lane;
-mod listen;
-mod lock;
+mod location;
+mod log;
 mod migrate;
-mod place;
 mod policy;
+mod pool;
+mod postgres;
 mod probe;
-mod prune;
-mod room;
-mod scan;
-mod tenant;
-mod thread;
-mod told;
+mod pulse;
+mod row;
+mod sqlite;
 mod transaction;
-mod turn;
 mod verify;
-mod wire;
+mod webhooks;
 
 pub use admin::{
-    NewPlan, NewResource, NewTenant, NewWebhook, Page, PlanChange, PlannedTenant, ResourceChange,
-    TenantChange, WebhookChange,
+    NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
 };
-pub use ahead::Expected;
-pub use batch::{Owned, StoredCounter};
+pub use books::{
+    Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,
+    is_made_before,
+};
 pub use clock::{Head, HeadTime};
-pub use close::{ClosePlace, is_made_before};
-pub use connect::{Dialect, Store, StoreOptions};
-pub use deliveries::{DueWebhooks, Errand, Expanded, Lease, Next};
-pub use delivery_list::{DeliveryPage, DeliveryQuery};
-pub use delivery_prune::PrunedDeliveries;
-pub use due::{DuePlace, DueTenants};
+pub use connect::{Store, StoreOptions};
+pub use dialect::Dialect;
 pub use error::{AdminError, StoreError, classify};
-pub use event::{LogHead, LookedAt, Numbered};
-pub use listen::Listener;
-pub use lock::{Along, Locked};
-pub use probe::Signs;
-pub use prune::{GoOn, Pruned, Retention};
+pub use log::{LogHead, LookedAt, Numbered};
+pub use postgres::Listener;
+pub use pulse::Signs;
 pub use transaction::Transaction;
 pub use verify::Report;
+pub use webhooks::{
+    DeliveryPage, DeliveryQuery, DueWebhooks, Errand, Expanded, Lease, NewWebhook, Next, PrunedDeliveries,
+    WebhookChange,
+};

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     entity::{plan, policy, resource},
     error::StoreError,
-    transaction::{Row, Transaction},
+    row::Row,
+    transaction::Transaction,
 };
 use crate::domain::{
     id::{PlanKey, ResourceKey},

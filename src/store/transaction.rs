@@ -8,24 +8,23 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::types::FromSql;
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, QueryResult, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait, TryGetable, Value,
+    ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait, Value,
 };
 use tokio::sync::Notify;
-use tokio_postgres::types::FromSqlOwned;
 
 use super::{
     bulk::{Bulk, Write, join, join_statement, row_by_row},
-    connect::{Dialect, Store},
+    connect::Store,
+    dialect::Dialect,
     error::{AdminError, StoreError},
-    lane::Writing,
-    probe::Pulse,
-    thread::{self, ThreadTransaction},
-    turn::Writer,
-    wire::{Question, WireTransaction},
+    postgres::wire::{Question, WireTransaction},
+    pulse::Pulse,
+    row::Row,
+    sqlite::{connection::ThreadTransaction, lane::Writing, turn::Writer},
 };
+
 /// Most attempts of a transaction that runs into others.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
 
@@ -63,39 +62,12 @@ pub(super) enum Asked {
     One(&'static str),
 }
 
-/// A row that a query found.
-#[derive(Debug)]
-pub(super) enum Row {
-    /// Found on a connection of a pool.
-    Pool(QueryResult),
-    /// Found on the connection of SQLite's lane.
-    Thread(thread::Cells),
-    /// Found on a lane's connection to PostgreSQL.
-    Wire(tokio_postgres::Row),
-}
-
 impl Asked {
     fn question(&self) -> Option<Question<'_>> {
         match self {
             Asked::Rows(_, columns) if columns.first().is_none_or(Vec::is_empty) => None,
             Asked::Rows(bulk, columns) => Some(Question::of_columns(bulk.postgres, bulk.columns, columns)),
             Asked::One(text) => Some(Question::of_values(text, &[])),
-        }
-    }
-}
-
-impl Row {
-    /// The value of a column, by its place from 0.
-    pub(super) fn get<T>(&self, place: usize) -> Result<T, StoreError>
-    where
-        T: TryGetable + FromSql + FromSqlOwned,
-    {
-        match self {
-            Row::Pool(row) => Ok(row.try_get_by_index(place)?),
-            Row::Thread(cells) => thread::read(cells, place),
-            Row::Wire(row) => row
-                .try_get(place)
-                .map_err(|_| StoreError::Corrupt(format!("column {place} has an unexpected type"))),
         }
     }
 }
@@ -359,12 +331,7 @@ impl Store {
                 Err(AdminError::Store(StoreError::Serialization(source) | StoreError::Locked(source)))
                     if attempt < ATTEMPTS_MAX =>
                 {
-                    tracing::debug!(
-                        transaction.name = name,
-                        attempt,
-                        error = %source,
-                        "transaction is repeated after a conflict"
-                    );
+                    tracing::debug!(transaction.name = name, attempt, error = %source, "transaction is repeated after a conflict");
                     tokio::time::sleep(Duration::from_millis(PAUSE_MILLIS << attempt)).await;
                     attempt += 1;
                 }

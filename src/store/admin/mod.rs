@@ -1,4 +1,5 @@
-//! What operators change: resources, plans, tenants and webhooks.
+//! What operators change: resources, plans and tenants; for webhooks see `webhooks/admin.rs`. This file has the steps
+//! that all changes share; `resources.rs` is the shortest change to read first.
 //!
 //! Every change but a redelivery locks the policy's row first. So changes run one at a time, and none relies on
 //! something that another one just removed. A change of a tenant then locks the tenant's row, as decisions do.
@@ -6,13 +7,10 @@
 mod plans;
 mod resources;
 mod tenants;
-mod webhooks;
 
 pub use plans::{NewPlan, PlanChange};
 pub use resources::{NewResource, ResourceChange};
 pub use tenants::{NewTenant, PlannedTenant, TenantChange};
-pub use webhooks::{NewWebhook, WebhookChange};
-pub(super) use webhooks::{webhook_columns, webhook_from_row};
 
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, QuerySelect};
 
@@ -38,19 +36,19 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// Makes a page of rows, of which one more was read than the page shows.
-    fn of(mut items: Vec<T>, size: usize) -> Self {
+    pub(super) fn of(mut items: Vec<T>, size: usize) -> Self {
         let more = items.len() > size;
         items.truncate(size);
         Self { items, more }
     }
 }
 
-fn rows_to_read(size: usize) -> u64 {
+pub(super) fn rows_to_read(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// Locks the policy's row until the transaction ends, and returns the revision.
-async fn lock_policy(transaction: &Transaction) -> Result<i64, StoreError> {
+pub(super) async fn lock_policy(transaction: &Transaction) -> Result<i64, StoreError> {
     let row = policy::Entity::find_by_id(POLICY_ROW).lock_exclusive().one(transaction.connection()?).await?;
     revision_of(row)
 }
@@ -81,7 +79,7 @@ async fn tell(
 
 /// Whether a value was given that differs from the present value. An update without any such value writes nothing:
 /// the revision stays, no event is emitted, and no lane loads the policy again.
-fn changes<T: PartialEq>(given: &Option<T>, found: &T) -> bool {
+pub(super) fn changes<T: PartialEq>(given: &Option<T>, found: &T) -> bool {
     given.as_ref().is_some_and(|given| given != found)
 }
 

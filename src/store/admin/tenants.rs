@@ -9,11 +9,11 @@ use sea_orm::{
 
 use super::{
     super::{
+        books::tenant::{state_code, tenant_from_model},
         connect::Store,
         entity::{hold, plan, tenant},
         error::{AdminError, StoreError},
         policy::{Carried, carried_to_text, plan_from_model},
-        tenant::{state_code, tenant_from_model},
         transaction::Transaction,
     },
     Page, changes, lock_policy, plans, rows_to_read, set_if,

@@ -26,7 +26,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) counted_since: i64,
     /// The part of `committed` whose reservations were pruned.
     pub(in crate::store) pruned: i64,
-    /// The encoding of `event_body.rs`; `None` when nothing was emitted and no refusal was counted.
+    /// The encoding of `books/alerts.rs`; `None` when nothing was emitted and no refusal was counted.
     pub(in crate::store) alerts: Option<Vec<u8>>,
     /// 1 once WINDOW_CLOSED was emitted, or need not be; else 0.
     pub(in crate::store) closed: i16,

@@ -14,7 +14,7 @@ pub(in crate::store) struct Model {
     /// The code of an event kind, see `EventKind::code`.
     pub(in crate::store) kind: i16,
     pub(in crate::store) occurred_at: i64,
-    /// The rest of the event, see `event_body.rs`.
+    /// The rest of the event, see `log/body.rs`.
     pub(in crate::store) body: Vec<u8>,
 }
 

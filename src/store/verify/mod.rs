@@ -15,8 +15,10 @@ use uuid::Uuid;
 use self::report::Scope;
 use super::{
     Store, StoreError, Transaction,
-    batch::method_code,
-    body::{decode_reservation, state_code},
+    books::{
+        body::{decode_reservation, state_code},
+        rows::method_code,
+    },
     entity::{adjustment, counter, hold, request, reservation, tenant},
 };
 use crate::domain::{

@@ -1,0 +1,73 @@
+//! Writing a batch that was decided ahead, without a lock.
+
+use sea_orm::Value;
+
+use super::{tenant::update_tenants, write::known_request};
+use crate::{
+    domain::{books::Changes, window::Millis},
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::join_checked,
+        postgres::wire::{Question, Wire},
+        row::Row,
+        transaction::drop_empty,
+    },
+};
+
+/// What must not have changed since a batch was decided ahead.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// The value of [`Transaction::data_version`] at that time.
+    pub data_version: Option<i64>,
+    /// The policy's revision at that time.
+    pub revision: i64,
+}
+
+impl Store {
+    /// Saves and commits a batch that was decided ahead. If anything has changed on which the decision was based,
+    /// fails with [`StoreError::Outdated`]. Returns the database's time on PostgreSQL, and `None` on SQLite. After
+    /// [`StoreError::Unavailable`] the outcome is unknown.
+    pub async fn commit_ahead(
+        &self,
+        changes: &[Changes],
+        expected: Expected,
+    ) -> Result<Option<Millis>, StoreError> {
+        if let Some(wire) = self.wire() {
+            return self.commit_ahead_on(wire, changes, expected.revision).await.map(Some);
+        }
+        let transaction = self.begin_batch().await?;
+        if transaction.data_version() != expected.data_version {
+            transaction.rollback().await?;
+            return Err(StoreError::Outdated);
+        }
+        transaction.save_and_commit(changes).await?;
+        Ok(None)
+    }
+
+    /// On PostgreSQL it is one statement. Its snapshot is older than the tenants' locks, for which it waits. But a
+    /// tenant that still has the remembered version was not changed in between. A change of the policy that is
+    /// committed after the snapshot comes after this batch.
+    async fn commit_ahead_on(
+        &self,
+        wire: &Wire,
+        changes: &[Changes],
+        revision: i64,
+    ) -> Result<Millis, StoreError> {
+        // The tenants come first, so that their rows are locked in the order in which all transactions lock them.
+        let mut writes = Vec::from(update_tenants(Dialect::Postgres, changes));
+        writes.extend(Transaction::writes_of_tenants(changes));
+        drop_empty(&mut writes);
+        let (text, revision) = (join_checked(&writes), Value::from(revision));
+        let found = wire.run(&Question::of_writes(&text, &writes).and(&revision)).await;
+        let mut rows = found.map_err(|error| match error {
+            StoreError::Corrupt(_) => StoreError::Outdated,
+            other => known_request(other),
+        })?;
+        if changes.iter().any(|change| !change.events.is_empty()) {
+            self.told().notify_one();
+        }
+        self.pulse().note_written();
+        let row = rows.pop().map(Row::Wire);
+        row.ok_or_else(|| StoreError::Corrupt("the table policy has no row".to_owned()))?.get(1)
+    }
+}

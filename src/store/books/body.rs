@@ -1,0 +1,270 @@
+//! How a reservation is stored in its row: as a protobuf message that only the store uses. Fields may be added; tags
+//! never change their meaning.
+
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, int64, message, sint64},
+};
+
+use crate::{
+    domain::{
+        counter::CounterKey,
+        id::{ReservationId, ResourceKey},
+        plan::Subject,
+        reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+    },
+    store::StoreError,
+};
+
+#[derive(Clone, PartialEq, Message)]
+struct Body {
+    #[prost(string, tag = "1")]
+    agent: String,
+    #[prost(string, tag = "2")]
+    user: String,
+    #[prost(string, tag = "3")]
+    model: String,
+    #[prost(int64, tag = "4")]
+    created_at: i64,
+    #[prost(int64, tag = "5")]
+    deadline: i64,
+    #[prost(int64, tag = "6")]
+    settled_at: i64,
+    #[prost(int32, tag = "7")]
+    state: i32,
+    #[prost(bool, tag = "8")]
+    late: bool,
+    #[prost(bool, tag = "9")]
+    record: bool,
+    #[prost(bool, tag = "10")]
+    charge_on_expiry: bool,
+    #[prost(message, repeated, tag = "11")]
+    amounts: Vec<AmountBody>,
+    #[prost(message, repeated, tag = "12")]
+    lines: Vec<LineBody>,
+    #[prost(message, repeated, tag = "13")]
+    labels: Vec<LabelBody>,
+    #[prost(string, tag = "14")]
+    request_id: String,
+    #[prost(message, optional, tag = "15")]
+    first: Option<AnswerBody>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AmountBody {
+    #[prost(int32, tag = "1")]
+    resource: i32,
+    #[prost(int64, tag = "2")]
+    reserved: i64,
+    #[prost(sint64, tag = "3")]
+    committed: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LineBody {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    held: i64,
+    #[prost(sint64, tag = "3")]
+    charged: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LabelBody {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AnswerBody {
+    #[prost(message, repeated, tag = "1")]
+    granted: Vec<AmountBody>,
+    #[prost(int64, tag = "2")]
+    deadline: i64,
+}
+
+/// The code of a state in rows.
+pub(in crate::store) fn state_code(state: ReservationState) -> i16 {
+    match state {
+        ReservationState::Reserved => 1,
+        ReservationState::Committed => 2,
+        ReservationState::Released => 3,
+        ReservationState::Expired => 4,
+    }
+}
+
+/// The body of a reservation's row: the bytes that [`Body`] would encode to, without the copies that filling one
+/// needs.
+pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8> {
+    let mut body = Vec::with_capacity(192);
+    let subject = &reservation.subject;
+    for (tag, text) in [(1, &subject.agent), (2, &subject.user), (3, &subject.model)] {
+        put_bytes(tag, text.as_bytes(), &mut body);
+    }
+    put_number(4, reservation.created_at, &mut body);
+    put_number(5, reservation.deadline, &mut body);
+    put_number(6, reservation.settled_at, &mut body);
+    put_number(7, i64::from(state_code(reservation.state)), &mut body);
+    put_number(8, i64::from(reservation.late), &mut body);
+    put_number(9, i64::from(reservation.record), &mut body);
+    put_number(10, i64::from(reservation.on_expiry == OnExpiry::Charge), &mut body);
+    for amount in &reservation.amounts {
+        message::encode(11, &encode_amount(amount), &mut body);
+    }
+    let mut part = Vec::with_capacity(48);
+    for line in &reservation.lines {
+        part.clear();
+        put_bytes(1, line.key.as_bytes(), &mut part);
+        put_number(2, line.held, &mut part);
+        put_signed(3, line.charged, &mut part);
+        put_message(12, &part, &mut body);
+    }
+    for (key, value) in &reservation.labels {
+        part.clear();
+        put_bytes(1, key.as_bytes(), &mut part);
+        put_bytes(2, value.as_bytes(), &mut part);
+        put_message(13, &part, &mut body);
+    }
+    put_bytes(14, reservation.request_id.as_bytes(), &mut body);
+    if let Some(first) = &reservation.first {
+        message::encode(15, &answer_body(first), &mut body);
+    }
+    body
+}
+
+fn put_bytes(tag: u32, bytes: &[u8], body: &mut Vec<u8>) {
+    if !bytes.is_empty() {
+        put_message(tag, bytes, body);
+    }
+}
+
+fn put_message(tag: u32, bytes: &[u8], body: &mut Vec<u8>) {
+    encode_key(tag, WireType::LengthDelimited, body);
+    encode_varint(bytes.len() as u64, body);
+    body.extend_from_slice(bytes);
+}
+
+fn put_number(tag: u32, number: i64, body: &mut Vec<u8>) {
+    if number != 0 {
+        int64::encode(tag, &number, body);
+    }
+}
+
+fn put_signed(tag: u32, number: i64, body: &mut Vec<u8>) {
+    if number != 0 {
+        sint64::encode(tag, &number, body);
+    }
+}
+
+/// Reads the reservation of a row.
+pub(in crate::store) fn decode_reservation(
+    id: ReservationId,
+    bytes: &[u8],
+) -> Result<Reservation, StoreError> {
+    let body = Body::decode(bytes).map_err(|_| StoreError::Corrupt("a reservation's body".to_owned()))?;
+    let state = match body.state {
+        1 => ReservationState::Reserved,
+        2 => ReservationState::Committed,
+        3 => ReservationState::Released,
+        4 => ReservationState::Expired,
+        _ => return Err(StoreError::Corrupt("a reservation's state".to_owned())),
+    };
+    let lines = body.lines.into_iter().map(|line| {
+        let key = CounterKey::from_bytes(&line.key)
+            .ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?;
+        Ok(Line { key, held: line.held, charged: line.charged })
+    });
+    Ok(Reservation {
+        id,
+        subject: Subject { agent: body.agent, user: body.user, model: body.model },
+        state,
+        late: body.late,
+        record: body.record,
+        on_expiry: if body.charge_on_expiry { OnExpiry::Charge } else { OnExpiry::Release },
+        created_at: body.created_at,
+        deadline: body.deadline,
+        settled_at: body.settled_at,
+        amounts: body.amounts.iter().map(decode_amount).collect(),
+        lines: lines.collect::<Result<_, StoreError>>()?,
+        labels: body.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+        request_id: body.request_id,
+        first: body.first.map(hold_answer),
+    })
+}
+
+/// Encodes the reply of an Extend, for the row of its `request_id`.
+pub(super) fn encode_answer(answer: &HoldAnswer) -> Vec<u8> {
+    answer_body(answer).encode_to_vec()
+}
+
+/// Reads the reply of an Extend.
+pub(super) fn decode_answer(bytes: &[u8]) -> Result<HoldAnswer, StoreError> {
+    AnswerBody::decode(bytes)
+        .map(hold_answer)
+        .map_err(|_| StoreError::Corrupt("a request's reply".to_owned()))
+}
+
+fn encode_amount(amount: &ReservedAmount) -> AmountBody {
+    AmountBody { resource: amount.resource.0, reserved: amount.reserved, committed: amount.committed }
+}
+
+fn decode_amount(body: &AmountBody) -> ReservedAmount {
+    ReservedAmount {
+        resource: ResourceKey(body.resource),
+        reserved: body.reserved,
+        committed: body.committed,
+    }
+}
+
+fn answer_body(answer: &HoldAnswer) -> AnswerBody {
+    let amount = |&(resource, reserved): &(ResourceKey, i64)| AmountBody {
+        resource: resource.0,
+        reserved,
+        committed: 0,
+    };
+    AnswerBody { granted: answer.granted.iter().map(amount).collect(), deadline: answer.deadline }
+}
+
+fn hold_answer(body: AnswerBody) -> HoldAnswer {
+    let granted = body.granted.iter().map(|amount| (ResourceKey(amount.resource), amount.reserved)).collect();
+    HoldAnswer { granted, deadline: body.deadline }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_comes_back_as_it_was_stored() {
+        let key = CounterKey::of_meter(ResourceKey(3), 0);
+        let reservation = Reservation {
+            id: ReservationId([7; 16]),
+            subject: Subject { agent: "planner".into(), user: "ü".into(), model: String::new() },
+            state: ReservationState::Committed,
+            late: true,
+            record: false,
+            on_expiry: OnExpiry::Charge,
+            created_at: 1,
+            deadline: 2,
+            settled_at: 3,
+            amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: -6 }],
+            lines: vec![Line { key, held: 5, charged: -6 }],
+            labels: vec![("a".into(), String::new()), ("b".into(), "c".into())],
+            request_id: "r".into(),
+            first: Some(HoldAnswer { granted: vec![(ResourceKey(3), 4)], deadline: 9 }),
+        };
+        let bytes = encode_reservation(&reservation);
+        let body = Body::decode(bytes.as_slice()).expect("it is a body");
+        assert_eq!(body.encode_to_vec(), bytes, "as prost encodes it");
+        assert_eq!(decode_reservation(reservation.id, &bytes).expect("it was encoded"), reservation);
+    }
+
+    #[test]
+    fn bytes_that_are_no_reservation_are_an_error() {
+        assert!(decode_reservation(ReservationId([0; 16]), b"\xff\xff").is_err());
+        assert!(decode_reservation(ReservationId([0; 16]), b"").is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! Locks the tenants of a batch, reads rows along with the lock, and finds tenants that somebody else has locked.
+//!
+//! On PostgreSQL, a statement that waits for a row's lock and reads other tables returns them as they were before the
+//! wait. So the statement that locks tenants does nothing else, and everything is read after it.
+
+use std::time::Duration;
+
+use sea_orm::{Value, sea_query::ArrayType::BigInt};
+
+use super::{
+    columns::Owned,
+    find::{FIND_COUNTERS, FIND_HOLDS, counter_columns, reservation_columns},
+    rows::{StoredCounter, counter_from_row, reservation_from_row},
+    tenant::{tenant_columns, tenant_from_row},
+};
+use crate::{
+    domain::{
+        counter::CounterKey,
+        id::{ReservationId, TenantKey},
+        reservation::Reservation,
+        tenant::Tenant,
+    },
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::Bulk,
+        clock::{Head, HeadTime, head_from_rows},
+        row::Row,
+        transaction::Asked,
+    },
+};
+
+static LOCK_TENANTS: Bulk = Bulk {
+    columns: &[BigInt],
+    postgres: concat!(
+        "SELECT ",
+        tenant_columns!(),
+        " FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE"
+    ),
+    sqlite: concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key = ?1 AND id IS NOT NULL"),
+};
+
+/// What to read along with the lock.
+#[derive(Debug, Default)]
+pub struct Along {
+    /// Whether to read the head, and whether it contains the time.
+    pub head: Option<HeadTime>,
+    /// The holds to read, by their ids.
+    pub holds: Vec<Owned<ReservationId>>,
+    /// The counters to read, by their keys.
+    pub counters: Vec<Owned<CounterKey>>,
+}
+
+/// Locked tenants, and what was read along with the lock. Rows that do not exist are missing.
+#[derive(Debug)]
+pub struct Locked {
+    /// The tenants that exist.
+    pub tenants: Vec<Tenant>,
+    /// The head, if it was requested: see [`Transaction::read_head`].
+    pub head: Option<Head>,
+    /// The open holds that exist.
+    pub holds: Vec<Owned<Reservation>>,
+    /// The counters that exist, with their alerts.
+    pub counters: Vec<Owned<(CounterKey, StoredCounter)>>,
+}
+
+/// The wait for a row that should not be waited for: the smallest `lock_timeout`, since 0 means no bound.
+const GLANCE: Duration = Duration::from_millis(1);
+
+impl Store {
+    /// Finds those of these tenants whose rows somebody else has locked now. Waits up to `patience` for the first
+    /// tenant's row, and a millisecond for each other row. Each row is locked for a moment, in a transaction of its
+    /// own that holds no other lock. On SQLite nobody locks a row.
+    pub async fn find_locked_tenants(
+        &self,
+        keys: &[TenantKey],
+        patience: Duration,
+    ) -> Result<Vec<TenantKey>, StoreError> {
+        let Some(wire) = self.wire() else { return Ok(Vec::new()) };
+        let lock = |(number, key): (usize, &TenantKey)| {
+            let wait_millis = if number == 0 { GLANCE.max(patience) } else { GLANCE }.as_millis();
+            // The only statement whose text varies: it is not prepared.
+            format!(
+                "SET LOCAL lock_timeout = {wait_millis}; SELECT key FROM tenants WHERE key = {} FOR UPDATE",
+                key.0
+            )
+        };
+        let tried = wire.try_out(keys.iter().enumerate().map(lock)).await?;
+        let mut locked = Vec::new();
+        for (key, outcome) in keys.iter().zip(tried) {
+            match outcome {
+                Ok(()) => {}
+                Err(StoreError::Locked(_)) => locked.push(*key),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(locked)
+    }
+}
+
+impl Transaction {
+    /// Waits for a row at most 100 milliseconds, as batches do, for the rest of the transaction. For jobs that lock
+    /// several tenants, since calls wait for all of these meanwhile. On SQLite nobody locks a row.
+    pub async fn wait_briefly(&self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            self.rows("SELECT set_config('lock_timeout', '100ms', true)", Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Locks the tenants of these keys, which must be sorted, and returns those that exist.
+    pub async fn lock_tenants(&self, keys: &[TenantKey]) -> Result<Vec<Tenant>, StoreError> {
+        let rows = self.find(&LOCK_TENANTS, key_columns(keys)).await?;
+        rows.iter().map(tenant_from_row).collect()
+    }
+
+    /// Locks the tenants of these keys, which must be sorted, and then reads what `along` names. On PostgreSQL all of
+    /// it is one round trip.
+    pub async fn lock_and_read(&self, keys: &[TenantKey], along: &Along) -> Result<Locked, StoreError> {
+        let mut asked = vec![
+            Asked::Rows(&LOCK_TENANTS, key_columns(keys)),
+            Asked::Rows(&FIND_HOLDS, reservation_columns(&along.holds)),
+            Asked::Rows(&FIND_COUNTERS, counter_columns(&along.counters)),
+        ];
+        asked.extend(along.head.map(|time| Asked::One(self.head_text(time))));
+        let mut answers = self.find_all(asked).await?.into_iter();
+        let mut next = || answers.next().unwrap_or_default();
+        let (tenants, holds, counters, head): (Vec<Row>, Vec<Row>, Vec<Row>, Vec<Row>) =
+            (next(), next(), next(), next());
+        Ok(Locked {
+            tenants: tenants.iter().map(tenant_from_row).collect::<Result<_, _>>()?,
+            head: along.head.map(|time| head_from_rows(&head, time)).transpose()?,
+            holds: holds.iter().map(reservation_from_row).collect::<Result<_, _>>()?,
+            counters: counters.iter().map(counter_from_row).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn key_columns(keys: &[TenantKey]) -> Vec<Vec<Value>> {
+    vec![keys.iter().map(|key| Value::from(key.0)).collect()]
+}

@@ -1,0 +1,29 @@
+//! The books of tenants: counters, holds, reservations, requests and adjustments. A batch locks its tenants
+//! (`lock.rs`), finds what it needs (`find.rs`) and writes what changed (`write.rs`): read these three first. A batch
+//! that was decided ahead is written by `ahead.rs` alone. Below them are rows and bodies (`rows.rs`, `body.rs`); beside
+//! them are lists and jobs: `scan.rs`, `due.rs`, `close.rs` and `prune.rs`.
+
+mod ahead;
+mod alerts;
+pub(super) mod body;
+mod close;
+mod columns;
+mod due;
+mod find;
+#[cfg(test)]
+mod index_tests;
+mod lock;
+mod prune;
+pub(super) mod rows;
+mod scan;
+pub(super) mod tenant;
+mod told;
+mod write;
+
+pub use ahead::Expected;
+pub use close::{ClosePlace, is_made_before};
+pub use columns::Owned;
+pub use due::{DuePlace, DueTenants};
+pub use lock::{Along, Locked};
+pub use prune::{GoOn, Pruned, Retention};
+pub use rows::StoredCounter;

@@ -1,0 +1,471 @@
+//! Prunes settled reservations and request ids by age. Counters keep the sum of what was removed (I2).
+//!
+//! Both tables are read from the first key to the last. A page is read without a lock. Its old rows are deleted in
+//! transactions of bounded size, with a pause after each, so that decisions go on meanwhile. A walk that was
+//! interrupted begins anew. Several processes may prune at the same time: each row is deleted, and counted, by one of
+//! them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sea_orm::{Value, sea_query::ArrayType};
+use tokio::{runtime::Handle, task::block_in_place, time::sleep};
+use uuid::Uuid;
+
+use super::{columns::uuid, rows::reservation_from_row};
+use crate::{
+    domain::{
+        counter::CounterKey,
+        id::{ReservationId, TenantKey},
+        window::Millis,
+    },
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::{Bulk, empty_columns, push},
+        transaction::{ATTEMPTS_MAX, PAUSE_MILLIS},
+    },
+};
+
+use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
+
+/// Most rows that one transaction deletes, and so the most tenants that it locks.
+const DELETED_ROWS_MAX: usize = 500;
+
+/// Most rows of one page.
+const PAGE_ROWS: usize = 2_000;
+
+/// Pause after a transaction that deleted: about ten times as long as the transaction takes.
+const DELETED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause after each page.
+const PAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Locks deleted tenants, too. SQLite has one writer and needs no lock.
+static LOCK_OWNERS: Bulk = Bulk {
+    columns: &[BigInt],
+    postgres: "SELECT key FROM tenants WHERE key = ANY($1) ORDER BY key FOR UPDATE",
+    sqlite: "SELECT key FROM tenants WHERE key = ?1",
+};
+/// Compares the age again: since the page was read, a late Commit may have changed the row, or another process may
+/// have pruned it.
+static DELETE_SETTLED: Bulk = Bulk {
+    columns: &[Id, BigInt, BigInt],
+    postgres: "DELETE FROM reservations r USING UNNEST($1, $2, $3) AS w (id, tenant_key, until)
+      WHERE r.id = w.id AND r.tenant_key = w.tenant_key AND r.settled_at <= w.until
+      RETURNING r.tenant_key, r.id, r.body",
+    sqlite: "DELETE FROM reservations WHERE id = ?1 AND tenant_key = ?2 AND settled_at <= ?3
+      RETURNING tenant_key, id, body",
+};
+/// Compares the age again: since the page was read, another process may have pruned the row, and a client may have
+/// used the id again.
+static DELETE_REQUESTS: Bulk = Bulk {
+    columns: &[Text, BigInt, BigInt],
+    postgres: "DELETE FROM requests r USING UNNEST($1, $2, $3) AS w (request_id, tenant_key, until)
+      WHERE r.request_id = w.request_id AND r.tenant_key = w.tenant_key AND r.created_at <= w.until
+      RETURNING r.tenant_key",
+    sqlite: "DELETE FROM requests WHERE request_id = ?1 AND tenant_key = ?2 AND created_at <= ?3
+      RETURNING tenant_key",
+};
+/// The tenant's version stays, since lanes remember nothing that this changes. The sum wraps around beyond an int64,
+/// as `wrapping_add` does: it contains charges that a reset took off again, but not the reset's adjustments.
+static ADD_PRUNED: Bulk = Bulk {
+    columns: &[BigInt, Bytes, BigInt],
+    postgres: "UPDATE counters c SET pruned = CASE
+            WHEN w.pruned > 0 AND c.pruned > 9223372036854775807 - w.pruned
+            THEN (c.pruned - 9223372036854775807 - 1) + (w.pruned - 9223372036854775807 - 1)
+            WHEN w.pruned < 0 AND c.pruned < -9223372036854775807 - 1 - w.pruned
+            THEN (c.pruned + 9223372036854775807 + 1) + (w.pruned + 9223372036854775807 + 1)
+            ELSE c.pruned + w.pruned END
+       FROM UNNEST($1, $2, $3) AS w (tenant_key, key, pruned)
+      WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
+    sqlite: "UPDATE OR FAIL counters SET pruned = CASE
+            WHEN ?3 > 0 AND pruned > 9223372036854775807 - ?3
+            THEN (pruned - 9223372036854775807 - 1) + (?3 - 9223372036854775807 - 1)
+            WHEN ?3 < 0 AND pruned < -9223372036854775807 - 1 - ?3
+            THEN (pruned + 9223372036854775807 + 1) + (?3 + 9223372036854775807 + 1)
+            ELSE pruned + ?3 END
+      WHERE tenant_key = ?1 AND key = ?2",
+};
+
+/// How long the database keeps what is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Milliseconds from when a reservation was settled. An expired reservation is kept as long, for its late Commit.
+    pub reservations_millis: Millis,
+    /// Milliseconds from when a request id took effect. Never longer than reservations, to which request ids lead.
+    pub requests_millis: Millis,
+    /// Milliseconds from when an event happened.
+    pub events_millis: Millis,
+}
+
+impl Retention {
+    /// From days and hours, in which people configure it.
+    pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32) -> Self {
+        const HOUR_MILLIS: Millis = 3_600_000;
+        Self {
+            reservations_millis: Millis::from(reservations_days) * 24 * HOUR_MILLIS,
+            requests_millis: Millis::from(requests_hours) * HOUR_MILLIS,
+            events_millis: Millis::from(events_days) * 24 * HOUR_MILLIS,
+        }
+    }
+}
+
+/// Decides whether a walk goes on. Takes what was removed so far.
+pub type GoOn<'a> = dyn Fn(Pruned) -> bool + Sync + 'a;
+
+/// Whether a walk came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// All rows were looked at.
+    Reached,
+    /// `go_on` said no before the end.
+    Left,
+}
+
+/// What was removed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Settled reservations that were removed.
+    pub reservations: u64,
+    /// Request ids that were removed.
+    pub requests: u64,
+    /// Events that were removed.
+    pub events: u64,
+    /// Transactions that the walk has begun, those for events aside.
+    pub transactions: u64,
+    /// Reservations that the database refuses to remove. They stay, and the log says why.
+    pub refused: u64,
+}
+
+/// The state of one walk.
+#[derive(Debug, Default)]
+struct Walk {
+    pruned: Pruned,
+    /// Tenants whose rows somebody else had locked. Their rows stay for the next walk; their reservations, too, since
+    /// the request ids that lead to these are still there.
+    left_out: Vec<TenantKey>,
+}
+
+impl Store {
+    /// Removes request ids and reservations that are older than their retention. Takes as long as there is something
+    /// to remove. After each transaction, `go_on` gets what was removed so far, and decides whether to go on. Needs a
+    /// runtime with several threads, since on SQLite it blocks a thread now and then, as briefly as a batch does.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. What was removed before stays removed.
+    pub async fn prune(
+        &self,
+        shown: Option<Millis>,
+        retention: Retention,
+        go_on: &GoOn<'_>,
+    ) -> Result<(), StoreError> {
+        let now = self.read_now(shown).await?;
+        let requests_millis = retention.requests_millis.min(retention.reservations_millis);
+        let mut walk = Walk::default();
+        // A `request_id` takes effect before its reservation is settled, and is kept no longer. So when all old
+        // request ids are gone, those of old reservations are gone too, Extend's among them. Reservations stay until
+        // then, so that no `request_id` leads to a reservation that is missing.
+        let end = self.prune_requests(now.saturating_sub(requests_millis), &mut walk, go_on).await?;
+        if end == End::Reached {
+            let until = now.saturating_sub(retention.reservations_millis);
+            self.prune_reservations(until, &mut walk, go_on).await?;
+        }
+        Ok(())
+    }
+
+    /// The time that counts: see [`Transaction::now`].
+    pub(in crate::store) async fn read_now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
+        let transaction = self.begin_read("read the time").await?;
+        let now = transaction.now(shown).await?;
+        transaction.rollback().await?;
+        Ok(now)
+    }
+
+    async fn prune_requests(
+        &self,
+        until: Millis,
+        walk: &mut Walk,
+        go_on: &GoOn<'_>,
+    ) -> Result<End, StoreError> {
+        let mut after = (String::new(), i64::MIN);
+        loop {
+            let transaction = self.begin_read("read old request ids").await?;
+            let old = transaction.list_old_requests(&after, until).await?;
+            let last = transaction.find_end_of_page(&after).await?;
+            transaction.rollback().await?;
+            for rows in old.chunks(DELETED_ROWS_MAX) {
+                let removed = self.remove(Old::Requests(rows), until, walk).await?;
+                walk.pruned.requests += removed;
+                if !go_on(walk.pruned) {
+                    return Ok(End::Left);
+                }
+            }
+            match last {
+                Some(last) => after = last,
+                None => return Ok(End::Reached),
+            }
+            if !go_on(walk.pruned) {
+                return Ok(End::Left);
+            }
+            sleep(PAGE_PAUSE).await;
+        }
+    }
+
+    async fn prune_reservations(
+        &self,
+        until: Millis,
+        walk: &mut Walk,
+        go_on: &GoOn<'_>,
+    ) -> Result<End, StoreError> {
+        let mut after = (Uuid::nil(), i64::MIN);
+        loop {
+            let transaction = self.begin_read("read old reservations").await?;
+            let page = transaction.list_settled_until(after, until).await?;
+            transaction.rollback().await?;
+            // A reservation that was settled late is among older ones, and stays; the walk goes on after it.
+            let old = page.iter().filter(|(_, settled_at)| *settled_at <= until);
+            let old: Vec<_> = old.map(|(place, _)| *place).collect();
+            for rows in old.chunks(DELETED_ROWS_MAX) {
+                self.remove_reservations(rows, until, walk).await?;
+                if !go_on(walk.pruned) {
+                    return Ok(End::Left);
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE_ROWS => after = *last,
+                Some(_) | None => return Ok(End::Reached),
+            }
+            if !go_on(walk.pruned) {
+                return Ok(End::Left);
+            }
+            sleep(PAGE_PAUSE).await;
+        }
+    }
+
+    /// Removes reservations. If the database refuses one, the others are still removed.
+    async fn remove_reservations(
+        &self,
+        rows: &[(Uuid, i64)],
+        until: Millis,
+        walk: &mut Walk,
+    ) -> Result<(), StoreError> {
+        let mut parts = vec![rows];
+        while let Some(part) = parts.pop() {
+            match self.remove(Old::Reservations(part), until, walk).await {
+                Ok(removed) => walk.pruned.reservations += removed,
+                Err(StoreError::Permanent(_) | StoreError::Corrupt(_)) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error @ (StoreError::Permanent(_) | StoreError::Corrupt(_))) => {
+                    walk.pruned.refused += 1;
+                    tracing::error!(
+                        reservation.place = ?part,
+                        error = &error as &dyn std::error::Error,
+                        "a reservation cannot be pruned and is kept"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes rows in one transaction, then pauses. Returns how many rows were still there and still old.
+    async fn remove(&self, old: Old<'_>, until: Millis, walk: &mut Walk) -> Result<u64, StoreError> {
+        let mut attempt = 1;
+        loop {
+            walk.pruned.transactions += 1;
+            let outcome = self.attempt_to_remove(old, &walk.left_out, until).await;
+            sleep(DELETED_PAUSE).await;
+            match outcome {
+                // These tenants are left out: waiting for them would make all tenants wait that are locked already.
+                Err(StoreError::Locked(_)) if attempt < ATTEMPTS_MAX => {
+                    let owners = old.owners(&walk.left_out);
+                    walk.left_out.extend(self.find_locked_tenants(&owners, Duration::ZERO).await?);
+                    attempt += 1;
+                }
+                Err(StoreError::Serialization(_)) if attempt < ATTEMPTS_MAX => {
+                    sleep(Duration::from_millis(PAUSE_MILLIS << attempt)).await;
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt_to_remove(
+        &self,
+        old: Old<'_>,
+        locked: &[TenantKey],
+        until: Millis,
+    ) -> Result<u64, StoreError> {
+        // On SQLite, on the lane's connection: what the lane remembers stays true, and the statements do not go
+        // through another thread.
+        let transaction = self.begin_in_thread("prune").await?;
+        match transaction.dialect() {
+            Dialect::Postgres => transaction.remove(old, locked, until).await,
+            Dialect::Sqlite => {
+                let runtime = Handle::current();
+                block_in_place(|| runtime.block_on(transaction.remove(old, locked, until)))
+            }
+        }
+    }
+}
+
+/// The keys of rows that were old when they were read.
+#[derive(Clone, Copy)]
+enum Old<'a> {
+    Requests(&'a [(String, i64)]),
+    Reservations(&'a [(Uuid, i64)]),
+}
+
+impl Old<'_> {
+    /// The tenants of these rows, sorted, without the locked ones.
+    fn owners(self, locked: &[TenantKey]) -> Vec<TenantKey> {
+        let mut owners: Vec<TenantKey> = match self {
+            Old::Requests(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
+            Old::Reservations(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
+        };
+        owners.sort_unstable();
+        owners.dedup();
+        owners.retain(|owner| !locked.contains(owner));
+        owners
+    }
+}
+
+impl Transaction {
+    /// Reads the next page of request ids after a place, and returns its old rows. Most rows are young, so the
+    /// database filters them.
+    async fn list_old_requests(
+        &self,
+        after: &(String, i64),
+        until: Millis,
+    ) -> Result<Vec<(String, i64)>, StoreError> {
+        let text = "SELECT request_id, tenant_key FROM (
+                SELECT request_id, tenant_key, created_at FROM requests WHERE (request_id, tenant_key) > ($1, $2)
+                 ORDER BY request_id, tenant_key LIMIT $3
+            ) AS page WHERE created_at <= $4 ORDER BY request_id, tenant_key";
+        let values = vec![after.0.as_str().into(), after.1.into(), page_rows(), until.into()];
+        let rows = self.rows(text, values).await?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    }
+
+    /// The last row of that page; `None` if the page is not full.
+    async fn find_end_of_page(&self, after: &(String, i64)) -> Result<Option<(String, i64)>, StoreError> {
+        let text = "SELECT request_id, tenant_key FROM requests WHERE (request_id, tenant_key) > ($1, $2)
+              ORDER BY request_id, tenant_key LIMIT 1 OFFSET $3 - 1";
+        let rows = self.rows(text, vec![after.0.as_str().into(), after.1.into(), page_rows()]).await?;
+        rows.first().map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+    }
+
+    /// Settled reservations after a place that were made until an instant, each with the time when it was settled. A
+    /// reservation that was made later was also settled later.
+    async fn list_settled_until(
+        &self,
+        after: (Uuid, i64),
+        until: Millis,
+    ) -> Result<Vec<((Uuid, i64), Millis)>, StoreError> {
+        let text = "SELECT id, tenant_key, settled_at FROM reservations
+              WHERE (id, tenant_key) > ($1, $2) AND id < $3 ORDER BY id, tenant_key LIMIT $4";
+        let end = uuid(first_id(until.saturating_add(1)));
+        let rows = self.rows(text, vec![after.0.into(), after.1.into(), end, page_rows()]).await?;
+        rows.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?))).collect()
+    }
+
+    async fn remove(self, old: Old<'_>, locked: &[TenantKey], until: Millis) -> Result<u64, StoreError> {
+        self.lock_owners(&old.owners(locked)).await?;
+        let is_free = |owner: &i64| !locked.contains(&TenantKey(*owner));
+        let removed = match old {
+            Old::Requests(rows) => {
+                self.delete_requests(rows.iter().filter(|(_, owner)| is_free(owner)), until).await?
+            }
+            Old::Reservations(rows) => {
+                self.delete_settled(rows.iter().filter(|(_, owner)| is_free(owner)), until).await?
+            }
+        };
+        self.commit().await?;
+        Ok(removed)
+    }
+
+    async fn lock_owners(&self, owners: &[TenantKey]) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            self.wait_briefly().await?;
+            self.find(&LOCK_OWNERS, vec![owners.iter().map(|owner| Value::from(owner.0)).collect()]).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_requests(
+        &self,
+        rows: impl Iterator<Item = &(String, i64)>,
+        until: Millis,
+    ) -> Result<u64, StoreError> {
+        let mut columns = empty_columns(3);
+        for (id, owner) in rows {
+            push(&mut columns, [id.as_str().into(), (*owner).into(), until.into()]);
+        }
+        Ok(self.find(&DELETE_REQUESTS, columns).await?.len() as u64)
+    }
+
+    /// Adds the charges of the deleted reservations to `pruned` of their counters.
+    async fn delete_settled(
+        &self,
+        rows: impl Iterator<Item = &(Uuid, i64)>,
+        until: Millis,
+    ) -> Result<u64, StoreError> {
+        let mut columns = empty_columns(3);
+        for (id, owner) in rows {
+            push(&mut columns, [(*id).into(), (*owner).into(), until.into()]);
+        }
+        let gone = self.find(&DELETE_SETTLED, columns).await?;
+        let mut sums: BTreeMap<(TenantKey, CounterKey), i64> = BTreeMap::new();
+        for row in &gone {
+            let (tenant, reservation) = reservation_from_row(row)?;
+            for line in reservation.lines.into_iter().filter(|line| line.charged != 0) {
+                let sum = sums.entry((tenant, line.key)).or_default();
+                *sum = sum.wrapping_add(line.charged);
+            }
+        }
+        let mut columns = empty_columns(3);
+        for ((tenant, key), sum) in sums {
+            push(&mut columns, [tenant.0.into(), key.as_bytes().to_vec().into(), sum.into()]);
+        }
+        self.write(vec![(&ADD_PRUNED, columns)]).await?;
+        Ok(gone.len() as u64)
+    }
+}
+
+fn page_rows() -> Value {
+    Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
+}
+
+/// The smallest id of this instant: all ids of it and of later ones are greater (RFC 9562, section 5.7).
+pub(super) fn first_id(instant: Millis) -> ReservationId {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&instant.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
+    ReservationId(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Builder;
+
+    use super::*;
+
+    #[test]
+    fn the_ids_of_an_instant_begin_with_its_first() {
+        let id = |millis: u64, chance: u8| {
+            let id = Builder::from_unix_timestamp_millis(millis, &[chance; 10]).into_uuid();
+            ReservationId(id.into_bytes())
+        };
+        for millis in [0_u32, 1, u32::MAX] {
+            let (first, next) = (first_id(millis.into()), first_id(Millis::from(millis) + 1));
+            for id in [id(millis.into(), 0), id(millis.into(), u8::MAX)] {
+                assert!(first <= id && id < next, "{millis}");
+            }
+        }
+        assert_eq!(first_id(-1), first_id(0));
+        assert_eq!(first_id(Millis::MAX).0[..6], [0xff; 6]);
+    }
+}

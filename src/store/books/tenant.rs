@@ -1,0 +1,126 @@
+//! Tenants: rows ⇄ domain.
+
+use sea_orm::{Value, sea_query::ArrayType::BigInt};
+
+use crate::{
+    domain::{
+        books::Changes,
+        id::{PlanKey, TenantKey},
+        lineage::Since,
+        tenant::{Tenant, TenantState},
+    },
+    store::{
+        Dialect, StoreError,
+        bulk::{Bulk, Write, empty_columns, push},
+        entity::tenant,
+        policy::carried_from_text,
+        row::Row,
+    },
+};
+
+/// The columns of a tenant, in the order of [`tenant_from_row`].
+macro_rules! tenant_columns {
+    () => {
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number, carried"
+    };
+}
+pub(super) use tenant_columns;
+
+/// `seen` is the version that was locked, or, without a lock, remembered. A row with another version is not updated.
+static UPDATE_TENANTS: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt, BigInt, BigInt, BigInt],
+    postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version,
+            event_number = w.event_number
+       FROM (SELECT UNNEST($1) AS key, UNNEST($2) AS decided_at, UNNEST($3) AS next_due, UNNEST($4) AS version,
+                    UNNEST($5) AS event_number, UNNEST($6) AS seen) AS w
+      WHERE t.key = w.key AND t.version = w.seen AND t.id IS NOT NULL",
+    sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4, event_number = ?5
+      WHERE key = ?1 AND version = ?6",
+};
+/// SQLite only, for tenants whose `next_due` stays: SQLite writes the index of each column that an update names, even
+/// if the value stays.
+static UPDATE_STILL_TENANTS: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt, BigInt, BigInt],
+    postgres: "",
+    sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, version = ?3, event_number = ?4 WHERE key = ?1 AND version = ?5",
+};
+
+/// Writes the tenants' own rows. On PostgreSQL in one statement, which locks the rows in their order, and which finds
+/// out by itself whether `next_due` changes.
+pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2] {
+    let (mut moved, mut still) = (empty_columns(6), empty_columns(5));
+    for change in changes {
+        let [key, decided_at, version, event_number, seen] =
+            [change.tenant.0, change.decided_at, change.version, change.event_number, change.seen]
+                .map(Value::from);
+        if change.due_moved || dialect == Dialect::Postgres {
+            let next_due = change.next_due.into();
+            push(&mut moved, [key, decided_at, next_due, version, event_number, seen]);
+        } else {
+            push(&mut still, [key, decided_at, version, event_number, seen]);
+        }
+    }
+    [(&UPDATE_TENANTS, moved), (&UPDATE_STILL_TENANTS, still)]
+}
+
+/// Reads a tenant from the columns of `tenant_columns`, in that order.
+pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
+    tenant_from_model(tenant::Model {
+        key: row.get(0)?,
+        id: row.get(1)?,
+        deleted_id: None,
+        display_name: row.get(2)?,
+        plan_key: row.get(3)?,
+        zone: row.get(4)?,
+        state: row.get(5)?,
+        decided_at: row.get(6)?,
+        next_due: row.get(7)?,
+        plan_since: row.get(8)?,
+        created_at: row.get(9)?,
+        updated_at: row.get(10)?,
+        version: row.get(11)?,
+        event_number: row.get(12)?,
+        carried: row.get(13)?,
+    })
+}
+
+/// Reads a tenant from its row. A deleted tenant has the id that it had before the deletion.
+pub(in crate::store) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError> {
+    let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of tenant {}", row.key));
+    let carried = row.carried.as_deref().map(carried_from_text).transpose()?;
+    // A server of the previous release changes the plan and leaves `carried` as it was. Then `carried` does not
+    // count.
+    let carried = carried.filter(|carried| carried.plan_since.at == row.plan_since).unwrap_or_default();
+    Ok(Tenant {
+        key: TenantKey(row.key),
+        zone: row.zone.parse().map_err(|_| corrupt("time zone"))?,
+        state: state_from_code(row.state).ok_or_else(|| corrupt("state"))?,
+        id: row.id.or(row.deleted_id).unwrap_or_default().into(),
+        display_name: row.display_name,
+        plan: PlanKey(row.plan_key),
+        decided_at: row.decided_at,
+        next_due: row.next_due,
+        plan_since: Since { at: row.plan_since, order: carried.plan_since.order },
+        carried: carried.lineages,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        version: row.version,
+        event_number: row.event_number,
+    })
+}
+
+/// The code of a tenant's state in the row.
+pub(in crate::store) fn state_code(state: TenantState) -> i16 {
+    match state {
+        TenantState::Active => 1,
+        TenantState::Suspended => 2,
+    }
+}
+
+fn state_from_code(code: i16) -> Option<TenantState> {
+    match code {
+        1 => Some(TenantState::Active),
+        2 => Some(TenantState::Suspended),
+        _ => None,
+    }
+}

@@ -1,0 +1,61 @@
+//! What a batch writes rarely: events, and counters whose alerts changed or that began anew.
+
+use sea_orm::sea_query::ArrayType;
+
+use super::{alerts::encode_alerts, columns::owned};
+use crate::{
+    domain::books::Changes,
+    store::{
+        Transaction,
+        bulk::{Bulk, Write, empty_columns, push},
+        log::write::{INSERT_EVENTS, push_events},
+    },
+};
+
+use ArrayType::{BigInt, Bytes};
+
+/// All columns of a counter that may change.
+static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
+    columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt],
+    postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts,
+            counted_since = w.counted_since, since_order = w.since_order, forgiven_until = w.forgiven_until
+       FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key, UNNEST($3) AS committed, UNNEST($4) AS reserved,
+                    UNNEST($5) AS alerts, UNNEST($6) AS counted_since, UNNEST($7) AS since_order,
+                    UNNEST($8) AS forgiven_until) AS w
+      WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
+    sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4, alerts = ?5, counted_since = ?6, since_order = ?7,
+            forgiven_until = ?8 WHERE tenant_key = ?1 AND key = ?2",
+};
+
+impl Transaction {
+    /// Marks the transaction as writing events, if there are any, so that its commit wakes the numbering task.
+    pub(super) fn tells_if(&self, changes: &[Changes]) {
+        if changes.iter().any(|change| !change.events.is_empty()) {
+            self.tells();
+        }
+    }
+}
+
+/// Adds events, and counters whose alerts changed or that began anew, to a batch's writes.
+pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
+    let mut counters = empty_columns(8);
+    for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.told_counters) {
+        let row = [
+            tenant.0.into(),
+            key.as_bytes().to_vec().into(),
+            counter.committed.into(),
+            counter.reserved.into(),
+            encode_alerts(alerts).into(),
+            counter.counted_since.at.into(),
+            counter.counted_since.order.into(),
+            counter.forgiven_until.into(),
+        ];
+        push(&mut counters, row);
+    }
+    writes.push((&UPDATE_TOLD_COUNTERS, counters));
+    let mut events = empty_columns(5);
+    for change in changes.iter().filter(|change| !change.events.is_empty()) {
+        push_events(&mut events, change.tenant, &change.events, change.event_number);
+    }
+    writes.push((&INSERT_EVENTS, events));
+}

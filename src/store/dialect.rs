@@ -1,0 +1,22 @@
+//! The two kinds of databases, and the text by which PostgreSQL tells the time.
+
+/// The kind of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A file that one process writes.
+    Sqlite,
+    /// A server that replicas share.
+    Postgres,
+}
+
+/// PostgreSQL's time of day at this point, rounded down to milliseconds; `now()` would be the time of BEGIN.
+macro_rules! postgres_now {
+    () => {
+        "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    };
+}
+
+pub(super) use postgres_now;
+
+/// The same text, for statements that are assembled at run time.
+pub(super) const POSTGRES_NOW: &str = postgres_now!();

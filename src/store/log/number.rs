@@ -1,0 +1,78 @@
+//! The log of events. A batch writes events without places. Numbering, outside of any batch and one step at a time,
+//! gives each the next place. So a reader at place N has seen everything up to N. (If batches took places, a place
+//! could become visible after a larger one; if batches locked a counter of places, all lanes would commit one after
+//! another.)
+
+use tokio::{runtime::Handle, task::spawn_blocking};
+
+use crate::store::{Dialect, Store, StoreError, Transaction, postgres::listen::CHANNEL};
+
+/// What one step of numbering did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// How many events got a place.
+    pub events: usize,
+    /// The place of the last event of the log.
+    pub last_sequence: i64,
+}
+
+impl Store {
+    /// Gives places to at most `limit` events that have none, in the order of time, and of numbers within a tenant.
+    /// One process does so at a time. The others wait, and then find less to do.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. Then nothing was changed.
+    pub async fn number_events(&self, limit: usize) -> Result<Numbered, StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            return self.begin_write("number events").await?.number_events(limit).await;
+        }
+        // On the lane's connection, since what the lane remembers of the books stays true. It blocks, so it has a
+        // thread.
+        let (store, runtime) = (self.clone(), Handle::current());
+        let steps = async move { store.begin_in_thread("number events").await?.number_events(limit).await };
+        let done = spawn_blocking(move || runtime.block_on(steps)).await;
+        done.unwrap_or_else(|_| Err(StoreError::Unusable("the numbering of events panicked".to_owned())))
+    }
+}
+
+impl Transaction {
+    async fn number_events(self, limit: usize) -> Result<Numbered, StoreError> {
+        let before = self.lock_log().await?.last_sequence;
+        let text = "INSERT INTO events (sequence, tenant_key, number, kind, occurred_at, body)
+             SELECT $1 + ROW_NUMBER() OVER (ORDER BY occurred_at, tenant_key, number),
+                    tenant_key, number, kind, occurred_at, body
+               FROM (SELECT * FROM pending_events ORDER BY occurred_at, tenant_key, number LIMIT $2) AS picked
+             RETURNING sequence";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let events = self.rows(text, vec![before.into(), limit.into()]).await?.len();
+        let last_sequence = before + i64::try_from(events).unwrap_or(0);
+        if events == 0 {
+            self.rollback().await?;
+            return Ok(Numbered { events, last_sequence });
+        }
+        let text = match self.dialect() {
+            Dialect::Postgres => {
+                "DELETE FROM pending_events p USING events e
+                  WHERE e.sequence > $1 AND p.tenant_key = e.tenant_key AND p.number = e.number"
+            }
+            Dialect::Sqlite => {
+                "DELETE FROM pending_events WHERE (tenant_key, number) IN
+                    (SELECT tenant_key, number FROM events WHERE sequence > $1)"
+            }
+        };
+        self.rows(text, vec![before.into()]).await?;
+        self.rows("UPDATE event_log SET last_sequence = $1 WHERE id = 1", vec![last_sequence.into()]).await?;
+        self.wake_replicas().await?;
+        self.commit().await?;
+        Ok(Numbered { events, last_sequence })
+    }
+
+    /// Once per step, since NOTIFY locks the whole database when its transaction commits.
+    pub(super) async fn wake_replicas(&self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            self.rows("SELECT pg_notify($1, '')", vec![CHANNEL.into()]).await?;
+        }
+        Ok(())
+    }
+}

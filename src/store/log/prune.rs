@@ -1,0 +1,84 @@
+//! Prunes old events from the front of the log, in bounded steps.
+
+use std::time::Duration;
+
+use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
+
+use crate::{
+    domain::window::Millis,
+    store::{Dialect, Pruned, Retention, Store, StoreError, Transaction},
+};
+
+/// Most events that one transaction deletes.
+const STEP_EVENTS: i64 = 500;
+
+/// Pause after a transaction that deleted: about ten times as long as the transaction takes.
+const STEP_PAUSE: Duration = Duration::from_millis(50);
+
+impl Store {
+    /// Removes events that are older than their retention. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. What was removed before stays removed.
+    pub async fn prune_log(&self, shown: Option<Millis>, retention: Retention) -> Result<u64, StoreError> {
+        let now = self.read_now(shown).await?;
+        let mut pruned = Pruned::default();
+        self.prune_events(now.saturating_sub(retention.events_millis), &mut pruned).await?;
+        Ok(pruned.events)
+    }
+
+    /// Removes events from the front of the log that happened until an instant. No event is removed before the events
+    /// in front of it, so that the log has no gaps.
+    async fn prune_events(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+        loop {
+            let transaction = self.begin_read("read old events").await?;
+            let old = transaction.count_old_events(until).await?;
+            transaction.rollback().await?;
+            if old == 0 {
+                return Ok(());
+            }
+            pruned.events += self.remove_events(until).await?;
+            sleep(STEP_PAUSE).await;
+        }
+    }
+
+    async fn remove_events(&self, until: Millis) -> Result<u64, StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            return self.begin_write("prune events").await?.remove_events(until).await;
+        }
+        // On the lane's connection, as numbering does.
+        let (store, runtime) = (self.clone(), Handle::current());
+        let steps = async move { store.begin_in_thread("prune events").await?.remove_events(until).await };
+        let done = spawn_blocking(move || runtime.block_on(steps)).await;
+        done.unwrap_or_else(|_| Err(StoreError::Unusable("the pruning of events panicked".to_owned())))
+    }
+}
+
+impl Transaction {
+    /// How many events at the front of the log are old: those before the first event that is not.
+    async fn count_old_events(&self, until: Millis) -> Result<i64, StoreError> {
+        let text = "SELECT occurred_at FROM events
+              WHERE sequence > (SELECT pruned_through FROM event_log WHERE id = 1) ORDER BY sequence LIMIT $1";
+        let rows = self.rows(text, vec![STEP_EVENTS.into()]).await?;
+        let mut count = 0;
+        for row in &rows {
+            if row.get::<i64>(0)? > until {
+                break;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    async fn remove_events(self, until: Millis) -> Result<u64, StoreError> {
+        // Another process may have removed events since they were counted.
+        let head = self.lock_log().await?;
+        let count = self.count_old_events(until).await?;
+        let through = head.pruned_through + count;
+        self.rows("DELETE FROM events WHERE sequence <= $1", vec![through.into()]).await?;
+        self.rows("UPDATE event_log SET pruned_through = $1 WHERE id = 1", vec![through.into()]).await?;
+        self.commit().await?;
+        Ok(count.unsigned_abs())
+    }
+}

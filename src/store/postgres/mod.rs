@@ -1,0 +1,11 @@
+//! What only PostgreSQL needs. Batches run on the lanes' connections, with a driver that pipelines: read `wire.rs`
+//! first. `access.rs` says how the server is reached and why it may not be, and `pool.rs` has the settings of all
+//! connections. `listen.rs` receives wake-ups from other replicas, and `identity.rs` notices another database.
+
+pub(super) mod access;
+pub(super) mod identity;
+pub(super) mod listen;
+pub(super) mod pool;
+pub(super) mod wire;
+
+pub use listen::Listener;

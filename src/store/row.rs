@@ -1,0 +1,37 @@
+//! A row, however it was found: the databases are reached in three ways, each with rows of its own.
+
+use rusqlite::types::FromSql;
+use sea_orm::{QueryResult, TryGetable};
+use tokio_postgres::types::FromSqlOwned;
+
+use super::{
+    error::StoreError,
+    sqlite::connection::{self, Cells},
+};
+
+/// A row that a query found.
+#[derive(Debug)]
+pub(super) enum Row {
+    /// Found on a connection of a pool.
+    Pool(QueryResult),
+    /// Found on the connection of SQLite's lane.
+    Thread(Cells),
+    /// Found on a lane's connection to PostgreSQL.
+    Wire(tokio_postgres::Row),
+}
+
+impl Row {
+    /// The value of a column, by its place from 0.
+    pub(super) fn get<T>(&self, place: usize) -> Result<T, StoreError>
+    where
+        T: TryGetable + FromSql + FromSqlOwned,
+    {
+        match self {
+            Row::Pool(row) => Ok(row.try_get_by_index(place)?),
+            Row::Thread(cells) => connection::read(cells, place),
+            Row::Wire(row) => row
+                .try_get(place)
+                .map_err(|_| StoreError::Corrupt(format!("column {place} has an unexpected type"))),
+        }
+    }
+}

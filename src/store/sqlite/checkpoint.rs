@@ -1,0 +1,137 @@
+//! Copies SQLite's write-ahead log into the database, beside the batches.
+//!
+//! Left to itself, SQLite copies the log within a COMMIT once the log is long. Then every call that waits for that
+//! batch waits until thousands of pages are written and synced. Here, a thread with a connection of its own copies
+//! the log a few times a second, while batches go on. The log begins anew when all of it has been copied while nobody
+//! writes. So once the log is long, the thread takes the turn to write for the last few pages. While the file system
+//! has little room, the lane itself keeps the log short.
+//!
+//! Before each copy the thread checks that the files are still the database's, since nothing must be copied into a
+//! file that somebody else has put there.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rusqlite::Connection;
+
+use super::{files::Files, room::Room, settings::SQLITE_BUSY_TIMEOUT};
+use crate::{seldom::Seldom, store::error::StoreError};
+
+/// Pause between two looks at the log.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Length of the log from which on it should begin anew, in pages.
+const LONG_PAGES: i64 = 8_192;
+/// Most pages that may be left to copy while the thread has the turn. More are left while somebody reads an old
+/// state.
+const REST_PAGES: i64 = 1_024;
+
+/// The thread. It ends when it is stopped, or when all copies of the store are dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Checkpointer(Arc<Mutex<Option<(Sender<()>, JoinHandle<()>)>>>);
+
+/// The state of the log after a copy.
+struct Copied {
+    /// All pages in the log.
+    pages: i64,
+    /// Pages that were not copied yet.
+    rest: i64,
+}
+
+impl Checkpointer {
+    /// Starts the thread for an existing file. `turn` is the turn of all writers.
+    pub(super) fn start(
+        path: &Path,
+        turn: Arc<tokio::sync::Mutex<()>>,
+        (files, room): (Arc<Files>, Arc<Room>),
+    ) -> Result<Self, StoreError> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new()
+            .name("tope-checkpoint".to_owned())
+            .spawn(move || Looker { connection, turn, files, room }.run(&stopped))
+            .map_err(|error| StoreError::Unusable(format!("cannot start the checkpoint thread: {error}")))?;
+        Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))
+    }
+
+    /// Stops the thread, and waits until its connection is closed.
+    pub(super) fn stop(&self) {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = running {
+            drop(stop);
+            if thread.join().is_err() {
+                tracing::error!("the thread that copies the write-ahead log panicked");
+            }
+        }
+    }
+}
+
+/// Limits the log line: a copy that fails is tried again four times a second.
+static FAILED: Seldom<()> = Seldom::new();
+
+/// The state of the thread.
+struct Looker {
+    connection: Connection,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    files: Arc<Files>,
+    room: Arc<Room>,
+}
+
+impl Looker {
+    fn run(&self, stopped: &Receiver<()>) {
+        while matches!(stopped.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
+            if self.check().is_err() {
+                // The fault was logged when it was found.
+                return;
+            }
+            let Err(error) = self.copy_some() else { continue };
+            self.room.note(&self.connection, &error);
+            // Without room, `Room` logs the cause, and the lane copies the log itself.
+            if self.room.is_ample()
+                && let Some(left_out) = FAILED.due(())
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "the write-ahead log could not be copied into the database; trying again"
+                );
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.files.find_fault().is_none() {
+            return Ok(());
+        }
+        // Checked again while no other connection of this process writes.
+        let _turn = self.turn.blocking_lock();
+        self.files.check()
+    }
+
+    fn copy_some(&self) -> Result<(), rusqlite::Error> {
+        if !self.room.is_ample() || copy(&self.connection)?.pages < LONG_PAGES {
+            return Ok(());
+        }
+        // Few pages came during the first copy, so the second copy is faster.
+        if copy(&self.connection)?.rest <= REST_PAGES {
+            let _turn = self.turn.blocking_lock();
+            copy(&self.connection)?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies what can be copied without making anybody wait.
+fn copy(connection: &Connection) -> Result<Copied, rusqlite::Error> {
+    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |row| {
+        let (pages, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok(Copied { pages, rest: pages - copied })
+    })
+}

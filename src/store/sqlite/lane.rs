@@ -1,0 +1,61 @@
+//! What all writers of a SQLite file share: the lane's connection, whose files are watched, and the thread that
+//! copies the write-ahead log.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use tokio::sync::Mutex;
+
+use super::{checkpoint::Checkpointer, connection::ThreadConnection, turn::Turn};
+use crate::store::error::StoreError;
+
+/// The lane's connection, and the thread that copies its write-ahead log.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Lane {
+    pub(in crate::store) connection: ThreadConnection,
+    checkpointer: Checkpointer,
+}
+
+/// What a writing transaction on a pool's connection holds until its end.
+#[derive(Debug)]
+pub(in crate::store) struct Writing {
+    _turn: Turn,
+    /// The lane's connection, which watches the files; `None` on PostgreSQL.
+    connection: Option<ThreadConnection>,
+}
+
+impl Lane {
+    /// Opens an existing file that is in WAL mode. `turn` is the turn of all writers; `available` is cleared when the
+    /// file is taken away.
+    pub(in crate::store) fn open(
+        path: &Path,
+        turn: &Arc<Mutex<()>>,
+        available: Arc<AtomicBool>,
+    ) -> Result<Self, StoreError> {
+        let connection = ThreadConnection::open(path, available)?;
+        let checkpointer = Checkpointer::start(path, Arc::clone(turn), connection.ground())?;
+        Ok(Self { connection, checkpointer })
+    }
+
+    /// Closes the connection. All other connections must have been closed before.
+    pub(in crate::store) fn close(&self) {
+        self.checkpointer.stop();
+        self.connection.close();
+    }
+}
+
+impl Writing {
+    /// Makes the database ready for a write. Fails when SQLite's files were taken away.
+    pub(in crate::store) fn begin(turn: Turn, lane: Option<&Lane>) -> Result<Self, StoreError> {
+        let connection = lane.map(|lane| lane.connection.clone());
+        connection.as_ref().map_or(Ok(()), ThreadConnection::make_ready)?;
+        Ok(Self { _turn: turn, connection })
+    }
+
+    /// Checks after a COMMIT that it went into the database's own files.
+    pub(in crate::store) fn check(&self) -> Result<(), StoreError> {
+        self.connection.as_ref().map_or(Ok(()), ThreadConnection::check_files)
+    }
+}

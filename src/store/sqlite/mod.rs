@@ -1,0 +1,15 @@
+//! What only a SQLite file needs. One process writes the file, and its writers take turns: see `turn.rs`. Batches run
+//! in the lane's own thread (`connection.rs`, which is the file to read first); pools do the rest. Beside them,
+//! `checkpoint.rs` copies the write-ahead log, `room.rs` handles a full file system, and `files.rs` notices when
+//! somebody takes the files away. `lane.rs` puts these together.
+
+mod backup;
+mod checkpoint;
+pub(super) mod connection;
+mod files;
+pub(super) mod lane;
+pub(super) mod place;
+pub(super) mod pool;
+mod room;
+mod settings;
+pub(super) mod turn;

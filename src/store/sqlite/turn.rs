@@ -1,0 +1,144 @@
+//! Turns to write: who may write to a database next.
+//!
+//! A SQLite file has one writer at a time. Three kinds of writers wait for it: batches, for which callers wait,
+//! administration, and jobs. Writers of a kind wait for each other first. Only the foremost of each kind waits for
+//! the turn, which is given in the order of arrival. So the kinds alternate, and 2,000 administrative calls at once
+//! delay a batch by one of them.
+//!
+//! PostgreSQL needs no turn. Administrative transactions wait for each other there, too: nearly all of them lock the
+//! policy's row, so others would gain nothing by waiting with a connection. The pool keeps these connections for
+//! jobs.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::{ConnAcquireErr, DbErr};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
+
+use crate::store::error::StoreError;
+
+/// Longest wait for earlier writers of the same kind.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest wait for the turn, by the foremost writer of a kind.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The kinds of writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Writer {
+    /// The lane: one batch at a time.
+    Batch,
+    /// Changes that operators ask for.
+    Administration,
+    /// Numbering, webhooks, pruning and the like.
+    Job,
+}
+
+/// The turn to write, and a queue for each kind of writers.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Turns {
+    /// `None` where the database has several writers at once.
+    turn: Option<Arc<Mutex<()>>>,
+    administration: Arc<Mutex<()>>,
+    jobs: Arc<Mutex<()>>,
+}
+
+/// The turn, and the first place in the queue of its kind, until both are dropped.
+#[derive(Debug)]
+pub(in crate::store) struct Turn {
+    // Dropped in this order, so that the next writer of the kind finds the turn free.
+    _turn: Option<OwnedMutexGuard<()>>,
+    _place: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    /// For a database with one writer at a time. The thread that copies the write-ahead log takes the same turn.
+    pub(in crate::store) fn of_one_writer(turn: Arc<Mutex<()>>) -> Self {
+        Self { turn: Some(turn), administration: Arc::default(), jobs: Arc::default() }
+    }
+
+    /// For a database with several writers at once.
+    pub(in crate::store) fn of_many_writers() -> Self {
+        Self { turn: None, administration: Arc::default(), jobs: Arc::default() }
+    }
+
+    /// Waits for the turn to write, at most [`PLACE_TIMEOUT`] and then [`TURN_TIMEOUT`].
+    pub(in crate::store) async fn take(&self, writer: Writer) -> Result<Turn, StoreError> {
+        let queue = match (writer, &self.turn) {
+            (Writer::Batch, _) | (Writer::Job, None) => None,
+            (Writer::Administration, _) => Some(&self.administration),
+            (Writer::Job, Some(_)) => Some(&self.jobs),
+        };
+        let place = wait_for(queue, PLACE_TIMEOUT).await?;
+        let turn = wait_for(self.turn.as_ref(), TURN_TIMEOUT).await?;
+        Ok(Turn { _turn: turn, _place: place })
+    }
+}
+
+async fn wait_for(
+    lock: Option<&Arc<Mutex<()>>>,
+    longest: Duration,
+) -> Result<Option<OwnedMutexGuard<()>>, StoreError> {
+    let Some(lock) = lock else { return Ok(None) };
+    if let Ok(guard) = Arc::clone(lock).try_lock_owned() {
+        return Ok(Some(guard));
+    }
+    let waited = timeout(longest, Arc::clone(lock).lock_owned()).await;
+    Ok(Some(waited.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::{BoxFuture, FutureExt, select_all};
+
+    use super::*;
+
+    /// The order in which waiting writers get the turn once it is free. Each of them writes once.
+    async fn order_of(turns: &Turns, waiting: &[Writer]) -> Vec<Writer> {
+        let taken = turns.take(Writer::Batch).await.expect("it is free");
+        let mut rest: Vec<BoxFuture<'_, (Writer, Turn)>> = Vec::new();
+        for &writer in waiting {
+            let mut take = async move { (writer, turns.take(writer).await.expect("it comes")) }.boxed();
+            assert!(futures::poll!(&mut take).is_pending(), "{writer:?} waits");
+            rest.push(take);
+        }
+        drop(taken);
+        let mut order = Vec::new();
+        while !rest.is_empty() {
+            let ((writer, turn), _, others) = select_all(rest).await;
+            order.push(writer);
+            drop(turn);
+            rest = others;
+        }
+        order
+    }
+
+    #[tokio::test]
+    async fn however_many_of_a_kind_wait_the_others_have_their_turn() {
+        let turns = Turns::of_one_writer(Arc::default());
+        for (many, few) in [(Writer::Administration, Writer::Job), (Writer::Job, Writer::Administration)] {
+            let mut waiting = vec![many; 200];
+            waiting.extend([Writer::Batch, few, few]);
+            let order = order_of(&turns, &waiting).await;
+            assert_eq!(order.len(), waiting.len());
+            let place = |writer| order.iter().position(|&turn| turn == writer).expect("it had its turn");
+            assert!(place(Writer::Batch) <= 2, "{:?}", &order[..8]);
+            assert!(place(few) <= 3, "{:?}", &order[..8]);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_several_write_at_once_only_administration_waits_for_itself() {
+        let turns = Turns::of_many_writers();
+        let held = turns.take(Writer::Administration).await.expect("it is free");
+        for writer in [Writer::Batch, Writer::Job, Writer::Job] {
+            turns.take(writer).now_or_never().expect("nobody is in its way").expect("it is free");
+        }
+        let mut next = Box::pin(turns.take(Writer::Administration));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(held);
+        next.await.expect("it comes");
+    }
+}

@@ -1,0 +1,465 @@
+//! Deliveries: the log expanded for each webhook, the process that sends them, and the outcome of each attempt.
+//!
+//! A webhook belongs to one process at a time. The process writes into `claimed_until` until when, and moves that
+//! time on with each attempt. A process that dies is replaced when that time has come; what it sent and did not
+//! record is sent again.
+
+use sea_orm::{Value, sea_query::ArrayType};
+use tokio::{runtime::Handle, task::block_in_place};
+
+use super::admin::{webhook_columns, webhook_from_row};
+use crate::{
+    domain::{
+        event::{Event, Fact, LoggedEvent},
+        webhook::{
+            Attempt, Delivery, DeliveryState, Webhook, WebhookKey, WebhookState, after_failure, retry_at,
+        },
+        window::Millis,
+    },
+    store::{
+        Dialect, Store, StoreError, Transaction,
+        bulk::{Bulk, empty_columns, push},
+        row::Row,
+    },
+};
+
+use ArrayType::BigInt;
+
+/// Most events of one step of the expansion.
+const EXPANDED_EVENTS: usize = 500;
+
+/// The columns of a delivery, in the order of [`delivery_from_row`].
+macro_rules! delivery_columns {
+    () => {
+        "d.sequence, d.state, d.attempts, d.next_attempt_at, d.attempted_at, d.response_status, d.error, d.created_at"
+    };
+}
+pub(super) use delivery_columns;
+
+/// The webhook's row is locked, so nobody else makes the same deliveries.
+static INSERT_DELIVERIES: Bulk = Bulk {
+    columns: &[BigInt, BigInt, BigInt],
+    postgres: "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status, error,
+                            created_at)
+     SELECT a, b, 1, 0, 0, 0, '', c FROM UNNEST($1, $2, $3) AS w (a, b, c)",
+    sqlite: "INSERT OR FAIL INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status,
+                                     error, created_at)
+     VALUES (?1, ?2, 1, 0, 0, 0, '', ?3)",
+};
+
+/// A process's right to a webhook. The lease is lost once `claimed_until` of the webhook's row has another value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease(i64);
+
+impl Lease {
+    /// The end of the lease, unless it is renewed.
+    pub fn until(self) -> Millis {
+        self.0
+    }
+}
+
+/// What one step of the expansion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// How many deliveries were made.
+    pub deliveries: u64,
+    /// Whether there may be more events.
+    pub more: bool,
+}
+
+/// The webhooks that have deliveries to be sent now.
+#[derive(Clone, Debug)]
+pub struct DueWebhooks {
+    /// The time at which they were looked for.
+    pub now: Millis,
+    /// The webhooks, in the order of keys.
+    pub keys: Vec<WebhookKey>,
+}
+
+/// Which of the due deliveries is sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The first delivery in the order of the log that was not tried yet; if there is none, the longest overdue
+    /// retry.
+    Fresh,
+    /// The longest overdue retry; if there is none, the first delivery that was not tried yet.
+    Retry,
+}
+
+/// A delivery to be sent next, with all that its attempt needs.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// The webhook, as it is now.
+    pub webhook: Webhook,
+    /// The delivery to be sent.
+    pub delivery: Delivery,
+    /// The event that is delivered.
+    pub event: LoggedEvent,
+    /// The id of the event's log.
+    pub log_id: [u8; 16],
+    /// The time at which the delivery was looked for.
+    pub now: Millis,
+}
+
+impl Store {
+    /// The active webhooks for which the log was not expanded to its end yet.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; likewise for all functions below.
+    pub async fn list_webhooks_behind(&self) -> Result<Vec<WebhookKey>, StoreError> {
+        let text = "SELECT w.key FROM webhooks w, event_log l
+              WHERE w.state = 1 AND w.cursor < l.last_sequence ORDER BY w.key";
+        self.list_keys("list webhooks behind", text, Vec::new()).await
+    }
+
+    /// The active webhooks that have due deliveries and no valid lease. A lease that ends more than `millis` from now
+    /// was taken before the clock was set back, and is not valid.
+    pub async fn list_webhooks_due(
+        &self,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<DueWebhooks, StoreError> {
+        let transaction = self.begin_read("read the time").await?;
+        let now = transaction.now(shown).await?;
+        transaction.rollback().await?;
+        let text = "SELECT w.key FROM webhooks w
+              WHERE w.state = 1 AND (w.claimed_until <= $1 OR w.claimed_until > $2) AND EXISTS (
+                SELECT 1 FROM deliveries d
+                 WHERE d.webhook_key = w.key AND d.state = 1 AND d.next_attempt_at <= $1
+            ) ORDER BY w.key";
+        let values = vec![now.into(), now.saturating_add(millis).into()];
+        Ok(DueWebhooks { now, keys: self.list_keys("list webhooks due", text, values).await? })
+    }
+
+    /// Makes deliveries due whose last attempt is in the future: the clock was ahead then, so their next attempt
+    /// would be too late.
+    pub async fn mend_retries(&self, now: Millis) -> Result<(), StoreError> {
+        let transaction = self.begin_in_thread("mend retries").await?;
+        let mend = async move {
+            let text = "UPDATE deliveries SET next_attempt_at = $1
+                  WHERE webhook_key IN (SELECT key FROM webhooks) AND state = 1 AND next_attempt_at > $1
+                    AND attempted_at > $1 RETURNING sequence";
+            transaction.rows(text, vec![now.into()]).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), mend).await
+    }
+
+    async fn list_keys(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<WebhookKey>, StoreError> {
+        let transaction = self.begin_read(name).await?;
+        let rows = transaction.rows(text, values).await?;
+        transaction.rollback().await?;
+        rows.iter().map(|row| Ok(WebhookKey(row.get(0)?))).collect()
+    }
+
+    /// Makes the deliveries of a webhook for the next events after its cursor.
+    pub async fn expand_webhook(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+    ) -> Result<Expanded, StoreError> {
+        let transaction = self.begin_in_thread("expand webhook").await?;
+        in_place(self.dialect(), transaction.expand(key, shown)).await
+    }
+
+    /// Ends all leases on webhooks of a SQLite file. The file has one process, so the holders are dead. On PostgreSQL
+    /// other replicas may be alive, so nothing is done.
+    pub async fn release_webhooks_of_file(&self) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            return Ok(());
+        }
+        let transaction = self.begin_in_thread("release webhooks").await?;
+        let release = async move {
+            let text = "UPDATE webhooks SET claimed_until = 0 WHERE claimed_until > 0 RETURNING key";
+            transaction.rows(text, Vec::new()).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), release).await
+    }
+
+    /// Takes a webhook for this process, for `millis` milliseconds. Returns `None` if another process was faster.
+    pub async fn claim_webhook(
+        &self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let transaction = self.begin_in_thread("claim webhook").await?;
+        in_place(self.dialect(), transaction.claim(key, shown, millis)).await
+    }
+
+    /// Ends a lease, if this process still has it.
+    pub async fn release_webhook(&self, key: WebhookKey, lease: Lease) -> Result<(), StoreError> {
+        let transaction = self.begin_in_thread("release webhook").await?;
+        let text =
+            "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 AND claimed_until = $2 RETURNING key";
+        let release = async move {
+            transaction.rows(text, vec![key.0.into(), lease.0.into()]).await?;
+            transaction.commit().await
+        };
+        in_place(self.dialect(), release).await
+    }
+
+    /// Renews a lease for `millis` milliseconds from now. Returns `None` if the lease was lost.
+    pub async fn renew_webhook(
+        &self,
+        key: WebhookKey,
+        lease: Lease,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let transaction = self.begin_in_thread("renew webhook").await?;
+        let renew = async move {
+            let kept = Lease(transaction.now(shown).await?.saturating_add(millis));
+            let text =
+                "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3 RETURNING key";
+            let rows = transaction.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
+            transaction.commit().await?;
+            Ok((!rows.is_empty()).then_some(kept))
+        };
+        in_place(self.dialect(), renew).await
+    }
+
+    /// The next delivery of a webhook to be sent. Returns `None` if none is due, if the webhook is no longer active,
+    /// or if the lease was lost.
+    pub async fn find_errand(
+        &self,
+        key: WebhookKey,
+        lease: Lease,
+        next: Next,
+        shown: Option<Millis>,
+    ) -> Result<Option<Errand>, StoreError> {
+        let transaction = self.begin_read("find errand").await?;
+        let now = transaction.now(shown).await?;
+        let text = concat!(
+            "SELECT ",
+            webhook_columns!(),
+            " FROM webhooks WHERE key = $1 AND state = 1 AND claimed_until = $2"
+        );
+        let rows = transaction.rows(text, vec![key.0.into(), lease.0.into()]).await?;
+        let Some(webhook) = rows.first().map(webhook_from_row).transpose()? else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
+        let mut delivery = None;
+        if next == Next::Retry {
+            delivery = transaction.find_due(key, 1, now).await?;
+        }
+        if delivery.is_none() {
+            delivery = transaction.find_due(key, 0, now).await?;
+        }
+        let Some(delivery) = delivery else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
+        let event = transaction.list_events(None, delivery.sequence - 1, 1).await?.pop();
+        let log_id = transaction.read_log().await?.log_id;
+        transaction.rollback().await?;
+        Ok(event.map(|event| Errand { webhook, delivery, event, log_id, now }))
+    }
+
+    /// Records the outcome of an attempt, and renews the lease for `millis` milliseconds. `chance` spreads retries.
+    /// Returns `None` if the lease was lost, or the webhook is no longer active.
+    pub async fn record_attempt(
+        &self,
+        errand: &Errand,
+        attempt: &Attempt,
+        lease: Lease,
+        shown: Option<Millis>,
+        (millis, chance): (Millis, u32),
+    ) -> Result<Option<Lease>, StoreError> {
+        let name = "record attempt";
+        // An event that the webhook was disabled is written through an entity, and a lane's connection has no
+        // entities.
+        let may_disable = attempt.is_gone() || errand.webhook.failing_since.is_some();
+        let transaction = if may_disable && !attempt.succeeded() {
+            self.begin_write(name).await?
+        } else {
+            self.begin_in_thread(name).await?
+        };
+        in_place(self.dialect(), transaction.record(errand, attempt, lease, shown, (millis, chance))).await
+    }
+}
+
+/// On SQLite the steps block this thread, as a batch blocks its own, instead of going through another thread. They
+/// change nothing that lanes remember.
+pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
+    match dialect {
+        Dialect::Postgres => steps.await,
+        Dialect::Sqlite => {
+            let runtime = Handle::current();
+            block_in_place(|| runtime.block_on(steps))
+        }
+    }
+}
+
+impl Transaction {
+    /// The delivery that is due first, among those with `next_attempt_at` from `from` to `now`.
+    async fn find_due(
+        &self,
+        key: WebhookKey,
+        from: Millis,
+        now: Millis,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let text = concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM deliveries d JOIN events e ON e.sequence = d.sequence
+              WHERE d.webhook_key = $1 AND d.state = 1 AND d.next_attempt_at >= $2 AND d.next_attempt_at <= $3
+              ORDER BY d.next_attempt_at, d.sequence LIMIT 1"
+        );
+        let rows = self.rows(text, vec![key.0.into(), from.into(), now.into()]).await?;
+        rows.first().map(delivery_from_row).transpose()
+    }
+
+    async fn expand(self, key: WebhookKey, shown: Option<Millis>) -> Result<Expanded, StoreError> {
+        // The update locks the webhook, so that two replicas do not make the same deliveries.
+        let text = concat!(
+            "UPDATE webhooks SET cursor = cursor WHERE key = $1 AND state = 1 RETURNING ",
+            webhook_columns!()
+        );
+        let rows = self.rows(text, vec![key.0.into()]).await?;
+        let Some(webhook) = rows.first().map(webhook_from_row).transpose()? else {
+            self.rollback().await?;
+            return Ok(Expanded::default());
+        };
+        let now = self.now(shown).await?;
+        let events = self.list_events(None, webhook.cursor, EXPANDED_EVENTS).await?;
+        let mut columns = empty_columns(3);
+        for LoggedEvent { sequence, event, .. } in &events {
+            if webhook.wants(&event.tenant, event.kind()) {
+                push(&mut columns, [key.0.into(), (*sequence).into(), now.into()]);
+            }
+        }
+        let cursor = events.last().map_or(webhook.cursor, |last| last.sequence);
+        let deliveries = columns[0].len() as u64;
+        self.write(vec![(&INSERT_DELIVERIES, columns)]).await?;
+        let text = "UPDATE webhooks SET cursor = $1 WHERE key = $2 RETURNING key";
+        self.rows(text, vec![cursor.into(), key.0.into()]).await?;
+        self.commit().await?;
+        Ok(Expanded { deliveries, more: events.len() == EXPANDED_EVENTS })
+    }
+
+    async fn claim(
+        self,
+        key: WebhookKey,
+        shown: Option<Millis>,
+        millis: Millis,
+    ) -> Result<Option<Lease>, StoreError> {
+        let now = self.now(shown).await?;
+        let lease = Lease(now.saturating_add(millis));
+        // A lease that ends later than this one was taken before the clock was set back.
+        let text = "UPDATE webhooks SET claimed_until = $1
+              WHERE key = $2 AND state = 1 AND (claimed_until <= $3 OR claimed_until > $1) RETURNING key";
+        let rows = self.rows(text, vec![lease.0.into(), key.0.into(), now.into()]).await?;
+        self.commit().await?;
+        Ok((!rows.is_empty()).then_some(lease))
+    }
+
+    async fn record(
+        self,
+        errand: &Errand,
+        attempt: &Attempt,
+        lease: Lease,
+        shown: Option<Millis>,
+        (millis, chance): (Millis, u32),
+    ) -> Result<Option<Lease>, StoreError> {
+        let now = self.now(shown).await?;
+        let kept = Lease(now.saturating_add(millis));
+        let key = errand.webhook.key;
+        let text = "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3
+              RETURNING state, failing_since, url";
+        let rows = self.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
+        let Some(row) = rows.first() else {
+            self.rollback().await?;
+            return Ok(None);
+        };
+        self.save_attempt(errand, attempt, now, chance).await?;
+        let active = row.get::<i16>(0)? == WebhookState::Active.code();
+        let failing_since: Option<Millis> = row.get(1)?;
+        // The answer of another URL says nothing about this one, and a webhook that is not active is not judged.
+        let concerned = active && row.get::<String>(2)? == errand.webhook.url;
+        let (state, since) = if !concerned {
+            (WebhookState::Active, failing_since)
+        } else if attempt.succeeded() {
+            (WebhookState::Active, None)
+        } else {
+            let (state, since) = after_failure(attempt, failing_since, now);
+            (state, Some(since))
+        };
+        if since != failing_since {
+            let text = "UPDATE webhooks SET failing_since = $1 WHERE key = $2 RETURNING key";
+            self.rows(text, vec![since.into(), key.0.into()]).await?;
+        }
+        if active && state == WebhookState::Active {
+            self.commit().await?;
+            return Ok(Some(kept));
+        }
+        let text = "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 RETURNING key";
+        self.rows(text, vec![key.0.into()]).await?;
+        if active {
+            let text = "UPDATE webhooks SET state = $1 WHERE key = $2 RETURNING key";
+            self.rows(text, vec![state.code().into(), key.0.into()]).await?;
+            let fact = Fact::WebhookDisabled { id: errand.webhook.id.clone(), state };
+            self.append_event(&Event::of_no_tenant(now, fact)).await?;
+        }
+        self.commit().await?;
+        Ok(None)
+    }
+
+    async fn save_attempt(
+        &self,
+        errand: &Errand,
+        attempt: &Attempt,
+        now: Millis,
+        chance: u32,
+    ) -> Result<(), StoreError> {
+        let attempts = errand.delivery.attempts.saturating_add(1);
+        let (state, next_attempt_at) = if attempt.succeeded() {
+            (DeliveryState::Delivered, 0)
+        } else {
+            match retry_at(attempts, now, chance) {
+                Some(next) => (DeliveryState::Pending, next),
+                None => (DeliveryState::Failed, 0),
+            }
+        };
+        let text = "UPDATE deliveries SET state = $1, attempts = $2, next_attempt_at = $3, attempted_at = $4,
+                   response_status = $5, error = $6
+              WHERE webhook_key = $7 AND sequence = $8 AND state = 1 AND attempts = $9 AND next_attempt_at = $10
+              RETURNING sequence";
+        let told: [Value; 3] = [now.into(), attempt.response_status.into(), attempt.error.as_str().into()];
+        let place: [Value; 2] = [errand.webhook.key.0.into(), errand.delivery.sequence.into()];
+        let mut values: Vec<Value> = vec![state.code().into(), attempts.into(), next_attempt_at.into()];
+        values.extend(told.clone());
+        values.extend(place.clone());
+        values.extend([errand.delivery.attempts.into(), errand.delivery.next_attempt_at.into()]);
+        if self.rows(text, values).await?.is_empty() {
+            // Redeliver was called meanwhile: the delivery is still to be sent.
+            let text = "UPDATE deliveries SET attempted_at = $1, response_status = $2, error = $3
+                  WHERE webhook_key = $4 AND sequence = $5 RETURNING sequence";
+            self.rows(text, told.into_iter().chain(place).collect()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a delivery from the columns of [`delivery_columns`].
+pub(super) fn delivery_from_row(row: &Row) -> Result<Delivery, StoreError> {
+    let state = DeliveryState::from_code(row.get(1)?);
+    Ok(Delivery {
+        sequence: row.get(0)?,
+        state: state.ok_or_else(|| StoreError::Corrupt("state of a delivery".to_owned()))?,
+        attempts: row.get(2)?,
+        next_attempt_at: row.get(3)?,
+        attempted_at: row.get(4)?,
+        response_status: row.get(5)?,
+        error: row.get(6)?,
+        created_at: row.get(7)?,
+    })
+}
