@@ -3,7 +3,7 @@
 use super::{
     counter::CounterKey,
     id::{ReservationId, ResourceKey},
-    plan::Subject,
+    shape::Subject,
     window::Millis,
 };
 

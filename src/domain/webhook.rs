@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 
 use super::{
     bounds::{SECRET_MAX_BYTES, SECRET_MIN_BYTES},
-    event::EventKind,
+    event_kind::EventKind,
     window::Millis,
 };
 

@@ -8,7 +8,8 @@ use crate::domain::{
     faults::Faults,
     id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
     lineage::Since,
-    plan::{Dimension, Enforcement, Limit, Plan, Policy, Shape},
+    plan::{Enforcement, Limit, Plan, Policy},
+    shape::{Dimension, Shape},
     window::Period,
 };
 

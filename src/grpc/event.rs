@@ -15,7 +15,8 @@ use super::{
 use crate::{
     domain::{
         bounds::THRESHOLD_MAX_PERCENT,
-        event::{ChangeAction, ChangedKind, EventFilter, EventKind, Fact, LoggedEvent},
+        event::{ChangeAction, ChangedKind, EventFilter, Fact, LoggedEvent},
+        event_kind::EventKind,
         faults::Faults,
         id::optional_name_fault,
         refusal::Refusal,

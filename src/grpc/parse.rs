@@ -15,9 +15,10 @@ use crate::{
         operation::{
             Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
         },
-        plan::{Policy, Subject},
+        plan::Policy,
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
+        shape::Subject,
         window::Millis,
     },
     engine::{Request, TenantRef},

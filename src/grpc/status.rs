@@ -10,8 +10,8 @@ use super::{event::cursor, layer::ERROR_DOMAIN, reply::retry_delay};
 use crate::{
     domain::{
         bounds::FAULTS_MAX_BYTES,
-        plan::Dimension,
         refusal::{Fault, Refusal, Violation},
+        shape::Dimension,
         window::{Millis, WINDOW_END_NONE},
     },
     engine::{Failure, Frame},

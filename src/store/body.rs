@@ -10,8 +10,8 @@ use super::StoreError;
 use crate::domain::{
     counter::CounterKey,
     id::{ReservationId, ResourceKey},
-    plan::Subject,
     reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+    shape::Subject,
 };
 
 #[derive(Clone, PartialEq, Message)]

@@ -9,7 +9,8 @@ use super::{StoreError, body};
 use crate::domain::{
     alert::{Alerts, LimitAlerts},
     counter::{Counter, CounterKey},
-    event::{ChangeAction, ChangedKind, Event, EventKind, Fact, Figures, LimitFigures, Settlement},
+    event::{ChangeAction, ChangedKind, Event, Fact, Figures, LimitFigures, Settlement},
+    event_kind::EventKind,
     id::{ReservationId, ResourceKey, TenantKey},
     lineage::Since,
     plan::Enforcement,
@@ -335,8 +336,8 @@ fn corrupt(what: &str) -> StoreError {
 mod tests {
     use super::*;
     use crate::domain::{
-        plan::Subject,
         reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+        shape::Subject,
     };
 
     fn figures() -> Figures {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{
     bounds::WEBHOOKS_MAX,
-    event::EventKind,
+    event_kind::EventKind,
     refusal::Refusal,
     webhook::{Secret, Webhook, WebhookKey, WebhookState},
     window::Millis,
