@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt};
 
-use super::{event::cursor, layer::ERROR_DOMAIN, reply::retry_delay};
+use super::{cursor::cursor, wire::retry_delay};
 use crate::{
     domain::{
         bounds::FAULTS_MAX_BYTES,
@@ -18,6 +18,9 @@ use crate::{
     events::WatchEnd,
     jobs::NotRun,
 };
+
+/// The `domain` of every ErrorInfo.
+pub(super) const ERROR_DOMAIN: &str = "tope";
 
 /// Most bytes of violations in one status, for the same reason as [`FAULTS_MAX_BYTES`].
 const VIOLATIONS_MAX_BYTES: usize = FAULTS_MAX_BYTES;

@@ -5,12 +5,9 @@ use std::time::Instant;
 use tonic::{Response, Status};
 
 use super::{
-    admin::{Admin, List, of_error, of_refusal},
-    admin_convert::{self as convert, ID_IS_FIXED, Mask, display_name_fault, required},
-    event, lists,
-    reply::timestamp,
-    token::{self, Token},
-    v1,
+    convert::{self, ID_IS_FIXED, Mask, display_name_fault, required},
+    lists::List,
+    parts::{Admin, of_error, of_refusal},
 };
 use crate::{
     clock::{random, random_bytes},
@@ -25,6 +22,12 @@ use crate::{
         window::Millis,
     },
     events::webhook::{Rules, check_host, parse_url},
+    grpc::{
+        faults::{check_names, choices, kinds},
+        token::{self, Token},
+        v1,
+        wire::timestamp,
+    },
     store::{DeliveryQuery, NewWebhook, WebhookChange},
 };
 
@@ -149,7 +152,7 @@ impl DeliveryPage {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
         let wanted = ("states", "must be a DeliveryState, such as DELIVERY_STATE_FAILED");
-        let states = lists::choices(&mut faults, wanted, &request.states, delivery_state);
+        let states = choices(&mut faults, wanted, &request.states, delivery_state);
         let token = Token::new("ListDeliveries").text(&request.webhook);
         let token = DeliveryState::ALL
             .into_iter()
@@ -168,7 +171,7 @@ async fn new_webhook(message: Option<v1::Webhook>, rules: Rules) -> Result<NewWe
     url_fault(&mut faults, &message.url, rules).await;
     faults.check("webhook.description", display_name_fault(&message.description));
     check_tenants(&mut faults, &message.tenants);
-    let kinds = event::kinds(&mut faults, "webhook.kinds", &message.kinds);
+    let kinds = kinds(&mut faults, "webhook.kinds", &message.kinds);
     let state = state(&mut faults, message.state);
     let secret = secret(&mut faults, "webhook.secret", &message.secret);
     faults.into_result(NewWebhook {
@@ -205,7 +208,7 @@ async fn webhook_change(
     let tenants = mask.take("tenants", message.tenants, Vec::is_empty);
     check_tenants(&mut faults, tenants.as_deref().unwrap_or_default());
     let given = mask.take("kinds", message.kinds, Vec::is_empty);
-    let kinds = given.map(|given| event::kinds(&mut faults, "webhook.kinds", &given));
+    let kinds = given.map(|given| kinds(&mut faults, "webhook.kinds", &given));
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
     faults.into_result((message.id, WebhookChange { url, description, tenants, kinds, state }))
@@ -222,7 +225,7 @@ async fn url_fault(faults: &mut Faults, text: &str, rules: Rules) {
 }
 
 fn check_tenants(faults: &mut Faults, tenants: &[String]) {
-    lists::check_names(faults, "webhook.tenants", tenants, WEBHOOK_TENANTS_MAX);
+    check_names(faults, "webhook.tenants", tenants, WEBHOOK_TENANTS_MAX);
 }
 
 fn delivery_state(code: i32) -> Option<DeliveryState> {

@@ -2,15 +2,17 @@
 
 use std::{collections::HashSet, fmt::Display};
 
-use super::v1;
-use crate::domain::{
-    bounds::{DIMENSIONS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
-    faults::Faults,
-    id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
-    lineage::Since,
-    plan::{Enforcement, Limit, Plan, Policy},
-    shape::{Dimension, Shape},
-    window::Period,
+use crate::{
+    domain::{
+        bounds::{DIMENSIONS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
+        faults::Faults,
+        id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
+        lineage::Since,
+        plan::{Enforcement, Limit, Plan, Policy},
+        shape::{Dimension, Shape},
+        window::Period,
+    },
+    grpc::v1,
 };
 
 /// Parses the limits of a plan, and leaves out those that cannot be built. The store sets their `since`. An id that the

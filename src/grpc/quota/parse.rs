@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::{name::parse_reservation_name, v1};
 use crate::{
     domain::{
         bounds::{
@@ -11,10 +10,8 @@ use crate::{
         },
         decide,
         faults::Faults,
-        id::{name_fault, optional_name_fault, text_fault},
-        operation::{
-            Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
-        },
+        id::{name_fault, optional_name_fault, parse_reservation_name, text_fault},
+        operation::{Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, Reserve, Target, Units},
         plan::Policy,
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
@@ -22,6 +19,7 @@ use crate::{
         window::Millis,
     },
     engine::{Request, TenantRef},
+    grpc::{faults::request_key, v1},
     policy::PolicyCache,
 };
 
@@ -244,16 +242,6 @@ fn subject(faults: &mut Faults, agent: String, user: String, model: String) -> S
     faults.check("user", optional_name_fault(&user));
     faults.check("model", optional_name_fault(&model));
     Subject { agent, user, model }
-}
-
-/// The request_id with the fingerprint of the payload. `None` if the request has no request_id.
-pub(super) fn request_key(
-    faults: &mut Faults,
-    id: String,
-    print: impl FnOnce() -> Fingerprinter,
-) -> Option<RequestKey> {
-    faults.check("request_id", optional_name_fault(&id));
-    (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
 }
 
 fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: bool) -> Vec<Ask> {

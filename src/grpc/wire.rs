@@ -1,75 +1,23 @@
-//! Answers of the engine → replies of the data plane.
+//! Messages that both services have: instants, balances and reservations.
 
 use std::collections::HashMap;
 
-use super::{
-    name::reservation_name,
-    v1::{self, operation_result::Result as Answered},
-};
-use crate::{
-    domain::{
-        counter::{Balance, Counter, CounterKey},
-        decide::{Checked, Held, Outcome, Reply, Verdict},
-        event::{Event, Figures},
-        hint::wait_seconds,
-        id::{ResourceKey, TenantKey},
-        plan::{Enforcement, Policy},
-        refusal::{Retry, Violation},
-        reservation::{OnExpiry, Reservation, ReservationState},
-        window::{Millis, Period, WINDOW_END_NONE},
-    },
-    engine::{Answer, Frame},
+use super::v1;
+use crate::domain::{
+    counter::{Balance, Counter, CounterKey},
+    event::{Event, Figures},
+    hint::wait_seconds,
+    id::{ResourceKey, TenantKey, reservation_name},
+    plan::{Enforcement, Policy},
+    refusal::{Retry, Violation},
+    reservation::{OnExpiry, Reservation, ReservationState},
+    window::{Millis, Period, WINDOW_END_NONE},
 };
 
-/// The reply to an operation of the data plane. `None` for a ResetUsage, which belongs to the control plane.
-pub(super) fn of(answer: &Answer) -> Option<Answered> {
-    let frame = &answer.frame;
-    Some(match &answer.reply {
-        Reply::Reserved(held) => {
-            let (reservation, balances) = self::held(held, frame);
-            Answered::Reserve(v1::ReserveResponse { reservation, balances })
-        }
-        Reply::Committed(held) => {
-            let (reservation, balances) = self::held(held, frame);
-            Answered::Commit(v1::CommitResponse { reservation, balances })
-        }
-        Reply::Released(held) => {
-            let (reservation, balances) = self::held(held, frame);
-            Answered::Release(v1::ReleaseResponse { reservation, balances })
-        }
-        Reply::Extended(held) => {
-            let (reservation, balances) = self::held(held, frame);
-            Answered::Extend(v1::ExtendResponse { reservation, balances })
-        }
-        Reply::Recorded { held, applied } => {
-            let (reservation, balances) = self::held(held, frame);
-            Answered::Record(v1::RecordResponse { reservation, balances, applied: applied.clone() })
-        }
-        Reply::Checked(checked) => Answered::Check(check(checked, frame)),
-        Reply::Reset { .. } => return None,
-    })
-}
-
-fn held(held: &Held, frame: &Frame) -> (Option<v1::Reservation>, Vec<v1::Balance>) {
-    (Some(reservation(&held.reservation, frame)), balances(&held.balances, &frame.policy))
-}
-
-fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
-    let Checked { verdicts, granted, violations, suspended } = checked;
-    let policy = &frame.policy;
-    let amount =
-        |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
-    let mut granted: Vec<v1::Amount> = granted.iter().map(amount).collect();
-    granted.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
-    // Waiting does not help a suspended tenant; an operator must act.
-    let retry_delay = if *suspended { None } else { retry_delay(violations, frame.now) };
-    v1::CheckResponse {
-        allowed: violations.is_empty() && !suspended,
-        verdicts: verdicts.iter().map(|verdict| self::verdict(verdict, policy)).collect(),
-        granted,
-        retry_delay: retry_delay.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
-        suspended: *suspended,
-    }
+/// The message of an instant.
+pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
+    let nanos = millis.rem_euclid(1_000) * 1_000_000;
+    prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
 /// How long to wait until no violation is left, in whole seconds, rounded up. `None` if waiting never helps, or if
@@ -85,13 +33,8 @@ pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> 
     latest.map(|at| wait_seconds(at, now))
 }
 
-pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reservation {
-    let name = |resource| frame.policy.resource_id(resource);
-    wire_reservation(reservation, (frame.tenant_key, &frame.tenant), name)
-}
-
 /// The message of a reservation, with its tenant's key and id. `name` gives the ids of resources.
-pub(super) fn wire_reservation<'a>(
+pub(super) fn reservation<'a>(
     reservation: &Reservation,
     (tenant_key, tenant): (TenantKey, &str),
     name: impl Fn(ResourceKey) -> &'a str,
@@ -131,7 +74,7 @@ pub(super) fn wire_reservation<'a>(
     }
 }
 
-pub(super) fn state(state: ReservationState) -> v1::ReservationState {
+fn state(state: ReservationState) -> v1::ReservationState {
     match state {
         ReservationState::Reserved => v1::ReservationState::Reserved,
         ReservationState::Committed => v1::ReservationState::Committed,
@@ -140,10 +83,12 @@ pub(super) fn state(state: ReservationState) -> v1::ReservationState {
     }
 }
 
+/// The messages of balances, with the names of their resources.
 pub(super) fn balances(balances: &[Balance], policy: &Policy) -> Vec<v1::Balance> {
     balances.iter().map(|balance| self::balance(balance, policy)).collect()
 }
 
+/// The message of a balance, with the name of its resource.
 pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
     let limit = balance.limit.as_deref();
     let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.quantity, limit.enforcement));
@@ -202,29 +147,4 @@ fn wire_balance(
         .into(),
         refused,
     }
-}
-
-fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {
-    use v1::verdict::Outcome as Wire;
-    let remaining = verdict.balance.remaining().unwrap_or(0).max(0);
-    let limit = verdict.balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
-    let requested = verdict.requested;
-    let (outcome, text) = match verdict.outcome {
-        Outcome::Pass => (Wire::Pass, "it fits"),
-        Outcome::Partial => (Wire::Partial, "it fits in part"),
-        Outcome::Refuse => (Wire::Refuse, "it does not fit, and the limit is HARD"),
-        Outcome::Exceed => (Wire::Exceed, "it does not fit, and passes"),
-    };
-    v1::Verdict {
-        outcome: outcome.into(),
-        reason: format!("limit {limit:?} has {remaining} left, {requested} requested: {text}"),
-        requested,
-        balance: Some(balance(&verdict.balance, policy)),
-    }
-}
-
-/// The message of an instant.
-pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
-    let nanos = millis.rem_euclid(1_000) * 1_000_000;
-    prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
