@@ -29,60 +29,50 @@ pub enum EventKind {
     Later(i16),
 }
 
-impl EventKind {
-    /// All kinds that this version emits.
-    pub const ALL: [EventKind; 11] = [
-        EventKind::ThresholdReached,
-        EventKind::ThresholdCleared,
-        EventKind::LimitReached,
-        EventKind::ReserveRefused,
-        EventKind::ReservationExpired,
-        EventKind::CommittedLate,
-        EventKind::WindowClosed,
-        EventKind::UsageReset,
-        EventKind::PolicyChanged,
-        EventKind::WebhookDisabled,
-        EventKind::BooksDisagree,
-    ];
+/// Gives the kinds their codes and names, and makes both directions from one table.
+macro_rules! kinds {
+    ($($kind:ident = $code:literal $name:literal),+ $(,)?) => {
+        impl EventKind {
+            /// All kinds that this version emits.
+            pub const ALL: [EventKind; [$($code),+].len()] = [$(EventKind::$kind),+];
 
-    /// The number that stands for the kind. Numbers never change their meaning.
-    pub fn code(self) -> i16 {
-        match self {
-            EventKind::ThresholdReached => 1,
-            EventKind::ThresholdCleared => 2,
-            EventKind::LimitReached => 3,
-            EventKind::ReserveRefused => 4,
-            EventKind::ReservationExpired => 5,
-            EventKind::CommittedLate => 6,
-            EventKind::WindowClosed => 7,
-            EventKind::UsageReset => 8,
-            EventKind::PolicyChanged => 9,
-            EventKind::WebhookDisabled => 10,
-            EventKind::BooksDisagree => 11,
-            EventKind::Later(code) => code,
+            /// The number that stands for the kind. Numbers never change their meaning.
+            pub fn code(self) -> i16 {
+                match self {
+                    $(EventKind::$kind => $code,)+
+                    EventKind::Later(code) => code,
+                }
+            }
+
+            /// The kind of a number from [`EventKind::code`]. `None`: this version does not know the number.
+            pub fn from_code(code: i16) -> Option<EventKind> {
+                match code {
+                    $($code => Some(EventKind::$kind),)+
+                    _ => None,
+                }
+            }
+
+            /// The name of the kind in the contract. UNKNOWN is not in the contract.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(EventKind::$kind => $name,)+
+                    EventKind::Later(_) => "UNKNOWN",
+                }
+            }
         }
-    }
+    };
+}
 
-    /// The kind of a number from [`EventKind::code`]. `None`: this version does not know the number.
-    pub fn from_code(code: i16) -> Option<EventKind> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
-    }
-
-    /// The name of the kind in the contract. UNKNOWN is not in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            EventKind::ThresholdReached => "THRESHOLD_REACHED",
-            EventKind::ThresholdCleared => "THRESHOLD_CLEARED",
-            EventKind::LimitReached => "LIMIT_REACHED",
-            EventKind::ReserveRefused => "RESERVE_REFUSED",
-            EventKind::ReservationExpired => "RESERVATION_EXPIRED",
-            EventKind::CommittedLate => "COMMITTED_LATE",
-            EventKind::WindowClosed => "WINDOW_CLOSED",
-            EventKind::UsageReset => "USAGE_RESET",
-            EventKind::PolicyChanged => "POLICY_CHANGED",
-            EventKind::WebhookDisabled => "WEBHOOK_DISABLED",
-            EventKind::BooksDisagree => "BOOKS_DISAGREE",
-            EventKind::Later(_) => "UNKNOWN",
-        }
-    }
+kinds! {
+    ThresholdReached = 1 "THRESHOLD_REACHED",
+    ThresholdCleared = 2 "THRESHOLD_CLEARED",
+    LimitReached = 3 "LIMIT_REACHED",
+    ReserveRefused = 4 "RESERVE_REFUSED",
+    ReservationExpired = 5 "RESERVATION_EXPIRED",
+    CommittedLate = 6 "COMMITTED_LATE",
+    WindowClosed = 7 "WINDOW_CLOSED",
+    UsageReset = 8 "USAGE_RESET",
+    PolicyChanged = 9 "POLICY_CHANGED",
+    WebhookDisabled = 10 "WEBHOOK_DISABLED",
+    BooksDisagree = 11 "BOOKS_DISAGREE",
 }

@@ -10,6 +10,7 @@ pub mod books;
 pub mod bounds;
 pub mod calendar;
 pub mod carry;
+mod codes;
 pub mod counter;
 pub mod decide;
 pub mod event;

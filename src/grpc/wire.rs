@@ -1,4 +1,4 @@
-//! Messages that both services have: instants, balances and reservations.
+//! Words and messages that both services have: enums, instants, balances and reservations.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,47 @@ use crate::domain::{
     plan::{Enforcement, Policy},
     refusal::{Retry, Violation},
     reservation::{OnExpiry, Reservation, ReservationState},
+    shape::Dimension,
+    tenant::TenantState,
+    webhook::{DeliveryState, WebhookState},
     window::{Millis, Period, WINDOW_END_NONE},
 };
+
+/// Joins enums of the domain to the enums of the same names in the contract, and makes both directions from one table.
+/// A word that only one side has does not compile, unless the table says what stands for it on the wire.
+macro_rules! words {
+    ($($enum:ident: $($word:ident)+ $(, $own:ident as $wire:ident)?;)+) => {$(
+        impl From<$enum> for v1::$enum {
+            fn from(value: $enum) -> Self {
+                match value {
+                    $($enum::$word => v1::$enum::$word,)+
+                    $($enum::$own => v1::$enum::$wire,)?
+                }
+            }
+        }
+
+        impl From<v1::$enum> for Option<$enum> {
+            /// `None` if the field was not set.
+            fn from(word: v1::$enum) -> Self {
+                match word {
+                    v1::$enum::Unspecified => None,
+                    $(v1::$enum::$word => Some($enum::$word),)+
+                }
+            }
+        }
+    )+};
+}
+
+words! {
+    DeliveryState: Pending Delivered Failed;
+    Dimension: Agent User Model;
+    Enforcement: Hard Soft Observe;
+    OnExpiry: Release Charge;
+    Period: Day Month Lifetime, Meter as Lifetime;
+    ReservationState: Reserved Committed Released Expired;
+    TenantState: Active Suspended;
+    WebhookState: Active Disabled Gone Failed;
+}
 
 /// The message of an instant.
 pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
@@ -51,35 +90,22 @@ pub(super) fn reservation<'a>(
         .collect();
     amounts.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
     let held = reservation.state == ReservationState::Reserved;
+    let on_expiry = if reservation.record { v1::OnExpiry::Unspecified } else { reservation.on_expiry.into() };
     v1::Reservation {
         name: reservation_name(tenant_key, reservation.id),
         tenant: tenant.to_owned(),
         agent: reservation.subject.agent.clone(),
         user: reservation.subject.user.clone(),
         model: reservation.subject.model.clone(),
-        state: state(reservation.state).into(),
+        state: v1::ReservationState::from(reservation.state).into(),
         amounts,
         create_time: Some(timestamp(reservation.created_at)),
         expire_time: (!reservation.record).then(|| timestamp(reservation.deadline)),
         settle_time: (!held).then(|| timestamp(reservation.settled_at)),
-        on_expiry: match reservation.on_expiry {
-            _ if reservation.record => v1::OnExpiry::Unspecified,
-            OnExpiry::Release => v1::OnExpiry::Release,
-            OnExpiry::Charge => v1::OnExpiry::Charge,
-        }
-        .into(),
+        on_expiry: on_expiry.into(),
         late: reservation.late,
         labels: reservation.labels.iter().cloned().collect::<HashMap<_, _>>(),
         request_id: reservation.request_id.clone(),
-    }
-}
-
-fn state(state: ReservationState) -> v1::ReservationState {
-    match state {
-        ReservationState::Reserved => v1::ReservationState::Reserved,
-        ReservationState::Committed => v1::ReservationState::Committed,
-        ReservationState::Released => v1::ReservationState::Released,
-        ReservationState::Expired => v1::ReservationState::Expired,
     }
 }
 
@@ -128,23 +154,14 @@ fn wire_balance(
         window_start: (!endless).then(|| timestamp(counter.window.start)),
         window_end: (!endless).then(|| timestamp(counter.window.end)),
         counted_since: Some(timestamp(counter.counted_since.at)),
-        enforcement: match limit.map(|(.., enforcement)| enforcement) {
-            None => v1::Enforcement::Unspecified,
-            Some(Enforcement::Hard) => v1::Enforcement::Hard,
-            Some(Enforcement::Soft) => v1::Enforcement::Soft,
-            Some(Enforcement::Observe) => v1::Enforcement::Observe,
-        }
-        .into(),
+        enforcement: limit
+            .map_or(v1::Enforcement::Unspecified, |(.., enforcement)| enforcement.into())
+            .into(),
         agent,
         user,
         model,
         exceeded: remaining.is_some_and(|remaining| remaining < 0),
-        period: match key.period() {
-            Period::Day => v1::Period::Day,
-            Period::Month => v1::Period::Month,
-            Period::Lifetime | Period::Meter => v1::Period::Lifetime,
-        }
-        .into(),
+        period: v1::Period::from(key.period()).into(),
         refused,
     }
 }

@@ -184,11 +184,7 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
         display_name: tenant.display_name,
         plan: planned.plan_id,
         zone: tenant.zone.name().to_owned(),
-        state: match tenant.state {
-            TenantState::Active => v1::TenantState::Active,
-            TenantState::Suspended => v1::TenantState::Suspended,
-        }
-        .into(),
+        state: v1::TenantState::from(tenant.state).into(),
         create_time: Some(timestamp(tenant.created_at)),
         update_time: Some(timestamp(tenant.updated_at)),
     }
@@ -266,9 +262,7 @@ fn unit_fault(text: &str) -> Option<&'static str> {
 /// Parses a tenant's state. `None` if it is unset or at fault.
 fn state(faults: &mut Faults, state: i32) -> Option<TenantState> {
     match v1::TenantState::try_from(state) {
-        Ok(v1::TenantState::Unspecified) => None,
-        Ok(v1::TenantState::Active) => Some(TenantState::Active),
-        Ok(v1::TenantState::Suspended) => Some(TenantState::Suspended),
+        Ok(given) => given.into(),
         Err(_) => {
             faults.add("tenant.state", "must be TENANT_STATE_ACTIVE or TENANT_STATE_SUSPENDED");
             None

@@ -152,7 +152,9 @@ impl DeliveryPage {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
         let wanted = ("states", "must be a DeliveryState, such as DELIVERY_STATE_FAILED");
-        let states = choices(&mut faults, wanted, &request.states, delivery_state);
+        let states = choices(&mut faults, wanted, &request.states, |code| {
+            v1::DeliveryState::try_from(code).ok()?.into()
+        });
         let token = Token::new("ListDeliveries").text(&request.webhook);
         let token = DeliveryState::ALL
             .into_iter()
@@ -228,22 +230,11 @@ fn check_tenants(faults: &mut Faults, tenants: &[String]) {
     check_names(faults, "webhook.tenants", tenants, WEBHOOK_TENANTS_MAX);
 }
 
-fn delivery_state(code: i32) -> Option<DeliveryState> {
-    match v1::DeliveryState::try_from(code) {
-        Ok(v1::DeliveryState::Pending) => Some(DeliveryState::Pending),
-        Ok(v1::DeliveryState::Delivered) => Some(DeliveryState::Delivered),
-        Ok(v1::DeliveryState::Failed) => Some(DeliveryState::Failed),
-        Ok(v1::DeliveryState::Unspecified) | Err(_) => None,
-    }
-}
-
 /// Parses a webhook's state. `None` if it is unset or at fault.
 fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
-    match v1::WebhookState::try_from(state) {
-        Ok(v1::WebhookState::Unspecified) => None,
-        Ok(v1::WebhookState::Active) => Some(WebhookState::Active),
-        Ok(v1::WebhookState::Disabled) => Some(WebhookState::Disabled),
-        Ok(v1::WebhookState::Gone | v1::WebhookState::Failed) | Err(_) => {
+    match v1::WebhookState::try_from(state).map(Option::from) {
+        Ok(state @ (None | Some(WebhookState::Active | WebhookState::Disabled))) => state,
+        Ok(Some(WebhookState::Gone | WebhookState::Failed)) | Err(_) => {
             faults.add("webhook.state", "must be WEBHOOK_STATE_ACTIVE or WEBHOOK_STATE_DISABLED");
             None
         }
@@ -289,13 +280,7 @@ pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
         description: webhook.description,
         tenants: webhook.tenants,
         kinds: webhook.kinds.iter().map(|kind| kind.code().into()).collect(),
-        state: match webhook.state {
-            WebhookState::Active => v1::WebhookState::Active,
-            WebhookState::Disabled => v1::WebhookState::Disabled,
-            WebhookState::Gone => v1::WebhookState::Gone,
-            WebhookState::Failed => v1::WebhookState::Failed,
-        }
-        .into(),
+        state: v1::WebhookState::from(webhook.state).into(),
         secret: String::new(),
         old_secret_expire_time: webhook.old_secret.map(|(_, until)| timestamp(until)),
         failing_since: webhook.failing_since.map(timestamp),
@@ -308,12 +293,7 @@ fn delivery(delivery: Delivery) -> v1::Delivery {
     let pending = delivery.state == DeliveryState::Pending && delivery.next_attempt_at > 0;
     v1::Delivery {
         sequence: delivery.sequence,
-        state: match delivery.state {
-            DeliveryState::Pending => v1::DeliveryState::Pending,
-            DeliveryState::Delivered => v1::DeliveryState::Delivered,
-            DeliveryState::Failed => v1::DeliveryState::Failed,
-        }
-        .into(),
+        state: v1::DeliveryState::from(delivery.state).into(),
         attempts: delivery.attempts,
         next_attempt_time: pending.then(|| timestamp(delivery.next_attempt_at)),
         last_attempt_time: delivery.attempted_at.map(timestamp),

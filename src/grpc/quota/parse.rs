@@ -92,8 +92,7 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
         None => TTL_DEFAULT_MILLIS,
     };
     let on_expiry = match v1::OnExpiry::try_from(request.on_expiry) {
-        Ok(v1::OnExpiry::Unspecified | v1::OnExpiry::Release) => OnExpiry::Release,
-        Ok(v1::OnExpiry::Charge) => OnExpiry::Charge,
+        Ok(given) => Option::from(given).unwrap_or(OnExpiry::Release),
         Err(_) => {
             faults.add("on_expiry", "must be ON_EXPIRY_RELEASE or ON_EXPIRY_CHARGE");
             OnExpiry::Release

@@ -311,7 +311,9 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     faults.check("tenant", name_fault(&request.tenant));
     faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
     let wanted = ("states", "must be a ReservationState, such as RESERVATION_STATE_RESERVED");
-    let mut states = choices(&mut faults, wanted, &request.states, reservation_state);
+    let mut states: Vec<ReservationState> = choices(&mut faults, wanted, &request.states, |code| {
+        v1::ReservationState::try_from(code).ok()?.into()
+    });
     let names: Vec<String> = states.iter().map(|state| state.name().to_owned()).collect();
     if states.is_empty() {
         states.push(ReservationState::Reserved);
@@ -333,16 +335,6 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     let query =
         ReservationQuery { tenant: request.tenant, states, agent: request.agent, min_age, before, limit };
     faults.into_result((query, list))
-}
-
-fn reservation_state(code: i32) -> Option<ReservationState> {
-    match v1::ReservationState::try_from(code) {
-        Ok(v1::ReservationState::Reserved) => Some(ReservationState::Reserved),
-        Ok(v1::ReservationState::Committed) => Some(ReservationState::Committed),
-        Ok(v1::ReservationState::Released) => Some(ReservationState::Released),
-        Ok(v1::ReservationState::Expired) => Some(ReservationState::Expired),
-        Ok(v1::ReservationState::Unspecified) | Err(_) => None,
-    }
 }
 
 fn place_bytes(place: &UsagePlace) -> Vec<u8> {
