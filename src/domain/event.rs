@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     alert::LIMIT_PERCENT,
+    codes::codes,
     counter::{Balance, Counter, CounterKey},
     event_kind::EventKind,
     id::{ReservationId, ResourceKey, TenantKey},
@@ -64,6 +65,8 @@ pub enum ChangedKind {
     Tenant,
 }
 
+codes!(ChangedKind as i32: Resource = 1, Plan = 2, Tenant = 3);
+
 /// What an operator did to the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeAction {
@@ -74,6 +77,8 @@ pub enum ChangeAction {
     /// The thing no longer exists.
     Deleted,
 }
+
+codes!(ChangeAction as i32: Created = 1, Updated = 2, Deleted = 3);
 
 /// What an event reports. Figures are those after the change, unless the variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]

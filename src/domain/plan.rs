@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    codes::codes,
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
     shape::{Shape, Subject},
@@ -22,6 +23,8 @@ pub enum Enforcement {
     /// It lets them pass, and counts what a HARD limit would have refused.
     Observe,
 }
+
+codes!(Enforcement as i32: Hard = 1, Soft = 2, Observe = 3);
 
 /// How much of one resource may be spent in one window.
 #[derive(Clone, Debug, PartialEq, Eq)]

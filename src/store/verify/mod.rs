@@ -16,7 +16,7 @@ use self::report::Scope;
 use super::{
     Store, StoreError, Transaction,
     batch::method_code,
-    body::{decode_reservation, state_code},
+    body::decode_reservation,
     entity::{adjustment, counter, hold, request, reservation, tenant},
 };
 use crate::domain::{
@@ -192,8 +192,7 @@ async fn verify_settled(
             let tenant = TenantKey(row.tenant_key);
             let reservation = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.settled += 1;
-            let agrees =
-                (row.state, row.settled_at) == (state_code(reservation.state), reservation.settled_at);
+            let agrees = (row.state, row.settled_at) == (reservation.state.code(), reservation.settled_at);
             if reservation.state == ReservationState::Reserved || !agrees {
                 let told = report.told(tenant, reservation.id);
                 report.fault(format!("reservation {told}: it is not settled, or its row says otherwise how"));
