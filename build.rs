@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure()
-        .codec_path("crate::grpc::codec::MessageCodec")
+        .codec_path("crate::grpc::http2::codec::MessageCodec")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds_with_config(descriptors, config)?;
     Ok(())

@@ -22,8 +22,8 @@ use crate::{
     },
     grpc::{
         admin::Admin,
+        http2::serve,
         quota::Quota,
-        serve::serve,
         v1::{
             admin_service_server::{self, AdminServiceServer},
             quota_service_server::{self, QuotaServiceServer},

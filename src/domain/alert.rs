@@ -142,7 +142,7 @@ fn units(percent: i32, allowance: i64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::{Edge::*, *};
-    use crate::domain::{id::ResourceKey, lineage::Since, plan::Shape, window::Period};
+    use crate::domain::{id::ResourceKey, lineage::Since, shape::Shape, window::Period};
 
     fn limit(quantity: i64, thresholds: &[i32]) -> Limit {
         let (resource, period) = (ResourceKey(1), Period::Day);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{
     id::ResourceKey,
     lineage::Since,
-    plan::{Limit, Shape, Subject},
+    plan::Limit,
+    shape::{Shape, Subject},
     window::{Millis, Period, Window},
 };
 
@@ -101,7 +102,7 @@ impl CounterKey {
         i64::from_be_bytes(bytes) ^ i64::MIN
     }
 
-    /// The values that are counted apart, in the order of [`super::plan::Dimension`].
+    /// The values that are counted apart, in the order of [`super::shape::Dimension`].
     pub fn dimensions(&self) -> [Option<&str>; 3] {
         self.parse().unwrap_or_default()
     }
@@ -121,6 +122,21 @@ impl CounterKey {
             }
         }
         rest.is_empty().then_some(values)
+    }
+}
+
+impl Shape {
+    /// Whether a limit of this shape reads the counter.
+    pub fn counts(&self, key: &CounterKey) -> bool {
+        let values = key.dimensions();
+        let dimension = |place: usize| {
+            self.counts_apart(place) == values[place].is_some()
+                && self.selectors[place].as_deref().is_none_or(|selected| values[place] == Some(selected))
+        };
+        self.resource == key.resource()
+            && self.period == key.period()
+            && self.anchor_day == key.anchor_day()
+            && (0..3).all(dimension)
     }
 }
 

@@ -6,28 +6,9 @@
 use super::{
     counter::Counter,
     id::ReservationId,
-    refusal::Violation,
+    refusal::{Retry, Violation},
     window::{Millis, WINDOW_END_NONE},
 };
-
-/// When a repeated request passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// No later repeat of the request passes.
-    Never,
-    /// From this instant on the request passes.
-    At(Millis),
-}
-
-/// The hold that a refused Extend named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extended {
-    /// The id of the hold. Its own quantity cannot help its Extend.
-    pub hold: ReservationId,
-    /// From this instant on the same Extend is refused for another reason: the hold's deadline has come, or the new
-    /// deadline would exceed the longest life of a hold.
-    pub until: Millis,
-}
 
 /// What must happen before a refused request passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

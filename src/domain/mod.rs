@@ -1,17 +1,20 @@
 //! The rules of quota. Pure: no I/O, no clock and no randomness; time and ids are arguments.
 //!
-//! Read in this order: what is counted ([`id`], [`window`], [`plan`], [`counter`], [`lineage`]), what is held
-//! ([`reservation`]), the operations ([`operation`]), every refusal ([`refusal`], [`faults`]) and its retry hint
-//! ([`hint`]), the events ([`alert`], [`event`]), the state of one tenant ([`books`]), and the function that decides
-//! an operation ([`decide`]).
+//! Read in this order: what is counted ([`id`], [`window`], [`shape`], [`plan`], [`counter`]), since when
+//! ([`lineage`], [`carry`]), what is held ([`reservation`]), the operations ([`operation`]), every refusal
+//! ([`refusal`], [`faults`]) and its retry hint ([`hint`]), the events ([`alert`], [`event_kind`], [`event`]), the
+//! state of one tenant ([`books`]), and the function that decides an operation ([`decide`]).
 
 pub mod alert;
 pub mod books;
 pub mod bounds;
 pub mod calendar;
+pub mod carry;
+mod codes;
 pub mod counter;
 pub mod decide;
 pub mod event;
+pub mod event_kind;
 pub mod faults;
 pub mod hint;
 pub mod id;
@@ -20,6 +23,7 @@ pub mod operation;
 pub mod plan;
 pub mod refusal;
 pub mod reservation;
+pub mod shape;
 pub mod tenant;
 pub mod webhook;
 pub mod window;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::{id::ReservationId, plan::Subject, reservation::OnExpiry, window::Millis};
+use super::{id::ReservationId, reservation::OnExpiry, shape::Subject, window::Millis};
 
 /// The first half of the SHA-256 of a request's parsed fields.
 pub type Fingerprint = [u8; 16];
@@ -112,7 +112,7 @@ pub struct Check {
     pub allow_partial: bool,
 }
 
-/// Per dimension the value that a counter must have, in the order of [`super::plan::Dimension`]. `None`: the value
+/// Per dimension the value that a counter must have, in the order of [`super::shape::Dimension`]. `None`: the value
 /// does not matter. Each method says what becomes of counters that do not count the dimension apart.
 pub type DimensionFilter = [Option<String>; 3];
 

@@ -1,10 +1,6 @@
 //! Every refusal of the rules, by name.
 
-use super::{
-    counter::Balance,
-    hint::{Extended, Retry},
-    reservation::ReservationState,
-};
+use super::{counter::Balance, id::ReservationId, reservation::ReservationState, window::Millis};
 
 /// A field of a request with what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +31,25 @@ pub struct Violation {
     pub extends: Option<Extended>,
     /// The retry hint. `decide` leaves it at never; the engine computes it after the batch, from [`Violation::wait`].
     pub retry: Retry,
+}
+
+/// When a repeated request passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// No later repeat of the request passes.
+    Never,
+    /// From this instant on the request passes.
+    At(Millis),
+}
+
+/// The hold that a refused Extend named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// The id of the hold. Its own quantity cannot help its Extend.
+    pub hold: ReservationId,
+    /// From this instant on the same Extend is refused for another reason: the hold's deadline has come, or the new
+    /// deadline would exceed the longest life of a hold.
+    pub until: Millis,
 }
 
 /// Why an operation or a change is refused. Its text is the error's message.

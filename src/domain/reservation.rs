@@ -1,9 +1,10 @@
 //! A hold on quantities, with a deadline: RESERVED → COMMITTED, RELEASED or EXPIRED.
 
 use super::{
+    codes::codes,
     counter::CounterKey,
     id::{ReservationId, ResourceKey},
-    plan::Subject,
+    shape::Subject,
     window::Millis,
 };
 
@@ -19,6 +20,8 @@ pub enum ReservationState {
     /// The deadline came before it was settled.
     Expired,
 }
+
+codes!(ReservationState as i16: Reserved = 1, Committed = 2, Released = 3, Expired = 4);
 
 impl ReservationState {
     /// The name of the state in the contract.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 
 use super::{
+    codes::codes,
     id::{PlanKey, TenantKey},
     lineage::{Lineage, Since},
     window::Millis,
@@ -18,6 +19,8 @@ pub enum TenantState {
     /// It may settle its holds and Record usage, but not Reserve or Extend (R4.12).
     Suspended,
 }
+
+codes!(TenantState as i16: Active = 1, Suspended = 2);
 
 /// A tenant as its row says.
 #[derive(Clone, Debug, PartialEq, Eq)]

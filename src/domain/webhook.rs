@@ -6,7 +6,8 @@ use data_encoding::BASE64;
 
 use super::{
     bounds::{SECRET_MAX_BYTES, SECRET_MIN_BYTES},
-    event::EventKind,
+    codes::codes,
+    event_kind::EventKind,
     window::Millis,
 };
 
@@ -81,23 +82,7 @@ pub enum WebhookState {
     Failed,
 }
 
-impl WebhookState {
-    /// The number that stands for the state in rows.
-    pub fn code(self) -> i16 {
-        match self {
-            WebhookState::Active => 1,
-            WebhookState::Disabled => 2,
-            WebhookState::Gone => 3,
-            WebhookState::Failed => 4,
-        }
-    }
-
-    /// The state of a number in a row. `None`: no state has this number.
-    pub fn from_code(code: i16) -> Option<Self> {
-        let all = [WebhookState::Active, WebhookState::Disabled, WebhookState::Gone, WebhookState::Failed];
-        all.into_iter().find(|state| state.code() == code)
-    }
-}
+codes!(WebhookState as i16: Active = 1, Disabled = 2, Gone = 3, Failed = 4);
 
 /// A webhook as its row says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,24 +147,7 @@ pub enum DeliveryState {
     Failed,
 }
 
-impl DeliveryState {
-    /// Every state, in the order of codes.
-    pub const ALL: [Self; 3] = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Failed];
-
-    /// The number that stands for the state in rows.
-    pub fn code(self) -> i16 {
-        match self {
-            DeliveryState::Pending => 1,
-            DeliveryState::Delivered => 2,
-            DeliveryState::Failed => 3,
-        }
-    }
-
-    /// The state of a number in a row. `None`: no state has this number.
-    pub fn from_code(code: i16) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.code() == code)
-    }
-}
+codes!(DeliveryState as i16: Pending = 1, Delivered = 2, Failed = 3);
 
 /// One event on its way to one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]

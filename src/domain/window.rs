@@ -10,6 +10,8 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
+use super::codes::codes;
+
 /// An instant in milliseconds since 1970-01-01 UTC, or a span in milliseconds.
 pub type Millis = i64;
 
@@ -41,28 +43,7 @@ pub enum Period {
     Lifetime,
 }
 
-impl Period {
-    /// The number that stands for the period in keys and rows. Numbers never change their meaning.
-    pub fn code(self) -> u8 {
-        match self {
-            Period::Meter => 0,
-            Period::Day => 3,
-            Period::Month => 5,
-            Period::Lifetime => 7,
-        }
-    }
-
-    /// The period of a number from [`Period::code`]. `None`: no period has this number.
-    pub fn from_code(code: u8) -> Option<Period> {
-        match code {
-            0 => Some(Period::Meter),
-            3 => Some(Period::Day),
-            5 => Some(Period::Month),
-            7 => Some(Period::Lifetime),
-            _ => None,
-        }
-    }
-}
+codes!(Period as u8: Meter = 0, Day = 3, Month = 5, Lifetime = 7);
 
 /// One concrete period: from `start` up to, and without, `end`.
 ///

@@ -15,7 +15,7 @@ use crate::{
         decide::Reply,
         id::{ReservationId, TenantKey},
         operation::{Operation, Record, Units},
-        plan::Subject,
+        shape::Subject,
         tenant::TenantState,
     },
     policy::PolicyCache,

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{pages::Pages, watch::Cursor};
+use super::{cursor::Cursor, pages::Pages};
 use crate::{
     domain::event::LoggedEvent,
     engine::{Failure, Reader},

@@ -1,13 +1,8 @@
 //! Pages of the log, for ListEvents.
 
-use super::Feed;
+use super::feed::Feed;
 use crate::{
-    domain::{
-        event::{EventKind, LoggedEvent},
-        id::TenantKey,
-        refusal::Refusal,
-        window::Millis,
-    },
+    domain::{event::LoggedEvent, event_kind::EventKind, id::TenantKey, refusal::Refusal, window::Millis},
     store::{AdminError, StoreError, Transaction},
 };
 

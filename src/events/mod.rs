@@ -1,6 +1,7 @@
 //! Events on their way out: numbers events, which batches wrote, and serves the log to watchers, lists and webhooks.
 //! This module does not know the protos, and makes no decisions about quota.
 
+mod cursor;
 mod feed;
 mod list;
 mod pages;
@@ -8,7 +9,8 @@ mod watch;
 pub mod webhook;
 
 pub use self::{
+    cursor::Cursor,
     feed::{Feed, POLL_INTERVAL},
     list::{EventPage, EventQuery},
-    watch::{Cursor, Update, Watch, WatchEnd, WatchQuery},
+    watch::{Update, Watch, WatchEnd, WatchQuery},
 };

@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    Feed,
-    feed::{SeenHead, Unreadable},
+    cursor::Cursor,
+    feed::{Feed, SeenHead, Unreadable},
     pages::{Next, Page},
 };
 use crate::{
@@ -28,15 +28,6 @@ use crate::{
 
 /// Most balances in one part of a snapshot.
 const PART_BALANCES: usize = 1_000;
-
-/// A place in one log. A watcher that has this cursor received everything up to the place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// The id of the log.
-    pub log_id: [u8; 16],
-    /// The place in the log; 0 before the first event.
-    pub sequence: i64,
-}
 
 /// What a watcher asks for.
 #[derive(Clone, Debug)]

@@ -1,31 +1,18 @@
 //! The gRPC services: protos ⇄ domain, errors, and HTTP/2. On the server's side only this module knows tonic.
+//!
+//! [`http2`] accepts connections and calls. [`quota`] and [`admin`] are the two services. What both need is beside
+//! them: `wire` and `event` make messages, `faults`, `token` and `cursor` read fields, and `status` maps every error.
 
-mod abridge;
 pub mod admin;
-mod admin_convert;
-mod admin_limits;
-#[cfg(test)]
-mod admin_tests;
-mod body;
-pub mod codec;
+mod cursor;
 mod event;
-mod gate;
-mod jobs;
-pub mod layer;
-mod lists;
-mod name;
-mod parse;
+mod faults;
+pub mod http2;
 pub mod quota;
 mod repeated;
-mod reply;
-mod room;
-mod rpc;
-pub mod serve;
-mod socket;
 mod status;
-mod streams;
 mod token;
-mod webhooks;
+mod wire;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;

@@ -6,18 +6,21 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt};
 
-use super::{event::cursor, layer::ERROR_DOMAIN, reply::retry_delay};
+use super::{cursor::cursor, wire::retry_delay};
 use crate::{
     domain::{
         bounds::FAULTS_MAX_BYTES,
-        plan::Dimension,
         refusal::{Fault, Refusal, Violation},
+        shape::Dimension,
         window::{Millis, WINDOW_END_NONE},
     },
     engine::{Failure, Frame},
     events::WatchEnd,
     jobs::NotRun,
 };
+
+/// The `domain` of every ErrorInfo.
+pub(super) const ERROR_DOMAIN: &str = "tope";
 
 /// Most bytes of violations in one status, for the same reason as [`FAULTS_MAX_BYTES`].
 const VIOLATIONS_MAX_BYTES: usize = FAULTS_MAX_BYTES;

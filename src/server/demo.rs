@@ -7,8 +7,9 @@ use crate::{
     domain::{
         id::{ResourceKey, TenantKey},
         lineage::Since,
-        plan::{Enforcement, Limit, Shape},
+        plan::{Enforcement, Limit},
         refusal::Refusal,
+        shape::Shape,
         tenant::TenantState,
         window::Period,
     },

@@ -14,7 +14,8 @@ use super::{
 use crate::domain::{
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
-    plan::{Enforcement, Limit, Plan, Policy, Resource, Shape},
+    plan::{Enforcement, Limit, Plan, Policy, Resource},
+    shape::Shape,
     window::{Millis, Period},
 };
 

@@ -32,8 +32,7 @@ use super::workload::Replies;
 use crate::{
     cli::error::CliError,
     grpc::{
-        codec::buffer_settings,
-        serve::serve,
+        http2::{codec::buffer_settings, serve},
         v1::{CommitRequest, ReserveRequest, quota_service_server::SERVICE_NAME},
     },
 };
@@ -201,7 +200,7 @@ pub(super) mod tests {
     use crate::{
         cli::client::connect,
         grpc::{
-            layer::REQUEST_BYTES_MAX,
+            http2::REQUEST_BYTES_MAX,
             v1::{ReserveResponse, quota_service_client::QuotaServiceClient},
         },
     };

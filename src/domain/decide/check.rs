@@ -2,9 +2,10 @@
 
 use super::{
     super::{books::Books, operation::Check, plan::Enforcement, refusal::Refusal, tenant::TenantState},
-    Applied, Checked, Outcome, Stop, TouchedOrFaults, Verdict,
+    reply::{Checked, Outcome, Verdict},
     reserve::grants,
-    touch::require,
+    stop::Stop,
+    touch::{Applied, TouchedOrFaults, require},
 };
 
 pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'_>) -> Result<Checked, Stop> {

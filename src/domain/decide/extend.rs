@@ -6,16 +6,18 @@ use super::{
     super::{
         books::{Books, Method, Request},
         bounds::LIFETIME_MAX_MILLIS,
-        hint::Extended,
         id::ReservationId,
         operation::{Extend, Target, Units},
-        refusal::{Fault, Refusal},
+        refusal::{Extended, Fault, Refusal},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
     },
-    Applied, Context, Held, Stop, Touched, find_replay, get_target, minted_request_id,
+    reply::Held,
     reserve::grants,
-    touch::{applied, fresh_of_line, overflow, require, reservation_balances, resolve_held},
+    stop::{Context, Stop, find_replay, get_target},
+    touch::{
+        Applied, Touched, applied, fresh_of_line, overflow, require, reservation_balances, resolve_held,
+    },
 };
 
 pub(super) fn extend(
@@ -174,4 +176,11 @@ fn hold(
         }
     }
     Ok(())
+}
+
+/// The id under which an Extend without `request_id` is stored. By it, a batch with an unknown COMMIT finds out
+/// whether the Extend took effect. It begins with a control character, so no client can use it.
+pub fn minted_request_id(id: ReservationId) -> String {
+    let digits = id.0.iter().map(|byte| format!("{byte:02x}"));
+    digits.fold(String::from("\u{1}"), |text, digit| text + &digit)
 }

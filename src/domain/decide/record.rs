@@ -11,8 +11,9 @@ use super::{
         refusal::Refusal,
         reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
     },
-    Context, Held, Reply, Stop, Touched, TouchedOrFaults, find_replay,
-    touch::{overflow, require, reservation_balances},
+    reply::{Held, Reply},
+    stop::{Context, Stop, find_replay},
+    touch::{Touched, TouchedOrFaults, overflow, require, reservation_balances},
 };
 
 pub(super) fn record(

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use super::{
     super::{
         books::{Books, Method, Request},
-        hint::Retry,
         id::ReservationId,
         operation::Reserve,
         plan::Enforcement,
-        refusal::{Refusal, Violation},
+        refusal::{Refusal, Retry, Violation},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
     },
-    Context, Held, Stop, Touched, TouchedOrFaults, find_replay,
-    touch::{balances, overflow, require, reservation_balances},
+    reply::Held,
+    stop::{Context, Stop, find_replay},
+    touch::{Touched, TouchedOrFaults, balances, overflow, require, reservation_balances},
 };
 
 pub(super) fn reserve(

@@ -14,7 +14,8 @@ use super::{
         plan::Policy,
         refusal::Refusal,
     },
-    Context, Reply, Stop, find_replay,
+    reply::Reply,
+    stop::{Context, Stop, find_replay},
     touch::{fresh_of_line, require},
 };
 

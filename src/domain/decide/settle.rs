@@ -13,7 +13,8 @@ use super::{
         refusal::{Fault, Refusal},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
     },
-    Context, Held, Stop, get_target,
+    reply::Held,
+    stop::{Context, Stop, get_target},
     touch::{
         applied, fresh_of_line, overflow, require, reservation_balances, reservation_figures, resolve_held,
     },

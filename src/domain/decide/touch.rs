@@ -11,13 +11,14 @@ use super::super::{
     id::ResourceKey,
     lineage::Since,
     operation::{Check, Operation, Record, Reserve, Units},
-    plan::{Limit, Plan, Policy, Subject},
+    plan::{Limit, Plan, Policy},
     refusal::{Fault, Refusal},
     reservation::Reservation,
+    shape::Subject,
     tenant::Tenant,
     window::{Millis, Period},
 };
-use super::Stop;
+use super::stop::Stop;
 
 /// A counter that an operation changes, with a limit that reads it.
 #[derive(Clone, Debug)]
@@ -38,6 +39,10 @@ pub struct Touched {
     /// At least one entry. Several limits may share a counter.
     pub applied: Vec<Applied>,
 }
+
+/// The counters of an operation, or its fields at fault. Faults are reported only if nothing comes before them, such
+/// as a replay.
+pub(super) type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
 
 impl Touched {
     /// The entries with distinct counters.

@@ -19,9 +19,10 @@ use super::{
     Page, changes, lock_policy, next_revision, rows_to_read, set_if, tell,
 };
 use crate::domain::{
+    carry::replace_limits,
     event::{ChangeAction, ChangedKind},
     faults::Faults,
-    lineage::{Since, replace_limits},
+    lineage::Since,
     plan::{Limit, Plan, Policy},
     refusal::Refusal,
     window::Millis,

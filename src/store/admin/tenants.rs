@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{
     super::{
-        books::tenant::{state_code, tenant_from_model},
+        books::tenant::tenant_from_model,
         connect::Store,
         entity::{hold, plan, tenant},
         error::{AdminError, StoreError},
@@ -86,7 +86,7 @@ impl Store {
                 display_name: Set(new.display_name.clone()),
                 plan_key: Set(plan.key),
                 zone: Set(new.zone.name().to_owned()),
-                state: Set(state_code(new.state)),
+                state: Set(new.state.code()),
                 decided_at: Set(now),
                 next_due: Set(Millis::MAX),
                 version: Set(0),
@@ -119,7 +119,7 @@ impl Store {
                 None => present.clone(),
             };
             let other_plan = plan.key != found.plan_key;
-            let other_state = changes(&change.state.map(state_code), &found.state);
+            let other_state = changes(&change.state.map(TenantState::code), &found.state);
             if !other_plan && !other_state && !changes(&change.display_name, &found.display_name) {
                 let tenant = tenant_from_model(found)?;
                 return Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }));
@@ -133,7 +133,7 @@ impl Store {
                 display_name: set_if(change.display_name.clone()),
                 plan_key: set_if(other_plan.then_some(plan.key)),
                 plan_since: set_if(other_plan.then_some(now)),
-                state: set_if(change.state.map(state_code)),
+                state: set_if(change.state.map(TenantState::code)),
                 decided_at: Set(now),
                 updated_at: Set(now),
                 version: Set(next_version(&found, now)),

@@ -10,8 +10,9 @@ use crate::{
     domain::{
         id::{ResourceKey, TenantKey},
         lineage::Since,
-        plan::{Enforcement, Limit, Plan, Resource, Shape},
+        plan::{Enforcement, Limit, Plan, Resource},
         refusal::Refusal,
+        shape::Shape,
         tenant::TenantState,
         window::{Millis, Period},
     },

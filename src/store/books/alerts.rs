@@ -42,8 +42,8 @@ pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
 
 /// Reads a counter's alerts from the counter's row.
 pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
-    let body = AlertsBody::decode(bytes)
-        .map_err(|_| StoreError::Corrupt("what was told of a counter".to_owned()))?;
+    let body =
+        AlertsBody::decode(bytes).map_err(|_| StoreError::Corrupt("the alerts of a counter".to_owned()))?;
     let limits = body.limits.into_iter().map(|told| LimitAlerts {
         limit: told.limit,
         reached: told.reached,

@@ -10,8 +10,8 @@ use crate::{
     domain::{
         counter::CounterKey,
         id::{ReservationId, ResourceKey},
-        plan::Subject,
         reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+        shape::Subject,
     },
     store::StoreError,
 };
@@ -86,16 +86,6 @@ struct AnswerBody {
     deadline: i64,
 }
 
-/// The code of a state in rows.
-pub(in crate::store) fn state_code(state: ReservationState) -> i16 {
-    match state {
-        ReservationState::Reserved => 1,
-        ReservationState::Committed => 2,
-        ReservationState::Released => 3,
-        ReservationState::Expired => 4,
-    }
-}
-
 /// The body of a reservation's row: the bytes that [`Body`] would encode to, without the copies that filling one
 /// needs.
 pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8> {
@@ -107,7 +97,7 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
     put_number(4, reservation.created_at, &mut body);
     put_number(5, reservation.deadline, &mut body);
     put_number(6, reservation.settled_at, &mut body);
-    put_number(7, i64::from(state_code(reservation.state)), &mut body);
+    put_number(7, i64::from(reservation.state.code()), &mut body);
     put_number(8, i64::from(reservation.late), &mut body);
     put_number(9, i64::from(reservation.record), &mut body);
     put_number(10, i64::from(reservation.on_expiry == OnExpiry::Charge), &mut body);
@@ -165,13 +155,8 @@ pub(in crate::store) fn decode_reservation(
     bytes: &[u8],
 ) -> Result<Reservation, StoreError> {
     let body = Body::decode(bytes).map_err(|_| StoreError::Corrupt("a reservation's body".to_owned()))?;
-    let state = match body.state {
-        1 => ReservationState::Reserved,
-        2 => ReservationState::Committed,
-        3 => ReservationState::Released,
-        4 => ReservationState::Expired,
-        _ => return Err(StoreError::Corrupt("a reservation's state".to_owned())),
-    };
+    let state = i16::try_from(body.state).ok().and_then(ReservationState::from_code);
+    let state = state.ok_or_else(|| StoreError::Corrupt("a reservation's state".to_owned()))?;
     let lines = body.lines.into_iter().map(|line| {
         let key = CounterKey::from_bytes(&line.key)
             .ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?;

@@ -94,7 +94,7 @@ pub(in crate::store) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, 
     Ok(Tenant {
         key: TenantKey(row.key),
         zone: row.zone.parse().map_err(|_| corrupt("time zone"))?,
-        state: state_from_code(row.state).ok_or_else(|| corrupt("state"))?,
+        state: TenantState::from_code(row.state).ok_or_else(|| corrupt("state"))?,
         id: row.id.or(row.deleted_id).unwrap_or_default().into(),
         display_name: row.display_name,
         plan: PlanKey(row.plan_key),
@@ -107,20 +107,4 @@ pub(in crate::store) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, 
         version: row.version,
         event_number: row.event_number,
     })
-}
-
-/// The code of a tenant's state in the row.
-pub(in crate::store) fn state_code(state: TenantState) -> i16 {
-    match state {
-        TenantState::Active => 1,
-        TenantState::Suspended => 2,
-    }
-}
-
-fn state_from_code(code: i16) -> Option<TenantState> {
-    match code {
-        1 => Some(TenantState::Active),
-        2 => Some(TenantState::Suspended),
-        _ => None,
-    }
 }

@@ -240,7 +240,7 @@ fn settled_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>)
         let row = [
             uuid(reservation.id),
             tenant.0.into(),
-            body::state_code(reservation.state).into(),
+            reservation.state.code().into(),
             reservation.settled_at.into(),
             body::encode_reservation(reservation).into(),
         ];

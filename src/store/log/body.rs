@@ -8,7 +8,8 @@ use prost::Message;
 use crate::{
     domain::{
         counter::{Counter, CounterKey},
-        event::{ChangeAction, ChangedKind, Event, EventKind, Fact, Figures, LimitFigures, Settlement},
+        event::{ChangeAction, ChangedKind, Event, Fact, Figures, LimitFigures, Settlement},
+        event_kind::EventKind,
         id::{ReservationId, ResourceKey, TenantKey},
         lineage::Since,
         plan::Enforcement,
@@ -119,8 +120,8 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
             (body.delta, body.reason, body.operator) = (*delta, reason.clone(), operator.clone());
         }
         Fact::Changed { kind, id, action } => {
-            body.changed_kind = changed_code(*kind);
-            (body.changed_id, body.action) = (id.clone(), action_code(*action));
+            body.changed_kind = kind.code();
+            (body.changed_id, body.action) = (id.clone(), action.code());
         }
         Fact::WebhookDisabled { id, state } => {
             (body.webhook, body.webhook_state) = (id.clone(), state.code().into());
@@ -180,9 +181,10 @@ fn decode_fact(code: i16, mut body: EventBody) -> Result<Fact, StoreError> {
             Fact::Reset { delta: body.delta, reason: body.reason, operator: body.operator, figures }
         }
         EventKind::PolicyChanged => Fact::Changed {
-            kind: changed_from_code(body.changed_kind)?,
+            kind: ChangedKind::from_code(body.changed_kind)
+                .ok_or_else(|| corrupt("the kind of what an event says was changed"))?,
             id: body.changed_id,
-            action: action_from_code(body.action)?,
+            action: ChangeAction::from_code(body.action).ok_or_else(|| corrupt("the action of an event"))?,
         },
         EventKind::WebhookDisabled => {
             let state = i16::try_from(body.webhook_state).ok().and_then(WebhookState::from_code);
@@ -215,25 +217,18 @@ fn encode_figures(figures: &Figures) -> FiguresBody {
             id: limit.id.clone(),
             quantity: limit.quantity,
             allowance: limit.allowance,
-            enforcement: match limit.enforcement {
-                Enforcement::Hard => 1,
-                Enforcement::Soft => 2,
-                Enforcement::Observe => 3,
-            },
+            enforcement: limit.enforcement.code(),
         }),
     }
 }
 
 fn decode_figures(body: &FiguresBody) -> Result<Figures, StoreError> {
     let limit = body.limit.as_ref().map(|limit| {
-        let enforcement = match limit.enforcement {
-            1 => Enforcement::Hard,
-            2 => Enforcement::Soft,
-            3 => Enforcement::Observe,
-            _ => return Err(corrupt("the enforcement of an event's limit")),
-        };
-        let id = limit.id.clone();
-        Ok(LimitFigures { id, quantity: limit.quantity, allowance: limit.allowance, enforcement })
+        let enforcement = Enforcement::from_code(limit.enforcement);
+        enforcement.ok_or_else(|| corrupt("the enforcement of an event's limit")).map(|enforcement| {
+            let id = limit.id.clone();
+            LimitFigures { id, quantity: limit.quantity, allowance: limit.allowance, enforcement }
+        })
     });
     Ok(Figures {
         key: CounterKey::from_bytes(&body.key).ok_or_else(|| corrupt("the counter's key of an event"))?,
@@ -249,40 +244,6 @@ fn decode_figures(body: &FiguresBody) -> Result<Figures, StoreError> {
     })
 }
 
-fn changed_code(kind: ChangedKind) -> i32 {
-    match kind {
-        ChangedKind::Resource => 1,
-        ChangedKind::Plan => 2,
-        ChangedKind::Tenant => 3,
-    }
-}
-
-fn changed_from_code(code: i32) -> Result<ChangedKind, StoreError> {
-    match code {
-        1 => Ok(ChangedKind::Resource),
-        2 => Ok(ChangedKind::Plan),
-        3 => Ok(ChangedKind::Tenant),
-        _ => Err(corrupt("the kind of what an event says was changed")),
-    }
-}
-
-fn action_code(action: ChangeAction) -> i32 {
-    match action {
-        ChangeAction::Created => 1,
-        ChangeAction::Updated => 2,
-        ChangeAction::Deleted => 3,
-    }
-}
-
-fn action_from_code(code: i32) -> Result<ChangeAction, StoreError> {
-    match code {
-        1 => Ok(ChangeAction::Created),
-        2 => Ok(ChangeAction::Updated),
-        3 => Ok(ChangeAction::Deleted),
-        _ => Err(corrupt("the action of an event")),
-    }
-}
-
 fn corrupt(what: &str) -> StoreError {
     StoreError::Corrupt(what.to_owned())
 }
@@ -291,8 +252,8 @@ fn corrupt(what: &str) -> StoreError {
 mod tests {
     use super::*;
     use crate::domain::{
-        plan::Subject,
         reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+        shape::Subject,
     };
 
     fn figures() -> Figures {

@@ -15,10 +15,7 @@ use uuid::Uuid;
 use self::report::Scope;
 use super::{
     Store, StoreError, Transaction,
-    books::{
-        body::{decode_reservation, state_code},
-        rows::method_code,
-    },
+    books::{body::decode_reservation, rows::method_code},
     entity::{adjustment, counter, hold, request, reservation, tenant},
 };
 use crate::domain::{
@@ -194,8 +191,7 @@ async fn verify_settled(
             let tenant = TenantKey(row.tenant_key);
             let reservation = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.settled += 1;
-            let agrees =
-                (row.state, row.settled_at) == (state_code(reservation.state), reservation.settled_at);
+            let agrees = (row.state, row.settled_at) == (reservation.state.code(), reservation.settled_at);
             if reservation.state == ReservationState::Reserved || !agrees {
                 let told = report.told(tenant, reservation.id);
                 report.fault(format!(

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::{
     counter::CounterKey,
     id::{ReservationId, TenantKey},
-    plan::Dimension,
+    shape::Dimension,
 };
 
 /// Most faults that are reported one by one.

@@ -5,7 +5,7 @@ use sea_orm::Value;
 use crate::{
     domain::{
         bounds::WEBHOOKS_MAX,
-        event::EventKind,
+        event_kind::EventKind,
         refusal::Refusal,
         webhook::{Secret, Webhook, WebhookKey, WebhookState},
         window::Millis,

@@ -1,84 +1,24 @@
-//! The control plane: AdminService and its lists by id.
-
-use std::sync::Arc;
+//! AdminService: its rpcs, of which those about webhooks are in `webhooks`.
 
 use tonic::{Request, Response, Status};
 
 use super::{
-    admin_convert as convert, event, jobs,
-    layer::Deadline,
-    reply, status,
-    token::{self, Token},
-    v1::{self, admin_service_server::AdminService},
+    convert, events, jobs,
+    lists::List,
+    parts::{Admin, of_error, of_refusal},
     webhooks,
 };
 use crate::{
-    clock::Clock,
-    domain::{
-        decide::Reply,
-        faults::Faults,
-        id::{name_fault, optional_name_fault},
-        operation::Operation,
-        plan::Policy,
-        refusal::Refusal,
+    domain::{decide::Reply, faults::Faults, id::name_fault, operation::Operation},
+    engine::{self, TenantRef},
+    grpc::{
+        event,
+        http2::Deadline,
+        status, token,
+        v1::{self, admin_service_server::AdminService},
+        wire,
     },
-    engine::{self, Engine, Failure, TenantRef},
-    events::Feed,
-    jobs::Clockwork,
-    policy::PolicyCache,
-    seldom::Seldom,
-    store::{AdminError, Store, Transaction},
 };
-
-/// AdminService on a store. What changes counters goes through the engine.
-#[derive(Debug)]
-pub struct Admin {
-    store: Store,
-    policies: Arc<PolicyCache>,
-    pub(super) clock: Clock,
-    engine: Arc<Engine>,
-    pub(super) feed: Arc<Feed>,
-    pub(super) clockwork: Arc<Clockwork>,
-}
-
-impl Admin {
-    /// The service, on these parts of the server.
-    pub fn new(
-        store: Store,
-        policies: Arc<PolicyCache>,
-        clock: Clock,
-        engine: Arc<Engine>,
-        feed: Arc<Feed>,
-        clockwork: Arc<Clockwork>,
-    ) -> Self {
-        Self { store, policies, clock, engine, feed, clockwork }
-    }
-
-    /// The store, or UNAVAILABLE if the database is known to be unavailable.
-    pub(super) fn store(&self) -> Result<&Store, Status> {
-        if self.store.is_available() {
-            Ok(&self.store)
-        } else {
-            Err(status::of_failure(&Failure::DatabaseUnavailable))
-        }
-    }
-
-    pub(super) async fn read(&self, name: &'static str) -> Result<Transaction, Status> {
-        self.store()?.begin_read(name).await.map_err(|error| of_error(error.into()))
-    }
-
-    /// The policy at the revision that the transaction sees.
-    async fn policy_in(&self, transaction: &Transaction) -> Result<Arc<Policy>, AdminError> {
-        let revision = transaction.read_revision().await?;
-        Ok(self.policies.get(transaction, revision).await?)
-    }
-
-    /// The policy of now. It contains all resources that were ever declared, also deleted ones.
-    async fn policy(&self) -> Result<Arc<Policy>, Status> {
-        let transaction = self.read("read policy").await?;
-        self.policy_in(&transaction).await.map_err(of_error)
-    }
-}
 
 #[tonic::async_trait]
 impl AdminService for Admin {
@@ -245,7 +185,7 @@ impl AdminService for Admin {
         let Reply::Reset { balances, adjusted } = answer.reply else {
             return Err(status::of_mismatch("ResetUsageResponse"));
         };
-        let balances = reply::balances(&balances, &answer.frame.policy);
+        let balances = wire::balances(&balances, &answer.frame.policy);
         Ok(Response::new(v1::ResetUsageResponse { balances, adjusted }))
     }
 
@@ -333,7 +273,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
-        let (query, list) = event::event_query(request.into_inner()).map_err(of_refusal)?;
+        let (query, list) = events::event_query(request.into_inner()).map_err(of_refusal)?;
         self.store()?;
         let page = self.feed.list(&query).await.map_err(of_error)?;
         let next_page_token = page.next.map(|place| token::encode(&list, &place.to_be_bytes()));
@@ -342,59 +282,5 @@ impl AdminService for Admin {
             next_page_token: next_page_token.unwrap_or_default(),
             last_sequence: page.last_sequence,
         }))
-    }
-}
-
-/// A request for one page of a list that is sorted by id.
-pub(super) struct List {
-    token: Token,
-    after: Option<String>,
-    pub(super) size: usize,
-}
-
-impl List {
-    /// Reads the page that a request of the rpc `method` asks for. `plan` is the list's only filter, and may be empty.
-    pub(super) fn read(method: &str, plan: &str, page_size: i32, page_token: &str) -> Result<Self, Status> {
-        let mut faults = Faults::default();
-        faults.check("plan", optional_name_fault(plan));
-        let token = Token::new(method).text(plan);
-        let size = token::page_size(&mut faults, page_size);
-        let last_id = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        let after = token::decode(&mut faults, &token, page_token, last_id);
-        faults.into_result(Self { token, after, size }).map_err(of_refusal)
-    }
-
-    /// The last id of the page before; `None` on the first page.
-    pub(super) fn after(&self) -> Option<&str> {
-        self.after.as_deref()
-    }
-
-    /// The token of the next page; empty on the last page.
-    pub(super) fn next(&self, more: bool, last_id: Option<&str>) -> String {
-        match last_id {
-            Some(last_id) if more => token::encode(&self.token, last_id.as_bytes()),
-            Some(_) | None => String::new(),
-        }
-    }
-}
-
-pub(super) fn of_refusal(refusal: Refusal) -> Status {
-    status::of_refusal(&refusal, None)
-}
-
-pub(super) fn of_error(error: AdminError) -> Status {
-    match error {
-        AdminError::Refused(refusal) => of_refusal(refusal),
-        AdminError::Store(error) => {
-            static FAILED: Seldom<&str> = Seldom::new();
-            if let Some(left_out) = FAILED.due(error.kind()) {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    log.left_out = left_out,
-                    "an administrative call failed"
-                );
-            }
-            status::of_failure(&Failure::from(&error))
-        }
     }
 }

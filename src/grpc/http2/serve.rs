@@ -29,7 +29,7 @@ use crate::seldom::Seldom;
 
 /// Most calls that one connection may have open. That is more than a lane's batch and less than its queue. A client
 /// with more calls waits for its own calls, by the rules of HTTP/2.
-pub const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
+const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
 
 /// Bytes that a client may send on one stream before the server has read them. A Batch of 1,000 operations fits.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;

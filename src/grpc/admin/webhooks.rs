@@ -5,12 +5,9 @@ use std::time::Instant;
 use tonic::{Response, Status};
 
 use super::{
-    admin::{Admin, List, of_error, of_refusal},
-    admin_convert::{self as convert, ID_IS_FIXED, Mask, display_name_fault, required},
-    event, lists,
-    reply::timestamp,
-    token::{self, Token},
-    v1,
+    convert::{self, ID_IS_FIXED, Mask, display_name_fault, required},
+    lists::List,
+    parts::{Admin, of_error, of_refusal},
 };
 use crate::{
     clock::{random, random_bytes},
@@ -25,6 +22,12 @@ use crate::{
         window::Millis,
     },
     events::webhook::{Rules, check_host, parse_url},
+    grpc::{
+        faults::{check_names, choices, kinds},
+        token::{self, Token},
+        v1,
+        wire::timestamp,
+    },
     store::{DeliveryQuery, NewWebhook, WebhookChange},
 };
 
@@ -149,7 +152,9 @@ impl DeliveryPage {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
         let wanted = ("states", "must be a DeliveryState, such as DELIVERY_STATE_FAILED");
-        let states = lists::choices(&mut faults, wanted, &request.states, delivery_state);
+        let states = choices(&mut faults, wanted, &request.states, |code| {
+            v1::DeliveryState::try_from(code).ok()?.into()
+        });
         let token = Token::new("ListDeliveries").text(&request.webhook);
         let token = DeliveryState::ALL
             .into_iter()
@@ -168,7 +173,7 @@ async fn new_webhook(message: Option<v1::Webhook>, rules: Rules) -> Result<NewWe
     url_fault(&mut faults, &message.url, rules).await;
     faults.check("webhook.description", display_name_fault(&message.description));
     check_tenants(&mut faults, &message.tenants);
-    let kinds = event::kinds(&mut faults, "webhook.kinds", &message.kinds);
+    let kinds = kinds(&mut faults, "webhook.kinds", &message.kinds);
     let state = state(&mut faults, message.state);
     let secret = secret(&mut faults, "webhook.secret", &message.secret);
     faults.into_result(NewWebhook {
@@ -205,7 +210,7 @@ async fn webhook_change(
     let tenants = mask.take("tenants", message.tenants, Vec::is_empty);
     check_tenants(&mut faults, tenants.as_deref().unwrap_or_default());
     let given = mask.take("kinds", message.kinds, Vec::is_empty);
-    let kinds = given.map(|given| event::kinds(&mut faults, "webhook.kinds", &given));
+    let kinds = given.map(|given| kinds(&mut faults, "webhook.kinds", &given));
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
     faults.into_result((message.id, WebhookChange { url, description, tenants, kinds, state }))
@@ -222,25 +227,14 @@ async fn url_fault(faults: &mut Faults, text: &str, rules: Rules) {
 }
 
 fn check_tenants(faults: &mut Faults, tenants: &[String]) {
-    lists::check_names(faults, "webhook.tenants", tenants, WEBHOOK_TENANTS_MAX);
-}
-
-fn delivery_state(code: i32) -> Option<DeliveryState> {
-    match v1::DeliveryState::try_from(code) {
-        Ok(v1::DeliveryState::Pending) => Some(DeliveryState::Pending),
-        Ok(v1::DeliveryState::Delivered) => Some(DeliveryState::Delivered),
-        Ok(v1::DeliveryState::Failed) => Some(DeliveryState::Failed),
-        Ok(v1::DeliveryState::Unspecified) | Err(_) => None,
-    }
+    check_names(faults, "webhook.tenants", tenants, WEBHOOK_TENANTS_MAX);
 }
 
 /// Parses a webhook's state. `None` if it is unset or at fault.
 fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
-    match v1::WebhookState::try_from(state) {
-        Ok(v1::WebhookState::Unspecified) => None,
-        Ok(v1::WebhookState::Active) => Some(WebhookState::Active),
-        Ok(v1::WebhookState::Disabled) => Some(WebhookState::Disabled),
-        Ok(v1::WebhookState::Gone | v1::WebhookState::Failed) | Err(_) => {
+    match v1::WebhookState::try_from(state).map(Option::from) {
+        Ok(state @ (None | Some(WebhookState::Active | WebhookState::Disabled))) => state,
+        Ok(Some(WebhookState::Gone | WebhookState::Failed)) | Err(_) => {
             faults.add("webhook.state", "must be WEBHOOK_STATE_ACTIVE or WEBHOOK_STATE_DISABLED");
             None
         }
@@ -286,13 +280,7 @@ pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
         description: webhook.description,
         tenants: webhook.tenants,
         kinds: webhook.kinds.iter().map(|kind| kind.code().into()).collect(),
-        state: match webhook.state {
-            WebhookState::Active => v1::WebhookState::Active,
-            WebhookState::Disabled => v1::WebhookState::Disabled,
-            WebhookState::Gone => v1::WebhookState::Gone,
-            WebhookState::Failed => v1::WebhookState::Failed,
-        }
-        .into(),
+        state: v1::WebhookState::from(webhook.state).into(),
         secret: String::new(),
         old_secret_expire_time: webhook.old_secret.map(|(_, until)| timestamp(until)),
         failing_since: webhook.failing_since.map(timestamp),
@@ -305,12 +293,7 @@ fn delivery(delivery: Delivery) -> v1::Delivery {
     let pending = delivery.state == DeliveryState::Pending && delivery.next_attempt_at > 0;
     v1::Delivery {
         sequence: delivery.sequence,
-        state: match delivery.state {
-            DeliveryState::Pending => v1::DeliveryState::Pending,
-            DeliveryState::Delivered => v1::DeliveryState::Delivered,
-            DeliveryState::Failed => v1::DeliveryState::Failed,
-        }
-        .into(),
+        state: v1::DeliveryState::from(delivery.state).into(),
         attempts: delivery.attempts,
         next_attempt_time: pending.then(|| timestamp(delivery.next_attempt_at)),
         last_attempt_time: delivery.attempted_at.map(timestamp),

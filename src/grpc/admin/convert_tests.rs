@@ -1,6 +1,6 @@
 //! Claims about the control plane's messages: which fields are at fault, and what valid fields mean.
 
-use super::{admin_convert::*, v1};
+use super::*;
 use crate::domain::{
     id::ResourceKey,
     plan::{Enforcement, Policy, Resource},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{admin_limits, lists, parse::request_key, reply::timestamp, v1};
+use super::limits;
 use crate::{
     clock,
     domain::{
@@ -13,6 +13,11 @@ use crate::{
         plan::{Plan, Policy, Resource},
         refusal::{Fault, Refusal},
         tenant::TenantState,
+    },
+    grpc::{
+        faults::{check_resources, request_key},
+        v1,
+        wire::timestamp,
     },
     store::{NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange, TenantChange},
 };
@@ -48,7 +53,7 @@ pub(super) fn new_plan(message: Option<v1::Plan>, policy: &Policy) -> Result<New
     let message = required("plan", message)?;
     faults.check("plan.id", new_id_fault(&message.id));
     faults.check("plan.display_name", display_name_fault(&message.display_name));
-    let limits = admin_limits::parse(&mut faults, message.limits, policy, None);
+    let limits = limits::parse(&mut faults, message.limits, policy, None);
     faults.into_result(NewPlan { id: message.id, display_name: message.display_name, limits })
 }
 
@@ -65,7 +70,7 @@ pub(super) fn plan_change(
     faults.check("plan.display_name", display_name.as_deref().and_then(display_name_fault));
     let limits = mask.take("limits", message.limits, Vec::is_empty);
     let before = policy.find_plan(&message.id).map(Arc::as_ref);
-    let limits = limits.map(|limits| admin_limits::parse(&mut faults, limits, policy, before));
+    let limits = limits.map(|limits| limits::parse(&mut faults, limits, policy, before));
     faults.into_result((message.id, PlanChange { display_name, limits }))
 }
 
@@ -118,7 +123,7 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
 pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), Refusal> {
     let mut faults = Faults::default();
     faults.check("tenant", name_fault(&request.tenant));
-    lists::check_resources(&mut faults, &request.resources);
+    check_resources(&mut faults, &request.resources);
     for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
         faults.check(field, value.as_deref().and_then(optional_name_fault));
     }
@@ -165,7 +170,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
     v1::Plan {
         id: plan.id.clone(),
         display_name: plan.display_name.clone(),
-        limits: plan.limits.iter().map(|limit| admin_limits::tell(limit, policy)).collect(),
+        limits: plan.limits.iter().map(|limit| limits::tell(limit, policy)).collect(),
         create_time: Some(timestamp(plan.created_at)),
         update_time: Some(timestamp(plan.updated_at)),
     }
@@ -179,11 +184,7 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
         display_name: tenant.display_name,
         plan: planned.plan_id,
         zone: tenant.zone.name().to_owned(),
-        state: match tenant.state {
-            TenantState::Active => v1::TenantState::Active,
-            TenantState::Suspended => v1::TenantState::Suspended,
-        }
-        .into(),
+        state: v1::TenantState::from(tenant.state).into(),
         create_time: Some(timestamp(tenant.created_at)),
         update_time: Some(timestamp(tenant.updated_at)),
     }
@@ -261,12 +262,14 @@ fn unit_fault(text: &str) -> Option<&'static str> {
 /// Parses a tenant's state. `None` if it is unset or at fault.
 fn state(faults: &mut Faults, state: i32) -> Option<TenantState> {
     match v1::TenantState::try_from(state) {
-        Ok(v1::TenantState::Unspecified) => None,
-        Ok(v1::TenantState::Active) => Some(TenantState::Active),
-        Ok(v1::TenantState::Suspended) => Some(TenantState::Suspended),
+        Ok(given) => given.into(),
         Err(_) => {
             faults.add("tenant.state", "must be TENANT_STATE_ACTIVE or TENANT_STATE_SUSPENDED");
             None
         }
     }
 }
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

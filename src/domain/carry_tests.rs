@@ -5,9 +5,10 @@ use chrono_tz::Tz;
 use super::*;
 use crate::domain::{
     id::{PlanKey, ResourceKey, TenantKey},
-    plan::{Enforcement, Subject},
+    plan::Enforcement,
+    shape::Subject,
     tenant::TenantState,
-    window::Period,
+    window::{Millis, Period, Window},
 };
 
 /// A shape for each user, for all users together, or for one user.

@@ -1,27 +1,20 @@
-//! The data plane: QuotaService, on the engine and the feed.
+//! QuotaService: its rpcs, on the engine and the feed.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
 use super::{
-    abridge, event, gate,
-    layer::Deadline,
-    lists,
-    name::reservation_name,
+    abridge,
     parse::{self, Unfit},
-    reply,
-    room::Share,
-    status,
-    token::{self, Token},
-    v1::{self, operation_result::Result as Answered, quota_service_server::QuotaService},
+    reply, watch,
 };
 use crate::{
     domain::{
         bounds::BATCH_MAX,
         counter::CounterKey,
         faults::Faults,
-        id::{ReservationId, TenantKey, name_fault, optional_name_fault},
+        id::{ReservationId, TenantKey, name_fault, optional_name_fault, reservation_name},
         operation::Target,
         plan::Policy,
         refusal::{Fault, Refusal},
@@ -29,6 +22,14 @@ use crate::{
     },
     engine::{self, Engine, Failure, Outcome, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery},
     events::Feed,
+    grpc::{
+        faults::{check_resources, choices},
+        http2::{Deadline, Share, promise_snapshot},
+        status,
+        token::{self, Token},
+        v1::{self, operation_result::Result as Answered, quota_service_server::QuotaService},
+        wire,
+    },
     policy::PolicyCache,
 };
 
@@ -96,24 +97,24 @@ impl Quota {
 
 #[tonic::async_trait]
 impl QuotaService for Quota {
-    type WatchUsageStream = event::Updates;
+    type WatchUsageStream = watch::Updates;
 
     async fn watch_usage(
         &self,
         request: Request<v1::WatchUsageRequest>,
-    ) -> Result<Response<event::Updates>, Status> {
+    ) -> Result<Response<watch::Updates>, Status> {
         let share = request.extensions().get::<Arc<Share>>().cloned();
         let query =
-            event::watch_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+            watch::watch_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
         let mut snapshot = match share {
-            Some(share) if query.snapshot => Some(gate::promise_snapshot(&share).await?),
+            Some(share) if query.snapshot => Some(promise_snapshot(&share).await?),
             _ => None,
         };
         let watch = self.feed.watch(query).await.map_err(|end| status::of_watch_end(&end))?;
         if let Some(snapshot) = &mut snapshot {
             snapshot.fit(watch.balances_ahead());
         }
-        Ok(Response::new(event::updates(watch, snapshot)))
+        Ok(Response::new(watch::updates(watch, snapshot)))
     }
 
     async fn reserve(
@@ -170,7 +171,7 @@ impl QuotaService for Quota {
         let page = self.reader.usage(&query).await.map_err(|failure| status::of_failure(&failure))?;
         let next_page_token = page.next.as_ref().map(|place| token::encode(&list, &place_bytes(place)));
         Ok(Response::new(v1::GetUsageResponse {
-            balances: reply::balances(&page.entries, &page.frame.policy),
+            balances: wire::balances(&page.entries, &page.frame.policy),
             next_page_token: next_page_token.unwrap_or_default(),
         }))
     }
@@ -286,7 +287,7 @@ fn usage_query(request: v1::GetUsageRequest) -> Result<(UsageQuery, Token), Refu
     for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
         faults.check(field, value.as_deref().and_then(optional_name_fault));
     }
-    lists::check_resources(&mut faults, &request.resources);
+    check_resources(&mut faults, &request.resources);
     let list = Token::new("GetUsage")
         .text(&request.tenant)
         .optional(request.agent.as_deref())
@@ -310,7 +311,9 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     faults.check("tenant", name_fault(&request.tenant));
     faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
     let wanted = ("states", "must be a ReservationState, such as RESERVATION_STATE_RESERVED");
-    let mut states = lists::choices(&mut faults, wanted, &request.states, reservation_state);
+    let mut states: Vec<ReservationState> = choices(&mut faults, wanted, &request.states, |code| {
+        v1::ReservationState::try_from(code).ok()?.into()
+    });
     let names: Vec<String> = states.iter().map(|state| state.name().to_owned()).collect();
     if states.is_empty() {
         states.push(ReservationState::Reserved);
@@ -332,16 +335,6 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     let query =
         ReservationQuery { tenant: request.tenant, states, agent: request.agent, min_age, before, limit };
     faults.into_result((query, list))
-}
-
-fn reservation_state(code: i32) -> Option<ReservationState> {
-    match v1::ReservationState::try_from(code) {
-        Ok(v1::ReservationState::Reserved) => Some(ReservationState::Reserved),
-        Ok(v1::ReservationState::Committed) => Some(ReservationState::Committed),
-        Ok(v1::ReservationState::Released) => Some(ReservationState::Released),
-        Ok(v1::ReservationState::Expired) => Some(ReservationState::Expired),
-        Ok(v1::ReservationState::Unspecified) | Err(_) => None,
-    }
 }
 
 fn place_bytes(place: &UsagePlace) -> Vec<u8> {

@@ -88,7 +88,7 @@ impl Default for Rooms {
 
 /// One connection's share of the room.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(in crate::grpc) struct Share {
     all: Arc<Rooms>,
     /// Whether the client has sent its HTTP/2 preface and SETTINGS.
     greeted: AtomicBool,

@@ -2,14 +2,17 @@
 
 use std::{collections::HashSet, fmt::Display};
 
-use super::v1;
-use crate::domain::{
-    bounds::{DIMENSIONS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
-    faults::Faults,
-    id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
-    lineage::Since,
-    plan::{Dimension, Enforcement, Limit, Plan, Policy, Shape},
-    window::Period,
+use crate::{
+    domain::{
+        bounds::{DIMENSIONS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
+        faults::Faults,
+        id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
+        lineage::Since,
+        plan::{Enforcement, Limit, Plan, Policy},
+        shape::{Dimension, Shape},
+        window::Period,
+    },
+    grpc::v1,
 };
 
 /// Parses the limits of a plan, and leaves out those that cannot be built. The store sets their `since`. An id that the
@@ -49,32 +52,14 @@ pub(super) fn tell(limit: &Limit, policy: &Policy) -> v1::Limit {
         id: limit.id.clone(),
         resource: policy.resource_id(shape.resource).to_owned(),
         quantity: limit.quantity,
-        period: match shape.period {
-            Period::Day => v1::Period::Day,
-            Period::Month => v1::Period::Month,
-            Period::Lifetime | Period::Meter => v1::Period::Lifetime,
-        }
-        .into(),
+        period: v1::Period::from(shape.period).into(),
         anchor_day: i32::from(shape.anchor_day),
         agent,
         user,
         model,
-        per: per.map(|(dimension, _)| dimension_code(dimension).into()).collect(),
-        enforcement: match limit.enforcement {
-            Enforcement::Hard => v1::Enforcement::Hard,
-            Enforcement::Soft => v1::Enforcement::Soft,
-            Enforcement::Observe => v1::Enforcement::Observe,
-        }
-        .into(),
+        per: per.map(|(dimension, _)| v1::Dimension::from(dimension).into()).collect(),
+        enforcement: v1::Enforcement::from(limit.enforcement).into(),
         thresholds: limit.thresholds.clone(),
-    }
-}
-
-fn dimension_code(dimension: Dimension) -> v1::Dimension {
-    match dimension {
-        Dimension::Agent => v1::Dimension::Agent,
-        Dimension::User => v1::Dimension::User,
-        Dimension::Model => v1::Dimension::Model,
     }
 }
 
@@ -128,15 +113,11 @@ impl Fields<'_> {
     }
 
     fn period(&mut self, period: i32) -> Option<Period> {
-        match v1::Period::try_from(period) {
-            Ok(v1::Period::Day) => Some(Period::Day),
-            Ok(v1::Period::Month) => Some(Period::Month),
-            Ok(v1::Period::Lifetime) => Some(Period::Lifetime),
-            Ok(v1::Period::Unspecified) | Err(_) => {
-                self.add("period", "must be PERIOD_DAY, PERIOD_MONTH or PERIOD_LIFETIME");
-                None
-            }
+        let period = v1::Period::try_from(period).ok().and_then(Option::from);
+        if period.is_none() {
+            self.add("period", "must be PERIOD_DAY, PERIOD_MONTH or PERIOD_LIFETIME");
         }
+        period
     }
 
     fn anchor_day(&mut self, day: i32, period: Option<Period>) -> u8 {
@@ -170,18 +151,15 @@ impl Fields<'_> {
             return per;
         }
         for (place, &dimension) in dimensions.iter().enumerate() {
-            let position = match v1::Dimension::try_from(dimension) {
-                Ok(v1::Dimension::Agent) => 0,
-                Ok(v1::Dimension::User) => 1,
-                Ok(v1::Dimension::Model) => 2,
-                Ok(v1::Dimension::Unspecified) | Err(_) => {
-                    self.add(
-                        format_args!("per[{place}]"),
-                        "must be DIMENSION_AGENT, DIMENSION_USER or DIMENSION_MODEL",
-                    );
-                    continue;
-                }
+            let dimension: Option<Dimension> = v1::Dimension::try_from(dimension).ok().and_then(Option::from);
+            let Some(dimension) = dimension else {
+                self.add(
+                    format_args!("per[{place}]"),
+                    "must be DIMENSION_AGENT, DIMENSION_USER or DIMENSION_MODEL",
+                );
+                continue;
             };
+            let position = dimension as usize;
             if per[position] {
                 self.add(format_args!("per[{place}]"), "must not be given twice");
             } else if selectors[position].is_some() {
@@ -197,9 +175,7 @@ impl Fields<'_> {
 
     fn enforcement(&mut self, enforcement: i32) -> Enforcement {
         match v1::Enforcement::try_from(enforcement) {
-            Ok(v1::Enforcement::Unspecified | v1::Enforcement::Hard) => Enforcement::Hard,
-            Ok(v1::Enforcement::Soft) => Enforcement::Soft,
-            Ok(v1::Enforcement::Observe) => Enforcement::Observe,
+            Ok(given) => Option::from(given).unwrap_or(Enforcement::Hard),
             Err(_) => {
                 self.add("enforcement", "must be ENFORCEMENT_HARD, ENFORCEMENT_SOFT or ENFORCEMENT_OBSERVE");
                 Enforcement::Hard

@@ -24,8 +24,8 @@ use super::{
     body::{Arriving, Hold, Reply},
     room::{Held, Open, Share, Untaken},
     rpc::{Rpc, TALK_BYTES},
-    status,
 };
+use crate::grpc::status;
 
 /// How long a call waits for room for its reply.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -150,21 +150,21 @@ async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
 /// # Errors
 ///
 /// UNAVAILABLE, if there is no room within [`ROOM_TIMEOUT`].
-pub(super) async fn promise_snapshot(share: &Arc<Share>) -> Result<Promise, Status> {
+pub(in crate::grpc) async fn promise_snapshot(share: &Arc<Share>) -> Result<Promise, Status> {
     let held = wait(share.streams.take(SNAPSHOT_BYTES)).await?;
     Ok(Promise { held, _untaken: share.answer() })
 }
 
 /// What a snapshot holds until its client has taken it.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(in crate::grpc) struct Promise {
     held: Held,
     _untaken: Untaken,
 }
 
 impl Promise {
     /// Gives back the room that a snapshot of this many balances does not need.
-    pub(super) fn fit(&mut self, balances: usize) {
+    pub(in crate::grpc) fn fit(&mut self, balances: usize) {
         self.held.resize((balances * BALANCE_BYTES).min(SNAPSHOT_BYTES));
     }
 }

@@ -21,38 +21,35 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
-use super::status;
+use super::rpc::OWN_PATHS;
+use crate::grpc::status::{self, ERROR_DOMAIN};
 
 /// The largest request, in bytes. This is tonic's default, which the services keep.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The beginning of the paths of our services. Errors of health and reflection are left as they are.
-pub(super) const OWN_PATHS: &str = "/tope.v1.";
-/// The `domain` of every ErrorInfo.
-pub(super) const ERROR_DOMAIN: &str = "tope";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const TOO_LARGE: &str = "the request is larger than 4 MiB";
 const NOT_A_MESSAGE: &str = "the request is not a valid tope.v1 message";
 
 /// When the client stops waiting; in the extensions of each request that has a `grpc-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline(pub Instant);
+pub(in crate::grpc) struct Deadline(pub(in crate::grpc) Instant);
 
 /// The layer that puts [`Contract`] around a service.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ContractLayer;
+pub(super) struct ContractLayer;
 
 /// Enforces `grpc-timeout`, and rewords errors that tonic answers instead of our services.
 ///
 /// A call without a `grpc-timeout` costs a look at two headers, and no timer.
 #[derive(Debug, Clone)]
-pub struct Contract<S> {
+pub(super) struct Contract<S> {
     inner: S,
 }
 
 /// The future of a call that came to [`Contract`].
 #[derive(Debug)]
-pub struct ContractFuture<F> {
+pub(super) struct ContractFuture<F> {
     inner: F,
     /// Boxed, because few calls have a timer, and every call would have its size.
     timer: Option<Pin<Box<Sleep>>>,

@@ -1,7 +1,9 @@
 //! The messages of jobs.
 
-use super::{reply::timestamp, v1};
-use crate::jobs::{JobState, Outcome, Run};
+use crate::{
+    grpc::{v1, wire::timestamp},
+    jobs::{JobState, Outcome, Run},
+};
 
 /// The message of a job and its state in this process.
 pub(super) fn job(state: JobState) -> v1::Job {

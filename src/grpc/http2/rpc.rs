@@ -4,10 +4,13 @@ use std::sync::LazyLock;
 
 use prost_types::FileDescriptorSet;
 
-use super::{descriptors, layer::OWN_PATHS};
+use crate::grpc::descriptors;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+/// The beginning of the paths of our services. Errors of health and reflection are left as they are.
+pub(super) const OWN_PATHS: &str = "/tope.v1.";
 
 /// Room for an rpc that streams both ways: as much as its client may send before the server reads.
 pub(super) const TALK_BYTES: usize = MIB;

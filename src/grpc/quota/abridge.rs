@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::v1::{self, operation_result::Result as Answered};
+use crate::grpc::v1::{self, operation_result::Result as Answered};
 
 /// The largest message that gRPC clients take by default. A thousand abridged results fit: the largest is a reservation
 /// with 16 amounts and all of its names, 3.5 KB.

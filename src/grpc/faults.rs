@@ -1,9 +1,11 @@
-//! Lists in requests. The bound of a list is checked first, and then each element.
+//! Fields that requests of both services have. The bound of a list is checked first, and then each element.
 
 use crate::domain::{
     bounds::{CHOICES_MAX, RESOURCES_MAX},
+    event_kind::EventKind,
     faults::Faults,
-    id::name_fault,
+    id::{name_fault, optional_name_fault},
+    operation::{Fingerprinter, RequestKey},
 };
 
 /// Checks a list of names, of which there may be at most `most`.
@@ -38,4 +40,20 @@ pub(super) fn choices<T: PartialEq>(
         }
     }
     values
+}
+
+/// Parses the kinds of events in a field, each once.
+pub(super) fn kinds(faults: &mut Faults, field: &str, codes: &[i32]) -> Vec<EventKind> {
+    let kind = |code| i16::try_from(code).ok().and_then(EventKind::from_code);
+    choices(faults, (field, "must be a kind of event, such as EVENT_KIND_LIMIT_REACHED"), codes, kind)
+}
+
+/// The request_id with the fingerprint of the payload. `None` if the request has no request_id.
+pub(super) fn request_key(
+    faults: &mut Faults,
+    id: String,
+    print: impl FnOnce() -> Fingerprinter,
+) -> Option<RequestKey> {
+    faults.check("request_id", optional_name_fault(&id));
+    (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
 }

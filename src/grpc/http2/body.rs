@@ -17,8 +17,8 @@ use tonic::{Code, Status};
 use super::{
     layer::REQUEST_BYTES_MAX,
     room::{FREE_BYTES, Held, Open, Share, Untaken},
-    status,
 };
+use crate::grpc::status;
 
 /// How long a request's body may take, from when the server first waits for it.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::{name::parse_reservation_name, v1};
 use crate::{
     domain::{
         bounds::{
@@ -11,16 +10,16 @@ use crate::{
         },
         decide,
         faults::Faults,
-        id::{name_fault, optional_name_fault, text_fault},
-        operation::{
-            Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, RequestKey, Reserve, Target, Units,
-        },
-        plan::{Policy, Subject},
+        id::{name_fault, optional_name_fault, parse_reservation_name, text_fault},
+        operation::{Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, Reserve, Target, Units},
+        plan::Policy,
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
+        shape::Subject,
         window::Millis,
     },
     engine::{Request, TenantRef},
+    grpc::{faults::request_key, v1},
     policy::PolicyCache,
 };
 
@@ -93,8 +92,7 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
         None => TTL_DEFAULT_MILLIS,
     };
     let on_expiry = match v1::OnExpiry::try_from(request.on_expiry) {
-        Ok(v1::OnExpiry::Unspecified | v1::OnExpiry::Release) => OnExpiry::Release,
-        Ok(v1::OnExpiry::Charge) => OnExpiry::Charge,
+        Ok(given) => Option::from(given).unwrap_or(OnExpiry::Release),
         Err(_) => {
             faults.add("on_expiry", "must be ON_EXPIRY_RELEASE or ON_EXPIRY_CHARGE");
             OnExpiry::Release
@@ -243,16 +241,6 @@ fn subject(faults: &mut Faults, agent: String, user: String, model: String) -> S
     faults.check("user", optional_name_fault(&user));
     faults.check("model", optional_name_fault(&model));
     Subject { agent, user, model }
-}
-
-/// The request_id with the fingerprint of the payload. `None` if the request has no request_id.
-pub(super) fn request_key(
-    faults: &mut Faults,
-    id: String,
-    print: impl FnOnce() -> Fingerprinter,
-) -> Option<RequestKey> {
-    faults.check("request_id", optional_name_fault(&id));
-    (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
 }
 
 fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: bool) -> Vec<Ask> {

@@ -14,7 +14,7 @@ use tonic::{
 };
 use tonic_prost::ProstDecoder;
 
-use super::repeated;
+use crate::grpc::repeated;
 
 /// Size of the buffers of each call, for its request and its reply; a larger message gets what it needs. tonic's
 /// default of 8 KiB drives other data out of the cores' caches.

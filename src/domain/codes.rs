@@ -1,0 +1,28 @@
+//! The codes of enums: the numbers that stand for their values in keys, rows and bodies.
+
+/// Gives an enum its codes, and makes both directions from one table. A code never changes its meaning.
+macro_rules! codes {
+    ($enum:ident as $number:ty: $($value:ident = $code:literal),+ $(,)?) => {
+        impl $enum {
+            /// Every value, in the order of codes.
+            pub const ALL: [Self; [$($code),+].len()] = [$($enum::$value),+];
+
+            /// The number that stands for the value in keys and rows. Numbers never change their meaning.
+            pub fn code(self) -> $number {
+                match self {
+                    $($enum::$value => $code,)+
+                }
+            }
+
+            /// The value of a number from `code`. `None`: no value has this number.
+            pub fn from_code(code: $number) -> Option<Self> {
+                match code {
+                    $($code => Some($enum::$value),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+pub(super) use codes;

@@ -1,0 +1,79 @@
+//! What every decision has in common: its context, and the reasons to stop without a reply.
+
+use std::sync::Arc;
+
+use super::super::{
+    books::{Books, Method, Request},
+    calendar::Calendar,
+    counter::CounterKey,
+    operation::{RequestKey, Target},
+    plan::Policy,
+    refusal::{Fault, Refusal},
+    reservation::Reservation,
+    window::Millis,
+};
+
+/// What a decision depends on, apart from the books and the operation.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The resources and plans at the revision of the batch.
+    pub policy: &'a Policy,
+    /// Computes windows, and remembers the running windows.
+    pub calendar: &'a mut Calendar,
+    /// The time of the batch.
+    pub now: Millis,
+}
+
+/// The reason why there is no reply.
+#[derive(Debug)]
+pub enum Stop {
+    /// The operation is refused.
+    Refused(Refusal),
+    /// These counters must be loaded first.
+    Missing(Vec<CounterKey>),
+}
+
+impl From<&Vec<Fault>> for Stop {
+    fn from(faults: &Vec<Fault>) -> Self {
+        Stop::Refused(Refusal::Invalid(faults.clone()))
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+/// The reservation that an operation names.
+pub(super) fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusal> {
+    let id = match target {
+        Target::Id(id) => Some(*id),
+        Target::Request(request) => books.find_request(request).and_then(Request::made),
+    };
+    id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| not_found(target))
+}
+
+/// The refusal for an unknown reservation. The text that the client gave is not known here; the caller enters it.
+pub fn not_found(target: &Target) -> Refusal {
+    match target {
+        Target::Id(_) => Refusal::ReservationNotFound(String::new()),
+        Target::Request(request) => Refusal::RequestNotFound(request.clone()),
+    }
+}
+
+/// The earlier request with this `request_id`, if there was one. Another payload is refused.
+pub(super) fn find_replay<'a>(
+    books: &'a Books,
+    request: Option<&RequestKey>,
+    method: Method,
+) -> Result<Option<&'a Request>, Refusal> {
+    let Some(key) = request else {
+        return Ok(None);
+    };
+    match books.find_request(&key.id) {
+        Some(found) if found.fingerprint == key.fingerprint && found.method == method => Ok(Some(found)),
+        Some(_) => Err(Refusal::RequestIdReused(key.id.clone())),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,42 @@
+//! Pages of the lists that are sorted by id.
+
+use tonic::Status;
+
+use super::parts::of_refusal;
+use crate::{
+    domain::{faults::Faults, id::optional_name_fault},
+    grpc::token::{self, Token},
+};
+
+/// A request for one page of a list that is sorted by id.
+pub(super) struct List {
+    token: Token,
+    after: Option<String>,
+    pub(super) size: usize,
+}
+
+impl List {
+    /// Reads the page that a request of the rpc `method` asks for. `plan` is the list's only filter, and may be empty.
+    pub(super) fn read(method: &str, plan: &str, page_size: i32, page_token: &str) -> Result<Self, Status> {
+        let mut faults = Faults::default();
+        faults.check("plan", optional_name_fault(plan));
+        let token = Token::new(method).text(plan);
+        let size = token::page_size(&mut faults, page_size);
+        let last_id = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let after = token::decode(&mut faults, &token, page_token, last_id);
+        faults.into_result(Self { token, after, size }).map_err(of_refusal)
+    }
+
+    /// The last id of the page before; `None` on the first page.
+    pub(super) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// The token of the next page; empty on the last page.
+    pub(super) fn next(&self, more: bool, last_id: Option<&str>) -> String {
+        match last_id {
+            Some(last_id) if more => token::encode(&self.token, last_id.as_bytes()),
+            Some(_) | None => String::new(),
+        }
+    }
+}

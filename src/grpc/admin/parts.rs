@@ -1,0 +1,91 @@
+//! The parts of the server on which AdminService works, and the statuses of its errors.
+
+use std::sync::Arc;
+
+use tonic::Status;
+
+use crate::{
+    clock::Clock,
+    domain::{plan::Policy, refusal::Refusal},
+    engine::{Engine, Failure},
+    events::Feed,
+    grpc::status,
+    jobs::Clockwork,
+    policy::PolicyCache,
+    seldom::Seldom,
+    store::{AdminError, Store, Transaction},
+};
+
+/// AdminService on a store. What changes counters goes through the engine.
+#[derive(Debug)]
+pub struct Admin {
+    store: Store,
+    policies: Arc<PolicyCache>,
+    pub(super) clock: Clock,
+    pub(super) engine: Arc<Engine>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) clockwork: Arc<Clockwork>,
+}
+
+impl Admin {
+    /// The service, on these parts of the server.
+    pub fn new(
+        store: Store,
+        policies: Arc<PolicyCache>,
+        clock: Clock,
+        engine: Arc<Engine>,
+        feed: Arc<Feed>,
+        clockwork: Arc<Clockwork>,
+    ) -> Self {
+        Self { store, policies, clock, engine, feed, clockwork }
+    }
+
+    /// The store, or UNAVAILABLE if the database is known to be unavailable.
+    pub(super) fn store(&self) -> Result<&Store, Status> {
+        if self.store.is_available() {
+            Ok(&self.store)
+        } else {
+            Err(status::of_failure(&Failure::DatabaseUnavailable))
+        }
+    }
+
+    /// Begins a transaction that reads.
+    pub(super) async fn read(&self, name: &'static str) -> Result<Transaction, Status> {
+        self.store()?.begin_read(name).await.map_err(|error| of_error(error.into()))
+    }
+
+    /// The policy at the revision that the transaction sees.
+    pub(super) async fn policy_in(&self, transaction: &Transaction) -> Result<Arc<Policy>, AdminError> {
+        let revision = transaction.read_revision().await?;
+        Ok(self.policies.get(transaction, revision).await?)
+    }
+
+    /// The policy of now. It contains all resources that were ever declared, also deleted ones.
+    pub(super) async fn policy(&self) -> Result<Arc<Policy>, Status> {
+        let transaction = self.read("read policy").await?;
+        self.policy_in(&transaction).await.map_err(of_error)
+    }
+}
+
+/// The status of a request that is refused.
+pub(super) fn of_refusal(refusal: Refusal) -> Status {
+    status::of_refusal(&refusal, None)
+}
+
+/// The status of a call that the store refused or could not carry out. Failures of the database are logged.
+pub(super) fn of_error(error: AdminError) -> Status {
+    match error {
+        AdminError::Refused(refusal) => of_refusal(refusal),
+        AdminError::Store(error) => {
+            static FAILED: Seldom<&str> = Seldom::new();
+            if let Some(left_out) = FAILED.due(error.kind()) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "an administrative call failed"
+                );
+            }
+            status::of_failure(&Failure::from(&error))
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The HTTP/2 server on which the services run: it bounds what calls may hold in memory, and keeps their deadlines.
+//!
+//! Read `serve` first: it accepts connections, each with a `socket` and the calls of its `streams`. A call then passes
+//! the `layer`, which keeps its deadline and rewords tonic's errors, and the `gate`, which lets it in if there is `room`
+//! for its kind of `rpc`. A `body` counts the bytes of requests and replies, and `codec` reads and writes messages.
+
+mod body;
+pub mod codec;
+mod gate;
+mod layer;
+mod room;
+mod rpc;
+mod serve;
+mod socket;
+mod streams;
+
+pub(super) use self::{
+    gate::{Promise, promise_snapshot},
+    layer::Deadline,
+    room::Share,
+};
+pub use self::{layer::REQUEST_BYTES_MAX, serve::serve};

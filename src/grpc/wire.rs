@@ -1,0 +1,167 @@
+//! Words and messages that both services have: enums, instants, balances and reservations.
+
+use std::collections::HashMap;
+
+use super::v1;
+use crate::domain::{
+    counter::{Balance, Counter, CounterKey},
+    event::{Event, Figures},
+    hint::wait_seconds,
+    id::{ResourceKey, TenantKey, reservation_name},
+    plan::{Enforcement, Policy},
+    refusal::{Retry, Violation},
+    reservation::{OnExpiry, Reservation, ReservationState},
+    shape::Dimension,
+    tenant::TenantState,
+    webhook::{DeliveryState, WebhookState},
+    window::{Millis, Period, WINDOW_END_NONE},
+};
+
+/// Joins enums of the domain to the enums of the same names in the contract, and makes both directions from one table.
+/// A word that only one side has does not compile, unless the table says what stands for it on the wire.
+macro_rules! words {
+    ($($enum:ident: $($word:ident)+ $(, $own:ident as $wire:ident)?;)+) => {$(
+        impl From<$enum> for v1::$enum {
+            fn from(value: $enum) -> Self {
+                match value {
+                    $($enum::$word => v1::$enum::$word,)+
+                    $($enum::$own => v1::$enum::$wire,)?
+                }
+            }
+        }
+
+        impl From<v1::$enum> for Option<$enum> {
+            /// `None` if the field was not set.
+            fn from(word: v1::$enum) -> Self {
+                match word {
+                    v1::$enum::Unspecified => None,
+                    $(v1::$enum::$word => Some($enum::$word),)+
+                }
+            }
+        }
+    )+};
+}
+
+words! {
+    DeliveryState: Pending Delivered Failed;
+    Dimension: Agent User Model;
+    Enforcement: Hard Soft Observe;
+    OnExpiry: Release Charge;
+    Period: Day Month Lifetime, Meter as Lifetime;
+    ReservationState: Reserved Committed Released Expired;
+    TenantState: Active Suspended;
+    WebhookState: Active Disabled Gone Failed;
+}
+
+/// The message of an instant.
+pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
+    let nanos = millis.rem_euclid(1_000) * 1_000_000;
+    prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
+}
+
+/// How long to wait until no violation is left, in whole seconds, rounded up. `None` if waiting never helps, or if
+/// there is no violation.
+pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> {
+    let mut latest = None;
+    for violation in violations {
+        match violation.retry {
+            Retry::Never => return None,
+            Retry::At(at) => latest = latest.max(Some(at)),
+        }
+    }
+    latest.map(|at| wait_seconds(at, now))
+}
+
+/// The message of a reservation, with its tenant's key and id. `name` gives the ids of resources.
+pub(super) fn reservation<'a>(
+    reservation: &Reservation,
+    (tenant_key, tenant): (TenantKey, &str),
+    name: impl Fn(ResourceKey) -> &'a str,
+) -> v1::Reservation {
+    let mut amounts: Vec<v1::ReservationAmount> = reservation
+        .amounts
+        .iter()
+        .map(|amount| v1::ReservationAmount {
+            resource: name(amount.resource).to_owned(),
+            reserved: amount.reserved,
+            committed: amount.committed,
+            overrun: if reservation.record { 0 } else { amount.overrun() },
+        })
+        .collect();
+    amounts.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
+    let held = reservation.state == ReservationState::Reserved;
+    let on_expiry = if reservation.record { v1::OnExpiry::Unspecified } else { reservation.on_expiry.into() };
+    v1::Reservation {
+        name: reservation_name(tenant_key, reservation.id),
+        tenant: tenant.to_owned(),
+        agent: reservation.subject.agent.clone(),
+        user: reservation.subject.user.clone(),
+        model: reservation.subject.model.clone(),
+        state: v1::ReservationState::from(reservation.state).into(),
+        amounts,
+        create_time: Some(timestamp(reservation.created_at)),
+        expire_time: (!reservation.record).then(|| timestamp(reservation.deadline)),
+        settle_time: (!held).then(|| timestamp(reservation.settled_at)),
+        on_expiry: on_expiry.into(),
+        late: reservation.late,
+        labels: reservation.labels.iter().cloned().collect::<HashMap<_, _>>(),
+        request_id: reservation.request_id.clone(),
+    }
+}
+
+/// The messages of balances, with the names of their resources.
+pub(super) fn balances(balances: &[Balance], policy: &Policy) -> Vec<v1::Balance> {
+    balances.iter().map(|balance| self::balance(balance, policy)).collect()
+}
+
+/// The message of a balance, with the name of its resource.
+pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
+    let limit = balance.limit.as_deref();
+    let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.quantity, limit.enforcement));
+    let resource = policy.resource_id(balance.key.resource());
+    wire_balance(resource, &balance.key, limit, &balance.counter, balance.refused)
+}
+
+/// The message of a balance in an event.
+pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
+    let limit = figures.limit.as_ref();
+    let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.allowance, limit.enforcement));
+    let resource = event.resource_id(figures.key.resource());
+    wire_balance(resource, &figures.key, limit, &figures.counter, figures.refused)
+}
+
+/// The message of a balance. `limit` is id, quantity, allowance and enforcement.
+fn wire_balance(
+    resource: &str,
+    key: &CounterKey,
+    limit: Option<(&str, i64, i64, Enforcement)>,
+    counter: &Counter,
+    refused: i64,
+) -> v1::Balance {
+    let endless = counter.window.end == WINDOW_END_NONE;
+    let [agent, user, model] = key.dimensions().map(|value| value.map(str::to_owned));
+    let allowance = limit.map(|(_, _, allowance, _)| allowance);
+    let used = counter.committed.saturating_add(counter.reserved);
+    let remaining = allowance.map(|allowance| allowance.saturating_sub(used));
+    v1::Balance {
+        resource: resource.to_owned(),
+        limit_id: limit.map(|(id, ..)| id.to_owned()).unwrap_or_default(),
+        quantity: limit.map(|(_, quantity, ..)| quantity),
+        allowance,
+        committed: counter.committed,
+        reserved: counter.reserved,
+        remaining: remaining.map(|remaining| remaining.max(0)),
+        window_start: (!endless).then(|| timestamp(counter.window.start)),
+        window_end: (!endless).then(|| timestamp(counter.window.end)),
+        counted_since: Some(timestamp(counter.counted_since.at)),
+        enforcement: limit
+            .map_or(v1::Enforcement::Unspecified, |(.., enforcement)| enforcement.into())
+            .into(),
+        agent,
+        user,
+        model,
+        exceeded: remaining.is_some_and(|remaining| remaining < 0),
+        period: v1::Period::from(key.period()).into(),
+        refused,
+    }
+}
