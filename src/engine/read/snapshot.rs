@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Reader, UsageQuery, chosen, failed, refused};
+use super::{
+    super::ask::{Failure, Frame, TenantRef},
+    Reader, UsageQuery, chosen, failed, refused,
+};
 use crate::{
     domain::{counter::Balance, id::TenantKey, refusal::Refusal},
-    engine::{Failure, Frame, TenantRef},
     store::LogHead,
 };
 

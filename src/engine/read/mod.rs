@@ -6,7 +6,10 @@ mod snapshot;
 use std::{collections::HashSet, sync::Arc};
 
 pub use self::snapshot::{Names, Snapshot};
-use super::{Failure, Frame, TenantRef, load::charged_keys};
+use super::{
+    ask::{Failure, Frame, TenantRef},
+    batch::charged_keys,
+};
 use crate::{
     clock::Clock,
     domain::{
