@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     super::ask::{Failure, Frame, TenantRef},
-    Reader, UsageQuery, chosen, failed, refused,
+    Reader, failed, refused,
+    usage::{UsageQuery, chosen},
 };
 use crate::{
     domain::{counter::Balance, id::TenantKey, refusal::Refusal},
