@@ -12,11 +12,16 @@
 //! - [`grpc`]: the services, from and to the domain.
 //! - [`config`], [`telemetry`]: settings and log, for `server` and `cli` only.
 //! - [`server`]: starts all of this, and ends it in order.
-//! - [`cli`]: the commands, one file each.
+//! - [`console`]: what all commands share: errors, exit codes, the connection to a server.
+//! - `bench`: the commands that load a server, `bench` and `replay`, behind the feature of this name.
+//! - [`cli`]: the command line and all other commands, one file each.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod engine;
 pub mod events;

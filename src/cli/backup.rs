@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DatabaseArgs, client::print_line, error::CliError};
+use super::DatabaseArgs;
 use crate::{
     clock::new_log_id,
+    console::{client::print_line, error::CliError},
     store::{Store, StoreOptions},
 };
 

@@ -2,12 +2,11 @@
 
 use clap::Args;
 
-use super::{
-    client::connect,
-    error::CliError,
-    quota::{self, AmountArg, CallArgs},
+use super::quota::{self, AmountArg, CallArgs};
+use crate::{
+    console::{client::connect, error::CliError},
+    grpc::v1::{Amount, CommitRequest, quota_service_client::QuotaServiceClient},
 };
-use crate::grpc::v1::{Amount, CommitRequest, quota_service_client::QuotaServiceClient};
 
 /// Options of `tope commit`.
 #[derive(Debug, Args)]

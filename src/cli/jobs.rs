@@ -4,12 +4,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use prost_types::{Duration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::{
-    client::{TargetArgs, connect, print_line},
-    error::CliError,
-};
-use crate::grpc::v1::{
-    Job, JobOutcome, JobRun, ListJobsRequest, RunJobRequest, admin_service_client::AdminServiceClient,
+use crate::{
+    console::{
+        client::{TargetArgs, connect, print_line},
+        error::CliError,
+    },
+    grpc::v1::{
+        Job, JobOutcome, JobRun, ListJobsRequest, RunJobRequest, admin_service_client::AdminServiceClient,
+    },
 };
 
 /// Options of `tope jobs`.

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use super::{DatabaseArgs, client::print_line, error::CliError};
+use super::DatabaseArgs;
 use crate::{
     clock::new_log_id,
+    console::{client::print_line, error::CliError},
     store::{Store, StoreOptions},
 };
 

@@ -1,21 +1,22 @@
-//! The command line: one file per subcommand.
+//! The command line: one file per subcommand. The subcommands that load a server are in `bench`, and a program without
+//! the feature `bench` does not have them.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::error::CliError;
-use crate::telemetry;
+#[cfg(feature = "bench")]
+use crate::bench::{self, replay};
+use crate::{
+    console::{error::CliError, without_password},
+    telemetry,
+};
 
 pub mod backup;
-pub mod bench;
-pub mod client;
 pub mod commit;
-pub mod error;
 pub mod jobs;
 pub mod migrate;
 pub mod quota;
-pub mod replay;
 pub mod reserve;
 pub mod serve;
 pub mod usage;
@@ -51,13 +52,16 @@ pub enum Command {
     /// List the jobs of a server, or run a job now
     Jobs(jobs::JobsArgs),
     /// Measure a server against an empty service
+    #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
     /// The empty service that `bench` measures against
+    #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchEmpty(bench::empty::EmptyArgs),
     /// Print events as they happen
     Watch(watch::WatchArgs),
     /// Play a trace of model calls
+    #[cfg(feature = "bench")]
     Replay(replay::ReplayArgs),
 }
 
@@ -95,8 +99,11 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Verify(args) => verify::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
+        #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(args).await,
+        #[cfg(feature = "bench")]
         Command::BenchEmpty(args) => bench::empty::run(args).await,
+        #[cfg(feature = "bench")]
         Command::Replay(args) => replay::run(args).await,
         Command::Watch(args) => watch::run(args).await,
     }
@@ -117,30 +124,17 @@ impl DatabaseArgs {
     }
 }
 
-/// Returns a database URL without password and parameters, so that it may be printed.
-fn without_password(database: &str) -> String {
-    let shown = database.split('?').next().unwrap_or_default();
-    let Some((scheme, rest)) = shown.split_once("://") else { return shown.to_owned() };
-    let Some((user, place)) = rest.rsplit_once('@') else { return shown.to_owned() };
-    let user = user.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}@{place}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_never_shown() {
-        let cases = [
-            ("postgres://me:s3cret@db:5432/tope", "postgres://me@db:5432/tope"),
-            ("postgres://me:p@s/s@db/tope", "postgres://me@db/tope"),
-            ("postgres://db/tope?user=me&password=s3cret", "postgres://db/tope"),
-            ("postgres://db/tope", "postgres://db/tope"),
-            ("sqlite://tope.db", "sqlite://tope.db"),
-        ];
-        for (database, shown) in cases {
-            assert_eq!(without_password(database), shown);
+    fn a_program_without_the_feature_bench_neither_measures_nor_replays() {
+        let command = Cli::command();
+        let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert!(names.contains(&"serve") && names.contains(&"watch"), "{names:?}");
+        for name in ["bench", "bench-empty", "replay"] {
+            assert_eq!(names.contains(&name), cfg!(feature = "bench"), "{name}: {names:?}");
         }
     }
 }

@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::{
-    client::{TargetArgs, print_line},
-    error::CliError,
-    watch::{json as fields, text::time},
+use super::watch::{json as fields, text::time};
+use crate::{
+    console::{
+        client::{TargetArgs, print_line},
+        error::CliError,
+    },
+    grpc::v1::{Balance, Reservation},
 };
-use crate::grpc::v1::{Balance, Reservation};
 
 /// The server, and the form in which its reply is printed.
 #[derive(Debug, Args)]

@@ -3,12 +3,11 @@
 use clap::Args;
 use prost_types::Duration;
 
-use super::{
-    client::connect,
-    error::CliError,
-    quota::{self, AmountArg, CallArgs},
+use super::quota::{self, AmountArg, CallArgs};
+use crate::{
+    console::{client::connect, error::CliError},
+    grpc::v1::{OnExpiry, ReserveAmount, ReserveRequest, quota_service_client::QuotaServiceClient},
 };
-use crate::grpc::v1::{OnExpiry, ReserveAmount, ReserveRequest, quota_service_client::QuotaServiceClient};
 
 /// Options of `tope reserve`.
 #[derive(Debug, Args)]

@@ -5,9 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{client::print_line, error::CliError, without_password};
 use crate::{
     config::{self, Flags},
+    console::{client::print_line, error::CliError, without_password},
     events::webhook::Rules,
     server::{Server, ServerOptions},
     store::Retention,

@@ -2,12 +2,11 @@
 
 use clap::Args;
 
-use super::{
-    client::connect,
-    error::CliError,
-    quota::{self, CallArgs},
+use super::quota::{self, CallArgs};
+use crate::{
+    console::{client::connect, error::CliError},
+    grpc::v1::{GetUsageRequest, quota_service_client::QuotaServiceClient},
 };
-use crate::grpc::v1::{GetUsageRequest, quota_service_client::QuotaServiceClient};
 
 /// Options of `tope usage`.
 #[derive(Debug, Args)]

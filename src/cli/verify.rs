@@ -2,8 +2,11 @@
 
 use clap::Args;
 
-use super::{DatabaseArgs, client::print_line, error::CliError};
-use crate::store::{Store, StoreOptions};
+use super::DatabaseArgs;
+use crate::{
+    console::{client::print_line, error::CliError},
+    store::{Store, StoreOptions},
+};
 
 /// Options of `tope verify`.
 #[derive(Debug, Args)]

@@ -3,19 +3,17 @@
 //! A lane takes all operations that wait, up to a bound. It locks their tenants, loads what the operations name,
 //! decides them in order of arrival, saves and commits. Only then does it answer. While one batch commits, the next
 //! one fills. Nothing runs in the caller's task, so a caller that goes away leaves its operation to the lane (R4.10).
+//!
+//! Read `ask.rs` first: what the engine is asked, and what it answers. Then `lane`, which collects operations into
+//! batches, and `batch`, which decides and writes one. `read` and `close.rs` work without lanes.
 
+mod ask;
 mod batch;
 mod close;
-mod hints;
-mod item;
 mod lane;
-#[cfg(test)]
-mod lane_tests;
-mod load;
-mod memory;
-mod pace;
 mod read;
 
+pub use self::ask::{Answer, Failure, Frame, Outcome, Request, TenantRef};
 pub use self::close::{Closed, close_windows};
 pub use self::read::{Names, Page, Reader, ReservationQuery, Snapshot, UsagePlace, UsageQuery};
 
@@ -35,132 +33,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    ask::{Asked, Submission},
+    batch::Batcher,
+    lane::{Lane, QUEUE_OPERATIONS_MAX},
+};
 use crate::{
     clock::Clock,
     domain::{
-        decide::Reply,
-        id::{TenantKey, name_hash},
+        id::TenantKey,
         operation::{Check, Operation},
-        plan::Policy,
-        refusal::Refusal,
         shape::Subject,
-        window::Millis,
     },
     policy::PolicyCache,
-    store::{Store, StoreError},
+    store::Store,
 };
-
-/// Most operations that wait in one lane.
-pub const QUEUE_OPERATIONS_MAX: usize = 10_000;
-
-/// Most operations of one batch.
-pub const BATCH_OPERATIONS_MAX: usize = 1_000;
-
-/// The tenant of an operation, as the client named it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum TenantRef {
-    /// The tenant's id, from the request.
-    Id(String),
-    /// The tenant's key, from the name of a reservation.
-    Key(TenantKey),
-}
-
-impl TenantRef {
-    fn hash(&self) -> u32 {
-        match self {
-            TenantRef::Id(id) => name_hash(id),
-            TenantRef::Key(key) => key.hash(),
-        }
-    }
-}
-
-/// An operation, and the tenant on whose books it works.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The tenant of the operation.
-    pub tenant: TenantRef,
-    /// The operation to decide.
-    pub operation: Operation,
-}
-
-/// What a reply needs apart from its content: the tenant's id, the names of resources, the instant of the decision.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// The tenant's key; 0 if there is no such tenant.
-    pub tenant_key: TenantKey,
-    /// The tenant's id. If there is no such tenant: the id that the client gave.
-    pub tenant: Arc<str>,
-    /// The resources and plans by which the engine decided.
-    pub policy: Arc<Policy>,
-    /// The instant of the decision, in milliseconds since 1970-01-01 UTC.
-    pub now: Millis,
-}
-
-/// The outcome of an operation that was not refused.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The result of the operation.
-    pub reply: Reply,
-    /// What the reply needs apart from the result.
-    pub frame: Frame,
-}
-
-/// Why an operation was not carried out.
-#[derive(Clone, Debug)]
-pub enum Failure {
-    /// The rules refuse the operation.
-    Refused {
-        /// The reason, with its details.
-        refusal: Refusal,
-        /// What the error needs apart from the reason.
-        frame: Box<Frame>,
-    },
-    /// The queue of the lane is full.
-    Overloaded,
-    /// The server ends and takes no more operations.
-    Draining,
-    /// The database cannot be reached.
-    DatabaseUnavailable,
-    /// The caller's time ran out before the decision. Nothing was decided.
-    DeadlineExceeded,
-    /// A defect, or an error of the database that a repeat does not help. It was logged.
-    Internal,
-}
-
-impl From<&StoreError> for Failure {
-    fn from(error: &StoreError) -> Self {
-        match error {
-            // The errors after `Unreachable` mean that other transactions were in the way of every repeat.
-            StoreError::Unavailable(_)
-            | StoreError::Unreachable(_)
-            | StoreError::Serialization(_)
-            | StoreError::Locked(_)
-            | StoreError::TenantMoved
-            | StoreError::Outdated => Failure::DatabaseUnavailable,
-            StoreError::Permanent(_)
-            | StoreError::Conflict(_)
-            | StoreError::KnownRequest
-            | StoreError::Unusable(_)
-            | StoreError::Corrupt(_) => Failure::Internal,
-        }
-    }
-}
-
-/// The outcome of one operation.
-pub type Outcome = Result<Answer, Failure>;
-
-/// Operations of one caller for one lane, answered together.
-struct Submission {
-    asked: Asked,
-    /// When the caller's time runs out.
-    deadline: Option<Instant>,
-}
-
-/// The operations, and where their outcomes go.
-enum Asked {
-    One(Request, oneshot::Sender<Outcome>),
-    Several(Vec<Request>, oneshot::Sender<Vec<Outcome>>),
-}
 
 #[derive(Debug)]
 struct LaneDoor {
@@ -205,8 +92,8 @@ impl Engine {
             .map(|_| {
                 let (queue, submissions) = mpsc::unbounded_channel();
                 let waiting = Arc::new(AtomicUsize::new(0));
-                let batcher = batch::Batcher::new(store.clone(), Arc::clone(policies), clock.clone());
-                let lane = lane::Lane::new(
+                let batcher = Batcher::new(store.clone(), Arc::clone(policies), clock.clone());
+                let lane = Lane::new(
                     (submissions, Arc::clone(&waiting)),
                     (batcher, store.clone()),
                     (overlap, stop.clone()),
@@ -293,15 +180,6 @@ impl Engine {
             lane.waiting.fetch_sub(count, Ordering::AcqRel);
             Failure::Draining
         })
-    }
-}
-
-impl Submission {
-    fn count(&self) -> usize {
-        match &self.asked {
-            Asked::One(..) => 1,
-            Asked::Several(requests, _) => requests.len(),
-        }
     }
 }
 

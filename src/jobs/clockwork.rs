@@ -1,86 +1,14 @@
-//! The clockwork: runs jobs, at a tick or by hand, at most one run of each job at a time. At the server's end it waits
-//! for the runs.
+//! The clockwork: has jobs run, at a tick or by hand. At the server's end it waits for the runs.
 
-use std::{
-    any::Any,
-    fmt,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
-
-use futures::{FutureExt, future::BoxFuture};
-use tokio::{
-    task::JoinHandle,
-    time::{timeout, timeout_at},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::sync::Arc;
 
 use super::{
-    course::{Course, Figures},
+    runs::{NotRun, Run, Runner},
     schedule::{Schedule, ScheduleError},
-    table::{JOBS, Job, JobError, Tools},
+    table::{JOBS, Job},
+    tools::Tools,
 };
-use crate::{
-    clock::{Clock, system_now},
-    domain::window::Millis,
-    events::webhook::Deliverer,
-    seldom::Seldom,
-};
-
-/// Some jobs run each second, so each job is logged at most once a minute.
-static ERRORS: Seldom<&str> = Seldom::new();
-static REPORTS: Seldom<&str> = Seldom::new();
-static FAILURES: Seldom<(&str, &str)> = Seldom::new();
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The run did everything that was to be done.
-    Succeeded,
-    /// The run failed, for the reason in the text.
-    Failed(String),
-    /// The run took longer than the job's timeout, and was broken off.
-    TimedOut,
-    /// The server ended, and the run left something undone.
-    Stopped,
-}
-
-/// One run of a job in this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// When the run began, in milliseconds since 1970-01-01 UTC.
-    pub began_at: Millis,
-    /// How long the run took.
-    pub took: Duration,
-    /// How the run ended.
-    pub outcome: Outcome,
-    /// What the run counted until its end, whatever the outcome.
-    pub figures: Figures,
-}
-
-/// Why a job was not run, or its outcome is unknown.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotRun {
-    /// There is no job with this name.
-    #[error("job {0:?} does not exist")]
-    Unknown(String),
-    /// The job is running in this process already.
-    #[error("job {0:?} is running already")]
-    Running(&'static str),
-    /// The server ends, and starts no more runs.
-    #[error("the server is shutting down")]
-    Draining,
-    /// The database is unavailable, so the job was not started.
-    #[error("the database is unavailable")]
-    DatabaseUnavailable,
-    /// The run's task ended without an outcome, which is a defect.
-    #[error("the job ended without an outcome, which is a defect")]
-    Broken,
-}
+use crate::{clock::Clock, domain::window::Millis, events::webhook::Deliverer};
 
 /// A job and its runs in this process.
 #[derive(Clone, Debug)]
@@ -98,22 +26,9 @@ pub struct JobState {
 /// Runs the jobs of the table, in one process.
 #[derive(Debug)]
 pub struct Clockwork {
-    tools: Tools,
-    clock: Clock,
-    /// One slot per job, in the order of [`JOBS`].
-    slots: Vec<Slot>,
-    schedule: OnceLock<Schedule>,
-    tracker: TaskTracker,
-    /// When cancelled, no new run begins.
-    stop: CancellationToken,
-    /// When cancelled, runs under way are broken off.
-    cut: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    running: AtomicBool,
-    last: Mutex<Option<Run>>,
+    runner: Arc<Runner>,
+    /// The ticks. `None`: jobs run only by hand.
+    schedule: Option<Schedule>,
 }
 
 impl Clockwork {
@@ -124,33 +39,20 @@ impl Clockwork {
     /// Fails when the ticks cannot be started.
     pub async fn start(tools: Tools, clock: Clock) -> Result<Arc<Self>, ScheduleError> {
         let ticks = !matches!(clock, Clock::Manual(_));
-        let clockwork = Arc::new(Self {
-            tools,
-            clock,
-            slots: JOBS.iter().map(|_| Slot::default()).collect(),
-            schedule: OnceLock::new(),
-            tracker: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
-        });
-        if ticks {
-            let schedule = Schedule::start(&Arc::downgrade(&clockwork)).await?;
-            // The schedule is set only here, so this cannot fail.
-            let _ = clockwork.schedule.set(schedule);
-        }
-        Ok(clockwork)
+        let runner = Arc::new(Runner::new(tools, clock));
+        let schedule = if ticks { Some(Schedule::start(&Arc::downgrade(&runner)).await?) } else { None };
+        Ok(Arc::new(Self { runner, schedule }))
     }
 
     /// The state of all jobs, in the order of the table.
     pub async fn list(&self) -> Vec<JobState> {
         let mut states = Vec::with_capacity(JOBS.len());
-        for (place, (job, slot)) in JOBS.iter().zip(&self.slots).enumerate() {
-            let next_at = match self.schedule.get() {
+        for (place, job) in JOBS.iter().enumerate() {
+            let next_at = match &self.schedule {
                 Some(schedule) => schedule.next(place).await,
                 None => None,
             };
-            let running = slot.running.load(Ordering::Acquire);
-            let last = slot.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let (running, last) = self.runner.state(place);
             states.push(JobState { job, running, next_at, last });
         }
         states
@@ -161,220 +63,26 @@ impl Clockwork {
     /// # Errors
     ///
     /// The reason why the job was not run.
-    pub async fn run(self: &Arc<Self>, name: &str) -> Result<Run, NotRun> {
-        self.begin(name)?.await.map_err(|_| NotRun::Broken)
-    }
-
-    /// Handles a tick: starts a run, unless one is under way. The next tick makes up for a run that is not started.
-    pub(super) fn wake(self: &Arc<Self>, name: &str) {
-        if let Err(reason) = self.begin(name) {
-            tracing::debug!(job.name = name, reason = %reason, "skipping this run of the job");
-        }
+    pub async fn run(&self, name: &str) -> Result<Run, NotRun> {
+        self.runner.begin(name)?.await.map_err(|_| NotRun::Broken)
     }
 
     /// The deliverer, which sends events to webhooks.
     pub fn deliverer(&self) -> &Deliverer {
-        &self.tools.deliverer
+        &self.runner.tools().deliverer
     }
 
     /// Ends the clockwork. No new run begins, and runs under way take no further step. Waits for these runs and for
     /// attempts at webhooks; at `until`, those still under way are broken off.
     pub async fn end(&self, until: tokio::time::Instant) {
-        self.stop.cancel();
-        let deliverer = &self.tools.deliverer;
+        self.runner.stop();
+        let deliverer = self.deliverer();
         deliverer.stop();
-        if let Some(schedule) = self.schedule.get() {
+        if let Some(schedule) = &self.schedule {
             schedule.stop().await;
         }
-        self.tracker.close();
-        let jobs = async {
-            if timeout_at(until, self.tracker.wait()).await.is_err() {
-                self.cut.cancel();
-                self.tracker.wait().await;
-            }
-        };
-        tokio::join!(jobs, deliverer.end(until));
+        tokio::join!(self.runner.end(until), deliverer.end(until));
         // A run that was looking for webhooks may have started a task since.
         deliverer.end(until).await;
-    }
-
-    fn begin(self: &Arc<Self>, name: &str) -> Result<JoinHandle<Run>, NotRun> {
-        let place = JOBS.iter().position(|job| job.name == name);
-        let place = place.ok_or_else(|| NotRun::Unknown(name.to_owned()))?;
-        if self.stop.is_cancelled() {
-            return Err(NotRun::Draining);
-        }
-        if !self.tools.store.is_available() {
-            return Err(NotRun::DatabaseUnavailable);
-        }
-        let slot = &self.slots[place];
-        if slot.running.swap(true, Ordering::AcqRel) {
-            return Err(NotRun::Running(JOBS[place].name));
-        }
-        let turn = Turn { clockwork: Arc::clone(self), place };
-        Ok(self.tracker.spawn(turn.run()))
-    }
-}
-
-/// The right to run a job. When dropped, the next run may begin.
-struct Turn {
-    clockwork: Arc<Clockwork>,
-    place: usize,
-}
-
-impl Turn {
-    async fn run(self) -> Run {
-        let (job, clockwork) = (&JOBS[self.place], &self.clockwork);
-        let now = clockwork.clock.now();
-        let (began_at, began) = (now.unwrap_or_else(system_now), Instant::now());
-        let course = Course::new(clockwork.stop.clone());
-        let work = (job.run)(&clockwork.tools, now, &course);
-        let outcome = conduct(job, work, &course, &clockwork.cut).await;
-        let run = Run { began_at, took: began.elapsed(), outcome, figures: course.figures() };
-        log(job, &run);
-        *clockwork.slots[self.place].last.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
-        run
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.clockwork.slots[self.place].running.store(false, Ordering::Release);
-    }
-}
-
-/// Waits for the end of a run, at most for the job's timeout, and catches a panic.
-async fn conduct(
-    job: &Job,
-    work: BoxFuture<'_, Result<(), JobError>>,
-    course: &Course,
-    cut: &CancellationToken,
-) -> Outcome {
-    let work = timeout(job.timeout, AssertUnwindSafe(work).catch_unwind());
-    let ended = tokio::select! {
-        ended = work => ended,
-        () = cut.cancelled() => return Outcome::Stopped,
-    };
-    match ended {
-        Ok(Ok(Ok(()))) if course.was_left() => Outcome::Stopped,
-        Ok(Ok(Ok(()))) => Outcome::Succeeded,
-        Ok(Ok(Err(error))) => {
-            if let Some(left_out) = ERRORS.due(job.name) {
-                tracing::warn!(
-                    job.name,
-                    error = &error as &dyn std::error::Error,
-                    log.left_out = left_out,
-                    "an error ended this run of the job"
-                );
-            }
-            Outcome::Failed(error.to_string())
-        }
-        Ok(Err(panic)) => {
-            let reason = reason(&*panic);
-            tracing::error!(job.name, reason, "the job panicked, which is a defect");
-            Outcome::Failed("the job panicked, which is a defect; the server's log has the reason".to_owned())
-        }
-        Err(_) => Outcome::TimedOut,
-    }
-}
-
-/// The message of a panic.
-fn reason(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the panic has no message")
-}
-
-/// Logs the end of a run: at `debug` if it found nothing to do, at `info` if it did something, and otherwise at `warn`,
-/// with what it did until then.
-fn log(job: &Job, run: &Run) {
-    let took_millis = u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX);
-    let report = told(&run.figures);
-    let what = match &run.outcome {
-        Outcome::Succeeded if run.figures.iter().all(|(_, value)| *value == 0) => {
-            tracing::debug!(job.name, job.took_millis = took_millis, "the job found nothing to do");
-            return;
-        }
-        Outcome::Succeeded => {
-            if let Some(left_out) = REPORTS.due(job.name) {
-                tracing::info!(
-                    job.name,
-                    job.took_millis = took_millis,
-                    job.report = %report,
-                    log.left_out = left_out,
-                    "the job ran"
-                );
-            }
-            return;
-        }
-        Outcome::Failed(_) => "the job failed; the next run tries again",
-        Outcome::TimedOut => "the job exceeded its timeout and was stopped; the next run continues",
-        Outcome::Stopped => "the job stopped early because the server is shutting down",
-    };
-    if let Some(left_out) = FAILURES.due((job.name, what)) {
-        tracing::warn!(
-            job.name,
-            job.took_millis = took_millis,
-            job.report = %report,
-            log.left_out = left_out,
-            "{what}"
-        );
-    }
-}
-
-/// Figures for people: `reservations 5, request_ids 0`.
-fn told(figures: &Figures) -> impl fmt::Display {
-    figures.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The outcome of some work, with a timeout of one second.
-    async fn outcome(work: impl Future<Output = Result<(), JobError>> + Send, course: &Course) -> Outcome {
-        let job = Job {
-            name: "test",
-            schedule: "",
-            description: "",
-            timeout: Duration::from_secs(1),
-            run: |_, _, _| Box::pin(async { Ok(()) }),
-        };
-        conduct(&job, Box::pin(work), course, &CancellationToken::new()).await
-    }
-
-    #[tokio::test]
-    async fn whatever_a_job_does_it_has_an_outcome() {
-        let stop = CancellationToken::new();
-        let course = Course::new(stop.clone());
-        let count = async |value: i64| {
-            course.count("steps", value);
-            Ok(())
-        };
-        assert_eq!(outcome(count(1), &course).await, Outcome::Succeeded);
-        let panics = async {
-            course.count("steps", 2);
-            panic!("{}", "a secret")
-        };
-        let Outcome::Failed(reason) = outcome(panics, &course).await else { panic!("it did not fail") };
-        assert!(reason.contains("panicked") && !reason.contains("secret"), "{reason}");
-        let fails = async { Err(JobError::BooksDisagree(7)) };
-        assert!(matches!(outcome(fails, &course).await, Outcome::Failed(reason) if reason.contains('7')));
-        assert_eq!(outcome(std::future::pending(), &course).await, Outcome::TimedOut);
-        assert!(course.goes_on());
-        stop.cancel();
-        assert_eq!(outcome(count(3), &course).await, Outcome::Succeeded, "nothing was left");
-        assert!(!course.goes_on());
-        assert_eq!(outcome(count(4), &course).await, Outcome::Stopped);
-        assert_eq!(course.figures(), [("steps", 4)]);
-    }
-
-    #[test]
-    fn jobs_are_sorted_and_explained() {
-        assert!(JOBS.is_sorted_by(|a, b| a.name < b.name));
-        for job in &JOBS {
-            assert!(!job.description.is_empty() && !job.description.ends_with('.'), "{}", job.name);
-            assert!(job.timeout > Duration::ZERO, "{}", job.name);
-            assert_eq!(job.schedule.split(' ').count(), 6, "{}", job.name);
-        }
     }
 }

@@ -1,9 +1,6 @@
 //! close-windows: emits WINDOW_CLOSED for windows that are over.
 
-use super::{
-    course::Course,
-    table::{JobError, Tools},
-};
+use super::tools::{Course, JobError, Tools};
 use crate::{domain::window::Millis, engine::close_windows};
 
 /// Most counters that one step closes.

@@ -1,9 +1,6 @@
 //! deliver-webhooks: starts tasks that send the deliveries that are due, in the background.
 
-use super::{
-    course::Course,
-    table::{JobError, Tools},
-};
+use super::tools::{Course, JobError, Tools};
 use crate::domain::window::Millis;
 
 /// Does not wait for the endpoints, so that a slow one delays nothing.

@@ -4,10 +4,7 @@
 //! and the event do. A tenant whose due holds were all settled is swept, too: that moves `next_due` on, so that no
 //! later run lists the tenant again.
 
-use super::{
-    course::Course,
-    table::{JobError, Tools},
-};
+use super::tools::{Course, JobError, Tools};
 use crate::{
     domain::{id::TenantKey, window::Millis},
     engine::Failure,

@@ -3,22 +3,27 @@
 //! A tick starts a run of a job, unless a run is still under way in this process. Several replicas may run the same job
 //! at the same time. The next run makes up for a missed one, because each job looks for work and does it in bounded
 //! steps.
+//!
+//! Read `table.rs` first: it lists the jobs, each of which has a file. `tools.rs` has what jobs work with, `runs.rs` how
+//! one of them runs, `schedule.rs` the ticks, and `clockwork.rs` puts these together.
 
 mod clockwork;
 mod close;
-mod course;
 mod deliver;
 mod expire;
 mod number;
 mod prune;
 mod prune_events;
+mod runs;
 mod schedule;
 mod table;
+mod tools;
 mod verify;
 
 pub use self::{
-    clockwork::{Clockwork, JobState, NotRun, Outcome, Run},
-    course::Figures,
+    clockwork::{Clockwork, JobState},
+    runs::{NotRun, Outcome, Run},
     schedule::ScheduleError,
-    table::{JOBS, Job, Tools},
+    table::{JOBS, Job},
+    tools::{Figures, Tools},
 };

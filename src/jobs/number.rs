@@ -1,9 +1,6 @@
 //! number-events: gives events their places in the log, if the feed of no server did so already.
 
-use super::{
-    course::Course,
-    table::{JobError, Tools},
-};
+use super::tools::{Course, JobError, Tools};
 use crate::domain::window::Millis;
 
 /// Most events that one step numbers.

@@ -1,9 +1,6 @@
 //! prune: removes request ids and settled reservations that are older than their retention.
 
-use super::{
-    course::Course,
-    table::{JobError, Tools},
-};
+use super::tools::{Course, JobError, Tools};
 use crate::{domain::window::Millis, store::Pruned};
 
 /// Prunes both tables. Replicas may do this at the same time: each row is removed, and counted, by one of them.

@@ -1,9 +1,6 @@
 //! prune-events: removes events that are older than their retention, and deliveries of such events.
 
-use super::{
-    course::Course,
-    table::{JobError, Tools},
-};
+use super::tools::{Course, JobError, Tools};
 use crate::{domain::window::Millis, store::PrunedDeliveries};
 
 /// Removes deliveries without an event, even if removing more events failed.

@@ -18,7 +18,7 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{clockwork::Clockwork, table::JOBS};
+use super::{runs::Runner, table::JOBS};
 use crate::{clock::system_now, domain::window::Millis};
 
 /// Pause between two looks at the clock.
@@ -52,17 +52,17 @@ pub(super) struct Schedule {
 
 struct Ticks {
     scheduler: JobScheduler,
-    clockwork: Weak<Clockwork>,
+    runner: Weak<Runner>,
     /// The scheduler's ids of the jobs, in the order of [`JOBS`].
     ids: Mutex<Vec<Uuid>>,
 }
 
 impl Schedule {
     /// Starts the ticks of all jobs, in UTC.
-    pub(super) async fn start(clockwork: &Weak<Clockwork>) -> Result<Self, ScheduleError> {
+    pub(super) async fn start(runner: &Weak<Runner>) -> Result<Self, ScheduleError> {
         let failed = |source| ScheduleError { name: "all", source };
         let scheduler = JobScheduler::new().await.map_err(failed)?;
-        let ticks = Ticks { scheduler, clockwork: clockwork.clone(), ids: Mutex::default() };
+        let ticks = Ticks { scheduler, runner: runner.clone(), ids: Mutex::default() };
         let mut ids = Vec::with_capacity(JOBS.len());
         for place in 0..JOBS.len() {
             ids.push(ticks.add(place).await?);
@@ -107,10 +107,10 @@ impl Ticks {
     async fn add(&self, place: usize) -> Result<Uuid, ScheduleError> {
         let job = &JOBS[place];
         let failed = |source| ScheduleError { name: job.name, source };
-        let clockwork = self.clockwork.clone();
+        let runner = self.runner.clone();
         let tick = Job::new(job.schedule, move |_, _| {
-            if let Some(clockwork) = clockwork.upgrade() {
-                clockwork.wake(job.name);
+            if let Some(runner) = runner.upgrade() {
+                runner.wake(job.name);
             }
         });
         self.scheduler.add(tick.map_err(failed)?).await.map_err(failed)

@@ -1,17 +1,15 @@
 //! The table of jobs: when each one runs, what it does, and how long it may take.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::{close, course::Course, deliver, expire, number, prune, prune_events, verify};
-use crate::{
-    domain::window::Millis,
-    engine::{Engine, Failure},
-    events::webhook::Deliverer,
-    policy::PolicyCache,
-    store::{Retention, Store, StoreError},
+use super::{
+    close, deliver, expire, number, prune, prune_events,
+    tools::{Course, JobError, Tools},
+    verify,
 };
+use crate::domain::window::Millis;
 
 /// A row of the table: one job.
 #[derive(Debug)]
@@ -84,31 +82,17 @@ pub static JOBS: [Job; 7] = [
     },
 ];
 
-/// The parts of the server that jobs work with.
-#[derive(Clone, Debug)]
-pub struct Tools {
-    /// The database, for jobs that read and write rows.
-    pub store: Store,
-    /// The engine, for jobs that change counters.
-    pub engine: Arc<Engine>,
-    /// The policy: resources and plans.
-    pub policies: Arc<PolicyCache>,
-    /// How long settled reservations, request ids and events are kept.
-    pub retention: Retention,
-    /// Sends events to webhooks.
-    pub deliverer: Arc<Deliverer>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Why a run of a job failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum JobError {
-    /// The database failed, or did not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The engine did not carry out an operation.
-    #[error("an operation failed: {0:?}")]
-    Engine(Failure),
-    /// The check found this many rows that do not add up.
-    #[error("{0} row(s) of the books do not add up; the server's log names them")]
-    BooksDisagree(u64),
+    #[test]
+    fn jobs_are_sorted_and_explained() {
+        assert!(JOBS.is_sorted_by(|a, b| a.name < b.name));
+        for job in &JOBS {
+            assert!(!job.description.is_empty() && !job.description.ends_with('.'), "{}", job.name);
+            assert!(job.timeout > Duration::ZERO, "{}", job.name);
+            assert_eq!(job.schedule.split(' ').count(), 6, "{}", job.name);
+        }
+    }
 }

@@ -1,9 +1,6 @@
 //! verify-sample: checks that the books of some tenants add up, as `tope verify` does for all tenants.
 
-use super::{
-    course::Course,
-    table::{JobError, Tools},
-};
+use super::tools::{Course, JobError, Tools};
 use crate::{
     clock::random,
     domain::{id::TenantKey, window::Millis},

@@ -12,10 +12,11 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// The modules from the outermost to the innermost. Each may import modules of later rows, and no others.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["main"],
     &["cli"],
-    &["server"],
+    &["bench"],
+    &["server", "console"],
     &["grpc"],
     &["jobs"],
     &["events"],
@@ -33,16 +34,19 @@ const SETTINGS_READERS: [&str; 3] = ["main", "cli", "server"];
 /// Crates, each with the only modules that may name it.
 const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tope_migrations", &["store"]),
+    ("csv", &["bench"]),
+    ("hdrhistogram", &["bench"]),
     ("hmac", &["events"]),
+    ("indicatif", &["bench"]),
     ("reqwest", &["events"]),
     ("rustls", &["events"]),
     ("sea_orm", &["store"]),
     ("tokio_cron_scheduler", &["jobs"]),
-    ("tonic", &["cli", "grpc", "server"]),
-    ("tonic_health", &["cli", "grpc", "server"]),
-    ("tonic_prost", &["cli", "grpc"]),
+    ("tonic", &["bench", "cli", "console", "grpc", "server"]),
+    ("tonic_health", &["bench", "grpc", "server"]),
+    ("tonic_prost", &["bench", "grpc"]),
     ("tonic_reflection", &["grpc", "server"]),
-    ("tonic_types", &["cli", "grpc"]),
+    ("tonic_types", &["bench", "cli", "console", "grpc"]),
 ];
 
 /// The crates that `domain` may name: they do no I/O and start no tasks.

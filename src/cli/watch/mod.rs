@@ -14,12 +14,12 @@ use tokio::time::sleep;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
-use super::{
-    client::{TargetArgs, connect, find_retry_delay, print_line},
-    error::CliError,
-};
-use crate::grpc::v1::{
-    EventKind, WatchUsageRequest, WatchUsageResponse, quota_service_client::QuotaServiceClient,
+use crate::{
+    console::{
+        client::{TargetArgs, connect, find_retry_delay, print_line},
+        error::CliError,
+    },
+    grpc::v1::{EventKind, WatchUsageRequest, WatchUsageResponse, quota_service_client::QuotaServiceClient},
 };
 
 /// First pause before a new attempt, if the server sent no `RetryInfo`; each pause is twice the one before.

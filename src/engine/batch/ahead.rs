@@ -13,9 +13,11 @@ use foldhash::{HashMap, HashMapExt};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    super::{Answer, Failure, Frame, Outcome, TenantRef, item::Item, load::Look},
+    super::ask::{Answer, Failure, Frame, Outcome, TenantRef},
     BATCH_TIME_MAX, Batcher,
     caution::TIME_AGE_MAX,
+    item::Item,
+    look::Look,
 };
 use crate::{
     clock::mint_version,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::load::Look;
+use super::look::Look;
 use crate::{
     domain::window::Millis,
     store::{Expected, StoreError},

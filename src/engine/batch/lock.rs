@@ -7,10 +7,11 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    super::{TenantRef, item::Item},
-    BATCH_TIME_MAX, Batcher, Session,
+    super::ask::TenantRef,
+    BATCH_TIME_MAX, Batcher,
     caution::Seen,
-    find_key,
+    item::Item,
+    session::{Session, find_key},
 };
 use crate::{
     domain::{

@@ -15,7 +15,8 @@ use tokio::{
 };
 
 use super::{
-    super::{Failure, QUEUE_OPERATIONS_MAX, TenantRef},
+    super::ask::{Failure, TenantRef},
+    QUEUE_OPERATIONS_MAX,
     callers::{Batch, Waiting},
 };
 use crate::{domain::id::TenantKey, seldom::Seldom, store::Store};

@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::super::{Asked, Failure, Outcome, Request, Submission, item::Item};
+use super::super::{
+    ask::{Asked, Failure, Outcome, Request, Submission},
+    batch::Item,
+};
 
 /// The operations of a batch, and the callers who wait for their outcomes.
 #[derive(Default)]

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Reader, UsageQuery, chosen, failed, refused};
+use super::{
+    super::ask::{Failure, Frame, TenantRef},
+    Reader, failed, refused,
+    usage::{UsageQuery, chosen},
+};
 use crate::{
     domain::{counter::Balance, id::TenantKey, refusal::Refusal},
-    engine::{Failure, Frame, TenantRef},
     store::LogHead,
 };
 

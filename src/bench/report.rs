@@ -6,7 +6,7 @@ use super::{
     BenchArgs,
     load::{Figures, Pace},
 };
-use crate::cli::{client::print_line, error::CliError};
+use crate::console::{client::print_line, error::CliError};
 
 /// The rounds measured so far.
 #[derive(Debug)]

@@ -2,11 +2,7 @@
 
 use foldhash::{HashSet, HashSetExt};
 
-use super::{
-    batch::{Session, request_of_target},
-    hints::LAST_ID,
-    item::Item,
-};
+use super::{hints::LAST_ID, item::Item, look::Look, session::Session};
 use crate::{
     domain::{
         books::{Books, Method, Origin},
@@ -20,7 +16,7 @@ use crate::{
         reservation::{OnExpiry, Reservation},
         window::Millis,
     },
-    store::{Owned, StoreError, StoredCounter},
+    store::StoreError,
 };
 
 /// Most due holds that one batch sweeps.
@@ -31,18 +27,6 @@ const DUE_PAGE: usize = 2_000;
 
 /// Page size for listing the counters of a ResetUsage.
 const COUNTERS_PAGE: usize = 2_000;
-
-/// Where a batch looks for earlier effects of its operations. Each value includes the values before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Look {
-    /// Nowhere: a `request_id` is taken for new. If it is known, its row cannot be inserted, and the batch is
-    /// repeated.
-    Nowhere,
-    /// At the `request_id`s: one of the batch's is known.
-    AtRequests,
-    /// At everything that the batch may have written itself: the outcome of its last COMMIT is unknown.
-    AtOwn,
-}
 
 /// Loads rows into the books of a session.
 pub(super) struct Loader<'a, 's> {
@@ -328,36 +312,15 @@ impl Loader<'_, '_> {
 }
 
 /// The counters that CHARGE holds charge at their deadlines.
-pub(super) fn charged_keys(holds: &[Reservation]) -> impl Iterator<Item = &CounterKey> {
+pub(in super::super) fn charged_keys(holds: &[Reservation]) -> impl Iterator<Item = &CounterKey> {
     let charged = holds.iter().filter(|hold| hold.on_expiry == OnExpiry::Charge);
     charged.flat_map(|hold| &hold.lines).map(|line| &line.key)
 }
 
-impl Session<'_> {
-    /// Enters reservations that were found in the database.
-    pub(super) fn enter_reservations(&mut self, reservations: Vec<Owned<Reservation>>, origin: Origin) {
-        for (tenant, reservation) in reservations {
-            if let Some(books) = self.books.get_mut(&tenant) {
-                books.load_reservation(reservation, origin);
-            }
-        }
-    }
-
-    /// Enters counters that were looked for. A counter that was not found is known not to exist.
-    pub(super) fn enter_counters(
-        &mut self,
-        asked: Vec<Owned<CounterKey>>,
-        found: Vec<Owned<(CounterKey, StoredCounter)>>,
-    ) {
-        for (tenant, (key, counter)) in found {
-            if let Some(books) = self.books.get_mut(&tenant) {
-                books.load_counter(key, Some(counter));
-            }
-        }
-        for (tenant, key) in asked {
-            if let Some(books) = self.books.get_mut(&tenant) {
-                books.load_counter(key, None);
-            }
-        }
+/// The `request_id` by which an operation names its reservation.
+fn request_of_target(operation: &Operation) -> Option<&str> {
+    match operation.target() {
+        Some(Target::Request(id)) => Some(id),
+        Some(Target::Id(_)) | None => None,
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-use crate::cli::client::run_id;
+use crate::console::client::run_id;
 
 /// Microseconds; a longer sync is recorded as this long.
 const LATENCY_MAX_MICROS: u64 = 60_000_000;

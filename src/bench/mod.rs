@@ -1,7 +1,8 @@
-//! `tope bench`: how fast a server is, and how near it comes to a gRPC call that does nothing.
+//! Commands that load a server, behind the feature `bench`: `tope bench` in this file, `tope replay` in `replay`.
 //!
-//! Both sides are separate processes on this machine. This process loads them in turns, so that other work on the
-//! machine slows both alike. The ratio is the one of the median rates.
+//! `tope bench` measures how fast a server is, and how near it comes to a gRPC call that does nothing. Both sides are
+//! separate processes on this machine. This process loads them in turns, so that other work on the machine slows both
+//! alike. The ratio is the one of the median rates. Read [`run`] first, then `load.rs`, which makes the calls.
 
 pub mod audience;
 pub mod call;
@@ -9,6 +10,7 @@ pub mod disk;
 pub mod empty;
 pub mod load;
 pub mod process;
+pub mod replay;
 pub mod report;
 pub mod workload;
 
@@ -23,12 +25,14 @@ use self::{
     report::Report,
     workload::{Replies, Workload},
 };
-use super::{
-    client::{connect, print_line},
-    error::CliError,
-    without_password,
+use crate::{
+    console::{
+        client::{connect, print_line},
+        error::CliError,
+        without_password,
+    },
+    store::{Store, StoreOptions},
 };
-use crate::store::{Store, StoreOptions};
 
 /// How long each side is loaded before the first round.
 const WARM_UP: Duration = Duration::from_secs(1);

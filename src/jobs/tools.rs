@@ -1,11 +1,48 @@
-//! The course of one run of a job: what it has counted, and whether it may go on.
+//! What jobs work with: the parts of the server, the course of one run (what it has counted, and whether it may go on),
+//! and the errors with which a run fails.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{Engine, Failure},
+    events::webhook::Deliverer,
+    policy::PolicyCache,
+    store::{Retention, Store, StoreError},
+};
+
+/// The parts of the server that jobs work with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The database, for jobs that read and write rows.
+    pub store: Store,
+    /// The engine, for jobs that change counters.
+    pub engine: Arc<Engine>,
+    /// The policy: resources and plans.
+    pub policies: Arc<PolicyCache>,
+    /// How long settled reservations, request ids and events are kept.
+    pub retention: Retention,
+    /// Sends events to webhooks.
+    pub deliverer: Arc<Deliverer>,
+}
+
+/// Why a run of a job failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JobError {
+    /// The database failed, or did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine did not carry out an operation.
+    #[error("an operation failed: {0:?}")]
+    Engine(Failure),
+    /// The check found this many rows that do not add up.
+    #[error("{0} row(s) of the books do not add up; the server's log names them")]
+    BooksDisagree(u64),
+}
 
 /// What a run counted: pairs of a name and a number, for people.
 pub type Figures = Vec<(&'static str, i64)>;

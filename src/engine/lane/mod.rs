@@ -1,9 +1,14 @@
 //! A lane: takes all operations that wait, decides them as one batch, and answers. While the batch commits, the
 //! operations that arrive are decided ahead as the next batch. Operations of tenants whose rows somebody else has
 //! locked are set aside.
+//!
+//! Read [`Lane::run`] first. `callers.rs` has the operations of a batch with those who wait for the outcomes,
+//! `aside.rs` the operations that wait for a row.
 
 mod aside;
 mod callers;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -27,13 +32,19 @@ use tokio_util::sync::CancellationToken;
 
 use self::{aside::Aside, callers::Batch};
 use super::{
-    Asked, BATCH_OPERATIONS_MAX, Outcome, Submission,
+    ask::{Asked, Outcome, Submission},
     batch::{Ahead, Batcher, Planned},
 };
 use crate::{
     domain::{id::TenantKey, window::Millis},
     store::{Store, StoreError},
 };
+
+/// Most operations that wait in one lane.
+pub(super) const QUEUE_OPERATIONS_MAX: usize = 10_000;
+
+/// Most operations of one batch.
+const BATCH_OPERATIONS_MAX: usize = 1_000;
 
 /// One lane. It ends when it is stopped, its queue is empty, and nothing is set aside.
 pub(super) struct Lane {

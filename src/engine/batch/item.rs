@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use tokio::time::Instant;
 
-use super::{Failure, Outcome, Request, load::Look};
+use super::{
+    super::ask::{Failure, Outcome, Request},
+    look::Look,
+};
 use crate::{
     clock::mint,
     domain::{
@@ -14,29 +17,29 @@ use crate::{
 };
 
 /// An operation on its way through one batch or several.
-pub(super) struct Item {
+pub(in super::super) struct Item {
     /// The id for the reservation or the adjustments that the operation makes. It is minted at the first decision. A
     /// repeat keeps it, so that it finds what the first attempt made.
     id: OnceLock<ReservationId>,
     /// The operation, and its tenant.
-    pub(super) request: Request,
+    pub(in super::super) request: Request,
     /// When the caller's time runs out.
     deadline: Option<Instant>,
     /// The outcome, if there is one. An operation that has its outcome before the batch is not decided.
-    pub(super) outcome: Option<Outcome>,
+    pub(in super::super) outcome: Option<Outcome>,
     /// The tenant whose row another transaction has locked. The operation is then not decided in this batch.
-    pub(super) locked: Option<TenantKey>,
+    pub(in super::super) locked: Option<TenantKey>,
     /// Whether an earlier COMMIT with an unknown outcome may have carried the operation out.
     pub(super) lost: bool,
 }
 
 impl Item {
-    pub(super) fn new(request: Request, deadline: Option<Instant>) -> Self {
+    pub(in super::super) fn new(request: Request, deadline: Option<Instant>) -> Self {
         Self { id: OnceLock::new(), request, deadline, outcome: None, locked: None, lost: false }
     }
 
     /// Gives the operation DEADLINE_EXCEEDED if its caller is gone, unless it is owed or may have been carried out.
-    pub(super) fn drop_unless_owed(&mut self, gone: bool) {
+    pub(in super::super) fn drop_unless_owed(&mut self, gone: bool) {
         if gone && !self.lost && !self.request.operation.is_owed() {
             self.outcome = Some(Err(Failure::DeadlineExceeded));
         }

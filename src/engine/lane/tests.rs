@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Engine, Failure, Lanes, Outcome, Request, TenantRef};
+use super::super::{Engine, Failure, Lanes, Outcome, Request, TenantRef};
 use crate::{
     clock::{Clock, ManualClock, random},
     domain::{

@@ -20,13 +20,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 
 use self::trace::ModelCall;
-use super::{
-    client::{TargetArgs, connect, find_retry_delay, print_line, run_id},
-    error::CliError,
-};
-use crate::grpc::v1::{
-    Amount, CommitRequest, CommitResponse, GetUsageRequest, ReserveAmount, ReserveRequest, ReserveResponse,
-    quota_service_client::QuotaServiceClient,
+use crate::{
+    console::{
+        client::{TargetArgs, connect, find_retry_delay, print_line, run_id},
+        error::CliError,
+    },
+    grpc::v1::{
+        Amount, CommitRequest, CommitResponse, GetUsageRequest, ReserveAmount, ReserveRequest,
+        ReserveResponse, quota_service_client::QuotaServiceClient,
+    },
 };
 
 /// The resource that is spent.

@@ -15,7 +15,7 @@ use tonic_health::pb::{
 };
 
 use super::workload::Replies;
-use crate::cli::{
+use crate::console::{
     client::{endpoint, run_id},
     error::CliError,
 };

@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 use tonic::transport::Channel;
 
 use crate::{
-    cli::{
+    console::{
         client::{created, run_id},
         error::CliError,
     },

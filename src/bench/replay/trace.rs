@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use chrono::NaiveDateTime;
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use crate::cli::error::CliError;
+use crate::console::error::CliError;
 
 const TIMESTAMP: &str = "TIMESTAMP";
 const CONTEXT: &str = "ContextTokens";

@@ -1,39 +1,49 @@
 //! A batch: lock, load, decide, save, commit. It is repeated or halved if the database demands it.
+//!
+//! Read [`Batcher`] first, then `lock.rs`, `session.rs` and `load.rs`: the way of a batch under the lock. `ahead.rs` is
+//! the way of a batch that is decided without the database, and `caution.rs` says which batches take it.
 
 mod ahead;
 mod caution;
+mod hints;
+mod item;
+mod load;
 mod lock;
+mod look;
+mod memory;
+mod pace;
+mod session;
 
-pub(super) use self::ahead::{Ahead, Planned};
+pub(super) use self::{
+    ahead::{Ahead, Planned},
+    item::Item,
+    load::charged_keys,
+};
 use self::{
     caution::{Caution, Next, Tries},
+    load::Loader,
     lock::Held,
+    look::Look,
+    memory::Memory,
+    pace::{Pace, Phase},
+    session::Session,
 };
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use tokio::time::timeout;
 
-use super::{
-    Answer, Failure, Frame, Outcome, Request, TenantRef, hints,
-    item::Item,
-    load::{Loader, Look},
-    memory::Memory,
-    pace::{Pace, Phase},
-};
+use super::ask::{Answer, Failure, Frame, Outcome};
 use crate::{
-    clock::{Clock, mint_version},
+    clock::Clock,
     domain::{
-        books::{Books, Changes, Remembered},
+        books::{Changes, Remembered},
         calendar::Calendar,
         decide::{Context, Stop, Touched, decide},
         id::TenantKey,
-        operation::{Operation, Target},
-        plan::{Plan, Policy},
-        refusal::{Fault, Refusal},
+        refusal::Fault,
         tenant::Tenant,
-        window::Millis,
     },
     policy::PolicyCache,
     seldom::Seldom,
@@ -68,16 +78,6 @@ struct Decided {
     outcomes: Vec<Outcome>,
     changes: Vec<Changes>,
     remembered: Vec<Remembered>,
-}
-
-/// What is known after the tenants of a batch are locked.
-pub(super) struct Session<'a> {
-    pub(super) transaction: &'a Transaction,
-    pub(super) policy: Arc<Policy>,
-    pub(super) now: Millis,
-    pub(super) books: HashMap<TenantKey, Books>,
-    /// Keys of the tenants that the operations name by id.
-    keys: HashMap<&'a str, TenantKey>,
 }
 
 impl Batcher {
@@ -288,47 +288,6 @@ impl Batcher {
     }
 }
 
-impl Session<'_> {
-    fn plan_of(&self, tenant: &Tenant) -> Result<Arc<Plan>, StoreError> {
-        let plan = self.policy.plans.get(&tenant.plan).cloned();
-        plan.ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))
-    }
-
-    fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
-        find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))
-    }
-
-    /// The failure of an operation whose tenant does not exist, or was deleted after the reservation was made.
-    fn unknown(&self, request: &Request) -> Failure {
-        let (refusal, name) = match &request.tenant {
-            TenantRef::Id(id) => (Refusal::TenantNotFound(id.clone()), id.as_str()),
-            TenantRef::Key(_) => (Refusal::ReservationNotFound(String::new()), ""),
-        };
-        let frame = Frame {
-            tenant_key: TenantKey(0),
-            tenant: Arc::from(name),
-            policy: Arc::clone(&self.policy),
-            now: self.now,
-        };
-        Failure::Refused { refusal, frame: Box::new(frame) }
-    }
-
-    fn take_changes(&mut self) -> (Vec<Changes>, Vec<Remembered>) {
-        let (now, policy, version) = (self.now, Arc::clone(&self.policy), mint_version());
-        let books = std::mem::take(&mut self.books);
-        let mut all = Vec::with_capacity(books.len());
-        let mut remembered = Vec::with_capacity(books.len());
-        for mut books in books.into_values() {
-            books.tenant.decided_at = books.tenant.decided_at.max(now);
-            let (changes, known) = books.into_changes(&policy, version);
-            remembered.push(known);
-            all.push(changes);
-        }
-        all.retain(|changes| !changes.is_empty());
-        (all, remembered)
-    }
-}
-
 /// Finds `request_id`s that were taken for new and are known. Inserting the row shows this for operations that took
 /// effect. A refused operation inserts no row, so its id is looked up: a replay comes before any refusal (R4.1).
 async fn refuse_known_requests(
@@ -342,13 +301,6 @@ async fn refuse_known_requests(
         .collect();
     let ids: Vec<_> = ids.into_iter().collect();
     if transaction.find_requests(&ids).await?.is_empty() { Ok(()) } else { Err(StoreError::KnownRequest) }
-}
-
-fn find_key(named: &HashMap<&str, TenantKey>, tenant: &TenantRef) -> Option<TenantKey> {
-    match tenant {
-        TenantRef::Id(id) => named.get(id.as_str()).copied(),
-        TenantRef::Key(key) => Some(*key),
-    }
 }
 
 fn halves(range: Range<usize>) -> [Range<usize>; 2] {
@@ -371,12 +323,4 @@ fn fail(items: &mut [Item], error: &StoreError) -> Failure {
         item.outcome = Some(Err(failure.clone()));
     }
     failure
-}
-
-/// The `request_id` by which an operation names its reservation.
-pub(super) fn request_of_target(operation: &Operation) -> Option<&str> {
-    match operation.target() {
-        Some(Target::Request(id)) => Some(id),
-        Some(Target::Id(_)) | None => None,
-    }
 }

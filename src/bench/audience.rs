@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 
 use super::workload::{LIMIT_QUANTITY, RESOURCE};
 use crate::{
-    cli::{
+    console::{
         client::{connect, created, print_line, run_id},
         error::CliError,
     },

@@ -5,7 +5,7 @@ use tonic::{Code, Status, transport::Channel};
 
 use super::RESOURCE;
 use crate::{
-    cli::{client::created, error::CliError},
+    console::{client::created, error::CliError},
     grpc::v1::{
         CreatePlanRequest, CreateResourceRequest, CreateTenantRequest, Enforcement, GetTenantRequest, Limit,
         Period, Plan, Resource, Tenant, UpdateTenantRequest, admin_service_client::AdminServiceClient,

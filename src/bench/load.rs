@@ -24,7 +24,7 @@ use super::{
     workload::Workload,
 };
 use crate::{
-    cli::{client::endpoint, error::CliError},
+    console::{client::endpoint, error::CliError},
     grpc::v1::quota_service_client::QuotaServiceClient,
 };
 
@@ -295,7 +295,7 @@ mod tests {
     use tokio_util::sync::DropGuard;
 
     use super::*;
-    use crate::cli::bench::empty::tests::start_typical;
+    use crate::bench::empty::tests::start_typical;
 
     const ROUND: Duration = Duration::from_millis(200);
 

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::{Failure, Outcome};
+use super::super::ask::{Failure, Outcome};
 use crate::{
     domain::{
         books::Books,

@@ -30,7 +30,7 @@ use tower::Service;
 
 use super::workload::Replies;
 use crate::{
-    cli::error::CliError,
+    console::error::CliError,
     grpc::{
         http2::{codec::buffer_settings, serve},
         v1::{CommitRequest, ReserveRequest, quota_service_server::SERVICE_NAME},
@@ -198,7 +198,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        cli::client::connect,
+        console::client::connect,
         grpc::{
             http2::REQUEST_BYTES_MAX,
             v1::{ReserveResponse, quota_service_client::QuotaServiceClient},
@@ -206,7 +206,7 @@ pub(super) mod tests {
     };
 
     /// Starts an empty service with typical replies. Returns its URL, and the token that ends it.
-    pub(in crate::cli::bench) async fn start_typical() -> (String, CancellationToken) {
+    pub(in crate::bench) async fn start_typical() -> (String, CancellationToken) {
         let typical = Replies::typical();
         let service = EmptyService {
             reserve: typical.reserve.encode_to_vec().into(),

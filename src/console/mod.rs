@@ -1,0 +1,35 @@
+//! What all commands share, those that load a server included: what they print, and how they fail.
+//!
+//! `error.rs` has the one error of commands, with its exit code; `client.rs` connects to a server and prints lines. A
+//! database's URL is printed without its password.
+
+pub mod client;
+pub mod error;
+
+/// Returns a database URL without password and parameters, so that it may be printed.
+pub(crate) fn without_password(database: &str) -> String {
+    let shown = database.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = shown.split_once("://") else { return shown.to_owned() };
+    let Some((user, place)) = rest.rsplit_once('@') else { return shown.to_owned() };
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let cases = [
+            ("postgres://me:s3cret@db:5432/tope", "postgres://me@db:5432/tope"),
+            ("postgres://me:p@s/s@db/tope", "postgres://me@db/tope"),
+            ("postgres://db/tope?user=me&password=s3cret", "postgres://db/tope"),
+            ("postgres://db/tope", "postgres://db/tope"),
+            ("sqlite://tope.db", "sqlite://tope.db"),
+        ];
+        for (database, shown) in cases {
+            assert_eq!(without_password(database), shown);
+        }
+    }
+}

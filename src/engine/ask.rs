@@ -1,0 +1,135 @@
+//! What the engine is asked, and what it answers: the requests of callers, and the outcomes of their operations.
+
+use std::sync::Arc;
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    domain::{
+        decide::Reply,
+        id::{TenantKey, name_hash},
+        operation::Operation,
+        plan::Policy,
+        refusal::Refusal,
+        window::Millis,
+    },
+    store::StoreError,
+};
+
+/// The tenant of an operation, as the client named it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TenantRef {
+    /// The tenant's id, from the request.
+    Id(String),
+    /// The tenant's key, from the name of a reservation.
+    Key(TenantKey),
+}
+
+impl TenantRef {
+    pub(super) fn hash(&self) -> u32 {
+        match self {
+            TenantRef::Id(id) => name_hash(id),
+            TenantRef::Key(key) => key.hash(),
+        }
+    }
+}
+
+/// An operation, and the tenant on whose books it works.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The tenant of the operation.
+    pub tenant: TenantRef,
+    /// The operation to decide.
+    pub operation: Operation,
+}
+
+/// What a reply needs apart from its content: the tenant's id, the names of resources, the instant of the decision.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The tenant's key; 0 if there is no such tenant.
+    pub tenant_key: TenantKey,
+    /// The tenant's id. If there is no such tenant: the id that the client gave.
+    pub tenant: Arc<str>,
+    /// The resources and plans by which the engine decided.
+    pub policy: Arc<Policy>,
+    /// The instant of the decision, in milliseconds since 1970-01-01 UTC.
+    pub now: Millis,
+}
+
+/// The outcome of an operation that was not refused.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The result of the operation.
+    pub reply: Reply,
+    /// What the reply needs apart from the result.
+    pub frame: Frame,
+}
+
+/// Why an operation was not carried out.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The rules refuse the operation.
+    Refused {
+        /// The reason, with its details.
+        refusal: Refusal,
+        /// What the error needs apart from the reason.
+        frame: Box<Frame>,
+    },
+    /// The queue of the lane is full.
+    Overloaded,
+    /// The server ends and takes no more operations.
+    Draining,
+    /// The database cannot be reached.
+    DatabaseUnavailable,
+    /// The caller's time ran out before the decision. Nothing was decided.
+    DeadlineExceeded,
+    /// A defect, or an error of the database that a repeat does not help. It was logged.
+    Internal,
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            // The errors after `Unreachable` mean that other transactions were in the way of every repeat.
+            StoreError::Unavailable(_)
+            | StoreError::Unreachable(_)
+            | StoreError::Serialization(_)
+            | StoreError::Locked(_)
+            | StoreError::TenantMoved
+            | StoreError::Outdated => Failure::DatabaseUnavailable,
+            StoreError::Permanent(_)
+            | StoreError::Conflict(_)
+            | StoreError::KnownRequest
+            | StoreError::Unusable(_)
+            | StoreError::Corrupt(_) => Failure::Internal,
+        }
+    }
+}
+
+/// The outcome of one operation.
+pub type Outcome = Result<Answer, Failure>;
+
+/// Operations of one caller for one lane, answered together.
+pub(super) struct Submission {
+    pub(super) asked: Asked,
+    /// When the caller's time runs out.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// The operations, and where their outcomes go.
+pub(super) enum Asked {
+    /// One operation.
+    One(Request, oneshot::Sender<Outcome>),
+    /// Several operations, in their order.
+    Several(Vec<Request>, oneshot::Sender<Vec<Outcome>>),
+}
+
+impl Submission {
+    /// The number of operations.
+    pub(super) fn count(&self) -> usize {
+        match &self.asked {
+            Asked::One(..) => 1,
+            Asked::Several(requests, _) => requests.len(),
+        }
+    }
+}

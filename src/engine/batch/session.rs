@@ -1,0 +1,110 @@
+//! A session: the books, the policy and the time of a batch, from the lock of its tenants to its changes.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use super::super::ask::{Failure, Frame, Request, TenantRef};
+use crate::{
+    clock::mint_version,
+    domain::{
+        books::{Books, Changes, Origin, Remembered},
+        counter::CounterKey,
+        id::TenantKey,
+        plan::{Plan, Policy},
+        refusal::Refusal,
+        reservation::Reservation,
+        tenant::Tenant,
+        window::Millis,
+    },
+    store::{Owned, StoreError, StoredCounter, Transaction},
+};
+
+/// What is known after the tenants of a batch are locked.
+pub(super) struct Session<'a> {
+    pub(super) transaction: &'a Transaction,
+    pub(super) policy: Arc<Policy>,
+    pub(super) now: Millis,
+    pub(super) books: HashMap<TenantKey, Books>,
+    /// Keys of the tenants that the operations name by id.
+    pub(super) keys: HashMap<&'a str, TenantKey>,
+}
+
+impl Session<'_> {
+    /// The plan of a tenant, which must exist.
+    pub(super) fn plan_of(&self, tenant: &Tenant) -> Result<Arc<Plan>, StoreError> {
+        let plan = self.policy.plans.get(&tenant.plan).cloned();
+        plan.ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))
+    }
+
+    /// The key of an existing tenant that an operation names.
+    pub(super) fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
+        find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))
+    }
+
+    /// The failure of an operation whose tenant does not exist, or was deleted after the reservation was made.
+    pub(super) fn unknown(&self, request: &Request) -> Failure {
+        let (refusal, name) = match &request.tenant {
+            TenantRef::Id(id) => (Refusal::TenantNotFound(id.clone()), id.as_str()),
+            TenantRef::Key(_) => (Refusal::ReservationNotFound(String::new()), ""),
+        };
+        let frame = Frame {
+            tenant_key: TenantKey(0),
+            tenant: Arc::from(name),
+            policy: Arc::clone(&self.policy),
+            now: self.now,
+        };
+        Failure::Refused { refusal, frame: Box::new(frame) }
+    }
+
+    /// Takes the rows to write out of the books, and what the lane remembers once they are written.
+    pub(super) fn take_changes(&mut self) -> (Vec<Changes>, Vec<Remembered>) {
+        let (now, policy, version) = (self.now, Arc::clone(&self.policy), mint_version());
+        let books = std::mem::take(&mut self.books);
+        let mut all = Vec::with_capacity(books.len());
+        let mut remembered = Vec::with_capacity(books.len());
+        for mut books in books.into_values() {
+            books.tenant.decided_at = books.tenant.decided_at.max(now);
+            let (changes, known) = books.into_changes(&policy, version);
+            remembered.push(known);
+            all.push(changes);
+        }
+        all.retain(|changes| !changes.is_empty());
+        (all, remembered)
+    }
+
+    /// Enters reservations that were found in the database.
+    pub(super) fn enter_reservations(&mut self, reservations: Vec<Owned<Reservation>>, origin: Origin) {
+        for (tenant, reservation) in reservations {
+            if let Some(books) = self.books.get_mut(&tenant) {
+                books.load_reservation(reservation, origin);
+            }
+        }
+    }
+
+    /// Enters counters that were looked for. A counter that was not found is known not to exist.
+    pub(super) fn enter_counters(
+        &mut self,
+        asked: Vec<Owned<CounterKey>>,
+        found: Vec<Owned<(CounterKey, StoredCounter)>>,
+    ) {
+        for (tenant, (key, counter)) in found {
+            if let Some(books) = self.books.get_mut(&tenant) {
+                books.load_counter(key, Some(counter));
+            }
+        }
+        for (tenant, key) in asked {
+            if let Some(books) = self.books.get_mut(&tenant) {
+                books.load_counter(key, None);
+            }
+        }
+    }
+}
+
+/// The key of a tenant that an operation names, by id or by key.
+pub(super) fn find_key(named: &HashMap<&str, TenantKey>, tenant: &TenantRef) -> Option<TenantKey> {
+    match tenant {
+        TenantRef::Id(id) => named.get(id.as_str()).copied(),
+        TenantRef::Key(key) => Some(*key),
+    }
+}

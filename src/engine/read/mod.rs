@@ -1,0 +1,138 @@
+//! Reads: each is one read-only transaction without locks. Holds that are due do not count in them, whether or not a
+//! batch has swept them (R4.3).
+//!
+//! Read [`Reader`] and its `open` first: a call opens a view of one tenant at one instant. `usage.rs` reads balances
+//! from a view, `reservations.rs` reservations, and `snapshot.rs` the balances with which a watch begins.
+
+mod reservations;
+mod snapshot;
+mod usage;
+
+use std::sync::Arc;
+
+pub use self::{
+    reservations::ReservationQuery,
+    snapshot::{Names, Snapshot},
+    usage::{UsagePlace, UsageQuery},
+};
+use super::ask::{Failure, Frame, TenantRef};
+use crate::{
+    clock::Clock,
+    domain::{id::TenantKey, plan::Policy, refusal::Refusal, tenant::Tenant, window::Millis},
+    policy::PolicyCache,
+    seldom::Seldom,
+    store::{HeadTime, Store, StoreError, Transaction},
+};
+
+/// Most rows that one call looks through if most of them do not match its filters.
+const SCAN_ROWS_MAX: usize = 10_000;
+
+/// Most rows of one statement.
+const CHUNK: usize = 1_000;
+
+/// Reads what lanes and administration have written.
+#[derive(Debug)]
+pub struct Reader {
+    store: Store,
+    policies: Arc<PolicyCache>,
+    clock: Clock,
+}
+
+/// A page of a list, with its end if there may be more.
+#[derive(Debug)]
+pub struct Page<T, P> {
+    /// The entries of the page.
+    pub entries: Vec<T>,
+    /// Where the next page begins. `None`: this is the last page.
+    pub next: Option<P>,
+    /// What a reply needs apart from the entries.
+    pub frame: Frame,
+}
+
+/// The state of one tenant's books at one instant.
+struct View {
+    transaction: Transaction,
+    tenant: Tenant,
+    policy: Arc<Policy>,
+    now: Millis,
+}
+
+impl Reader {
+    /// A reader of a database.
+    pub fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
+        Self { store, policies, clock }
+    }
+
+    /// The resources and plans at the current revision.
+    pub async fn policy(&self) -> Result<Arc<Policy>, Failure> {
+        if !self.store.is_available() {
+            return Err(Failure::DatabaseUnavailable);
+        }
+        self.load_policy().await.map_err(failed)
+    }
+
+    async fn load_policy(&self) -> Result<Arc<Policy>, StoreError> {
+        let transaction = self.store.begin_read("policy").await?;
+        let revision = transaction.read_revision().await?;
+        let policy = self.policies.get(&transaction, revision).await?;
+        transaction.rollback().await?;
+        Ok(policy)
+    }
+
+    async fn open(&self, name: &'static str, tenant: &TenantRef) -> Result<View, Failure> {
+        if !self.store.is_available() {
+            return Err(Failure::DatabaseUnavailable);
+        }
+        self.begin(name, tenant).await.map_err(failed)?.map_err(|(refusal, frame)| refused(refusal, &frame))
+    }
+
+    async fn begin(
+        &self,
+        name: &'static str,
+        tenant: &TenantRef,
+    ) -> Result<Result<View, (Refusal, Frame)>, StoreError> {
+        let transaction = self.store.begin_read(name).await?;
+        let (id, key) = match tenant {
+            TenantRef::Id(id) => (Some(id.as_str()), None),
+            TenantRef::Key(key) => (None, Some(*key)),
+        };
+        let found = transaction.find_tenant(id, key).await?;
+        let (revision, database_now) = transaction.read_head(HeadTime::beside(self.clock.now())).await?;
+        let policy = self.policies.get(&transaction, revision).await?;
+        let now = self.clock.now().or(database_now).unwrap_or(0);
+        Ok(match found {
+            Some(tenant) => {
+                let now = now.max(tenant.decided_at);
+                Ok(View { transaction, tenant, policy, now })
+            }
+            None => {
+                let name = id.unwrap_or_default();
+                let frame = Frame { tenant_key: TenantKey(0), tenant: Arc::from(name), policy, now };
+                Err((Refusal::TenantNotFound(name.to_owned()), frame))
+            }
+        })
+    }
+}
+
+impl View {
+    fn frame(&self) -> Frame {
+        Frame {
+            tenant_key: self.tenant.key,
+            tenant: Arc::clone(&self.tenant.id),
+            policy: Arc::clone(&self.policy),
+            now: self.now,
+        }
+    }
+}
+
+fn refused(refusal: Refusal, frame: &Frame) -> Failure {
+    Failure::Refused { refusal, frame: Box::new(frame.clone()) }
+}
+
+fn failed(error: StoreError) -> Failure {
+    static FAILED: Seldom<&str> = Seldom::new();
+    if let Some(left_out) = FAILED.due(error.kind()) {
+        tracing::error!(error = &error as &dyn std::error::Error, log.left_out = left_out, "read failed");
+    }
+    Failure::from(&error)
+}

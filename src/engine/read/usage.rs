@@ -1,0 +1,260 @@
+//! Balances: the counters of the chosen limits and meters of a tenant, in pages.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    super::{
+        ask::{Failure, TenantRef},
+        batch::charged_keys,
+    },
+    CHUNK, Page, Reader, SCAN_ROWS_MAX, View, failed, refused,
+};
+use crate::{
+    domain::{
+        books::Books,
+        calendar::Calendar,
+        counter::{Balance, Counter, CounterKey},
+        faults::Faults,
+        id::ResourceKey,
+        operation::{DimensionFilter, Fingerprinter},
+        plan::{Limit, Policy},
+        refusal::{Fault, Refusal},
+        window::{Period, Window},
+    },
+    store::{StoreError, StoredCounter},
+};
+
+/// Chooses balances, and a page of them.
+#[derive(Clone, Debug, Default)]
+pub struct UsageQuery {
+    /// The id of the tenant.
+    pub tenant: String,
+    /// Values that a counter must have. A counter that does not count a dimension apart passes, whatever the value.
+    pub filter: DimensionFilter,
+    /// The ids of the resources. Empty: all resources.
+    pub resources: Vec<String>,
+    /// The place at which the page before ended.
+    pub after: Option<UsagePlace>,
+    /// Most balances of the page.
+    pub limit: usize,
+}
+
+/// A place in the list of balances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsagePlace {
+    /// A fingerprint of the list: what is counted, and in which windows. In a list with another fingerprint the place
+    /// has no meaning.
+    pub list: [u8; 8],
+    /// Position among the chosen limits of the plan and, after them, the meters of the chosen resources.
+    pub position: usize,
+    /// The last counter looked at for this position. `None`: none so far.
+    pub key: Option<CounterKey>,
+}
+
+/// What a balance is of: a limit or, without one, a meter.
+struct Counted {
+    limit: Option<Arc<Limit>>,
+    resource: ResourceKey,
+    period: Period,
+    anchor_day: u8,
+}
+
+impl Counted {
+    /// A key that stands for the shape in this window. For a shape without `per` it is the key of its only counter.
+    /// Different shapes have different keys.
+    fn key_of_shape(&self, window: Window) -> CounterKey {
+        match &self.limit {
+            Some(limit) => CounterKey::of_shape(&limit.shape, window.start, &limit.shape.selected()),
+            None => CounterKey::of_meter(self.resource, window.start),
+        }
+    }
+}
+
+/// The counters found for one limit or meter.
+#[derive(Default)]
+struct Found {
+    counters: Vec<(CounterKey, StoredCounter)>,
+    /// The last key looked at. `None`: there are no more.
+    last_key: Option<CounterKey>,
+    scanned: usize,
+}
+
+impl Reader {
+    /// A page of the balances of a tenant.
+    pub async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
+        self.open("usage", &TenantRef::Id(query.tenant.clone())).await?.usage(query).await
+    }
+}
+
+impl View {
+    /// A page of the balances of the tenant.
+    pub(super) async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
+        let frame = self.frame();
+        let chosen = chosen(&self.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
+        let mut books = self.books().map_err(failed)?;
+        self.load_due(&mut books).await.map_err(failed)?;
+        let counted = counted(&self.policy, &books, &chosen);
+        let mut calendar = Calendar::default();
+        let list = self.mark(&counted, &mut calendar);
+        let mut place = query.after.clone().unwrap_or(UsagePlace { list, position: 0, key: None });
+        if place.list != list {
+            let text = "must be left out to start again, since limits or windows have changed meanwhile";
+            return Err(refused(Refusal::Invalid(vec![Fault::new("page_token", text)]), &frame));
+        }
+        let mut page = Page { entries: Vec::new(), next: None, frame };
+        let mut scanned = 0;
+        while let Some(counted) = counted.get(place.position) {
+            let room = query.limit - page.entries.len();
+            let found = self.counters_of(counted, &mut calendar, &place, query).await.map_err(failed)?;
+            scanned += found.scanned;
+            for (key, (fresh, alerts)) in found.counters.into_iter().take(room) {
+                books.load_counter(key.clone(), Some((fresh, alerts)));
+                page.entries.push(books.balance(&key, counted.limit.as_ref(), fresh));
+                place.key = Some(key);
+            }
+            if found.last_key.is_none() && page.entries.len() < query.limit {
+                place = UsagePlace { list, position: place.position + 1, key: None };
+                continue;
+            }
+            if page.entries.len() >= query.limit || scanned >= SCAN_ROWS_MAX {
+                page.next = Some(place);
+                return Ok(page);
+            }
+            place.key = found.last_key;
+        }
+        Ok(page)
+    }
+
+    /// A fingerprint of the list of balances: limits, shapes and windows, in their order. Quantities are not part of
+    /// it.
+    fn mark(&self, counted: &[Counted], calendar: &mut Calendar) -> [u8; 8] {
+        let print = Fingerprinter::new("balances").number(self.tenant.key.0);
+        let print = counted.iter().fold(print, |print, counted| {
+            let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
+            let id = counted.limit.as_ref().map_or("", |limit| limit.id.as_str());
+            print.text(id).bytes(counted.key_of_shape(window).as_bytes())
+        });
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&print.finish()[..8]);
+        mark
+    }
+
+    fn books(&self) -> Result<Books, StoreError> {
+        let plan = self.policy.plans.get(&self.tenant.plan).cloned();
+        let plan = plan.ok_or_else(|| {
+            StoreError::Corrupt(format!("the plan of tenant {:?} is missing", self.tenant.id))
+        })?;
+        Ok(Books::open(self.tenant.clone(), plan, None))
+    }
+
+    async fn load_due(&self, books: &mut Books) -> Result<(), StoreError> {
+        if self.tenant.next_due > self.now {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let page =
+                self.transaction.list_holds_by_deadline(self.tenant.key, after, self.now, CHUNK).await?;
+            let charged: HashSet<_> = charged_keys(&page).map(|key| (self.tenant.key, key.clone())).collect();
+            let charged: Vec<_> = charged.into_iter().collect();
+            for (_, (key, counter)) in self.transaction.find_counters(&charged).await? {
+                books.load_counter(key, Some(counter));
+            }
+            page.iter().for_each(|hold| books.load_due(hold));
+            match page.last() {
+                Some(last) => after = Some((last.deadline, last.id)),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Counters of a limit or meter in its running window, from a place on.
+    async fn counters_of(
+        &self,
+        counted: &Counted,
+        calendar: &mut Calendar,
+        place: &UsagePlace,
+        query: &UsageQuery,
+    ) -> Result<Found, StoreError> {
+        let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
+        let tenant = self.tenant.key;
+        let Some(limit) = counted.limit.as_ref().filter(|limit| limit.shape.per.contains(&true)) else {
+            // Such a limit or meter has at most one counter.
+            return if place.key.is_some() {
+                Ok(Found::default())
+            } else {
+                self.single_counter(counted, window, query).await
+            };
+        };
+        let prefix = CounterKey::prefix(counted.resource, counted.period, counted.anchor_day, window.start);
+        let rows = self.transaction.list_counters(tenant, &prefix, place.key.as_ref(), CHUNK).await?;
+        let scanned = rows.len();
+        let last_key = (scanned == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
+        let of_limit = |key: &CounterKey| limit.shape.counts(key) && passes(&query.filter, key);
+        let counters = rows.into_iter().filter(|(key, _)| of_limit(key)).collect();
+        Ok(Found { counters, last_key, scanned })
+    }
+
+    async fn single_counter(
+        &self,
+        counted: &Counted,
+        window: Window,
+        query: &UsageQuery,
+    ) -> Result<Found, StoreError> {
+        let key = counted.key_of_shape(window);
+        if !passes(&query.filter, &key) {
+            return Ok(Found::default());
+        }
+        let rows = self.transaction.find_counters(&[(self.tenant.key, key.clone())]).await?;
+        let stored = rows.into_iter().next().map(|(_, (_, counter))| counter);
+        let since = counted.limit.as_ref().map(|limit| self.tenant.counts_since(limit, &key));
+        // A limit is shown even if its counter does not exist yet. A meter is shown only if its counter exists.
+        let fresh = since.map(|since| Counter::fresh(window, since));
+        let counters =
+            stored.or(fresh.map(|fresh| (fresh, None))).map(|counter| (key, counter)).into_iter().collect();
+        Ok(Found { counters, last_key: None, scanned: 1 })
+    }
+}
+
+/// The keys of the named resources. `None`: all resources.
+pub(super) fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<ResourceKey>>, Refusal> {
+    let mut faults = Faults::default();
+    let mut keys = Vec::with_capacity(names.len());
+    for (place, name) in names.iter().enumerate() {
+        match policy.find_resource(name) {
+            Some(key) => keys.push(key),
+            None => faults.add(
+                format_args!("resources[{place}]"),
+                format_args!("must be a declared resource; {name:?} is not"),
+            ),
+        }
+    }
+    faults.into_result((!names.is_empty()).then_some(keys))
+}
+
+fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) -> Vec<Counted> {
+    let wanted = |resource: ResourceKey| chosen.as_ref().is_none_or(|chosen| chosen.contains(&resource));
+    let limits = books.plan.limits.iter().map(|limit| Counted {
+        resource: limit.shape.resource,
+        period: limit.shape.period,
+        anchor_day: limit.shape.anchor_day,
+        limit: Some(Arc::clone(limit)),
+    });
+    let declared = policy.resources.values().filter(|resource| !resource.deleted);
+    let meters = declared.map(|resource| Counted {
+        limit: None,
+        resource: resource.key,
+        period: Period::Meter,
+        anchor_day: 0,
+    });
+    limits.chain(meters).filter(|counted| wanted(counted.resource)).collect()
+}
+
+fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {
+    let wanted = filter.iter().zip(key.dimensions());
+    let mut fits = wanted.map(|(wanted, value)| match (wanted, value) {
+        (Some(wanted), Some(value)) => wanted == value,
+        (None, _) | (_, None) => true,
+    });
+    fits.all(|fits| fits)
+}
