@@ -124,13 +124,24 @@ pub fn classify(error: DbErr) -> StoreError {
 
 /// Sorts an error of the lanes' connections to PostgreSQL.
 pub(super) fn classify_wire(error: tokio_postgres::Error) -> StoreError {
-    let (kind, text) = match error.as_db_error() {
+    let (kind, text) = kind_of_wire(&error);
+    kind.of(DbErr::Custom(text))
+}
+
+/// Likewise, for a statement that writes what was decided ahead. There a row that is not found is one that somebody
+/// else has changed, and no fault of the database.
+pub(super) fn classify_ahead(error: tokio_postgres::Error) -> StoreError {
+    let (kind, text) = kind_of_wire(&error);
+    kind.of_ahead(DbErr::Custom(text))
+}
+
+fn kind_of_wire(error: &tokio_postgres::Error) -> (Kind, String) {
+    match error.as_db_error() {
         Some(reason) => (kind_of_postgres(reason.code().code()), reason.to_string()),
         // The connection broke, or carried something other than PostgreSQL's protocol.
-        None if error.is_closed() || is_io(&error) => (Kind::Unavailable, error.to_string()),
+        None if error.is_closed() || is_io(error) => (Kind::Unavailable, error.to_string()),
         None => (Kind::Permanent, error.to_string()),
-    };
-    kind.of(DbErr::Custom(text))
+    }
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
@@ -163,6 +174,14 @@ impl Kind {
             Kind::Conflict => StoreError::Conflict(error),
             Kind::Miscounted => StoreError::Corrupt("rows to be written are missing".to_owned()),
             Kind::Permanent => StoreError::Permanent(error),
+        }
+    }
+
+    /// The error of a statement that writes what was decided ahead.
+    fn of_ahead(self, error: DbErr) -> StoreError {
+        match self {
+            Kind::Miscounted => StoreError::Outdated,
+            other => other.of(error),
         }
     }
 }
@@ -254,6 +273,14 @@ mod tests {
         for (code, unavailable) in sqlite {
             assert_eq!(kind_of_sqlite(code) == Kind::Unavailable, unavailable, "{code}");
         }
+    }
+
+    #[test]
+    fn a_row_that_is_not_found_is_a_fault_under_the_lock_and_somebody_else_s_change_ahead_of_it() {
+        let error = || DbErr::Custom(String::new());
+        assert!(matches!(Kind::Miscounted.of(error()), StoreError::Corrupt(_)));
+        assert!(matches!(Kind::Miscounted.of_ahead(error()), StoreError::Outdated));
+        assert!(matches!(Kind::Conflict.of_ahead(error()), StoreError::Conflict(_)));
     }
 
     #[test]

@@ -58,11 +58,8 @@ impl Store {
         writes.extend(Transaction::writes_of_tenants(changes));
         drop_empty(&mut writes);
         let (text, revision) = (join_checked(&writes), Value::from(revision));
-        let found = wire.run(&Question::of_writes(&text, &writes).and(&revision)).await;
-        let mut rows = found.map_err(|error| match error {
-            StoreError::Corrupt(_) => StoreError::Outdated,
-            other => known_request(other),
-        })?;
+        let found = wire.run_ahead(&Question::of_writes(&text, &writes).and(&revision)).await;
+        let mut rows = found.map_err(known_request)?;
         if changes.iter().any(|change| !change.events.is_empty()) {
             self.told().notify_one();
         }

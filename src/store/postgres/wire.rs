@@ -26,7 +26,7 @@ use tokio_postgres::{
 
 use crate::store::{
     bulk::{Write, join},
-    error::{StoreError, classify_wire},
+    error::{StoreError, classify_ahead, classify_wire},
 };
 
 /// Longest wait for a new connection.
@@ -91,8 +91,22 @@ impl Wire {
     /// Runs one statement in a transaction of its own, which is committed when this returns, and returns the rows
     /// that it finds. There is one answer to wait for, instead of one each to BEGIN, the statement and COMMIT.
     pub(in crate::store) async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
+        self.run_as(question, classify_wire).await
+    }
+
+    /// Likewise, for a statement that writes what was decided ahead: if it does not find each of its rows, somebody
+    /// else has changed them, and this fails with [`StoreError::Outdated`].
+    pub(in crate::store) async fn run_ahead(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
+        self.run_as(question, classify_ahead).await
+    }
+
+    async fn run_as(
+        &self,
+        question: &Question<'_>,
+        classify: fn(Error) -> StoreError,
+    ) -> Result<Vec<Row>, StoreError> {
         let connection = self.take_or_connect().await?;
-        let found = connection.run(question).await.map_err(classify_wire);
+        let found = connection.run(question).await.map_err(classify);
         self.give_back(connection);
         found
     }
