@@ -154,7 +154,7 @@ async fn a_change_binds_while_all_connections_that_read_are_busy() {
     // The replies of one connection have room for two lists at a time.
     let second = Clients::of(clients::connect(&world.target()).await);
     let list = |clients: &Clients| clients.list("acme").states(&clients::ALL_STATES).into_future();
-    let mut lists: Vec<_> = (0..20).map(|_| [list(&world), list(&second)]).flatten().collect();
+    let mut lists: Vec<_> = (0..20).flat_map(|_| [list(&world), list(&second)]).collect();
     for list in &mut lists {
         assert!(futures::poll!(list).is_pending(), "it has to wait");
     }
