@@ -118,7 +118,7 @@ pub(super) struct Submission {
 
 /// The operations, and where their outcomes go.
 pub(super) enum Asked {
-    /// One operation.
+/// The result of an operation: its answer, or why there is none.
     One(Request, oneshot::Sender<Outcome>),
     /// Several operations, in their order.
     Several(Vec<Request>, oneshot::Sender<Vec<Outcome>>),
