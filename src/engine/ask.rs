@@ -118,9 +118,9 @@ pub(super) struct Submission {
 
 /// The operations, and where their outcomes go.
 pub(super) enum Asked {
-/// The result of an operation: its answer, or why there is none.
+    /// One operation, and where its outcome goes.
     One(Request, oneshot::Sender<Outcome>),
-    /// Several operations, in their order.
+    /// Several operations in their order, and where their outcomes go.
     Several(Vec<Request>, oneshot::Sender<Vec<Outcome>>),
 }
 
