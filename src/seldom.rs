@@ -10,8 +10,8 @@ use std::{
 /// Least time between two lines about the same subject.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Most subjects that one `Seldom` remembers. While each of them was logged within the last minute, a new subject is
-/// not logged.
+/// Maximum number of subjects that one `Seldom` remembers. While each of them was logged within the last minute, a new
+/// subject is not logged.
 const SUBJECTS_MAX: usize = 1_024;
 
 /// A place in the code that logs, with the last line about each subject. A subject is, for example, a webhook's key

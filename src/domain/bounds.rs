@@ -6,9 +6,9 @@ pub const NAME_LENGTH_MAX_BYTES: usize = 128;
 pub const TEXT_LENGTH_MAX_BYTES: usize = 256;
 /// Longest unit of a resource.
 pub const UNIT_LENGTH_MAX_BYTES: usize = 64;
-/// Most amounts in one operation.
+/// Maximum number of amounts in one operation.
 pub const AMOUNTS_MAX: usize = 16;
-/// Most labels of one reservation.
+/// Maximum number of labels of one reservation.
 pub const LABELS_MAX: usize = 16;
 /// Longest key of a label.
 pub const LABEL_KEY_MAX_BYTES: usize = 64;
@@ -22,36 +22,36 @@ pub const TTL_MAX_MILLIS: i64 = 24 * 3_600 * 1_000;
 pub const LIFETIME_MAX_MILLIS: i64 = 48 * 3_600 * 1_000;
 /// Shortest time for which a `request_id` can be kept.
 pub const REQUEST_ID_RETENTION_MIN_HOURS: u32 = 24;
-/// Most limits of one plan.
+/// Maximum number of limits of one plan.
 pub const LIMITS_MAX: usize = 64;
-/// Most thresholds of one limit.
+/// Maximum number of thresholds of one limit.
 pub const THRESHOLDS_MAX: usize = 10;
 /// The largest threshold, as a percentage of the quantity.
 pub const THRESHOLD_MAX_PERCENT: i32 = 1_000;
 /// Entries of a page if the request names no size.
 pub const PAGE_DEFAULT: usize = 50;
-/// Most entries of a page.
+/// Maximum number of entries on a page.
 pub const PAGE_MAX: usize = 1_000;
-/// Most operations of one Batch call.
+/// Maximum number of operations of one Batch call.
 pub const BATCH_MAX: usize = 1_000;
-/// Most counters that one ResetUsage changes.
+/// Maximum number of counters that one ResetUsage changes.
 pub const RESET_COUNTERS_MAX: usize = 10_000;
-/// Most resources by which one request chooses.
+/// Maximum number of resources in the filter of one request.
 pub const RESOURCES_MAX: usize = 100;
-/// Most states or kinds by which one request chooses.
+/// Maximum number of states or kinds in the filter of one request.
 pub const CHOICES_MAX: usize = 32;
-/// Most `per` dimensions of one limit.
+/// Maximum number of `per` dimensions of one limit.
 pub const DIMENSIONS_MAX: usize = 3;
-/// Most paths of one field mask.
+/// Maximum number of paths of one field mask.
 pub const MASK_PATHS_MAX: usize = 16;
-/// Most bytes of field faults in one refusal. The faults travel in HTTP/2 headers, in base64 and next to a message
-/// that repeats them. Clients accept 8 KiB of headers (grpc-core's default).
+/// Maximum size of the field faults in one refusal. The faults travel in HTTP/2 headers, in base64 and next to a
+/// message that repeats them. Clients accept 8 KiB of headers (grpc-core's default).
 pub const FAULTS_MAX_BYTES: usize = 2_500;
-/// Most webhooks of one database.
+/// Maximum number of webhooks of one database.
 pub const WEBHOOKS_MAX: u64 = 1_000;
 /// Longest URL of a webhook.
 pub const URL_LENGTH_MAX_BYTES: usize = 2_048;
-/// Most tenants whose events one webhook gets.
+/// Maximum number of tenants whose events one webhook gets.
 pub const WEBHOOK_TENANTS_MAX: usize = 100;
 /// Shortest secret of a webhook; Standard Webhooks demand it.
 pub const SECRET_MIN_BYTES: usize = 24;
@@ -61,5 +61,5 @@ pub const SECRET_MAX_BYTES: usize = 64;
 pub const SECRET_OVERLAP_DEFAULT_MILLIS: i64 = 24 * 3_600 * 1_000;
 /// Longest time for which the previous secret stays valid.
 pub const SECRET_OVERLAP_MAX_MILLIS: i64 = 7 * 24 * 3_600 * 1_000;
-/// Most deliveries that one Redeliver names by place in the log.
+/// Maximum number of deliveries that one Redeliver names by place in the log.
 pub const REDELIVER_MAX: usize = 1_000;

@@ -15,8 +15,8 @@ use super::{
     tenant::Tenant,
 };
 
-/// Most shapes that a limit or a tenant carries on, apart from the shapes of its limits. Beyond them everything
-/// starts to count anew.
+/// Maximum number of shapes that a limit or a tenant carries on, apart from the shapes of its limits. If there are
+/// more, all limits of the plan start to count from zero.
 pub const CARRIED_MAX: usize = 64;
 
 impl Limit {

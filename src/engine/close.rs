@@ -22,7 +22,7 @@ use crate::{
     store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, is_made_before},
 };
 
-/// Most counters, and so most tenants, of one transaction.
+/// Maximum number of counters that one transaction closes, and thus of tenants that it locks.
 const STEP_COUNTERS: usize = 100;
 
 /// What a run of `close_windows` did.

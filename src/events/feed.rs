@@ -35,20 +35,20 @@ const STEP_PAUSE: Duration = Duration::from_millis(20);
 /// Pause before the feed listens for other replicas again, after listening failed.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Most events that one step of numbering takes.
+/// Maximum number of events that one step numbers.
 const STEP_EVENTS: usize = 1_000;
 
-/// Most of the latest events that are kept in memory.
+/// Maximum number of recent events that are kept in memory.
 const RECENT_EVENTS_MAX: usize = 2_048;
 
-/// Most events that a watcher takes at once.
+/// Maximum number of events that a watcher takes at once.
 const PAGE_EVENTS: usize = 64;
 
-/// Most watchers of one process. A watcher whose client takes nothing keeps about 12 KiB.
+/// Maximum number of watchers of one process. A watcher whose client reads nothing uses about 12 KiB of memory.
 pub(super) const WATCHERS_MAX: usize = 3_000;
 
-/// Most watchers that read the database at the same time. The others wait, so that connections stay free for reads of
-/// balances.
+/// Maximum number of watchers that read the database at the same time. The others wait, so that connections stay free
+/// for reads of balances.
 const CATCHING_UP_MAX: usize = 2;
 
 /// A failed step is repeated twice a second, so each kind of error is logged at most once a minute.

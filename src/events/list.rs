@@ -6,7 +6,7 @@ use crate::{
     store::{AdminError, StoreError, Transaction},
 };
 
-/// Most rows that one call searches, when most of them do not match the filters.
+/// Maximum number of rows that one call reads to find rows that match its filters.
 const SCAN_ROWS_MAX: usize = 10_000;
 
 /// Rows that one statement reads.
@@ -15,7 +15,7 @@ const CHUNK: usize = 1_000;
 /// Rows that one statement searches by time alone.
 const TIMES_CHUNK: usize = 10_000;
 
-/// Most rows that one call searches by time, before it reads rows in full.
+/// Maximum number of rows that one call searches by time, before it reads rows in full.
 const TIMES_MAX: usize = 100_000;
 
 /// The filters of a list of events.
@@ -31,7 +31,7 @@ pub struct EventQuery {
     pub until: Option<Millis>,
     /// Only events after this place in the log. 0: all.
     pub after: i64,
-    /// Most events of the page.
+    /// Maximum number of events on the page.
     pub limit: usize,
 }
 

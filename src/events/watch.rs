@@ -26,7 +26,7 @@ use crate::{
     store::LogHead,
 };
 
-/// Most balances in one part of a snapshot.
+/// Maximum number of balances in one part of a snapshot.
 const PART_BALANCES: usize = 1_000;
 
 /// What a watcher asks for.

@@ -27,7 +27,7 @@ use crate::domain::{
 /// A request up to this size is not counted: all that it can contain takes less than a MiB.
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
-/// Most elements of each repeated field that a request can contain, by full name.
+/// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
 const BOUNDS: [(&str, usize); 22] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
@@ -83,9 +83,9 @@ struct Request {
 struct List {
     /// The path of the field from the request on, as in a field mask.
     path: String,
-    /// Most elements of one such list.
+    /// Maximum number of elements of this field in one message.
     most: usize,
-    /// Most elements of all such lists of the request together.
+    /// Maximum number of elements of this field in the whole request.
     most_in_all: usize,
 }
 

@@ -22,10 +22,10 @@ use crate::{
 /// The `domain` of every ErrorInfo.
 pub(super) const ERROR_DOMAIN: &str = "tope";
 
-/// Most bytes of violations in one status, for the same reason as [`FAULTS_MAX_BYTES`].
+/// Maximum size of the violations in one status, for the same reason as [`FAULTS_MAX_BYTES`].
 const VIOLATIONS_MAX_BYTES: usize = FAULTS_MAX_BYTES;
 
-/// Most bytes of the message for people, for the same reason.
+/// Maximum size of a status message, for the same reason as [`FAULTS_MAX_BYTES`].
 const MESSAGE_MAX_BYTES: usize = 1_000;
 
 /// The delay in the RetryInfo of UNAVAILABLE, in seconds.

@@ -3,10 +3,10 @@
 use super::tools::{Course, JobError, Tools};
 use crate::{domain::window::Millis, engine::close_windows};
 
-/// Most counters that one step closes.
+/// Maximum number of counters that one step closes.
 const STEP_COUNTERS: usize = 10_000;
 
-/// Most steps of one run. The next run does the rest.
+/// Maximum number of steps of one run. The next run does the rest.
 const STEPS_MAX: u32 = 10;
 
 /// A window is over at its end, whether or not this job runs. Each window is closed once, by whichever process comes

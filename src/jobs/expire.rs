@@ -14,7 +14,7 @@ use crate::{
 /// Tenants that one call sweeps; together they are one batch or less.
 const TENANTS_MAX: usize = 100;
 
-/// Most rounds of one run. The next run does the rest.
+/// Maximum number of rounds of one run. The next run does the rest.
 const ROUNDS_MAX: u32 = 500;
 
 /// Sweeps tenants through the engine, which locks each tenant as for any operation. A hold that is settled meanwhile is

@@ -3,10 +3,10 @@
 use super::tools::{Course, JobError, Tools};
 use crate::domain::window::Millis;
 
-/// Most events that one step numbers.
+/// Maximum number of events that one step numbers.
 const STEP_EVENTS: usize = 1_000;
 
-/// Most steps that one run takes.
+/// Maximum number of steps of one run.
 const STEPS_MAX: u32 = 1_000;
 
 /// Numbers events in steps. One process numbers at a time; the others wait for it, and then find less to do.

@@ -52,9 +52,10 @@ pub struct StoreOptions {
     /// Open the database for writing. A SQLite file is created if it is missing, and refused if another process
     /// writes it. Without this, the file must exist and is only read. PostgreSQL is shared in either case.
     pub exclusive: bool,
-    /// Most PostgreSQL connections that write, besides one per lane: for administration, jobs and webhooks.
+    /// Maximum number of PostgreSQL connections that write for administration, jobs and webhooks. Each lane has a
+    /// connection of its own in addition.
     pub writers_max: u32,
-    /// Most connections that only read.
+    /// Maximum number of connections that only read.
     pub readers_max: u32,
     /// How long a batch waits for a row of PostgreSQL that somebody else has locked, while its other tenants wait as
     /// well. Replicas that share tenants lock rows for some milliseconds.

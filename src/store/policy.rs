@@ -22,7 +22,7 @@ use crate::domain::{
 /// The key of the one row of `policy`.
 pub(super) const POLICY_ROW: i32 = 1;
 
-/// Most attempts to load a policy that changes meanwhile.
+/// Maximum number of attempts to load a policy that others change at the same time.
 const LOADS_MAX: u32 = 10;
 
 impl Transaction {

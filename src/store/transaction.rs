@@ -25,7 +25,7 @@ use super::{
     sqlite::{connection::ThreadTransaction, lane::Writing, turn::Writer},
 };
 
-/// Most attempts of a transaction that runs into others.
+/// Maximum number of attempts of a transaction that collides with other transactions.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
 
 /// Milliseconds. The pause after attempt N is this, doubled N times.

@@ -25,7 +25,7 @@ use crate::harness::{
     *,
 };
 
-/// The most memory of a server, whatever its clients do.
+/// Maximum memory of a server, however its clients behave.
 const MEMORY_MAX_MIB: u64 = 200;
 
 /// How long a connection may wait for its client: the server says 10 seconds, and the machine may be busy.

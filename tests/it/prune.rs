@@ -94,7 +94,8 @@ both! {
         assert_eq!(world.figures("idle", "lifetime").await, (8, 0));
     }
 
-    /// A reservation that is committed late is kept longer. Its older neighbours are removed all the same.
+    /// A late Commit makes the server keep a reservation longer. Reservations that were made before and after it are
+    /// pruned at their own time.
     async fn an_expired_one_can_be_committed_until_it_is_removed(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let reserve = || world.reserve("acme").tokens(100).ttl(MINUTE);

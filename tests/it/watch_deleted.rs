@@ -20,7 +20,7 @@ async fn delete(world: &World) {
     done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
 }
 
-/// Most heartbeats, one a second, until a stream must end.
+/// Maximum number of heartbeats, one a second, before a stream must end.
 const HEARTBEATS_MAX: usize = 15;
 
 /// Returns the kinds of the events until the stream ends with TENANT_NOT_FOUND.

@@ -31,18 +31,18 @@ pub(super) const CONTENDED_BATCHES: u32 = 16;
 /// Batches that look up `request_id`s after one of them was known. Clients that repeat calls mostly repeat several.
 const LOOKING_BATCHES: u32 = 64;
 
-/// Most repeats of a batch after collisions with other transactions.
+/// Maximum number of times that a batch is repeated because it collided with other transactions.
 const COLLISIONS_MAX: u32 = 8;
 
-/// Most repeats of a batch after its connection or the database was lost.
+/// Maximum number of times that a batch is repeated because its connection or the database was lost.
 const LOSSES_MAX: u32 = 3;
 
-/// Most repeats of a batch that waited for a locked row in vain. Each time it waits for a tenth of a second, and then
-/// sets aside the tenants that are still locked.
+/// Maximum number of times that a batch is repeated because a row stayed locked. Each time the batch waits for a tenth
+/// of a second, and then sets aside the tenants that are still locked.
 const LOCKS_MAX: u32 = 64;
 
-/// Most repeats of a batch whose tenants got other keys between reading the keys and the lock. Each time an operator
-/// has deleted a tenant and created another with its id.
+/// Maximum number of times that a batch is repeated because a remembered tenant key was out of date. This happens when
+/// an operator deletes a tenant and creates another tenant with the same id.
 const MOVES_MAX: u32 = 8;
 
 /// Pause before the first repeat. It doubles for each further repeat.

@@ -23,7 +23,7 @@ use crate::{
 /// Sorts after every reservation id.
 pub(super) const LAST_ID: ReservationId = ReservationId([u8::MAX; 16]);
 
-/// Most holds of a tenant that are looked through, in the order of deadlines (R4.11).
+/// Maximum number of a tenant's holds that are read for its hints, in the order of deadlines (R4.11).
 const HOLDS_SCANNED_MAX: usize = 256;
 
 /// A violation whose hint depends on open holds.

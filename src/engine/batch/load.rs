@@ -19,7 +19,7 @@ use crate::{
     store::StoreError,
 };
 
-/// Most due holds that one batch sweeps.
+/// Maximum number of due holds that one batch sweeps.
 const SWEEP_HOLDS_MAX: usize = 2_000;
 
 /// Page size for listing due holds that the batch does not sweep.

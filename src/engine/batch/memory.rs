@@ -10,7 +10,7 @@ use crate::domain::{books::Remembered, id::TenantKey};
 /// many are remembered. A row takes less than a kilobyte.
 const ROWS_MAX: usize = 40_000;
 
-/// Most keys of tenants that are remembered by id.
+/// Maximum number of tenant ids whose keys are remembered.
 const KEYS_MAX: usize = 100_000;
 
 /// Two generations of tenants: those used lately, and those used before.

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{domain::id::TenantKey, seldom::Seldom, store::Store};
 
-/// Most operations that are set aside in one lane. Beyond them operations are UNAVAILABLE.
+/// Maximum number of operations that are set aside in one lane. Operations above this number are refused with
+/// UNAVAILABLE.
 const ASIDE_OPERATIONS_MAX: usize = QUEUE_OPERATIONS_MAX;
 
 /// Longest time for which a tenant is set aside.

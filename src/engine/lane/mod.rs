@@ -40,10 +40,10 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Most operations that wait in one lane.
+/// Maximum number of operations that wait in one lane.
 pub(super) const QUEUE_OPERATIONS_MAX: usize = 10_000;
 
-/// Most operations of one batch.
+/// Maximum number of operations of one batch.
 const BATCH_OPERATIONS_MAX: usize = 1_000;
 
 /// One lane. It ends when it is stopped, its queue is empty, and nothing is set aside.

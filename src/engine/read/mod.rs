@@ -24,10 +24,10 @@ use crate::{
     store::{HeadTime, Store, StoreError, Transaction},
 };
 
-/// Most rows that one call looks through if most of them do not match its filters.
+/// Maximum number of rows that one call reads to find rows that match its filters.
 const SCAN_ROWS_MAX: usize = 10_000;
 
-/// Most rows of one statement.
+/// Maximum number of rows that one statement reads.
 const CHUNK: usize = 1_000;
 
 /// Reads what lanes and administration have written.

@@ -29,7 +29,7 @@ pub struct ReservationQuery {
     pub min_age: Millis,
     /// The last reservation at which the page before looked. Only older reservations follow.
     pub before: Option<ReservationId>,
-    /// Most reservations of the page.
+    /// Maximum number of reservations on the page.
     pub limit: usize,
 }
 

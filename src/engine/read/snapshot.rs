@@ -12,10 +12,10 @@ use crate::{
     store::LogHead,
 };
 
-/// Most balances of one snapshot, since it is kept in memory.
+/// Maximum number of balances in one snapshot. The bound is needed because the snapshot is kept in memory.
 const SNAPSHOT_BALANCES_MAX: usize = 10_000;
 
-/// Most pages of one snapshot. A page looks through about 10,000 rows, of which few may match.
+/// Maximum number of pages that one snapshot reads. Each page reads about 10,000 rows, of which few may match.
 const SNAPSHOT_PAGES_MAX: usize = 20;
 
 /// Whether the names of a watch exist, and the end of the log at that instant.

@@ -35,7 +35,7 @@ pub struct UsageQuery {
     pub resources: Vec<String>,
     /// The place at which the page before ended.
     pub after: Option<UsagePlace>,
-    /// Most balances of the page.
+    /// Maximum number of balances on the page.
     pub limit: usize,
 }
 

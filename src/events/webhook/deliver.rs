@@ -39,10 +39,11 @@ const FAILURES_MAX: u32 = 5;
 /// One delivery in this many is the retry that has been due longest, so that a long log does not keep retries waiting.
 const RETRY_TURN: u32 = 8;
 
-/// Most tasks that use the database at the same time. There are few connections, and administration needs them, too.
+/// Maximum number of tasks that use the database at the same time. The database has few connections, and
+/// administration needs them, too.
 const DATABASE_TASKS: usize = 2;
 
-/// Most steps of the expansion that one look makes for a webhook.
+/// Maximum number of steps in which one look creates deliveries for a webhook.
 const STEPS_MAX: u32 = 20;
 
 /// A webhook that fails mostly fails for each event, so each webhook is logged at most once a minute.

@@ -23,7 +23,8 @@ pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most bytes of an answer's body that are read, so that the connection can be used again. The body is ignored.
+/// Maximum number of bytes that are read of an answer's body. The body is ignored; reading it makes the connection
+/// usable for the next delivery.
 const ANSWER_MAX_BYTES: usize = 16 * 1_024;
 
 /// Longest text of an error that is saved with a delivery.

@@ -20,11 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Most connections that are open at the same time.
+/// Maximum number of connections that are open at the same time.
 pub(super) const CONNECTIONS_MAX: usize = 1_024;
 
-/// Most calls that are open at the same time, not counting the first [`CALLS_ALWAYS`] of each connection. A call costs
-/// about 5 KiB.
+/// Maximum number of calls that are open at the same time, not counting the first [`CALLS_ALWAYS`] of each connection.
+/// A call costs about 5 KiB.
 pub(super) const CALLS_MAX: usize = 10_240;
 
 /// Calls of one connection that are accepted even if [`CALLS_MAX`] others are open.

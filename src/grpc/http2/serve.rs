@@ -27,8 +27,8 @@ use super::{
 };
 use crate::seldom::Seldom;
 
-/// Most calls that one connection may have open. That is more than a lane's batch and less than its queue. A client
-/// with more calls waits for its own calls, by the rules of HTTP/2.
+/// Maximum number of calls that one connection may have open. The number is larger than a lane's batch and smaller
+/// than its queue. HTTP/2 makes a client with more calls wait until some of them end.
 const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
 
 /// Bytes that a client may send on one stream before the server has read them. A Batch of 1,000 operations fits.
@@ -38,11 +38,12 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// how much is read in one go. It is large enough that window updates are rare.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Most bytes of headers of one call, as HTTP/2 counts them.
+/// Maximum size of the headers of one call, as HTTP/2 counts it.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
-/// Most streams of a connection that the client reset before the server saw them. hyper's default of 20 closes the
-/// whole connection when a burst of calls runs out of time at once. More than this bound is an attack (rapid reset).
+/// Maximum number of streams of one connection that the client resets before the server accepts them. hyper's default
+/// of 20 closes the whole connection when a burst of calls runs out of time at once. More than this bound is an attack
+/// (rapid reset).
 const PENDING_RESETS_MAX: usize = 1_024;
 
 /// The server pings a connection that was silent for this long.

@@ -10,7 +10,7 @@ use crate::{
 
 use sea_orm::sea_query::ArrayType::BigInt;
 
-/// Most tenants of one page.
+/// Maximum number of tenants on one page.
 const PAGE_ROWS: usize = 2_000;
 
 pub(super) const LIST_DUE_TENANTS: &str = "SELECT key, next_due, (

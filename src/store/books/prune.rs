@@ -27,10 +27,10 @@ use crate::{
 
 use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
 
-/// Most rows that one transaction deletes, and so the most tenants that it locks.
+/// Maximum number of rows that one transaction deletes, and thus of tenants that it locks.
 const DELETED_ROWS_MAX: usize = 500;
 
-/// Most rows of one page.
+/// Maximum number of rows that one page reads.
 const PAGE_ROWS: usize = 2_000;
 
 /// Pause after a transaction that deleted: about ten times as long as the transaction takes.

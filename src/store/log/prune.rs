@@ -9,7 +9,7 @@ use crate::{
     store::{Dialect, Pruned, Retention, Store, StoreError, Transaction},
 };
 
-/// Most events that one transaction deletes.
+/// Maximum number of events that one transaction deletes.
 const STEP_EVENTS: i64 = 500;
 
 /// Pause after a transaction that deleted: about ten times as long as the transaction takes.

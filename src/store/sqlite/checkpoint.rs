@@ -28,8 +28,8 @@ use crate::{seldom::Seldom, store::error::StoreError};
 const PAUSE: Duration = Duration::from_millis(250);
 /// Length of the log from which on it should begin anew, in pages.
 const LONG_PAGES: i64 = 8_192;
-/// Most pages that may be left to copy while the thread has the turn. More are left while somebody reads an old
-/// state.
+/// The thread takes the turn only if at most this many pages remain to copy. More pages remain while a reader uses an
+/// old state of the database.
 const REST_PAGES: i64 = 1_024;
 
 /// The thread. It ends when it is stopped, or when all copies of the store are dropped.

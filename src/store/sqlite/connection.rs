@@ -25,7 +25,7 @@ use super::{
 };
 use crate::store::error::StoreError;
 
-/// Most prepared statements that the connection keeps: more than there are.
+/// Maximum number of prepared statements that the connection keeps. It exceeds the number of different statements.
 const STATEMENTS_MAX: usize = 64;
 
 /// The connection, until it is closed. Its lock is always free, since only the writer that has the turn uses it.

@@ -28,7 +28,7 @@ use crate::domain::{
     window::Millis,
 };
 
-/// Most rows of one page.
+/// Maximum number of rows of one page.
 const PAGE_ROWS: usize = 5_000;
 
 /// The sums of all rows that name a counter.

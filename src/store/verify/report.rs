@@ -10,7 +10,7 @@ use crate::domain::{
     shape::Dimension,
 };
 
-/// Most faults that are reported one by one.
+/// Maximum number of faults that are reported individually.
 const FAULTS_TOLD_MAX: usize = 1_000;
 
 /// The tenants whose keys are from `first` to `last`.

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Most failed deliveries that one Redeliver sends again.
+/// Maximum number of failed deliveries that one Redeliver sends again.
 const REDELIVERED_ROWS: i64 = 10_000;
 
 /// The columns of a webhook, in the order of [`webhook_from_row`].

@@ -25,7 +25,7 @@ use crate::{
 
 use ArrayType::BigInt;
 
-/// Most events of one step of the expansion.
+/// Maximum number of events for which one step creates deliveries.
 const EXPANDED_EVENTS: usize = 500;
 
 /// The columns of a delivery, in the order of [`delivery_from_row`].

@@ -9,7 +9,7 @@ use crate::{
 /// Deliveries that one statement reads.
 const STEP_ROWS: usize = 2_000;
 
-/// Most statements of one page. Deliveries that are not found by then are left to the next page.
+/// Maximum number of statements for one page. If they do not fill the page, the next page continues the search.
 const STEPS_MAX: usize = 5;
 
 /// Pending deliveries: few, unless the endpoint fails.
@@ -44,7 +44,7 @@ pub struct DeliveryQuery {
     pub states: Vec<DeliveryState>,
     /// Only deliveries before this place in the log.
     pub before: i64,
-    /// Most deliveries of the page.
+    /// Maximum number of deliveries on the page.
     pub limit: usize,
 }
 

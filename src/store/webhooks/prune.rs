@@ -10,7 +10,7 @@ use crate::{
     store::{Store, StoreError, Transaction},
 };
 
-/// Most deliveries that one transaction deletes.
+/// Maximum number of deliveries that one transaction deletes.
 const STEP_ROWS: i64 = 500;
 
 /// Pause after a transaction that deleted: about ten times as long as the transaction takes.

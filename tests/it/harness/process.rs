@@ -191,14 +191,14 @@ fn send_signal(signal: &str, id: u32) {
     assert!(status.success(), "{order}");
 }
 
-/// The memory of a process, as long as this lives.
+/// Measures the memory of a process until this value is dropped.
 pub struct Memory {
     most: Arc<AtomicU64>,
     looking: JoinHandle<()>,
 }
 
 impl Memory {
-    /// The most that it had at once, in MiB.
+    /// Returns the largest memory that the process used at any time, in MiB.
     pub fn most_mib(&self) -> u64 {
         self.most.load(Ordering::Relaxed) / 1024
     }

@@ -39,7 +39,7 @@ pub struct World {
     server: Option<Server>,
 }
 
-/// A world is used as a client, most of the time.
+/// Tests mostly use a world as a client, so a world dereferences to its client.
 impl Deref for World {
     type Target = Clients;
 

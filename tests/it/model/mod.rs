@@ -24,7 +24,7 @@ use crate::harness::{Kind, World};
 
 /// Number of lives per database.
 const LIVES: u32 = 40;
-/// Most steps of a life.
+/// Maximum number of steps in one generated life.
 const STEPS_MAX: usize = 60;
 /// Attempts to make a failed life shorter.
 const SHRINKS_MAX: u32 = 400;

@@ -13,7 +13,7 @@ use crate::harness::{world::run, *};
 
 /// Least number of operations per seed.
 const OPERATIONS: usize = 1_000;
-/// Most steps of a life.
+/// Maximum number of steps in one generated life.
 const STEPS_MAX: usize = 120;
 
 #[test]
