@@ -58,17 +58,17 @@ impl LimitAlerts {
 }
 
 impl Alerts {
-    /// The alerts for a limit, if there are any.
+    /// Finds the alerts for a limit, if there are any.
     pub fn find(&self, limit: &str) -> Option<&LimitAlerts> {
         self.limits.iter().find(|told| told.limit == limit)
     }
 
-    /// The alerts for a limit, which are made if there are none.
+    /// Returns the alerts for a limit. Makes them if there are none.
     pub(super) fn of_limit(&mut self, limit: &str, plan: &Plan) -> &mut LimitAlerts {
         let place = self.limits.iter().position(|told| told.limit == limit);
         let place = place.unwrap_or_else(|| {
             if self.limits.len() >= LIMITS_KEPT_MAX {
-                // Many plans came and went within one window.
+                // Only a tenant with many changes of plan within one window gets here.
                 self.limits.retain(|told| plan.limits.iter().any(|limit| limit.id == told.limit));
             }
             let (limit, reached) = (limit.to_owned(), Vec::new());
@@ -79,7 +79,7 @@ impl Alerts {
     }
 }
 
-/// The figures of `committed` at which no event is due: from `first` to `last`, both included.
+/// The range of `committed` in which no threshold event is due: from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quiet {
     first: i64,
@@ -90,7 +90,7 @@ impl Quiet {
     /// The range of all figures.
     pub const EVERYWHERE: Quiet = Quiet { first: i64::MIN, last: i64::MAX };
 
-    /// Whether no event is due at this figure.
+    /// Returns whether no threshold event is due at this figure.
     pub fn contains(self, committed: i64) -> bool {
         self.first <= committed && committed <= self.last
     }
@@ -105,9 +105,9 @@ pub enum Edge {
     Cleared(i32),
 }
 
-/// The edges between the percentages in `told`, which are reached so far, and the figure of now. Cleared percentages
-/// come first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the figures at
-/// which no edge is due after these.
+/// Returns the percentages that `committed` has crossed since the percentages in `told` were reached. Cleared
+/// percentages come first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the
+/// range in which no other percentage is crossed.
 pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
     let mut edges = Vec::new();
     let of_limit = (!limit.thresholds.contains(&LIMIT_PERCENT)).then_some(LIMIT_PERCENT);

@@ -1,9 +1,9 @@
-//! What a change of limits, or of a tenant's plan, carries on (R4.25, R4.26).
+//! Finds the counters that continue when the limits of a plan, or the plan of a tenant, change (R4.25, R4.26).
 //!
-//! A limit that is removed stops counting. A limit that returns starts at zero, as no counter contains what was spent
-//! in between. So a change of limits, or of a tenant's plan, carries on exactly the counters that were counted before
-//! it and are counted after it. Shapes may overlap: a limit for each user and a limit for one user share that user's
-//! counter. What two shapes share is carried on.
+//! A limit that is removed stops counting. If it returns, it starts at zero, because its counters miss the usage in
+//! between. So a change carries on exactly the counters that are counted both before and after the change. Two shapes
+//! may share counters: a limit for each user and a limit for one user share that user's counter. Shared counters are
+//! carried on.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use super::{
     tenant::Tenant,
 };
 
-/// Maximum number of shapes that a limit or a tenant carries on, apart from the shapes of its limits. If there are
-/// more, all limits of the plan start to count from zero.
+/// Maximum number of shapes that a limit or a tenant carries on, in addition to the shapes of the limits themselves.
+/// If there are more, nothing is carried on, and all counters start from zero.
 pub const CARRIED_MAX: usize = 64;
 
 impl Limit {
-    /// Since when this limit's plan has counted the counter `key` without a gap.
+    /// Returns since when this limit's plan has counted the counter `key` without a gap.
     fn since_of(&self, key: &CounterKey) -> Since {
         earliest(&self.kept, key).map_or(self.since, |kept| kept.min(self.since))
     }
 
-    /// The lineages that this limit gives to its plan.
+    /// Returns the lineage of this limit's own shape, and those that the limit carries on.
     fn lineages(&self) -> impl Iterator<Item = Lineage> {
         let own = Lineage { shape: self.shape.clone(), since: self.since };
         std::iter::once(own).chain(self.kept.iter().cloned())
@@ -33,8 +33,8 @@ impl Limit {
 }
 
 impl Tenant {
-    /// Since when the tenant's plan has counted the counter `key` without a gap. `limit` is a limit of that plan that
-    /// counts it.
+    /// Returns since when the tenant's plan has counted the counter `key` without a gap. `limit` is a limit of that
+    /// plan that counts the counter.
     pub fn counts_since(&self, limit: &Limit, key: &CounterKey) -> Since {
         let by_plan = limit.since_of(key);
         if by_plan > self.plan_since {
@@ -43,16 +43,16 @@ impl Tenant {
         earliest(&self.carried, key).unwrap_or(self.plan_since)
     }
 
-    /// Since when the tenant's plan has counted the counter `key` without a gap. `None`: no limit of the plan counts
-    /// it.
+    /// Returns since when the tenant's plan has counted the counter `key` without a gap. `None`: no limit of the plan
+    /// counts the counter.
     pub fn counted_since(&self, plan: &Plan, key: &CounterKey) -> Option<Since> {
-        // All limits that count one counter give the same answer.
+        // All limits that count the same counter give the same answer.
         let limit = plan.limits.iter().find(|limit| limit.shape.counts(key));
         limit.map(|limit| self.counts_since(limit, key))
     }
 
-    /// The lineages that both plans count, for a tenant that changes from one plan to the other. Empty if they are
-    /// more than [`CARRIED_MAX`].
+    /// Returns the lineages that both plans count, for a tenant that changes from one plan to the other. Returns none
+    /// if there are more than [`CARRIED_MAX`].
     pub fn carry_to(&self, from: &Plan, to: &Plan) -> Vec<Lineage> {
         let mut before = Vec::new();
         for lineage in from.limits.iter().flat_map(|limit| limit.lineages()) {
@@ -70,7 +70,8 @@ impl Tenant {
     }
 }
 
-/// The new limits of a plan. They count since `now`, apart from what the limits before them counted already.
+/// Makes the new limits of a plan. They count since `now`, except for the counters that the previous limits already
+/// counted.
 pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since) -> Vec<Arc<Limit>> {
     let old: Vec<Lineage> = before.iter().flat_map(|limit| limit.as_ref().lineages()).collect();
     let mut replaced: Vec<Limit> = limits.to_vec();
@@ -87,13 +88,13 @@ pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since
 }
 
 impl Lineage {
-    /// The part of the lineage that `shape` counts, too.
+    /// Returns the part of the lineage that `shape` counts as well. `None`: they share no counter.
     fn within(&self, shape: &Shape) -> Option<Lineage> {
         Some(Lineage { shape: self.shape.shared_with(shape)?, since: self.since })
     }
 }
 
-/// The parts of lineages that `shape` counts, too.
+/// Returns the parts of the lineages that `shape` counts as well.
 fn shared<'a>(lineages: &'a [Lineage], shape: &'a Shape) -> impl Iterator<Item = Lineage> + 'a {
     lineages.iter().filter_map(|lineage| lineage.within(shape))
 }
@@ -102,9 +103,10 @@ fn earliest(lineages: &[Lineage], key: &CounterKey) -> Option<Since> {
     lineages.iter().filter(|lineage| lineage.shape.counts(key)).map(|lineage| lineage.since).min()
 }
 
-/// Drops each lineage that another lineage covers and that is not older than it.
+/// Drops each lineage whose shape is covered by a lineage that is older or equally old.
 fn without_repeats(mut lineages: Vec<Lineage>) -> Vec<Lineage> {
-    // An earlier lineage comes first, and then a wider one. The result does not depend on the order of the argument.
+    // Earlier lineages come first, and of equally early ones the wider. The other columns make the result independent
+    // of the order of the argument.
     lineages.sort_by_cached_key(|Lineage { shape, since }| {
         let Shape { resource, period, anchor_day, selectors, per } = shape;
         (*since, selectors.iter().flatten().count(), *resource, *period, *anchor_day, selectors.clone(), *per)

@@ -1,54 +1,58 @@
-//! Lineages: since when the counters of a shape have counted without a gap (R4.25, R4.26).
+//! A lineage says since which change the counters of a shape have counted without a gap (R4.25, R4.26).
 
 use super::{
     shape::Shape,
     window::{Millis, Window},
 };
 
-/// Room in [`Since::order`] for changes of one tenant's plan within one policy revision and one millisecond.
+/// Size of the range of [`Since::order`] that one policy revision has. The range orders the changes of one tenant's
+/// plan within that revision and one millisecond.
 const ORDERS_PER_REVISION: i64 = 1 << 20;
 
-/// An instant, and a number that orders the changes of one instant.
+/// When a change happened: an instant, and a number that orders the changes of that instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Since {
     /// Milliseconds since 1970-01-01 UTC.
     pub at: Millis,
-    /// Of two changes at one instant, the later change has the larger number. 0: the order is not known.
+    /// Of two changes at the same instant, the later change has the larger number. 0: the order is not known.
     pub order: i64,
 }
 
 impl Since {
-    /// The policy change that made this revision.
+    /// Returns the position of the policy change that made this revision.
     pub fn of_revision(at: Millis, revision: i64) -> Self {
         Self { at, order: revision.saturating_mul(ORDERS_PER_REVISION) }
     }
 
-    /// A change of a tenant's plan at this policy revision. `before` is the tenant's change of plan before it.
+    /// Returns the position of a change of a tenant's plan at this policy revision. `before` is the tenant's previous
+    /// change of plan.
     pub fn of_tenant(at: Millis, revision: i64, before: Since) -> Self {
         let last = if before.at == at { before.order } else { 0 };
         Self { at, order: last.max(revision.saturating_mul(ORDERS_PER_REVISION)).saturating_add(1) }
     }
 
-    /// Since when a counter of `window` counts, if its limit counts since this change. Not before the window's start,
-    /// and not after its end.
+    /// Returns since when a counter of `window` counts, if its limit counts since this change. The result is never
+    /// before the window's start and never after the window's end.
     pub fn in_window(self, window: Window) -> Since {
         let begun = if self.at < window.start { Since { at: window.start, order: 1 } } else { self };
-        // A hold counts in the window in which it was made. A limit that was added after that window may count it.
+        // A hold counts in the window in which it was made. A limit that is added after the end of that window may
+        // still count the hold, so the result is cut at the window's end.
         Since { at: begun.at.min(window.end), ..begun }
     }
 
-    /// Whether this change came before another change. At one instant, a change of unknown order came before none.
+    /// Returns whether this change came before another change. A change of unknown order came before no other change
+    /// of the same instant.
     pub fn is_before(self, other: Since) -> bool {
         let known = self.order != 0;
         self.at < other.at || (self.at == other.at && known && self.order < other.order)
     }
 }
 
-/// A shape, with since when all its counters have counted without a gap.
+/// A shape, with the change since which all of its counters have counted without a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
     /// The shape of the counters.
     pub shape: Shape,
-    /// The change since which they count.
+    /// The change since which the counters count.
     pub since: Since,
 }

@@ -14,44 +14,44 @@ use super::{
 /// Whether a tenant may take new holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantState {
-    /// It may do everything.
+    /// The tenant may call every operation.
     Active,
-    /// It may settle its holds and Record usage, but not Reserve or Extend (R4.12).
+    /// The tenant may settle its holds and Record usage, but not Reserve or Extend (R4.12).
     Suspended,
 }
 
 codes!(TenantState as i16: Active = 1, Suspended = 2);
 
-/// A tenant as its row says.
+/// A tenant, as its database row describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// The key of the tenant's rows.
+    /// The internal key of the tenant, by which rows refer to it.
     pub key: TenantKey,
-    /// The id that people chose. Replies share this text.
+    /// The id that an operator chose. All replies share this one allocation of the text.
     pub id: Arc<str>,
     /// A name for people to read.
     pub display_name: String,
-    /// The key of its plan.
+    /// The internal key of the tenant's plan.
     pub plan: PlanKey,
-    /// The time zone in which its days and months begin.
+    /// The time zone in which the tenant's days and months begin.
     pub zone: Tz,
-    /// Whether it may take new holds.
+    /// Whether the tenant may take new holds.
     pub state: TenantState,
-    /// The instant of the latest decision about the tenant. No later decision gets an earlier instant (I9).
+    /// The instant of the tenant's latest decision. A later decision never gets an earlier instant (I9).
     pub decided_at: Millis,
-    /// No open hold is due before this instant. `i64::MAX`: there is no open hold.
+    /// No open hold has a deadline before this instant. `i64::MAX`: the tenant has no open hold.
     pub next_due: Millis,
-    /// Gets a new value with each change of the tenant's row or books. Remembered books are current if they have this
-    /// version.
+    /// Each change of the tenant's row or books sets a new value. Books that a lane remembers are current if they have
+    /// the same version.
     pub version: i64,
-    /// The change by which the tenant got its plan.
+    /// The policy change that gave the tenant its present plan.
     pub plan_since: Since,
-    /// Shapes that the previous plan counted and that this plan went on to count, with since when.
+    /// Shapes that both the previous plan and this plan count, with the change since which they are counted.
     pub carried: Vec<Lineage>,
     /// When the tenant was created.
     pub created_at: Millis,
     /// When the tenant was last changed.
     pub updated_at: Millis,
-    /// The number of the tenant's last event; 0 before the first event.
+    /// The number of the tenant's latest event. 0: no event was emitted yet.
     pub event_number: i64,
 }

@@ -1,5 +1,5 @@
-//! Counters that start at zero again: because their limits were removed and returned (R4.26), or by ResetUsage
-//! (R4.18). What such a counter held is taken off by an adjustment, once.
+//! Sets counters to zero: when their limits were removed and return (R4.26), or by ResetUsage (R4.18). One adjustment
+//! subtracts what the counter had committed.
 
 use super::{Adjustment, Books, CounterSlot};
 use crate::domain::{
@@ -11,17 +11,17 @@ use crate::domain::{
     window::Millis,
 };
 
-/// Reason of the adjustment when the limits of a counter return.
+/// The `reason` of an adjustment that is made because the limits of a counter return.
 pub const RETURNED_REASON: &str = "the limit returned";
 
-/// Reason of the adjustment for a charge that was taken off its counter before (R4.27).
+/// The `reason` of an adjustment for a charge that an earlier adjustment already subtracted (R4.27).
 pub const FORGIVEN_REASON: &str = "the charge was made before its counter was set to zero";
 
-/// The operator of adjustments that no operator asked for.
+/// The `operator` of adjustments that the server makes by itself.
 pub const OPERATOR: &str = "tope";
 
-/// An adjustment that gets its id when the changes are made. If a batch is repeated, it makes the adjustment again
-/// only if it was not written.
+/// An adjustment that gets its id in [`Books::into_changes`]. A repeated batch makes the adjustment again, with
+/// another id, only if no earlier attempt was committed.
 #[derive(Debug)]
 pub(super) struct Correction {
     key: CounterKey,
@@ -30,35 +30,35 @@ pub(super) struct Correction {
 }
 
 impl CounterSlot {
-    /// Notes whether the limits of the plan began to count anew after the counter was last used.
+    /// Notes whether the limits of the plan started to count from zero after the counter was last used.
     pub(super) fn compare(&mut self, key: &CounterKey, tenant: &Tenant, plan: &Plan) {
         let since = tenant.counted_since(plan, key);
         let counter = &self.counter;
         self.anew = since.filter(|since| {
-            // A window that was over before the return keeps what it held.
+            // If the window ended before the limit returned, its counter keeps its figures.
             counter.counted_since.is_before(*since) && since.at < counter.window.end
         });
     }
 
-    /// The counter as decisions and replies see it.
+    /// Returns the counter as decisions and replies see it.
     pub(super) fn shown(&self) -> Counter {
         self.anew.map_or(self.counter, |since| self.counter.restarted(since))
     }
 }
 
 impl Books {
-    /// Compares all counters with a plan other than the one by which they were loaded.
+    /// Compares all counters with the present plan, after they were loaded by another plan.
     pub(super) fn compare_all(&mut self) {
         for (key, slot) in &mut self.known.counters {
             if let Some(slot) = slot {
                 slot.compare(key, &self.tenant, &self.plan);
             }
         }
-        // The plan decides whether a charge that is due counts, so the sums have to be made again.
+        // The plan decides whether a charge that is due counts, so the sums of due holds must be made again.
         self.due = super::DueHolds::default();
     }
 
-    /// Starts the counter at zero, by an adjustment, if its limits began to count anew.
+    /// Sets the counter to zero by an adjustment, if its limits started to count from zero.
     pub(super) fn begin_anew(&mut self, key: &CounterKey) {
         let Some(Some(slot)) = self.known.counters.get_mut(key) else { return };
         let Some(since) = slot.anew.take() else { return };
@@ -80,8 +80,9 @@ impl Books {
         });
     }
 
-    /// Takes off all that the counter has committed up to `until`. Returns the quantity that was added to the
-    /// counter's row. The row does not contain charges that are due and not yet swept; sweeping takes these off.
+    /// Subtracts everything that the counter has committed up to `until`. Returns the (negative) quantity that was
+    /// added to the counter's row. Charges that are due and not yet swept are not in the row; the sweep will not count
+    /// them.
     pub fn forgive(&mut self, key: &CounterKey, until: Millis, fresh: Counter) -> i64 {
         self.begin_anew(key);
         let delta = slot_counter(self, key).map_or(0, |counter| counter.committed.saturating_neg());
@@ -94,20 +95,21 @@ impl Books {
         delta
     }
 
-    /// Whether the charge of a hold with this deadline was taken off the counter.
+    /// Returns whether the counter was set to zero at or after this deadline. If so, the charge of a hold with this
+    /// deadline no longer counts.
     pub fn is_forgiven(&self, key: &CounterKey, deadline: Millis) -> bool {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         slot.is_some_and(|slot| deadline <= slot.shown().forgiven_until)
     }
 
-    /// Notes an adjustment of `delta`, by which the counter and the sum of its reservations differ.
+    /// Notes an adjustment of `delta` for the difference between the counter and the sum of its reservations.
     pub fn correct(&mut self, key: &CounterKey, delta: i64, reason: &'static str) {
         if delta != 0 {
             self.corrections.push(Correction { key: key.clone(), delta, reason });
         }
     }
 
-    /// The noted adjustments, with ids that contain the instant of the decision and the new version.
+    /// Takes the noted adjustments, and gives them ids that contain the instant of the decision and the new version.
     pub(super) fn take_corrections(&mut self, version: i64) -> impl Iterator<Item = Adjustment> {
         let corrections = std::mem::take(&mut self.corrections);
         let first = id_of_version(self.tenant.decided_at, version);
@@ -125,7 +127,8 @@ fn slot_counter(books: &Books, key: &CounterKey) -> Option<Counter> {
     Some(books.known.counters.get(key)?.as_ref()?.counter)
 }
 
-/// A UUID of version 7 that takes its random bits from the new version of the books, so no other batch makes it.
+/// Makes a UUID of version 7 with random bits from the new version of the books, so that no other batch makes the same
+/// id.
 fn id_of_version(at: Millis, version: i64) -> ReservationId {
     let (time, chance) = (at.to_be_bytes(), version.to_be_bytes());
     let mut id = [0; 16];

@@ -15,33 +15,33 @@ use crate::domain::{
 /// The changes of a batch to the books of one tenant.
 #[derive(Debug)]
 pub struct Changes {
-    /// The key of the tenant's rows.
+    /// The internal key of the tenant.
     pub tenant: TenantKey,
     /// The version of the books on which the batch decided.
     pub seen: i64,
     /// The new version of the books.
     pub version: i64,
-    /// The instant of the decision.
+    /// The instant of the batch's decision.
     pub decided_at: Millis,
-    /// No open hold is due before this instant. `i64::MAX`: there is no open hold.
+    /// No open hold has a deadline before this instant. `i64::MAX`: the tenant has no open hold.
     pub next_due: Millis,
-    /// `next_due` differs from the tenant's row.
+    /// Whether `next_due` differs from the tenant's row.
     pub due_moved: bool,
     /// New counters, with their alerts if they have any.
     pub new_counters: Vec<(CounterKey, Counter, Option<Alerts>)>,
-    /// Counters of which only the figures changed.
+    /// Counters that have a row, and of which only `committed` and `reserved` changed.
     pub counters: Vec<(CounterKey, Counter)>,
-    /// Counters of which alerts, `counted_since` or `forgiven_until` changed, too.
+    /// Counters that have a row, and of which the alerts, `counted_since` or `forgiven_until` changed as well.
     pub told_counters: Vec<(CounterKey, Counter, Alerts)>,
     /// Open holds that have no row yet.
     pub new_holds: Vec<Arc<Reservation>>,
     /// Open holds whose rows change.
     pub holds: Vec<Arc<Reservation>>,
-    /// Holds that were settled or expired, whose rows are removed.
+    /// Holds that were settled or expired. Their rows among the open holds are deleted.
     pub ended_holds: Vec<ReservationId>,
-    /// Reservations that are no longer open holds, or never were. They get a row among the settled reservations.
+    /// Reservations that are no longer open holds, or never were. Each gets a new row among the settled reservations.
     pub settled: Vec<Arc<Reservation>>,
-    /// Settled reservations whose rows change.
+    /// Reservations that were settled before, and whose rows change.
     pub resettled: Vec<Arc<Reservation>>,
     /// `request_id`s that took effect in this batch.
     pub requests: Vec<(String, Request)>,
@@ -49,12 +49,12 @@ pub struct Changes {
     pub adjustments: Vec<Adjustment>,
     /// Events to emit, in order.
     pub events: Vec<Event>,
-    /// The number of the tenant's last event.
+    /// The number of the tenant's latest event.
     pub event_number: i64,
 }
 
 impl Changes {
-    /// Takes a counter that changed, and marks its slot as written.
+    /// Adds a counter that changed to these changes, and marks its slot as written.
     pub(super) fn take_counter(&mut self, key: CounterKey, slot: &mut CounterSlot) {
         let told = || slot.alerts.as_deref().cloned();
         match (slot.stored, slot.told) {
@@ -65,7 +65,7 @@ impl Changes {
         (slot.changed, slot.told, slot.stored) = (false, false, true);
     }
 
-    /// Takes a reservation if it changed, and marks its slot as written.
+    /// Adds a reservation to these changes if it changed, and marks its slot as written.
     pub(super) fn take_reservation(&mut self, slot: &mut ReservationSlot) {
         if !slot.changed {
             return;
@@ -85,7 +85,7 @@ impl Changes {
         (slot.changed, slot.origin) = (false, Origin::Hold);
     }
 
-    /// Whether nothing changed apart from the time of the decision.
+    /// Returns whether nothing changed apart from the time of the decision.
     pub fn is_empty(&self) -> bool {
         !self.due_moved
             && self.new_counters.is_empty()

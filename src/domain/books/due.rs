@@ -1,6 +1,6 @@
-//! Holds that are due and not yet swept: their rows are still there, but they no longer count (R4.3). Their sums per
-//! counter are remembered from batch to batch. So many due holds are read once, and not by every batch that sweeps a
-//! few.
+//! Holds that are due and not yet swept: their rows are still there, but they no longer count (R4.3). A batch sweeps
+//! only a bounded number of them. The sums of the rest, per counter, are remembered from batch to batch, so that not
+//! every batch must read all of them.
 
 use foldhash::HashMap;
 
@@ -11,10 +11,10 @@ use crate::domain::{
     window::Millis,
 };
 
-/// If there are sums for more counters than this, they are not remembered.
+/// Maximum number of counters whose sums are remembered. If there are more, no sums are remembered.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// Sums that take about as much memory as one remembered row. The true number is larger.
+/// Number of sums that count as one remembered row. Really, even more sums fit into the memory of a row.
 const SUMS_PER_ROW: usize = 8;
 
 /// The sums of one counter.
@@ -27,14 +27,14 @@ struct Due {
 /// The sums of all holds that are due and not yet swept, per counter.
 #[derive(Debug, Default)]
 pub(super) struct DueHolds {
-    /// Holds with deadlines up to this one are in the sums, apart from holds that the batch sweeps. `None`: no hold
-    /// is in them.
+    /// The sums contain the due holds with deadlines up to this instant, except for those that a batch has swept.
+    /// `None`: the sums are empty.
     until: Option<Millis>,
     sums: HashMap<CounterKey, Due>,
 }
 
 impl DueHolds {
-    /// The size of the sums, counted in remembered rows.
+    /// Returns the size of the sums, counted in remembered rows.
     pub(super) fn rows(&self) -> usize {
         self.sums.len() / SUMS_PER_ROW
     }
@@ -46,15 +46,15 @@ impl DueHolds {
         }
     }
 
-    /// Drops the charge that is due to a counter, because its `committed` was set to zero.
+    /// Drops the due charges of a counter, because its `committed` is set to zero.
     pub(super) fn forgive(&mut self, key: &CounterKey) {
         if let Some(due) = self.sums.get_mut(key) {
             due.charged = 0;
         }
     }
 
-    /// Adds a hold to the sums, or with a `sign` of -1 takes it out. `charges` says whether the charge still counts
-    /// for a counter.
+    /// Adds a hold to the sums, or removes it if `sign` is -1. `charges` returns whether the hold's charge still
+    /// counts for a counter.
     fn add(&mut self, reservation: &Reservation, sign: i64, charges: impl Fn(&CounterKey) -> bool) {
         for line in &reservation.lines {
             let charges = reservation.on_expiry == OnExpiry::Charge && charges(&line.key);
@@ -72,12 +72,12 @@ impl DueHolds {
 }
 
 impl Books {
-    /// The deadline up to which due holds are in the sums.
+    /// Returns the deadline up to which due holds are in the sums. `None`: the sums are empty.
     pub fn due_until(&self) -> Option<Millis> {
         self.due.until
     }
 
-    /// Notes up to which deadline due holds are in the sums. `None`: no hold is due, so there are no sums.
+    /// Sets the deadline up to which due holds are in the sums. `None` empties the sums, since no hold is due.
     pub fn set_due_until(&mut self, until: Option<Millis>) {
         match until {
             Some(_) => self.due.until = until,
@@ -85,7 +85,8 @@ impl Books {
         }
     }
 
-    /// Adds a due hold that this batch will not sweep to the sums. The counters that it charges must be in the books.
+    /// Adds a due hold to the sums, which this batch does not sweep. The counters that the hold charges must be in the
+    /// books.
     pub fn load_due(&mut self, reservation: &Reservation) {
         self.move_due(reservation, 1);
     }
@@ -96,14 +97,14 @@ impl Books {
         self.due = due;
     }
 
-    /// Takes a due hold out of the sums, if it is in them, because it is swept now.
+    /// Removes a due hold from the sums, if they contain it, because the hold is swept now.
     pub(in crate::domain) fn take_due(&mut self, reservation: &Reservation) {
         if self.due.until.is_some_and(|until| reservation.deadline <= until) {
             self.move_due(reservation, -1);
         }
     }
 
-    /// The figures of a counter without holds that are due, and with their charges.
+    /// Subtracts due holds from a counter's `reserved`, and adds their charges to `committed`.
     pub(super) fn without_due(&self, key: &CounterKey, mut counter: Counter) -> Counter {
         if let Some(due) = self.due.sums.get(key) {
             counter.reserved = counter.reserved.saturating_sub(due.held);

@@ -1,4 +1,4 @@
-//! The books of one tenant, as far as a batch needs them, with the changes that the batch makes.
+//! The part of one tenant's books that a batch needs, with the changes that the batch makes.
 
 mod anew;
 mod changes;
@@ -55,8 +55,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// The reservation that the `request_id` made, so that clients can name the reservation by it. `None`: it made
-    /// none.
+    /// Returns the reservation that the operation made, which clients can name by this `request_id`. `None`: the
+    /// operation made no reservation.
     pub fn made(&self) -> Option<ReservationId> {
         match self.method {
             Method::Reserve | Method::Record => Some(self.reservation),
@@ -65,7 +65,8 @@ impl Request {
     }
 }
 
-/// A correction of a counter that no reservation explains. With it, the counter still is the sum of its rows (I2).
+/// A correction of a counter that no reservation causes. The counter is the sum of its reservations and its
+/// adjustments (I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adjustment {
     /// A part of the operation's id; see [`ReservationId::part`].
@@ -76,18 +77,18 @@ pub struct Adjustment {
     pub delta: i64,
     /// The reason for the correction.
     pub reason: String,
-    /// The operator who made it, or [`OPERATOR`].
+    /// The operator who made the correction, or [`OPERATOR`].
     pub operator: String,
 }
 
-/// The table that has the row before the batch.
+/// The table that contains the row before the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// None: the batch makes the row.
+    /// No table: the batch makes the row.
     New,
-    /// The open holds have it.
+    /// The table `holds` of open holds.
     Hold,
-    /// The settled reservations, or the request ids, have it.
+    /// The table of settled reservations, or of request ids.
     Settled,
 }
 
@@ -103,14 +104,16 @@ struct CounterSlot {
     counter: Counter,
     /// Which percentages were reached, and how often limits refused. Few counters have this.
     alerts: Option<Box<Alerts>>,
-    /// The figures of `committed` at which no event is due. Computed when the batch first changes the counter.
+    /// The range of `committed` in which no threshold event is due. It is computed when a batch first changes the
+    /// counter.
     quiet: Quiet,
     changed: bool,
-    /// The alerts, `counted_since` or `forgiven_until` differ from the row.
+    /// Whether the alerts, `counted_since` or `forgiven_until` differ from the row.
     told: bool,
-    /// The counter has a row.
+    /// Whether the counter has a row.
     stored: bool,
-    /// The limits that count the counter began to count anew after it was last used. Not entered in `counter` yet.
+    /// The change since which the counter's limits count from zero, if the counter was not used since then. `counter`
+    /// still has the old figures.
     anew: Option<Since>,
 }
 
@@ -129,13 +132,13 @@ impl CounterSlot {
         if !self.changed {
             self.changed = true;
             changed.push(key.clone());
-            // Allowances may have changed since the counter was last changed.
+            // The allowances may have changed since the counter last changed.
             self.look(key, plan, facts);
         }
     }
 }
 
-/// The books of one tenant. A row that is not in them was not loaded, or does not exist.
+/// The books of one tenant. A row that is missing here was not loaded, or does not exist.
 #[derive(Debug)]
 pub struct Books {
     /// The tenant's row as the batch has changed it so far.
@@ -153,11 +156,11 @@ pub struct Books {
     /// Adjustments that were loaded.
     known_adjustments: Vec<Adjustment>,
     due: DueHolds,
-    /// Counters that the batch changed, each once.
+    /// Counters that the batch changed, without repeats.
     changed_counters: Vec<CounterKey>,
-    /// Reservations that were loaded, made or changed. An id can be in it more than once.
+    /// Ids of reservations that were loaded, made or changed. An id can occur more than once.
     visited: Vec<ReservationId>,
-    /// What the batch's events report, in order.
+    /// The facts that the batch's events report, in order.
     facts: Vec<Fact>,
 }
 
@@ -169,44 +172,45 @@ struct Known {
     reservations: HashMap<ReservationId, ReservationSlot>,
 }
 
-/// If more counters, or more holds, of one tenant are known after a batch, none is remembered.
+/// Maximum number of counters, and of holds, that are remembered of one tenant. If there are more, none are
+/// remembered.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// What a lane remembers of a tenant's books after a batch: the row, counters, open holds and holds that are due.
-/// Valid only while the row's `version` is unchanged.
+/// What a lane remembers of a tenant's books after a batch: the tenant's row, counters, open holds and sums of due
+/// holds. Valid only while the `version` in the tenant's row is unchanged.
 #[derive(Debug)]
 pub struct Remembered {
     tenant: Tenant,
-    /// The plan by which the counters were compared.
+    /// The plan with which the counters were last compared.
     plan: Arc<Plan>,
     known: Known,
     due: DueHolds,
 }
 
 impl Remembered {
-    /// The tenant's row as the batch left it.
+    /// Returns the tenant's row as the batch left it.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
 
-    /// The keys of counters that are remembered, or known not to exist.
+    /// Returns the keys of counters that are remembered, or known not to exist.
     pub fn counters(&self) -> impl ExactSizeIterator<Item = &CounterKey> {
         self.known.counters.keys()
     }
 
-    /// Whether this open hold is remembered.
+    /// Returns whether this open hold is remembered.
     pub fn holds(&self, id: ReservationId) -> bool {
         self.known.reservations.contains_key(&id)
     }
 
-    /// The size of what is remembered, counted in rows.
+    /// Returns the size of the remembered books, counted in rows.
     pub fn rows(&self) -> usize {
         1 + self.known.counters.len() + self.known.reservations.len() + self.due.rows()
     }
 }
 
 impl Books {
-    /// Books of a tenant whose row was just read. What is remembered is used if it has the row's version.
+    /// Opens the books of a tenant whose row was just read. Uses the remembered books if they have the row's version.
     pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
         let true_still = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
         let remembered = true_still.map(|remembered| Remembered { tenant: tenant.clone(), ..remembered });
@@ -219,8 +223,7 @@ impl Books {
         Self::reopen(remembered.unwrap_or_else(nothing), Arc::clone(&plan))
     }
 
-    /// Books whose remembered content is taken for valid. The caller finds out later whether the version was
-    /// unchanged.
+    /// Opens remembered books as if they were valid. The caller finds out later whether the version was unchanged.
     pub fn reopen(remembered: Remembered, plan: Arc<Plan>) -> Self {
         let same_plan = Arc::ptr_eq(&remembered.plan, &plan);
         let mut books = Self {
@@ -255,7 +258,7 @@ impl Books {
         }
     }
 
-    /// Enters a reservation that was loaded. One that is known already stays as it is.
+    /// Enters a reservation that was loaded. A reservation that is already in the books stays as it is.
     pub fn load_reservation(&mut self, reservation: Reservation, origin: Origin) {
         let slot = ReservationSlot { reservation: Arc::new(reservation), origin, changed: false };
         self.visited.push(slot.reservation.id);
@@ -272,60 +275,62 @@ impl Books {
         self.known_adjustments.push(adjustment);
     }
 
-    /// Whether it is known if this counter exists.
+    /// Returns whether the books know if this counter exists.
     pub fn knows(&self, key: &CounterKey) -> bool {
         self.known.counters.contains_key(key)
     }
 
-    /// The keys of the known counters that exist.
+    /// Returns the keys of the known counters that exist.
     pub fn counter_keys(&self) -> impl Iterator<Item = &CounterKey> {
         self.known.counters.iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
     }
 
-    /// The reservations that are loaded, remembered or made.
+    /// Returns the reservations that are loaded, remembered or made.
     pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
         self.known.reservations.values().map(|slot| slot.reservation.as_ref())
     }
 
-    /// The reservation with this id, if the books have it.
+    /// Finds the reservation with this id, if the books contain it.
     pub fn find_reservation(&self, id: ReservationId) -> Option<&Arc<Reservation>> {
         self.known.reservations.get(&id).map(|slot| &slot.reservation)
     }
 
-    /// The `request_id`, if it took effect and is in the books.
+    /// Finds the request with this `request_id`, if it took effect and is in the books.
     pub fn find_request(&self, id: &str) -> Option<&Request> {
         self.requests.get(id).map(|(request, _)| request)
     }
 
-    /// The adjustments of the operation with this id, in the order of their counters.
+    /// Finds the adjustments of the operation with this id, in the order of their counters.
     pub fn find_adjustments(&self, id: ReservationId) -> Vec<Adjustment> {
         let known = self.known_adjustments.iter().chain(&self.adjustments);
         known.filter(|adjustment| adjustment.id.part(0) == id.part(0)).cloned().collect()
     }
 
-    /// The figures of a counter as decisions and replies see them: without holds that are due. `None`: no such
-    /// counter.
+    /// Finds a counter as decisions and replies see it: due holds are no longer in `reserved`, and their charges are
+    /// in `committed`. `None`: the books have no such counter.
     pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
         let counter = self.known.counters.get(key)?.as_ref()?.shown();
         Some(self.without_due(key, counter))
     }
 
-    /// The balance of a counter, for a limit or without one. `fresh` is used if the counter does not exist yet.
+    /// Makes the balance of a counter, with a limit or without a limit. Uses `fresh` if the counter does not exist
+    /// yet.
     pub fn balance(&self, key: &CounterKey, limit: Option<&Arc<Limit>>, fresh: Counter) -> Balance {
         let counter = self.find_counter(key).unwrap_or(fresh);
         let refused = limit.map_or(0, |limit| self.refused_by(key, limit));
         Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
     }
 
-    /// The balances of a counter: one per limit of the plan that reads it, or one without a limit.
+    /// Makes the balances of a counter: one for each limit of the plan that reads the counter. If there is none, makes
+    /// one balance without a limit.
     pub fn balances_of(&self, key: &CounterKey, fresh: Counter) -> Vec<Balance> {
         let limits = self.plan.limits.iter().filter(|limit| limit.shape.counts(key));
         let balances: Vec<Balance> = limits.map(|limit| self.balance(key, Some(limit), fresh)).collect();
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }
 
-    /// Adds quantities to a counter. `fresh` is used if the counter does not exist yet. The caller has checked for
-    /// overflow.
+    /// Adds quantities to a counter. Starts with `fresh` if the counter does not exist yet. The caller must have
+    /// checked for overflow.
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
         let slot = self.known.counters.entry(key.clone()).or_default();
         let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, None, false));
@@ -355,7 +360,7 @@ impl Books {
         reservation
     }
 
-    /// Replaces a reservation that the books have.
+    /// Replaces a reservation that is in the books.
     pub fn update_reservation(&mut self, reservation: Reservation) -> Arc<Reservation> {
         let reservation = Arc::new(reservation);
         if let Some(slot) = self.known.reservations.get_mut(&reservation.id) {
@@ -376,8 +381,9 @@ impl Books {
         self.adjustments.push(adjustment);
     }
 
-    /// The changes to write, and the books to remember once they are written. `policy` names the resources of events.
-    /// `version` is the new version of the books, which the tenant must not have had before.
+    /// Returns the changes to write, and the books to remember once the changes are written. `policy` gives the names
+    /// of the resources in events. `version` is the new version of the books, which the tenant must never have had
+    /// before.
     pub fn into_changes(mut self, policy: &Policy, version: i64) -> (Changes, Remembered) {
         let events = self.take_events(policy);
         let mut adjustments = std::mem::take(&mut self.adjustments);

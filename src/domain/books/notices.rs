@@ -10,7 +10,8 @@ use crate::domain::{
 };
 
 impl CounterSlot {
-    /// Notes the percentages that were reached or cleared, and the range of figures in which no more are.
+    /// Notes the thresholds that `committed` has reached or cleared. Computes the range of `committed` in which no
+    /// other threshold is reached or cleared.
     pub(super) fn look(&mut self, key: &CounterKey, plan: &Plan, facts: &mut Vec<Fact>) {
         self.quiet = Quiet::EVERYWHERE;
         for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key)) {
@@ -48,19 +49,21 @@ impl CounterSlot {
 }
 
 impl Books {
-    /// How often a limit refused because of this counter, or would have refused, under its present enforcement.
+    /// Returns how often a limit, with its present enforcement, refused because of this counter, or would have
+    /// refused.
     pub(in crate::domain) fn refused_by(&self, key: &CounterKey, limit: &Limit) -> i64 {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         let alerts = slot.and_then(|slot| slot.alerts.as_ref());
         alerts.and_then(|alerts| alerts.find(&limit.id)).map_or(0, |told| told.refused_as(limit.enforcement))
     }
 
-    /// Counts the refusals of limits, and what OBSERVE limits would have refused. The first of each is an event.
+    /// Counts the refusals of limits, and what OBSERVE limits would have refused. The first refusal of each limit
+    /// emits an event.
     pub fn note_refusals(&mut self, violations: &[Violation]) {
         for violation in violations {
             let (key, fresh) = (&violation.balance.key, violation.balance.counter);
             let Some(limit) = &violation.balance.limit else { continue };
-            // Adding nothing marks the counter as changed, and makes it if it does not exist.
+            // Adding 0 marks the counter as changed, and creates the counter if it does not exist.
             self.add(key, 0, 0, fresh);
             let Some(Some(slot)) = self.known.counters.get_mut(key) else { continue };
             let told = slot.alerts.get_or_insert_default().of_limit(&limit.id, &self.plan);

@@ -1,11 +1,12 @@
-//! Deciding ahead: a batch is decided from what the lane remembers, without a lock and, with overlap, while the batch
-//! before commits. It is written only if nothing on which it was decided has changed. On SQLite that means that no
-//! other connection has changed the file. On PostgreSQL the tenants must have the remembered versions, and the policy
-//! its revision. No batch can be written on top of a batch that was not, so if a commit fails, the next batch fails
-//! with it.
+//! Deciding ahead: the lane decides a batch from the books that it remembers, without a lock, and even while the
+//! previous batch commits. The batch is written only if the remembered books are still valid. On SQLite, no other
+//! connection may have changed the file. On PostgreSQL, the tenants must have the remembered versions, and the policy
+//! must have the remembered revision. If a commit fails, the next batch was decided from books that were never
+//! written, so it fails as well.
 //!
-//! Only operations that pass are decided ahead. A refusal may come from a `request_id` that is known, so a batch with
-//! a refusal is decided under the lock. So is a batch whose commit found that something had changed.
+//! Only a batch whose operations all pass is decided ahead. A batch with a refusal is decided under the lock, because
+//! its `request_id` may have taken effect before. A batch whose commit finds stale books is decided again under the
+//! lock.
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
@@ -33,7 +34,7 @@ use crate::{
     store::{Expected, Store, StoreError},
 };
 
-/// A database that fails does so with batch after batch: one line a minute for each kind of error.
+/// A failing database fails every batch, so each kind of error is logged at most once a minute.
 static ANEW: Seldom<&str> = Seldom::new();
 
 /// A batch that is being decided ahead.
@@ -42,11 +43,11 @@ pub(in super::super) struct Ahead {
     policy: Arc<Policy>,
     now: Millis,
     books: HashMap<TenantKey, Books>,
-    /// The outcomes of the items decided so far. `None`: the item had its outcome before.
+    /// The outcomes of the items decided so far. `None`: the item already had its outcome.
     outcomes: Vec<Option<Outcome>>,
 }
 
-/// A batch that was decided ahead and is still to be written.
+/// A batch that was decided ahead and is not written yet.
 pub(in super::super) struct Planned {
     expected: Expected,
     changes: Vec<Changes>,
@@ -71,7 +72,8 @@ impl Planned {
 }
 
 impl Batcher {
-    /// Decides a batch ahead, or the items that joined it since. `None`: the batch has to be decided under the lock.
+    /// Decides a batch ahead, or the items that joined the batch since the last call. Returns `None` if the batch must
+    /// be decided under the lock.
     pub(in super::super) fn decide_ahead(&mut self, ahead: Option<Ahead>, items: &[Item]) -> Option<Ahead> {
         let decided = match ahead {
             Some(ahead) => self.decide_more(ahead, items),
@@ -84,11 +86,12 @@ impl Batcher {
         decided
     }
 
-    /// The changes to write, with the outcomes to report once they are written. The lane remembers the books as if
-    /// they were written already.
+    /// Returns the changes to write, and the outcomes to report once the changes are written. From now on the lane
+    /// remembers the changed books as if they were written. `None`: nothing can be written, and the batch must be
+    /// decided under the lock.
     pub(in super::super) fn plan(&mut self, ahead: Ahead) -> Option<(Planned, Vec<Option<Outcome>>)> {
         let Ahead { expected, policy, now, books, outcomes } = ahead;
-        // All callers are gone, so nothing was decided.
+        // Every caller is gone, so nothing was decided.
         if books.is_empty() {
             return None;
         }
@@ -100,8 +103,8 @@ impl Batcher {
             changes.push(change);
             self.memory.put(remembered, expected.data_version);
         }
-        // A tenant whose books did not change was only read, and reads need the lock. The changes of the other
-        // tenants are then not written, so what is remembered of them is wrong.
+        // If the books of a tenant did not change, its operations only read, and reads need the lock. The changes of
+        // the other tenants are then not written, so the books that are remembered for them are wrong.
         if changes.iter().any(Changes::is_empty) {
             self.forget();
             return None;
@@ -118,11 +121,11 @@ impl Batcher {
         }
     }
 
-    /// Decides a batch under the lock after its commit, ahead of it, failed. Gives every item an outcome.
+    /// Decides a batch under the lock, after it was decided ahead and its commit failed. Gives every item an outcome.
     pub(in super::super) async fn run_after(&mut self, items: &mut [Item], error: &StoreError) {
         self.caution.was_overtaken(error);
-        // On SQLite the lane does not check what it remembers, so it must forget it. On PostgreSQL each row's version
-        // is checked.
+        // On SQLite the lane does not check the books that it remembers, so it must forget them. On PostgreSQL the
+        // version of each tenant's row is checked.
         if self.caution.seen().is_some_and(|seen| seen.expected.data_version.is_some()) {
             self.forget();
         }
@@ -172,8 +175,8 @@ impl Batcher {
         Some(ahead)
     }
 
-    /// The tenants of the items without an outcome. `None`: something that they need is probably not remembered. Sets
-    /// the time to the latest of the clock and the tenants' `decided_at`.
+    /// Finds the tenants of the items that have no outcome. `None`: the lane probably does not remember all that the
+    /// items need. Sets the time to the latest of the clock and the tenants' `decided_at`.
     fn keys_ahead(&self, ahead: &mut Ahead, items: &[Item]) -> Option<Vec<Option<TenantKey>>> {
         let shown = self.now_ahead()?;
         let (mut latest, mut next_due) = (ahead.now.max(shown), Millis::MAX);
@@ -188,7 +191,8 @@ impl Batcher {
                 TenantRef::Id(id) => self.memory.key_of(id)?,
                 TenantRef::Key(key) => *key,
             };
-            // An operation that may have been carried out must be looked for in the database, under the lock.
+            // If an operation may have been carried out, its effects must be looked up in the database, under the
+            // lock.
             if item.lost {
                 return None;
             }
@@ -211,7 +215,7 @@ impl Batcher {
             next_due = next_due.min(row.next_due);
             keys.push(Some(key));
         }
-        // If the clock is far behind, the batch that reads it under the lock logs that.
+        // If the clock is far behind the latest decision, a batch under the lock must run, which logs the fault.
         let far = latest.saturating_sub(shown) > TIME_AGE_MAX;
         ahead.now = latest;
         (next_due > latest && !far).then_some(keys)
@@ -243,7 +247,8 @@ impl Batcher {
     }
 }
 
-/// The hold that an operation names, if it names one. Outer `None`: the operation cannot be decided ahead.
+/// Returns the id of the hold that an operation names. Outer `None`: the operation cannot be decided ahead. Inner
+/// `None`: the operation names no hold.
 #[expect(clippy::option_option, reason = "whether, and which")]
 fn hold_ahead(operation: &Operation) -> Option<Option<ReservationId>> {
     match operation {

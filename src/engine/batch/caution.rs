@@ -1,5 +1,5 @@
-//! How careful a lane is: whether it may decide its next batch ahead, where a batch looks for earlier effects of its
-//! operations, and what follows when an attempt fails.
+//! The caution of a lane: whether it may decide its next batch ahead, where a batch looks for earlier effects of its
+//! operations, and what the lane does after an attempt fails.
 //!
 //! | state | set when | ends |
 //! | --- | --- | --- |
@@ -21,14 +21,16 @@ use crate::{
     store::{Expected, StoreError},
 };
 
-/// Batches that run under the lock after one could not be decided ahead. The reason mostly stays for a while.
+/// Number of batches that run under the lock after a batch could not be decided ahead. The reason often persists for a
+/// while.
 pub(super) const BEHIND_BATCHES: u32 = 16;
 
-/// Batches that re-read remembered rows with the lock, after one found its memory stale. Whoever wrote the tenant
-/// mostly does so again.
+/// Number of batches that re-read remembered rows with the lock, after a batch found a remembered row stale. The
+/// replica that wrote the row will probably write it again.
 pub(super) const CONTENDED_BATCHES: u32 = 16;
 
-/// Batches that look up `request_id`s after one of them was known. Clients that repeat calls mostly repeat several.
+/// Number of batches that look up `request_id`s after a batch met one that had taken effect before. Clients that
+/// repeat one call often repeat several.
 const LOOKING_BATCHES: u32 = 64;
 
 /// Maximum number of times that a batch is repeated because it collided with other transactions.
@@ -48,7 +50,7 @@ const MOVES_MAX: u32 = 8;
 /// Pause before the first repeat. It doubles for each further repeat.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long PostgreSQL's time is counted on from its last answer, in milliseconds.
+/// Maximum age of a time that PostgreSQL reported, in milliseconds. Until then the lane adds the time that has passed.
 pub(super) const TIME_AGE_MAX: Millis = 1_000;
 
 /// The states that keep a lane from deciding ahead.
@@ -61,7 +63,7 @@ pub(super) struct Caution {
     lost: bool,
 }
 
-/// What the last batch read, apart from the books.
+/// The policy revision, data version and time that the last batch read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) expected: Expected,
@@ -69,7 +71,7 @@ pub(super) struct Seen {
     pub(super) database: Option<(Instant, Millis)>,
 }
 
-/// The repeats of one batch, by reason.
+/// How often one batch was repeated, for each reason.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     collisions: u32,
@@ -78,7 +80,7 @@ pub(super) struct Tries {
     moves: u32,
 }
 
-/// What a batch does after a failed attempt.
+/// The reaction of a batch to a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Decides again at once.
@@ -87,12 +89,12 @@ pub(super) enum Next {
     RepeatAfter(Duration),
     /// Decides again at once, without the tenants that are locked.
     SetAside,
-    /// Fails: it is not repeated as it is.
+    /// Fails: the batch is not repeated in this form.
     GiveUp,
 }
 
 impl Caution {
-    /// Whether the next batch may be decided ahead. If not, counts it as one of the batches under the lock.
+    /// Returns whether the next batch may be decided ahead. If not, counts it as one of the batches under the lock.
     pub(super) fn may_decide_ahead(&mut self) -> bool {
         let may = self.behind == 0 && self.looking == 0 && self.contended == 0;
         self.behind = self.behind.saturating_sub(1);
@@ -113,18 +115,18 @@ impl Caution {
         self.lost = matches!(error, StoreError::Unavailable(_));
     }
 
-    /// Notes the begin of a batch. `lost`: an earlier COMMIT with an unknown outcome may have carried out one of its
-    /// operations.
+    /// Notes that a batch begins. `lost`: an earlier COMMIT, whose outcome is unknown, may have carried out one of the
+    /// batch's operations.
     pub(super) fn begin(&mut self, lost: bool) {
         self.lost = lost;
     }
 
-    /// Whether the outcome of an earlier COMMIT of this batch is unknown.
+    /// Returns whether the outcome of an earlier COMMIT of this batch is unknown.
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// Where the batch looks for earlier effects of its operations.
+    /// Returns where the batch looks for earlier effects of its operations.
     pub(super) fn look(&self) -> Look {
         match (self.lost, self.looking) {
             (false, 0) => Look::Nowhere,
@@ -139,7 +141,7 @@ impl Caution {
         self.contended = if outdated { CONTENDED_BATCHES } else { self.contended.saturating_sub(1) };
     }
 
-    /// Whether others write the same tenants, so that the lane's memory of them is mostly stale.
+    /// Returns whether others write the same tenants, so that the rows that the lane remembers are often stale.
     pub(super) fn is_contended(&self) -> bool {
         self.contended > 0
     }
@@ -149,10 +151,10 @@ impl Caution {
         self.looking = self.looking.saturating_sub(1);
     }
 
-    /// Notes a failed attempt. Returns what follows.
+    /// Notes a failed attempt. Returns what the batch does next.
     pub(super) fn after(&mut self, error: &StoreError, tries: &mut Tries) -> Next {
         match error {
-            // The outdated key was forgotten, so the repeat finds the tenant by its id.
+            // The lane has forgotten the outdated key, so the repeat finds the tenant by its id.
             StoreError::TenantMoved | StoreError::Outdated => {
                 if again(&mut tries.moves, MOVES_MAX) {
                     Next::Repeat
@@ -185,12 +187,12 @@ impl Caution {
         }
     }
 
-    /// What the last batch read of policy and time.
+    /// Returns the policy revision, data version and time that the last batch read.
     pub(super) fn seen(&self) -> Option<&Seen> {
         self.seen.as_ref()
     }
 
-    /// Notes the policy's revision, and the database's time if that is the clock.
+    /// Notes what a batch has read: the policy's revision, and the time if the database is the clock.
     pub(super) fn see(&mut self, seen: Seen) {
         self.seen = Some(seen);
     }
@@ -202,14 +204,15 @@ impl Caution {
         }
     }
 
-    /// Forgets policy and time, which may be out of date.
+    /// Forgets the policy revision and the time, which may be out of date.
     pub(super) fn forget(&mut self) {
         self.seen = None;
     }
 }
 
 impl Seen {
-    /// The database's time, counted on from when it arrived. `None`: it is too old.
+    /// Returns the database's time plus the time that has passed since it arrived. `None`: no time arrived within
+    /// [`TIME_AGE_MAX`].
     pub(super) fn database_now(&self) -> Option<Millis> {
         let (came, now) = self.database?;
         let age = Millis::try_from(came.elapsed().as_millis()).unwrap_or(Millis::MAX);

@@ -1,5 +1,5 @@
-//! Computes retry hints; see [`crate::domain::hint`]. This happens at the end of a batch, from the state that the
-//! batch leaves, so the hints are true when they are reported.
+//! Computes retry hints; see [`crate::domain::hint`]. The hints are computed at the end of a batch, from the books as
+//! the batch leaves them, so they are true when they are reported.
 
 use std::collections::hash_map::Entry;
 
@@ -30,19 +30,19 @@ const HOLDS_SCANNED_MAX: usize = 256;
 pub(super) struct Waiting<'a> {
     tenant: TenantKey,
     violation: &'a mut Violation,
-    /// Units that holds must give back.
+    /// Units that open holds must give back before the request passes.
     missing: i64,
-    /// Units that open holds have in the counter.
+    /// Units of the counter that open holds have reserved.
     reserved: i64,
 }
 
-/// The open holds of one counter, among those that were listed.
+/// The listed open holds that reserve units of one counter.
 struct Open {
     freeing: Vec<Freeing>,
     held: i64,
 }
 
-/// Enters the hints of a batch's violations. Returns the violations whose hints depend on open holds.
+/// Sets the hints of a batch's violations, except for those that depend on open holds. Returns these.
 pub(super) fn collect<'a>(
     outcomes: &'a mut [Outcome],
     books: &HashMap<TenantKey, Books>,
@@ -71,7 +71,7 @@ pub(super) fn collect<'a>(
     waiting
 }
 
-/// Lists the holds as they are after the batch, and enters the remaining hints.
+/// Lists the open holds as the batch leaves them, and sets the remaining hints.
 pub(super) async fn resolve(
     transaction: &Transaction,
     now: Millis,
@@ -113,7 +113,7 @@ impl Open {
     }
 }
 
-/// The violations in the reply to a Check.
+/// Returns the violations in the reply to a Check. `None`: the reply is to another operation.
 fn check_violations(reply: &mut Reply) -> Option<&mut Vec<Violation>> {
     match reply {
         Reply::Checked(checked) => Some(&mut checked.violations),

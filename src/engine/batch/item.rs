@@ -1,4 +1,4 @@
-//! An operation on its way through a batch.
+//! The state of an operation in a batch.
 
 use std::sync::OnceLock;
 
@@ -16,16 +16,16 @@ use crate::{
     },
 };
 
-/// An operation on its way through one batch or several.
+/// An operation with its state. An operation may pass through several batches.
 pub(in super::super) struct Item {
-    /// The id for the reservation or the adjustments that the operation makes. It is minted at the first decision. A
-    /// repeat keeps it, so that it finds what the first attempt made.
+    /// The id for the reservation or the adjustments that the operation makes. The first decision mints the id. A
+    /// repeat uses the same id, and so finds the rows of an earlier attempt.
     id: OnceLock<ReservationId>,
     /// The operation, and its tenant.
     pub(in super::super) request: Request,
-    /// When the caller's time runs out.
+    /// The instant at which the caller stops waiting.
     deadline: Option<Instant>,
-    /// The outcome, if there is one. An operation that has its outcome before the batch is not decided.
+    /// The outcome, once it is known. A batch does not decide an operation that already has its outcome.
     pub(in super::super) outcome: Option<Outcome>,
     /// The tenant whose row another transaction has locked. The operation is then not decided in this batch.
     pub(in super::super) locked: Option<TenantKey>,
@@ -38,30 +38,31 @@ impl Item {
         Self { id: OnceLock::new(), request, deadline, outcome: None, locked: None, lost: false }
     }
 
-    /// Gives the operation DEADLINE_EXCEEDED if its caller is gone, unless it is owed or may have been carried out.
+    /// Gives the operation DEADLINE_EXCEEDED if its caller is gone. Does nothing if the operation must take effect in
+    /// any case (R4.10), or may have taken effect.
     pub(in super::super) fn drop_unless_owed(&mut self, gone: bool) {
         if gone && !self.lost && !self.request.operation.is_owed() {
             self.outcome = Some(Err(Failure::DeadlineExceeded));
         }
     }
 
-    /// Whether the batch still has to decide the operation.
+    /// Returns whether the batch still has to decide the operation.
     pub(super) fn is_open(&self) -> bool {
         self.outcome.is_none() && self.locked.is_none()
     }
 
-    /// The id for what the operation makes: the same at each repeat.
+    /// Returns the id for the rows that the operation makes. Each repeat gets the same id.
     pub(super) fn mint(&self, now: Millis) -> ReservationId {
         *self.id.get_or_init(|| mint(now))
     }
 
-    /// The minted id, if the operation was ever decided.
+    /// Returns the minted id, if the operation was ever decided.
     pub(super) fn minted(&self) -> Option<ReservationId> {
         self.id.get().copied()
     }
 
-    /// Whether the caller's time has run out and nothing is owed. An operation that may have been carried out is
-    /// never late: its outcome is reported.
+    /// Returns whether the caller's time has run out, so that the operation is not decided. An operation is never late
+    /// if it must take effect in any case (R4.10), or may have taken effect: its outcome is reported.
     pub(super) fn is_late(&self, look: Look) -> bool {
         let may_have_counted = look == Look::AtOwn && self.minted().is_some();
         !may_have_counted

@@ -1,4 +1,4 @@
-//! Loads, after the lock, what the operations of a batch name, and expires holds that are due.
+//! After the tenants are locked, loads the rows that the operations of a batch need, and expires due holds.
 
 use foldhash::{HashSet, HashSetExt};
 
@@ -19,13 +19,13 @@ use crate::{
     store::StoreError,
 };
 
-/// Maximum number of due holds that one batch sweeps.
+/// Maximum number of due holds that one batch sweeps, over all of its tenants.
 const SWEEP_HOLDS_MAX: usize = 2_000;
 
-/// Page size for listing due holds that the batch does not sweep.
+/// Page size for listing the due holds that the batch does not sweep, in rows.
 const DUE_PAGE: usize = 2_000;
 
-/// Page size for listing the counters of a ResetUsage.
+/// Page size for listing the counters of a ResetUsage, in rows.
 const COUNTERS_PAGE: usize = 2_000;
 
 /// Loads rows into the books of a session.
@@ -35,7 +35,7 @@ pub(super) struct Loader<'a, 's> {
 }
 
 impl Loader<'_, '_> {
-    /// Loads the reservations that operations name, and `request_id`s if `look` says so. Returns the ids of these
+    /// Loads the reservations that the operations name, and `request_id`s if `look` demands it. Returns the ids of the
     /// reservations.
     pub(super) async fn load_reservations(
         &mut self,
@@ -92,8 +92,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the counters of operations, and of the reservations that they name. Returns the counters of each
-    /// operation that names its resources and subject itself.
+    /// Loads the counters that the operations need, and those of the reservations that they name. Returns, for each
+    /// operation, the counters that its own resources and subject select.
     pub(super) async fn load_counters(
         &mut self,
         work: &[(TenantKey, &Item)],
@@ -133,7 +133,7 @@ impl Loader<'_, '_> {
         Ok(all_touched)
     }
 
-    /// Loads counters that the books do not know. Then the books know also which of them do not exist.
+    /// Loads the counters that the books do not know. Afterwards the books also know which of them do not exist.
     pub(super) async fn find_counters(
         &mut self,
         mut keys: Vec<(TenantKey, CounterKey)>,
@@ -146,8 +146,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Expires due holds: those that are loaded, and others up to a bound. The remaining due holds no longer count,
-    /// but are swept later.
+    /// Expires due holds: those that are loaded, and others up to [`SWEEP_HOLDS_MAX`]. The remaining due holds no
+    /// longer count; a later batch sweeps them.
     pub(super) async fn sweep(&mut self) -> Result<(), StoreError> {
         let now = self.session.now;
         let due = self.find_due().await?;
@@ -170,8 +170,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// The tenants that have due holds. For most tenants whose `next_due` has come, that hold was settled before; one
-    /// statement shows this for all of them.
+    /// Finds the tenants that have due holds. One statement looks for all tenants whose `next_due` has come: usually
+    /// the hold with that deadline was settled before.
     async fn find_due(&mut self) -> Result<Vec<TenantKey>, StoreError> {
         let now = self.session.now;
         let tenants = self.session.books.values().map(|books| &books.tenant);
@@ -195,7 +195,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Expires `holds`, and the due holds that are in the books.
+    /// Expires the due holds in `holds` and in the books.
     async fn expire(&mut self, tenant: TenantKey, holds: Vec<Reservation>) -> Result<(), StoreError> {
         self.session.enter_reservations(holds.into_iter().map(|hold| (tenant, hold)).collect(), Origin::Hold);
         let now = self.session.now;
@@ -215,8 +215,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Adds due holds, from `first` on, to the sums of due holds that no longer count. Holds that an earlier batch
-    /// added are skipped. Returns the deadline up to which all due holds are in the sums.
+    /// Adds due holds, from `first` on, to the sums of due holds. Skips holds that an earlier batch added. Returns the
+    /// deadline up to which all due holds are in the sums.
     async fn set_aside(&mut self, tenant: TenantKey, first: &Reservation) -> Result<Millis, StoreError> {
         let now = self.session.now;
         let until = self.session.books.get(&tenant).and_then(Books::due_until).unwrap_or(Millis::MIN);
@@ -236,7 +236,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Adds a page of due holds to the sums. Holds that are in the books were expired there already.
+    /// Adds a page of due holds to the sums. Skips holds that are in the books: they have expired there.
     async fn load_due(&mut self, tenant: TenantKey, page: &[Reservation]) -> Result<(), StoreError> {
         let charged = charged_keys(page).map(|key| (tenant, key.clone())).collect();
         self.find_counters(charged).await?;
@@ -249,8 +249,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the counters of running windows that a ResetUsage chooses, whether or not a limit reads them. The keys
-    /// of one resource, period and anchor day are neighbours, so few statements find all of these.
+    /// Loads the counters that a ResetUsage selects in running windows, whether or not a limit reads them. Counter
+    /// keys are sorted by resource, period and anchor day, so one statement finds the next such combination.
     async fn load_running_windows(&mut self, tenant: TenantKey, reset: &Reset) -> Result<(), StoreError> {
         let now = self.session.now;
         let Ok(choice) = Choice::of(&self.session.policy, reset) else { return Ok(()) };
@@ -266,7 +266,7 @@ impl Loader<'_, '_> {
                 let prefix = CounterKey::prefix(key.resource(), key.period(), key.anchor_day(), window.start);
                 loaded += self.load_window(tenant, &prefix, &choice).await?;
             }
-            // More counters than allowed: the ResetUsage is refused.
+            // With more counters than allowed the ResetUsage is refused, so the rest is not needed.
             if loaded > RESET_COUNTERS_MAX {
                 return Ok(());
             }
@@ -274,8 +274,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the chosen counters of one window, page by page. Stops when more of them are not at zero than a
-    /// ResetUsage may change. Returns how many are not at zero.
+    /// Loads the selected counters of one window, page by page. Returns how many of them are not at zero. Stops when
+    /// that number exceeds what a ResetUsage may change.
     async fn load_window(
         &mut self,
         tenant: TenantKey,
@@ -302,7 +302,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// The reservations that are not in the books.
+    /// Returns those of the reservations that are not in the books.
     fn unknown(&self, ids: &[(TenantKey, ReservationId)]) -> Vec<(TenantKey, ReservationId)> {
         let known = |&(tenant, id): &(TenantKey, ReservationId)| {
             self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())
@@ -311,13 +311,14 @@ impl Loader<'_, '_> {
     }
 }
 
-/// The counters that CHARGE holds charge at their deadlines.
+/// Returns the counters that the CHARGE holds among `holds` charge at their deadlines.
 pub(in super::super) fn charged_keys(holds: &[Reservation]) -> impl Iterator<Item = &CounterKey> {
     let charged = holds.iter().filter(|hold| hold.on_expiry == OnExpiry::Charge);
     charged.flat_map(|hold| &hold.lines).map(|line| &line.key)
 }
 
-/// The `request_id` by which an operation names its reservation.
+/// Returns the `request_id` by which an operation names its reservation. `None`: the operation names it in another
+/// way, or names none.
 fn request_of_target(operation: &Operation) -> Option<&str> {
     match operation.target() {
         Some(Target::Request(id)) => Some(id),

@@ -1,5 +1,5 @@
-//! Locks the tenants of a batch. Reads in the same round trip what the batch needs, or is likely to need: between two
-//! round trips, other transactions wait for the locks.
+//! Locks the tenants of a batch. Reads rows that the batch needs, or probably needs, in the same round trip, because
+//! other transactions wait for the locks during each further round trip.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,28 +26,30 @@ use crate::{
     store::{Along, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
 };
 
-/// A tenant's counters are read with the lock only if this many, or fewer, are remembered.
+/// Maximum number of remembered counters of a tenant that are re-read with the lock. If there are more, none of them
+/// is re-read.
 const COUNTERS_ALONG_MAX: usize = 8;
 
-/// A clock can stay behind for long, and every batch finds it so: one line a minute.
+/// Every batch notices a clock that is behind, so it is logged at most once a minute.
 static BEHIND: Seldom<()> = Seldom::new();
 
-/// A transaction with the locks of a batch that still takes operations.
+/// A transaction that holds the locks of a batch, while operations can still join the batch.
 pub(super) struct Held {
     transaction: Transaction,
     tenants: Vec<Tenant>,
 }
 
 impl Batcher {
-    /// Locks the tenants of a batch before the batch is closed, if others write the same tenants. Most of the time is
-    /// then spent waiting for the locks, and operations that arrive for these tenants meanwhile can join. Returns the
-    /// locked tenants; the next run has the locks. `None`: the batch locks its tenants when it runs.
+    /// If others write the same tenants, locks the tenants of a batch while operations can still join. Such a batch
+    /// mostly waits for locks, and operations for these tenants that arrive meanwhile can join. Returns the locked
+    /// tenants; the next run uses these locks. `None`: the batch locks its tenants when it runs.
     pub(in super::super) async fn hold(&mut self, items: &mut [Item]) -> Option<HashSet<TenantKey>> {
         if !self.caution.is_contended() || self.store.dialect() == Dialect::Sqlite {
             return None;
         }
         let open = items.iter().filter(|item| item.is_open());
-        // Locks are taken in the order of keys. A key that is not known yet would be locked out of order.
+        // Tenants are locked in the order of their keys. A tenant whose key is not known yet would be locked out of
+        // order.
         let keys: HashSet<TenantKey> =
             open.map(|item| self.find_key(&item.request.tenant)).collect::<Option<_>>()?;
         if keys.is_empty() {
@@ -60,7 +62,7 @@ impl Batcher {
             match transaction.lock_tenants(&sorted).await {
                 Ok(tenants) => Ok(Held { transaction, tenants }),
                 Err(error) => {
-                    // If it were dropped, its connection would be closed.
+                    // Dropping the transaction instead would close its connection.
                     let _ = transaction.rollback().await;
                     Err(error)
                 }
@@ -80,7 +82,8 @@ impl Batcher {
         }
     }
 
-    /// Finds the tenants of a batch that another transaction has locked, after the batch waited for them in vain.
+    /// Finds the tenants of a batch that another transaction has locked, after the batch has waited too long for the
+    /// locks.
     pub(super) async fn find_locked(&mut self, items: &mut [Item]) {
         let open = items.iter().filter(|item| item.is_open());
         let mut keys: Vec<TenantKey> = open.filter_map(|item| self.find_key(&item.request.tenant)).collect();
@@ -94,7 +97,7 @@ impl Batcher {
         self.mark_locked(items);
     }
 
-    /// Excludes the operations of locked tenants from the batch.
+    /// Excludes operations of tenants that another transaction has locked from the batch.
     pub(super) fn mark_locked(&self, items: &mut [Item]) {
         if self.locked.is_empty() {
             return;
@@ -106,7 +109,7 @@ impl Batcher {
         }
     }
 
-    /// The key of a tenant, if it is known without the database.
+    /// Returns the internal key of a tenant, if it is known without the database.
     pub(in super::super) fn find_key(&self, tenant: &TenantRef) -> Option<TenantKey> {
         match tenant {
             TenantRef::Id(id) => self.memory.key_of(id),
@@ -114,7 +117,7 @@ impl Batcher {
         }
     }
 
-    /// Begins a transaction for a batch. Returns it with the tenants that it has locked already.
+    /// Begins a transaction for a batch. Returns the transaction, and the tenants that it has already locked.
     pub(super) async fn begin(&mut self) -> Result<(Transaction, Vec<Tenant>), StoreError> {
         match self.held.take() {
             Some(Held { transaction, tenants }) => Ok((transaction, tenants)),
@@ -122,7 +125,7 @@ impl Batcher {
         }
     }
 
-    /// Locks the tenants that are not locked yet, and then reads policy and time.
+    /// Locks the tenants that are not locked yet, and then reads the policy and the time.
     pub(super) async fn lock<'a>(
         &mut self,
         (transaction, held): (&'a Transaction, Vec<Tenant>),
@@ -191,8 +194,8 @@ impl Batcher {
         Ok(session)
     }
 
-    /// What to read in the round trip of the lock: the named holds that are not remembered. If the lane's memory was
-    /// found stale lately, also the named holds and the counters that it remembers.
+    /// Chooses the rows to read in the round trip of the lock: named holds that the lane does not remember. If
+    /// remembered rows were stale lately, also named holds and counters that the lane remembers.
     fn along(&self, remembered: &HashMap<TenantKey, Remembered>, items: &[Item], open: &[usize]) -> Along {
         let mut along = Along::default();
         for &place in open {
@@ -218,7 +221,7 @@ impl Batcher {
         along
     }
 
-    /// Locks the tenants. Returns them with the policy and the time, which are read after the lock.
+    /// Locks the tenants. Returns them, and the policy and the time, which are read after the lock.
     async fn lock_and_read(
         &mut self,
         transaction: &Transaction,
@@ -239,7 +242,8 @@ impl Batcher {
         Ok((locked, policy, shown.or(database_now).unwrap_or(0)))
     }
 
-    /// The keys of tenants that are named by id. A remembered key may be out of date; see [`Batcher::check`].
+    /// Finds the internal keys of the tenants that operations name by id. A remembered key may be out of date; see
+    /// [`Batcher::check`].
     async fn keys_of_ids<'a>(
         &mut self,
         transaction: &Transaction,
@@ -265,7 +269,8 @@ impl Batcher {
         Ok(named)
     }
 
-    /// Fails unless each tenant has the id by which its key was found. A tenant may have been deleted in between.
+    /// Fails with [`StoreError::TenantMoved`] unless each tenant has the id by which its key was found. An operator
+    /// may have deleted a tenant since the key was remembered.
     fn check(&mut self, session: &Session<'_>) -> Result<(), StoreError> {
         let is_wrong = |id: &str, key| session.books.get(key).is_none_or(|books| *books.tenant.id != *id);
         let wrong: Vec<&str> =

@@ -1,25 +1,26 @@
-//! What a lane remembers of tenants' books from batch to batch, so that it need not read what it wrote. It is valid
-//! while the tenant's row has the version that the lane wrote. On SQLite the lane does not even read the row:
-//! `data_version` shows whether any other connection has changed the file.
+//! The memory of a lane: the tenants' books as its batches left them, so that it need not read rows that it wrote.
+//! Remembered books are valid while the tenant's row has the same version. On SQLite the lane does not even read the
+//! row: `data_version` shows whether another connection has changed the file.
 
 use foldhash::HashMap;
 
 use crate::domain::{books::Remembered, id::TenantKey};
 
-/// Rows after which the younger half becomes the older half, and the older half is forgotten. So at most twice as
-/// many are remembered. A row takes less than a kilobyte.
+/// If `young` has more rows than this, it becomes `old`, and the previous `old` is forgotten. So the lane remembers at
+/// most about twice as many rows. A row takes less than a kilobyte.
 const ROWS_MAX: usize = 40_000;
 
 /// Maximum number of tenant ids whose keys are remembered.
 const KEYS_MAX: usize = 100_000;
 
-/// Two generations of tenants: those used lately, and those used before.
+/// Remembered tenants in two generations: those that batches used lately (`young`), and those before (`old`).
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     young: HashMap<TenantKey, Entry>,
     old: HashMap<TenantKey, Entry>,
     young_rows: usize,
-    /// The keys of tenants by id. They are checked against the row, since an id may have passed to another tenant.
+    /// The internal keys of tenants, by id. Each use is checked against the tenant's row, since another tenant may
+    /// have got the id.
     keys: HashMap<String, TenantKey>,
 }
 
@@ -27,19 +28,21 @@ pub(super) struct Memory {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) remembered: Remembered,
-    /// [`crate::store::Transaction::data_version`] when it was read or written. `None` on PostgreSQL.
+    /// The value of [`crate::store::Transaction::data_version`] when the books were read or written. `None` on
+    /// PostgreSQL.
     pub(super) seen: Option<i64>,
 }
 
 impl Entry {
-    /// Whether the remembered row is certainly current, so that it need not be read.
+    /// Returns whether the remembered row is certainly current, so that it need not be read.
     pub(super) fn is_current(&self, data_version: Option<i64>) -> bool {
         data_version.is_some() && self.seen == data_version
     }
 }
 
 impl Memory {
-    /// Takes out what is remembered. The caller puts it back when the batch succeeds; otherwise it is forgotten.
+    /// Takes the books of a tenant out of the memory. The caller puts them back if the batch succeeds; otherwise they
+    /// are forgotten.
     pub(super) fn take(&mut self, tenant: TenantKey) -> Option<Entry> {
         match self.young.remove(&tenant) {
             Some(entry) => {
@@ -50,17 +53,17 @@ impl Memory {
         }
     }
 
-    /// What is remembered, without taking it out.
+    /// Returns the books of a tenant, and leaves them in the memory.
     pub(super) fn peek(&self, tenant: TenantKey) -> Option<&Entry> {
         self.young.get(&tenant).or_else(|| self.old.get(&tenant))
     }
 
-    /// The key that the tenant with this id had when it was read.
+    /// Returns the remembered internal key of the tenant with this id. It may be out of date.
     pub(super) fn key_of(&self, id: &str) -> Option<TenantKey> {
         self.keys.get(id).copied()
     }
 
-    /// Remembers the key of a tenant, which replaces an older key.
+    /// Remembers the internal key of a tenant, which replaces an older key.
     pub(super) fn learn(&mut self, id: &str, key: TenantKey) {
         if self.keys.len() >= KEYS_MAX {
             self.keys.clear();
@@ -68,7 +71,7 @@ impl Memory {
         self.keys.entry(id.to_owned()).insert_entry(key);
     }
 
-    /// Forgets the key of a tenant.
+    /// Forgets the internal key of the tenant with this id.
     pub(super) fn unlearn(&mut self, id: &str) {
         self.keys.remove(id);
     }

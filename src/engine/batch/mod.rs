@@ -1,7 +1,8 @@
-//! A batch: lock, load, decide, save, commit. It is repeated or halved if the database demands it.
+//! A batch: lock, load, decide, save, commit. If the database refuses the batch, it is repeated, or divided into
+//! halves.
 //!
-//! Read [`Batcher`] first, then `lock.rs`, `session.rs` and `load.rs`: the way of a batch under the lock. `ahead.rs` is
-//! the way of a batch that is decided without the database, and `caution.rs` says which batches take it.
+//! Read [`Batcher`] first, then `lock.rs`, `session.rs` and `load.rs`: they decide a batch under the lock. `ahead.rs`
+//! decides a batch without the database, and `caution.rs` chooses which batches are decided ahead.
 
 mod ahead;
 mod caution;
@@ -50,11 +51,11 @@ use crate::{
     store::{Store, StoreError, Transaction},
 };
 
-/// Longest time of an attempt. PostgreSQL ends statements earlier, so after this time it does not answer at all.
+/// Maximum duration of an attempt. PostgreSQL cancels statements earlier, so a database that takes longer does not
+/// answer at all.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A database that fails does so with batch after batch, so these lines are limited to one a minute for each kind of
-/// error.
+/// A failing database fails every batch, so each kind of error is logged at most once a minute.
 static REPEATED: Seldom<&str> = Seldom::new();
 static FAILED: Seldom<&str> = Seldom::new();
 
@@ -65,7 +66,7 @@ pub(super) struct Batcher {
     clock: Clock,
     calendar: Calendar,
     memory: Memory,
-    /// What keeps the next batch from being decided ahead.
+    /// The reasons why the next batch may not be decided ahead.
     caution: Caution,
     /// A transaction that has already locked the tenants of the next batch.
     held: Option<Held>,
@@ -73,7 +74,7 @@ pub(super) struct Batcher {
     locked: HashSet<TenantKey>,
 }
 
-/// A decided batch that is still to be written.
+/// A decided batch that is not written yet.
 struct Decided {
     outcomes: Vec<Outcome>,
     changes: Vec<Changes>,
@@ -87,7 +88,7 @@ impl Batcher {
         Self { store, policies, clock, calendar, memory, caution, held, locked }
     }
 
-    /// Forgets everything that was remembered of the database.
+    /// Forgets everything that the lane remembers of the database.
     pub(super) fn forget(&mut self) {
         self.memory = Memory::default();
         self.caution.forget();
@@ -95,7 +96,8 @@ impl Batcher {
         self.locked.clear();
     }
 
-    /// Gives every item an outcome, or notes in it the tenant whose row another transaction has locked.
+    /// Gives every item an outcome. If another transaction has locked the row of an item's tenant, notes the tenant in
+    /// the item instead.
     pub(super) async fn run(&mut self, items: &mut [Item]) {
         self.caution.begin(items.iter().any(|item| item.lost));
         self.run_all(items).await;
@@ -112,8 +114,8 @@ impl Batcher {
         while let Some(range) = ranges.pop() {
             match self.settle(&mut items[range.clone()]).await {
                 Ok(()) => {}
-                // The database refuses some operation of these. Halving finds it, so its neighbours do not fail
-                // (R4.14).
+                // The database refuses at least one of these operations. Halving the range finds that operation, so
+                // that the others do not fail with it (R4.14).
                 Err(
                     StoreError::Permanent(_)
                     | StoreError::Conflict(_)
@@ -134,7 +136,7 @@ impl Batcher {
         }
     }
 
-    /// Decides items in one transaction, which is repeated within bounds.
+    /// Decides items in one transaction. Repeats the transaction within bounds if it fails.
     async fn settle(&mut self, items: &mut [Item]) -> Result<(), StoreError> {
         let mut tries = Tries::default();
         self.mark_locked(items);
@@ -190,14 +192,15 @@ impl Batcher {
                 Ok(())
             }
             Err(error) => {
-                // The first error says more than a failed rollback. A connection that cannot roll back is closed.
+                // The first error says more than the error of a failed rollback. A connection that cannot roll back is
+                // closed.
                 let _ = transaction.rollback().await;
                 Err(error)
             }
         }
     }
 
-    /// Everything from BEGIN to the changes that are to be written.
+    /// Locks, loads and decides, and returns the changes to write.
     async fn decide(
         &mut self,
         (transaction, held): (&Transaction, Vec<Tenant>),
@@ -238,7 +241,7 @@ impl Batcher {
         let waiting = hints::collect(&mut decided, &session.books, now);
         let (mut changes, remembered) = session.take_changes();
         if !waiting.is_empty() {
-            // Hints depend on the holds that the batch leaves, so the changes are written before holds are listed.
+            // Hints depend on the open holds after the batch, so the changes are written before the holds are listed.
             transaction.save(&std::mem::take(&mut changes)).await?;
             hints::resolve(transaction, now, waiting).await?;
         }
@@ -250,7 +253,7 @@ impl Batcher {
         Ok(Decided { outcomes, changes, remembered })
     }
 
-    /// Decides one operation. Loads counters if it turns out to need more.
+    /// Decides one operation. If the decision needs counters that are not loaded, loads them and decides again.
     async fn decide_one(
         &mut self,
         session: &mut Session<'_>,
@@ -288,8 +291,9 @@ impl Batcher {
     }
 }
 
-/// Finds `request_id`s that were taken for new and are known. Inserting the row shows this for operations that took
-/// effect. A refused operation inserts no row, so its id is looked up: a replay comes before any refusal (R4.1).
+/// Fails if the `request_id` of a refused operation took effect before: a replay comes before any refusal (R4.1). For
+/// other operations, inserting the row of the `request_id` shows this. A refused operation inserts no row, so its
+/// `request_id` is looked up.
 async fn refuse_known_requests(
     transaction: &Transaction,
     work: &[(TenantKey, &Item)],

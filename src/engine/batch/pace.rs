@@ -1,4 +1,4 @@
-//! Records how long the phases of a batch take, and logs it at DEBUG.
+//! Measures how long each phase of a batch takes, and logs the times at DEBUG.
 
 use tokio::time::Instant;
 
@@ -17,14 +17,14 @@ pub(super) enum Phase {
     Commit,
 }
 
-/// The time that each phase took so far.
+/// The time that each phase took so far, in microseconds.
 pub(super) struct Pace {
     latest: Instant,
     micros: [u128; 5],
 }
 
 impl Pace {
-    /// Begins with the first phase.
+    /// Starts to measure the first phase.
     pub(super) fn start() -> Self {
         Self { latest: Instant::now(), micros: [0; 5] }
     }

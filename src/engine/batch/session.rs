@@ -20,29 +20,29 @@ use crate::{
     store::{Owned, StoreError, StoredCounter, Transaction},
 };
 
-/// What is known after the tenants of a batch are locked.
+/// The state of a batch whose tenants are locked.
 pub(super) struct Session<'a> {
     pub(super) transaction: &'a Transaction,
     pub(super) policy: Arc<Policy>,
     pub(super) now: Millis,
     pub(super) books: HashMap<TenantKey, Books>,
-    /// Keys of the tenants that the operations name by id.
+    /// Internal keys of the tenants that the operations name by id.
     pub(super) keys: HashMap<&'a str, TenantKey>,
 }
 
 impl Session<'_> {
-    /// The plan of a tenant, which must exist.
+    /// Returns the plan of a tenant. Fails with [`StoreError::Corrupt`] if the plan does not exist.
     pub(super) fn plan_of(&self, tenant: &Tenant) -> Result<Arc<Plan>, StoreError> {
         let plan = self.policy.plans.get(&tenant.plan).cloned();
         plan.ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))
     }
 
-    /// The key of an existing tenant that an operation names.
+    /// Returns the internal key of the tenant that an operation names. `None`: there is no such tenant.
     pub(super) fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
         find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))
     }
 
-    /// The failure of an operation whose tenant does not exist, or was deleted after the reservation was made.
+    /// Makes the failure of an operation whose tenant does not exist, or was deleted after the reservation was made.
     pub(super) fn unknown(&self, request: &Request) -> Failure {
         let (refusal, name) = match &request.tenant {
             TenantRef::Id(id) => (Refusal::TenantNotFound(id.clone()), id.as_str()),
@@ -57,7 +57,8 @@ impl Session<'_> {
         Failure::Refused { refusal, frame: Box::new(frame) }
     }
 
-    /// Takes the rows to write out of the books, and what the lane remembers once they are written.
+    /// Takes the rows to write out of the books. Also returns the books that the lane remembers once the rows are
+    /// written.
     pub(super) fn take_changes(&mut self) -> (Vec<Changes>, Vec<Remembered>) {
         let (now, policy, version) = (self.now, Arc::clone(&self.policy), mint_version());
         let books = std::mem::take(&mut self.books);
@@ -82,7 +83,7 @@ impl Session<'_> {
         }
     }
 
-    /// Enters counters that were looked for. A counter that was not found is known not to exist.
+    /// Enters counters that were looked for in the database. A counter in `asked` that was not found does not exist.
     pub(super) fn enter_counters(
         &mut self,
         asked: Vec<Owned<CounterKey>>,
@@ -101,7 +102,7 @@ impl Session<'_> {
     }
 }
 
-/// The key of a tenant that an operation names, by id or by key.
+/// Returns the internal key of the tenant that an operation names by id or by key.
 pub(super) fn find_key(named: &HashMap<&str, TenantKey>, tenant: &TenantRef) -> Option<TenantKey> {
     match tenant {
         TenantRef::Id(id) => named.get(id.as_str()).copied(),
