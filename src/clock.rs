@@ -25,7 +25,7 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The current time in milliseconds since 1970-01-01 UTC. `None`: the database must be asked for it.
+    /// Returns the current time in milliseconds since 1970-01-01 UTC. `None`: the database must be asked for it.
     pub fn now(&self) -> Option<Millis> {
         match self {
             Clock::System => Some(system_now()),
@@ -57,24 +57,25 @@ pub fn mint(now: Millis) -> ReservationId {
     ReservationId(id)
 }
 
-/// A random number of 32 bits, from a cryptographic generator.
+/// Returns a random number of 32 bits, from a cryptographic generator.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn random() -> u32 {
     let bytes = Uuid::new_v4().into_bytes();
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
-/// A random version for a tenant's books. Versions do not count up: a restored database would give an old one again.
+/// Returns a random version for a tenant's books. Versions do not count up: a restored database would give an old one
+/// again.
 pub fn mint_version() -> i64 {
     (i64::from(random()) << 32) | i64::from(random())
 }
 
-/// Random bytes, from a cryptographic generator.
+/// Returns random bytes, from a cryptographic generator.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     std::array::from_fn(|_| random().to_be_bytes()[0])
 }
 
-/// A random id for a new log of events.
+/// Returns a random id for a new log of events.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn new_log_id() -> [u8; 16] {
     Uuid::new_v4().into_bytes()
@@ -85,12 +86,12 @@ pub fn new_log_id() -> [u8; 16] {
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// Makes a clock that stands at `now`.
     pub fn at(now: Millis) -> Self {
         Self(Arc::new(AtomicI64::new(now)))
     }
 
-    /// The time that the clock shows, in milliseconds since 1970-01-01 UTC.
+    /// Returns the time that the clock shows, in milliseconds since 1970-01-01 UTC.
     pub fn now(&self) -> Millis {
         self.0.load(Ordering::SeqCst)
     }
@@ -106,7 +107,7 @@ impl ManualClock {
     }
 }
 
-/// The time of day of this machine, in milliseconds since 1970-01-01 UTC. 0 if the clock is before 1970.
+/// Returns the time of day of this machine, in milliseconds since 1970-01-01 UTC. 0 if the clock is before 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn system_now() -> Millis {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -158,15 +158,15 @@ pub fn parse_database(text: &str) -> Result<String, String> {
     }
 }
 
-/// Default of `lanes`: one lane per two cores. A lane keeps one core of the database busy, and about one core of this
-/// process. More lanes make smaller batches, which cost more per operation.
+/// Returns the default of `lanes`: one lane per two cores. A lane keeps one core of the database busy, and about one
+/// core of this process. More lanes make smaller batches, which cost more per operation.
 pub fn lanes_default() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, LANES_DEFAULT_MAX)
 }
 
-/// Whether a batch is decided while the previous batch commits. On two cores, which clients and database keep busy,
-/// the changes between threads cost more than they gain.
+/// Returns whether a batch is decided while the previous batch commits. On two cores, which clients and database keep
+/// busy, the changes between threads cost more than they gain.
 pub fn overlap_default() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 2)
 }

@@ -34,7 +34,7 @@ impl<K: Ord> Default for Seldom<K> {
 }
 
 impl<K: Ord> Seldom<K> {
-    /// A place that has logged nothing so far.
+    /// Makes a place that has logged nothing so far.
     pub const fn new() -> Self {
         Self { lines: Mutex::new(BTreeMap::new()) }
     }

@@ -151,7 +151,7 @@ fn commits_in(request: &BatchRequest) -> Vec<Option<String>> {
     request.operations.iter().map(commit).collect()
 }
 
-/// Whether the server is overloaded. If no server answers, the status is UNAVAILABLE, too, but has no details.
+/// Returns whether the server is overloaded. If no server answers, the status is UNAVAILABLE, too, but has no details.
 fn is_overload(code: Code, details: &ErrorDetails) -> bool {
     code == Code::Unavailable && details.error_info().is_some()
 }

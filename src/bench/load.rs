@@ -199,7 +199,7 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// One worker of the closed loop.
+/// Runs one worker of the closed loop.
 async fn work(round: Arc<Round>, worker: usize) {
     let mut held = VecDeque::new();
     while !round.is_over() {
@@ -213,7 +213,8 @@ async fn work(round: Arc<Round>, worker: usize) {
     settle(&round.side, worker, held.into()).await;
 }
 
-/// The clock of the open loop, on a thread of its own: the runtime's timers are only exact to milliseconds.
+/// Starts the calls of the open loop at their times, on a thread of its own, because the runtime's timers are only
+/// exact to milliseconds.
 fn send_at_rate(round: &Arc<Round>, per_second: u32, calls: &TaskTracker, runtime: &Handle) {
     let begin = Instant::now();
     let mut sent: u32 = 0;

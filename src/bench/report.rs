@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Tope's median rate divided by the median rate of the empty service; 0 if the latter is 0.
+    /// Returns Tope's median rate divided by the median rate of the empty service; 0 if the latter is 0.
     fn ratio(&self) -> f64 {
         let rate = |figures: &Figures| figures.per_second;
         let (empty, tope) = (median(&self.empty, rate), median(&self.tope, rate));

@@ -91,8 +91,8 @@ pub async fn connect(target: &str) -> Result<Channel, CliError> {
     Ok(channel)
 }
 
-/// Whether a server of HTTP/1 answers at an address. The client of HTTP/2 would only say that it was sent a frame of the wrong
-/// size.
+/// Returns whether a server of HTTP/1 answers at an address. The client of HTTP/2 would only say that it was sent a
+/// frame of the wrong size.
 async fn speaks_http1(endpoint: &Endpoint) -> io::Result<bool> {
     let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
     let sniff = async {

@@ -46,7 +46,7 @@ impl CliError {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
 
-    /// The exit code of the process.
+    /// Returns the exit code of the process.
     pub fn exit(&self) -> Exit {
         self.exit
     }

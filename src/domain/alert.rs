@@ -36,7 +36,7 @@ pub struct LimitAlerts {
 }
 
 impl LimitAlerts {
-    /// The count of refusals for an enforcement. SOFT has none.
+    /// Returns the count of refusals for an enforcement. SOFT has none.
     pub fn refused_as(&self, enforcement: Enforcement) -> i64 {
         match enforcement {
             Enforcement::Hard => self.refused,
@@ -132,8 +132,8 @@ pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> 
     edges
 }
 
-/// The smallest `committed` that reaches the percentage: rounded up, and at least 1, since a counter with nothing
-/// spent reaches nothing. `None`: more than a counter can hold.
+/// Returns the smallest `committed` that reaches the percentage: rounded up, and at least 1, since a counter with
+/// nothing spent reaches nothing. `None`: more than a counter can hold.
 fn units(percent: i32, allowance: i64) -> Option<i64> {
     let units = (i128::from(allowance) * i128::from(percent) + 99).div_euclid(100);
     i64::try_from(units.max(1)).ok()

@@ -12,7 +12,7 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// The window that contains the instant `at`.
+    /// Returns the window that contains the instant `at`.
     pub fn window(&mut self, zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
         let place = self
             .windows

@@ -11,7 +11,7 @@ use crate::domain::{
     window::{Millis, Period, Window},
 };
 
-/// A shape for each user, for all users together, or for one user.
+/// Returns a shape for each user, for all users together, or for one user.
 fn shape(user: Option<&str>, per_user: bool) -> Shape {
     Shape {
         resource: ResourceKey(1),
@@ -39,7 +39,7 @@ fn at(at: Millis) -> Since {
     Since { at, order: 1 }
 }
 
-/// A plan that got these shapes at these instants, one set after the other.
+/// Returns a plan that got these shapes at these instants, one set after the other.
 fn plan(history: &[(Millis, &[Shape])]) -> Plan {
     let mut replaced: Vec<Arc<Limit>> = Vec::new();
     for (now, shapes) in history {
@@ -74,7 +74,7 @@ fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
     }
 }
 
-/// Since when the counters of user a, of user b and of all users together count.
+/// Returns since when the counters of user a, of user b and of all users together count.
 fn since(tenant: &Tenant, plan: &Plan) -> [Option<Millis>; 3] {
     let key = |user: &str, per_user: bool| {
         let subject = Subject { user: user.to_owned(), ..Subject::default() };

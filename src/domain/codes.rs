@@ -7,14 +7,14 @@ macro_rules! codes {
             /// Every value, in the order of codes.
             pub const ALL: [Self; [$($code),+].len()] = [$($enum::$value),+];
 
-            /// The number that stands for the value in keys and rows. Numbers never change their meaning.
+            /// Returns the number that stands for the value in keys and rows. Numbers never change their meaning.
             pub fn code(self) -> $number {
                 match self {
                     $($enum::$value => $code,)+
                 }
             }
 
-            /// The value of a number from `code`. `None`: no value has this number.
+            /// Returns the value that a number from `code` stands for. `None`: no value has this number.
             pub fn from_code(code: $number) -> Option<Self> {
                 match code {
                     $($code => Some($enum::$value),)+

@@ -27,7 +27,7 @@ const PREFIX_LENGTH: usize = 14;
 const WINDOWS_LENGTH: usize = 6;
 
 impl CounterKey {
-    /// The key of the counter that limits of this shape have for a subject.
+    /// Makes the key of the counter that limits of this shape have for a subject.
     pub fn of_shape(shape: &Shape, window_start: Millis, subject: &Subject) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, shape.resource, shape.period, shape.anchor_day, window_start);
@@ -44,7 +44,7 @@ impl CounterKey {
         Self(bytes.into())
     }
 
-    /// The key of a resource's meter, which counts when no limit covers the resource.
+    /// Makes the key of a resource's meter, which counts when no limit covers the resource.
     pub fn of_meter(resource: ResourceKey, window_start: Millis) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, resource, Period::Meter, 0, window_start);
@@ -52,14 +52,15 @@ impl CounterKey {
         Self(bytes.into())
     }
 
-    /// The first bytes of the keys of all counters of one resource, period, anchor day and window.
+    /// Returns the first bytes of the keys of all counters of one resource, period, anchor day and window.
     pub fn prefix(resource: ResourceKey, period: Period, anchor_day: u8, window_start: Millis) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH);
         push_prefix(&mut bytes, resource, period, anchor_day, window_start);
         bytes
     }
 
-    /// Bytes that sort after the keys of all counters of this resource, period and anchor day, whatever the window.
+    /// Returns bytes that sort after the keys of all counters of this resource, period and anchor day, whatever the
+    /// window.
     pub fn successor_of_windows(&self) -> Vec<u8> {
         let mut bytes = self.0[..WINDOWS_LENGTH].to_vec();
         // A window start is at most eight bytes of 255, and the byte after it is 0 or 1.
@@ -73,36 +74,36 @@ impl CounterKey {
         key.parse().is_some().then_some(key)
     }
 
-    /// The bytes of the key as they are stored.
+    /// Returns the bytes of the key as they are stored.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The resource that is counted.
+    /// Returns the resource that is counted.
     pub fn resource(&self) -> ResourceKey {
         let mut bytes = [0; 4];
         bytes.copy_from_slice(&self.0[..4]);
         ResourceKey(i32::from_be_bytes(bytes))
     }
 
-    /// The period of the counter's window.
+    /// Returns the period of the counter's window.
     pub fn period(&self) -> Period {
         Period::from_code(self.0[4]).unwrap_or(Period::Meter)
     }
 
-    /// Day of the month on which a MONTH begins; 0 for other periods.
+    /// Returns the day of the month on which a MONTH begins; 0 for other periods.
     pub fn anchor_day(&self) -> u8 {
         self.0[5]
     }
 
-    /// First instant of the counter's window.
+    /// Returns the first instant of the counter's window.
     pub fn window_start(&self) -> Millis {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.0[6..PREFIX_LENGTH]);
         i64::from_be_bytes(bytes) ^ i64::MIN
     }
 
-    /// The values that are counted apart, in the order of [`super::shape::Dimension`].
+    /// Returns the values that are counted apart, in the order of [`super::shape::Dimension`].
     pub fn dimensions(&self) -> [Option<&str>; 3] {
         self.parse().unwrap_or_default()
     }
@@ -126,7 +127,7 @@ impl CounterKey {
 }
 
 impl Shape {
-    /// Whether a limit of this shape reads the counter.
+    /// Returns whether a limit of this shape reads the counter.
     pub fn counts(&self, key: &CounterKey) -> bool {
         let values = key.dimensions();
         let dimension = |place: usize| {
@@ -164,13 +165,13 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// A counter in which nothing was entered yet.
+    /// Makes a counter in which nothing was entered yet.
     pub fn fresh(window: Window, since: Since) -> Self {
         let counted_since = since.in_window(window);
         Self { committed: 0, reserved: 0, window, counted_since, forgiven_until: 0 }
     }
 
-    /// The counter after its limits began to count anew at `since`: nothing is committed, and holds stay held
+    /// Returns the counter after its limits began to count anew at `since`: nothing is committed, and holds stay held
     /// (R4.26).
     pub fn restarted(self, since: Since) -> Self {
         let forgiven_until = self.forgiven_until.max(since.at);
@@ -192,12 +193,12 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// What the limit permits in the window. `None`: there is no limit.
+    /// Returns what the limit permits in the window. `None`: there is no limit.
     pub fn allowance(&self) -> Option<i64> {
         self.limit.as_ref().map(|limit| limit.quantity)
     }
 
-    /// What is left of the allowance, negative if it is exceeded. `None`: there is no limit.
+    /// Returns what is left of the allowance, negative if it is exceeded. `None`: there is no limit.
     pub fn remaining(&self) -> Option<i64> {
         let used = self.counter.committed.saturating_add(self.counter.reserved);
         self.allowance().map(|allowance| allowance.saturating_sub(used))

@@ -192,12 +192,12 @@ pub struct LoggedEvent {
 pub const NO_TENANT: TenantKey = TenantKey(0);
 
 impl Event {
-    /// An event without a tenant.
+    /// Makes an event without a tenant.
     pub fn of_no_tenant(occurred_at: Millis, fact: Fact) -> Self {
         Self { tenant_key: NO_TENANT, tenant: Arc::from(""), occurred_at, resources: Vec::new(), fact }
     }
 
-    /// An event of a tenant. It occurred at the tenant's `decided_at`.
+    /// Makes an event of a tenant. It occurred at the tenant's `decided_at`.
     pub fn of_tenant(tenant: &Tenant, policy: &Policy, fact: Fact) -> Self {
         let name = |key: ResourceKey| (key, policy.resource_id(key).to_owned());
         Self {
@@ -209,7 +209,7 @@ impl Event {
         }
     }
 
-    /// The kind of the event.
+    /// Returns the kind of the event.
     pub fn kind(&self) -> EventKind {
         match &self.fact {
             Fact::Reached { percent: LIMIT_PERCENT, .. } => EventKind::LimitReached,
@@ -227,7 +227,7 @@ impl Event {
         }
     }
 
-    /// The percentage of the allowance, if the event is about a percentage.
+    /// Returns the percentage of the allowance, if the event is about a percentage.
     pub fn percent(&self) -> Option<i32> {
         match &self.fact {
             Fact::Reached { percent, .. } | Fact::Cleared { percent, .. } => Some(*percent),
@@ -235,12 +235,12 @@ impl Event {
         }
     }
 
-    /// The figures of the event; empty for some kinds.
+    /// Returns the figures of the event; empty for some kinds.
     pub fn figures(&self) -> &[Figures] {
         self.fact.figures()
     }
 
-    /// The reservation of the event, if the event is about a reservation.
+    /// Returns the reservation of the event, if the event is about a reservation.
     pub fn reservation(&self) -> Option<&Reservation> {
         match &self.fact {
             Fact::Expired(settlement) | Fact::Late(settlement) => Some(&settlement.reservation),
@@ -248,24 +248,24 @@ impl Event {
         }
     }
 
-    /// Whether the event says that its tenant was deleted. It is then the tenant's last event.
+    /// Returns whether the event says that its tenant was deleted. It is then the tenant's last event.
     pub fn is_end_of_tenant(&self) -> bool {
         matches!(self.fact, Fact::Changed { kind: ChangedKind::Tenant, action: ChangeAction::Deleted, .. })
     }
 
-    /// The tenant's key and the reservation's id, if the event is about a reservation.
+    /// Returns the tenant's key and the reservation's id, if the event is about a reservation.
     pub fn reservation_id(&self) -> Option<(TenantKey, ReservationId)> {
         self.reservation().map(|reservation| (self.tenant_key, reservation.id))
     }
 
-    /// The id that a resource had at that time. Empty: the event is not about it.
+    /// Returns the id that a resource had at that time. Empty: the event is not about it.
     pub fn resource_id(&self, key: ResourceKey) -> &str {
         self.resources.iter().find(|(known, _)| *known == key).map_or("", |(_, name)| name)
     }
 }
 
 impl Fact {
-    /// The figures of the fact; empty for some kinds.
+    /// Returns the figures of the fact; empty for some kinds.
     pub fn figures(&self) -> &[Figures] {
         match self {
             Fact::Reached { figures, .. } | Fact::Cleared { figures, .. } | Fact::Refused { figures, .. } => {
@@ -282,7 +282,7 @@ impl Fact {
         }
     }
 
-    /// The resources of the figures and of the reservation, each once.
+    /// Returns the resources of the figures and of the reservation, each once.
     pub fn resources(&self) -> Vec<ResourceKey> {
         let mut keys: Vec<_> = self.figures().iter().map(|figures| figures.key.resource()).collect();
         if let Fact::Expired(settlement) | Fact::Late(settlement) = self {
@@ -312,7 +312,7 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    /// Whether the event passes the filter.
+    /// Returns whether the event passes the filter.
     pub fn wants(&self, event: &Event) -> bool {
         self.is_of_tenant(event)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind()))

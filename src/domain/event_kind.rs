@@ -36,7 +36,7 @@ macro_rules! kinds {
             /// All kinds that this version emits.
             pub const ALL: [EventKind; [$($code),+].len()] = [$(EventKind::$kind),+];
 
-            /// The number that stands for the kind. Numbers never change their meaning.
+            /// Returns the number that stands for the kind. Numbers never change their meaning.
             pub fn code(self) -> i16 {
                 match self {
                     $(EventKind::$kind => $code,)+
@@ -44,7 +44,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The kind of a number from [`EventKind::code`]. `None`: this version does not know the number.
+            /// Returns the kind of a number from [`EventKind::code`]. `None`: this version does not know the number.
             pub fn from_code(code: i16) -> Option<EventKind> {
                 match code {
                     $($code => Some(EventKind::$kind),)+
@@ -52,7 +52,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The name of the kind in the contract. UNKNOWN is not in the contract.
+            /// Returns the name of the kind in the contract. UNKNOWN is not in the contract.
             pub fn name(self) -> &'static str {
                 match self {
                     $(EventKind::$kind => $name,)+

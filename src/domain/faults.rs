@@ -48,12 +48,12 @@ impl Faults {
         length <= most
     }
 
-    /// Whether no fault was added.
+    /// Returns whether no fault was added.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty() && self.beyond == 0
     }
 
-    /// The collected faults. If some had no room, a last fault without a field says how many.
+    /// Returns the collected faults. If some had no room, a last fault without a field says how many.
     pub fn into_list(mut self) -> Vec<Fault> {
         if self.beyond > 0 {
             self.kept.push(Fault::new("", format!("{} more field(s) at fault are not listed", self.beyond)));
@@ -61,12 +61,12 @@ impl Faults {
         self.kept
     }
 
-    /// The refusal INVALID_ARGUMENT with these faults.
+    /// Makes the refusal INVALID_ARGUMENT with these faults.
     pub fn into_refusal(self) -> Refusal {
         Refusal::Invalid(self.into_list())
     }
 
-    /// The value if there are no faults, and the refusal otherwise.
+    /// Returns the value if there are no faults, and the refusal otherwise.
     pub fn into_result<T>(self, value: T) -> Result<T, Refusal> {
         if self.is_empty() { Ok(value) } else { Err(self.into_refusal()) }
     }

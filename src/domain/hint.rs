@@ -30,13 +30,13 @@ pub struct Freeing {
     pub units: i64,
 }
 
-/// Seconds from `now` to `at`: whole, rounded up, and at least 1.
+/// Returns the seconds from `now` to `at`: whole, rounded up, and at least 1.
 pub fn wait_seconds(at: Millis, now: Millis) -> i64 {
     at.saturating_sub(now).max(1).saturating_add(999) / 1_000
 }
 
 impl Violation {
-    /// What must happen before the request passes, by the present figures of its counter.
+    /// Returns what must happen before the request passes, by the present figures of its counter.
     pub fn wait(&self, counter: &Counter, now: Millis) -> Wait {
         let allowance = self.balance.allowance().unwrap_or(i64::MAX);
         let [needed, committed, reserved] =
@@ -50,8 +50,8 @@ impl Violation {
         }
     }
 
-    /// When holds have given back `missing` units. `holds` are in the order of their deadlines. If there are more
-    /// holds, `beyond` is the last deadline that was looked at. The hint may be too early then, and is never too
+    /// Returns when holds have given back `missing` units. `holds` are in the order of their deadlines. If there are
+    /// more holds, `beyond` is the last deadline that was looked at. The hint may be too early then, and is never too
     /// late.
     pub fn freed(&self, mut missing: i64, holds: &[Freeing], beyond: Option<Millis>, now: Millis) -> Retry {
         let own = self.extends.map(|extended| extended.hold);
@@ -67,8 +67,8 @@ impl Violation {
         }
     }
 
-    /// The instant `at`, or the end of the window if that comes first. Clients get whole seconds. So for an Extend
-    /// the rounded instant is the one that must lie before `until`.
+    /// Returns the instant `at`, or the end of the window if that comes first. Clients get whole seconds. So for an
+    /// Extend the rounded instant is the one that must lie before `until`.
     fn at(&self, at: Millis, now: Millis) -> Retry {
         match self.extends {
             None => Retry::At(at.min(self.balance.counter.window.end)),

@@ -11,18 +11,18 @@ use super::bounds::NAME_LENGTH_MAX_BYTES;
 pub struct TenantKey(pub i64);
 
 impl TenantKey {
-    /// The key of a new tenant; `random` becomes its lower 32 bits.
+    /// Returns the key of a new tenant; `random` becomes its lower 32 bits.
     pub fn mint(name: &str, random: u32) -> Self {
         Self((i64::from(name_hash(name)) << 32) | i64::from(random))
     }
 
-    /// The hash by which a lane is chosen. It equals [`name_hash`] of the name for which the key was minted.
+    /// Returns the hash by which a lane is chosen. It equals [`name_hash`] of the name for which the key was minted.
     pub fn hash(self) -> u32 {
         u32::try_from((self.0 >> 32) & 0x7fff_ffff).unwrap_or(0)
     }
 }
 
-/// FNV-1a of a name, folded to 31 bits. Stored keys contain it, so it must never change.
+/// Hashes a name by FNV-1a, folded to 31 bits. Stored keys contain the hash, so the function must never change.
 pub fn name_hash(name: &str) -> u32 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -43,8 +43,8 @@ pub struct PlanKey(pub i32);
 pub struct ReservationId(pub [u8; 16]);
 
 impl ReservationId {
-    /// One of the ids that one operation gives to the rows it makes: `number` replaces the last four bytes. These
-    /// bytes are random in minted ids, and no two operations share the other twelve.
+    /// Returns one of the ids that one operation gives to the rows it makes: `number` replaces the last four bytes.
+    /// These bytes are random in minted ids, and no two operations share the other twelve.
     pub fn part(self, number: u32) -> Self {
         let mut id = self.0;
         id[12..].copy_from_slice(&number.to_be_bytes());
@@ -52,8 +52,8 @@ impl ReservationId {
     }
 }
 
-/// The name of a reservation: the tenant's key and the reservation's id in base64url. It contains the tenant, so no
-/// index over all tenants is needed to find the reservation.
+/// Returns the name of a reservation: the tenant's key and the reservation's id in base64url. It contains the tenant,
+/// so no index over all tenants is needed to find the reservation.
 pub fn reservation_name(tenant: TenantKey, id: ReservationId) -> String {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&tenant.0.to_be_bytes());
@@ -70,19 +70,19 @@ pub fn parse_reservation_name(name: &str) -> Option<(TenantKey, ReservationId)> 
     Some((TenantKey(i64::from_be_bytes(tenant)), ReservationId(id)))
 }
 
-/// What is wrong with a name, if anything. A name must have 1-128 bytes without control characters.
+/// Returns what is wrong with a name, if anything. A name must have 1-128 bytes without control characters.
 pub fn name_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() { Some("must not be empty") } else { optional_name_fault(name) }
 }
 
-/// Like [`name_fault`], for a name that may be absent, which is the empty text.
+/// Returns what is wrong with a name that may be absent, like [`name_fault`]. An absent name is the empty text.
 pub fn optional_name_fault(name: &str) -> Option<&'static str> {
     if name.len() > NAME_LENGTH_MAX_BYTES { Some("must be at most 128 bytes") } else { text_fault(name) }
 }
 
-/// What is wrong with the id of a new resource, plan, tenant, webhook or limit, if anything. Beyond the rules of
-/// [`name_fault`], each character must be visible, and the ends must not be blank (R4.21). Nothing is normalized: ids
-/// are compared byte for byte.
+/// Returns what is wrong with the id of a new resource, plan, tenant, webhook or limit, if anything. Beyond the rules
+/// of [`name_fault`], each character must be visible, and the ends must not be blank (R4.21). Nothing is normalized:
+/// ids are compared byte for byte.
 pub fn new_id_fault(id: &str) -> Option<String> {
     let hidden = id.chars().find(|&character| character.is_control() || is_invisible(character));
     let blank = || {
@@ -98,7 +98,7 @@ pub fn new_id_fault(id: &str) -> Option<String> {
     }
 }
 
-/// Whether a character has no width or turns the direction of the text around it. The list is
+/// Returns whether a character has no width or turns the direction of the text around it. The list is
 /// Default_Ignorable_Code_Point of Unicode 16, which contains every Bidi_Control, and the separators of lines and
 /// paragraphs.
 fn is_invisible(character: char) -> bool {
@@ -124,7 +124,7 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// The fault of a text that contains control characters.
+/// Returns the fault of a text that contains control characters.
 pub fn text_fault(text: &str) -> Option<&'static str> {
     // Almost all text is ASCII. Looking at characters costs more than looking at bytes, and is done for other text
     // only.

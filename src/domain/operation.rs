@@ -151,7 +151,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The `request_id` of the operation, if it has one.
+    /// Returns the `request_id` of the operation, if it has one.
     pub fn request(&self) -> Option<&RequestKey> {
         match self {
             Operation::Reserve(reserve) => reserve.request.as_ref(),
@@ -162,7 +162,7 @@ impl Operation {
         }
     }
 
-    /// The reservation that the operation names, if it names one.
+    /// Returns the reservation that the operation names, if it names one.
     pub fn target(&self) -> Option<&Target> {
         match self {
             Operation::Commit(commit) => Some(&commit.target),
@@ -172,7 +172,8 @@ impl Operation {
         }
     }
 
-    /// Whether the operation is carried out even if its client is gone (R4.10): it reports what has happened already.
+    /// Returns whether the operation is carried out even if its client is gone (R4.10): it reports what has happened
+    /// already.
     pub fn is_owed(&self) -> bool {
         match self {
             Operation::Commit(_) | Operation::Release(_) | Operation::Record(_) | Operation::Reset(_) => true,
@@ -251,14 +252,14 @@ impl Fingerprinter {
             .fold(counted, |print, ask| print.text(&ask.resource).number(ask.quantity).number(ask.minimum))
     }
 
-    /// The fingerprint of all added parts.
+    /// Returns the fingerprint of all added parts.
     pub fn finish(self) -> Fingerprint {
         let mut print = [0; 16];
         print.copy_from_slice(&self.0.finalize()[..16]);
         print
     }
 
-    /// The fingerprint of the parts added so far.
+    /// Returns the fingerprint of the parts added so far.
     pub fn fingerprint(&self) -> Fingerprint {
         self.clone().finish()
     }

@@ -63,7 +63,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The limits on a resource that apply to a subject.
+    /// Returns the limits on a resource that apply to a subject.
     pub fn limits_for<'a>(
         &'a self,
         resource: ResourceKey,
@@ -122,17 +122,17 @@ impl Policy {
         }
     }
 
-    /// The key of the resource with this id, unless it was deleted.
+    /// Finds the key of the resource with this id, unless it was deleted.
     pub fn find_resource(&self, id: &str) -> Option<ResourceKey> {
         self.resource_keys.get(id).copied()
     }
 
-    /// The plan with this id.
+    /// Finds the plan with this id.
     pub fn find_plan(&self, id: &str) -> Option<&Arc<Plan>> {
         self.plan_keys.get(id).and_then(|key| self.plans.get(key))
     }
 
-    /// The id of a resource, which may be deleted. Empty: no such resource.
+    /// Returns the id of a resource, which may be deleted. Empty: no such resource.
     pub fn resource_id(&self, key: ResourceKey) -> &str {
         self.resources.get(&key).map_or("", |resource| &resource.id)
     }

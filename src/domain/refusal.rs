@@ -12,7 +12,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The fault of one field.
+    /// Makes the fault of one field.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self { field: field.into(), description: description.into() }
     }
@@ -141,7 +141,7 @@ pub enum Refusal {
     QuotaExceeded(Vec<Violation>),
 }
 
-/// The message of QUOTA_EXCEEDED. It names limits and not resources: the ids of resources are not known here.
+/// Returns the message of QUOTA_EXCEEDED. It names limits and not resources: the ids of resources are not known here.
 fn quota_text(violations: &[Violation]) -> String {
     let parts: Vec<String> = violations
         .iter()

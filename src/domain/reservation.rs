@@ -24,7 +24,7 @@ pub enum ReservationState {
 codes!(ReservationState as i16: Reserved = 1, Committed = 2, Released = 3, Expired = 4);
 
 impl ReservationState {
-    /// The name of the state in the contract.
+    /// Returns the name of the state in the contract.
     pub fn name(self) -> &'static str {
         match self {
             ReservationState::Reserved => "RESERVED",
@@ -56,7 +56,7 @@ pub struct ReservedAmount {
 }
 
 impl ReservedAmount {
-    /// Units that were charged beyond the granted units.
+    /// Returns the units that were charged beyond the granted units.
     pub fn overrun(&self) -> i64 {
         self.committed.saturating_sub(self.reserved).max(0)
     }
@@ -117,12 +117,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Whether it is RESERVED although its deadline has come.
+    /// Returns whether the reservation is RESERVED although its deadline has come.
     pub fn is_due(&self, now: Millis) -> bool {
         self.state == ReservationState::Reserved && self.deadline <= now
     }
 
-    /// The reservation as it is after its deadline, with its charge if `on_expiry` is CHARGE.
+    /// Returns the reservation as it is after its deadline, with its charge if `on_expiry` is CHARGE.
     pub fn into_expired(mut self) -> Reservation {
         let charge = self.on_expiry == OnExpiry::Charge;
         for line in &mut self.lines {
@@ -136,7 +136,7 @@ impl Reservation {
         self
     }
 
-    /// The reply of Reserve or Extend that matches its present figures.
+    /// Returns the reply of Reserve or Extend that matches its present figures.
     pub fn answer(&self) -> HoldAnswer {
         // A resource that was committed without being reserved is not part of a grant.
         let held = self.amounts.iter().filter(|amount| amount.reserved > 0);
@@ -146,7 +146,7 @@ impl Reservation {
         }
     }
 
-    /// The reservation as it was when Reserve or Extend gave this reply.
+    /// Returns the reservation as it was when Reserve or Extend gave this reply.
     pub fn as_answered(&self, answer: &HoldAnswer) -> Reservation {
         let held = |&(resource, reserved)| ReservedAmount { resource, reserved, committed: 0 };
         Reservation {
@@ -159,7 +159,7 @@ impl Reservation {
         }
     }
 
-    /// The reservation as it was when its Reserve or Record replied.
+    /// Returns the reservation as it was when its Reserve or Record replied.
     pub fn as_first_answered(&self) -> Reservation {
         match &self.first {
             _ if self.record => self.clone(),
@@ -168,7 +168,7 @@ impl Reservation {
         }
     }
 
-    /// The lines whose counters count this resource.
+    /// Returns the lines whose counters count this resource.
     pub fn lines_of(&self, resource: ResourceKey) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(move |line| line.key.resource() == resource)
     }

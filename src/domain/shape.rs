@@ -14,7 +14,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Agent, user and model, in the order of [`Dimension`].
+    /// Returns agent, user and model, in the order of [`Dimension`].
     pub fn values(&self) -> [&str; 3] {
         [&self.agent, &self.user, &self.model]
     }
@@ -35,7 +35,7 @@ impl Dimension {
     /// All dimensions, in the order of [`Subject::values`].
     pub const ALL: [Dimension; 3] = [Dimension::Agent, Dimension::User, Dimension::Model];
 
-    /// The name of the dimension in the contract.
+    /// Returns the name of the dimension in the contract.
     pub fn name(self) -> &'static str {
         match self {
             Dimension::Agent => "agent",
@@ -61,7 +61,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Whether a limit of this shape applies to the subject.
+    /// Returns whether a limit of this shape applies to the subject.
     pub fn applies_to(&self, subject: &Subject) -> bool {
         self.selectors
             .iter()
@@ -69,13 +69,13 @@ impl Shape {
             .all(|(selector, value)| selector.as_deref().is_none_or(|selected| selected == value))
     }
 
-    /// The subject that the selectors name. A shape without `per` has counters for this subject only.
+    /// Returns the subject that the selectors name. A shape without `per` has counters for this subject only.
     pub fn selected(&self) -> Subject {
         let [agent, user, model] = self.selectors.clone().map(Option::unwrap_or_default);
         Subject { agent, user, model }
     }
 
-    /// The shape of exactly the counters that both shapes count. `None`: they share no counter.
+    /// Returns the shape of exactly the counters that both shapes count. `None`: they share no counter.
     pub fn shared_with(&self, other: &Shape) -> Option<Shape> {
         let mut shared = self.clone();
         for place in 0..3 {
@@ -94,7 +94,7 @@ impl Shape {
         same.then_some(shared)
     }
 
-    /// Whether this shape counts every counter that the other shape counts.
+    /// Returns whether this shape counts every counter that the other shape counts.
     pub fn covers(&self, other: &Shape) -> bool {
         let dimension = |place: usize| {
             self.counts_apart(place) == other.counts_apart(place)
@@ -104,7 +104,7 @@ impl Shape {
             && (0..3).all(dimension)
     }
 
-    /// Whether the value of the dimension is part of the counter's key.
+    /// Returns whether the value of the dimension is part of the counter's key.
     pub fn counts_apart(&self, dimension: usize) -> bool {
         self.per[dimension] || self.selectors[dimension].is_some()
     }

@@ -30,7 +30,7 @@ pub struct WebhookKey(pub i64);
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// A secret of bytes that were checked before.
+    /// Makes a secret of bytes that were checked before.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
@@ -51,12 +51,12 @@ impl Secret {
         }
     }
 
-    /// The text of the secret: `whsec_` and base64.
+    /// Returns the text of the secret: `whsec_` and base64.
     pub fn text(&self) -> String {
         format!("{SECRET_PREFIX}{}", BASE64.encode(&self.0))
     }
 
-    /// The bytes with which events are signed.
+    /// Returns the bytes with which events are signed.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -116,20 +116,20 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Whether the webhook is to be notified of an event. `tenant` is empty for an event of no tenant.
+    /// Returns whether the webhook is to be notified of an event. `tenant` is empty for an event of no tenant.
     pub fn wants(&self, tenant: &str, kind: EventKind) -> bool {
         (self.tenants.is_empty() || self.tenants.iter().any(|name| name == tenant))
             && (self.kinds.is_empty() || self.kinds.contains(&kind))
     }
 
-    /// The webhook as it is at `now`: without the previous secret if that has ended.
+    /// Returns the webhook as it is at `now`: without the previous secret if that is no longer valid.
     #[must_use]
     pub fn at(mut self, now: Millis) -> Self {
         self.old_secret = self.old_secret.filter(|(_, until)| now < *until);
         self
     }
 
-    /// The secrets with which events are signed at `now`.
+    /// Returns the secrets with which events are signed at `now`.
     pub fn secrets(&self, now: Millis) -> impl Iterator<Item = &Secret> {
         let old = self.old_secret.iter().filter(move |(_, until)| now < *until).map(|(secret, _)| secret);
         std::iter::once(&self.secret).chain(old)
@@ -180,19 +180,19 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Whether the endpoint answered with success.
+    /// Returns whether the endpoint answered with success.
     pub fn succeeded(&self) -> bool {
         self.error.is_empty()
     }
 
-    /// Whether the endpoint answered 410, which ends the webhook.
+    /// Returns whether the endpoint answered 410, which ends the webhook.
     pub fn is_gone(&self) -> bool {
         self.response_status == 410
     }
 }
 
-/// When a delivery is attempted again after its `attempts`-th attempt failed at `now`. `None`: never. `chance` delays
-/// it by up to a quarter of the pause, so that the deliveries of an outage do not come all at once.
+/// Returns when a delivery is attempted again after its `attempts`-th attempt failed at `now`. `None`: never. `chance`
+/// delays it by up to a quarter of the pause, so that the deliveries of an outage do not come all at once.
 pub fn retry_at(attempts: i32, now: Millis, chance: u32) -> Option<Millis> {
     let place = usize::try_from(attempts - 1).ok()?;
     let pause = RETRY_SECONDS.get(place)? * 1_000;
@@ -200,7 +200,7 @@ pub fn retry_at(attempts: i32, now: Millis, chance: u32) -> Option<Millis> {
     now.checked_add(pause)?.checked_add(i64::try_from(jitter).ok()?)
 }
 
-/// The state of an active webhook after a failed attempt, and since when its deliveries have failed.
+/// Returns the state of an active webhook after a failed attempt, and since when its deliveries have failed.
 pub fn after_failure(
     attempt: &Attempt,
     failing_since: Option<Millis>,

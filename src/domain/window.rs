@@ -60,13 +60,13 @@ impl Window {
     /// The window of LIFETIME, which contains every instant.
     pub const ENDLESS: Window = Window { start: WINDOW_START_NONE, end: WINDOW_END_NONE };
 
-    /// Whether the instant `at` lies in the window.
+    /// Returns whether the instant `at` lies in the window.
     pub fn contains(self, at: Millis) -> bool {
         self == Window::ENDLESS || (self.start <= at && (at < self.end || self.end == WINDOW_END_NONE))
     }
 }
 
-/// The window of `period` that contains the instant `at`, in the calendar of `zone`.
+/// Returns the window of `period` that contains the instant `at`, in the calendar of `zone`.
 ///
 /// `anchor_day` is the day of the month, 1-31, on which a MONTH begins; in a month without that day, its last day. A
 /// value outside 1-31 counts as the nearest day inside. Other periods ignore it.
@@ -125,7 +125,7 @@ impl Boundaries {
 /// The reason why date arithmetic in this file cannot fail.
 const IN_RANGE: &str = "chrono's dates reach 260,000 years beyond the calendar's";
 
-/// The anchor day in the month of `date`, or the last day of a month that has no such day.
+/// Returns the anchor day in the month of `date`, or the last day of a month that has no such day.
 fn in_month_of(date: NaiveDate, anchor_day: u32) -> NaiveDate {
     (1..=anchor_day).rev().find_map(|day| date.with_day(day)).expect("every month has a first day")
 }
@@ -138,13 +138,13 @@ fn month_after(date: NaiveDate) -> NaiveDate {
     date.checked_add_months(Months::new(1)).expect(IN_RANGE)
 }
 
-/// The date of a local calendar at the instant `at`.
+/// Returns the date of a local calendar at the instant `at`.
 fn local_date(zone: Tz, at: Millis) -> NaiveDate {
     let utc = DateTime::from_timestamp_millis(at).expect(IN_RANGE);
     utc.with_timezone(&zone).date_naive()
 }
 
-/// The first instant at which local time reaches the midnight at which `date` begins.
+/// Returns the first instant at which local time reaches the midnight at which `date` begins.
 fn first_instant_of(zone: Tz, date: NaiveDate) -> Millis {
     let midnight = date.and_time(NaiveTime::MIN);
     match zone.from_local_datetime(&midnight) {
@@ -153,7 +153,7 @@ fn first_instant_of(zone: Tz, date: NaiveDate) -> Millis {
     }
 }
 
-/// The first instant after the gap in local time that contains `missing`, which does not exist.
+/// Returns the first instant after the gap in local time that contains `missing`, which does not exist.
 fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Millis {
     let wanted = missing.and_utc().timestamp();
     // At `before` local time is before the gap, and at `after` it is after the gap.
@@ -165,7 +165,7 @@ fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Millis {
     after * 1000
 }
 
-/// Local time at a unix time in seconds, in seconds as if it were UTC.
+/// Returns local time at a unix time in seconds, in seconds as if it were UTC.
 fn local_seconds(zone: Tz, at_seconds: i64) -> i64 {
     let utc = DateTime::from_timestamp_secs(at_seconds).expect(IN_RANGE).naive_utc();
     at_seconds + i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())

@@ -252,7 +252,7 @@ fn periods() -> impl Strategy<Value = Period> {
     prop_oneof![Just(Period::Day), Just(Period::Month)]
 }
 
-/// A share of the window's length, which counts as ten days at most.
+/// Returns a share of the window's length, which counts as ten days at most.
 fn part(window: Window, share: f64) -> Millis {
     let length = window.end.saturating_sub(window.start).min(10 * DAY);
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "ten days are few")]
@@ -260,8 +260,8 @@ fn part(window: Window, share: f64) -> Millis {
     part
 }
 
-/// The model: walks through time in steps of a quarter of an hour and looks at the local date. A window is the time
-/// during which the latest period that local time has reached so far stays the same.
+/// Computes a window as the model does: walks through time in steps of a quarter of an hour and looks at the local
+/// date. A window is the time during which the latest period that local time has reached so far stays the same.
 fn model(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
     const STEP: Millis = HOUR / 4;
     let reach = if period == Period::Day { 3 * DAY } else { 34 * DAY };
@@ -283,7 +283,7 @@ fn model(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
     }
 }
 
-/// The first instant after `no`, up to `yes`, for which `answer` is true. It must stay true from there on.
+/// Returns the first instant after `no`, up to `yes`, for which `answer` is true. It must stay true from there on.
 fn refine(mut no: Millis, mut yes: Millis, answer: impl Fn(Millis) -> bool) -> Millis {
     while yes - no > 1 {
         let middle = no + (yes - no) / 2;
@@ -292,7 +292,7 @@ fn refine(mut no: Millis, mut yes: Millis, answer: impl Fn(Millis) -> bool) -> M
     yes
 }
 
-/// A number that grows from period to period: of the day, or of the month whose anchor day has come.
+/// Returns a number that grows from period to period: of the day, or of the month whose anchor day has come.
 fn label(period: Period, anchor_day: u8, date: NaiveDate) -> i32 {
     if period == Period::Day {
         return date.num_days_from_ce();

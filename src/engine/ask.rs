@@ -125,7 +125,7 @@ pub(super) enum Asked {
 }
 
 impl Submission {
-    /// The number of operations.
+    /// Returns the number of operations.
     pub(super) fn count(&self) -> usize {
         match &self.asked {
             Asked::One(..) => 1,

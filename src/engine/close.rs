@@ -89,7 +89,7 @@ async fn close_free(
     Ok(Closed { waiting: closed.waiting + page.len() - free.len(), ..closed })
 }
 
-/// The tenants of a page, in the order in which they are locked.
+/// Returns the tenants of a page, in the order in which they are locked.
 fn tenants_of(page: &[ClosePlace]) -> Vec<TenantKey> {
     let mut keys: Vec<TenantKey> = page.iter().map(|(_, tenant, _)| *tenant).collect();
     keys.sort_unstable();

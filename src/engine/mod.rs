@@ -156,7 +156,7 @@ impl Engine {
         self.submit_all(tenants.iter().map(request).collect(), None).await
     }
 
-    /// The failure of an operation without an answer: the lane ended, or a defect stopped its batch.
+    /// Makes the failure of an operation without an answer: the lane ended, or a defect stopped its batch.
     fn unanswered(&self, lane: usize) -> Failure {
         if self.lanes[lane].queue.is_closed() { Failure::Draining } else { Failure::Internal }
     }

@@ -269,7 +269,7 @@ impl Feed {
         }
     }
 
-    /// Some events after a place, in order: at least one if there are any up to the head.
+    /// Returns some events after a place, in order: at least one event, unless the place is the end of the log.
     pub(super) async fn page(&self, place: Cursor) -> Result<Vec<Arc<LoggedEvent>>, Unreadable> {
         if let Some(page) = self.recent_page(place) {
             return Ok(page);
@@ -290,7 +290,7 @@ impl Feed {
         Ok(events.into_iter().map(Arc::new).collect())
     }
 
-    /// Like `page`, but only from memory; `None` when the memory does not have the next event.
+    /// Returns the same events as `page`, but only from memory. `None`: the next event is not in memory.
     fn recent_page(&self, place: Cursor) -> Option<Vec<Arc<LoggedEvent>>> {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         let first = recent.events.front().filter(|_| recent.log_id == place.log_id)?.sequence;

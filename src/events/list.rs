@@ -94,8 +94,8 @@ impl Feed {
     }
 }
 
-/// The place after which the events of the query's time begin, and whether the search reached it. Events are only
-/// nearly in the order of their times, so the search reads the time of each.
+/// Returns the place after which the events of the query's time begin, and whether the search reached it. Events are
+/// only nearly in the order of their times, so the search reads the time of each.
 async fn pass_by(
     transaction: &Transaction,
     query: &EventQuery,

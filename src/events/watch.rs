@@ -188,7 +188,7 @@ impl Feed {
 }
 
 impl Watch {
-    /// Number of balances of the snapshot that are still to be sent.
+    /// Returns the number of balances of the snapshot that are still to be sent.
     pub fn balances_ahead(&self) -> usize {
         let of = |update: &Update| match update {
             Update::Snapshot { balances, .. } => balances.len(),
@@ -241,7 +241,7 @@ impl Watch {
         }
     }
 
-    /// What was read and not sent yet.
+    /// Takes the updates that were read and not sent yet.
     fn take_ready(&mut self) -> Option<Update> {
         if let Some(part) = self.snapshot.pop_front() {
             return Some(part);
@@ -327,7 +327,7 @@ fn expired(head: LogHead) -> WatchEnd {
     WatchEnd::Expired { oldest: Cursor { log_id: head.log_id, sequence: head.pruned_through } }
 }
 
-/// The end of a watch whose cursor is of another log, or of the lost end of this log.
+/// Returns the end of a watch whose cursor is of another log, or of the lost end of this log.
 fn lost(cursor: Cursor, head: LogHead) -> WatchEnd {
     let what = if cursor.log_id == head.log_id {
         "is after the end of the log"

@@ -7,7 +7,7 @@ use crate::events::Cursor;
 /// The first byte of a cursor. Another layout would have another number.
 const CURSOR_VERSION: u8 = 1;
 
-/// The text of a cursor.
+/// Returns the text of a cursor.
 pub(super) fn cursor(cursor: Cursor) -> String {
     let bytes = [&[CURSOR_VERSION][..], &cursor.log_id, &cursor.sequence.to_be_bytes()].concat();
     BASE64URL_NOPAD.encode(&bytes)

@@ -3,7 +3,7 @@
 use super::{v1, wire};
 use crate::domain::event::{ChangeAction, ChangedKind, Fact, LoggedEvent};
 
-/// The message of an event.
+/// Returns the message of an event.
 pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
     let event = &logged.event;
     let mut message = v1::Event {

@@ -48,7 +48,7 @@ pub(super) fn kinds(faults: &mut Faults, field: &str, codes: &[i32]) -> Vec<Even
     choices(faults, (field, "must be a kind of event, such as EVENT_KIND_LIMIT_REACHED"), codes, kind)
 }
 
-/// The request_id with the fingerprint of the payload. `None` if the request has no request_id.
+/// Returns the request_id with the fingerprint of the payload. `None` if the request has no request_id.
 pub(super) fn request_key(
     faults: &mut Faults,
     id: String,

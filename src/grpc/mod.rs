@@ -27,7 +27,7 @@ const DESCRIPTORS: [&[u8]; 5] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// The descriptors of all services that the server serves, with their messages.
+/// Returns the descriptors of all services that the server serves, with their messages.
 fn descriptors() -> FileDescriptorSet {
     let sets = DESCRIPTORS.into_iter().map(FileDescriptorSet::decode);
     let files = sets.flat_map(|set| set.expect("the descriptors were compiled with this program").file);
@@ -41,12 +41,12 @@ fn reflection_builder() -> Builder<'static> {
     )
 }
 
-/// The reflection service in its version v1.
+/// Returns the reflection service in its version v1.
 pub fn reflection_v1() -> reflection::ServerReflectionServer<impl reflection::ServerReflection> {
     reflection_builder().build_v1().expect("the descriptors were compiled with this program")
 }
 
-/// The reflection service in its version v1alpha, the only version that older clients know.
+/// Returns the reflection service in its version v1alpha, the only version that older clients know.
 pub fn reflection_v1alpha() -> reflection_old::ServerReflectionServer<impl reflection_old::ServerReflection> {
     reflection_builder().build_v1alpha().expect("the descriptors were compiled with this program")
 }

@@ -243,7 +243,7 @@ mod tests {
         Some((fault.field, fault.description))
     }
 
-    /// The comment of each field in the protos, by the field's full name.
+    /// Returns the comment of each field in the protos, by the field's full name.
     fn comments() -> HashMap<String, String> {
         let mut comments = HashMap::new();
         for file in descriptors().file {

@@ -31,7 +31,7 @@ const MESSAGE_MAX_BYTES: usize = 1_000;
 /// The delay in the RetryInfo of UNAVAILABLE, in seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
 
-/// The status of an operation that the engine refused or could not carry out.
+/// Makes the status of an operation that the engine refused or could not carry out.
 pub(super) fn of_failure(failure: &Failure) -> Status {
     match failure {
         Failure::Refused { refusal, frame } => of_refusal(refusal, Some(frame)),
@@ -51,7 +51,7 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
     }
 }
 
-/// The status of a call whose answer has the wrong type, which is a defect.
+/// Makes the status of a call whose answer has the wrong type, which is a defect.
 pub(super) fn of_mismatch(wanted: &str) -> Status {
     tracing::error!(
         reply.wanted = wanted,
@@ -60,7 +60,7 @@ pub(super) fn of_mismatch(wanted: &str) -> Status {
     of_failure(&Failure::Internal)
 }
 
-/// The status of a job that was not run.
+/// Makes the status of a job that was not run.
 pub(super) fn of_not_run(reason: &NotRun) -> Status {
     let text = reason.to_string();
     match reason {
@@ -74,7 +74,7 @@ pub(super) fn of_not_run(reason: &NotRun) -> Status {
     }
 }
 
-/// The status that ends a watch.
+/// Makes the status that ends a watch.
 pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
     match end {
         WatchEnd::Expired { oldest } => {
@@ -94,20 +94,20 @@ pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
     }
 }
 
-/// UNAVAILABLE, with a reason that passes and a RetryInfo.
+/// Makes the status UNAVAILABLE, with a RetryInfo and a reason that passes by itself.
 pub(super) fn unavailable(reason: &'static str, text: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(std::time::Duration::from_secs(UNAVAILABLE_RETRY_SECONDS)));
     with_reason(Code::Unavailable, reason, text, [], details)
 }
 
-/// DEADLINE_EXCEEDED, for a call or a request that took too long.
+/// Makes the status DEADLINE_EXCEEDED, for a call or a request that took too long.
 pub(super) fn out_of_time(text: &str) -> Status {
     with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text, [], ErrorDetails::new())
 }
 
-/// The status of a refusal. `frame` names the resources and the tenant of a quota's violations; without it they have no
-/// names.
+/// Makes the status of a refusal. `frame` names the resources and the tenant of a quota's violations; without it they
+/// have no names.
 pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     let mut details = ErrorDetails::new();
     let text = refusal.to_string();
@@ -172,7 +172,7 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     }
 }
 
-/// The same status as a google.rpc.Status, for a result of Batch.
+/// Returns the same status as a google.rpc.Status, for a result of Batch.
 pub(super) fn to_rpc(status: &Status) -> tonic_types::pb::Status {
     // The details of our statuses are an encoded google.rpc.Status.
     tonic_types::pb::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::pb::Status {
@@ -278,7 +278,7 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
     }
 }
 
-/// An instant for people, in RFC 3339: 2026-12-01T00:00:00Z.
+/// Returns an instant for people, in RFC 3339: 2026-12-01T00:00:00Z.
 fn rfc3339(millis: Millis) -> String {
     chrono::DateTime::from_timestamp_millis(millis)
         .map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))

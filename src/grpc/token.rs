@@ -12,7 +12,7 @@ use crate::domain::{
 pub(super) struct Token(Fingerprinter);
 
 impl Token {
-    /// The list of the rpc `method`, without filters so far.
+    /// Makes the list of the rpc `method`, without filters so far.
     pub(super) fn new(method: &str) -> Self {
         Self(Fingerprinter::new(method))
     }
@@ -63,7 +63,7 @@ pub(super) fn decode<T>(
     found
 }
 
-/// The number of entries that a page may have, 1 to [`PAGE_MAX`].
+/// Returns the number of entries that a page may have, 1 to [`PAGE_MAX`].
 pub(super) fn page_size(faults: &mut Faults, asked: i32) -> usize {
     match usize::try_from(asked) {
         Ok(0) => PAGE_DEFAULT,

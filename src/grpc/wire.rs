@@ -31,7 +31,7 @@ macro_rules! words {
         }
 
         impl From<v1::$enum> for Option<$enum> {
-            /// `None` if the field was not set.
+            /// Converts the word of the contract. `None`: the field was not set.
             fn from(word: v1::$enum) -> Self {
                 match word {
                     v1::$enum::Unspecified => None,
@@ -53,14 +53,14 @@ words! {
     WebhookState: Active Disabled Gone Failed;
 }
 
-/// The message of an instant.
+/// Returns the message of an instant.
 pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
     let nanos = millis.rem_euclid(1_000) * 1_000_000;
     prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
-/// How long to wait until no violation is left, in whole seconds, rounded up. `None` if waiting never helps, or if
-/// there is no violation.
+/// Returns how long to wait until no violation is left, in whole seconds, rounded up. `None` if waiting never helps,
+/// or if there is no violation.
 pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> {
     let mut latest = None;
     for violation in violations {
@@ -72,7 +72,7 @@ pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> 
     latest.map(|at| wait_seconds(at, now))
 }
 
-/// The message of a reservation, with its tenant's key and id. `name` gives the ids of resources.
+/// Returns the message of a reservation, with its tenant's key and id. `name` gives the ids of resources.
 pub(super) fn reservation<'a>(
     reservation: &Reservation,
     (tenant_key, tenant): (TenantKey, &str),
@@ -109,12 +109,12 @@ pub(super) fn reservation<'a>(
     }
 }
 
-/// The messages of balances, with the names of their resources.
+/// Returns the messages of balances, with the names of their resources.
 pub(super) fn balances(balances: &[Balance], policy: &Policy) -> Vec<v1::Balance> {
     balances.iter().map(|balance| self::balance(balance, policy)).collect()
 }
 
-/// The message of a balance, with the name of its resource.
+/// Returns the message of a balance, with the name of its resource.
 pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
     let limit = balance.limit.as_deref();
     let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.quantity, limit.enforcement));
@@ -122,7 +122,7 @@ pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
     wire_balance(resource, &balance.key, limit, &balance.counter, balance.refused)
 }
 
-/// The message of a balance in an event.
+/// Returns the message of a balance in an event.
 pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
     let limit = figures.limit.as_ref();
     let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.allowance, limit.enforcement));
@@ -130,7 +130,7 @@ pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
     wire_balance(resource, &figures.key, limit, &figures.counter, figures.refused)
 }
 
-/// The message of a balance. `limit` is id, quantity, allowance and enforcement.
+/// Returns the message of a balance. `limit` is id, quantity, allowance and enforcement.
 fn wire_balance(
     resource: &str,
     key: &CounterKey,

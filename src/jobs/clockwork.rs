@@ -44,7 +44,7 @@ impl Clockwork {
         Ok(Arc::new(Self { runner, schedule }))
     }
 
-    /// The state of all jobs, in the order of the table.
+    /// Lists the state of all jobs, in the order of the table.
     pub async fn list(&self) -> Vec<JobState> {
         let mut states = Vec::with_capacity(JOBS.len());
         for (place, job) in JOBS.iter().enumerate() {
@@ -67,7 +67,7 @@ impl Clockwork {
         self.runner.begin(name)?.await.map_err(|_| NotRun::Broken)
     }
 
-    /// The deliverer, which sends events to webhooks.
+    /// Returns the deliverer, which sends events to webhooks.
     pub fn deliverer(&self) -> &Deliverer {
         &self.runner.tools().deliverer
     }

@@ -100,7 +100,7 @@ struct Slot {
 }
 
 impl Runner {
-    /// A runner that has run nothing yet.
+    /// Makes a runner that has run nothing yet.
     pub(super) fn new(tools: Tools, clock: Clock) -> Self {
         Self {
             tools,
@@ -112,7 +112,7 @@ impl Runner {
         }
     }
 
-    /// Whether the job at a place of the table is running, and its run that ended last.
+    /// Returns whether the job at a place of the table is running, and its run that ended last.
     pub(super) fn state(&self, place: usize) -> (bool, Option<Run>) {
         let slot = &self.slots[place];
         let running = slot.running.load(Ordering::Acquire);
@@ -120,7 +120,7 @@ impl Runner {
         (running, last)
     }
 
-    /// The parts of the server that the jobs work with.
+    /// Returns the parts of the server that the jobs work with.
     pub(super) fn tools(&self) -> &Tools {
         &self.tools
     }
@@ -132,7 +132,7 @@ impl Runner {
         }
     }
 
-    /// From now on no new run begins, and runs under way take no further step.
+    /// Stops all jobs: no new run begins, and runs under way take no further step.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
@@ -227,7 +227,7 @@ async fn conduct(
     }
 }
 
-/// The message of a panic.
+/// Returns the message of a panic.
 fn reason(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the panic has no message")
@@ -270,7 +270,7 @@ fn log(job: &Job, run: &Run) {
     }
 }
 
-/// Figures for people: `reservations 5, request_ids 0`.
+/// Formats figures for people: `reservations 5, request_ids 0`.
 fn told(figures: &Figures) -> impl fmt::Display {
     figures.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
 }
@@ -279,7 +279,7 @@ fn told(figures: &Figures) -> impl fmt::Display {
 mod tests {
     use super::*;
 
-    /// The outcome of some work, with a timeout of one second.
+    /// Returns the outcome of some work, with a timeout of one second.
     async fn outcome(work: impl Future<Output = Result<(), JobError>> + Send, course: &Course) -> Outcome {
         let job = Job {
             name: "test",

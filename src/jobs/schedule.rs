@@ -74,7 +74,7 @@ impl Schedule {
         Ok(Self { ticks, watch })
     }
 
-    /// When the next tick is of the job at this place of the table.
+    /// Returns when the next tick is of the job at this place of the table.
     pub(super) async fn next(&self, place: usize) -> Option<Millis> {
         self.ticks.next(place).await
     }
@@ -164,15 +164,15 @@ async fn watch(ticks: Arc<Ticks>) {
     }
 }
 
-/// How many milliseconds the clock advanced beyond the time that passed. Negative if the clock was set back.
+/// Returns how many milliseconds the clock advanced beyond the time that passed. Negative if the clock was set back.
 fn step(before: (Instant, Millis), now: (Instant, Millis)) -> Millis {
     let passed = now.0.saturating_duration_since(before.0).as_millis();
     let passed = Millis::try_from(passed).unwrap_or(Millis::MAX);
     now.1.saturating_sub(before.1).saturating_sub(passed)
 }
 
-/// Whether jobs may wait for a wrong time, because the clock was set since the last look. A clock that was set forth
-/// and back shows by `next_in`, the milliseconds to the next tick of a job that runs each second.
+/// Returns whether jobs may wait for a wrong time, because the clock was set since the last look. A clock that was set
+/// forth and back shows by `next_in`, the milliseconds to the next tick of a job that runs each second.
 fn is_set(step: Millis, next_in: Option<Millis>) -> bool {
     step.abs() >= STEP_MIN_MILLIS || next_in.is_some_and(|millis| millis > NEXT_TICK_MAX_MILLIS)
 }

@@ -72,7 +72,8 @@ impl Course {
         }
     }
 
-    /// Whether the run may take its next step. Call this only if there is one: a no is recorded as work left undone.
+    /// Returns whether the run may take its next step. Call this only if there is one: a no is recorded as work left
+    /// undone.
     pub(super) fn goes_on(&self) -> bool {
         let goes_on = !self.stop.is_cancelled();
         if !goes_on {
@@ -87,12 +88,12 @@ impl Course {
         self.left.store(true, Ordering::Release);
     }
 
-    /// Whether the run left something undone because the server ends.
+    /// Returns whether the run left something undone because the server ends.
     pub(super) fn was_left(&self) -> bool {
         self.left.load(Ordering::Acquire)
     }
 
-    /// What the run has counted so far.
+    /// Returns what the run has counted so far.
     pub(super) fn figures(&self) -> Figures {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

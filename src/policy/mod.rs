@@ -16,13 +16,13 @@ pub struct PolicyCache {
 }
 
 impl PolicyCache {
-    /// The policy that was loaded last, which may be out of date. Use it for hints, never for a decision.
+    /// Returns the policy that was loaded last, which may be out of date. Use it for hints, never for a decision.
     pub fn latest(&self) -> Arc<Policy> {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The policy of `revision`, which this transaction has read. Loads it if another revision is remembered. A
-    /// transaction that may write must read the revision after it has locked the rows that it decides about.
+    /// Returns the policy of `revision`, which this transaction has read. Loads it if another revision is remembered.
+    /// A transaction that may write must read the revision after it has locked the rows that it decides about.
     pub async fn get(&self, transaction: &Transaction, revision: i64) -> Result<Arc<Policy>, StoreError> {
         let latest = self.latest();
         if latest.revision == revision {

@@ -71,7 +71,7 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// The defaults of the settings, and no clock set by hand.
+    /// Makes options with the defaults of the settings, and with the machine's clock.
     pub fn new(listen: SocketAddr, database: impl Into<String>) -> Self {
         let config = Config::default();
         Self {
@@ -120,7 +120,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Whether waiting does not help.
+    /// Returns whether waiting does not help.
     fn is_final(&self) -> bool {
         matches!(
             self,
@@ -223,7 +223,7 @@ impl Server {
         Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }
 
-    /// The address and port on which the server listens.
+    /// Returns the address and port on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

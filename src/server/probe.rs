@@ -75,7 +75,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// A probe of a database that may have been prepared already.
+    /// Makes a probe of a database that may have been prepared already.
     pub(super) fn new(
         store: &Store,
         clock: Clock,

@@ -21,8 +21,8 @@ pub(super) struct Bulk {
 }
 
 impl Bulk {
-    /// The statements that a connection of a pool runs for these rows, given column by column. On SQLite for queries
-    /// only: a chunk of rows per statement, since there each statement is a hop to another thread and back.
+    /// Makes the statements that a connection of a pool runs for these rows, given column by column. On SQLite for
+    /// queries only: a chunk of rows per statement, since there each statement is a hop to another thread and back.
     pub(super) fn statements(&self, dialect: Dialect, columns: Vec<Vec<Value>>) -> Vec<Statement> {
         let mut rows = columns.first().map_or(0, Vec::len);
         if rows == 0 {
@@ -49,7 +49,7 @@ impl Bulk {
         statements
     }
 
-    /// The rows as arrays, for PostgreSQL.
+    /// Returns the rows as arrays, for PostgreSQL.
     fn arrays(&self, columns: Vec<Vec<Value>>) -> impl Iterator<Item = Value> {
         let arrays = self.columns.iter().zip(columns);
         arrays.map(|(kind, values)| Value::Array(kind.clone(), Some(Box::new(values))))
@@ -59,7 +59,7 @@ impl Bulk {
 /// A statement that writes, and its rows, given column by column.
 pub(super) type Write = (&'static Bulk, Vec<Vec<Value>>);
 
-/// Columns without any rows, for a bulk statement.
+/// Makes columns without any rows, for a bulk statement.
 pub(super) fn empty_columns(count: usize) -> Vec<Vec<Value>> {
     vec![Vec::new(); count]
 }
@@ -71,16 +71,16 @@ pub(super) fn push<const N: usize>(columns: &mut [Vec<Value>], row: [Value; N]) 
     }
 }
 
-/// One statement for PostgreSQL that does several writes, which saves a round trip for each. Its values are the
-/// columns of all writes. No write sees what another one does, so no row may be in two of them. The statement fails
-/// with a division by zero unless each row was affected.
+/// Joins several writes into one statement for PostgreSQL, which saves a round trip for each write. The statement's
+/// values are the columns of all writes. No write sees the effects of another, so no row may be in two writes. The
+/// statement fails with a division by zero unless each row was affected.
 pub(super) fn join(writes: &[Write]) -> String {
     let Joined { parts, all, .. } = Joined::of(writes);
     format!("WITH {parts} SELECT 1 / ({all})::int")
 }
 
-/// Like [`join`], and the statement also fails unless the policy has the revision that is its last value. The second
-/// column that it returns is the database's time.
+/// Joins writes like [`join`]. The statement also fails unless the policy has the revision that is the statement's
+/// last value. Its second column returns the database's time.
 pub(super) fn join_checked(writes: &[Write]) -> String {
     let Joined { parts, all, values } = Joined::of(writes);
     let (revision, now) = (values + 1, POSTGRES_NOW);
@@ -116,14 +116,14 @@ impl Joined {
     }
 }
 
-/// The statement of [`join`], for a connection of a pool.
+/// Makes the statement of [`join`], for a connection of a pool.
 pub(super) fn join_statement(writes: Vec<Write>) -> Statement {
     let text = join(&writes);
     let values = writes.into_iter().flat_map(|(bulk, columns)| bulk.arrays(columns).collect::<Vec<_>>());
     Statement::from_sql_and_values(DbBackend::Postgres, text, values)
 }
 
-/// One statement for SQLite per row.
+/// Makes one statement for SQLite per row.
 pub(super) fn row_by_row((bulk, columns): Write) -> Vec<Statement> {
     let rows = columns.first().map_or(0, Vec::len);
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();

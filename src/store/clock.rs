@@ -28,8 +28,8 @@ impl HeadTime {
 }
 
 impl Transaction {
-    /// The policy's revision, and the database's time if requested. To be read after the lock, since a batch's time
-    /// is not that of BEGIN.
+    /// Reads the policy's revision, and the database's time if requested. To be read after the lock, since a batch's
+    /// time is not that of BEGIN.
     pub async fn read_head(&self, time: HeadTime) -> Result<Head, StoreError> {
         let rows = self.rows(self.head_text(time), Vec::new()).await?;
         head_from_rows(&rows, time)
@@ -46,7 +46,7 @@ impl Transaction {
         }
     }
 
-    /// The database's time of day at this statement, not at BEGIN.
+    /// Returns the database's time of day at this statement, not at BEGIN.
     pub async fn database_now(&self) -> Result<Millis, StoreError> {
         let text = match self.dialect() {
             Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
@@ -57,7 +57,7 @@ impl Transaction {
         row.get(0)
     }
 
-    /// The time that counts: `shown`, the time of the process's clock, or the database's if `shown` is `None`.
+    /// Returns the time that counts: `shown`, the time of the process's clock, or the database's if `shown` is `None`.
     pub async fn now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
         match shown {
             Some(now) => Ok(now),

@@ -96,7 +96,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Whether calls should be taken. False until [`Store::set_available`].
+    /// Returns whether calls should be taken. False until [`Store::set_available`].
     pub fn is_available(&self) -> bool {
         self.available.load(Ordering::Acquire)
     }
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// Whether SQLite's files were taken away. This stays so until a restart, and was logged.
+    /// Returns whether SQLite's files were taken away. This stays so until a restart, and was logged.
     pub fn is_taken(&self) -> bool {
         self.lane.as_ref().is_some_and(|lane| lane.connection.is_taken())
     }
@@ -132,7 +132,7 @@ impl Store {
         }
     }
 
-    /// The kind of the database.
+    /// Returns the kind of the database.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -146,7 +146,8 @@ impl Store {
         }
     }
 
-    /// Whether PostgreSQL lets this program in, asked by a connection of its own. SQLite was opened already.
+    /// Checks by a new connection that PostgreSQL accepts this program. SQLite was opened before, so nothing is
+    /// checked.
     ///
     /// # Errors
     ///
@@ -165,12 +166,12 @@ impl Store {
         }
     }
 
-    /// Why the database cannot be reached, as a connection of its own says it: a pool only says that it waited in vain.
+    /// Finds out why the database cannot be reached, by a new connection: a pool only reports that it waited too long.
     pub(super) async fn diagnose(&self, error: StoreError) -> StoreError {
         self.check_access().await.err().unwrap_or(error)
     }
 
-    /// The error of a database that has not answered in time.
+    /// Makes the error of a database that has not answered in time.
     pub fn no_answer(&self) -> StoreError {
         let place = self.postgres.as_deref().map_or_else(|| "the database".to_owned(), place_of);
         StoreError::Unreachable(format!("{place} does not answer"))
@@ -215,7 +216,8 @@ impl Store {
         &self.reader
     }
 
-    /// How PostgreSQL is reached, for connections besides the pools.
+    /// Returns the address and the credentials of PostgreSQL, for connections outside the pools. `None`: the database
+    /// is SQLite.
     pub(super) fn postgres_options(&self) -> Option<&PgConnectOptions> {
         self.postgres.as_deref()
     }

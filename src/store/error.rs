@@ -48,7 +48,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A short name by which the log distinguishes errors.
+    /// Returns a short name by which the log distinguishes errors.
     pub fn kind(&self) -> &'static str {
         match self {
             StoreError::Unavailable(_) => "unavailable",
@@ -65,7 +65,7 @@ impl StoreError {
         }
     }
 
-    /// The error of a database that took a statement and does not answer.
+    /// Makes the error of a database that took a statement and does not answer.
     pub fn silent() -> Self {
         StoreError::Unavailable(DbErr::Custom("the database did not answer in time".to_owned()))
     }
@@ -77,7 +77,7 @@ impl StoreError {
     }
 }
 
-/// The error of a database that cannot be opened; the text says why.
+/// Makes the error of a database that cannot be opened; the text says why.
 pub(super) fn unusable(text: impl Into<String>) -> StoreError {
     StoreError::Unusable(text.into())
 }
@@ -128,8 +128,8 @@ pub(super) fn classify_wire(error: tokio_postgres::Error) -> StoreError {
     kind.of(DbErr::Custom(text))
 }
 
-/// Likewise, for a statement that writes what was decided ahead. There a row that is not found is one that somebody
-/// else has changed, and no fault of the database.
+/// Classifies the error of a statement that writes a batch that was decided ahead. If such a statement misses a row,
+/// somebody else has changed the row, and the database is not faulty.
 pub(super) fn classify_ahead(error: tokio_postgres::Error) -> StoreError {
     let (kind, text) = kind_of_wire(&error);
     kind.of_ahead(DbErr::Custom(text))
@@ -177,7 +177,7 @@ impl Kind {
         }
     }
 
-    /// The error of a statement that writes what was decided ahead.
+    /// Makes the error of a statement that writes a batch that was decided ahead.
     fn of_ahead(self, error: DbErr) -> StoreError {
         match self {
             Kind::Miscounted => StoreError::Outdated,

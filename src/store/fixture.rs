@@ -30,7 +30,7 @@ impl Fixture {
         Store::connect(&self.url, options).await.expect("opened")
     }
 
-    /// Whether a session waits for a lock on PostgreSQL.
+    /// Returns whether a session waits for a lock on PostgreSQL.
     pub(crate) async fn waits_for_lock(&self) -> bool {
         let text = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         let read = self.store.begin_read("test").await.expect("begun");
@@ -39,7 +39,7 @@ impl Fixture {
     }
 }
 
-/// A SQLite file, and a database on the PostgreSQL server that this process's tests share; both migrated.
+/// Makes a SQLite file, and a database on the PostgreSQL server that this process's tests share. Both have the schema.
 pub(crate) async fn databases() -> Vec<Fixture> {
     let fixtures = empty_databases().await;
     for fixture in &fixtures {
@@ -48,7 +48,7 @@ pub(crate) async fn databases() -> Vec<Fixture> {
     fixtures
 }
 
-/// Like [`databases`], but without a schema.
+/// Makes the same databases as [`databases`], without a schema.
 pub(crate) async fn empty_databases() -> Vec<Fixture> {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let url = format!("sqlite://{}", folder.path().join("tope.db").display());

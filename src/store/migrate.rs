@@ -46,7 +46,7 @@ impl Store {
     }
 }
 
-/// Ids and names are any UTF-8, so the database must store all of it.
+/// Refuses a database whose encoding is not UTF8, since ids and names may contain any character.
 async fn refuse_encoding(connection: &DatabaseTransaction) -> Result<(), StoreError> {
     let text = "SELECT current_setting('server_encoding') WHERE current_setting('server_encoding') <> 'UTF8'";
     let statement = Statement::from_string(connection.get_database_backend(), text);

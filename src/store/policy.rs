@@ -26,7 +26,7 @@ pub(super) const POLICY_ROW: i32 = 1;
 const LOADS_MAX: u32 = 10;
 
 impl Transaction {
-    /// The policy's revision: how often resources and plans were changed. See [`Transaction::load_policy`].
+    /// Reads the policy's revision: how often resources and plans were changed. See [`Transaction::load_policy`].
     pub async fn read_revision(&self) -> Result<i64, StoreError> {
         let rows = self.rows("SELECT revision FROM policy WHERE id = $1", vec![POLICY_ROW.into()]).await?;
         rows.first().ok_or_else(missing)?.get(0)
@@ -164,7 +164,7 @@ enum EnforcementRow {
     Observe,
 }
 
-/// The text of the column `limits` of a plan.
+/// Returns the text of the column `limits` of a plan.
 pub(super) fn limits_to_text(limits: &[Arc<Limit>]) -> Result<String, StoreError> {
     let rows: Vec<LimitRow> = limits.iter().map(|limit| row_from_limit(limit)).collect();
     serde_json::to_string(&rows).map_err(|error| {
@@ -177,7 +177,7 @@ fn limits_from_text(text: &str) -> Option<Vec<Arc<Limit>>> {
     rows.into_iter().map(|row| limit_from_row(row).map(Arc::new)).collect()
 }
 
-/// The text of the column `carried` of a tenant.
+/// Returns the text of the column `carried` of a tenant.
 pub(super) fn carried_to_text(carried: &Carried) -> Result<String, StoreError> {
     let row = CarriedRow {
         since: carried.plan_since.at,

@@ -7,7 +7,7 @@ use sea_orm::ConnectOptions;
 /// Longest wait for a free connection of a pool, or for a new one to PostgreSQL.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The settings of a pool, whatever the database.
+/// Makes the settings of a pool, whatever the database.
 pub(super) fn pool_options(url: &str, connections_max: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options

@@ -21,7 +21,7 @@ pub(super) enum Row {
 }
 
 impl Row {
-    /// The value of a column, by its place from 0.
+    /// Returns the value of a column, by its place from 0.
     pub(super) fn get<T>(&self, place: usize) -> Result<T, StoreError>
     where
         T: TryGetable + FromSql + FromSqlOwned,

@@ -73,7 +73,7 @@ impl Asked {
 }
 
 impl Transaction {
-    /// The kind of database on which the transaction runs.
+    /// Returns the kind of database on which the transaction runs.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -136,7 +136,7 @@ impl Transaction {
         self.tells.store(true, Ordering::Relaxed);
     }
 
-    /// The connection on which entities are read and written. Batches have no such connection.
+    /// Returns the connection on which entities are read and written. Batches have no such connection.
     pub(super) fn connection(&self) -> Result<&DatabaseTransaction, StoreError> {
         match &self.inner {
             Inner::Pool(transaction, _) => Ok(transaction),

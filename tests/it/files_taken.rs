@@ -85,7 +85,8 @@ struct Prepared {
     clients: Clients,
 }
 
-/// A server for each deed. All at once, since each takes some seconds to come into the state in which it is tried.
+/// Makes a server for each deed. All at once, since each takes some seconds to come into the state in which it is
+/// tried.
 async fn prepare() -> Vec<Prepared> {
     let prepared = DEEDS.map(async |_| {
         let database = Database::fresh(Kind::Sqlite);

@@ -58,7 +58,7 @@ fn unfinished(bytes: usize) -> Body {
     Body::from_stream(stream::iter(pieces.map(Ok::<_, std::io::Error>)).chain(stream::pending()))
 }
 
-/// A server as it is shipped, with a tenant, and one who uses it as everybody should.
+/// Makes a server as it is shipped, with a tenant, and one who uses it as everybody should.
 async fn serve(database: &Database) -> (Process, Clients) {
     let folder = database.path("logs");
     std::fs::create_dir_all(&folder).expect("the folder can be made");

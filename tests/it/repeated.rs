@@ -32,7 +32,7 @@ struct List {
 }
 
 impl List {
-    /// A request in which there are so many elements that they fill so many bytes.
+    /// Makes a request in which there are so many elements that they fill so many bytes.
     fn request(&self, bytes: usize) -> Vec<u8> {
         let elements = self.element.repeat(bytes / self.element.len());
         let list = self.packed.map_or(elements.clone(), |tag| within(tag, &elements));
@@ -40,7 +40,7 @@ impl List {
     }
 }
 
-/// A field that holds these bytes.
+/// Makes a field that holds these bytes.
 fn within(tag: u32, bytes: &[u8]) -> Vec<u8> {
     let mut field = Vec::new();
     prost::encoding::encode_varint(u64::from(tag << 3 | 2), &mut field);
@@ -103,7 +103,7 @@ fn push(lists: &mut Vec<List>, field: &FieldDescriptorProto, (path, name, around
     }
 }
 
-/// A figure of a process in KiB, such as VmHWM.
+/// Makes a figure of a process in KiB, such as VmHWM.
 fn kib(process: &Process, figure: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with(figure)).expect("Linux has the figure");

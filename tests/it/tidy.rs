@@ -291,7 +291,7 @@ fn dependencies() -> Vec<String> {
         .collect()
 }
 
-/// Whether the name at `at` begins a path, or is the whole name of a `use`.
+/// Returns whether the name at `at` begins a path, or is the whole name of a `use`.
 fn is_crate_at(code: &str, at: usize, name: &str) -> bool {
     let (before, after) = (code[..at].trim_end(), code[at + name.len()..].trim_start());
     if before.ends_with("use") {
@@ -384,7 +384,7 @@ fn comments_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Whether a line of a proto declares an item that a caller can see: a service, rpc, message, field …
+/// Returns whether a line of a proto declares an item that a caller can see: a service, rpc, message, field …
 fn is_declaration(line: &str) -> bool {
     match line.split(' ').next().unwrap_or_default() {
         "service" | "rpc" | "message" | "enum" | "oneof" => true,

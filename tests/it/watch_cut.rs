@@ -141,7 +141,7 @@ async fn delays(writer: &Clients, watching: &Clients, count: usize) -> Vec<Durat
     delays
 }
 
-/// The 99th percentile of sorted delays.
+/// Returns the 99th percentile of sorted delays.
 fn p99(delays: &[Duration]) -> Duration {
     delays[delays.len() * 99 / 100 - 1]
 }

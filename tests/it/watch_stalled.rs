@@ -143,7 +143,7 @@ both! {
     }
 }
 
-/// How many balances the snapshot has with which a watcher begins.
+/// Returns how many balances the snapshot has with which a watcher begins.
 async fn balances_of_snapshot(watcher: &mut Watcher) -> usize {
     let mut balances = 0;
     loop {

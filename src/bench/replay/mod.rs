@@ -275,8 +275,8 @@ impl Attempts {
     }
 }
 
-/// Whether the same request may succeed later: the server replied UNAVAILABLE, or the connection broke. A status has
-/// a source only if tonic made it from another error, such as a broken connection.
+/// Returns whether the same request may succeed later: the server replied UNAVAILABLE, or the connection broke. A
+/// status has a source only if tonic made it from another error, such as a broken connection.
 fn may_pass(status: &Status) -> bool {
     status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }

@@ -72,7 +72,7 @@ pub(super) fn extend(
     Ok(Held { reservation: extended, balances })
 }
 
-/// Whether `target` names this hold. The hold's `request_id` may have been pruned; the hold itself keeps it.
+/// Returns whether `target` names this hold. The hold's `request_id` may have been pruned; the hold itself keeps it.
 fn names(books: &Books, target: &Target, hold: ReservationId) -> bool {
     match target {
         Target::Id(id) => *id == hold,
@@ -106,7 +106,7 @@ fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refu
     refusal
 }
 
-/// The new deadline: the later of the old deadline and now + `ttl`, at most 48 hours after the hold was made.
+/// Returns the new deadline: the later of the old deadline and now + `ttl`, at most 48 hours after the hold was made.
 fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Result<i64, Refusal> {
     let asked = extend.ttl.map_or(found.deadline, |ttl| context.now.saturating_add(ttl));
     if asked > found.created_at.saturating_add(LIFETIME_MAX_MILLIS) {
@@ -116,8 +116,8 @@ fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Resu
     Ok(asked.max(found.deadline))
 }
 
-/// The counters of each amount: those of the limits that apply now, in the windows of the hold, and those that hold
-/// it already.
+/// Returns the counters of each amount: those of the limits that apply now, in the windows of the hold, and those that
+/// hold it already.
 fn counters(
     books: &Books,
     context: &mut Context<'_>,
@@ -178,8 +178,8 @@ fn hold(
     Ok(())
 }
 
-/// The id under which an Extend without `request_id` is stored. By it, a batch with an unknown COMMIT finds out
-/// whether the Extend took effect. It begins with a control character, so no client can use it.
+/// Returns the id under which an Extend without `request_id` is stored. By it, a batch with an unknown COMMIT finds
+/// out whether the Extend took effect. It begins with a control character, so no client can use it.
 pub fn minted_request_id(id: ReservationId) -> String {
     let digits = id.0.iter().map(|byte| format!("{byte:02x}"));
     digits.fold(String::from("\u{1}"), |text, digit| text + &digit)

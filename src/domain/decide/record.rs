@@ -65,8 +65,8 @@ pub(super) fn record(
     Ok(answer(books, context, reservation))
 }
 
-/// The lines that charge each counter: the quantity, or less if a negative quantity would take the counter below
-/// zero.
+/// Returns the lines that charge each counter: the quantity, or less if a negative quantity would take the counter
+/// below zero.
 fn lines(books: &Books, touched: &[Touched], record: &Record) -> Result<Vec<(Line, Counter)>, Refusal> {
     let mut lines = Vec::with_capacity(touched.len() * 2);
     let mut faults = Vec::new();

@@ -91,7 +91,7 @@ pub(super) struct Grants {
     pub(super) observed: Vec<Violation>,
 }
 
-/// What each amount is granted, or the refusal. `asked` gives the quantity and the minimum of each amount.
+/// Returns what each amount is granted, or the refusal. `asked` gives the quantity and the minimum of each amount.
 pub(super) fn grants(
     books: &Books,
     touched: &[Touched],

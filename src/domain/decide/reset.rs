@@ -79,7 +79,7 @@ pub(super) fn reset(
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// The reply to a retry: what the first call adjusted, with the balances of now.
+/// Returns the reply to a retry: what the first call adjusted, with the balances of now.
 fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Result<Reply, Stop> {
     require(books, made.iter().map(|adjustment| &adjustment.key))?;
     let mut balances = Vec::new();
@@ -101,7 +101,7 @@ pub struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// The choice of a ResetUsage. Refused if a resource is not declared.
+    /// Makes the choice of a ResetUsage. Refused if a resource is not declared.
     pub fn of(policy: &Policy, reset: &'a Reset) -> Result<Self, Refusal> {
         let mut resources = HashSet::new();
         let mut faults = Faults::default();
@@ -120,12 +120,12 @@ impl<'a> Choice<'a> {
         faults.into_result(Self { resources, filter: &reset.filter })
     }
 
-    /// Whether counters of this resource are chosen.
+    /// Returns whether counters of this resource are chosen.
     pub fn contains_resource(&self, resource: ResourceKey) -> bool {
         self.resources.as_ref().is_none_or(|resources| resources.contains(&resource))
     }
 
-    /// Whether this counter is chosen.
+    /// Returns whether this counter is chosen.
     pub fn contains(&self, key: &CounterKey) -> bool {
         let mut values = self.filter.iter().zip(key.dimensions());
         let fits = values.all(|(wanted, value)| wanted.as_deref().is_none_or(|wanted| value == Some(wanted)));

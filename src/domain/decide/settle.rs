@@ -129,8 +129,8 @@ fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation
     Ok(Held { reservation, balances })
 }
 
-/// The change of one counter when `charge` units replace the hold, or the charge at the deadline. `None`: it would
-/// overflow.
+/// Returns the change of one counter when `charge` units replace the hold, or the charge at the deadline. `None`: it
+/// would overflow.
 fn step(
     books: &Books,
     context: &mut Context<'_>,
@@ -152,8 +152,8 @@ fn step(
     Some(Step { key: line.key.clone(), committed: added, reserved: -freed, forgiven: 0, fresh: counter })
 }
 
-/// Like [`step`], if the charge at the deadline was taken off the counter before. Units above that charge are added,
-/// and units below it are not given back again (R4.27).
+/// Computes the same as [`step`] for a line whose charge at the deadline no longer counts, because the counter was set
+/// to zero since. Units above that charge are added, and units below it are not given back again (R4.27).
 fn excess(line: &mut Line, charge: i64, counter: Counter) -> Option<Step> {
     let added = charge.checked_sub(line.charged)?;
     let committed = added.max(0);
@@ -162,8 +162,8 @@ fn excess(line: &mut Line, charge: i64, counter: Counter) -> Option<Step> {
     Some(Step { key: line.key.clone(), committed, reserved: 0, forgiven: committed - added, fresh: counter })
 }
 
-/// The quantity that is charged per resource. A reserved resource that the Commit leaves out is charged as reserved
-/// (R4.16).
+/// Returns the quantity that is charged per resource. A reserved resource that the Commit leaves out is charged as
+/// reserved (R4.16).
 fn charges(found: &Reservation, used: &[(ResourceKey, i64)]) -> Vec<(ResourceKey, i64)> {
     let left_out = found
         .amounts
@@ -202,7 +202,7 @@ fn join_unreserved(
     }
 }
 
-/// The field that causes an overflow. A resource that the Commit left out has no field of its own.
+/// Makes the fault for the field that causes an overflow. A resource that the Commit left out has no field of its own.
 fn place_of(amounts: &[Units], policy: &Policy, resource: ResourceKey) -> Fault {
     let name = policy.resource_id(resource);
     amounts.iter().position(|units| units.resource == name).map_or_else(

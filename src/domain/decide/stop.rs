@@ -45,7 +45,7 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// The reservation that an operation names.
+/// Returns the reservation that an operation names.
 pub(super) fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservation>, Refusal> {
     let id = match target {
         Target::Id(id) => Some(*id),
@@ -54,7 +54,8 @@ pub(super) fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservati
     id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| not_found(target))
 }
 
-/// The refusal for an unknown reservation. The text that the client gave is not known here; the caller enters it.
+/// Makes the refusal for an unknown reservation. The text that the client gave is not known here; the caller enters
+/// it.
 pub fn not_found(target: &Target) -> Refusal {
     match target {
         Target::Id(_) => Refusal::ReservationNotFound(String::new()),
@@ -62,7 +63,7 @@ pub fn not_found(target: &Target) -> Refusal {
     }
 }
 
-/// The earlier request with this `request_id`, if there was one. Another payload is refused.
+/// Finds the earlier request with this `request_id`, if there was one. Another payload is refused.
 pub(super) fn find_replay<'a>(
     books: &'a Books,
     request: Option<&RequestKey>,

@@ -45,7 +45,7 @@ pub struct Touched {
 pub(super) type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
 
 impl Touched {
-    /// The entries with distinct counters.
+    /// Returns the entries with distinct counters.
     pub fn keys(&self) -> impl Iterator<Item = &Applied> {
         let repeated = |place: usize| self.applied[..place].iter().any(|a| a.key == self.applied[place].key);
         self.applied
@@ -56,7 +56,7 @@ impl Touched {
     }
 }
 
-/// The limits that apply to a resource and a subject at an instant, or the resource's meter.
+/// Returns the limits that apply to a resource and a subject at an instant, or the resource's meter.
 pub(super) fn applied(
     tenant: &Tenant,
     plan: &Plan,
@@ -84,7 +84,7 @@ pub(super) fn applied(
     applied
 }
 
-/// The counters of the resources, in their order, or the fields at fault.
+/// Returns the counters of the resources, in their order, or the fields at fault.
 fn touch<'a>(
     (tenant, plan): (&Tenant, &Plan),
     (policy, calendar): (&Policy, &mut Calendar),
@@ -99,7 +99,7 @@ fn touch<'a>(
     Ok(touched.collect())
 }
 
-/// The keys of the named resources, in their order, or the fields at fault.
+/// Returns the keys of the named resources, in their order, or the fields at fault.
 fn resolve<'a>(
     names: impl Iterator<Item = &'a str>,
     find: impl Fn(&str) -> Option<ResourceKey>,
@@ -115,8 +115,8 @@ fn resolve<'a>(
     if faults.is_empty() { Ok(resources) } else { Err(faults.into_list()) }
 }
 
-/// The resources that an operation on a reservation names. The reservation's own resources come first, since a name
-/// may have passed to another resource after the reservation was made (R4.28).
+/// Returns the resources that an operation on a reservation names. The reservation's own resources come first, since a
+/// name may have passed to another resource after the reservation was made (R4.28).
 pub(super) fn resolve_held(
     policy: &Policy,
     reservation: &Reservation,
@@ -130,8 +130,8 @@ pub(super) fn resolve_held(
     resolve(names, |name| own(name).or_else(|| policy.find_resource(name))).map_err(Refusal::Invalid)
 }
 
-/// The counters of an operation that names its resources and subject itself. Empty for the others: their counters
-/// follow from the reservation or the filter.
+/// Returns the counters of an operation that names its resources and subject itself. Empty for the others: their
+/// counters follow from the reservation or the filter.
 pub fn touch_operation(
     books: &Books,
     policy: &Policy,
@@ -164,7 +164,7 @@ pub fn undeclared(faults: &mut Faults, place: usize, name: &str) {
     );
 }
 
-/// The fault of a quantity that a counter cannot take.
+/// Makes the fault of a quantity that a counter cannot take.
 pub(super) fn overflow(place: usize) -> Fault {
     Fault::new(format!("amounts[{place}].quantity"), "must not take a counter past the largest int64")
 }
@@ -175,7 +175,7 @@ pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterK
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 
-/// The counter of a reservation's line as it is now, or a new one if it does not exist yet.
+/// Returns the counter of a reservation's line as it is now, or a new one if it does not exist yet.
 pub(super) fn fresh_of_line(
     books: &Books,
     calendar: &mut Calendar,
@@ -190,13 +190,13 @@ pub(super) fn fresh_of_line(
     Counter::fresh(window, of_limits.unwrap_or(Since { at: since, order: 0 }))
 }
 
-/// The balances of the touched counters: one per limit that applies.
+/// Returns the balances of the touched counters: one per limit that applies.
 pub(super) fn balances(books: &Books, touched: &[Touched]) -> Vec<Balance> {
     let all = touched.iter().flat_map(|touched| &touched.applied);
     all.map(|applied| books.balance(&applied.key, applied.limit.as_ref(), applied.fresh)).collect()
 }
 
-/// The balances of a reservation's counters, with the limits that read them now.
+/// Returns the balances of a reservation's counters, with the limits that read them now.
 pub(super) fn reservation_balances(
     books: &Books,
     calendar: &mut Calendar,
@@ -218,7 +218,7 @@ pub(super) fn reservation_balances(
     balances
 }
 
-/// The result of [`reservation_balances`], for an event.
+/// Returns the result of [`reservation_balances`], for an event.
 pub(super) fn reservation_figures(
     books: &Books,
     calendar: &mut Calendar,

@@ -80,17 +80,17 @@ impl Aside {
         }
     }
 
-    /// Whether no operation is set aside or ready.
+    /// Returns whether no operation is set aside or ready.
     pub(super) fn is_empty(&self) -> bool {
         self.operations == 0
     }
 
-    /// Whether an operation that was set aside can be decided.
+    /// Returns whether an operation that was set aside can be decided.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The next operation that can be decided.
+    /// Returns the next operation that can be decided.
     pub(super) fn next_ready(&mut self) -> Option<Waiting> {
         let next = self.ready.pop_front()?;
         self.operations -= 1;
@@ -227,7 +227,7 @@ impl Aside {
     }
 }
 
-/// The tenants whose rows are free; all of them if the database does not answer.
+/// Returns the tenants whose rows are free; all of them if the database does not answer.
 async fn look(store: Store, keys: Vec<TenantKey>) -> Vec<TenantKey> {
     sleep(LOOK_PAUSE).await;
     let found = timeout(LOOK_TIMEOUT, store.find_locked_tenants(&keys, LOOK_PATIENCE)).await;

@@ -159,7 +159,7 @@ impl Drop for Gathering {
     }
 }
 
-/// The item of a request. If its caller is gone, it is decided only if it is owed.
+/// Returns the item of a request. If its caller is gone, it is decided only if it is owed.
 fn item(request: Request, deadline: Option<Instant>, gone: bool) -> Item {
     let mut item = Item::new(request, deadline);
     item.drop_unless_owed(gone);

@@ -157,7 +157,7 @@ impl Lane {
         self.deferred = deferred;
     }
 
-    /// Whether a submission is one operation of one of these tenants.
+    /// Returns whether a submission is one operation of one of these tenants.
     fn concerns(&self, submission: &Submission, tenants: &HashSet<TenantKey>) -> bool {
         match &submission.asked {
             Asked::One(request, _) => {

@@ -226,7 +226,7 @@ async fn lock(store: &Store, ids: &[&str]) -> Transaction {
     stall
 }
 
-/// The id of the reservation that a Record made. Ids grow in the order of decisions.
+/// Returns the id of the reservation that a Record made. Ids grow in the order of decisions.
 fn recorded(outcome: Outcome) -> ReservationId {
     match outcome.expect("recorded").reply {
         Reply::Recorded { held, .. } => held.reservation.id,

@@ -58,12 +58,12 @@ struct View {
 }
 
 impl Reader {
-    /// A reader of a database.
+    /// Makes a reader of a database.
     pub fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
         Self { store, policies, clock }
     }
 
-    /// The resources and plans at the current revision.
+    /// Returns the resources and plans at the current revision.
     pub async fn policy(&self) -> Result<Arc<Policy>, Failure> {
         if !self.store.is_available() {
             return Err(Failure::DatabaseUnavailable);

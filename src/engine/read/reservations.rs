@@ -34,7 +34,7 @@ pub struct ReservationQuery {
 }
 
 impl Reader {
-    /// One reservation, as it is now.
+    /// Returns one reservation, as it is now.
     pub async fn get_reservation(
         &self,
         tenant: &TenantRef,
@@ -55,7 +55,7 @@ impl Reader {
         }
     }
 
-    /// A page of the reservations of a tenant, newest first.
+    /// Returns a page of the reservations of a tenant, newest first.
     pub async fn list_reservations(
         &self,
         query: &ReservationQuery,
@@ -108,8 +108,8 @@ impl View {
         Ok(found.into_iter().next().map(|(_, reservation)| reservation))
     }
 
-    /// Reservations before an id, newest first, and whether there may be more. Rows of other tenants are `None`, and
-    /// count as looked at.
+    /// Lists reservations before an id, newest first, and returns whether there may be more. Rows of other tenants are
+    /// `None`, and count as rows that were read.
     async fn reservations_before(
         &self,
         before: ReservationId,
@@ -132,7 +132,7 @@ impl View {
     }
 }
 
-/// A hold that is due is shown as EXPIRED, although its row says RESERVED.
+/// Returns the reservation as clients see it: a due hold is EXPIRED, although its row says RESERVED.
 fn shown(reservation: Reservation, now: Millis) -> Reservation {
     if reservation.is_due(now) { reservation.into_expired() } else { reservation }
 }

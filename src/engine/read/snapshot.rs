@@ -41,7 +41,8 @@ pub struct Snapshot {
 }
 
 impl Reader {
-    /// The balances that the query chooses, in parts of its page size, and the end of the log at the same instant.
+    /// Returns the balances that the query chooses, in parts of its page size, and the end of the log at the same
+    /// instant.
     pub async fn snapshot(&self, query: &UsageQuery) -> Result<Snapshot, Failure> {
         let view = self.open("snapshot", &TenantRef::Id(query.tenant.clone())).await?;
         let head = view.transaction.read_log().await.map_err(failed)?;

@@ -60,8 +60,8 @@ struct Counted {
 }
 
 impl Counted {
-    /// A key that stands for the shape in this window. For a shape without `per` it is the key of its only counter.
-    /// Different shapes have different keys.
+    /// Returns a key that stands for the shape in this window. For a shape without `per` it is the key of its only
+    /// counter. Different shapes have different keys.
     fn key_of_shape(&self, window: Window) -> CounterKey {
         match &self.limit {
             Some(limit) => CounterKey::of_shape(&limit.shape, window.start, &limit.shape.selected()),
@@ -125,8 +125,8 @@ impl View {
         Ok(page)
     }
 
-    /// A fingerprint of the list of balances: limits, shapes and windows, in their order. Quantities are not part of
-    /// it.
+    /// Returns a fingerprint of the list of balances: limits, shapes and windows, in their order. Quantities are not
+    /// part of it.
     fn mark(&self, counted: &[Counted], calendar: &mut Calendar) -> [u8; 8] {
         let print = Fingerprinter::new("balances").number(self.tenant.key.0);
         let print = counted.iter().fold(print, |print, counted| {
@@ -168,7 +168,7 @@ impl View {
         }
     }
 
-    /// Counters of a limit or meter in its running window, from a place on.
+    /// Lists the counters of a limit or meter in its running window, from a place on.
     async fn counters_of(
         &self,
         counted: &Counted,
@@ -216,7 +216,7 @@ impl View {
     }
 }
 
-/// The keys of the named resources. `None`: all resources.
+/// Returns the keys of the named resources. `None`: all resources.
 pub(super) fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<ResourceKey>>, Refusal> {
     let mut faults = Faults::default();
     let mut keys = Vec::with_capacity(names.len());

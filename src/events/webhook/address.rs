@@ -75,8 +75,8 @@ pub async fn check_host(rules: Rules, url: &Url) -> Result<(), String> {
     }
 }
 
-/// The address that a URL contains, if it contains no name. The URL's parser has already rewritten every spelling of
-/// IPv4 to the usual one.
+/// Returns the address that a URL contains, if it contains no name. The URL's parser has already rewritten every
+/// spelling of IPv4 to the usual one.
 fn literal(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
@@ -89,7 +89,7 @@ fn check(rules: Rules, address: IpAddr) -> Result<(), String> {
     }
 }
 
-/// The addresses that are allowed, or an error if there are none.
+/// Returns the addresses that are allowed, or an error if there are none.
 fn usable(rules: Rules, addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
     let mut refused = Err("must have a host with an address".to_owned());
     let mut used = Vec::new();
@@ -119,7 +119,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Whether an address is public, by IANA's registries of special-purpose addresses
+/// Returns whether an address is public, by IANA's registries of special-purpose addresses
 /// (<https://www.iana.org/assignments/iana-ipv4-special-registry>, and -ipv6-).
 fn is_public(address: IpAddr) -> bool {
     match address {

@@ -170,12 +170,12 @@ fn webhook_state(state: WebhookState) -> &'static str {
     }
 }
 
-/// An int64 as a string, as in proto3 JSON, because JavaScript and others round numbers above 2^53.
+/// Returns an int64 as a string, as in proto3 JSON, because JavaScript and others round numbers above 2^53.
 fn int64(number: i64) -> Value {
     number.to_string().into()
 }
 
-/// An instant in RFC 3339, such as 2026-12-01T00:00:00.000Z.
+/// Returns an instant in RFC 3339, such as 2026-12-01T00:00:00.000Z.
 fn instant(at: Millis) -> String {
     let instant = DateTime::from_timestamp_millis(at).unwrap_or_default();
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)

@@ -98,7 +98,7 @@ impl Deliverer {
         })
     }
 
-    /// The places to which webhooks may be sent.
+    /// Returns the places to which webhooks may be sent.
     pub fn rules(&self) -> Rules {
         self.rules
     }
@@ -250,7 +250,7 @@ impl Deliverer {
         self.store.release_webhook(key, lease).await
     }
 
-    /// The next delivery to send, and a lease that lasts long enough for it.
+    /// Returns the next delivery to send, and a lease that lasts long enough for it.
     async fn prepare(
         &self,
         key: WebhookKey,

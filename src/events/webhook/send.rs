@@ -123,7 +123,7 @@ async fn judge(mut response: Response) -> Attempt {
     Attempt { response_status: i16::try_from(status.as_u16()).unwrap_or(0), error }
 }
 
-/// The text of an error, without the URL.
+/// Returns the text of an error, without the URL.
 fn told(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs());

@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use crate::domain::webhook::Secret;
 
-/// The value of the header `webhook-signature`: one signature per secret, separated by blanks.
+/// Returns the value of the header `webhook-signature`: one signature per secret, separated by blanks.
 pub(super) fn signatures<'a>(
     secrets: impl Iterator<Item = &'a Secret>,
     id: &str,

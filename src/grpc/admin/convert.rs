@@ -154,7 +154,7 @@ pub(super) fn id(id: String) -> Result<String, Refusal> {
     faults.into_result(id)
 }
 
-/// The message of a resource.
+/// Returns the message of a resource.
 pub(super) fn resource(resource: Resource) -> v1::Resource {
     v1::Resource {
         id: resource.id,
@@ -165,7 +165,7 @@ pub(super) fn resource(resource: Resource) -> v1::Resource {
     }
 }
 
-/// The message of a plan.
+/// Returns the message of a plan.
 pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
     v1::Plan {
         id: plan.id.clone(),
@@ -176,7 +176,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
     }
 }
 
-/// The message of a tenant.
+/// Returns the message of a tenant.
 pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     let tenant = planned.tenant;
     v1::Tenant {
@@ -231,12 +231,12 @@ impl Mask {
         Self { paths }
     }
 
-    /// Whether the mask names no field.
+    /// Returns whether the mask names no field.
     pub(super) fn is_empty(&self) -> bool {
         self.paths.is_none()
     }
 
-    /// The value, if its field is to change.
+    /// Returns the value, if its field is to change.
     pub(super) fn take<T>(&self, field: &str, value: T, is_zero: impl FnOnce(&T) -> bool) -> Option<T> {
         let named = match &self.paths {
             Some(paths) => paths.iter().any(|path| path == field),
@@ -246,7 +246,7 @@ impl Mask {
     }
 }
 
-/// The message, or a refusal that has only this fault, because there is nothing else to check.
+/// Returns the message, or a refusal that has only this fault, because there is nothing else to check.
 pub(super) fn required<T>(field: &str, message: Option<T>) -> Result<T, Refusal> {
     message.ok_or_else(|| Refusal::Invalid(vec![Fault::new(field, "must be given")]))
 }

@@ -22,7 +22,7 @@ fn policy() -> Policy {
     Policy::new(2, vec![resource(1, "tokens", false), resource(2, "gone", true)], Vec::new())
 }
 
-/// The fields at fault, in order.
+/// Returns the fields at fault, in order.
 fn fields<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Vec<String> {
     match outcome {
         Ok(_) => Vec::new(),

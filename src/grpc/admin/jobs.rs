@@ -5,7 +5,7 @@ use crate::{
     jobs::{JobState, Outcome, Run},
 };
 
-/// The message of a job and its state in this process.
+/// Returns the message of a job and its state in this process.
 pub(super) fn job(state: JobState) -> v1::Job {
     v1::Job {
         name: state.job.name.to_owned(),
@@ -18,7 +18,7 @@ pub(super) fn job(state: JobState) -> v1::Job {
     }
 }
 
-/// The message of one run.
+/// Makes the message of one run.
 pub(super) fn run(run: Run) -> v1::JobRun {
     let (outcome, error) = match run.outcome {
         Outcome::Succeeded => (v1::JobOutcome::Succeeded, String::new()),

@@ -43,7 +43,7 @@ pub(super) fn parse(
     parsed
 }
 
-/// The message of a limit.
+/// Returns the message of a limit.
 pub(super) fn tell(limit: &Limit, policy: &Policy) -> v1::Limit {
     let shape = &limit.shape;
     let [agent, user, model] = shape.selectors.clone().map(Option::unwrap_or_default);
@@ -79,7 +79,7 @@ impl Fields<'_> {
         self.faults.check(format_args!("{}.{field}", self.path), fault);
     }
 
-    /// The limit. `None` if its resource or its period is at fault.
+    /// Returns the limit. `None` if its resource or its period is at fault.
     fn limit(&mut self, limit: v1::Limit, policy: &Policy) -> Option<Limit> {
         let resource = self.resource(&limit.resource, policy);
         if limit.quantity < 0 {

@@ -27,12 +27,12 @@ impl List {
         faults.into_result(Self { token, after, size }).map_err(of_refusal)
     }
 
-    /// The last id of the page before; `None` on the first page.
+    /// Returns the last id of the page before; `None` on the first page.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
-    /// The token of the next page; empty on the last page.
+    /// Returns the token of the next page; empty on the last page.
     pub(super) fn next(&self, more: bool, last_id: Option<&str>) -> String {
         match last_id {
             Some(last_id) if more => token::encode(&self.token, last_id.as_bytes()),

@@ -28,7 +28,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The service, on these parts of the server.
+    /// Makes the service, on these parts of the server.
     pub fn new(
         store: Store,
         policies: Arc<PolicyCache>,
@@ -40,7 +40,7 @@ impl Admin {
         Self { store, policies, clock, engine, feed, clockwork }
     }
 
-    /// The store, or UNAVAILABLE if the database is known to be unavailable.
+    /// Returns the store, or UNAVAILABLE if the database is known to be unavailable.
     pub(super) fn store(&self) -> Result<&Store, Status> {
         if self.store.is_available() {
             Ok(&self.store)
@@ -54,25 +54,25 @@ impl Admin {
         self.store()?.begin_read(name).await.map_err(|error| of_error(error.into()))
     }
 
-    /// The policy at the revision that the transaction sees.
+    /// Returns the policy at the revision that the transaction sees.
     pub(super) async fn policy_in(&self, transaction: &Transaction) -> Result<Arc<Policy>, AdminError> {
         let revision = transaction.read_revision().await?;
         Ok(self.policies.get(transaction, revision).await?)
     }
 
-    /// The policy of now. It contains all resources that were ever declared, also deleted ones.
+    /// Returns the policy of now. It contains all resources that were ever declared, also deleted ones.
     pub(super) async fn policy(&self) -> Result<Arc<Policy>, Status> {
         let transaction = self.read("read policy").await?;
         self.policy_in(&transaction).await.map_err(of_error)
     }
 }
 
-/// The status of a request that is refused.
+/// Makes the status of a request that is refused.
 pub(super) fn of_refusal(refusal: Refusal) -> Status {
     status::of_refusal(&refusal, None)
 }
 
-/// The status of a call that the store refused or could not carry out. Failures of the database are logged.
+/// Makes the status of a call that the store refused or could not carry out. Failures of the database are logged.
 pub(super) fn of_error(error: AdminError) -> Status {
     match error {
         AdminError::Refused(refusal) => of_refusal(refusal),

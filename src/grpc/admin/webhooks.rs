@@ -241,7 +241,7 @@ fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
     }
 }
 
-/// The secret that was given, or a new random one.
+/// Returns the secret that was given, or a new random one.
 fn secret(faults: &mut Faults, field: &str, text: &str) -> Secret {
     let minted = || Secret::from_bytes(random_bytes::<SECRET_BYTES>().to_vec());
     if text.is_empty() {
@@ -266,13 +266,13 @@ fn overlap(faults: &mut Faults, overlap: Option<prost_types::Duration>) -> Milli
     }
 }
 
-/// The message of a webhook with its secret.
+/// Returns the message of a webhook with its secret.
 fn with_secret(made: Webhook) -> v1::Webhook {
     let secret = made.secret.text();
     v1::Webhook { secret, ..webhook(made) }
 }
 
-/// The message of a webhook, without its secret.
+/// Returns the message of a webhook, without its secret.
 pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
     v1::Webhook {
         id: webhook.id,

@@ -48,7 +48,7 @@ pub(super) struct Arriving<B> {
 }
 
 impl<B> Arriving<B> {
-    /// The request body of a call on the connection of `share`.
+    /// Makes the request body of a call on the connection of `share`.
     pub(super) fn new(body: B, share: Arc<Share>, streams: bool) -> Self {
         Self {
             body,
@@ -182,8 +182,8 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// The hold of an open call's reply, with the room that was taken for it. A reply that streams may wait for its
-    /// client for any time.
+    /// Makes the hold of an open call's reply, with the room that was taken for it. A reply that streams may wait for
+    /// its client for any time.
     pub(super) fn new(open: Open, held: Option<Box<Held>>, streams: bool) -> Self {
         let untaken = (!streams).then(|| open.share().answer());
         Self { open: Some(open), _untaken: untaken, held }
@@ -211,7 +211,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The body of a reply with its hold.
+    /// Makes the body of a reply with its hold.
     pub(super) fn new(body: Body, hold: Hold, streams: bool) -> Self {
         Self { body, hold, streams }
     }
@@ -277,7 +277,7 @@ impl HttpBody for Reply {
     }
 }
 
-/// The trailers of a call whose reply is not sent for want of room.
+/// Returns the trailers of a call whose reply is not sent for want of room.
 fn untaken() -> http::HeaderMap {
     let text = "no room for this reply: the client has not read earlier replies; repeat the call later";
     let mut trailers = http::HeaderMap::new();

@@ -42,7 +42,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// The gate before these routes.
+    /// Makes the gate before these routes.
     pub(super) fn new(routes: Router, share: Arc<Share>) -> Self {
         Self { routes, share }
     }

@@ -107,7 +107,7 @@ where
     }
 }
 
-/// The deadline that the headers ask for. `None` if there is none, or if it cannot be read, as in tonic.
+/// Finds the deadline that the headers ask for. `None` if there is none, or if it cannot be read, as in tonic.
 fn find_deadline(headers: &HeaderMap) -> Option<Instant> {
     let timeout = parse_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes())?;
     Instant::now().checked_add(timeout)

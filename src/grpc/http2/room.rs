@@ -103,7 +103,7 @@ pub(in crate::grpc) struct Share {
 }
 
 impl Share {
-    /// The share of a new connection.
+    /// Makes the share of a new connection.
     pub(super) fn of(all: &Arc<Rooms>) -> Arc<Self> {
         let room = |[own, _]: [usize; 2], all: &Arc<Semaphore>| Room {
             own: Arc::new(Semaphore::new(own / KIB)),
@@ -127,7 +127,7 @@ impl Share {
         self.greeted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client's preface and SETTINGS have come.
+    /// Returns whether the client's preface and SETTINGS have come.
     pub(super) fn is_greeted(&self) -> bool {
         self.greeted.load(Ordering::Relaxed)
     }
@@ -161,7 +161,7 @@ impl Share {
         Untaken { share: Arc::clone(self), period }
     }
 
-    /// Whether there are replies that the client has not taken yet.
+    /// Returns whether there are replies that the client has not taken yet.
     pub(super) fn has_untaken(&self) -> bool {
         self.untaken.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
@@ -184,7 +184,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// The share of the call's connection.
+    /// Returns the share of the call's connection.
     pub(super) fn share(&self) -> &Arc<Share> {
         &self.share
     }

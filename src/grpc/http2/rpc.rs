@@ -32,8 +32,8 @@ pub(super) enum Rpc {
 }
 
 impl Rpc {
-    /// The kind of the rpc with this path. An rpc of ours that is not listed here is large, so that a new rpc has a
-    /// bound from the beginning.
+    /// Returns the kind of the rpc with this path. An rpc of ours that is not listed here is large, so that a new rpc
+    /// has a bound from the beginning.
     pub(super) fn of(path: &str) -> Self {
         let own = path.strip_prefix(OWN_PATHS);
         // Operations are by far the most frequent calls, so they are not searched for.
@@ -60,7 +60,7 @@ impl Rpc {
         }
     }
 
-    /// Whether the request or the reply is a stream.
+    /// Returns whether the request or the reply is a stream.
     pub(super) fn streams(self) -> bool {
         matches!(self, Rpc::Watch | Rpc::Talk)
     }

@@ -50,7 +50,7 @@ struct Greeting {
 }
 
 impl Socket {
-    /// The socket of a connection that was just accepted.
+    /// Makes the socket of a connection that was just accepted.
     pub(super) fn new(stream: TcpStream, share: Arc<Share>) -> Self {
         let timer = Box::pin(sleep(GREETING_TIMEOUT));
         let greeting = Greeting { share, timer, heard: 0, first: [0; FIRST_BYTES] };

@@ -49,7 +49,7 @@ struct Arrivals {
 }
 
 impl Inbox {
-    /// An inbox whose streaming calls are dropped when `cut` is cancelled.
+    /// Makes an inbox whose streaming calls are dropped when `cut` is cancelled.
     pub(super) fn new(cut: CancellationToken, share: Arc<Share>) -> Self {
         Self(Arc::new(Arrivals { calls: Mutex::default(), streams: AtomicBool::new(false), cut, share }))
     }
@@ -98,7 +98,7 @@ pub(super) struct WithCalls<C> {
 }
 
 impl<C> WithCalls<C> {
-    /// The connection that hands its calls to `inbox`.
+    /// Makes the connection that hands its calls to `inbox`.
     pub(super) fn new(connection: C, inbox: Inbox) -> Self {
         Self {
             connection: Box::pin(connection),
@@ -110,15 +110,15 @@ impl<C> WithCalls<C> {
         }
     }
 
-    /// The connection itself, without its calls.
+    /// Returns the connection itself, without its calls.
     pub(super) fn connection(&mut self) -> Pin<&mut C> {
         self.connection.as_mut()
     }
 }
 
 impl<C> WithCalls<C> {
-    /// Whether the connection has had no calls for [`IDLE_MAX`] since streams are dropped. Then its client does not
-    /// take what is left to write.
+    /// Returns whether the connection has had no calls for [`IDLE_MAX`] since streams are dropped. Then its client
+    /// does not take what is left to write.
     fn is_idle(&mut self, context: &mut Context<'_>) -> bool {
         if !self.inbox.0.cut.is_cancelled() || !self.running.is_empty() {
             return false;
@@ -127,8 +127,8 @@ impl<C> WithCalls<C> {
         idle.as_mut().poll(context).is_ready()
     }
 
-    /// Whether the client has not taken a reply in time. HTTP/2 cannot take back bytes that it was given, except by
-    /// closing the connection.
+    /// Returns whether the client has not taken a reply in time. HTTP/2 cannot take back bytes that it was given,
+    /// except by closing the connection.
     fn is_stuck(&mut self, context: &mut Context<'_>) -> bool {
         let share = &self.inbox.0.share;
         if !share.has_untaken() {

@@ -38,12 +38,12 @@ pub(super) enum Unfit {
 }
 
 impl Unfit {
-    /// Whether the current policy is needed to name all faults.
+    /// Returns whether the current policy is needed to name all faults.
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Faults { unknown, .. } if !unknown.is_empty())
     }
 
-    /// The refusal that the client receives. Without a policy, it does not report undeclared resources.
+    /// Makes the refusal that the client receives. Without a policy, it does not report undeclared resources.
     pub(super) fn told(self, policy: Option<&Policy>) -> Refusal {
         let (mut faults, unknown) = match self {
             Self::Faults { faults, unknown } => (faults, unknown),

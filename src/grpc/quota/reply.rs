@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The reply to an operation of the data plane. `None` for a ResetUsage, which belongs to the control plane.
+/// Returns the reply to an operation of the data plane. `None` for a ResetUsage, which belongs to the control plane.
 pub(super) fn of(answer: &Answer) -> Option<Answered> {
     let frame = &answer.frame;
     Some(match &answer.reply {
@@ -64,7 +64,7 @@ fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
     }
 }
 
-/// The message of a reservation of the answer's tenant.
+/// Returns the message of a reservation of the answer's tenant.
 pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reservation {
     let name = |resource| frame.policy.resource_id(resource);
     wire::reservation(reservation, (frame.tenant_key, &frame.tenant), name)

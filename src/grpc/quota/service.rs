@@ -53,7 +53,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// The service, on these parts of the server.
+    /// Makes the service, on these parts of the server.
     pub fn new(
         engine: Arc<Engine>,
         reader: Arc<Reader>,
@@ -85,7 +85,7 @@ impl Quota {
         }
     }
 
-    /// The current policy, if one of these requests needs it and the database answers.
+    /// Returns the current policy, if one of these requests needs it and the database answers.
     async fn policy_for(&self, unfit: &[&Unfit]) -> Option<Arc<Policy>> {
         if !unfit.iter().any(|unfit| unfit.is_open()) {
             return None;
@@ -235,12 +235,12 @@ impl QuotaService for Quota {
     }
 }
 
-/// The reply of an rpc. Another rpc's reply is a defect, and INTERNAL.
+/// Returns the reply of an rpc. Another rpc's reply is a defect, and INTERNAL.
 fn taken<T>(answered: Option<Answered>, take: impl FnOnce(Answered) -> Option<T>) -> Result<T, Status> {
     answered.and_then(take).ok_or_else(|| status::of_mismatch(std::any::type_name::<T>()))
 }
 
-/// The result of one operation of a Batch. An operation without an outcome is a defect, and INTERNAL.
+/// Returns the result of one operation of a Batch. An operation without an outcome is a defect, and INTERNAL.
 fn result(outcome: Option<Outcome>, named: Named) -> v1::OperationResult {
     let answered = match outcome {
         Some(Ok(answer)) => taken(reply::of(&answer), Some),
@@ -257,7 +257,7 @@ fn error_result(status: &Status) -> v1::OperationResult {
     v1::OperationResult { result: Some(v1::operation_result::Result::Error(status::to_rpc(status))) }
 }
 
-/// The reservation that a request names by its name, for the error if it does not exist.
+/// Returns the reservation that a request names by its name, for the error if it does not exist.
 fn named(request: &engine::Request) -> Named {
     named_by(&request.tenant, request.operation.target())
 }

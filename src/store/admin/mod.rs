@@ -77,13 +77,13 @@ async fn tell(
     transaction.append_event(&Event::of_no_tenant(now, fact)).await
 }
 
-/// Whether a value was given that differs from the present value. An update without any such value writes nothing:
-/// the revision stays, no event is emitted, and no lane loads the policy again.
+/// Returns whether a value was given that differs from the present value. An update without any such value writes
+/// nothing: the revision stays, no event is emitted, and no lane loads the policy again.
 pub(super) fn changes<T: PartialEq>(given: &Option<T>, found: &T) -> bool {
     given.as_ref().is_some_and(|given| given != found)
 }
 
-/// Without a value, the column keeps its own.
+/// Sets a column to a value. Without a value, the column stays as it is.
 fn set_if<T: Into<sea_orm::Value>>(value: Option<T>) -> ActiveValue<T> {
     value.map_or(ActiveValue::NotSet, ActiveValue::Set)
 }

@@ -137,12 +137,12 @@ impl Store {
 }
 
 impl Transaction {
-    /// The plan of an id, or the refusal PLAN_NOT_FOUND.
+    /// Returns the plan of an id, or the refusal PLAN_NOT_FOUND.
     pub async fn get_plan(&self, id: &str) -> Result<Plan, AdminError> {
         Ok(plan_from_model(get_row(self, id).await?)?)
     }
 
-    /// The plans after an id, or from the first plan on.
+    /// Lists the plans after an id, or from the first plan on.
     pub async fn list_plans(&self, after: Option<&str>, size: usize) -> Result<Page<Plan>, StoreError> {
         let mut rows = plan::Entity::find();
         if let Some(after) = after {

@@ -133,12 +133,12 @@ impl Store {
 }
 
 impl Transaction {
-    /// The declared resource of an id, or the refusal RESOURCE_NOT_FOUND.
+    /// Returns the declared resource of an id, or the refusal RESOURCE_NOT_FOUND.
     pub async fn get_resource(&self, id: &str) -> Result<Resource, AdminError> {
         Ok(resource_from_model(get_row(self, id).await?))
     }
 
-    /// The declared resources after an id, or from the first resource on.
+    /// Lists the declared resources after an id, or from the first resource on.
     pub async fn list_resources(
         &self,
         after: Option<&str>,

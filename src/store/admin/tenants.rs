@@ -187,14 +187,14 @@ impl Store {
 }
 
 impl Transaction {
-    /// The tenant of an id, or the refusal TENANT_NOT_FOUND.
+    /// Returns the tenant of an id, or the refusal TENANT_NOT_FOUND.
     pub async fn get_tenant(&self, id: &str) -> Result<PlannedTenant, AdminError> {
         let row = get_row(self, id, Lock::No).await?;
         let plan = plan_of(self, &row).await?;
         Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id })
     }
 
-    /// The tenants after an id, or from the first tenant on; with a plan, only the tenants of that plan.
+    /// Lists the tenants after an id, or from the first tenant on; with a plan, only the tenants of that plan.
     pub async fn list_tenants(
         &self,
         plan: Option<&str>,
@@ -228,7 +228,7 @@ async fn tell(transaction: &Transaction, tenant: &Tenant, action: ChangeAction) 
     transaction.insert_event(&event, tenant.event_number).await
 }
 
-/// The column `carried`: the shapes that are counted on over the change of plan, and when it happened.
+/// Returns the column `carried`: the shapes that both plans count, and the instant of the change of plan.
 fn carry(
     found: &tenant::Model,
     (from, to): (plan::Model, &plan::Model),
@@ -240,8 +240,8 @@ fn carry(
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to) }).map(Some)
 }
 
-/// A version that no lane has seen, even if a failover has lost changes: what lanes remember of the tenant is now
-/// invalid.
+/// Returns a version that no lane has seen, even if a failover has lost changes: what lanes remember of the tenant is
+/// now invalid.
 fn next_version(found: &tenant::Model, now: Millis) -> i64 {
     found.version.wrapping_add(now)
 }

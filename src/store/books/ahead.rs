@@ -1,4 +1,4 @@
-//! Writing a batch that was decided ahead, without a lock.
+//! Writes a batch that was decided ahead, without a lock.
 
 use sea_orm::Value;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What must not have changed since a batch was decided ahead.
+/// The state on which a batch was decided ahead, and which must be unchanged when the batch is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
     /// The value of [`Transaction::data_version`] at that time.
@@ -24,8 +24,8 @@ pub struct Expected {
 }
 
 impl Store {
-    /// Saves and commits a batch that was decided ahead. If anything has changed on which the decision was based,
-    /// fails with [`StoreError::Outdated`]. Returns the database's time on PostgreSQL, and `None` on SQLite. After
+    /// Saves and commits a batch that was decided ahead. Fails with [`StoreError::Outdated`] if the state on which the
+    /// batch was decided has changed. Returns the database's time on PostgreSQL, and `None` on SQLite. After
     /// [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn commit_ahead(
         &self,
@@ -44,9 +44,9 @@ impl Store {
         Ok(None)
     }
 
-    /// On PostgreSQL it is one statement. Its snapshot is older than the tenants' locks, for which it waits. But a
-    /// tenant that still has the remembered version was not changed in between. A change of the policy that is
-    /// committed after the snapshot comes after this batch.
+    /// Saves and commits the batch on PostgreSQL, in one statement. The statement waits for the tenants' locks, so its
+    /// snapshot is older than the locks. But a tenant that still has the remembered version was not changed in
+    /// between. A change of the policy that is committed after the snapshot takes effect after this batch.
     async fn commit_ahead_on(
         &self,
         wire: &Wire,

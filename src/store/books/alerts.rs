@@ -1,4 +1,4 @@
-//! How a counter's alerts are stored in the counter's row: as a protobuf message that only the store uses. Fields may be
+//! Encodes a counter's alerts for the counter's row, as a protobuf message that only the store uses. Fields may be
 //! added; tags never change their meaning.
 
 use prost::Message;

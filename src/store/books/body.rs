@@ -1,5 +1,5 @@
-//! How a reservation is stored in its row: as a protobuf message that only the store uses. Fields may be added; tags
-//! never change their meaning.
+//! Encodes a reservation for its row, as a protobuf message that only the store uses. Fields may be added; tags never
+//! change their meaning.
 
 use prost::{
     Message,
@@ -86,8 +86,8 @@ struct AnswerBody {
     deadline: i64,
 }
 
-/// The body of a reservation's row: the bytes that [`Body`] would encode to, without the copies that filling one
-/// needs.
+/// Encodes the body of a reservation's row. The bytes are those of an encoded [`Body`], but no [`Body`] is filled,
+/// which saves copies.
 pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8> {
     let mut body = Vec::with_capacity(192);
     let subject = &reservation.subject;

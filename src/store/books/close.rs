@@ -1,4 +1,4 @@
-//! Counters whose windows are over, and for which WINDOW_CLOSED was not emitted yet.
+//! Finds counters whose windows are over and for which WINDOW_CLOSED was not emitted yet, and marks them as closed.
 
 use sea_orm::{Value, sea_query::ArrayType};
 use uuid::Uuid;
@@ -36,8 +36,8 @@ static FIND_OPEN_COUNTERS: Bulk = Bulk {
                    since_order, forgiven_until FROM counters
       WHERE tenant_key = ? AND key = ? AND closed = 0",
 };
-/// Reads all of the tenant's holds by the index that begins with the tenant. In the order of ids, the holds of all
-/// other tenants would be in between.
+/// Reads all holds of a tenant by an index that begins with the tenant. An index by id would also read the holds of
+/// all other tenants.
 pub(super) static FIND_OLDEST_HOLDS: Bulk = Bulk {
     columns: &[BigInt],
     postgres: "SELECT h.tenant_key, h.id FROM UNNEST($1) AS w (tenant_key),
@@ -53,11 +53,11 @@ static CLOSE_COUNTERS: Bulk = Bulk {
     sqlite: "UPDATE OR FAIL counters SET closed = 1 WHERE tenant_key = ?1 AND key = ?2",
 };
 
-/// A place among the counters that are not closed: window end, tenant and counter key, in this order.
+/// A place in the list of counters that are not closed, whose order is: end of the window, tenant, key of the counter.
 pub type ClosePlace = (Millis, TenantKey, Vec<u8>);
 
 impl Transaction {
-    /// Counters after a place that are not closed and whose windows have ended at `now`.
+    /// Lists counters after a place that are not closed and whose windows have ended at `now`.
     pub async fn list_ended_windows(
         &self,
         now: Millis,
@@ -73,7 +73,7 @@ impl Transaction {
         rows.iter().map(|row| Ok((row.get(0)?, TenantKey(row.get(1)?), row.get(2)?))).collect()
     }
 
-    /// The counters at these places that are still not closed.
+    /// Finds the counters at these places that are still not closed.
     pub async fn find_open_counters(
         &self,
         places: &[ClosePlace],
@@ -85,7 +85,7 @@ impl Transaction {
         self.find(&FIND_OPEN_COUNTERS, columns).await?.iter().map(counter_from_row).collect()
     }
 
-    /// The open hold of each tenant that was made first.
+    /// Finds the oldest open hold of each tenant.
     pub async fn find_oldest_holds(
         &self,
         tenants: &[TenantKey],
@@ -114,7 +114,7 @@ impl Transaction {
     }
 }
 
-/// Whether a hold was made before an instant.
+/// Returns whether a hold was made before an instant.
 pub fn is_made_before(hold: ReservationId, instant: Millis) -> bool {
     hold < first_id(instant)
 }

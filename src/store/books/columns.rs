@@ -1,4 +1,4 @@
-//! What belongs to tenants, and its values in columns, as bulk statements take them.
+//! Values of many tenants, arranged in columns, as bulk statements take them.
 
 use sea_orm::Value;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::domain::{
 /// A tenant's key, and something that belongs to the tenant.
 pub type Owned<T> = (TenantKey, T);
 
-/// Rows that batches change, each with its tenant.
+/// Returns the rows of all `changes`, each with its tenant's key.
 pub(super) fn owned<'a, T: 'a>(
     changes: &'a [Changes],
     rows: impl Fn(&'a Changes) -> &'a Vec<T>,
@@ -19,12 +19,12 @@ pub(super) fn owned<'a, T: 'a>(
     changes.iter().flat_map(move |change| rows(change).iter().map(|row| (change.tenant, row)))
 }
 
-/// The column of the tenants' keys.
+/// Returns the column of the tenants' keys.
 pub(super) fn tenants<T>(owned: &[Owned<T>]) -> Vec<Value> {
     owned.iter().map(|(tenant, _)| Value::from(tenant.0)).collect()
 }
 
-/// The value of a reservation's id.
+/// Returns the value of a reservation's id.
 pub(super) fn uuid(id: ReservationId) -> Value {
     Value::from(Uuid::from_bytes(id.0))
 }

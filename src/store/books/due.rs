@@ -1,5 +1,5 @@
-//! Finds tenants that may have due holds which nothing has swept. Only a job needs this: a decision sweeps its own
-//! tenant.
+//! Finds tenants with due holds that no batch has swept. Only the job `expire-holds` needs this, since each batch
+//! sweeps its own tenants.
 
 use sea_orm::Value;
 
@@ -42,8 +42,8 @@ pub struct DueTenants {
 }
 
 impl Store {
-    /// Lists a page of tenants after a place whose `next_due` has come. The cost depends on the number of these
-    /// alone, and not on that of all tenants or open holds.
+    /// Lists the tenants after a place whose `next_due` has come, one page of them. The cost grows with the number of
+    /// such tenants, and not with the number of all tenants or open holds.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Store {
         Ok(DueTenants { due, last })
     }
 
-    /// Finds those of these tenants that have due holds, each with their number.
+    /// Finds those of the tenants that have due holds, each with the number of its due holds.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Finds what a batch needs, in statements over all of its tenants at once.
+//! Finds the rows that a batch needs, in statements over all of its tenants at once.
 
 use sea_orm::{Value, sea_query::ArrayType};
 
@@ -21,8 +21,9 @@ use crate::{
 use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
 
 // In a join, PostgreSQL may read a whole table: if the table was almost empty when PostgreSQL last analyzed it, or if
-// it has few live rows and thousands of dead ones, as `holds` has. So each row is looked up by itself (LATERAL, with
-// OFFSET 0 so that it is not merged into a join), and holds and reservations are then changed by their `ctid`.
+// it has few live rows and thousands of dead rows, as `holds` has. So each row is looked up by itself: LATERAL, with
+// OFFSET 0 so that PostgreSQL does not turn the look-up into a join. Holds and reservations are then changed by their
+// `ctid`.
 
 static FIND_TENANT_KEYS: Bulk = Bulk {
     columns: &[Text],
@@ -62,14 +63,15 @@ pub(super) static FIND_COUNTERS: Bulk = Bulk {
 };
 
 impl Transaction {
-    /// The keys of the tenants with these ids, of those that exist. Without a lock.
+    /// Finds the internal keys of the tenants with these ids, without a lock. Tenants that do not exist are missing in
+    /// the result.
     pub async fn find_tenant_keys(&self, ids: &[&str]) -> Result<Vec<Owned<String>>, StoreError> {
         let columns = vec![ids.iter().map(|&id| Value::from(id)).collect()];
         let rows = self.find(&FIND_TENANT_KEYS, columns).await?;
         rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
-    /// The tenant of this id or key, without a lock; `None` if it does not exist.
+    /// Finds the tenant with this id or internal key, without a lock. `None`: there is no such tenant.
     pub async fn find_tenant(
         &self,
         id: Option<&str>,
@@ -85,7 +87,7 @@ impl Transaction {
         rows.first().map(tenant_from_row).transpose()
     }
 
-    /// The requests with these request ids, of those that exist.
+    /// Finds the requests with these request ids. Those that do not exist are missing in the result.
     pub async fn find_requests(
         &self,
         ids: &[Owned<&str>],
@@ -95,7 +97,7 @@ impl Transaction {
         rows.iter().map(request_from_row).collect()
     }
 
-    /// The open holds with these ids, of those that exist.
+    /// Finds the open holds with these ids. Those that do not exist are missing in the result.
     pub async fn find_holds(
         &self,
         ids: &[Owned<ReservationId>],
@@ -103,7 +105,7 @@ impl Transaction {
         self.find_reservations(&FIND_HOLDS, ids).await
     }
 
-    /// The settled reservations with these ids, of those that exist.
+    /// Finds the settled reservations with these ids. Those that do not exist are missing in the result.
     pub async fn find_settled(
         &self,
         ids: &[Owned<ReservationId>],
@@ -120,7 +122,7 @@ impl Transaction {
         rows.iter().map(reservation_from_row).collect()
     }
 
-    /// The counters with these keys, of those that exist.
+    /// Finds the counters with these keys. Those that do not exist are missing in the result.
     pub async fn find_counters(
         &self,
         keys: &[Owned<CounterKey>],
@@ -130,12 +132,12 @@ impl Transaction {
     }
 }
 
-/// The values by which reservations are found.
+/// Returns the columns of values by which statements find reservations.
 pub(super) fn reservation_columns(ids: &[Owned<ReservationId>]) -> Vec<Vec<Value>> {
     vec![tenants(ids), ids.iter().map(|(_, id)| uuid(*id)).collect()]
 }
 
-/// The values by which counters are found.
+/// Returns the columns of values by which statements find counters.
 pub(super) fn counter_columns(keys: &[Owned<CounterKey>]) -> Vec<Vec<Value>> {
     vec![tenants(keys), keys.iter().map(|(_, key)| Value::from(key.as_bytes().to_vec())).collect()]
 }

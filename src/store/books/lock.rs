@@ -1,7 +1,7 @@
 //! Locks the tenants of a batch, reads rows along with the lock, and finds tenants that somebody else has locked.
 //!
-//! On PostgreSQL, a statement that waits for a row's lock and reads other tables returns them as they were before the
-//! wait. So the statement that locks tenants does nothing else, and everything is read after it.
+//! On PostgreSQL, a statement that waits for a row's lock sees other tables as they were before the wait. So the
+//! statement that locks tenants does nothing else, and later statements read everything else.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ static LOCK_TENANTS: Bulk = Bulk {
     sqlite: concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key = ?1 AND id IS NOT NULL"),
 };
 
-/// What to read along with the lock.
+/// The rows to read in the same round trip as the lock.
 #[derive(Debug, Default)]
 pub struct Along {
     /// Whether to read the head, and whether it contains the time.
@@ -55,7 +55,7 @@ pub struct Along {
 pub struct Locked {
     /// The tenants that exist.
     pub tenants: Vec<Tenant>,
-    /// The head, if it was requested: see [`Transaction::read_head`].
+    /// The policy's revision and the time, if they were requested: see [`Transaction::read_head`].
     pub head: Option<Head>,
     /// The open holds that exist.
     pub holds: Vec<Owned<Reservation>>,
@@ -63,13 +63,13 @@ pub struct Locked {
     pub counters: Vec<Owned<(CounterKey, StoredCounter)>>,
 }
 
-/// The wait for a row that should not be waited for: the smallest `lock_timeout`, since 0 means no bound.
+/// The shortest possible wait for a row: `lock_timeout` counts milliseconds, and 0 means no bound.
 const GLANCE: Duration = Duration::from_millis(1);
 
 impl Store {
-    /// Finds those of these tenants whose rows somebody else has locked now. Waits up to `patience` for the first
-    /// tenant's row, and a millisecond for each other row. Each row is locked for a moment, in a transaction of its
-    /// own that holds no other lock. On SQLite nobody locks a row.
+    /// Finds those of the tenants whose rows somebody else has locked now. Waits up to `patience` for the row of the
+    /// first tenant, and a millisecond for each other row. Each row is locked for a moment, in a separate transaction
+    /// that holds no other lock. On SQLite there are no row locks.
     pub async fn find_locked_tenants(
         &self,
         keys: &[TenantKey],
@@ -78,7 +78,7 @@ impl Store {
         let Some(wire) = self.wire() else { return Ok(Vec::new()) };
         let lock = |(number, key): (usize, &TenantKey)| {
             let wait_millis = if number == 0 { GLANCE.max(patience) } else { GLANCE }.as_millis();
-            // The only statement whose text varies: it is not prepared.
+            // This is the only statement whose text varies, so it is not prepared.
             format!(
                 "SET LOCAL lock_timeout = {wait_millis}; SELECT key FROM tenants WHERE key = {} FOR UPDATE",
                 key.0
@@ -98,8 +98,9 @@ impl Store {
 }
 
 impl Transaction {
-    /// Waits for a row at most 100 milliseconds, as batches do, for the rest of the transaction. For jobs that lock
-    /// several tenants, since calls wait for all of these meanwhile. On SQLite nobody locks a row.
+    /// Makes the rest of the transaction wait at most 100 milliseconds for a row, as batches do. Jobs that lock
+    /// several tenants need this, because calls wait for all locked tenants meanwhile. On SQLite there are no row
+    /// locks.
     pub async fn wait_briefly(&self) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             self.rows("SELECT set_config('lock_timeout', '100ms', true)", Vec::new()).await?;
@@ -113,8 +114,8 @@ impl Transaction {
         rows.iter().map(tenant_from_row).collect()
     }
 
-    /// Locks the tenants of these keys, which must be sorted, and then reads what `along` names. On PostgreSQL all of
-    /// it is one round trip.
+    /// Locks the tenants of these keys, which must be sorted, and then reads the rows that `along` names. On
+    /// PostgreSQL this takes one round trip.
     pub async fn lock_and_read(&self, keys: &[TenantKey], along: &Along) -> Result<Locked, StoreError> {
         let mut asked = vec![
             Asked::Rows(&LOCK_TENANTS, key_columns(keys)),

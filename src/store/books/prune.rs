@@ -1,9 +1,9 @@
 //! Prunes settled reservations and request ids by age. Counters keep the sum of what was removed (I2).
 //!
-//! Both tables are read from the first key to the last. A page is read without a lock. Its old rows are deleted in
-//! transactions of bounded size, with a pause after each, so that decisions go on meanwhile. A walk that was
-//! interrupted begins anew. Several processes may prune at the same time: each row is deleted, and counted, by one of
-//! them.
+//! A walk reads both tables from the first key to the last, page by page and without a lock. It deletes the old rows
+//! of a page in transactions of bounded size. It pauses after each transaction, so that decisions can be made
+//! meanwhile. After an interruption, the next walk starts at the first key again. Several processes may prune at the
+//! same time: each row is deleted, and counted, by exactly one of them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,13 +33,13 @@ const DELETED_ROWS_MAX: usize = 500;
 /// Maximum number of rows that one page reads.
 const PAGE_ROWS: usize = 2_000;
 
-/// Pause after a transaction that deleted: about ten times as long as the transaction takes.
+/// Pause after a transaction that deleted rows: about ten times as long as the transaction takes.
 const DELETED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause after each page.
 const PAGE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Locks deleted tenants, too. SQLite has one writer and needs no lock.
+/// Locks the tenants of rows to be pruned, deleted tenants included. SQLite has one writer and needs no lock.
 static LOCK_OWNERS: Bulk = Bulk {
     columns: &[BigInt],
     postgres: "SELECT key FROM tenants WHERE key = ANY($1) ORDER BY key FOR UPDATE",
@@ -65,8 +65,9 @@ static DELETE_REQUESTS: Bulk = Bulk {
     sqlite: "DELETE FROM requests WHERE request_id = ?1 AND tenant_key = ?2 AND created_at <= ?3
       RETURNING tenant_key",
 };
-/// The tenant's version stays, since lanes remember nothing that this changes. The sum wraps around beyond an int64,
-/// as `wrapping_add` does: it contains charges that a reset took off again, but not the reset's adjustments.
+/// The tenant's version stays, since lanes do not remember the column `pruned`. The sum wraps around beyond an int64,
+/// as `wrapping_add` does: it contains charges that a ResetUsage subtracted, but not the adjustments by which it did
+/// so.
 static ADD_PRUNED: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt],
     postgres: "UPDATE counters c SET pruned = CASE
@@ -86,7 +87,7 @@ static ADD_PRUNED: Bulk = Bulk {
       WHERE tenant_key = ?1 AND key = ?2",
 };
 
-/// How long the database keeps what is over.
+/// How long the database keeps rows that are no longer needed, for each kind of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Milliseconds from when a reservation was settled. An expired reservation is kept as long, for its late Commit.
@@ -98,7 +99,7 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// From days and hours, in which people configure it.
+    /// Makes a retention from days and hours, which are the units of the settings.
     pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32) -> Self {
         const HOUR_MILLIS: Millis = 3_600_000;
         Self {
@@ -109,19 +110,19 @@ impl Retention {
     }
 }
 
-/// Decides whether a walk goes on. Takes what was removed so far.
+/// A function that decides whether a walk goes on. It gets the counts of what was removed so far.
 pub type GoOn<'a> = dyn Fn(Pruned) -> bool + Sync + 'a;
 
 /// Whether a walk came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// All rows were looked at.
+    /// The walk has looked at all rows.
     Reached,
-    /// `go_on` said no before the end.
+    /// `go_on` stopped the walk before the end.
     Left,
 }
 
-/// What was removed so far.
+/// Counts of what was removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Settled reservations that were removed.
@@ -130,7 +131,7 @@ pub struct Pruned {
     pub requests: u64,
     /// Events that were removed.
     pub events: u64,
-    /// Transactions that the walk has begun, those for events aside.
+    /// Transactions that the walk has begun, except for those that delete events.
     pub transactions: u64,
     /// Reservations that the database refuses to remove. They stay, and the log says why.
     pub refused: u64,
@@ -140,15 +141,15 @@ pub struct Pruned {
 #[derive(Debug, Default)]
 struct Walk {
     pruned: Pruned,
-    /// Tenants whose rows somebody else had locked. Their rows stay for the next walk; their reservations, too, since
-    /// the request ids that lead to these are still there.
+    /// Tenants that another transaction had locked. Their request ids stay for the next walk. So do their
+    /// reservations, because request ids still lead to them.
     left_out: Vec<TenantKey>,
 }
 
 impl Store {
-    /// Removes request ids and reservations that are older than their retention. Takes as long as there is something
-    /// to remove. After each transaction, `go_on` gets what was removed so far, and decides whether to go on. Needs a
-    /// runtime with several threads, since on SQLite it blocks a thread now and then, as briefly as a batch does.
+    /// Removes request ids and reservations that are older than their retention, until none are left or `go_on` stops
+    /// the walk. `go_on` is called after each transaction and each page. Needs a runtime with several threads: on
+    /// SQLite each transaction blocks its thread, for as long as a batch does.
     ///
     /// # Errors
     ///
@@ -162,9 +163,9 @@ impl Store {
         let now = self.read_now(shown).await?;
         let requests_millis = retention.requests_millis.min(retention.reservations_millis);
         let mut walk = Walk::default();
-        // A `request_id` takes effect before its reservation is settled, and is kept no longer. So when all old
-        // request ids are gone, those of old reservations are gone too, Extend's among them. Reservations stay until
-        // then, so that no `request_id` leads to a reservation that is missing.
+        // A `request_id` takes effect before its reservation is settled, and its retention is not longer. So once all
+        // old request ids are removed, none leads to an old reservation, not even the request id of an Extend. Only
+        // then are reservations removed, so that no `request_id` ever leads to a missing reservation.
         let end = self.prune_requests(now.saturating_sub(requests_millis), &mut walk, go_on).await?;
         if end == End::Reached {
             let until = now.saturating_sub(retention.reservations_millis);
@@ -173,7 +174,7 @@ impl Store {
         Ok(())
     }
 
-    /// The time that counts: see [`Transaction::now`].
+    /// Reads the time that counts: see [`Transaction::now`].
     pub(in crate::store) async fn read_now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
         let transaction = self.begin_read("read the time").await?;
         let now = transaction.now(shown).await?;
@@ -222,7 +223,8 @@ impl Store {
             let transaction = self.begin_read("read old reservations").await?;
             let page = transaction.list_settled_until(after, until).await?;
             transaction.rollback().await?;
-            // A reservation that was settled late is among older ones, and stays; the walk goes on after it.
+            // Pages are in the order in which reservations were made. A reservation that was settled late stays, and
+            // the walk continues after it.
             let old = page.iter().filter(|(_, settled_at)| *settled_at <= until);
             let old: Vec<_> = old.map(|(place, _)| *place).collect();
             for rows in old.chunks(DELETED_ROWS_MAX) {
@@ -242,7 +244,7 @@ impl Store {
         }
     }
 
-    /// Removes reservations. If the database refuses one, the others are still removed.
+    /// Removes reservations. If the database refuses to remove one of them, the others are still removed.
     async fn remove_reservations(
         &self,
         rows: &[(Uuid, i64)],
@@ -279,7 +281,8 @@ impl Store {
             let outcome = self.attempt_to_remove(old, &walk.left_out, until).await;
             sleep(DELETED_PAUSE).await;
             match outcome {
-                // These tenants are left out: waiting for them would make all tenants wait that are locked already.
+                // The locked tenants are left out: while the transaction waited for them, calls would wait for the
+                // tenants that it has locked.
                 Err(StoreError::Locked(_)) if attempt < ATTEMPTS_MAX => {
                     let owners = old.owners(&walk.left_out);
                     walk.left_out.extend(self.find_locked_tenants(&owners, Duration::ZERO).await?);
@@ -300,8 +303,8 @@ impl Store {
         locked: &[TenantKey],
         until: Millis,
     ) -> Result<u64, StoreError> {
-        // On SQLite, on the lane's connection: what the lane remembers stays true, and the statements do not go
-        // through another thread.
+        // On SQLite this uses the lane's connection. So the books that the lane remembers stay valid, and the
+        // statements need no other thread.
         let transaction = self.begin_in_thread("prune").await?;
         match transaction.dialect() {
             Dialect::Postgres => transaction.remove(old, locked, until).await,
@@ -321,7 +324,7 @@ enum Old<'a> {
 }
 
 impl Old<'_> {
-    /// The tenants of these rows, sorted, without the locked ones.
+    /// Returns the tenants of these rows, sorted, without the locked ones.
     fn owners(self, locked: &[TenantKey]) -> Vec<TenantKey> {
         let mut owners: Vec<TenantKey> = match self {
             Old::Requests(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
@@ -351,7 +354,7 @@ impl Transaction {
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
-    /// The last row of that page; `None` if the page is not full.
+    /// Finds the last row of the page that begins after a place. `None`: the page is not full.
     async fn find_end_of_page(&self, after: &(String, i64)) -> Result<Option<(String, i64)>, StoreError> {
         let text = "SELECT request_id, tenant_key FROM requests WHERE (request_id, tenant_key) > ($1, $2)
               ORDER BY request_id, tenant_key LIMIT 1 OFFSET $3 - 1";
@@ -359,8 +362,8 @@ impl Transaction {
         rows.first().map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
     }
 
-    /// Settled reservations after a place that were made until an instant, each with the time when it was settled. A
-    /// reservation that was made later was also settled later.
+    /// Lists settled reservations after a place that were made up to an instant, each with the time at which it was
+    /// settled. A reservation that was made later cannot have been settled before that instant.
     async fn list_settled_until(
         &self,
         after: (Uuid, i64),
@@ -408,7 +411,8 @@ impl Transaction {
         Ok(self.find(&DELETE_REQUESTS, columns).await?.len() as u64)
     }
 
-    /// Adds the charges of the deleted reservations to `pruned` of their counters.
+    /// Deletes those of the settled reservations that are still old, and adds their charges to `pruned` of their
+    /// counters. Returns how many were deleted.
     async fn delete_settled(
         &self,
         rows: impl Iterator<Item = &(Uuid, i64)>,
@@ -440,7 +444,8 @@ fn page_rows() -> Value {
     Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
 }
 
-/// The smallest id of this instant: all ids of it and of later ones are greater (RFC 9562, section 5.7).
+/// Returns the smallest id of an instant: all ids of that instant, and of later instants, are greater (RFC 9562,
+/// section 5.7).
 pub(super) fn first_id(instant: Millis) -> ReservationId {
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&instant.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);

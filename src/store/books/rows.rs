@@ -1,4 +1,4 @@
-//! Rows of requests, reservations and counters ⇄ domain.
+//! Converts requests, reservations and counters between rows and domain.
 
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::{
 /// A counter, and its alerts; `None` if it has none.
 pub type StoredCounter = (Counter, Option<Box<Alerts>>);
 
-/// The code of a method in rows.
+/// Returns the code that stands for a method in rows.
 pub(in crate::store) fn method_code(method: Method) -> i16 {
     match method {
         Method::Reserve => 1,

@@ -18,8 +18,8 @@ use crate::{
     store::{StoreError, Transaction, bulk::Bulk, row::Row},
 };
 
-// To use the index of deadlines, PostgreSQL needs its condition in the query, though it is always true. SQLite drops
-// such a condition before it chooses an index, and needs a range of deadlines instead.
+// To use the index of deadlines, PostgreSQL needs the condition `deadline IS NOT NULL`, though it is always true.
+// SQLite drops such a condition before it chooses an index, and needs a range of deadlines instead.
 pub(super) const LIST_HOLDS: &str = "WITH own AS MATERIALIZED (
         SELECT tenant_key, id FROM holds WHERE tenant_key = $1 AND deadline IS NOT NULL AND deadline >= 0
     ), page AS MATERIALIZED (SELECT tenant_key, id FROM own WHERE id < $2 ORDER BY id DESC LIMIT $3)
@@ -41,7 +41,7 @@ pub(super) static FIND_EARLIEST_DEADLINES: Bulk = Bulk {
 };
 
 impl Transaction {
-    /// Open holds of a tenant by deadline: those after a place and up to `until`.
+    /// Lists the open holds of a tenant in the order of deadlines: those after a place and up to `until`.
     pub async fn list_holds_by_deadline(
         &self,
         tenant: TenantKey,
@@ -55,7 +55,8 @@ impl Transaction {
         rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
     }
 
-    /// The adjustments that one operation made, in order: their ids are parts of the operation's id.
+    /// Lists the adjustments that one operation made, in the order of their ids, which are parts of the operation's
+    /// id.
     pub async fn list_adjustments(
         &self,
         tenant: TenantKey,
@@ -72,7 +73,7 @@ impl Transaction {
         rows.iter().map(adjustment_from_row).collect()
     }
 
-    /// The earliest deadline of a tenant's open holds after an instant.
+    /// Finds the earliest deadline of a tenant's open holds after an instant.
     pub async fn find_next_deadline(
         &self,
         tenant: TenantKey,
@@ -82,7 +83,7 @@ impl Transaction {
         Ok(rows.first().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten())
     }
 
-    /// The earliest deadline of each tenant's open holds; `None` for a tenant without holds.
+    /// Finds the earliest deadline of each tenant's open holds; `None` for a tenant without holds.
     pub async fn find_earliest_deadlines(
         &self,
         tenants: &[TenantKey],
@@ -92,7 +93,7 @@ impl Transaction {
         rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()
     }
 
-    /// Counters of a tenant whose keys begin with `prefix`, in the order of keys, after one of these keys.
+    /// Lists the counters of a tenant whose keys begin with `prefix`, in the order of keys, after the key `after`.
     pub async fn list_counters(
         &self,
         tenant: TenantKey,
@@ -119,7 +120,7 @@ impl Transaction {
         rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
     }
 
-    /// The tenant's first counter key that is at or after these bytes.
+    /// Finds the tenant's first counter key that is at or after these bytes.
     pub async fn find_next_counter(
         &self,
         tenant: TenantKey,
@@ -132,8 +133,8 @@ impl Transaction {
         key.map(Some).ok_or_else(|| StoreError::Corrupt(format!("a counter's key of tenant {}", tenant.0)))
     }
 
-    /// Open holds of a tenant, newest first, older than an id. Reads all holds of the tenant, by the index that
-    /// begins with the tenant: in the order of ids, the holds of all other tenants would be in between.
+    /// Lists open holds of a tenant that are older than an id, newest first. Reads all holds of the tenant by an index
+    /// that begins with the tenant. An index by id would also read the holds of all other tenants.
     pub async fn list_holds(
         &self,
         tenant: TenantKey,
@@ -144,9 +145,9 @@ impl Transaction {
         rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
     }
 
-    /// Ids of settled reservations of all tenants, newest first, older than an id; the reservation itself only for
-    /// the given tenant. An index by tenant would have to change with every settlement, so there is none: the caller
-    /// searches in bounded steps.
+    /// Lists the ids of settled reservations of all tenants that are older than an id, newest first. Returns the
+    /// reservation itself only if it belongs to the given tenant. There is no index by tenant, because each settlement
+    /// would have to write it. So the caller searches in bounded steps.
     pub async fn list_settled(
         &self,
         tenant: TenantKey,
@@ -182,7 +183,7 @@ fn limit_value(limit: usize) -> Value {
     Value::from(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
-/// The first key after all keys that begin with the prefix.
+/// Returns the first key after all keys that begin with the prefix.
 fn successor(prefix: &[u8]) -> Vec<u8> {
     let mut bytes = prefix.to_vec();
     while let Some(last) = bytes.pop() {

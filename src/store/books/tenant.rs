@@ -1,4 +1,4 @@
-//! Tenants: rows ⇄ domain.
+//! Converts tenants between rows and domain.
 
 use sea_orm::{Value, sea_query::ArrayType::BigInt};
 
@@ -26,7 +26,8 @@ macro_rules! tenant_columns {
 }
 pub(super) use tenant_columns;
 
-/// `seen` is the version that was locked, or, without a lock, remembered. A row with another version is not updated.
+/// The last value is the version of the row that was locked or, for a batch decided ahead, remembered. A row with
+/// another version is not updated.
 static UPDATE_TENANTS: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt, BigInt, BigInt, BigInt],
     postgres: "UPDATE tenants t SET decided_at = w.decided_at, next_due = w.next_due, version = w.version,
@@ -37,16 +38,16 @@ static UPDATE_TENANTS: Bulk = Bulk {
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, next_due = ?3, version = ?4, event_number = ?5
       WHERE key = ?1 AND version = ?6",
 };
-/// SQLite only, for tenants whose `next_due` stays: SQLite writes the index of each column that an update names, even
-/// if the value stays.
+/// Only for SQLite, for tenants whose `next_due` stays. SQLite writes the index of each column that an update names,
+/// even if the value stays.
 static UPDATE_STILL_TENANTS: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt, BigInt, BigInt],
     postgres: "",
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, version = ?3, event_number = ?4 WHERE key = ?1 AND version = ?5",
 };
 
-/// Writes the tenants' own rows. On PostgreSQL in one statement, which locks the rows in their order, and which finds
-/// out by itself whether `next_due` changes.
+/// Returns the writes of the tenants' own rows. On PostgreSQL one statement updates all of them: it locks the rows in
+/// their order, and detects by itself whether `next_due` changes.
 pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2] {
     let (mut moved, mut still) = (empty_columns(6), empty_columns(5));
     for change in changes {
@@ -84,12 +85,12 @@ pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
     })
 }
 
-/// Reads a tenant from its row. A deleted tenant has the id that it had before the deletion.
+/// Reads a tenant from its row. A deleted tenant gets the id that it had before the deletion.
 pub(in crate::store) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, StoreError> {
     let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of tenant {}", row.key));
     let carried = row.carried.as_deref().map(carried_from_text).transpose()?;
-    // A server of the previous release changes the plan and leaves `carried` as it was. Then `carried` does not
-    // count.
+    // A server of the previous release does not write `carried` when it changes the plan. Then `carried` belongs to an
+    // earlier change, and does not count.
     let carried = carried.filter(|carried| carried.plan_since.at == row.plan_since).unwrap_or_default();
     Ok(Tenant {
         key: TenantKey(row.key),

@@ -1,4 +1,4 @@
-//! What a batch writes rarely: events, and counters whose alerts changed or that began anew.
+//! The rare writes of a batch: events, and counters whose alerts changed or that started from zero.
 
 use sea_orm::sea_query::ArrayType;
 
@@ -14,7 +14,7 @@ use crate::{
 
 use ArrayType::{BigInt, Bytes};
 
-/// All columns of a counter that may change.
+/// Updates all columns of a counter that may change.
 static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt],
     postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts,
@@ -36,7 +36,7 @@ impl Transaction {
     }
 }
 
-/// Adds events, and counters whose alerts changed or that began anew, to a batch's writes.
+/// Adds events, and counters whose alerts changed or that started from zero, to a batch's writes.
 pub(super) fn push_told(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut counters = empty_columns(8);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.told_counters) {

@@ -1,4 +1,4 @@
-//! Writes what a batch changed, in statements over all of its tenants at once.
+//! Writes the changes of a batch, in statements over all of its tenants at once.
 
 use std::sync::Arc;
 
@@ -25,9 +25,9 @@ use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
 // Holds and reservations are changed by their `ctid`: see the comment in `find.rs`.
 
-/// UNNEST in the list of SELECT passes rows on one by one; in FROM, PostgreSQL would first store each column whole.
-/// OR FAIL, here and below: without it SQLite keeps a journal to undo a single statement, and here no statement is
-/// undone alone.
+/// UNNEST in the list of SELECT passes rows on one by one; in FROM, PostgreSQL would first store each whole column. OR
+/// FAIL, here and below: without it SQLite keeps a journal to undo a single statement, but these statements are only
+/// undone with their transaction.
 static INSERT_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes, BigInt, BigInt],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
@@ -102,13 +102,13 @@ static INSERT_ADJUSTMENTS: Bulk = Bulk {
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 };
 impl Transaction {
-    /// Saves what a batch changed.
+    /// Saves the changes of a batch.
     pub async fn save(&self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
         self.write(self.writes(changes)).await.map_err(known_request)
     }
 
-    /// Saves what a batch changed, and commits. After [`StoreError::Unavailable`] the outcome is unknown.
+    /// Saves the changes of a batch, and commits. After [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn save_and_commit(self, changes: &[Changes]) -> Result<(), StoreError> {
         self.tells_if(changes);
         let writes = self.writes(changes);
@@ -121,7 +121,7 @@ impl Transaction {
         writes
     }
 
-    /// All writes but those of the tenants' own rows.
+    /// Returns all writes except those of the tenants' own rows.
     pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
         let mut writes = Vec::with_capacity(12);
         push_counters(&mut writes, changes);
@@ -133,7 +133,8 @@ impl Transaction {
     }
 }
 
-/// A conflict is about a `request_id`: all other keys are minted, or were looked up under the lock.
+/// Turns a conflict into [`StoreError::KnownRequest`]. Only a `request_id` can conflict: all other keys are minted, or
+/// were looked up under the lock.
 pub(super) fn known_request(error: StoreError) -> StoreError {
     match error {
         StoreError::Conflict(_) => StoreError::KnownRequest,

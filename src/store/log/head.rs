@@ -45,12 +45,12 @@ impl Transaction {
         head_from_row(self.rows(text, Vec::new()).await?.first())
     }
 
-    /// The log's id, and how far the log goes.
+    /// Reads the log's id, and how far the log goes.
     pub async fn read_log(&self) -> Result<LogHead, StoreError> {
         Ok(self.look_at_log().await?.0)
     }
 
-    /// The head of the log, and whether there are events without places.
+    /// Reads the head of the log, and whether there are events without places.
     pub async fn look_at_log(&self) -> Result<(LogHead, bool), StoreError> {
         let text = "SELECT log_id, last_sequence, pruned_through,
                     CASE WHEN EXISTS (SELECT 1 FROM pending_events) THEN 1 ELSE 0 END
@@ -75,7 +75,7 @@ fn head_from_row(row: Option<&Row>) -> Result<LogHead, StoreError> {
     Ok(LogHead { log_id, last_sequence: row.get(1)?, pruned_through: row.get(2)? })
 }
 
-/// The error of a log without its row.
+/// Makes the error of a log without its row.
 pub(super) fn lost_log() -> StoreError {
     StoreError::Corrupt("the table event_log has no row".to_owned())
 }

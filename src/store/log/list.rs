@@ -20,7 +20,7 @@ pub struct LookedAt {
 }
 
 impl Transaction {
-    /// The events after a place in the log, in order; with a tenant, only that tenant's.
+    /// Lists the events after a place in the log, in order; with a tenant, only that tenant's.
     pub async fn list_events(
         &self,
         tenant: Option<TenantKey>,

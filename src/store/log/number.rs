@@ -68,7 +68,8 @@ impl Transaction {
         Ok(Numbered { events, last_sequence })
     }
 
-    /// Once per step, since NOTIFY locks the whole database when its transaction commits.
+    /// Notifies other replicas of new events. Called once per step, because NOTIFY locks the whole database when its
+    /// transaction commits.
     pub(super) async fn wake_replicas(&self) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             self.rows("SELECT pg_notify($1, '')", vec![CHANNEL.into()]).await?;

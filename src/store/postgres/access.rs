@@ -12,8 +12,9 @@ use crate::store::error::{StoreError, unusable};
 /// Longest wait for the connection that finds out why others fail.
 pub(in crate::store) const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why PostgreSQL lets nobody in. The codes are PostgreSQL's SQLSTATE: class 28 is a wrong user or password, or a rule
-/// of `pg_hba.conf`; 3D000 is a database that does not exist; 42501 is a user who may not connect to it.
+/// Makes the error that says why PostgreSQL accepts no connection. The codes are SQLSTATE codes: class 28 is a wrong
+/// user or password, or a rule of `pg_hba.conf`; 3D000 is a database that does not exist; 42501 is a user who may not
+/// connect to the database.
 pub(in crate::store) fn no_access(place: &str, error: &SqlxError) -> StoreError {
     match error {
         SqlxError::Database(reason) => {
@@ -35,12 +36,13 @@ pub(in crate::store) fn place_of(options: &PgConnectOptions) -> String {
     format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())
 }
 
-/// The driver's error quotes the URL, which may contain a password.
+/// Makes the error of an invalid URL. It does not quote the driver's error, which contains the URL and perhaps a
+/// password.
 pub(in crate::store) fn refused_url() -> StoreError {
     unusable("the URL of the PostgreSQL database is not valid")
 }
 
-/// The address and the user of the lanes' connections, which are those of the pools.
+/// Returns the address and the user of the lanes' connections, which are those of the pools.
 pub(in crate::store) fn wire_config(options: &PgConnectOptions) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
     config.user(options.get_username()).port(options.get_port());
@@ -57,8 +59,8 @@ pub(in crate::store) fn wire_config(options: &PgConnectOptions) -> tokio_postgre
     config
 }
 
-/// The password, whether from the URL, its parameters, PGPASSWORD or the password file. The options reveal it only in
-/// a URL, where user and host are replaced, since not every name fits into one.
+/// Finds the password, whether from the URL, its parameters, PGPASSWORD or the password file. The options reveal it
+/// only in a URL, where user and host are replaced, since not every name fits into one.
 fn find_password(options: &PgConnectOptions) -> Option<Vec<u8>> {
     let url = options.clone().username("name").host("host").to_url_lossy();
     let parsed: tokio_postgres::Config = format!("postgres://name:{}@host", url.password()?).parse().ok()?;

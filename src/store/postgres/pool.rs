@@ -47,7 +47,7 @@ pub(in crate::store) const POSTGRES_READER_SETTINGS: [Setting; 5] = [
     ("tcp_user_timeout", "30s"),
 ];
 
-/// The settings of a pool. It connects when it is first used.
+/// Makes the settings of a pool. It connects when it is first used.
 pub(in crate::store) fn postgres_options(
     url: &str,
     settings: Vec<Setting>,

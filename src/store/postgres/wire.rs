@@ -94,8 +94,9 @@ impl Wire {
         self.run_as(question, classify_wire).await
     }
 
-    /// Likewise, for a statement that writes what was decided ahead: if it does not find each of its rows, somebody
-    /// else has changed them, and this fails with [`StoreError::Outdated`].
+    /// Runs one statement that writes a batch that was decided ahead, as [`Self::run`] does. Fails with
+    /// [`StoreError::Outdated`] if the statement does not find each of its rows, because somebody else has changed
+    /// them.
     pub(in crate::store) async fn run_ahead(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
         self.run_as(question, classify_ahead).await
     }
@@ -181,7 +182,7 @@ impl Wire {
     }
 }
 
-/// No statement has run yet, so the error is not a statement's fault.
+/// Makes the error of a connection that could not be made. No statement has run, so no statement is the cause.
 fn unconnected(error: &Error) -> StoreError {
     let reason = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
     StoreError::Unavailable(DbErr::Custom(reason))
@@ -208,7 +209,7 @@ impl WireConnection {
         self.ask(question, &statement).await
     }
 
-    /// A future that sends when it is polled for the first time.
+    /// Makes a future that sends the statement when it is polled for the first time.
     async fn ask(&self, question: &Question<'_>, statement: &Statement) -> Result<Vec<Row>, Error> {
         let values: Vec<&(dyn ToSql + Sync)> =
             question.values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
@@ -282,12 +283,12 @@ impl WireTransaction {
 }
 
 impl<'a> Question<'a> {
-    /// A statement with single values.
+    /// Makes a statement with single values.
     pub(in crate::store) fn of_values(text: &'a str, values: &'a [Value]) -> Self {
         Self { text, values: values.iter().map(Bound::One).collect() }
     }
 
-    /// A statement with an array for each column.
+    /// Makes a statement with an array for each column.
     pub(in crate::store) fn of_columns(
         text: &'a str,
         kinds: &'a [ArrayType],
@@ -296,7 +297,7 @@ impl<'a> Question<'a> {
         Self { text, values: arrays(kinds, columns).collect() }
     }
 
-    /// The statement that [`join`] makes of writes.
+    /// Makes the statement that [`join`] makes of writes.
     pub(in crate::store) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
         let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
         Self { text, values: columns.collect() }

@@ -10,17 +10,17 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 use super::settings::SQLITE_SYNCHRONOUS;
 use crate::store::{connect::Store, dialect::Dialect, error::StoreError};
 
-/// The settings by which PostgreSQL keeps what it has acknowledged.
+/// The settings of PostgreSQL that decide whether acknowledged changes survive a crash.
 const POSTGRES_DURABILITY: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
 
 impl Store {
-    /// The settings that decide whether acknowledged changes survive a power failure, by name.
+    /// Returns the settings that decide whether acknowledged changes survive a power failure, by name.
     pub async fn durability(&self) -> Result<Vec<(&'static str, String)>, StoreError> {
         let transaction = self.begin_read("durability").await?;
         if self.dialect() == Dialect::Sqlite {
             let rows = transaction.rows("PRAGMA journal_mode", Vec::new()).await?;
             let mode = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or_default();
-            // `synchronous` is no property of the file, but of the connection that writes.
+            // `synchronous` is a property of the connection that writes, and not of the file.
             return Ok(vec![("journal_mode", mode), ("synchronous", SQLITE_SYNCHRONOUS.to_owned())]);
         }
         let mut settings = Vec::with_capacity(POSTGRES_DURABILITY.len());
@@ -31,8 +31,9 @@ impl Store {
         Ok(settings)
     }
 
-    /// Copies the database into a new file, as it is at one instant. The copy's log gets the id `log_id`, since its
-    /// next events will not be those of the original. PostgreSQL has its own means for backups.
+    /// Copies the database into a new file, as it is at one instant. The copy's log of events gets the id `log_id`,
+    /// since its next events differ from those of the original. Refuses PostgreSQL, which has its own tools for
+    /// backups.
     pub async fn backup(&self, file: &Path, log_id: [u8; 16]) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             let text = "only SQLite databases are copied by this program; for PostgreSQL use pg_dump or a base backup";
@@ -47,14 +48,14 @@ impl Store {
         let name = file
             .to_str()
             .ok_or_else(|| StoreError::Unusable(format!("the file name {} is not UTF-8", file.display())))?;
-        // Tried first, since SQLite would only report that it cannot open a database.
+        // The file is created here first, since SQLite would only report that it cannot open a database.
         drop(File::create_new(file).map_err(unusable)?);
         let connection = self.reader();
         let backend = connection.get_database_backend();
         let copy = Statement::from_sql_and_values(backend, "VACUUM INTO ?", [Value::from(name)]);
         let copied = connection.execute_raw(copy).await.map_err(StoreError::from);
         if let Err(error) = copied.and_then(|_| renew_log(file, log_id)) {
-            // Half a copy is useless, and would be in the way of the next backup.
+            // An incomplete copy is useless, and the next backup would refuse to overwrite it.
             let _ = fs::remove_file(file);
             return Err(error);
         }
@@ -62,7 +63,7 @@ impl Store {
     }
 }
 
-/// Gives the copy, which nobody else uses yet, another log id. A copy with an older schema may have no log.
+/// Gives the copy, which nobody else uses yet, another log id. A copy with an older schema may have no log of events.
 fn renew_log(copy: &Path, log_id: [u8; 16]) -> Result<(), StoreError> {
     let connection = rusqlite::Connection::open(copy)?;
     let found = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'event_log'";

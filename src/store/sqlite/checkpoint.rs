@@ -1,13 +1,13 @@
 //! Copies SQLite's write-ahead log into the database, beside the batches.
 //!
-//! Left to itself, SQLite copies the log within a COMMIT once the log is long. Then every call that waits for that
-//! batch waits until thousands of pages are written and synced. Here, a thread with a connection of its own copies
-//! the log a few times a second, while batches go on. The log begins anew when all of it has been copied while nobody
-//! writes. So once the log is long, the thread takes the turn to write for the last few pages. While the file system
-//! has little room, the lane itself keeps the log short.
+//! By default, SQLite copies the log within a COMMIT once the log is long. Then every call that waits for that batch
+//! waits until thousands of pages are written and synced. Here, a thread with its own connection copies the log a few
+//! times a second, while batches run. SQLite starts to write the log from its beginning again when all of it is copied
+//! and nobody writes. So once the log is long, the thread takes the turn to write, and copies the last few pages.
+//! While the file system has little room, the lane itself keeps the log short.
 //!
-//! Before each copy the thread checks that the files are still the database's, since nothing must be copied into a
-//! file that somebody else has put there.
+//! Before each copy, the thread checks that the files are still those that the server opened. It must not copy pages
+//! into a file that somebody else has put there.
 
 use std::{
     path::Path,
@@ -26,13 +26,14 @@ use crate::{seldom::Seldom, store::error::StoreError};
 
 /// Pause between two looks at the log.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Length of the log from which on it should begin anew, in pages.
+/// Length of the log, in pages, from which on the thread tries to copy all of it, so that SQLite overwrites the log
+/// from its beginning.
 const LONG_PAGES: i64 = 8_192;
 /// The thread takes the turn only if at most this many pages remain to copy. More pages remain while a reader uses an
 /// old state of the database.
 const REST_PAGES: i64 = 1_024;
 
-/// The thread. It ends when it is stopped, or when all copies of the store are dropped.
+/// The thread that copies the log. It ends when it is stopped, or when all copies of the store are dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Checkpointer(Arc<Mutex<Option<(Sender<()>, JoinHandle<()>)>>>);
 
@@ -40,7 +41,7 @@ pub(super) struct Checkpointer(Arc<Mutex<Option<(Sender<()>, JoinHandle<()>)>>>)
 struct Copied {
     /// All pages in the log.
     pages: i64,
-    /// Pages that were not copied yet.
+    /// Pages that are not copied yet.
     rest: i64,
 }
 
@@ -110,7 +111,7 @@ impl Looker {
         if self.files.find_fault().is_none() {
             return Ok(());
         }
-        // Checked again while no other connection of this process writes.
+        // The files are checked again while no other connection of this process writes.
         let _turn = self.turn.blocking_lock();
         self.files.check()
     }
@@ -128,7 +129,7 @@ impl Looker {
     }
 }
 
-/// Copies what can be copied without making anybody wait.
+/// Copies the pages that can be copied without making a reader or a writer wait.
 fn copy(connection: &Connection) -> Result<Copied, rusqlite::Error> {
     connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |row| {
         let (pages, copied): (i64, i64) = (row.get(1)?, row.get(2)?);

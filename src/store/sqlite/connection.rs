@@ -1,9 +1,9 @@
-//! SQLite in the caller's thread: the connection on which a lane's batches run.
+//! Runs SQLite in the caller's thread, on the connection of the lane.
 //!
 //! sqlx gives SQLite a thread of its own. Each statement is a message to that thread and back: two waits for a core,
 //! while the statement itself takes a microsecond. A lane has a thread already, so its batches call the driver there,
-//! with one prepared statement per table and one execution per row. Jobs that change nothing that a lane remembers
-//! use the connection, too. Everything else goes through the pools.
+//! with one prepared statement per table and one execution per row. Jobs that change no rows that a lane remembers use
+//! the connection, too. All other transactions use the pools.
 
 use std::{
     path::Path,
@@ -28,7 +28,8 @@ use crate::store::error::StoreError;
 /// Maximum number of prepared statements that the connection keeps. It exceeds the number of different statements.
 const STATEMENTS_MAX: usize = 64;
 
-/// The connection, until it is closed. Its lock is always free, since only the writer that has the turn uses it.
+/// The lane's connection, until it is closed. The mutex is never contended, since only the writer that has the turn
+/// uses the connection.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct ThreadConnection {
     connection: Arc<Mutex<Option<Connection>>>,
@@ -37,7 +38,7 @@ pub(in crate::store) struct ThreadConnection {
 }
 
 impl ThreadConnection {
-    /// Opens an existing file, and begins its write-ahead log anew. `available` is cleared when the file is taken
+    /// Opens an existing file, and copies and empties its write-ahead log. Clears `available` when the file is taken
     /// away.
     pub(super) fn open(path: &Path, available: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
@@ -52,7 +53,7 @@ impl ThreadConnection {
         Ok(Self { connection: Arc::new(Mutex::new(Some(connection))), files, room })
     }
 
-    /// Closes the connection, on which nothing runs any more.
+    /// Closes the connection. No statement may be running on it.
     pub(super) fn close(&self) {
         let connection = self.lock().take();
         if let (Some(connection), true) = (connection, self.is_taken()) {
@@ -67,18 +68,18 @@ impl ThreadConnection {
         }
     }
 
-    /// Fails once the files were taken away. Makes room if the file system had none. The caller has the turn.
+    /// Fails if the files were taken away. Makes room if the file system had none. The caller must have the turn.
     pub(super) fn make_ready(&self) -> Result<(), StoreError> {
         self.files.refuse_taken()?;
         if self.room.is_ample() { Ok(()) } else { self.run(|connection| self.room.make(connection)) }
     }
 
-    /// The files of the database, and whether their file system has room.
+    /// Returns the watch over the database's files, and the state of room on their file system.
     pub(super) fn ground(&self) -> (Arc<Files>, Arc<Room>) {
         (Arc::clone(&self.files), Arc::clone(&self.room))
     }
 
-    /// Whether the files were taken away.
+    /// Returns whether the files were taken away.
     pub(in crate::store) fn is_taken(&self) -> bool {
         self.files.refuse_taken().is_err()
     }
@@ -88,12 +89,12 @@ impl ThreadConnection {
         self.files.until_taken().await;
     }
 
-    /// Checks that what was committed is in the files of the database. The caller has the turn.
+    /// Checks that the last commit went into the database's own files. The caller must have the turn.
     pub(super) fn check_files(&self) -> Result<(), StoreError> {
         self.files.check_quickly()
     }
 
-    /// The next mark of this server for the table of probes.
+    /// Makes the next mark of this server, for the table of probes.
     pub(in crate::store) fn next_mark(&self) -> Result<Vec<u8>, StoreError> {
         self.run(|connection| self.files.next_mark(connection))
     }
@@ -119,7 +120,7 @@ fn closed() -> StoreError {
 pub(in crate::store) struct ThreadTransaction {
     connection: ThreadConnection,
     open: bool,
-    /// `PRAGMA data_version`: another number once another connection has changed the database.
+    /// The result of `PRAGMA data_version`: it changes when another connection has changed the database.
     pub(in crate::store) data_version: i64,
     _turn: Turn,
 }
@@ -141,7 +142,7 @@ impl ThreadTransaction {
         Ok(Self { connection, open: true, data_version, _turn: turn })
     }
 
-    /// Commits. Fails if the files were taken away, since then nothing lasts.
+    /// Commits. Fails if the files were taken away, since the changes are then lost.
     pub(in crate::store) fn commit(mut self) -> Result<(), StoreError> {
         self.connection.run(|connection| step(connection, "COMMIT"))?;
         self.open = false;
@@ -184,7 +185,7 @@ impl ThreadTransaction {
         })
     }
 
-    /// Runs one statement. Its first value is `$1`, wherever that stands in the text.
+    /// Runs one statement. The first value is bound to `$1`, wherever `$1` stands in the text.
     pub(in crate::store) fn rows(&self, text: &str, values: &[Value]) -> Result<Vec<Cells>, StoreError> {
         self.connection.run(|connection| {
             let mut statement = connection.prepare_cached(text)?;
@@ -204,7 +205,7 @@ impl ThreadTransaction {
 impl Drop for ThreadTransaction {
     fn drop(&mut self) {
         if self.open {
-            // If this fails, the next BEGIN will fail, too.
+            // If the rollback fails, the next BEGIN fails, too, and reports it.
             let _ = self.connection.run(undo);
         }
     }

@@ -1,11 +1,11 @@
-//! The files of a SQLite database: whether they are still those that the server opened.
+//! Watches the files of a SQLite database: are they still those that the server opened?
 //!
-//! SQLite does not notice when somebody removes, replaces, truncates or overwrites its files. It goes on with the
-//! files that it has open and with the pages that it remembers, and loses what it acknowledges. So the server looks
-//! at the files a few times a second, and right after each COMMIT, before anybody gets a reply.
+//! SQLite does not notice when somebody removes, replaces, truncates or overwrites its files. It continues with its
+//! open files and cached pages, so changes that it acknowledges are lost. So the server checks the files a few times a
+//! second, and right after each COMMIT, before it replies to anybody.
 //!
-//! A file that was overwritten by a copy may have its old size. So the server regularly writes a mark into one page,
-//! and reads that page from the file itself, past SQLite. A copy has no such mark, or an older one.
+//! A file that was overwritten by a copy may have the same size as before. So the server regularly writes a mark into
+//! one page. It reads that page from the file itself, not through SQLite. A copy has no mark, or an older mark.
 
 use std::{
     fs::{self, File, Metadata},
@@ -23,9 +23,9 @@ use tokio::sync::Notify;
 
 use crate::store::error::StoreError;
 
-/// Length of the number with which a mark begins, which no other server has.
+/// Length of the random number with which all marks of this server begin, in bytes.
 const SESSION_BYTES: usize = 16;
-/// Length of the count that follows.
+/// Length of the count that follows the random number, in bytes.
 const COUNT_BYTES: usize = 8;
 
 /// The files of an open database.
@@ -33,17 +33,18 @@ const COUNT_BYTES: usize = 8;
 pub(super) struct Files {
     /// The database, its write-ahead log, and the log's index.
     places: [Place; 3],
-    /// The database. It stays open as long as SQLite has it open: closing it would release all locks of this process
-    /// on it.
+    /// The database file. It stays open as long as SQLite has it open: closing any handle releases all locks that this
+    /// process has on the file.
     database: File,
     log: File,
-    /// The size of the database in bytes. The database never shrinks, since nobody vacuums a database that is in use.
+    /// The largest known size of the database, in bytes. The database never shrinks, since nobody vacuums a database
+    /// that is in use.
     size: AtomicU64,
     mark: Mutex<Option<Mark>>,
     taken: AtomicBool,
     /// Wakes the task that waits in [`Files::until_taken`].
     noticed: Notify,
-    /// Cleared when the files are found to be taken away.
+    /// Cleared when a check finds that the files were taken away.
     available: Arc<AtomicBool>,
 }
 
@@ -66,7 +67,7 @@ struct Mark {
 }
 
 impl Files {
-    /// Remembers the files of a database that SQLite has opened. `available` is cleared when they are taken away.
+    /// Remembers the files of a database that SQLite has opened. Clears `available` when the files are taken away.
     pub(super) fn open(path: &Path, available: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let open = |path: &Path| File::open(path).map_err(|error| unreadable(path, &error));
         let [database_path, log_path, index_path] = ["", "-wal", "-shm"].map(|end| beside(path, end));
@@ -85,7 +86,7 @@ impl Files {
         })
     }
 
-    /// Fails once the files were taken away, and from then on.
+    /// Fails if a check has ever found that the files were taken away.
     pub(super) fn refuse_taken(&self) -> Result<(), StoreError> {
         if self.taken.load(Ordering::Acquire) {
             return Err(StoreError::Unreachable(
@@ -102,8 +103,8 @@ impl Files {
         self.noticed.notified().await;
     }
 
-    /// The checks that are cheap enough for each COMMIT: database and log still have names, and the database has not
-    /// shrunk.
+    /// Makes the checks that are cheap enough for each COMMIT: the database and the log still have names, and the
+    /// database has not shrunk.
     pub(super) fn check_quickly(&self) -> Result<(), StoreError> {
         self.refuse_taken()?;
         let sound = |metadata: &Metadata, size| metadata.nlink() > 0 && metadata.len() >= size;
@@ -112,7 +113,7 @@ impl Files {
         if database && log { Ok(()) } else { self.check() }
     }
 
-    /// All checks. Nobody else in this process may write to the files meanwhile.
+    /// Makes all checks. Meanwhile nobody else in this process may write to the files.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.refuse_taken()?;
         match self.find_fault() {
@@ -135,7 +136,7 @@ impl Files {
         })
     }
 
-    /// The next mark, to be written into the one row of the table of probes.
+    /// Makes the next mark, which the caller writes into the one row of the table of probes.
     pub(super) fn next_mark(&self, connection: &Connection) -> Result<Vec<u8>, rusqlite::Error> {
         let mut mark = self.mark();
         if mark.is_none() {
@@ -210,7 +211,8 @@ impl Mark {
         [&self.session[..], &self.latest.to_be_bytes()[..]].concat()
     }
 
-    /// The count of the latest mark of this server in the file.
+    /// Finds the count in the latest mark that this server wrote into the file. `None`: the page has no mark of this
+    /// server.
     fn find(&self, database: &File) -> Option<u64> {
         let (offset, size) = self.page;
         let mut page = vec![0; size];
@@ -231,7 +233,7 @@ fn find_page(connection: &Connection) -> Result<(u64, usize), rusqlite::Error> {
     Ok((offset, usize::try_from(size).unwrap_or(0)))
 }
 
-/// The size of the database in bytes as SQLite sees it. The file may be smaller until the log is copied.
+/// Returns the size of the database in bytes as SQLite sees it. The file may be smaller until the log is copied.
 pub(super) fn database_size(connection: &Connection) -> Result<u64, rusqlite::Error> {
     let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
     let size: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;

@@ -1,5 +1,5 @@
-//! What all writers of a SQLite file share: the lane's connection, whose files are watched, and the thread that
-//! copies the write-ahead log.
+//! The parts that all writers of a SQLite file share: the lane's connection, which watches the files, and the thread
+//! that copies the write-ahead log.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ pub(in crate::store) struct Lane {
     checkpointer: Checkpointer,
 }
 
-/// What a writing transaction on a pool's connection holds until its end.
+/// The turn that a writing transaction on a pool's connection holds until its end.
 #[derive(Debug)]
 pub(in crate::store) struct Writing {
     _turn: Turn,
@@ -27,8 +27,8 @@ pub(in crate::store) struct Writing {
 }
 
 impl Lane {
-    /// Opens an existing file that is in WAL mode. `turn` is the turn of all writers; `available` is cleared when the
-    /// file is taken away.
+    /// Opens an existing file that is in WAL mode. `turn` is the turn of all writers. Clears `available` when the file
+    /// is taken away.
     pub(in crate::store) fn open(
         path: &Path,
         turn: &Arc<Mutex<()>>,
@@ -47,7 +47,8 @@ impl Lane {
 }
 
 impl Writing {
-    /// Makes the database ready for a write. Fails when SQLite's files were taken away.
+    /// Prepares a write: checks that SQLite's files are in place, and makes room if there was none. Fails if the files
+    /// were taken away.
     pub(in crate::store) fn begin(turn: Turn, lane: Option<&Lane>) -> Result<Self, StoreError> {
         let connection = lane.map(|lane| lane.connection.clone());
         connection.as_ref().map_or(Ok(()), ThreadConnection::make_ready)?;

@@ -1,7 +1,7 @@
-//! What only a SQLite file needs. One process writes the file, and its writers take turns: see `turn.rs`. Batches run
-//! in the lane's own thread (`connection.rs`, which is the file to read first); pools do the rest. Beside them,
-//! `checkpoint.rs` copies the write-ahead log, `room.rs` handles a full file system, and `files.rs` notices when
-//! somebody takes the files away. `lane.rs` puts these together.
+//! The parts of the store that only a SQLite file needs. One process writes the file, and its writers take turns: see
+//! `turn.rs`. Batches run in the lane's own thread: `connection.rs` is the file to read first. All other transactions
+//! use pools. `checkpoint.rs` copies the write-ahead log, `room.rs` handles a full file system, and `files.rs` notices
+//! when somebody takes the files away. `lane.rs` puts these parts together.
 
 mod backup;
 mod checkpoint;

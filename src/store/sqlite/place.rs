@@ -1,4 +1,5 @@
-//! Whether a file can be used as a database, and the lock of its one writer. SQLite's own messages would say less.
+//! Checks whether a file can be used as a database, and locks the file for its one writer. SQLite's own messages would
+//! say less.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -11,8 +12,8 @@ use crate::store::error::{StoreError, unusable};
 /// The bytes with which every SQLite file begins (<https://www.sqlite.org/fileformat.html>).
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Finds faults that SQLite would report with a poorer message. If `exclusive`, the file must be writable, and may be
-/// missing. Returns the path without symbolic links, so that a file has one lock under all of its names.
+/// Finds faults that SQLite would report with a less helpful message. If `exclusive`, the file must be writable, and
+/// may be missing. Returns the path without symbolic links, so that a file has one lock under all of its names.
 pub(in crate::store) fn check_file(path: &Path, exclusive: bool) -> Result<PathBuf, StoreError> {
     let name = path.display();
     let Some(file_name) = path.file_name() else {

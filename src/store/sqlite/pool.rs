@@ -7,35 +7,36 @@ use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, Statement};
 use super::settings::{SQLITE_AUTOCHECKPOINT, SQLITE_BUSY_TIMEOUT, SQLITE_SYNCHRONOUS};
 use crate::store::pool::pool_options;
 
-/// Whether a file can be read. SQLite makes a write-ahead log beside a file that it only reads, and cannot where this
-/// process may not write.
+/// Returns whether a file can be read. SQLite makes a write-ahead log next to a file even if it only reads, which
+/// fails in a folder that this process may not write to.
 pub(in crate::store) async fn is_readable(reader: &DatabaseConnection) -> bool {
     let question =
         Statement::from_string(reader.get_database_backend(), "SELECT COUNT(*) FROM sqlite_schema");
     reader.query_one_raw(question).await.is_ok()
 }
 
-/// Whether a file is all there is of its database.
+/// Returns whether the file contains the whole database, so that its write-ahead log is missing or empty.
 pub(in crate::store) fn has_no_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).map_or(true, |log| log.len() == 0)
 }
 
-/// What a connection does with a SQLite file.
+/// The use that a connection makes of a SQLite file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Access {
     /// Reads and writes, and creates a file that is missing.
     Write,
-    /// Reads only, beside a process that writes.
+    /// Reads only, while another process may write.
     Read,
-    /// Where nothing can be written, not even the log and its index. Nobody else may write meanwhile.
+    /// Reads a file in a folder to which not even the log and its index can be written. Nobody else may write
+    /// meanwhile.
     ReadAsItIs,
 }
 
-/// The settings of a pool of such connections.
+/// Makes the settings of a pool of such connections.
 pub(in crate::store) fn sqlite_options(path: &Path, connections_max: u32, access: Access) -> ConnectOptions {
-    // The path is set below as it is: in a URL it would be decoded.
+    // The path is set below as it is, because the driver would decode a path in a URL.
     let mut options = pool_options("sqlite:tope", connections_max);
     options.min_connections(1).idle_timeout(None);
     let path = path.to_owned();

@@ -1,9 +1,9 @@
-//! Room for SQLite on a full file system.
+//! Makes room for SQLite on a full file system.
 //!
-//! The write-ahead log grows to 32 MB before it begins anew. On a full file system the log would take whatever is
-//! freed. Then the database itself could not grow; but the log can begin anew only after it was copied into the
-//! database. So once a write has found no room, the whole log is copied and truncated before anything else is
-//! written. For a while after that the log is kept short.
+//! The write-ahead log grows to 32 MB before SQLite overwrites it from its beginning. On a full file system the log
+//! would take all space that is freed, and the database could not grow. But SQLite can overwrite the log only after
+//! copying it into the database. So after a write that found no room, the whole log is copied and truncated before the
+//! next write. For a while after that, the log is kept short.
 
 use std::{
     sync::{
@@ -21,27 +21,28 @@ use super::{
 };
 use crate::seldom::Seldom;
 
-/// Length of the log from which on a commit copies it while room is scarce, in pages: 1 MiB.
+/// Length of the log, in pages, from which on a commit copies it while room is scarce: 1 MiB.
 const SCARCE_AUTOCHECKPOINT: &str = "256";
 /// Room counts as scarce for this time after the last write that found none.
 const SCARCE_TIME: Duration = Duration::from_secs(600);
 /// Longest wait for readers of an old state, which keep the log from being truncated.
 const READERS_WAIT: Duration = Duration::from_millis(500);
-/// Room that is needed besides the pages by which the database has to grow: for the log, its index, and a batch.
+/// Free space that is needed for the log, its index and a batch, in addition to the pages by which the database must
+/// grow.
 const SPARE_BYTES: u64 = 1 << 20;
 const MEGABYTE: u64 = 1_000_000;
 
-/// Whether the file system has room, as far as writes have shown.
+/// The state of room on the file system, as far as writes have shown it.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// No write has lacked room lately, so the log may grow to its usual length.
+    /// Whether no write has lacked room lately, so that the log may grow to its usual length.
     ample: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last write found no room.
+    /// Whether the last write found no room.
     short: bool,
     /// When a write last found no room.
     since: Option<Instant>,
@@ -60,12 +61,12 @@ impl Room {
         room
     }
 
-    /// Whether a write needs no preparation.
+    /// Returns whether a write needs no preparation.
     pub(super) fn is_ample(&self) -> bool {
         self.ample.load(Ordering::Relaxed)
     }
 
-    /// Notes that a statement has failed, if it was for want of room.
+    /// Notes that a statement has failed, if the reason is a lack of room.
     pub(super) fn note(&self, connection: &Connection, error: &rusqlite::Error) {
         if !is_short(error) {
             return;
@@ -84,7 +85,7 @@ impl Room {
         }
     }
 
-    /// Prepares a write. If the last one found no room, copies and truncates the log. Once room is no longer scarce,
+    /// Prepares a write. If the last write found no room, copies and truncates the log. Once room is no longer scarce,
     /// lets the log grow to its usual length again.
     pub(super) fn make(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let (short, over) = {
@@ -103,7 +104,7 @@ impl Room {
     }
 }
 
-/// Copies the whole log into the database, and truncates it unless readers of an old state need it.
+/// Copies the whole log into the database, and truncates the log unless readers of an old state need it.
 fn copy_all(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(READERS_WAIT)?;
     let copied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -111,8 +112,8 @@ fn copy_all(connection: &Connection) -> Result<(), rusqlite::Error> {
     copied
 }
 
-/// Whether an error means a lack of room: FULL, or a write, a sync or the log's index that did not fit, as a quota or
-/// a limit of the process causes.
+/// Returns whether an error means a lack of room: SQLITE_FULL, or a write, a sync or a log's index that failed because
+/// of a quota or a limit of the process.
 fn is_short(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     matches!(
@@ -127,7 +128,8 @@ fn is_short(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Bytes to be freed: by how much the database has to grow before its log can begin anew, and what a batch needs.
+/// Returns how many bytes must be free: those by which the database must grow before its log can be overwritten, and
+/// those that a batch needs.
 fn needed_bytes(connection: &Connection) -> u64 {
     let file = connection.path().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
     database_size(connection).unwrap_or(0).saturating_sub(file) + SPARE_BYTES

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// Longest wait of SQLite for a lock of another process, such as a backup's.
+/// Maximum time that SQLite waits for a lock of another process, such as a backup.
 pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each commit is synced to the disk before its batch is answered.
 pub(super) const SQLITE_SYNCHRONOUS: &str = "FULL";
 
-/// Length of the write-ahead log from which on a commit copies it into the database, in pages of 4 KiB. The log never
-/// gets there while the thread of `checkpoint.rs` runs.
+/// Length of the write-ahead log, in pages of 4 KiB, from which on a commit copies it into the database. The log never
+/// gets that long while the thread of `checkpoint.rs` runs.
 pub(super) const SQLITE_AUTOCHECKPOINT: &str = "65536";
 
 /// Settings of the lane's connection. The page cache has 32 MiB.

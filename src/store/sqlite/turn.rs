@@ -1,13 +1,12 @@
-//! Turns to write: who may write to a database next.
+//! Turns to write: they decide which writer may write to a database next.
 //!
-//! A SQLite file has one writer at a time. Three kinds of writers wait for it: batches, for which callers wait,
-//! administration, and jobs. Writers of a kind wait for each other first. Only the foremost of each kind waits for
-//! the turn, which is given in the order of arrival. So the kinds alternate, and 2,000 administrative calls at once
-//! delay a batch by one of them.
+//! A SQLite file has one writer at a time. There are three kinds of writers: batches, for which callers wait,
+//! administrative changes, and jobs. Each kind has a queue, and only the first writer of each queue waits for the
+//! turn. The turn goes to these in the order of arrival. So the kinds alternate, and even 2,000 simultaneous
+//! administrative changes delay a batch by only one of them.
 //!
-//! PostgreSQL needs no turn. Administrative transactions wait for each other there, too: nearly all of them lock the
-//! policy's row, so others would gain nothing by waiting with a connection. The pool keeps these connections for
-//! jobs.
+//! PostgreSQL needs no turn. Administrative changes wait for each other there, too. Nearly all of them lock the
+//! policy's row, so they would only occupy connections while they wait. The pool keeps these connections for jobs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,10 +18,10 @@ use tokio::{
 
 use crate::store::error::StoreError;
 
-/// Longest wait for earlier writers of the same kind.
+/// Maximum time that a writer waits for earlier writers of the same kind.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest wait for the turn, by the foremost writer of a kind.
+/// Maximum time that the first writer of a kind waits for the turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The kinds of writers.
@@ -39,27 +38,28 @@ pub(in crate::store) enum Writer {
 /// The turn to write, and a queue for each kind of writers.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Turns {
-    /// `None` where the database has several writers at once.
+    /// The turn of a database with one writer at a time. `None`: the database has several writers at once.
     turn: Option<Arc<Mutex<()>>>,
     administration: Arc<Mutex<()>>,
     jobs: Arc<Mutex<()>>,
 }
 
-/// The turn, and the first place in the queue of its kind, until both are dropped.
+/// The turn, and the first place in the queue of the writer's kind. Dropping this value gives both back.
 #[derive(Debug)]
 pub(in crate::store) struct Turn {
-    // Dropped in this order, so that the next writer of the kind finds the turn free.
+    // The fields are dropped in this order, so that the next writer of the kind finds the turn free.
     _turn: Option<OwnedMutexGuard<()>>,
     _place: Option<OwnedMutexGuard<()>>,
 }
 
 impl Turns {
-    /// For a database with one writer at a time. The thread that copies the write-ahead log takes the same turn.
+    /// Makes the turns of a database with one writer at a time. The thread that copies the write-ahead log takes the
+    /// same `turn`.
     pub(in crate::store) fn of_one_writer(turn: Arc<Mutex<()>>) -> Self {
         Self { turn: Some(turn), administration: Arc::default(), jobs: Arc::default() }
     }
 
-    /// For a database with several writers at once.
+    /// Makes the turns of a database with several writers at once.
     pub(in crate::store) fn of_many_writers() -> Self {
         Self { turn: None, administration: Arc::default(), jobs: Arc::default() }
     }
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// The order in which waiting writers get the turn once it is free. Each of them writes once.
+    /// Returns the order in which waiting writers get the turn after it becomes free. Each of them writes once.
     async fn order_of(turns: &Turns, waiting: &[Writer]) -> Vec<Writer> {
         let taken = turns.take(Writer::Batch).await.expect("it is free");
         let mut rest: Vec<BoxFuture<'_, (Writer, Turn)>> = Vec::new();

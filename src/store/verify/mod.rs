@@ -52,8 +52,8 @@ impl Store {
         verify_scope(transaction, Scope::default()).await
     }
 
-    /// Like [`Store::verify`], for `tenants_max` tenants from a key on; if there are fewer, for the first ones. Does
-    /// not check that each `request_id` leads to a reservation.
+    /// Verifies the books of `tenants_max` tenants from a key on, as [`Store::verify`] does. If there are fewer from
+    /// that key on, verifies the first tenants instead. Does not check that each `request_id` leads to a reservation.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// Keys of at most `count` tenants, from one key on, deleted tenants included.
+    /// Lists the keys of at most `count` tenants, from one key on, deleted tenants included.
     async fn list_tenant_keys(&self, from: TenantKey, count: usize) -> Result<Vec<i64>, StoreError> {
         let text = "SELECT key FROM tenants WHERE key >= $1 ORDER BY key LIMIT $2";
         let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -209,7 +209,7 @@ async fn verify_settled(
     Ok(())
 }
 
-/// The last id of the page of settled reservations after an id, of all tenants; `None` if the page is not full.
+/// Finds the last id of the page of settled reservations after an id, of all tenants; `None` if the page is not full.
 async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Option<Uuid>, StoreError> {
     let text = "SELECT id FROM reservations WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2 - 1";
     let rows = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
@@ -217,7 +217,7 @@ async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Opti
     found.first().map(|row| row.get(0)).transpose()
 }
 
-/// Each `request_id` must lead to a reservation that exists, except that of a ResetUsage.
+/// Checks that each `request_id`, except those of ResetUsage, leads to a reservation that exists.
 async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
     use request::Column::{RequestId, TenantKey as Tenant};
     let mut after = (String::new(), i64::MIN);
@@ -251,7 +251,8 @@ fn named_by(row: &request::Model) -> (TenantKey, ReservationId) {
     (TenantKey(row.tenant_key), ReservationId(row.reservation_id.into_bytes()))
 }
 
-/// Each `request_id` must lead to the one reservation that it made. It may make another one after it was pruned.
+/// Checks that each `request_id` leads to the one reservation that it made. After a `request_id` was pruned, it may
+/// make another reservation.
 async fn verify_request_ids(
     transaction: &Transaction,
     report: &mut Report,
@@ -286,7 +287,8 @@ async fn verify_request_ids(
     Ok(())
 }
 
-/// Whether the `request_id` of a reservation took effect again so late that its first row may have been pruned.
+/// Returns whether the `request_id` of a reservation took effect again so late that its first row may have been
+/// pruned.
 async fn came_again_late(
     transaction: &Transaction,
     tenant: TenantKey,
@@ -391,7 +393,7 @@ async fn verify_counters(
     Ok(())
 }
 
-/// Whether the columns that repeat the key, and the window, agree with the key.
+/// Returns whether the columns that repeat the key, and the window, agree with the key.
 fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
     row.resource_key == key.resource().0
         && row.period == i16::from(key.period().code())
@@ -429,8 +431,8 @@ async fn verify_tenants(
     }
 }
 
-/// The next page of a table in the order of its key, for the tenants of a scope, after a place. The key is compared
-/// as a whole: with `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
+/// Returns the next page of a table in the order of its key, for the tenants of a scope, after a place. The key is
+/// compared as a whole: with `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
 async fn page_after<E: EntityTrait, const N: usize>(
     transaction: &Transaction,
     all: Select<E>,

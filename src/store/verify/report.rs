@@ -25,7 +25,8 @@ impl Scope {
         (self.first, self.last) == (i64::MIN, i64::MAX)
     }
 
-    /// The key before the first tenant's: a place from which pages begin, in tables whose key begins with the tenant.
+    /// Returns the key before the first tenant's: a place from which pages begin, in tables whose key begins with the
+    /// tenant.
     pub(super) fn place_before(self) -> i64 {
         self.first.saturating_sub(1)
     }

@@ -66,7 +66,7 @@ pub struct WebhookChange {
 }
 
 impl WebhookChange {
-    /// Whether any field would be different.
+    /// Returns whether any field would be different.
     fn alters(&self, found: &Webhook) -> bool {
         let Self { url, description, tenants, kinds, state } = self;
         changes(url, &found.url)
@@ -240,13 +240,15 @@ impl Store {
 }
 
 impl Transaction {
-    /// The webhook of an id, without a previous secret that is no longer valid; or the refusal WEBHOOK_NOT_FOUND.
+    /// Returns the webhook of an id, without a previous secret that is no longer valid; or the refusal
+    /// WEBHOOK_NOT_FOUND.
     pub async fn get_webhook(&self, shown: Option<Millis>, id: &str) -> Result<Webhook, AdminError> {
         let now = self.now(shown).await?;
         Ok(get(self, id).await?.at(now))
     }
 
-    /// The webhooks after an id, or from the first webhook on, without previous secrets that are no longer valid.
+    /// Lists the webhooks after an id, or from the first webhook on, without previous secrets that are no longer
+    /// valid.
     pub async fn list_webhooks(
         &self,
         shown: Option<Millis>,

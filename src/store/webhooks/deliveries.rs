@@ -52,7 +52,7 @@ static INSERT_DELIVERIES: Bulk = Bulk {
 pub struct Lease(i64);
 
 impl Lease {
-    /// The end of the lease, unless it is renewed.
+    /// Returns the end of the lease, unless it is renewed.
     pub fn until(self) -> Millis {
         self.0
     }
@@ -102,7 +102,7 @@ pub struct Errand {
 }
 
 impl Store {
-    /// The active webhooks for which the log was not expanded to its end yet.
+    /// Lists the active webhooks for which the log was not expanded to its end yet.
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ impl Store {
         self.list_keys("list webhooks behind", text, Vec::new()).await
     }
 
-    /// The active webhooks that have due deliveries and no valid lease. A lease that ends more than `millis` from now
-    /// was taken before the clock was set back, and is not valid.
+    /// Lists the active webhooks that have due deliveries and no valid lease. A lease that ends more than `millis`
+    /// from now was taken before the clock was set back, and is not valid.
     pub async fn list_webhooks_due(
         &self,
         shown: Option<Millis>,
@@ -226,8 +226,8 @@ impl Store {
         in_place(self.dialect(), renew).await
     }
 
-    /// The next delivery of a webhook to be sent. Returns `None` if none is due, if the webhook is no longer active,
-    /// or if the lease was lost.
+    /// Finds the next delivery of a webhook to be sent. Returns `None` if none is due, if the webhook is no longer
+    /// active, or if the lease was lost.
     pub async fn find_errand(
         &self,
         key: WebhookKey,
@@ -287,8 +287,8 @@ impl Store {
     }
 }
 
-/// On SQLite the steps block this thread, as a batch blocks its own, instead of going through another thread. They
-/// change nothing that lanes remember.
+/// Runs the steps of a transaction. On SQLite they block this thread, as a batch blocks the lane's thread, instead of
+/// going through another thread. The steps change no rows that lanes remember.
 pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
     match dialect {
         Dialect::Postgres => steps.await,
@@ -300,7 +300,7 @@ pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output
 }
 
 impl Transaction {
-    /// The delivery that is due first, among those with `next_attempt_at` from `from` to `now`.
+    /// Finds the delivery that is due first, among those with `next_attempt_at` from `from` to `now`.
     async fn find_due(
         &self,
         key: WebhookKey,

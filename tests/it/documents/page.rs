@@ -137,7 +137,7 @@ pub(super) fn matches(shown: &str, printed: &str) -> Result<(), String> {
     if reach[printed.len()] { Ok(()) } else { Err("the end, because the printed output goes on".to_owned()) }
 }
 
-/// Whether a printed line matches a shown line, in which `…` stands for any text.
+/// Returns whether a printed line matches a shown line, in which `…` stands for any text.
 fn is_like(shown: &str, printed: &str) -> bool {
     let mut parts = shown.split('…');
     let first = parts.next().unwrap_or_default();

@@ -209,12 +209,12 @@ fn binaries() -> PathBuf {
     newest.expect("the tests need PostgreSQL 15 or later: run scripts/test, which installs what is missing")
 }
 
-/// A folder on a real disk that every user can reach, which the build folder may not be.
+/// Makes a folder on a real disk that every user can reach, which the build folder may not be.
 pub fn scratch() -> PathBuf {
     if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { env::temp_dir() }
 }
 
-/// A shell of a user that PostgreSQL agrees to run as: it refuses root.
+/// Makes a shell of a user that PostgreSQL agrees to run as: it refuses root.
 pub fn shell() -> Command {
     if user_id("-u", None).as_deref() != Some("0") {
         return Command::new("sh");

@@ -17,14 +17,14 @@ const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness");
 pub struct ShiftedClock(Preload);
 
 impl ShiftedClock {
-    /// A clock that is right as yet. `folder` takes the library.
+    /// Makes a clock that is right as yet. `folder` takes the library.
     pub async fn new(folder: &Path) -> Self {
         let clock = Self(Preload::compile(folder, "shifted_clock").await);
         clock.set(0);
         clock
     }
 
-    /// The command line of a binary that goes by it.
+    /// Makes the command line of a binary that goes by it.
     pub fn command(&self) -> Command {
         self.0.command("SHIFTED_CLOCK")
     }
@@ -42,14 +42,14 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// A disk with room for anything as yet. `folder` takes the library, and is not a part of `disk`.
+    /// Makes a disk with room for anything as yet. `folder` takes the library, and is not a part of `disk`.
     pub async fn new(folder: &Path, disk: &Path) -> Self {
         let small = Self { preload: Preload::compile(folder, "small_disk").await, disk: disk.to_owned() };
         small.preload.set(i64::MAX);
         small
     }
 
-    /// The command line of a binary for which the disk is small.
+    /// Makes the command line of a binary for which the disk is small.
     pub fn command(&self) -> Command {
         let mut command = self.preload.command("SMALL_DISK");
         command.env("SMALL_DISK_FOLDER", &self.disk);

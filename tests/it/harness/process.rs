@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a command may run: the longest, a Python client that replays the trace, takes a minute or two.
 const RUN_TIMEOUT: Duration = Duration::from_secs(500);
 
-/// A command line of the binary.
+/// Makes a command line of the binary.
 pub fn tope() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tope"));
     // What the tests of a developer's machine must not depend on.
@@ -43,7 +43,7 @@ pub fn tope() -> Command {
     command
 }
 
-/// A tool that scripts/test installs.
+/// Makes a tool that scripts/test installs.
 pub fn tool(variable: &str) -> PathBuf {
     let path = env::var_os(variable);
     path.unwrap_or_else(|| panic!("{variable} is not set: run scripts/test, which installs what is missing"))
@@ -64,7 +64,7 @@ pub async fn run(mut command: Command) -> Output {
     ended.expect("it does not panic").expect("it can be waited for")
 }
 
-/// Both streams of a command that has ended, for a message or a search.
+/// Returns both streams of a command that has ended, for a message or a search.
 pub fn said(output: &Output) -> String {
     format!(
         "{}\n{}\n{}",
@@ -96,7 +96,7 @@ impl Process {
         Self::start_as(tope(), database, folder, arguments)
     }
 
-    /// The same, of a command that has an environment already.
+    /// Returns the same, of a command that has an environment already.
     pub fn start_as(mut command: Command, database: &str, folder: &Path, arguments: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let log = folder.join(format!("serve-{}.log", address.port()));
@@ -119,17 +119,17 @@ impl Process {
         (process, channel)
     }
 
-    /// The URL of the address on which it listens.
+    /// Returns the URL of the address on which it listens.
     pub fn target(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The address on which it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A connection of its own.
+    /// Makes a connection of its own.
     pub async fn connect(&self) -> Channel {
         connect(&self.target()).await
     }
@@ -139,7 +139,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it logged so far.
+    /// Returns what it logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log is there")
     }
@@ -210,7 +210,7 @@ impl Drop for Memory {
     }
 }
 
-/// What is neither of files nor shared.
+/// Returns what is neither of files nor shared.
 fn own_kib(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let count = line.and_then(|line| line.split_whitespace().next());

@@ -34,7 +34,7 @@ impl Raw {
         Self::connect_narrow(address, 0).await
     }
 
-    /// One whose client takes so many bytes of each reply, and no more.
+    /// Returns one whose client takes so many bytes of each reply, and no more.
     pub async fn connect_narrow(address: SocketAddr, bytes: u32) -> Self {
         let mut settings = http2::Builder::new(TokioExecutor::new());
         settings.initial_stream_window_size(bytes);
@@ -49,7 +49,7 @@ impl Raw {
         Self { address, sender }
     }
 
-    /// Whether the connection is closed.
+    /// Returns whether the connection is closed.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }

@@ -45,7 +45,7 @@ impl Post {
         text.parse().expect("it is a number")
     }
 
-    /// Whether the `standardwebhooks` library accepts the signature, with this secret.
+    /// Returns whether the `standardwebhooks` library accepts the signature, with this secret.
     pub fn is_genuine(&self, secret: &str) -> bool {
         let oracle = standardwebhooks::Webhook::new(secret).expect("a secret");
         oracle.verify(&self.body, &self.headers).is_ok()

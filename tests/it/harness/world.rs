@@ -98,7 +98,7 @@ impl World {
         self.restart_with(Rules { allow_http: true, allow_private: true })
     }
 
-    /// The same, and webhooks may be sent to other places.
+    /// Returns the same, and webhooks may be sent to other places.
     pub fn restart_with(&mut self, webhooks: Rules) -> LocalBoxFuture<'_, ()> {
         async move {
             self.stop().await;
@@ -108,17 +108,17 @@ impl World {
         .boxed_local()
     }
 
-    /// One more server on the same database, with the same clock.
+    /// Returns one more server on the same database, with the same clock.
     pub fn replica(&self) -> LocalBoxFuture<'_, (Server, Clients)> {
         self.replica_at(self.database.url())
     }
 
-    /// The same, on the same database by another URL.
+    /// Returns the same, on the same database by another URL.
     pub fn replica_at<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, (Server, Clients)> {
         serve(url, &self.clock, Rules { allow_http: true, allow_private: true }, None).boxed_local()
     }
 
-    /// One more server on the same database, with so many lanes.
+    /// Returns one more server on the same database, with so many lanes.
     pub fn replica_with(&self, lanes: usize) -> LocalBoxFuture<'_, (Server, Clients)> {
         let webhooks = Rules { allow_http: true, allow_private: true };
         serve(self.database.url(), &self.clock, webhooks, Some(lanes)).boxed_local()
@@ -139,17 +139,17 @@ impl World {
         async move { self.job("prune-events").await["events"] }.boxed()
     }
 
-    /// The clients of the server.
+    /// Returns the clients of the server.
     pub fn clients(&self) -> &Clients {
         &self.clients
     }
 
-    /// Where the server listens, as a URL.
+    /// Returns where the server listens, as a URL.
     pub fn target(&self) -> String {
         format!("http://{}", self.address())
     }
 
-    /// Where the server listens.
+    /// Returns where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.server.as_ref().expect("it runs").address()
     }

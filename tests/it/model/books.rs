@@ -393,26 +393,27 @@ impl Books {
         keys
     }
 
-    /// Whether the remaining units for an entry are unknown, because a window of the entry is over.
+    /// Returns whether the remaining units for an entry are unknown, because a window of the entry is over.
     pub fn is_vague(&self, index: usize, resource: usize) -> bool {
         let entry = &self.entries[index];
         let mut read = self.applying(resource, entry.who, entry.made).into_iter();
         self.reshaped && read.any(|(_, key)| !self.runs(&key, self.now()))
     }
 
-    /// Whether the window of a counter runs at an instant.
+    /// Returns whether the window of a counter runs at an instant.
     pub fn runs(&self, key: &Key, at: i64) -> bool {
         key.start == window_start(self.zone, key.span, at)
     }
 
-    /// Whether the server certainly keeps the entry. Settled ones are kept for 30 days; one day is left as a margin.
+    /// Returns whether the server certainly keeps the entry. Settled ones are kept for 30 days; one day is left as a
+    /// margin.
     pub fn is_kept(&self, index: usize) -> bool {
         let entry = &self.entries[index];
         entry.state == State::Reserved || self.now() < entry.settled + 29 * DAY
     }
 
-    /// Whether a Commit has other amounts than the entry's Commit, but would charge the same. The rules do not say
-    /// whether such a Commit is a repeat.
+    /// Returns whether a Commit has other amounts than the entry's Commit, but would charge the same. The rules do not
+    /// say whether such a Commit is a repeat.
     pub fn is_same_otherwise(&self, index: usize, used: &[Units]) -> bool {
         let entry = &self.entries[index];
         if entry.state != State::Committed || entry.record || entry.commit.as_deref() == Some(used) {

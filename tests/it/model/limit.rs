@@ -50,7 +50,7 @@ impl Limit {
         self.selectors.iter().zip(who).all(|(selector, name)| selector.is_none_or(|wanted| wanted == name))
     }
 
-    /// Whether the limit is in the current plan and reads this counter.
+    /// Returns whether the limit is in the current plan and reads this counter.
     pub fn counts(&self, key: &Key) -> bool {
         let names = key.names.iter().enumerate();
         self.on

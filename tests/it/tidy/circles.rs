@@ -8,7 +8,7 @@ use super::source::Source;
 /// A file as code names it: `["store", "books"]` for `src/store/books/mod.rs`.
 type Module = Vec<String>;
 
-/// The files that import each other, each group once, in the order of their names.
+/// Returns the files that import each other, each group once, in the order of their names.
 pub(super) fn circles(sources: &[Source]) -> Vec<String> {
     let modules: BTreeSet<Module> = sources.iter().map(module_of).collect();
     let imports: BTreeMap<Module, BTreeSet<Module>> =
@@ -50,7 +50,8 @@ fn reached_from<'a>(
     reached
 }
 
-/// The other files that a file names, but for its parents and children. The unit tests at its end may name any.
+/// Returns the other files that a file names, but for its parents and children. The unit tests at its end may name
+/// any.
 fn imports_of(source: &Source, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     let own = module_of(source);
     let code = source.code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -80,8 +81,8 @@ fn imports_of(source: &Source, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     imports
 }
 
-/// All paths in a piece of code that begin with `crate`, `self` or `super`: those of `use`, one for each name in its braces, and
-/// those within expressions and types.
+/// Returns all paths in a piece of code that begin with `crate`, `self` or `super`: those of `use`, one for each name
+/// in its braces, and those within expressions and types.
 fn paths(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for statement in code.split(';').filter_map(|statement| statement.rsplit_once("use ")) {
