@@ -31,7 +31,7 @@ impl CliError {
         Self { text: text.into(), exit: Exit::Error }
     }
 
-    /// An argument or a setting is at fault.
+    /// Makes the error of an invalid argument or setting.
     pub fn usage(text: impl Into<String>) -> Self {
         Self::new(text).exiting(Exit::Usage)
     }

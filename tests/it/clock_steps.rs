@@ -58,7 +58,7 @@ on_both! {
 }
 
 both! {
-    /// It would be tried again a day later.
+    /// Without this rule the retry would come a day later.
     async fn a_retry_of_a_time_that_was_wrong_is_due(world: World) {
         let receiver = failing(world).await;
         world.clock.advance(DAY);

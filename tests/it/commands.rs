@@ -154,7 +154,7 @@ async fn a_bench_that_cannot_write_its_database_says_why() {
     assert!(said(&output).contains(&reason), "{}", said(&output));
 }
 
-/// What answers there is another program, or the port of webhooks' receiver.
+/// The program that answers there is another server, or a receiver of webhooks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_speaks_http_1_is_named() {
     let receiver = Receiver::start().await;

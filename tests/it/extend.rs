@@ -188,7 +188,7 @@ both! {
     }
 }
 
-/// Another replica answered both requests.
+/// Another replica has answered both earlier requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_that_names_the_hold_otherwise_may_reach_another_replica() {
     let world = World::start(Kind::Postgres).await;

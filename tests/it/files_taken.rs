@@ -85,8 +85,8 @@ struct Prepared {
     clients: Clients,
 }
 
-/// Makes a server for each deed. All at once, since each takes some seconds to come into the state in which it is
-/// tried.
+/// Prepares a server for each deed. The servers start at the same time, since each takes some seconds to reach the
+/// state in which the deed is tried.
 async fn prepare() -> Vec<Prepared> {
     let prepared = DEEDS.map(async |_| {
         let database = Database::fresh(Kind::Sqlite);
@@ -97,7 +97,7 @@ async fn prepare() -> Vec<Prepared> {
     join_all(prepared).await
 }
 
-/// With load: does each COMMIT find it out?
+/// Under load, each COMMIT must notice that the files were taken away.
 async fn take_away(prepared: Prepared, name: &str, deed: Deed, load: Option<bool>) {
     let Prepared { database, copy, process, clients } = prepared;
     let file = database.path("tope.db");

@@ -58,7 +58,7 @@ fn unfinished(bytes: usize) -> Body {
     Body::from_stream(stream::iter(pieces.map(Ok::<_, std::io::Error>)).chain(stream::pending()))
 }
 
-/// Makes a server as it is shipped, with a tenant, and one who uses it as everybody should.
+/// Starts a server with default settings and a tenant, and a client that uses the server as intended.
 async fn serve(database: &Database) -> (Process, Clients) {
     let folder = database.path("logs");
     std::fs::create_dir_all(&folder).expect("the folder can be made");
@@ -136,7 +136,7 @@ on_both! {
         process.stop().await;
     }
 
-    /// Several clients, or one that has several connections.
+    /// Several clients, or one client with several connections.
     async fn many_connections_hold_no_more_than_one(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
@@ -194,7 +194,7 @@ on_both! {
         process.stop().await;
     }
 
-    /// With watchers that take nothing, of events that are in no memory they share.
+    /// There are also watchers that read nothing, at places whose events are no longer in shared memory.
     async fn all_of_it_at_once_holds_no_more(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
@@ -279,7 +279,7 @@ on_both! {
         process.stop().await;
     }
 
-    /// It asks, and does not listen.
+    /// The client sends requests, and does not read replies.
     async fn a_connection_whose_client_takes_no_bytes_is_closed(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;

@@ -22,7 +22,7 @@ const SERVED: usize = 1_500;
 /// Records of one token in one call.
 const GROUP: usize = 100;
 
-/// A limit on the size of files works on each machine, and fails the same writes.
+/// The test limits the size of files: this works on each machine, and the same writes fail as on a full disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sqlite_file_that_cannot_be_written_is_not_served_from() {
     let database = Database::fresh(Kind::Sqlite);

@@ -47,7 +47,7 @@ async fn what_was_acknowledged_survives_on_sqlite() {
     survive(&url, folder.path(), &mut |_| ()).await;
 }
 
-/// In every other round PostgreSQL is stopped, too, without a checkpoint.
+/// In every second round PostgreSQL is stopped as well, without a checkpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_on_postgres() {
     let folder = scratch_folder();

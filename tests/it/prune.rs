@@ -220,7 +220,7 @@ both! {
         world.verify().await;
     }
 
-    /// Other reservations are removed all the same.
+    /// The other reservations are still removed.
     async fn one_that_cannot_be_removed_stays(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000)]).await;

@@ -32,7 +32,7 @@ struct List {
 }
 
 impl List {
-    /// Makes a request in which there are so many elements that they fill so many bytes.
+    /// Makes a request in which the elements of this list take about this number of bytes.
     fn request(&self, bytes: usize) -> Vec<u8> {
         let elements = self.element.repeat(bytes / self.element.len());
         let list = self.packed.map_or(elements.clone(), |tag| within(tag, &elements));
@@ -40,7 +40,7 @@ impl List {
     }
 }
 
-/// Makes a field that holds these bytes.
+/// Encodes a field that contains these bytes.
 fn within(tag: u32, bytes: &[u8]) -> Vec<u8> {
     let mut field = Vec::new();
     prost::encoding::encode_varint(u64::from(tag << 3 | 2), &mut field);
@@ -49,7 +49,7 @@ fn within(tag: u32, bytes: &[u8]) -> Vec<u8> {
     field
 }
 
-/// Every repeated field of every request, whatever it is in.
+/// Lists every repeated field of every request, at any depth.
 fn lists() -> Vec<List> {
     let descriptors = FileDescriptorSet::decode(DESCRIPTORS).expect("it was compiled with this program");
     let mut messages = HashMap::new();
@@ -103,14 +103,14 @@ fn push(lists: &mut Vec<List>, field: &FieldDescriptorProto, (path, name, around
     }
 }
 
-/// Makes a figure of a process in KiB, such as VmHWM.
+/// Reads a figure of a process, such as VmHWM, in KiB.
 fn kib(process: &Process, figure: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with(figure)).expect("Linux has the figure");
     line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
-/// Time that a process has been on a core, in ticks of 10 ms.
+/// Reads the time that a process has run on a core, in ticks of 10 ms.
 fn ticks(process: &Process) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
     let behind = stat.rsplit(") ").next().expect("the name is in brackets");
@@ -155,7 +155,7 @@ on_both! {
 }
 
 both! {
-    /// However short they are, and with whatever else is at fault.
+    /// The list is refused even if its elements are short, and whatever other faults the request has.
     async fn a_list_one_beyond_its_bound_is_refused(world: World) {
         // Labels of one key are one label.
         let alone = |list: &&List| list.around.is_empty() && list.field != "labels";
@@ -171,7 +171,7 @@ both! {
         }
     }
 
-    /// What one operation of many has too many of is its own fault.
+    /// If one operation of a Batch has too many elements, only the result of that operation reports the fault.
     async fn a_batch_answers_each_operation_for_itself(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let good = world.reserve("acme").tokens(1).operation();

@@ -137,7 +137,7 @@ both! {
         assert_eq!(told(&world.told("acme").await[7..]), last);
     }
 
-    /// 2^63 - 1 is 199 % of 2^62.
+    /// The largest figure, 2^63 - 1, is 199 % of the allowance 2^62.
     async fn a_percentage_beyond_the_largest_figure_is_never_reached(world: World) {
         const HALF: i64 = 1 << 62;
         world.tenant_with("acme", &[lifetime("tokens", HALF).thresholds(&[150, 199, 200, 1_000])]).await;

@@ -53,7 +53,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
 const DOMAIN_CRATES: [&str; 7] =
     ["chrono", "chrono_tz", "data_encoding", "foldhash", "sha2", "thiserror", "uuid"];
 
-/// A doc comment of fewer words cannot say what a stranger needs.
+/// Minimum number of words of a doc comment. A shorter comment cannot say what a stranger needs.
 const DOC_WORDS_MIN: usize = 4;
 
 /// Text that no source may have, and what to do instead.
@@ -352,7 +352,7 @@ fn bans_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Doc comments of too few words. The headings of sections, such as `# Errors`, are a part of their comment.
+/// Finds doc comments of too few words. The headings of sections, such as `# Errors`, are a part of their comment.
 fn riddles_at_fault(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     let mut words: Option<(usize, usize)> = None;

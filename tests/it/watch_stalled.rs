@@ -42,7 +42,7 @@ async fn prepare(world: &World) {
     world.told("acme").await;
 }
 
-/// Many events, as one hears them who reads.
+/// Causes many events, and returns them as a watcher that reads gets them.
 async fn many(world: &World, active: &mut [Watcher]) -> Vec<Event> {
     let record = |user: usize| world.record("acme").tokens(10).user(&format!("user-{user}")).operation();
     world.batch((0..RECORDS).map(record).collect()).await.expect("each is recorded");
@@ -81,7 +81,7 @@ both! {
         assert_eq!(heard, expected);
     }
 
-    /// Nor do clients that said nothing, or say nothing more.
+    /// Clients that never sent anything, or send nothing more, do not delay the end either.
     async fn the_server_ends_soon_whoever_does_not_read(world: World) {
         prepare(world).await;
         let mut active = [world.watch(everything()).await.expect("it begins")];
@@ -143,7 +143,7 @@ both! {
     }
 }
 
-/// Returns how many balances the snapshot has with which a watcher begins.
+/// Returns the number of balances in the snapshot with which a watch begins.
 async fn balances_of_snapshot(watcher: &mut Watcher) -> usize {
     let mut balances = 0;
     loop {

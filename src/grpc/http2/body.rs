@@ -1,4 +1,4 @@
-//! Bodies whose bytes are counted: a request while it arrives, and a reply until its client has taken it.
+//! Bodies whose bytes take room: a request while it arrives, and a reply until its client has taken it.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::grpc::status;
 
-/// How long a request's body may take, from when the server first waits for it.
+/// Maximum time for a request's body to arrive, from when the server first waits for it.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes before each message: one for a flag, four for its length.
@@ -28,22 +28,24 @@ const PREFIX_BYTES: usize = 5;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of a request. It takes room for its whole message as soon as the message's length is known, so that a body
-/// that has begun can be finished. It ends with an error if it does not come in time.
+/// The body of a request. It takes room for its whole message as soon as the message's length is known, so that the
+/// rest of the message always has room. It ends with an error if it does not arrive in time.
 pub(super) struct Arriving<B> {
     body: B,
     share: Arc<Share>,
-    /// Whether the body is a stream of messages. Such a body has no end, and a bound of its own.
+    /// Whether the body is a stream of messages. Such a body may never end, so it has no timer, and takes no room by
+    /// its length.
     streams: bool,
     prefix: [u8; PREFIX_BYTES],
     received: usize,
     /// Bytes for which room was taken.
     counted: usize,
     held: Option<Box<Held>>,
-    /// The error of a refused request. The rest of the body is still read, and dropped: if the stream ended earlier,
-    /// the client's bytes under way would belong to no stream, and HTTP/2 closes connections with many of those.
+    /// The error of a refused request. The rest of the body is still read, and dropped. If the stream ended earlier,
+    /// bytes that the client has already sent would belong to no stream, and HTTP/2 closes connections with many such
+    /// bytes.
     refused: Option<Box<Status>>,
-    /// The timer of the body. `None` until the server had to wait for it.
+    /// The timer of the body. `None`: the server has not had to wait for the body.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -78,7 +80,7 @@ impl<B> Arriving<B> {
             return Ok(());
         }
         if bytes > REQUEST_BYTES_MAX + PREFIX_BYTES {
-            // tonic's own status for this, which the layer rewords.
+            // tonic uses the same status, and the layer rewords it.
             return Err(Status::out_of_range("the message is too large"));
         }
         self.held = None;
@@ -173,7 +175,7 @@ where
     }
 }
 
-/// What a reply holds until its client has taken it: an open call, and room.
+/// The open call and the room that a reply holds until its client has taken it.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
     open: Option<Open>,
@@ -183,7 +185,7 @@ pub(super) struct Hold {
 
 impl Hold {
     /// Makes the hold of an open call's reply, with the room that was taken for it. A reply that streams may wait for
-    /// its client for any time.
+    /// its client without a bound.
     pub(super) fn new(open: Open, held: Option<Box<Held>>, streams: bool) -> Self {
         let untaken = (!streams).then(|| open.share().answer());
         Self { open: Some(open), _untaken: untaken, held }
@@ -202,7 +204,7 @@ impl Hold {
     }
 }
 
-/// The body of a reply. Its one message carries the hold on to the socket.
+/// The body of a reply. Its one message carries the hold to the socket.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     body: Body,
@@ -217,7 +219,7 @@ impl Reply {
     }
 }
 
-/// Bytes of a reply, with the hold that ends when the socket has them.
+/// The bytes of a reply, with the hold, which ends when the socket has taken the bytes.
 #[derive(Debug)]
 pub(super) struct Counted {
     bytes: Bytes,
@@ -258,7 +260,7 @@ impl HttpBody for Reply {
             Ok(bytes) if this.hold.fit(bytes.len()) => {
                 Frame::data(Counted { bytes, _hold: std::mem::take(&mut this.hold) })
             }
-            // What the call changed stays, and a repeat of the call reports it.
+            // The changes of the call stay in effect, and a repeat of the call reports them.
             Ok(_) => {
                 this.body = Body::empty();
                 Frame::trailers(untaken())
@@ -277,7 +279,7 @@ impl HttpBody for Reply {
     }
 }
 
-/// Returns the trailers of a call whose reply is not sent for want of room.
+/// Makes the trailers of a call whose reply is not sent because there is no room for it.
 fn untaken() -> http::HeaderMap {
     let text = "no room for this reply: the client has not read earlier replies; repeat the call later";
     let mut trailers = http::HeaderMap::new();

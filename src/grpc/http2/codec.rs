@@ -1,8 +1,8 @@
-//! The codec of messages: prost's encoding, written in one piece.
+//! The codec of messages: it encodes with prost, and writes each message in one piece.
 //!
-//! tonic's own codec lets prost write into tonic's buffer, which checks its capacity for every byte: a reply full of
-//! numbers costs a microsecond. Here a message is written into a buffer of the thread, and then copied. A request is
-//! decoded only if its repeated fields are within their bounds.
+//! tonic's own codec lets prost write into tonic's buffer, which checks its capacity for every byte, so that a reply
+//! full of numbers takes a microsecond. Here prost writes a message into a buffer of the thread, and the codec copies
+//! it. The codec decodes a request only if its repeated fields are within their bounds.
 
 use std::{cell::RefCell, marker::PhantomData};
 
@@ -16,11 +16,12 @@ use tonic_prost::ProstDecoder;
 
 use crate::grpc::repeated;
 
-/// Size of the buffers of each call, for its request and its reply; a larger message gets what it needs. tonic's
+/// Initial size of the two buffers of each call, for its request and its reply. They grow for larger messages. tonic's
 /// default of 8 KiB drives other data out of the cores' caches.
 const BUFFER_BYTES: usize = 1024;
 
-/// A stream is sent on when it has so much. What a client has yet to take lies here, so it is less than tonic's 32 KiB.
+/// Size from which on a stream's buffered messages are sent. The buffer holds messages that the client has not taken,
+/// so it is smaller than tonic's 32 KiB.
 const YIELD_BYTES: usize = 4 * 1024;
 
 /// Largest buffer that a thread keeps for its next reply.
@@ -64,7 +65,7 @@ where
     }
 }
 
-/// Decodes messages of type `U`, after their repeated fields were found within their bounds.
+/// Decodes messages of type `U`. Refuses messages whose repeated fields exceed their bounds.
 #[derive(Debug)]
 pub struct MessageDecoder<U>(ProstDecoder<U>);
 
@@ -83,7 +84,7 @@ impl<U: Message + Name + Default> Decoder for MessageDecoder<U> {
     }
 }
 
-/// Encodes messages of type `T`, by way of the thread's buffer.
+/// Encodes messages of type `T` in the buffer of the thread.
 #[derive(Debug, Clone)]
 pub struct MessageEncoder<T>(PhantomData<T>);
 

@@ -1,7 +1,7 @@
 //! The gate: lets calls in if there is room for them.
 //!
-//! An operation goes straight to its handler. The request of a call with a large reply is first read to its end, and
-//! then the call waits for room. By then its request occupies no window of HTTP/2, and its reply is not made yet.
+//! An operation goes straight to its handler. If a call has a large reply, its request is read to the end, and then
+//! the call waits for room. A call that waits occupies no window of HTTP/2, and its reply is not made yet.
 
 use std::{
     convert::Infallible,
@@ -27,14 +27,14 @@ use super::{
 };
 use crate::grpc::status;
 
-/// How long a call waits for room for its reply.
+/// Maximum time that a call waits for room for its reply.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Room for a snapshot whose size is not known yet, and then for each of its balances.
+/// Room for a snapshot whose size is not known yet; below, the room for each balance once the size is known.
 const SNAPSHOT_BYTES: usize = 4 * 1024 * 1024;
 const BALANCE_BYTES: usize = SNAPSHOT_BYTES / 10_000;
 
-/// The routes of the server, behind the bounds of one connection.
+/// The routes of the server, guarded by the bounds of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     routes: Router,
@@ -54,7 +54,7 @@ type Direct = <Router as Service<Request<Arriving<Incoming>>>>::Future;
 pub(super) enum GateFuture {
     /// There was no room for the call.
     Refused(Option<Response<Reply>>),
-    /// The call's handler runs; with the open call and its room, and whether it streams.
+    /// The call's handler runs. The fields are the handler, the open call with its room, and whether the call streams.
     Direct(Direct, Option<(Open, Option<Box<Held>>)>, bool),
     /// The call may have a large reply.
     Large(BoxFuture<'static, Response<Reply>>),
@@ -145,7 +145,8 @@ async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
     })
 }
 
-/// Waits for room for a snapshot. A snapshot is made at once, and its client must take it in time like a reply.
+/// Waits for room for a snapshot. The whole snapshot is made at once, and its client must take it in time, like a
+/// reply.
 ///
 /// # Errors
 ///
@@ -155,7 +156,7 @@ pub(in crate::grpc) async fn promise_snapshot(share: &Arc<Share>) -> Result<Prom
     Ok(Promise { held, _untaken: share.answer() })
 }
 
-/// What a snapshot holds until its client has taken it.
+/// The room that a snapshot holds until its client has taken it.
 #[derive(Debug)]
 pub(in crate::grpc) struct Promise {
     held: Held,

@@ -1,4 +1,4 @@
-//! What tonic leaves open: deadlines that are kept, and errors as the contract defines them.
+//! Adds to tonic what it lacks: it keeps deadlines, and turns tonic's errors into those of the contract.
 //!
 //! tonic's own timeout ends a call as CANCELLED, and tonic answers a body that it cannot accept with OUT_OF_RANGE,
 //! RESOURCE_EXHAUSTED or INTERNAL. In the contract these are DEADLINE_EXCEEDED and INVALID_ARGUMENT, with details.
@@ -31,7 +31,7 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 const TOO_LARGE: &str = "the request is larger than 4 MiB";
 const NOT_A_MESSAGE: &str = "the request is not a valid tope.v1 message";
 
-/// When the client stops waiting; in the extensions of each request that has a `grpc-timeout`.
+/// The instant at which the client stops waiting. Each request with a `grpc-timeout` has it among its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::grpc) struct Deadline(pub(in crate::grpc) Instant);
 
@@ -39,9 +39,9 @@ pub(in crate::grpc) struct Deadline(pub(in crate::grpc) Instant);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ContractLayer;
 
-/// Enforces `grpc-timeout`, and rewords errors that tonic answers instead of our services.
+/// Enforces `grpc-timeout`, and rewords errors that tonic replies before a service of ours gets the call.
 ///
-/// A call without a `grpc-timeout` costs a look at two headers, and no timer.
+/// For a call without a `grpc-timeout` it only reads two headers, and starts no timer.
 #[derive(Debug, Clone)]
 pub(super) struct Contract<S> {
     inner: S,
@@ -51,7 +51,8 @@ pub(super) struct Contract<S> {
 #[derive(Debug)]
 pub(super) struct ContractFuture<F> {
     inner: F,
-    /// Boxed, because few calls have a timer, and every call would have its size.
+    /// The timer of a call with a deadline. It is boxed because few calls have a timer, but each call reserves space
+    /// for the field.
     timer: Option<Pin<Box<Sleep>>>,
     own: bool,
 }
@@ -96,7 +97,8 @@ where
     type Output = Result<Response<R>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The handler is polled first: an answer that is ready is given, even at the last moment.
+        // The handler is polled first, so that an answer that is ready is sent even if the deadline comes at the same
+        // moment.
         if let Poll::Ready(Ok(response)) = Pin::new(&mut self.inner).poll(cx) {
             return Poll::Ready(Ok(if self.own { reword(response) } else { response }));
         }

@@ -1,10 +1,9 @@
-//! Room: how much memory calls may hold, of one connection and of all connections.
+//! Room: the memory that calls may use, on one connection and on all connections.
 //!
 //! A client decides how much of a request it sends, and how much of a reply it takes. So each request that is not
-//! small, each reply, and each call takes room here before it gets memory. It gives the room back when the bytes are
-//! gone: a request's when its call has an answer, a reply's when the socket has it. One connection gets only a part of
-//! the room of all, so that one client leaves room for others. Small requests have room of their own, so that large
-//! ones never keep them out.
+//! small, each reply, and each call takes room here before it uses memory. A request gives its room back when its call
+//! has an answer, and a reply when the socket has taken it. One connection gets only a part of the whole room, so that
+//! one client leaves room for others. Small requests have a separate room, so that large requests never keep them out.
 
 use std::{
     sync::{
@@ -27,40 +26,41 @@ pub(super) const CONNECTIONS_MAX: usize = 1_024;
 /// A call costs about 5 KiB.
 pub(super) const CALLS_MAX: usize = 10_240;
 
-/// Calls of one connection that are accepted even if [`CALLS_MAX`] others are open.
+/// Number of calls of one connection that are accepted even if [`CALLS_MAX`] other calls are open.
 pub(super) const CALLS_ALWAYS: usize = 16;
 
-/// A body or a reply up to this size takes no room, because each call costs as much anyway.
+/// A body or a reply up to this size takes no room, because each call uses as much memory anyway.
 pub(super) const FREE_BYTES: usize = KIB;
 
 /// Headers up to this total size take no room.
 const FREE_HEADER_BYTES: usize = 2 * KIB;
 
-/// Memory that the map of headers needs per header, besides its name and its value.
+/// Memory that the map of headers needs for each header, in addition to the header's name and value.
 const HEADER_BYTES: usize = 100;
 
 /// A body up to this size takes its room from [`SMALL_ROOM`].
 const SMALL_BYTES: usize = 16 * KIB;
 
-/// Room for large requests: of one connection, and of all.
+/// Room for large requests, in bytes: on one connection, and on all connections.
 pub(super) const REQUEST_ROOM: [usize; 2] = [8 * MIB, 20 * MIB];
 
-/// Room for small requests, large headers, and replies of operations: of one connection, and of all.
+/// Room for small requests, large headers, and replies of operations, in bytes: on one connection, and on all
+/// connections.
 pub(super) const SMALL_ROOM: [usize; 2] = [6 * MIB, 12 * MIB];
 
-/// Room for large replies: of one connection, and of all.
+/// Room for large replies, in bytes: on one connection, and on all connections.
 pub(super) const REPLY_ROOM: [usize; 2] = [8 * MIB, 20 * MIB];
 
-/// Room for calls that stream: of one connection, and of all.
+/// Room for calls that stream, in bytes: on one connection, and on all connections.
 pub(super) const STREAM_ROOM: [usize; 2] = [8 * MIB, 16 * MIB];
 
-/// How long a reply may wait until its client takes it.
+/// Maximum time that a reply waits until its client takes it.
 pub(super) const UNTAKEN_MAX: Duration = Duration::from_secs(10);
 
-/// Number of periods in [`UNTAKEN_MAX`]. A reply's age is known to one period.
+/// Number of periods in [`UNTAKEN_MAX`]. The age of a reply is known with the precision of one period.
 const PERIODS: usize = 5;
 
-/// Length of one period of [`Share::turn`].
+/// Length of one period: [`Share::turn`] is called once in each.
 pub(super) const PERIOD: Duration = UNTAKEN_MAX.checked_div(5).expect("5 is not 0");
 
 /// The room that all connections share.
@@ -138,7 +138,7 @@ impl Share {
             headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum();
         let held = if bytes > FREE_HEADER_BYTES { Some(Box::new(self.small.try_take(bytes)?)) } else { None };
         let own = self.calls.fetch_add(1, Ordering::Relaxed);
-        // Made before the check, so that dropping it takes the call off the count in any case.
+        // The call is made before the check, so that dropping it corrects the count in any case.
         let mut open = Open { share: Arc::clone(self), counted: false, _headers: held };
         if own >= CALLS_ALWAYS {
             open.counted = true;
@@ -166,7 +166,7 @@ impl Share {
         self.untaken.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
-    /// Begins the next period. Returns whether a reply is still untaken that was made all [`PERIODS`] ago.
+    /// Begins the next period. Returns whether the client has not taken a reply that was made [`PERIODS`] periods ago.
     pub(super) fn turn(&self) -> bool {
         let next = (self.period.load(Ordering::Relaxed) + 1) % PERIODS;
         self.period.store(next, Ordering::Relaxed);
@@ -212,7 +212,7 @@ impl Drop for Untaken {
     }
 }
 
-/// Room of one kind, in KiB: of one connection, and of all.
+/// Room of one kind, in KiB: on one connection, and on all connections.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     own: Arc<Semaphore>,
@@ -230,7 +230,8 @@ impl Room {
     /// Waits for room for this many bytes, in order of arrival.
     pub(super) async fn take(&self, bytes: usize) -> Held {
         const NEVER_CLOSED: &str = "rooms are never closed";
-        // The connection's own room first: a call that waits for it holds no room of others.
+        // The call takes the connection's own room first: while it waits for that, it holds no room that other
+        // connections share.
         let own = Arc::clone(&self.own).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
         let all = Arc::clone(&self.all).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
         Held { own, all }
@@ -245,7 +246,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Gives back surplus room, or takes missing room if there is any now. Returns whether the room now has this size.
+    /// Gives back surplus room, or takes missing room if it is free now. Returns whether the room now has this size.
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
         let wanted = kib(bytes) as usize;
         let (own, all) = (self.own.num_permits(), self.all.num_permits());

@@ -1,4 +1,4 @@
-//! Kinds of rpcs: what the gate must know about a call before its request is read, by its path.
+//! Kinds of rpcs: the path of a call shows the gate how much room the call needs, before its request is read.
 
 use std::sync::LazyLock;
 
@@ -9,10 +9,11 @@ use crate::grpc::descriptors;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The beginning of the paths of our services. Errors of health and reflection are left as they are.
+/// The beginning of the paths of our services. The errors of the health and reflection services stay as tonic makes
+/// them.
 pub(super) const OWN_PATHS: &str = "/tope.v1.";
 
-/// Room for an rpc that streams both ways: as much as its client may send before the server reads.
+/// Room for an rpc that streams both ways, in bytes: as much as its client may send before the server reads.
 pub(super) const TALK_BYTES: usize = MIB;
 
 /// The paths of all rpcs that stream, from the descriptors of our services, health and reflection.
@@ -21,9 +22,9 @@ static STREAMING: LazyLock<Vec<(String, Rpc)>> = LazyLock::new(|| streaming(&des
 /// A kind of rpc, by the size of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rpc {
-    /// Request and reply are mostly small, and the call is answered at once or by a batch.
+    /// Request and reply are usually small, and the call is answered at once or by a batch.
     Small,
-    /// The reply may have about this many bytes. It is made only if there is room for it.
+    /// The reply may have about this many bytes. The server makes it only if there is room for it.
     Large(usize),
     /// The reply is a stream of messages.
     Watch,
@@ -36,7 +37,7 @@ impl Rpc {
     /// has a bound from the beginning.
     pub(super) fn of(path: &str) -> Self {
         let own = path.strip_prefix(OWN_PATHS);
-        // Operations are by far the most frequent calls, so they are not searched for.
+        // Operations are by far the most frequent calls, so they are recognized without a search.
         if let Some(
             "QuotaService/Reserve"
             | "QuotaService/Commit"

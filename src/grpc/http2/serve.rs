@@ -1,7 +1,8 @@
 //! The HTTP/2 server: tonic's routes on hyper, without tonic's `Server`.
 //!
 //! tonic's `Server` ends late calls as CANCELLED in a place that no layer of ours can reach. It also puts boxes and
-//! layers around each call that are not needed here. What remains is small: accept, serve, and end in good order.
+//! layers around each call that are not needed here. This server only accepts connections, serves them, and ends in
+//! good order.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -34,8 +35,8 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
 /// Bytes that a client may send on one stream before the server has read them. A Batch of 1,000 operations fits.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Bytes that a client may send on one connection before the server has read them. Bodies are read at once, so this is
-/// how much is read in one go. It is large enough that window updates are rare.
+/// Bytes that a client may send on one connection before the server has read them. Bodies are read as they arrive, so
+/// this bounds how much is read in one step. It is large enough that window updates are rare.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Maximum size of the headers of one call, as HTTP/2 counts it.
@@ -52,10 +53,11 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// The server closes a connection whose ping is not answered within this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Bytes that are kept on one stream for a client that does not read. One larger message may exceed this.
+/// Maximum number of bytes that are buffered on one stream for a client that does not read. A single larger message
+/// may exceed it.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long calls that stream may take to end by themselves, once the server ends.
+/// Time in which calls that stream may end by themselves after the server begins to end.
 const STREAMS_GRACE: Duration = Duration::from_secs(1);
 
 /// The pause after an `accept` that failed because file descriptors or memory ran out.
@@ -95,7 +97,7 @@ pub async fn serve(
             }
             continue;
         }
-        // Otherwise small replies wait up to 40 ms for an acknowledgement.
+        // Without TCP_NODELAY small replies wait up to 40 ms for an acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
@@ -166,7 +168,7 @@ async fn is_served(connection: &mut Connection, end: &CancellationToken) -> bool
 type Connection = WithCalls<http2::Connection<TokioIo<Socket>, Door, Inbox>>;
 
 /// Waits for the next connection. An error never ends the listener: either one client is gone, or a resource ran out
-/// that the next attempt may find.
+/// that the next attempt may find free.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
@@ -207,7 +209,7 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
     http2
 }
 
-/// The routes as a service of hyper, for one connection. They are always ready, and cheap to clone.
+/// The routes as a service of hyper, for one connection. The service is always ready, and cheap to clone.
 struct Door {
     routes: Contract<Gate>,
     inbox: Inbox,

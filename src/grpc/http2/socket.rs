@@ -16,7 +16,7 @@ use tokio::{
 
 use super::room::Share;
 
-/// Time after which an accepted connection is closed if the client's preface and SETTINGS have not come.
+/// Time after which an accepted connection is closed if the client's preface and SETTINGS have not arrived.
 pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time after which a connection is closed if it takes none of the bytes that wait for it.
@@ -27,17 +27,17 @@ const PREFACE_BYTES: usize = 24;
 const FRAME_HEADER_BYTES: usize = 9;
 const FIRST_BYTES: usize = PREFACE_BYTES + FRAME_HEADER_BYTES;
 
-/// A socket that does not offer vectored writes. So h2 copies short frames into one buffer, and many replies take one
-/// system call. With vectored writes, h2 would pass on each message of 256 bytes or more by itself.
+/// A socket that does not offer vectored writes. So h2 copies short frames into one buffer, and many replies need only
+/// one system call. With vectored writes, h2 would pass on each message of 256 bytes or more separately.
 ///
-/// While the client takes nothing, nothing is read from the socket, so that a client that does not read cannot ask for
-/// more replies.
+/// While the client takes no bytes, the server reads nothing from the socket, so that a client that does not read
+/// cannot ask for more replies.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
     /// The client's greeting, until it is complete.
     greeting: Option<Greeting>,
-    /// The timer that runs while the client takes nothing.
+    /// The timer that runs while the client takes no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -57,14 +57,14 @@ impl Socket {
         Self { stream, greeting: Some(greeting), stalled: None }
     }
 
-    /// Notes the outcome of a write. An error if the client has taken nothing for [`WRITE_TIMEOUT`].
+    /// Notes the outcome of a write. Fails if the client has taken no bytes for [`WRITE_TIMEOUT`].
     fn written<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_pending() {
             let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
             return timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
         }
         if self.stalled.take().is_some() {
-            // Reading was suspended meanwhile.
+            // Reading was suspended while the write waited, so the task is woken to read again.
             context.waker().wake_by_ref();
         }
         outcome
@@ -72,7 +72,7 @@ impl Socket {
 }
 
 impl Greeting {
-    /// Counts these bytes, and returns whether the whole greeting has come.
+    /// Counts these bytes, and returns whether the whole greeting has arrived.
     fn hear(&mut self, bytes: &[u8]) -> bool {
         if let Some(rest) = self.first.get_mut(self.heard..) {
             let count = rest.len().min(bytes.len());

@@ -1,12 +1,12 @@
 //! The calls of one connection, run in the connection's own task.
 //!
-//! hyper hands each call to an executor. If calls were tasks of the runtime, those that a batch has answered would be
-//! scheduled one by one, and each would wake the connection. Here all of them run first, and then the connection writes
-//! their replies. A call only converts and waits, so one call does not delay the others.
+//! hyper hands each call to an executor. If calls were tasks of the runtime, the calls that a batch has answered would
+//! be scheduled one by one, and each would wake the connection. Here all of these calls run first, and then the
+//! connection writes their replies. A call only converts messages and waits, so one call does not delay the others.
 //!
-//! A call that streams ends by itself when the server ends, as long as its client reads. If the client's window is used
-//! up, hyper waits for room and does not poll the call. So such calls are dropped a moment later, and HTTP/2 notifies
-//! the client with RST_STREAM, which needs no room.
+//! When the server ends, a call that streams ends by itself, as long as its client reads. If the client's window is
+//! used up, hyper waits for the window and does not poll the call. So such calls are dropped a moment later. HTTP/2
+//! then sends the client RST_STREAM, which needs no window.
 
 use std::{
     future::Future,
@@ -32,7 +32,7 @@ use super::{
 
 type Call = BoxFuture<'static, ()>;
 
-/// How long a connection without calls may take to end in order, after streams were dropped.
+/// Maximum time for a connection without calls to end in order, after streams were dropped.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// The executor to which hyper hands the calls of one connection.
@@ -41,7 +41,7 @@ pub(super) struct Inbox(Arc<Arrivals>);
 
 struct Arrivals {
     calls: Mutex<Vec<Call>>,
-    /// Whether the next call streams. hyper asks the service for a call and executes it at once.
+    /// Whether the next call streams. hyper asks the service for a call, and hands it to the executor at once.
     streams: AtomicBool,
     /// When cancelled, calls that stream are dropped.
     cut: CancellationToken,
@@ -84,16 +84,17 @@ where
     }
 }
 
-/// A connection and its calls. The output is `None` if the connection was given up.
+/// A connection and its calls. The future's output is `None` if the connection was given up.
 pub(super) struct WithCalls<C> {
     connection: Pin<Box<C>>,
     inbox: Inbox,
-    /// Calls that came during a poll. Empty between polls; only the allocation is kept.
+    /// Calls that arrived during a poll. The list is empty between polls; only its memory is kept.
     arrived: Vec<Call>,
     running: FuturesUnordered<Call>,
     /// The timer that runs while streams are dropped and no call runs.
     idle: Option<Pin<Box<Sleep>>>,
-    /// The timer of the next look at the age of replies, while there are replies that the client has not taken.
+    /// The timer of the next check of the age of replies. It runs while there are replies that the client has not
+    /// taken.
     look: Option<Pin<Box<Sleep>>>,
 }
 
@@ -117,8 +118,8 @@ impl<C> WithCalls<C> {
 }
 
 impl<C> WithCalls<C> {
-    /// Returns whether the connection has had no calls for [`IDLE_MAX`] since streams are dropped. Then its client
-    /// does not take what is left to write.
+    /// Returns whether the connection has had no calls for [`IDLE_MAX`] since streams were dropped. If so, its client
+    /// does not take the bytes that are left to write.
     fn is_idle(&mut self, context: &mut Context<'_>) -> bool {
         if !self.inbox.0.cut.is_cancelled() || !self.running.is_empty() {
             return false;
@@ -127,8 +128,8 @@ impl<C> WithCalls<C> {
         idle.as_mut().poll(context).is_ready()
     }
 
-    /// Returns whether the client has not taken a reply in time. HTTP/2 cannot take back bytes that it was given,
-    /// except by closing the connection.
+    /// Returns whether the client has not taken a reply in time. Bytes that HTTP/2 has buffered can only be discarded
+    /// by closing the connection.
     fn is_stuck(&mut self, context: &mut Context<'_>) -> bool {
         let share = &self.inbox.0.share;
         if !share.has_untaken() {
@@ -156,7 +157,7 @@ impl<C: Future> Future for WithCalls<C> {
         let this = &mut *self;
         loop {
             while let Poll::Ready(Some(())) = this.running.poll_next_unpin(context) {}
-            // The connection reads what has come, and writes the replies of the calls.
+            // The connection reads the bytes that have arrived, and writes the replies of the calls.
             if let Poll::Ready(served) = this.connection.as_mut().poll(context) {
                 return Poll::Ready(Some(served));
             }

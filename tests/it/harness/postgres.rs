@@ -209,12 +209,12 @@ fn binaries() -> PathBuf {
     newest.expect("the tests need PostgreSQL 15 or later: run scripts/test, which installs what is missing")
 }
 
-/// Makes a folder on a real disk that every user can reach, which the build folder may not be.
+/// Returns a folder on a real disk that every user can reach. The build folder may not be such a folder.
 pub fn scratch() -> PathBuf {
     if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { env::temp_dir() }
 }
 
-/// Makes a shell of a user that PostgreSQL agrees to run as: it refuses root.
+/// Makes a shell command that runs as a user whom PostgreSQL accepts: PostgreSQL refuses to run as root.
 pub fn shell() -> Command {
     if user_id("-u", None).as_deref() != Some("0") {
         return Command::new("sh");

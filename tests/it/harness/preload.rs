@@ -12,61 +12,61 @@ use super::process::{run, said, tope};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness");
 
-/// By how much the clock of a server is ahead: the scheduler, the store and all else see what they would see if the machine's
-/// clock were set.
+/// A clock that is ahead of the machine's clock, or behind it. The whole server sees the time that it would see if the
+/// machine's clock were set.
 pub struct ShiftedClock(Preload);
 
 impl ShiftedClock {
-    /// Makes a clock that is right as yet. `folder` takes the library.
+    /// Makes a clock that shows the right time at first. The library is put into `folder`.
     pub async fn new(folder: &Path) -> Self {
         let clock = Self(Preload::compile(folder, "shifted_clock").await);
         clock.set(0);
         clock
     }
 
-    /// Makes the command line of a binary that goes by it.
+    /// Makes a command that runs the binary with this clock.
     pub fn command(&self) -> Command {
         self.0.command("SHIFTED_CLOCK")
     }
 
-    /// Sets it, to so many milliseconds ahead of the right time, or behind.
+    /// Sets the clock to this number of milliseconds ahead of the right time; a negative number sets it behind.
     pub fn set(&self, millis: i64) {
         self.0.set(millis);
     }
 }
 
-/// A folder whose files may only take so many bytes together.
+/// A folder whose files may only take a set number of bytes together.
 pub struct SmallDisk {
     preload: Preload,
     disk: PathBuf,
 }
 
 impl SmallDisk {
-    /// Makes a disk with room for anything as yet. `folder` takes the library, and is not a part of `disk`.
+    /// Makes a disk with unlimited room at first. The library is put into `folder`, which must not be inside `disk`.
     pub async fn new(folder: &Path, disk: &Path) -> Self {
         let small = Self { preload: Preload::compile(folder, "small_disk").await, disk: disk.to_owned() };
         small.preload.set(i64::MAX);
         small
     }
 
-    /// Makes the command line of a binary for which the disk is small.
+    /// Makes a command that runs the binary with this small disk.
     pub fn command(&self) -> Command {
         let mut command = self.preload.command("SMALL_DISK");
         command.env("SMALL_DISK_FOLDER", &self.disk);
         command
     }
 
-    /// Leaves so many bytes free beside the files that are there.
+    /// Leaves this number of bytes free, in addition to the size of the present files.
     pub fn leave(&self, bytes: u64) {
         let files = fs::read_dir(&self.disk).expect("the folder can be read");
-        // A file may go meanwhile.
+        // A file may be removed meanwhile.
         let sizes = files.filter_map(|file| file.ok()?.metadata().ok()).map(|data| data.len());
         let size = sizes.sum::<u64>() + bytes;
         self.preload.set(i64::try_from(size).expect("a small folder"));
     }
 }
 
-/// A library, and the number that it looks up whenever it needs it.
+/// A library, and a file with a number, which the library reads each time it needs the number.
 struct Preload {
     library: PathBuf,
     path: PathBuf,

@@ -31,10 +31,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a command may run: the longest, a Python client that replays the trace, takes a minute or two.
 const RUN_TIMEOUT: Duration = Duration::from_secs(500);
 
-/// Makes a command line of the binary.
+/// Makes a command that runs the binary.
 pub fn tope() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tope"));
-    // What the tests of a developer's machine must not depend on.
+    // Tests must not depend on the settings of a developer's machine.
     let ours = ["TOPE_LISTEN", "TOPE_DATABASE", "TOPE_CONFIG", "TOPE_LANES", "TOPE_DRAIN_SECONDS"];
     for name in ours.into_iter().chain(["TOPE_LOG_FORMAT", "RUST_LOG"]) {
         command.env_remove(name);
@@ -43,7 +43,7 @@ pub fn tope() -> Command {
     command
 }
 
-/// Makes a tool that scripts/test installs.
+/// Returns the path of a tool that scripts/test installs.
 pub fn tool(variable: &str) -> PathBuf {
     let path = env::var_os(variable);
     path.unwrap_or_else(|| panic!("{variable} is not set: run scripts/test, which installs what is missing"))
@@ -91,12 +91,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one; it may not answer yet. What it logs goes to a file in `folder`.
+    /// Starts a server, which may not answer yet. Its log goes to a file in `folder`.
     pub fn start(database: &str, folder: &Path, arguments: &[&str]) -> Self {
         Self::start_as(tope(), database, folder, arguments)
     }
 
-    /// Returns the same, of a command that has an environment already.
+    /// Starts a server like [`Self::start`], from a command that already has an environment.
     pub fn start_as(mut command: Command, database: &str, folder: &Path, arguments: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let log = folder.join(format!("serve-{}.log", address.port()));
@@ -119,27 +119,27 @@ impl Process {
         (process, channel)
     }
 
-    /// Returns the URL of the address on which it listens.
+    /// Returns the URL of the address on which the server listens.
     pub fn target(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Returns the address on which it listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Makes a connection of its own.
+    /// Opens a new connection to the server.
     pub async fn connect(&self) -> Channel {
         connect(&self.target()).await
     }
 
-    /// Its number, for the system.
+    /// Returns the id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Returns what it logged so far.
+    /// Returns everything that the server has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log is there")
     }
@@ -210,11 +210,11 @@ impl Drop for Memory {
     }
 }
 
-/// Returns what is neither of files nor shared.
+/// Returns the memory of a process that belongs to no file and is not shared, in KiB.
 fn own_kib(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let count = line.and_then(|line| line.split_whitespace().next());
-    // A process that ends has none.
+    // A process that ends has no such line.
     count.map_or(0, |count| count.parse().expect("a number"))
 }
 

@@ -34,7 +34,7 @@ impl Raw {
         Self::connect_narrow(address, 0).await
     }
 
-    /// Returns one whose client takes so many bytes of each reply, and no more.
+    /// Opens a connection whose client takes only this number of bytes of each reply.
     pub async fn connect_narrow(address: SocketAddr, bytes: u32) -> Self {
         let mut settings = http2::Builder::new(TokioExecutor::new());
         settings.initial_stream_window_size(bytes);

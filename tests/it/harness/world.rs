@@ -76,12 +76,12 @@ pub fn run(test: impl Future<Output = ()>) {
 }
 
 impl World {
-    /// With nothing in it.
+    /// Starts a world with an empty database.
     pub fn start(kind: Kind) -> LocalBoxFuture<'static, Self> {
         Self::on(Database::fresh(kind), NOON)
     }
 
-    /// On a database that is there, at this instant.
+    /// Starts a world on an existing database, with a clock that shows `now`.
     pub fn on(database: Database, now: i64) -> LocalBoxFuture<'static, Self> {
         async move {
             let clock = ManualClock::at(now);
@@ -98,7 +98,7 @@ impl World {
         self.restart_with(Rules { allow_http: true, allow_private: true })
     }
 
-    /// Returns the same, and webhooks may be sent to other places.
+    /// Restarts the server, with other rules for the places to which webhooks may be sent.
     pub fn restart_with(&mut self, webhooks: Rules) -> LocalBoxFuture<'_, ()> {
         async move {
             self.stop().await;
@@ -108,23 +108,23 @@ impl World {
         .boxed_local()
     }
 
-    /// Returns one more server on the same database, with the same clock.
+    /// Starts another server on the same database, with the same clock.
     pub fn replica(&self) -> LocalBoxFuture<'_, (Server, Clients)> {
         self.replica_at(self.database.url())
     }
 
-    /// Returns the same, on the same database by another URL.
+    /// Starts another server on the same database, which it reaches by this URL.
     pub fn replica_at<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, (Server, Clients)> {
         serve(url, &self.clock, Rules { allow_http: true, allow_private: true }, None).boxed_local()
     }
 
-    /// Returns one more server on the same database, with so many lanes.
+    /// Starts another server on the same database, with this number of lanes.
     pub fn replica_with(&self, lanes: usize) -> LocalBoxFuture<'_, (Server, Clients)> {
         let webhooks = Rules { allow_http: true, allow_private: true };
         serve(self.database.url(), &self.clock, webhooks, Some(lanes)).boxed_local()
     }
 
-    /// Has the server tell of windows that are over, as it does by itself every minute.
+    /// Makes the server emit the events of windows that are over, as it does by itself every minute.
     pub fn close_windows(&self) -> BoxFuture<'_, Closed> {
         async move {
             let figures = self.job("close-windows").await;
@@ -134,7 +134,7 @@ impl World {
         .boxed()
     }
 
-    /// Has the server remove what is older than its retention, as it does by itself every hour; says how many events.
+    /// Makes the server prune events, as it does by itself every hour. Returns how many events it removed.
     pub fn prune_events(&self) -> BoxFuture<'_, i64> {
         async move { self.job("prune-events").await["events"] }.boxed()
     }
@@ -154,7 +154,7 @@ impl World {
         self.server.as_ref().expect("it runs").address()
     }
 
-    /// Stops the server, and verifies the books: I2 and I3 hold whatever was done.
+    /// Stops the server, and verifies the books: I2 and I3 must hold after each test.
     pub async fn end(mut self) {
         self.stop().await;
         self.verify().await;
@@ -173,7 +173,8 @@ impl World {
     }
 }
 
-/// Half of the tests have the lanes decide a batch while the one before commits: always the same half, by their names.
+/// Returns whether the lanes decide a batch while the previous batch commits. This depends on the name of the test, so
+/// half of the tests do so, and always the same half.
 fn overlaps() -> bool {
     let thread = std::thread::current();
     thread.name().is_some_and(|name| name.bytes().fold(0, u8::wrapping_add) % 2 == 1)
