@@ -11,12 +11,12 @@ use super::{
 };
 
 /// The key of a counter within its tenant: resource, period, anchor day, window start, and the values of the
-/// dimensions that the counter's shape counts apart. It contains neither plan nor limit, so usage survives a change
-/// of them (R4.15).
+/// dimensions that the counter's shape counts apart. The key contains neither plan nor limit, so usage survives their
+/// changes (R4.15).
 ///
 /// The key is the stored bytes: resource (4 bytes), period (1), anchor day (1), window start (8, sign flipped), all
 /// big-endian. Then comes per dimension either 0, or 1, the value's length (1) and the value. In this order the
-/// counters of one shape and one window are neighbours.
+/// counters of one shape and one window follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
 
@@ -103,7 +103,8 @@ impl CounterKey {
         i64::from_be_bytes(bytes) ^ i64::MIN
     }
 
-    /// Returns the values that are counted apart, in the order of [`super::shape::Dimension`].
+    /// Returns the dimension values for which the counter counts separately, in the order of
+    /// [`super::shape::Dimension`].
     pub fn dimensions(&self) -> [Option<&str>; 3] {
         self.parse().unwrap_or_default()
     }
@@ -153,14 +154,14 @@ fn push_prefix(bytes: &mut Vec<u8>, resource: ResourceKey, period: Period, ancho
 pub struct Counter {
     /// Units that were charged.
     pub committed: i64,
-    /// Units that open holds have.
+    /// Units that open holds have reserved.
     pub reserved: i64,
     /// The window in which the counter counts.
     pub window: Window,
     /// The counter contains all that was spent since this instant (R4.25).
     pub counted_since: Since,
-    /// Charges at deadlines up to this instant were taken off by a reset, or by the return of a limit. They are not
-    /// given back a second time (R4.27).
+    /// Charges at deadlines up to this instant no longer count: a ResetUsage, or the return of a limit, set the
+    /// counter to zero. They are not subtracted a second time (R4.27).
     pub forgiven_until: Millis,
 }
 
@@ -171,15 +172,15 @@ impl Counter {
         Self { committed: 0, reserved: 0, window, counted_since, forgiven_until: 0 }
     }
 
-    /// Returns the counter after its limits began to count anew at `since`: nothing is committed, and holds stay held
-    /// (R4.26).
+    /// Returns the counter after its limits started to count from zero at `since`: nothing is committed, and reserved
+    /// units stay reserved (R4.26).
     pub fn restarted(self, since: Since) -> Self {
         let forgiven_until = self.forgiven_until.max(since.at);
         Self { committed: 0, counted_since: since, forgiven_until, ..self }
     }
 }
 
-/// What a limit leaves of its counter. Without a limit: the figures of a meter.
+/// A counter, together with one limit that reads it. Without a limit: the figures of a meter.
 #[derive(Clone, Debug)]
 pub struct Balance {
     /// The key of the counter.

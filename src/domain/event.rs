@@ -1,4 +1,4 @@
-//! Events. An event stands for itself: it contains names and absolute figures, so it can be read after tenants, plans
+//! Events. An event contains names and absolute figures, so it can be understood by itself, even after tenants, plans
 //! and resources have changed or are gone (R5.1).
 
 use std::sync::Arc;
@@ -258,7 +258,7 @@ impl Event {
         self.reservation().map(|reservation| (self.tenant_key, reservation.id))
     }
 
-    /// Returns the id that a resource had at that time. Empty: the event is not about it.
+    /// Returns the id that a resource had when the event occurred. Empty: the event is not about this resource.
     pub fn resource_id(&self, key: ResourceKey) -> &str {
         self.resources.iter().find(|(known, _)| *known == key).map_or("", |(_, name)| name)
     }
@@ -301,7 +301,7 @@ pub struct EventFilter {
     pub tenant: Option<String>,
     /// The key of that tenant, if known. Tenants that had the same id before do not match it.
     pub tenant_key: Option<TenantKey>,
-    /// Lets pass the reservations of this agent, and counters that count this agent apart.
+    /// Lets pass the reservations of this agent, and counters that count only this agent.
     pub agent: Option<String>,
     /// Lets pass events about at least one of these resources.
     pub resources: Vec<String>,

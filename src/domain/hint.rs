@@ -1,4 +1,4 @@
-//! The retry hint: when a refused request passes if nothing else happens until then (R4.11).
+//! The retry hint: the instant at which a refused request would pass, if nothing else happens until then (R4.11).
 //!
 //! A Reserve passes when enough holds have come to their deadlines, and at the latest in the next window. An Extend
 //! counts in the window of its hold, so no later window helps, and it can pass only while the hold is open.
@@ -13,13 +13,13 @@ use super::{
 /// What must happen before a refused request passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Open holds cannot help: this is the answer.
+    /// The hint, if it does not depend on open holds.
     Over(Retry),
-    /// Open holds must give back so many units of the counter.
+    /// Open holds must give back this number of units of the counter.
     Freed(i64),
 }
 
-/// A RELEASE hold, which gives back at its deadline what it holds of one counter.
+/// A RELEASE hold, which gives back its units of one counter at its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freeing {
     /// The id of the hold.
@@ -43,16 +43,16 @@ impl Violation {
             [self.needed, counter.committed, counter.reserved].map(i128::from);
         let missing = needed + committed + reserved - i128::from(allowance);
         match i64::try_from(missing) {
-            // Operations after this one in the batch have made room already.
+            // Later operations of the same batch have already made room.
             Ok(missing) if missing <= 0 => Wait::Over(self.at(now.saturating_add(1), now)),
             Ok(missing) if missing <= counter.reserved => Wait::Freed(missing),
             Ok(_) | Err(_) => Wait::Over(self.next_window()),
         }
     }
 
-    /// Returns when holds have given back `missing` units. `holds` are in the order of their deadlines. If there are
-    /// more holds, `beyond` is the last deadline that was looked at. The hint may be too early then, and is never too
-    /// late.
+    /// Returns the instant at which holds have given back `missing` units. `holds` are in the order of their
+    /// deadlines. If not all holds were read, `beyond` is the last deadline that was read. The hint may then be too
+    /// early, but never too late.
     pub fn freed(&self, mut missing: i64, holds: &[Freeing], beyond: Option<Millis>, now: Millis) -> Retry {
         let own = self.extends.map(|extended| extended.hold);
         for hold in holds.iter().filter(|hold| Some(hold.hold) != own) {

@@ -1,4 +1,4 @@
-//! Operations on a tenant's books, parsed. Names, quantities and bounds have been checked already.
+//! Operations on a tenant's books, after parsing. Names, quantities and bounds are already checked.
 
 use std::collections::BTreeSet;
 
@@ -113,7 +113,7 @@ pub struct Check {
 }
 
 /// Per dimension the value that a counter must have, in the order of [`super::shape::Dimension`]. `None`: the value
-/// does not matter. Each method says what becomes of counters that do not count the dimension apart.
+/// does not matter. Each method defines whether a counter passes that counts all values of the dimension together.
 pub type DimensionFilter = [Option<String>; 3];
 
 /// ResetUsage: sets `committed` of running windows to zero.
@@ -123,7 +123,8 @@ pub struct Reset {
     pub request: Option<RequestKey>,
     /// The ids of the resources. Empty: all resources.
     pub resources: Vec<String>,
-    /// Chooses counters by their dimensions. A counter must count each dimension apart that has a value here.
+    /// Selects counters by their dimensions. If a dimension has a value here, a counter must count that value
+    /// separately.
     pub filter: DimensionFilter,
     /// The reason that the adjustments record.
     pub reason: String,
@@ -182,7 +183,7 @@ impl Operation {
     }
 }
 
-/// Computes a fingerprint field by field. Each part has a fixed length or follows its length, so two different
+/// Computes a fingerprint field by field. Each part has a fixed length or is preceded by its length, so two different
 /// payloads never give the same bytes.
 #[derive(Clone)]
 pub struct Fingerprinter(Sha256);

@@ -16,11 +16,11 @@ use super::{
 /// What a limit does when its allowance is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Enforcement {
-    /// It refuses Reserve and Extend.
+    /// The limit refuses Reserve and Extend.
     Hard,
-    /// It lets them pass, and the balance shows the excess.
+    /// The limit lets Reserve and Extend pass, and the balance shows the excess.
     Soft,
-    /// It lets them pass, and counts what a HARD limit would have refused.
+    /// The limit lets Reserve and Extend pass, and counts what a HARD limit would have refused.
     Observe,
 }
 
@@ -48,7 +48,7 @@ pub struct Limit {
 /// A named set of limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The key of the plan's rows.
+    /// The internal key of the plan, by which rows refer to it.
     pub key: PlanKey,
     /// The id that people chose.
     pub id: String,
@@ -78,7 +78,7 @@ impl Plan {
 /// A kind of thing that is spent, such as `tokens`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// The key of the resource's rows.
+    /// The internal key of the resource, by which rows refer to it.
     pub key: ResourceKey,
     /// The id that people chose.
     pub id: String,

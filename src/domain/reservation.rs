@@ -13,11 +13,11 @@ use super::{
 pub enum ReservationState {
     /// The hold counts until its deadline.
     Reserved,
-    /// It was settled with what was used.
+    /// The reservation was settled with the quantities that were used.
     Committed,
     /// The hold was given back.
     Released,
-    /// The deadline came before it was settled.
+    /// The deadline came before the reservation was settled.
     Expired,
 }
 
@@ -62,7 +62,7 @@ impl ReservedAmount {
     }
 }
 
-/// What a reservation holds in one counter, and has charged to it.
+/// The units that a reservation holds in one counter, and has charged to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The key of the counter.
@@ -74,7 +74,7 @@ pub struct Line {
     pub charged: i64,
 }
 
-/// The reply of a Reserve or Extend. It is kept for retries when a later Extend has changed the reservation.
+/// The reply of a Reserve or Extend. It is stored for retries, because a later Extend changes the reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldAnswer {
     /// Resources and units that were granted in all.

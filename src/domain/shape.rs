@@ -1,4 +1,4 @@
-//! What counters tell apart: the subject's dimensions, and the shapes of limits.
+//! The dimensions of a subject, and the shapes of limits, which decide for what counters count separately.
 
 use super::{id::ResourceKey, window::Period};
 
@@ -20,7 +20,8 @@ impl Subject {
     }
 }
 
-/// A part of the subject that a limit can select or count apart. The order is that of [`Subject::values`].
+/// A part of the subject that a limit can select, or for whose values it can count separately. The order is that of
+/// [`Subject::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dimension {
     /// The agent of a subject.
@@ -45,7 +46,8 @@ impl Dimension {
     }
 }
 
-/// What decides which counters a limit reads. Limits of one shape share their counters (R4.15).
+/// The part of a limit that decides which counters the limit reads. Limits of the same shape share their counters
+/// (R4.15).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// The resource that is counted.

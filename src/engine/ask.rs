@@ -1,4 +1,4 @@
-//! What the engine is asked, and what it answers: the requests of callers, and the outcomes of their operations.
+//! The interface of the engine: the requests of callers, and the outcomes of their operations.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ pub struct Request {
     pub operation: Operation,
 }
 
-/// What a reply needs apart from its content: the tenant's id, the names of resources, the instant of the decision.
+/// The context that a reply needs in addition to its content: the tenant's id, the names of resources, and the instant
+/// of the decision.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// The tenant's key; 0 if there is no such tenant.
@@ -61,7 +62,7 @@ pub struct Frame {
 pub struct Answer {
     /// The result of the operation.
     pub reply: Reply,
-    /// What the reply needs apart from the result.
+    /// The context that the reply needs in addition to the result.
     pub frame: Frame,
 }
 
@@ -72,7 +73,7 @@ pub enum Failure {
     Refused {
         /// The reason, with its details.
         refusal: Refusal,
-        /// What the error needs apart from the reason.
+        /// The context that the error needs in addition to the reason.
         frame: Box<Frame>,
     },
     /// The queue of the lane is full.
@@ -90,7 +91,7 @@ pub enum Failure {
 impl From<&StoreError> for Failure {
     fn from(error: &StoreError) -> Self {
         match error {
-            // The errors after `Unreachable` mean that other transactions were in the way of every repeat.
+            // The errors after `Unreachable` mean that other transactions prevented every repeat.
             StoreError::Unavailable(_)
             | StoreError::Unreachable(_)
             | StoreError::Serialization(_)

@@ -1,8 +1,8 @@
 //! Emits WINDOW_CLOSED for windows that are over, once per counter, with the final figures (R5.7).
 //!
-//! A window is over at its end, whether or not this runs. The event waits until no open hold was made before the
-//! window's end. Such a hold is charged to the windows in which it was made, also for resources that it did not
-//! reserve.
+//! A window ends at its end, whether or not this module runs. The event waits as long as there is an open hold that
+//! was made before the window's end. Such a hold is charged to the windows in which it was made, also for resources
+//! that it did not reserve.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +25,7 @@ use crate::{
 /// Maximum number of counters that one transaction closes, and thus of tenants that it locks.
 const STEP_COUNTERS: usize = 100;
 
-/// What a run of `close_windows` did.
+/// The result of a run of `close_windows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
     /// Number of counters that were closed. An event was emitted for those that were used.
@@ -68,8 +68,8 @@ pub async fn close_windows(
     Ok(Closed { more: true, ..done })
 }
 
-/// Closes the counters of a page whose tenants can be locked at once. Calls wait for every tenant that this locks, so
-/// it must not wait for one of them.
+/// Closes the counters of a page whose tenants can be locked at once. Calls wait for every tenant that the transaction
+/// locks, so the transaction must not wait for a tenant.
 async fn close_free(
     store: &Store,
     policies: &PolicyCache,
@@ -97,7 +97,7 @@ fn tenants_of(page: &[ClosePlace]) -> Vec<TenantKey> {
     keys
 }
 
-/// Closes the counters of a page that wait for nothing.
+/// Closes those counters of a page that need not wait for an open hold.
 async fn close(
     transaction: Transaction,
     policies: &PolicyCache,

@@ -4,8 +4,8 @@
 //! decides them in order of arrival, saves and commits. Only then does it answer. While one batch commits, the next
 //! one fills. Nothing runs in the caller's task, so a caller that goes away leaves its operation to the lane (R4.10).
 //!
-//! Read `ask.rs` first: what the engine is asked, and what it answers. Then `lane`, which collects operations into
-//! batches, and `batch`, which decides and writes one. `read` and `close.rs` work without lanes.
+//! Read `ask.rs` first: the interface of the engine. Then read `lane`, which collects operations into batches, and
+//! `batch`, which decides and writes a batch. `read` and `close.rs` work without lanes.
 
 mod ask;
 mod batch;
@@ -63,8 +63,8 @@ pub struct Engine {
     store: Store,
 }
 
-/// The running lanes. They have threads of their own: on the threads of the calls, each step of a batch would wait
-/// until the calls that the previous batch answered have run.
+/// The running lanes. They have their own threads: on the threads of the calls, each step of a batch would wait until
+/// all calls have run that the previous batch answered.
 #[derive(Debug)]
 pub struct Lanes {
     tasks: JoinSet<()>,
@@ -73,8 +73,8 @@ pub struct Lanes {
 }
 
 impl Engine {
-    /// Starts `count` lanes. With `overlap`, a lane decides a batch while the batch before commits; this takes one
-    /// core more. Fails if the operating system gives no threads.
+    /// Starts `count` lanes. With `overlap`, a lane decides a batch while the previous batch commits, which uses one
+    /// more core. Fails if the operating system gives no threads.
     pub fn start(
         store: &Store,
         policies: &Arc<PolicyCache>,
@@ -184,8 +184,8 @@ impl Engine {
 }
 
 impl Lanes {
-    /// Takes no more operations, and answers those that wait. At `until` it gives up the rest. Returns whether all
-    /// were answered.
+    /// Stops the lanes: accepts no more operations, and answers those that wait. At `until` it gives up the rest.
+    /// Returns whether all operations were answered.
     pub async fn drain(&mut self, until: Instant) -> bool {
         self.stop.cancel();
         let drained = async { while self.tasks.join_next().await.is_some() {} };

@@ -116,8 +116,8 @@ fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Resu
     Ok(asked.max(found.deadline))
 }
 
-/// Returns the counters of each amount: those of the limits that apply now, in the windows of the hold, and those that
-/// hold it already.
+/// Returns the counters of each amount: those of the limits that apply now, in the windows of the hold, and those in
+/// which the hold already reserves units.
 fn counters(
     books: &Books,
     context: &mut Context<'_>,
@@ -178,8 +178,9 @@ fn hold(
     Ok(())
 }
 
-/// Returns the id under which an Extend without `request_id` is stored. By it, a batch with an unknown COMMIT finds
-/// out whether the Extend took effect. It begins with a control character, so no client can use it.
+/// Returns the id under which an Extend without `request_id` is stored. A batch whose COMMIT has an unknown outcome
+/// looks up this id to find out whether the Extend took effect. The id begins with a control character, so no client
+/// can use it.
 pub fn minted_request_id(id: ReservationId) -> String {
     let digits = id.0.iter().map(|byte| format!("{byte:02x}"));
     digits.fold(String::from("\u{1}"), |text, digit| text + &digit)

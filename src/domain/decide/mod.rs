@@ -1,4 +1,4 @@
-//! Decides an operation: what it does to the books of its tenant at an instant.
+//! Decides operations: applies them to the books of their tenant at an instant.
 //!
 //! A refused operation changes nothing, apart from the count of refusals of the limits that refused it. If the books
 //! do not know a counter that the operation needs, `decide` stops with [`Stop::Missing`]. The engine then loads the

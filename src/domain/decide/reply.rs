@@ -15,7 +15,7 @@ pub struct Verdict {
     pub balance: Balance,
 }
 
-/// Whether a quantity fits what a limit has left.
+/// Whether a quantity fits into the remaining units of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The quantity fits in full.
@@ -42,7 +42,7 @@ pub struct Held {
 pub struct Checked {
     /// One verdict per amount and limit that applies.
     pub verdicts: Vec<Verdict>,
-    /// What would be granted. Empty: the Reserve would be refused.
+    /// The quantities that would be granted. Empty: the Reserve would be refused.
     pub granted: Vec<(ResourceKey, i64)>,
     /// The violations of the HARD limits that would refuse.
     pub violations: Vec<Violation>,

@@ -83,11 +83,11 @@ fn replay(books: &Books, context: &mut Context<'_>, first: &Arc<Reservation>) ->
     Ok(Held { reservation: Arc::new(first.as_first_answered()), balances })
 }
 
-/// What a Reserve, Check or Extend is granted.
+/// The quantities that a Reserve, Check or Extend is granted.
 pub(super) struct Grants {
     /// The granted quantity of each amount.
     pub(super) granted: Vec<i64>,
-    /// What OBSERVE limits would have refused.
+    /// The violations that OBSERVE limits would have refused.
     pub(super) observed: Vec<Violation>,
 }
 

@@ -48,7 +48,8 @@ pub(super) fn reset(
         let counter = fresh_of_line(books, context.calendar, &key, context.now);
         let delta = counter.committed.saturating_neg();
         let of_row = books.forgive(&key, context.now, counter);
-        // `delta` contains charges that are due and not yet swept, and the row does not. Sweeping takes them off.
+        // `delta` contains charges that are due and not yet swept. The row does not contain them, and the sweep will
+        // subtract them by adjustments of its own.
         books.correct(&key, of_row - delta, FORGIVEN_REASON);
         books.insert_adjustment(Adjustment {
             id: id.part(number),

@@ -25,7 +25,8 @@ struct Step {
     key: CounterKey,
     committed: i64,
     reserved: i64,
-    /// The adjustment that is due because the charge at the deadline was taken off the counter before (R4.27).
+    /// The adjustment that is needed because an earlier adjustment already subtracted the charge at the deadline
+    /// (R4.27).
     forgiven: i64,
     fresh: Counter,
 }
@@ -55,7 +56,8 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
     for (resource, quantity) in charges(&found, &used) {
         for line in settled.lines.iter_mut().filter(|line| line.key.resource() == resource) {
             let reserved = found.amounts.iter().find(|a| a.resource == resource).map_or(0, |a| a.reserved);
-            // If an Extend added the counter, it holds only what was added then, and is charged only for that.
+            // If an Extend added the counter, the counter has reserved only the units of that Extend, and is charged
+            // only for these.
             let charge = quantity.saturating_sub(reserved.saturating_sub(line.held)).max(0);
             match step(books, context, &found, line, charge) {
                 Some(step) => steps.push(step),
@@ -144,7 +146,7 @@ fn step(
         return excess(line, charge, counter);
     }
     let freed = if found.state == ReservationState::Reserved { line.held } else { 0 };
-    // A reset may have taken off what was charged. A counter does not go below zero.
+    // A ResetUsage may have subtracted the charge before. A counter does not go below zero.
     let committed = counter.committed.checked_add(charge.checked_sub(line.charged)?)?.max(0);
     committed.checked_add(counter.reserved.checked_sub(freed)?)?;
     let added = committed.checked_sub(counter.committed)?;

@@ -1,4 +1,4 @@
-//! What every decision has in common: its context, and the reasons to stop without a reply.
+//! The parts that all decisions share: the context, and the reasons to stop without a reply.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::super::{
     window::Millis,
 };
 
-/// What a decision depends on, apart from the books and the operation.
+/// The input of a decision, in addition to the books and the operation.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The resources and plans at the revision of the batch.

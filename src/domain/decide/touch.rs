@@ -40,8 +40,8 @@ pub struct Touched {
     pub applied: Vec<Applied>,
 }
 
-/// The counters of an operation, or its fields at fault. Faults are reported only if nothing comes before them, such
-/// as a replay.
+/// The counters of an operation, or its fields at fault. The caller reports the faults only if no other outcome comes
+/// before them, such as a replay.
 pub(super) type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
 
 impl Touched {

@@ -1,9 +1,9 @@
 //! Sets aside the operations of tenants whose rows another transaction has locked, so that tenants with free rows do
 //! not wait for them (R6.9).
 //!
-//! While a tenant is set aside, later operations of it are set aside behind the first, so they keep their order. A
-//! task looks again and again which rows are free; the operations of their tenants then lead the next batch. After
-//! half a minute the operations of a tenant that is still locked are UNAVAILABLE.
+//! While a tenant is set aside, its later operations are set aside as well, so that all keep their order. A task
+//! repeatedly looks which rows are free. The operations of their tenants then lead the next batch. If a tenant is
+//! still locked after half a minute, its operations end with UNAVAILABLE.
 
 use std::{collections::VecDeque, future::pending, time::Duration};
 
@@ -25,23 +25,23 @@ use crate::{domain::id::TenantKey, seldom::Seldom, store::Store};
 /// UNAVAILABLE.
 const ASIDE_OPERATIONS_MAX: usize = QUEUE_OPERATIONS_MAX;
 
-/// Longest time for which a tenant is set aside.
+/// Maximum time for which a tenant is set aside.
 const ASIDE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Pause before each look at locked rows.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Tenants of one look. Each locked tenant makes the look wait for a millisecond.
+/// Maximum number of tenants in one look. Each locked tenant delays the look by a millisecond.
 const LOOK_TENANTS_MAX: usize = 100;
 
-/// How long a look waits for the first of its tenants; tenants take turns to be the first. If others want the same
-/// row, the look stands in the queue for it, and gets it.
+/// How long a look waits for the row of its first tenant; tenants take turns to be the first. If others want the same
+/// row, the look waits in the row's queue, and so gets the row in time.
 const LOOK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// If the database does not answer a look within this time, the next batch finds out which rows are free.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A contended row is locked for too long again and again, so these lines are limited to one a minute.
+/// A contended row is often locked for too long, so these lines are logged at most once a minute.
 static SET_ASIDE: Seldom<()> = Seldom::new();
 static GIVEN_UP: Seldom<()> = Seldom::new();
 
@@ -183,7 +183,8 @@ impl Aside {
 
     fn end_look(&mut self, found: Result<Vec<TenantKey>, JoinError>) {
         self.look = None;
-        // After a panic all rows count as free. Locking them shows which are not.
+        // After a panic of the look, all rows count as free. When the next batch locks them, it finds out which are
+        // not.
         let free = found.unwrap_or_else(|_| self.order.iter().copied().collect());
         for key in free {
             if let Some(tenant) = self.remove(key) {

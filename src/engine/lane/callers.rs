@@ -22,7 +22,7 @@ pub(super) struct Waiting {
     caller: Caller,
 }
 
-/// Waits for the outcomes of the next items of a batch: one, or as many as it says.
+/// A caller who waits for the outcomes of the next items of a batch: of one item or of several.
 enum Caller {
     One(oneshot::Sender<Outcome>),
     Several(oneshot::Sender<Vec<Outcome>>, usize),
@@ -123,7 +123,7 @@ impl Caller {
         }
     }
 
-    /// Hands on the outcome of one operation.
+    /// Passes the outcome of one operation to its caller.
     fn answer(self, outcome: Outcome) {
         // An error says that the caller is gone.
         match self {
@@ -159,7 +159,8 @@ impl Drop for Gathering {
     }
 }
 
-/// Returns the item of a request. If its caller is gone, it is decided only if it is owed.
+/// Returns the item of a request. If the caller is gone, the operation is decided only if it must take effect in any
+/// case (R4.10).
 fn item(request: Request, deadline: Option<Instant>, gone: bool) -> Item {
     let mut item = Item::new(request, deadline);
     item.drop_unless_owed(gone);

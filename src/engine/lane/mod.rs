@@ -52,7 +52,7 @@ pub(super) struct Lane {
     waiting: Arc<AtomicUsize>,
     batcher: Batcher,
     store: Store,
-    /// Whether a batch is decided while the batch before commits.
+    /// Whether a batch is decided while the previous batch commits.
     overlap: bool,
     stop: CancellationToken,
     /// Submissions that arrived during the previous batch and did not fit into it. They come before the queue.
@@ -69,7 +69,8 @@ struct Flight {
     task: JoinHandle<()>,
 }
 
-/// The database's time, if it is the clock; or the error, with the batch, which has no outcomes then.
+/// The result of a commit: the database's time, if the database is the clock. Or the error, with the batch, whose
+/// operations then have no outcomes.
 type Landed = Result<Option<Millis>, (Batch, StoreError)>;
 
 impl Lane {
@@ -120,7 +121,7 @@ impl Lane {
 
     /// Decides a batch under the lock of its tenants, and answers.
     async fn run_locked(&mut self, mut batch: Batch) {
-        // The batch before may have found some of its tenants locked.
+        // The previous batch may have found some of this batch's tenants locked.
         self.aside.take_followers(&mut batch, |tenant| self.batcher.find_key(tenant));
         let run = async {
             if let Some(held) = self.batcher.hold(&mut batch.items).await {
@@ -129,8 +130,8 @@ impl Lane {
             self.batcher.run(&mut batch.items).await;
         };
         if AssertUnwindSafe(run).catch_unwind().await.is_err() {
-            // The panic is a defect and was logged. The lane forgets what the batch may have left half done, and goes
-            // on.
+            // The panic is a defect, and was logged. The lane forgets its memory, which the batch may have changed
+            // only in part, and continues.
             self.batcher.forget();
         }
         self.aside.take_locked(&mut batch);
@@ -146,7 +147,8 @@ impl Lane {
                 Some(more) if self.concerns(&more, held) => self.take(more, batch),
                 Some(more @ Submission { asked: Asked::One(..), .. }) => deferred.push_back(more),
                 Some(more) => {
-                    // Some of these may belong to locked tenants. To keep their order, nothing behind them joins.
+                    // Some of these operations may belong to locked tenants. To keep the order, no later operation
+                    // joins.
                     deferred.push_back(more);
                     break;
                 }
@@ -167,8 +169,8 @@ impl Lane {
         }
     }
 
-    /// Waits until there is something for the next batch. Meanwhile a flight may land. Returns false if nothing will
-    /// come any more.
+    /// Waits until there is an operation for the next batch. Meanwhile a flight may land. Returns false if no
+    /// operation will ever come.
     async fn next(&mut self, flight: &mut Option<Flight>) -> bool {
         if let Some(mut before) = flight.take() {
             let landed = tokio::select! {
@@ -199,7 +201,7 @@ impl Lane {
                 submission = self.submissions.recv() => submission,
                 () = self.aside.changed() => continue,
                 () = self.stop.cancelled(), if !self.submissions.is_closed() => {
-                    // Nothing more is accepted; what is in the queue is still decided.
+                    // No operation is accepted any more, but the operations in the queue are still decided.
                     self.submissions.close();
                     continue;
                 }
@@ -215,9 +217,9 @@ impl Lane {
         }
     }
 
-    /// Ends a flight. Returns false if the batch was not written, and so was decided again under the lock.
+    /// Ends a flight. Returns false if the batch could not be written, and was therefore decided again under the lock.
     async fn land(&mut self, landed: Result<Landed, RecvError>, task: Option<JoinHandle<()>>) -> bool {
-        // The task of the batch before has ended long ago.
+        // The task of the previous batch has ended long ago.
         if let Some(before) = std::mem::replace(&mut self.answering, task) {
             let _ = before.await;
         }
@@ -240,7 +242,7 @@ impl Lane {
         false
     }
 
-    /// Decides ahead what can be decided without the database.
+    /// Decides a batch ahead, if it can be decided without the database.
     fn decide_ahead(&mut self, ahead: Option<Ahead>, batch: &Batch) -> Option<Ahead> {
         let decided = catch_unwind(AssertUnwindSafe(|| self.batcher.decide_ahead(ahead, &batch.items)));
         decided.unwrap_or_else(|_| {

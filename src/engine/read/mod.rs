@@ -30,7 +30,7 @@ const SCAN_ROWS_MAX: usize = 10_000;
 /// Maximum number of rows that one statement reads.
 const CHUNK: usize = 1_000;
 
-/// Reads what lanes and administration have written.
+/// Reads the rows that lanes and administration have written.
 #[derive(Debug)]
 pub struct Reader {
     store: Store,
@@ -45,7 +45,7 @@ pub struct Page<T, P> {
     pub entries: Vec<T>,
     /// Where the next page begins. `None`: this is the last page.
     pub next: Option<P>,
-    /// What a reply needs apart from the entries.
+    /// The context that a reply needs in addition to the entries.
     pub frame: Frame,
 }
 

@@ -1,4 +1,4 @@
-//! Reservations: one of them, or pages of a tenant's, newest first.
+//! Reads one reservation, or pages of a tenant's reservations, newest first.
 
 use super::{
     super::ask::{Failure, Frame, TenantRef},
@@ -25,9 +25,9 @@ pub struct ReservationQuery {
     pub states: Vec<ReservationState>,
     /// The agent whose reservations pass. `None`: every agent.
     pub agent: Option<String>,
-    /// Least age of a reservation, in milliseconds.
+    /// Minimum age of a reservation, in milliseconds.
     pub min_age: Millis,
-    /// The last reservation at which the page before looked. Only older reservations follow.
+    /// The last reservation that the previous page has looked at. The page contains only older reservations.
     pub before: Option<ReservationId>,
     /// Maximum number of reservations on the page.
     pub limit: usize,

@@ -34,7 +34,7 @@ pub struct Names {
 pub struct Snapshot {
     /// At least one part. Only a single part can be empty.
     pub parts: Vec<Vec<Balance>>,
-    /// What replies need apart from the balances.
+    /// The context that replies need in addition to the balances.
     pub frame: Frame,
     /// The balances contain all events up to this end of the log.
     pub head: LogHead,

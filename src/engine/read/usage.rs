@@ -29,11 +29,12 @@ use crate::{
 pub struct UsageQuery {
     /// The id of the tenant.
     pub tenant: String,
-    /// Values that a counter must have. A counter that does not count a dimension apart passes, whatever the value.
+    /// Values that a counter must have. A counter that counts all values of a dimension together passes, whatever the
+    /// value.
     pub filter: DimensionFilter,
     /// The ids of the resources. Empty: all resources.
     pub resources: Vec<String>,
-    /// The place at which the page before ended.
+    /// The place at which the previous page ended.
     pub after: Option<UsagePlace>,
     /// Maximum number of balances on the page.
     pub limit: usize,
@@ -51,7 +52,7 @@ pub struct UsagePlace {
     pub key: Option<CounterKey>,
 }
 
-/// What a balance is of: a limit or, without one, a meter.
+/// The subject of a balance: a limit or, without a limit, a meter.
 struct Counted {
     limit: Option<Arc<Limit>>,
     resource: ResourceKey,
@@ -80,14 +81,14 @@ struct Found {
 }
 
 impl Reader {
-    /// A page of the balances of a tenant.
+    /// Reads a page of the balances of a tenant.
     pub async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
         self.open("usage", &TenantRef::Id(query.tenant.clone())).await?.usage(query).await
     }
 }
 
 impl View {
-    /// A page of the balances of the tenant.
+    /// Reads a page of the balances of the tenant.
     pub(super) async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
         let frame = self.frame();
         let chosen = chosen(&self.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
