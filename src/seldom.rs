@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Least time between two lines about the same subject.
+/// Minimum time between two lines about the same subject.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Maximum number of subjects that one `Seldom` remembers. While each of them was logged within the last minute, a new

@@ -26,10 +26,10 @@ use crate::{
     store::{LogHead, Numbered, Store, StoreError},
 };
 
-/// Longest wait for a wake-up. After it the feed looks at the log without one.
+/// Maximum time to wait for a wake-up. After this time the feed looks at the log without a wake-up.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Pause after each look, so that many events at once are numbered in one step.
+/// Pause after each look, so that events that arrive at about the same time are numbered in one step.
 const STEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Pause before the feed listens for other replicas again, after listening failed.
@@ -59,7 +59,7 @@ static WAITING: Seldom<&str> = Seldom::new();
 pub struct Feed {
     pub(super) store: Store,
     pub(super) reader: Arc<Reader>,
-    /// The lock is held only while a few pointers are copied.
+    /// The latest events. The lock is held only while a few pointers are copied.
     recent: RwLock<Recent>,
     /// How far the log goes. `None` until the log was read for the first time.
     pub(super) head: watch::Sender<Option<SeenHead>>,
@@ -76,12 +76,12 @@ struct Recent {
     events: VecDeque<Arc<LoggedEvent>>,
 }
 
-/// How far the log goes, as the feed read it.
+/// The end of the log, as the feed has read it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeenHead {
     pub(super) head: LogHead,
-    /// When the read began. A place that was known before this instant is at most `head.last_sequence`, unless the log
-    /// lost its end.
+    /// The instant at which the read began. A place that was known before this instant is at most
+    /// `head.last_sequence`, unless the log has lost its latest events.
     pub(super) since: Instant,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct SeenHead {
 pub(super) enum Unreadable {
     /// Events after the place were pruned.
     Expired(LogHead),
-    /// The place belongs to another log, or lies behind the end of this one.
+    /// The place belongs to another log, or is larger than the last place of this log.
     Lost(Cursor, LogHead),
     /// The database did not answer.
     Failed(Failure),
@@ -125,7 +125,7 @@ impl Feed {
         })
     }
 
-    /// Numbers events and reads new ones, until the feed is stopped.
+    /// Numbers events and reads new events, until the feed is stopped.
     pub async fn run(self: Arc<Self>) {
         let told = Arc::clone(self.store.told());
         loop {
@@ -183,16 +183,16 @@ impl Feed {
         }
     }
 
-    /// Numbers all events that were committed before the call, and returns the place of the last one. A reader that
-    /// begins after this place gets no event that was answered before the call: numbering comes a moment after the
-    /// reply.
+    /// Numbers all events that were committed before the call, and returns the place of the last of them. An operation
+    /// is answered a moment before its events are numbered. A reader that begins after the returned place gets no
+    /// event of an operation that was answered before the call.
     ///
     /// # Errors
     ///
     /// Fails when the database fails.
     pub async fn number_all(&self) -> Result<i64, StoreError> {
         loop {
-            // A step waits for another one that is under way, so it finds everything that was committed before the
+            // A step waits for another step that is under way, so it finds all events that were committed before the
             // call.
             let Numbered { events, last_sequence } = self.store.number_events(STEP_EVENTS).await?;
             if events > 0 {
@@ -213,7 +213,8 @@ impl Feed {
         let mut more = pending;
         while more {
             more = self.store.number_events(STEP_EVENTS).await?.events == STEP_EVENTS;
-            // After each step, so that a watcher that is up to date does not fall behind the events in memory.
+            // New events are read after each step, so that a watcher that is up to date finds its next event in
+            // memory.
             self.read_new().await?;
         }
         self.read_new().await
@@ -262,7 +263,8 @@ impl Feed {
         recent.events.extend(events.into_iter().map(Arc::new));
         let surplus = recent.events.len().saturating_sub(RECENT_EVENTS_MAX);
         recent.events.drain(..surplus);
-        // A place is found by counting, so the events must have no gap. If they have, watchers read the database.
+        // A place is found by counting, so the events must have no gap. If there is a gap, watchers read the database
+        // instead.
         let mut placed = recent.events.iter().rev().zip((0..=head.last_sequence).rev());
         if !placed.all(|(event, place)| event.sequence == place) {
             recent.events.clear();
@@ -300,7 +302,7 @@ impl Feed {
     }
 }
 
-/// Treats a step that panics as one that failed.
+/// Turns a panic of a step into an error.
 async fn caught(step: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
     let caught = AssertUnwindSafe(step).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(StoreError::Unusable("a step of the feed of events panicked".to_owned())))

@@ -40,7 +40,7 @@ pub struct EventQuery {
 pub struct EventPage {
     /// Events, in the order of the log.
     pub events: Vec<LoggedEvent>,
-    /// The place after which the next page begins. `None` on the last page.
+    /// The place after which the next page begins. `None`: this is the last page.
     pub next: Option<i64>,
     /// The last place in the log when the page was read. 0: the log is empty.
     pub last_sequence: i64,
@@ -94,8 +94,8 @@ impl Feed {
     }
 }
 
-/// Returns the place after which the events of the query's time begin, and whether the search reached it. Events are
-/// only nearly in the order of their times, so the search reads the time of each.
+/// Returns the place after which the events of the query's time begin, and whether the search has reached this place.
+/// Events are only roughly in the order of their times, so the search reads the time of each event.
 async fn pass_by(
     transaction: &Transaction,
     query: &EventQuery,

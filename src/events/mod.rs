@@ -1,5 +1,5 @@
-//! Events on their way out: numbers events, which batches wrote, and serves the log to watchers, lists and webhooks.
-//! This module does not know the protos, and makes no decisions about quota.
+//! Delivers events: numbers the events that batches wrote, and serves the log to watchers, lists and webhooks. This
+//! module does not know the protos, and makes no decisions about quota.
 
 mod cursor;
 mod feed;

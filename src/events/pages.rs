@@ -1,7 +1,8 @@
 //! Pages of the log that watchers have read and not sent yet.
 //!
-//! A watcher keeps its page for as long as its client takes nothing. So that stalled watchers cost bounded memory, all pages
-//! together have a bound: the oldest are dropped, and a watcher whose page was dropped reads it again when its client goes on.
+//! A watcher keeps its page as long as its client takes nothing. The pages of all watchers together have a bound, so
+//! that stalled watchers use bounded memory. Beyond the bound the oldest pages are dropped, and their watchers read
+//! them again when their clients continue.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +11,7 @@ use std::{
 
 use crate::domain::event::LoggedEvent;
 
-/// Events in the pages of all watchers: about 16 MB.
+/// Maximum number of events in the pages of all watchers: about 16 MB.
 const EVENTS_MAX: usize = 16_384;
 
 /// The pages of all watchers, oldest first.
@@ -23,7 +24,7 @@ struct Held {
     pages: VecDeque<Filled>,
 }
 
-/// That a page was filled: which time, and with how many events.
+/// Records that a page was filled: its `filled` at that time, and the number of events.
 #[derive(Debug)]
 struct Filled {
     page: Weak<Page>,
@@ -43,7 +44,7 @@ struct Content {
     dropped: bool,
 }
 
-/// What a page has next.
+/// The next event of a page, or the reason why there is none.
 #[derive(Debug)]
 pub(super) enum Next {
     /// The oldest event of the page that was not sent yet.
@@ -55,7 +56,7 @@ pub(super) enum Next {
 }
 
 impl Pages {
-    /// Fills a page, and drops the oldest pages beyond the bound.
+    /// Fills a page. If all pages together exceed the bound, drops the oldest pages.
     pub(super) fn fill(&self, page: &Arc<Page>, events: VecDeque<Arc<LoggedEvent>>) {
         let count = events.len();
         let time = page.fill(events);
@@ -81,7 +82,7 @@ impl Page {
         content.times
     }
 
-    /// Drops what is left of a page, unless it was filled again since this time.
+    /// Drops the remaining events of a page, unless the page was filled again since.
     fn drop_events(&self, time: u64) {
         let mut content = lock(&self.0);
         if content.times == time && !content.events.is_empty() {

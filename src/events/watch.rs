@@ -1,7 +1,8 @@
 //! One watcher: a snapshot, if requested, then the events after a place, each once and in order, and heartbeats.
 //!
-//! It is asked for the next message when HTTP/2 has taken the last one, and holds no more than a page, which may be dropped
-//! and read again. So a watcher that does not read costs a buffer of HTTP/2, and no event is lost for it.
+//! HTTP/2 asks a watcher for the next message after taking the previous message. A watcher holds at most one page of
+//! events, which may be dropped and read again. So a watcher whose client does not read uses one buffer of HTTP/2, and
+//! loses no event.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -29,16 +30,17 @@ use crate::{
 /// Maximum number of balances in one part of a snapshot.
 const PART_BALANCES: usize = 1_000;
 
-/// What a watcher asks for.
+/// The request of a watcher.
 #[derive(Clone, Debug)]
 pub struct WatchQuery {
-    /// The events that the watcher is notified of.
+    /// The filter of events of which the watcher is notified.
     pub filter: EventFilter,
-    /// The place after which to begin. `None`: from now on, behind everything that was answered before the watch began.
+    /// The place after which the watch begins. `None`: after all events of operations that were answered before the
+    /// watch began.
     pub cursor: Option<Cursor>,
     /// Whether to begin with the balances of the filter's tenant, agent and resources.
     pub snapshot: bool,
-    /// Longest time without a message, after which a heartbeat is sent.
+    /// Maximum time without a message. After this time a heartbeat is sent.
     pub heartbeat: Duration,
 }
 
@@ -108,20 +110,20 @@ pub struct Watch {
     feed: Arc<Feed>,
     filter: EventFilter,
     heartbeat: Duration,
-    /// Everything up to this place was read and filtered.
+    /// The place up to which all events were read and filtered.
     cursor: Cursor,
     /// The place of the tenant's last event, once the tenant is known to be deleted.
     ends_at: Option<i64>,
     heads: watch::Receiver<Option<SeenHead>>,
-    /// When the cursor was last known to be a place of the log.
+    /// The instant at which the cursor was last known to be a place of the log.
     since: Instant,
-    /// The parts of its snapshot that were not sent yet.
+    /// The parts of the snapshot that were not sent yet.
     snapshot: VecDeque<Update>,
     /// Events up to `cursor` that were not sent yet.
     page: Arc<Page>,
-    /// The last event of `page` that was sent, or the place behind which the page begins.
+    /// The place of the last event of `page` that was sent, or the place after which the page begins.
     sent: i64,
-    /// When a heartbeat is due: at once, so that it knows where it stands.
+    /// The instant at which a heartbeat is due. The first is due at once, so that the client gets a cursor.
     beat: Instant,
     _place: OwnedSemaphorePermit,
 }
@@ -175,7 +177,7 @@ impl Feed {
         let gone = tenant.is_some() && names.tenant_key.is_none();
         if names.pending && required {
             self.number_all().await.map_err(Unreadable::from)?;
-            // Look up again: a tenant that exists now is deleted, if ever, after this place.
+            // The tenant is looked up again: if it exists now and is deleted later, that event comes after this place.
             return Ok((self.reader.check_names(tenant, resources, required).await?, None));
         }
         let last = if names.pending && gone {
@@ -217,7 +219,7 @@ impl Watch {
             }
             let seen = *self.heads.borrow_and_update();
             let head = seen.map(|seen| seen.head).filter(|head| head.log_id == self.cursor.log_id);
-            // A head that was read before the cursor was checked proves nothing about the cursor.
+            // A head of the log that was read before the cursor was checked proves nothing about the cursor.
             if let Some(seen) = seen.filter(|seen| seen.since > self.since)
                 && head.is_none_or(|head| head.last_sequence < self.cursor.sequence)
             {
@@ -230,7 +232,7 @@ impl Watch {
                 }
             } else {
                 tokio::select! {
-                    // The sender lives as long as the feed, so this never fails.
+                    // The sender of heads lives as long as the feed, so this never fails.
                     _ = self.heads.changed() => continue,
                     () = self.feed.stop.cancelled() => continue,
                     () = sleep_until(self.beat) => {}
@@ -259,10 +261,10 @@ impl Watch {
         }
     }
 
-    /// Reads events behind the cursor; whether the watcher wants any of them.
+    /// Reads the events after the cursor. Returns whether any of them pass the watcher's filter.
     async fn take_page(&mut self) -> Result<bool, WatchEnd> {
         let page = self.feed.page(self.cursor).await?;
-        // The page may go further than the head that the feed has read.
+        // The page may contain events after the head that the feed has read.
         self.since = Instant::now();
         self.sent = self.cursor.sequence;
         let mut wanted = VecDeque::new();
@@ -285,7 +287,7 @@ impl Watch {
         Ok(any)
     }
 
-    /// Takes the balances and the place in the log, both of one instant.
+    /// Reads the balances and the place in the log, both at the same instant.
     async fn take_snapshot(&mut self) -> Result<(), WatchEnd> {
         let query = UsageQuery {
             tenant: self.filter.tenant.clone().unwrap_or_default(),
@@ -295,13 +297,13 @@ impl Watch {
             limit: PART_BALANCES,
         };
         let Snapshot { parts, frame, head } = {
-            // The permit keeps reads of other calls from waiting behind many watchers that come at once.
+            // The permit prevents that reads of other calls wait for many watchers that begin at the same time.
             let _permit = self.feed.catching_up.acquire().await;
             self.feed.reader.snapshot(&query).await?
         };
         self.since = Instant::now();
         self.cursor = Cursor { log_id: head.log_id, sequence: head.last_sequence };
-        // The id may belong to another tenant since it was looked up.
+        // The id may belong to another tenant by now.
         self.filter.tenant_key = Some(frame.tenant_key);
         let last = parts.len().saturating_sub(1);
         for (place, balances) in parts.into_iter().enumerate() {
@@ -327,7 +329,7 @@ fn expired(head: LogHead) -> WatchEnd {
     WatchEnd::Expired { oldest: Cursor { log_id: head.log_id, sequence: head.pruned_through } }
 }
 
-/// Returns the end of a watch whose cursor is of another log, or of the lost end of this log.
+/// Returns the reason to end a watch whose cursor belongs to another log, or to events that this log has lost.
 fn lost(cursor: Cursor, head: LogHead) -> WatchEnd {
     let what = if cursor.log_id == head.log_id {
         "is after the end of the log"

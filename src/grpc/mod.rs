@@ -1,7 +1,8 @@
 //! The gRPC services: protos ⇄ domain, errors, and HTTP/2. On the server's side only this module knows tonic.
 //!
-//! [`http2`] accepts connections and calls. [`quota`] and [`admin`] are the two services. What both need is beside
-//! them: `wire` and `event` make messages, `faults`, `token` and `cursor` read fields, and `status` maps every error.
+//! [`http2`] accepts connections and calls. [`quota`] and [`admin`] are the two services. Both services use the other
+//! modules: `wire` and `event` make messages, `faults`, `token` and `cursor` read fields, and `status` maps every
+//! error.
 
 pub mod admin;
 mod cursor;

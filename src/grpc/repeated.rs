@@ -109,7 +109,7 @@ impl Request {
         self.count(&self.message, encoded, &mut counts).err().flatten()
     }
 
-    /// Counts elements. An error ends the count: a list is too long, or the bytes are no message (`None`).
+    /// Counts elements. Fails with the list that is too long, or with `None` if the bytes are no message.
     fn count<'a>(
         &'a self,
         message: &Message,
@@ -141,7 +141,7 @@ impl Request {
             let Some((_, field)) = known else { continue };
             if let Some(list) = field.list {
                 let packed = field.packs && kind == WireType::LengthDelimited;
-                // A number ends with its only byte below 128.
+                // A varint ends with its only byte below 128.
                 counts[list] += if packed { value.iter().filter(|byte| **byte < 0x80).count() } else { 1 };
                 if counts[list] > self.lists[list].most_in_all {
                     return Err(self.lists.get(list));

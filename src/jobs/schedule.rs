@@ -24,8 +24,8 @@ use crate::{clock::system_now, domain::window::Millis};
 /// Pause between two looks at the clock.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Least step of the clock between two looks after which the jobs are scheduled anew. A smaller step delays a job by no
-/// more than itself.
+/// Minimum step of the clock between two looks after which all jobs are scheduled again. A smaller step delays a job
+/// by no more than itself.
 const STEP_MIN_MILLIS: Millis = 1_000;
 
 /// The next tick of a job that runs each second is at most this far away. The scheduler is up to half a second late.
@@ -116,7 +116,7 @@ impl Ticks {
         self.scheduler.add(tick.map_err(failed)?).await.map_err(failed)
     }
 
-    /// Schedules all jobs anew, from now on.
+    /// Schedules all jobs again, from now on.
     async fn renew(&self) -> Result<(), ScheduleError> {
         for (place, job) in JOBS.iter().enumerate() {
             let new = self.add(place).await?;

@@ -1,4 +1,4 @@
-//! The two kinds of databases, and the text by which PostgreSQL tells the time.
+//! The two kinds of databases, and the SQL expression of PostgreSQL's time.
 
 /// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Errors of the database, sorted by what helps: waiting, repeating, or neither.
+//! Errors of the database, classified by what helps: waiting, repeating, or neither.
 
 use sea_orm::{
     ConnAcquireErr, DbErr, RuntimeErr, SqlxError, SqlxPostgresError, SqlxSqliteError,
@@ -7,18 +7,18 @@ use sea_orm::{
 
 use crate::domain::refusal::Refusal;
 
-/// Why the store did not do what was asked.
+/// The reason why the store could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached, or cannot work now. Nothing is wrong with the call. If a commit failed with
     /// this, its outcome is unknown.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
-    /// Likewise, with a text that says which database, and why. Either nothing was sent yet, or SQLite's files were
-    /// taken away.
+    /// The database cannot be reached. The text says which database, and why. Either nothing was sent yet, or SQLite's
+    /// files were taken away.
     #[error("{0}")]
     Unreachable(String),
-    /// Another transaction was in the way. The whole transaction can be repeated at once.
+    /// The transaction collided with another transaction. The whole transaction can be repeated at once.
     #[error("the transaction conflicts with a concurrent one")]
     Serialization(#[source] DbErr),
     /// Somebody else has locked a row for longer than the bounded wait. Nothing was changed.
@@ -33,10 +33,12 @@ pub enum StoreError {
     /// A `request_id` exists already. Look it up, and repeat the whole transaction.
     #[error("a request_id exists already")]
     KnownRequest,
-    /// A tenant's id has another key than before. Look up the key by the id, and repeat the whole transaction.
+    /// A tenant's id belongs to another internal key than before. Look up the key by the id, and repeat the whole
+    /// transaction.
     #[error("a tenant was deleted or created again meanwhile")]
     TenantMoved,
-    /// Somebody else has changed what a batch was decided on ahead. Decide it again, under the lock.
+    /// Somebody else has changed the rows from which a batch was decided ahead. Decide the batch again, under the
+    /// lock.
     #[error("another transaction has changed the books since they were read")]
     Outdated,
     /// The database cannot be used as configured, or not for this call; the text says why.
@@ -70,7 +72,7 @@ impl StoreError {
         StoreError::Unavailable(DbErr::Custom("the database did not answer in time".to_owned()))
     }
 
-    /// The error for a SQLSTATE code of PostgreSQL.
+    /// Makes the error for a SQLSTATE code of PostgreSQL.
     #[cfg(test)]
     pub(crate) fn of_code(sqlstate: &str) -> Self {
         kind_of_postgres(sqlstate).of(DbErr::Custom(sqlstate.to_owned()))
@@ -105,14 +107,14 @@ impl From<DbErr> for AdminError {
     }
 }
 
-/// Sorts an error of SeaORM. The codes are PostgreSQL's SQLSTATE (its documentation, appendix A) and SQLite's result
-/// codes.
+/// Classifies an error of SeaORM. The codes are PostgreSQL's SQLSTATE (its documentation, appendix A) and SQLite's
+/// result codes.
 pub fn classify(error: DbErr) -> StoreError {
     let kind = match &error {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed) => {
             Kind::Unavailable
         }
-        // No statement has run yet, so the error is not a statement's fault.
+        // No statement has run yet, so no statement is the cause of the error.
         DbErr::Conn(_) => Kind::Unavailable,
         DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
             kind_of(inner)
@@ -122,7 +124,7 @@ pub fn classify(error: DbErr) -> StoreError {
     kind.of(error)
 }
 
-/// Sorts an error of the lanes' connections to PostgreSQL.
+/// Classifies an error of the lanes' connections to PostgreSQL.
 pub(super) fn classify_wire(error: tokio_postgres::Error) -> StoreError {
     let (kind, text) = kind_of_wire(&error);
     kind.of(DbErr::Custom(text))

@@ -1,9 +1,9 @@
 //! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only module
 //! that knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
 //!
-//! Read `connect.rs` and `transaction.rs` first: how a database is opened, and how everything runs on it. Below them are
-//! `sqlite` and `postgres`, what only one of the databases needs. Above them are `books`, `log`, `webhooks`, `admin` and
-//! `verify`, which have the statements.
+//! Read `connect.rs` and `transaction.rs` first: they open a database, and run transactions on it. They use `sqlite`
+//! and `postgres`, which contain the parts that only one kind of database needs. `books`, `log`, `webhooks`, `admin`
+//! and `verify` contain the statements.
 
 mod admin;
 mod books;

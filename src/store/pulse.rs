@@ -1,4 +1,4 @@
-//! What batches show of the state of the database.
+//! The signs by which batches show the state of the database.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ pub struct Signs {
     pub failed: bool,
 }
 
-/// Where batches leave their signs.
+/// The place where batches leave their signs, and from which the probe takes them.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     written: AtomicBool,

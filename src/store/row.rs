@@ -1,4 +1,4 @@
-//! A row, however it was found: the databases are reached in three ways, each with rows of its own.
+//! A row that a query found. There are three ways to a database, and each has its own type of rows.
 
 use rusqlite::types::FromSql;
 use sea_orm::{QueryResult, TryGetable};

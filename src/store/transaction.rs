@@ -40,7 +40,7 @@ pub struct Transaction {
     /// Wakes the numbering task after the commit, if this transaction wrote events.
     told: Arc<Notify>,
     tells: AtomicBool,
-    /// Takes note of the commit, if this transaction wrote rows of a batch.
+    /// Records the commit for the probe, if this transaction wrote rows of a batch.
     pulse: Arc<Pulse>,
 }
 
@@ -78,8 +78,8 @@ impl Transaction {
         self.dialect
     }
 
-    /// `PRAGMA data_version` as SQLite's lane sees it; `None` for all other transactions. The number stays the same
-    /// while only the lane's connection writes: batches, and jobs that change nothing that the lane remembers.
+    /// Returns `PRAGMA data_version` as SQLite's lane sees it; `None` for all other transactions. The number stays the
+    /// same while only the lane's connection writes: batches, and jobs that change no rows that the lane remembers.
     pub fn data_version(&self) -> Option<i64> {
         match &self.inner {
             Inner::Pool(..) | Inner::Wire(_) => None,
@@ -263,7 +263,7 @@ impl Store {
         }
     }
 
-    /// Begins a transaction of a job, on SQLite on the lane's connection. The job must change nothing that a lane
+    /// Begins a transaction of a job, on SQLite on the lane's connection. The job must not change rows that a lane
     /// remembers.
     pub(super) async fn begin_in_thread(&self, name: &'static str) -> Result<Transaction, StoreError> {
         self.begin_in_thread_as(Writer::Job, name).await
@@ -317,8 +317,9 @@ impl Store {
         Transaction { inner, name, dialect, told, tells: AtomicBool::new(false), pulse }
     }
 
-    /// Runs `steps` in an administrative transaction, and commits it when they return it. A refusal or an error rolls
-    /// it back. A transaction that ran into another one is repeated whole; there are at most 5 attempts.
+    /// Runs `steps` in an administrative transaction, and commits the transaction when `steps` returns it. A refusal
+    /// or an error rolls it back. A transaction that collided with another transaction is repeated as a whole, with at
+    /// most 5 attempts.
     pub(super) async fn run<T, F, S>(&self, name: &'static str, steps: F) -> Result<T, AdminError>
     where
         F: Fn(Transaction) -> S,

@@ -1,4 +1,4 @@
-//! Where webhooks may be sent: checks the URL as it is written, and the addresses of its host at each connection.
+//! Checks where webhooks may be sent: the text of the URL, and the addresses of its host at each connection.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::{net::lookup_host, time::timeout};
 
 use crate::domain::bounds::URL_LENGTH_MAX_BYTES;
 
-/// Longest look-up of a host's addresses when a webhook is created or its URL changed.
+/// Maximum time to look up a host's addresses when a webhook is created or its URL is changed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Places to which webhooks may be sent, in addition to public addresses by `https`.
@@ -102,8 +102,8 @@ fn usable(rules: Rules, addresses: impl Iterator<Item = SocketAddr>) -> Result<V
     if used.is_empty() { refused } else { Ok(used) }
 }
 
-/// Resolves names to allowed addresses. The connection is made to one of these, so a name cannot get another address
-/// between the check and the connection.
+/// Resolves names to allowed addresses. The connection is made to one of the checked addresses, so the name cannot get
+/// another address in between.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver(pub(super) Rules);
 

@@ -1,5 +1,6 @@
-//! Delivering. The log is expanded into deliveries for each webhook, and a task per webhook sends them, so that a slow
-//! endpoint never delays another one.
+//! Delivers events to webhooks. For each webhook, the deliverer creates a delivery for each event of the log that
+//! matches, and a task sends them. Each webhook has its own task, so that a slow endpoint never delays another
+//! endpoint.
 
 use std::sync::{
     Arc,
@@ -30,13 +31,13 @@ use crate::{
 /// Length of a lease, during which one process alone sends to a webhook: an attempt, and the steps before and after it.
 const LEASE_MILLIS: Millis = 2 * 1_000 * ATTEMPT_TIMEOUT.as_secs().cast_signed();
 
-/// Least time that a lease must still last when an attempt begins: the attempt, and the steps after it.
+/// Minimum remaining time of a lease when an attempt begins: it covers the attempt and the steps after it.
 const LEFT_MIN_MILLIS: Millis = LEASE_MILLIS / 4 * 3;
 
-/// Failed attempts in a row after which a task leaves the webhook alone until the next look.
+/// Number of failed attempts in a row after which a task pauses the webhook until the next look.
 const FAILURES_MAX: u32 = 5;
 
-/// One delivery in this many is the retry that has been due longest, so that a long log does not keep retries waiting.
+/// One in this number of deliveries is the most overdue retry, so that retries do not wait for a long log.
 const RETRY_TURN: u32 = 8;
 
 /// Maximum number of tasks that use the database at the same time. The database has few connections, and
@@ -51,7 +52,7 @@ static FAILED: Seldom<i64> = Seldom::new();
 static BROKEN_OFF: Seldom<i64> = Seldom::new();
 static UNTOLD: Seldom<i64> = Seldom::new();
 
-/// What one look at the webhooks did.
+/// The result of one look at the webhooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Begun {
     /// Number of deliveries that were created from new events.

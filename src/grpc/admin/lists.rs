@@ -27,7 +27,7 @@ impl List {
         faults.into_result(Self { token, after, size }).map_err(of_refusal)
     }
 
-    /// Returns the last id of the page before; `None` on the first page.
+    /// Returns the last id of the previous page; `None` on the first page.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }

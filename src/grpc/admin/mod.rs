@@ -1,8 +1,10 @@
-//! The control plane: AdminService, on the store and the log of events. What changes counters goes through the engine.
+//! The control plane: AdminService, on the store and the log of events. Calls that change counters go through the
+//! engine.
 //!
-//! Read `service` first: it takes each call. `parts` has what every call needs: the store, the engine, and the statuses
-//! of errors. `convert` and `limits` parse resources, plans and tenants, and make their messages. `webhooks`, `jobs` and
-//! `events` do the same for what their names say, and `lists` pages through what is sorted by id.
+//! Read `service` first: it takes each call. `parts` has what every call needs: the store, the engine, and the
+//! statuses of errors. `convert` and `limits` parse resources, plans and tenants, and make their messages. `webhooks`,
+//! `jobs` and `events` do the same for webhooks, jobs and events. `lists` has the pages of lists that are sorted by
+//! id.
 
 mod convert;
 mod events;

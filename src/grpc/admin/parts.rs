@@ -16,7 +16,7 @@ use crate::{
     store::{AdminError, Store, Transaction},
 };
 
-/// AdminService on a store. What changes counters goes through the engine.
+/// AdminService on a store. Calls that change counters go through the engine.
 #[derive(Debug)]
 pub struct Admin {
     store: Store,

@@ -1,4 +1,4 @@
-//! Abridges replies of Batch that are larger than clients take: the outcome of each operation stays, and parts that
+//! Shortens replies of Batch that are larger than clients accept. The outcome of each operation stays; parts that
 //! other calls report are left out.
 
 use prost::Message;

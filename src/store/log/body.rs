@@ -1,4 +1,4 @@
-//! How an event is stored in its row: as a protobuf message that only the store uses. Fields may be added; tags never
+//! Encodes an event for its row, as a protobuf message that only the store uses. Fields may be added; tags never
 //! change their meaning.
 
 use std::sync::Arc;

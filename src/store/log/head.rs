@@ -1,4 +1,4 @@
-//! The head of the log: its id, and how far the log goes.
+//! The head of the log: the log's id, and the log's first and last places.
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ActiveValue::Unchanged};
 use uuid::Uuid;

@@ -1,13 +1,13 @@
-//! The log of events. A batch writes events without places. Numbering, outside of any batch and one step at a time,
-//! gives each the next place. So a reader at place N has seen everything up to N. (If batches took places, a place
-//! could become visible after a larger one; if batches locked a counter of places, all lanes would commit one after
-//! another.)
+//! Numbers the events of the log. A batch writes events without places. Numbering gives each event the next place,
+//! outside of any batch and one step at a time. So a reader at place N has seen all events up to N. If batches took
+//! places themselves, a place could become visible after a larger place. If batches locked a counter of places, all
+//! lanes would have to commit one after another.
 
 use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::store::{Dialect, Store, StoreError, Transaction, postgres::listen::CHANNEL};
 
-/// What one step of numbering did.
+/// The result of one step of numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbered {
     /// How many events got a place.
@@ -27,8 +27,8 @@ impl Store {
         if self.dialect() == Dialect::Postgres {
             return self.begin_write("number events").await?.number_events(limit).await;
         }
-        // On the lane's connection, since what the lane remembers of the books stays true. It blocks, so it has a
-        // thread.
+        // On SQLite this runs on the lane's connection, since the books that the lane remembers stay valid. It blocks,
+        // so it runs in a thread for blocking work.
         let (store, runtime) = (self.clone(), Handle::current());
         let steps = async move { store.begin_in_thread("number events").await?.number_events(limit).await };
         let done = spawn_blocking(move || runtime.block_on(steps)).await;

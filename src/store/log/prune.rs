@@ -56,7 +56,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// Returns how many events at the front of the log are old: those before the first event that is not.
+    /// Counts the old events at the front of the log: those before the first event that is not old.
     async fn count_old_events(&self, until: Millis) -> Result<i64, StoreError> {
         let text = "SELECT occurred_at FROM events
               WHERE sequence > (SELECT pruned_through FROM event_log WHERE id = 1) ORDER BY sequence LIMIT $1";

@@ -1,8 +1,9 @@
-//! Deliveries: the log expanded for each webhook, the process that sends them, and the outcome of each attempt.
+//! Deliveries: creates them from the log for each webhook, gives each webhook to one process that sends them, and
+//! records the outcome of each attempt.
 //!
-//! A webhook belongs to one process at a time. The process writes into `claimed_until` until when, and moves that
-//! time on with each attempt. A process that dies is replaced when that time has come; what it sent and did not
-//! record is sent again.
+//! A webhook belongs to one process at a time. The process writes the end of its lease into `claimed_until`, and
+//! postpones it with each attempt. If a process dies, another takes the webhook after the end of the lease. Deliveries
+//! that the dead process sent and did not record are sent again.
 
 use sea_orm::{Value, sea_query::ArrayType};
 use tokio::{runtime::Handle, task::block_in_place};
@@ -58,7 +59,7 @@ impl Lease {
     }
 }
 
-/// What one step of the expansion did.
+/// The result of one step that creates deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expanded {
     /// How many deliveries were made.
@@ -70,7 +71,7 @@ pub struct Expanded {
 /// The webhooks that have deliveries to be sent now.
 #[derive(Clone, Debug)]
 pub struct DueWebhooks {
-    /// The time at which they were looked for.
+    /// The time at which the webhooks were looked for.
     pub now: Millis,
     /// The webhooks, in the order of keys.
     pub keys: Vec<WebhookKey>,
@@ -102,7 +103,7 @@ pub struct Errand {
 }
 
 impl Store {
-    /// Lists the active webhooks for which the log was not expanded to its end yet.
+    /// Lists the active webhooks for which deliveries are not created up to the end of the log.
     ///
     /// # Errors
     ///
@@ -383,7 +384,8 @@ impl Transaction {
         self.save_attempt(errand, attempt, now, chance).await?;
         let active = row.get::<i16>(0)? == WebhookState::Active.code();
         let failing_since: Option<Millis> = row.get(1)?;
-        // The answer of another URL says nothing about this one, and a webhook that is not active is not judged.
+        // The answer of another URL says nothing about this URL, and failures of a webhook that is not active do not
+        // count.
         let concerned = active && row.get::<String>(2)? == errand.webhook.url;
         let (state, since) = if !concerned {
             (WebhookState::Active, failing_since)

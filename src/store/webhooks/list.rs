@@ -58,8 +58,8 @@ pub struct DeliveryPage {
 }
 
 impl Transaction {
-    /// Lists deliveries of a webhook, newest first. Pending and failed deliveries each have an index. Delivered ones
-    /// are the majority, and are searched for among all, in bounded steps.
+    /// Lists deliveries of a webhook, newest first. Pending and failed deliveries each have an index. Delivered
+    /// deliveries have no index, since nearly all are delivered: the search reads all deliveries in bounded steps.
     ///
     /// # Errors
     ///
@@ -108,8 +108,8 @@ impl Transaction {
     }
 }
 
-/// Cuts a page to its size. The next page begins after the page's last delivery if the page was too long, and else at
-/// `before`.
+/// Cuts a page to its size. If the page was too long, the next page begins after the page's last delivery, otherwise
+/// at `before`.
 fn cut(mut found: Vec<Delivery>, limit: usize, before: Option<i64>) -> DeliveryPage {
     let more = found.len() > limit;
     found.truncate(limit);

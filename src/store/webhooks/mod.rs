@@ -1,6 +1,6 @@
-//! Webhooks, and what was sent to them. `admin.rs` is what operators change, and has the rows of webhooks. Read
-//! `deliveries.rs` first: it expands the log into deliveries, leases a webhook to one process, and records attempts.
-//! `list.rs` shows deliveries, and `prune.rs` removes them.
+//! Webhooks and their deliveries. Read `deliveries.rs` first: it creates deliveries from the log, leases a webhook to
+//! one process, and records attempts. `admin.rs` makes the changes of operators, and reads the rows of webhooks.
+//! `list.rs` lists deliveries, and `prune.rs` removes them.
 
 mod admin;
 mod deliveries;

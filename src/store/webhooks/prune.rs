@@ -16,7 +16,7 @@ const STEP_ROWS: i64 = 500;
 /// Pause after a transaction that deleted: about ten times as long as the transaction takes.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
-/// What was removed so far.
+/// Counts of what was removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrunedDeliveries {
     /// Deliveries that were removed.
