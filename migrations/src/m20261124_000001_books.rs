@@ -98,10 +98,10 @@ const TENANTS: [&str; 5] = [
 /// Extend, 3 Record.
 ///
 /// Ids of reservations begin with the time. So new rows go to the end of the key's index, whatever the number of
-/// tenants, and old pages stay cold. Request ids that grow with time, as UUIDs of version 7 do, are close together
-/// likewise.
+/// tenants, and old pages stay cold. Request ids that grow with time, as UUIDs of version 7 do, are close together as
+/// well.
 ///
-/// BETWEEN instead of IN: SQLite builds a table of an IN list, anew for each row that it checks. The condition of
+/// BETWEEN instead of IN, because SQLite builds a table of the IN list for each row that it checks. The condition of
 /// `holds_deadline` is always true, but only queries about deadlines state it, so the planner uses the index for no
 /// others.
 const RESERVATIONS: [&str; 4] = [

@@ -1,4 +1,4 @@
-//! The log of events: what batches write, what subscribers read, and how far the log goes.
+//! The log of events: the events that batches write, the events that subscribers read, and the end of the log.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,

@@ -17,9 +17,9 @@ impl MigrationTrait for Migration {
 }
 
 /// Keys of webhooks are random and never used again. `tenants` and `kinds` are JSON. States of webhooks: 1 ACTIVE, 2
-/// DISABLED, 3 GONE, 4 FAILED; of deliveries: 1 PENDING, 2 DELIVERED, 3 FAILED. `cursor` is the place up to which the
-/// log was expanded into deliveries. `claimed_until` is the time until which one process has the webhook to itself,
-/// or 0. `next_attempt_at` is 0 for at once.
+/// DISABLED, 3 GONE, 4 FAILED; of deliveries: 1 PENDING, 2 DELIVERED, 3 FAILED. `cursor` is the place in the log up to
+/// which the webhook's deliveries were created. `claimed_until` is the time until which one process has the webhook to
+/// itself, or 0. `next_attempt_at` is 0 for at once.
 const WEBHOOKS: [&str; 4] = [
     "CREATE TABLE webhooks (
         key {bigint} NOT NULL PRIMARY KEY,

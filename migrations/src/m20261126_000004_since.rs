@@ -1,4 +1,4 @@
-//! Since when counters and tenants' limits count, exact to the single change, and what was taken off counters.
+//! Stores since which change counters and tenants' limits count, and which charges no longer count.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -17,8 +17,8 @@ impl MigrationTrait for Migration {
 }
 
 /// `counters.since_order` orders several changes at the instant `counted_since`; 0 when unknown. Charges made at
-/// deadlines up to `forgiven_until` were taken off the counter. `tenants.carried` is JSON: the shapes that are
-/// counted since before the tenant got its plan.
+/// deadlines up to `forgiven_until` no longer count in the counter. `tenants.carried` is JSON: the shapes that have
+/// been counted since before the tenant got its plan.
 const COLUMNS: [&str; 3] = [
     "ALTER TABLE counters ADD COLUMN since_order {bigint} NOT NULL DEFAULT 0",
     "ALTER TABLE counters ADD COLUMN forgiven_until {bigint} NOT NULL DEFAULT 0",

@@ -16,7 +16,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `next_due` is a lower bound of the earliest deadline. It changes when that time has come, and when a tenant
-/// without open holds gets one, so most decisions leave it alone. While it stays, PostgreSQL's updates are HOT, and
-/// SQLite's updates do not name the column.
+/// `next_due` is a lower bound of the earliest deadline. It changes when that instant has come, and when a tenant
+/// without open holds gets a hold. So most decisions do not change it: then PostgreSQL's updates are HOT, and SQLite's
+/// updates do not name the column.
 const TENANTS: [&str; 1] = ["CREATE INDEX tenants_next_due ON tenants (next_due, key) WHERE id IS NOT NULL"];

@@ -2,15 +2,16 @@
 //! R5.6).
 //!
 //! A limit's percentages are its thresholds, and 100. A percentage is reached when `committed` is at or above that
-//! part of the allowance, and cleared when `committed` is below it again. The counter's row keeps what was emitted,
-//! so each event is emitted once, whatever the replicas and retries.
+//! part of the allowance, and cleared when `committed` is below it again. The counter's row records which events were
+//! emitted, so each event is emitted once, even with several replicas and retries.
 
 use super::plan::{Enforcement, Limit, Plan};
 
 /// The percentage at which LIMIT_REACHED is emitted.
 pub const LIMIT_PERCENT: i32 = 100;
 
-/// Number of limits from which a counter forgets the limits that its plan no longer has.
+/// Maximum number of limits whose alerts a counter keeps. At this number it forgets limits that the plan no longer
+/// has.
 const LIMITS_KEPT_MAX: usize = 64;
 
 /// The alerts of one counter. Most counters have none.
@@ -31,7 +32,7 @@ pub struct LimitAlerts {
     pub generation: i32,
     /// How many Reserves and Extends the limit refused while it was HARD.
     pub refused: i64,
-    /// How many Reserves and Extends it would have refused while it was OBSERVE.
+    /// How many Reserves and Extends the limit would have refused while it was OBSERVE.
     pub observed: i64,
 }
 

@@ -1,26 +1,26 @@
-//! Every bound of the contract, with its unit last in its name.
+//! All bounds of the contract. Each name ends with the unit, unless the bound is a number of things.
 
-/// Longest id or name, in UTF-8.
+/// Maximum length of an id or name, in UTF-8.
 pub const NAME_LENGTH_MAX_BYTES: usize = 128;
-/// Longest text for people, such as a display name or a reason.
+/// Maximum length of a text for people, such as a display name or a reason.
 pub const TEXT_LENGTH_MAX_BYTES: usize = 256;
-/// Longest unit of a resource.
+/// Maximum length of a resource's unit.
 pub const UNIT_LENGTH_MAX_BYTES: usize = 64;
 /// Maximum number of amounts in one operation.
 pub const AMOUNTS_MAX: usize = 16;
 /// Maximum number of labels of one reservation.
 pub const LABELS_MAX: usize = 16;
-/// Longest key of a label.
+/// Maximum length of a label's key.
 pub const LABEL_KEY_MAX_BYTES: usize = 64;
-/// Longest value of a label.
+/// Maximum length of a label's value.
 pub const LABEL_VALUE_MAX_BYTES: usize = 256;
 /// Time to the deadline if the request has no `ttl`.
 pub const TTL_DEFAULT_MILLIS: i64 = 5 * 60 * 1_000;
-/// Longest `ttl` of a request.
+/// Maximum `ttl` of a request.
 pub const TTL_MAX_MILLIS: i64 = 24 * 3_600 * 1_000;
-/// Longest time from a hold's creation to its deadline, with Extends.
+/// Maximum time from a hold's creation to its deadline, including Extends.
 pub const LIFETIME_MAX_MILLIS: i64 = 48 * 3_600 * 1_000;
-/// Shortest time for which a `request_id` can be kept.
+/// Minimum retention of a `request_id`.
 pub const REQUEST_ID_RETENTION_MIN_HOURS: u32 = 24;
 /// Maximum number of limits of one plan.
 pub const LIMITS_MAX: usize = 64;
@@ -28,7 +28,7 @@ pub const LIMITS_MAX: usize = 64;
 pub const THRESHOLDS_MAX: usize = 10;
 /// The largest threshold, as a percentage of the quantity.
 pub const THRESHOLD_MAX_PERCENT: i32 = 1_000;
-/// Entries of a page if the request names no size.
+/// Number of entries on a page if the request names no size.
 pub const PAGE_DEFAULT: usize = 50;
 /// Maximum number of entries on a page.
 pub const PAGE_MAX: usize = 1_000;
@@ -49,17 +49,17 @@ pub const MASK_PATHS_MAX: usize = 16;
 pub const FAULTS_MAX_BYTES: usize = 2_500;
 /// Maximum number of webhooks of one database.
 pub const WEBHOOKS_MAX: u64 = 1_000;
-/// Longest URL of a webhook.
+/// Maximum length of a webhook's URL.
 pub const URL_LENGTH_MAX_BYTES: usize = 2_048;
 /// Maximum number of tenants whose events one webhook gets.
 pub const WEBHOOK_TENANTS_MAX: usize = 100;
-/// Shortest secret of a webhook; Standard Webhooks demand it.
+/// Minimum length of a webhook's secret, from Standard Webhooks.
 pub const SECRET_MIN_BYTES: usize = 24;
-/// Longest secret of a webhook.
+/// Maximum length of a webhook's secret.
 pub const SECRET_MAX_BYTES: usize = 64;
 /// How long the previous secret stays valid if the request names no time.
 pub const SECRET_OVERLAP_DEFAULT_MILLIS: i64 = 24 * 3_600 * 1_000;
-/// Longest time for which the previous secret stays valid.
+/// Maximum time for which the previous secret stays valid.
 pub const SECRET_OVERLAP_MAX_MILLIS: i64 = 7 * 24 * 3_600 * 1_000;
 /// Maximum number of deliveries that one Redeliver names by place in the log.
 pub const REDELIVER_MAX: usize = 1_000;

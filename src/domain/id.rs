@@ -4,9 +4,9 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::bounds::NAME_LENGTH_MAX_BYTES;
 
-/// The key of a tenant's rows. Its upper 31 bits are a hash of the tenant's name, so an operation meets the same lane
-/// whether it names the tenant or one of the tenant's reservations. The lower 32 bits are random, so a name that is
-/// used again starts clean (R4.20).
+/// The internal key of a tenant. Its upper 31 bits are a hash of the tenant's id, so an operation reaches the same
+/// lane whether it names the tenant or one of the tenant's reservations. The lower 32 bits are random, so a tenant
+/// that gets the id of a deleted tenant has no old rows (R4.20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantKey(pub i64);
 
@@ -126,8 +126,8 @@ fn is_invisible(character: char) -> bool {
 
 /// Returns the fault of a text that contains control characters.
 pub fn text_fault(text: &str) -> Option<&'static str> {
-    // Almost all text is ASCII. Looking at characters costs more than looking at bytes, and is done for other text
-    // only.
+    // Almost all text is ASCII, and checking bytes is cheaper than checking characters. So characters are checked only
+    // in other text.
     let plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     (!plain && text.chars().any(char::is_control)).then_some("must not contain control characters")
 }

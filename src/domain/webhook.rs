@@ -21,7 +21,7 @@ const RETRY_SECONDS: [i64; 10] = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 
 /// A webhook is disabled if all its deliveries failed for this time.
 const FAILING_MAX_MILLIS: Millis = 5 * 24 * 3_600 * 1_000;
 
-/// The key of a webhook's rows: random, and never used again.
+/// The internal key of a webhook: random, and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WebhookKey(pub i64);
 
@@ -69,10 +69,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether a webhook is notified of events, and why not.
+/// Whether a webhook is notified of events, and if not, the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookState {
-    /// It is notified of events.
+    /// The webhook is notified of events.
     Active,
     /// An operator disabled it.
     Disabled,
@@ -84,10 +84,10 @@ pub enum WebhookState {
 
 codes!(WebhookState as i16: Active = 1, Disabled = 2, Gone = 3, Failed = 4);
 
-/// A webhook as its row says.
+/// A webhook, as its database row describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
-    /// The key of the webhook's rows.
+    /// The internal key of the webhook, by which rows refer to it.
     pub key: WebhookKey,
     /// The id that people chose.
     pub id: String,
@@ -105,7 +105,7 @@ pub struct Webhook {
     pub secret: Secret,
     /// The previous secret, and until when events are signed with it, too.
     pub old_secret: Option<(Secret, Millis)>,
-    /// The place in the log up to which events were expanded into deliveries.
+    /// The place in the log up to which the webhook's deliveries were created.
     pub cursor: i64,
     /// Since when every delivery has failed. `None`: the last attempt succeeded, or there was none.
     pub failing_since: Option<Millis>,
@@ -191,8 +191,9 @@ impl Attempt {
     }
 }
 
-/// Returns when a delivery is attempted again after its `attempts`-th attempt failed at `now`. `None`: never. `chance`
-/// delays it by up to a quarter of the pause, so that the deliveries of an outage do not come all at once.
+/// Returns the instant of the next attempt of a delivery, after its `attempts`-th attempt failed at `now`. `None`:
+/// there is no next attempt. `chance` delays the attempt by up to a quarter of the pause, so that the retries after an
+/// outage do not come all at once.
 pub fn retry_at(attempts: i32, now: Millis, chance: u32) -> Option<Millis> {
     let place = usize::try_from(attempts - 1).ok()?;
     let pause = RETRY_SECONDS.get(place)? * 1_000;

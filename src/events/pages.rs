@@ -24,7 +24,8 @@ struct Held {
     pages: VecDeque<Filled>,
 }
 
-/// Records that a page was filled: its `filled` at that time, and the number of events.
+/// One filling of a page. `time` counts the fillings of this page, and `events` is the number of events in this
+/// filling.
 #[derive(Debug)]
 struct Filled {
     page: Weak<Page>,

@@ -1,4 +1,4 @@
-//! The clockwork: has jobs run, at a tick or by hand. At the server's end it waits for the runs.
+//! The clockwork: starts runs of jobs, at a tick or by hand. When the server ends, it waits for the runs.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use super::tools::{Course, JobError, Tools};
 use crate::domain::window::Millis;
 
-/// Does not wait for the endpoints, so that a slow one delays nothing.
+/// Starts the tasks, and does not wait for the endpoints, so that a slow endpoint delays nothing.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let begun = tools.deliverer.begin(now).await?;
     course.count("deliveries", begun.deliveries);

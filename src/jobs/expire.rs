@@ -1,8 +1,8 @@
 //! expire-holds: ends due holds of tenants for which nothing is decided.
 //!
-//! A due hold does not count, whether or not it was swept. So no decision depends on this job; only the hold's state
-//! and the event do. A tenant whose due holds were all settled is swept, too: that moves `next_due` on, so that no
-//! later run lists the tenant again.
+//! A due hold does not count, whether or not it was swept. So no decision depends on this job, but the hold's state in
+//! its row and the event do. A tenant whose due holds were all settled is swept as well: the sweep corrects
+//! `next_due`, so that no later run lists the tenant again.
 
 use super::tools::{Course, JobError, Tools};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     store::{DueTenants, StoreError},
 };
 
-/// Tenants that one call sweeps; together they are one batch or less.
+/// Number of tenants that one call sweeps: at most one batch.
 const TENANTS_MAX: usize = 100;
 
 /// Maximum number of rounds of one run. The next run does the rest.

@@ -3,10 +3,10 @@
 //! The scheduler looks at the clock every half second. It forgets the ticks of a downtime, lets runs overlap, does not
 //! wait for runs, and never drops its tasks. So a tick only wakes a job, through a weak reference.
 //!
-//! The scheduler also computes each next tick from the time of day of the last one. Suppose that a clock is set back by
-//! an hour, or is a day ahead for a moment: the next tick comes only when that time comes again. So a task compares the
-//! clock with the time that has passed, every second. If the two differ, or the next tick is too far away, the task
-//! schedules all jobs anew.
+//! The scheduler also computes each next tick from the time of day of the previous tick. If the clock is set back by
+//! an hour, or is a day ahead for a moment, the next tick comes only when that time of day comes again. So every
+//! second a task compares the clock with the time that has passed. If the two differ, or the next tick is too far
+//! away, the task schedules all jobs again.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -74,7 +74,7 @@ impl Schedule {
         Ok(Self { ticks, watch })
     }
 
-    /// Returns when the next tick is of the job at this place of the table.
+    /// Returns the instant of the next tick of the job at this place of the table.
     pub(super) async fn next(&self, place: usize) -> Option<Millis> {
         self.ticks.next(place).await
     }
@@ -171,8 +171,9 @@ fn step(before: (Instant, Millis), now: (Instant, Millis)) -> Millis {
     now.1.saturating_sub(before.1).saturating_sub(passed)
 }
 
-/// Returns whether jobs may wait for a wrong time, because the clock was set since the last look. A clock that was set
-/// forth and back shows by `next_in`, the milliseconds to the next tick of a job that runs each second.
+/// Returns whether jobs may wait for a wrong time, because the clock was set since the last look. `next_in` is the
+/// number of milliseconds to the next tick of a job that runs each second: it shows whether the clock was set forward
+/// and back since.
 fn is_set(step: Millis, next_in: Option<Millis>) -> bool {
     step.abs() >= STEP_MIN_MILLIS || next_in.is_some_and(|millis| millis > NEXT_TICK_MAX_MILLIS)
 }

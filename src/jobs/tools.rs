@@ -1,5 +1,5 @@
-//! What jobs work with: the parts of the server, the course of one run (what it has counted, and whether it may go on),
-//! and the errors with which a run fails.
+//! The tools of jobs: the parts of the server that they use, the course of one run (what it has counted, and whether
+//! it may continue), and the errors with which a run fails.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -44,10 +44,10 @@ pub(super) enum JobError {
     BooksDisagree(u64),
 }
 
-/// What a run counted: pairs of a name and a number, for people.
+/// The figures that a run counted: pairs of a name and a number, for people.
 pub type Figures = Vec<(&'static str, i64)>;
 
-/// What a run records while it is under way, so that the figures are known however the run ends.
+/// The record of a run under way, so that its figures are known however the run ends.
 #[derive(Debug)]
 pub(super) struct Course {
     figures: Mutex<Figures>,
@@ -72,8 +72,8 @@ impl Course {
         }
     }
 
-    /// Returns whether the run may take its next step. Call this only if there is one: a no is recorded as work left
-    /// undone.
+    /// Returns whether the run may take its next step. Call this only if there is a next step: `false` is recorded as
+    /// work left undone.
     pub(super) fn goes_on(&self) -> bool {
         let goes_on = !self.stop.is_cancelled();
         if !goes_on {

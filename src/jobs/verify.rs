@@ -9,7 +9,8 @@ use crate::{
 /// Number of tenants of one sample.
 const TENANTS: usize = 100;
 
-/// Checks one snapshot. Tenants' keys are hashes, so the tenants after a random key are a random sample.
+/// Checks a sample in one snapshot. The keys of tenants are hashes, so the tenants after a random key are a random
+/// sample.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let start = TenantKey((i64::from(random() >> 1) << 32) | i64::from(random()));
     let report = tokio::select! {

@@ -1,4 +1,4 @@
-//! How PostgreSQL is reached, and why it may not be.
+//! The address and credentials of PostgreSQL, and the errors that say why it cannot be reached.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sea_orm::{
 
 use crate::store::error::{StoreError, unusable};
 
-/// Longest wait for the connection that finds out why others fail.
+/// Maximum time to wait for the connection that finds out why other connections fail.
 pub(in crate::store) const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Makes the error that says why PostgreSQL accepts no connection. The codes are SQLSTATE codes: class 28 is a wrong
@@ -31,7 +31,7 @@ pub(in crate::store) fn no_access(place: &str, error: &SqlxError) -> StoreError 
     }
 }
 
-/// Address and port, for messages.
+/// Formats the address and the port, for messages.
 pub(in crate::store) fn place_of(options: &PgConnectOptions) -> String {
     format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())
 }

@@ -1,4 +1,4 @@
-//! Whether PostgreSQL still has the database on which the server began.
+//! Checks whether PostgreSQL still has the database on which the server began.
 
 use std::sync::OnceLock;
 
@@ -24,7 +24,7 @@ pub(in crate::store) async fn read_identity(wire: &Wire) -> Result<Identity, Sto
     Ok((row.get(0)?, row.get(1)?))
 }
 
-/// Remembers the first identity, and refuses a database of which nothing is as it was then.
+/// Remembers the first identity, and refuses a database in which both parts of the identity differ.
 pub(in crate::store) fn recognize(first: &OnceLock<Identity>, found: Identity) -> Result<(), StoreError> {
     let (log, table) = *first.get_or_init(|| found);
     if log != found.0 && table != found.1 {

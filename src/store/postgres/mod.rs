@@ -1,6 +1,7 @@
-//! What only PostgreSQL needs. Batches run on the lanes' connections, with a driver that pipelines: read `wire.rs`
-//! first. `access.rs` says how the server is reached and why it may not be, and `pool.rs` has the settings of all
-//! connections. `listen.rs` receives wake-ups from other replicas, and `identity.rs` notices another database.
+//! The parts of the store that only PostgreSQL needs. Batches run on the lanes' connections, with a driver that
+//! pipelines: read `wire.rs` first. `access.rs` has the server's address and the errors of connecting, and `pool.rs`
+//! has the settings of all connections. `listen.rs` receives wake-ups from other replicas, and `identity.rs` notices
+//! another database.
 
 pub(super) mod access;
 pub(super) mod identity;

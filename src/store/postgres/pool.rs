@@ -15,10 +15,10 @@ pub(in crate::store) const POSTGRES_SETTINGS: [Setting; 4] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// How long PostgreSQL keeps a transaction that may hold locks for a process that is silent, since it was stopped or
-/// cut off. Our transactions wait for nothing but the database, so a live process goes on within milliseconds. The
-/// second setting is for a PostgreSQL that still has to send what the process does not read. Both end the session,
-/// and so its transaction, within 5 seconds. A process that wakes up then repeats the transaction.
+/// How long PostgreSQL keeps a transaction, which may hold locks, of a process that is stopped or cut off. Our
+/// transactions wait only for the database, so a live process continues within milliseconds. The second setting is for
+/// data that PostgreSQL has sent and the process does not acknowledge. Both settings end the session, and so its
+/// transaction, within 5 seconds. If the process wakes up later, it repeats the transaction.
 pub(in crate::store) const POSTGRES_HOLDER_SETTINGS: [Setting; 2] =
     [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
 

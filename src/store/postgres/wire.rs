@@ -29,10 +29,10 @@ use crate::store::{
     error::{StoreError, classify_ahead, classify_wire},
 };
 
-/// Longest wait for a new connection.
+/// Maximum time to wait for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How the server is reached, and connections to it that are idle.
+/// The address of the server, and the idle connections to it.
 #[derive(Clone)]
 pub(in crate::store) struct Wire {
     config: Config,
@@ -70,7 +70,7 @@ enum Bound<'a> {
 struct Cell<'a>(&'a Value);
 
 impl Wire {
-    /// Takes the server of a URL, and settings for each connection. Contacts nothing yet.
+    /// Makes the access to the server of a URL, with settings for each connection. Does not contact the server yet.
     pub(in crate::store) fn new<'a>(
         mut config: Config,
         settings: impl Iterator<Item = (&'a str, &'a str)>,
@@ -176,7 +176,8 @@ impl Wire {
                 return Err(StoreError::Unavailable(DbErr::Custom(text)));
             }
         };
-        // It ends when the client is dropped, or when the server goes away, which the client then reports.
+        // The task ends when the client is dropped, or when the server closes the connection, which the client then
+        // reports.
         tokio::spawn(connection);
         Ok(WireConnection { client, statements: Mutex::default() })
     }
@@ -238,7 +239,8 @@ impl WireTransaction {
                 Ok(answers)
             }
             Err(error) => {
-                // Needed if COMMIT was not sent. If it was, it has rolled back, and this does nothing.
+                // This is needed if COMMIT was not sent. If COMMIT was sent, it has rolled back, and this does
+                // nothing.
                 let _ = self.rollback().await;
                 Err(error)
             }
@@ -297,7 +299,7 @@ impl<'a> Question<'a> {
         Self { text, values: arrays(kinds, columns).collect() }
     }
 
-    /// Makes the statement that [`join`] makes of writes.
+    /// Makes a question of the statement that [`join`] makes of writes.
     pub(in crate::store) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
         let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
         Self { text, values: columns.collect() }

@@ -1,5 +1,5 @@
-//! Checks that the books add up, for `tope verify` and the job `verify-sample`: of all tenants, or of some. One read
-//! transaction, page by page; nothing is changed.
+//! Checks that the books of all tenants, or of some, add up, for `tope verify` and the job `verify-sample`. It reads
+//! page by page in one read transaction, and changes nothing.
 
 mod report;
 
@@ -402,7 +402,7 @@ fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
         && row.window_end > row.window_start
 }
 
-/// Checks `next_due`: a hold that is due before it would not be swept in time, and would go on counting.
+/// Checks `next_due`: a hold with an earlier deadline would not be swept in time, and would continue to count.
 async fn verify_tenants(
     transaction: &Transaction,
     report: &mut Report,

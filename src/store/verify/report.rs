@@ -1,4 +1,4 @@
-//! What was checked, and what does not add up, in words for people.
+//! The report of a verification: what was checked, and what does not add up, in words for people.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ impl Scope {
         (self.first, self.last) == (i64::MIN, i64::MAX)
     }
 
-    /// Returns the key before the first tenant's: a place from which pages begin, in tables whose key begins with the
+    /// Returns the key before the key of the first tenant. Pages begin after it in tables whose key begins with the
     /// tenant.
     pub(super) fn place_before(self) -> i64 {
         self.first.saturating_sub(1)
@@ -39,7 +39,7 @@ impl Default for Scope {
     }
 }
 
-/// What was checked, and what does not add up.
+/// The report of a verification: what was checked, and what does not add up.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Tenants that were checked, deleted ones included.
