@@ -35,7 +35,7 @@ impl Clock {
     }
 }
 
-/// Width of the counter that a minted id has behind its milliseconds.
+/// Width, in bits, of the counter that follows the milliseconds in a minted id.
 const COUNTER_BITS: u32 = 42;
 
 /// Counts the minted ids, from a random start. One counter for all lanes keeps the ids of one instant in the order in
@@ -64,8 +64,8 @@ pub fn random() -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
-/// Returns a random version for a tenant's books. Versions do not count up: a restored database would give an old one
-/// again.
+/// Returns a random version for a tenant's books. Versions are not counted up, since a restored database would then
+/// repeat old versions.
 pub fn mint_version() -> i64 {
     (i64::from(random()) << 32) | i64::from(random())
 }

@@ -7,12 +7,12 @@
 //! - [`clock`], [`store`]: time and chance; SQL, connections, rows from and to the domain.
 //! - [`policy`]: resources and plans in memory.
 //! - [`engine`]: lanes and batches, which decide operations; reads.
-//! - [`events`]: the log on its way to watchers and webhooks.
-//! - [`jobs`]: what runs on a schedule.
+//! - [`events`]: delivers the log to watchers and webhooks.
+//! - [`jobs`]: functions that run on a schedule.
 //! - [`grpc`]: the services, from and to the domain.
 //! - [`config`], [`telemetry`]: settings and log, for `server` and `cli` only.
 //! - [`server`]: starts all of this, and ends it in order.
-//! - [`console`]: what all commands share: errors, exit codes, the connection to a server.
+//! - [`console`]: the parts that all commands share: errors, exit codes, the connection to a server.
 //! - `bench`: the commands that load a server, `bench` and `replay`, behind the feature of this name.
 //! - [`cli`]: the command line and all other commands, one file each.
 

@@ -20,8 +20,8 @@ pub fn start(format: LogFormat) {
     start_with(format, FILTER_DEFAULT);
 }
 
-/// Starts the log of a command whose output is not a log: only warnings and errors. Without a subscriber, spans would
-/// cost more: some libraries turn on tracing's bridge to the `log` crate, which is used when there is none.
+/// Starts the log of a command whose output is not a log: only warnings and errors. The subscriber also saves time:
+/// without one, spans would go through tracing's bridge to the `log` crate, which some libraries turn on.
 pub fn start_quietly() {
     start_with(LogFormat::Text, FILTER_QUIET);
 }
@@ -32,7 +32,7 @@ fn start_with(format: LogFormat, filter: &str) {
     let usable = !given.is_empty() && faults.is_empty();
     let filter = EnvFilter::new(if usable { &given } else { filter });
     let registry = tracing_subscriber::registry().with(filter);
-    // Only tests start twice. The first log goes on.
+    // Only tests start the log twice. The first log stays in use.
     let _ = match format {
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal();

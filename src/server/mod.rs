@@ -37,7 +37,7 @@ use crate::{
 mod demo;
 mod probe;
 
-/// Longest time to close the connections to the database, after the drain.
+/// Maximum time to close the connections to the database, after the drain.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The services whose health is reported. The empty name stands for the whole server.
@@ -55,11 +55,11 @@ pub struct ServerOptions {
     pub clock: Option<ManualClock>,
     /// Create the demonstration's resources, plans and tenants, if they are missing.
     pub demo: bool,
-    /// Longest time that open calls, jobs and batches may take when the server ends.
+    /// Maximum time that open calls, jobs and batches may take when the server ends.
     pub drain: Duration,
     /// Number of lanes on PostgreSQL. SQLite has one lane.
     pub lanes: usize,
-    /// Decide a batch while the batch before commits. This needs a core that neither callers nor the database use.
+    /// Decide a batch while the previous batch commits. This needs a core that neither callers nor the database use.
     pub overlap: bool,
     /// How long settled reservations, request ids and events are kept.
     pub retention: Retention,
@@ -120,7 +120,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Returns whether waiting does not help.
+    /// Returns whether the error is permanent, so that waiting does not help.
     fn is_final(&self) -> bool {
         matches!(
             self,
@@ -146,8 +146,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server. It listens when this returns. SQLite is ready then. PostgreSQL that is away is waited for in the
-    /// background, and calls are UNAVAILABLE meanwhile; PostgreSQL that will never let this program in is an error.
+    /// Starts a server, which listens when this function returns. SQLite is then ready. If PostgreSQL cannot be
+    /// reached, the server waits for it in the background, and calls are UNAVAILABLE meanwhile. If PostgreSQL will
+    /// never accept this program, the start fails.
     ///
     /// # Errors
     ///
@@ -266,7 +267,7 @@ impl Server {
             Ok(Err(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
             }
-            // PostgreSQL finds out by itself that its client is gone.
+            // PostgreSQL notices by itself that its client is gone.
             Err(_) => tracing::error!(
                 "the connections to the database did not close within {} seconds; the server ends without \
                  closing them",

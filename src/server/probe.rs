@@ -29,15 +29,16 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// After a failed batch, if none is tried for this time, successful probes are enough for SERVING.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
-/// Looks in a row that must find the database away before it counts as away. A single one may be a hiccup.
+/// Number of consecutive looks that must find the database away before it counts as away. A single failed look may be
+/// a brief fault.
 const MISSES_MAX: u32 = 2;
 
-/// Looks after which the log warns again of a database that is still away.
+/// Number of looks after which the log warns again of a database that is still away.
 const REMINDER_LOOKS: u32 = 30;
 
 /// Brings the schema up to date, and notes that the database can be used.
 pub(super) async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<(), ServerError> {
-    // Says best why the database cannot be reached.
+    // This check gives the best reason why the database cannot be reached.
     store.check_access().await?;
     store.migrate().await?;
     if demo {
@@ -65,9 +66,9 @@ pub(super) struct Probe {
     prepared: bool,
     /// The state that health reports.
     serving: bool,
-    /// Looks in a row that found the database away.
+    /// Number of consecutive looks that found the database away.
     misses: u32,
-    /// Looks in a row at which batches had failed since the last look, and none had succeeded.
+    /// Number of consecutive looks at which batches had failed since the previous look, and no batch had succeeded.
     failing: u32,
     /// When the last write succeeded; `failed`: when the last batch failed.
     written: Instant,
@@ -162,8 +163,8 @@ impl Probe {
                 }
                 self.misses = 0;
             }
-            // PostgreSQL without an answer has had its time already, and another database is no hiccup. SQLite may
-            // only wait for another process.
+            // If PostgreSQL has not answered, its time is already used up, and another database is no brief fault.
+            // SQLite may only be waiting for another process.
             Err(error) => {
                 let silent = silent && self.store.dialect() == Dialect::Postgres;
                 let certain = silent || matches!(error, StoreError::Unusable(_));

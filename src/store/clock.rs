@@ -28,8 +28,8 @@ impl HeadTime {
 }
 
 impl Transaction {
-    /// Reads the policy's revision, and the database's time if requested. To be read after the lock, since a batch's
-    /// time is not that of BEGIN.
+    /// Reads the policy's revision, and the database's time if requested. The caller must read it after the lock,
+    /// since the time of a batch is not the time of its BEGIN.
     pub async fn read_head(&self, time: HeadTime) -> Result<Head, StoreError> {
         let rows = self.rows(self.head_text(time), Vec::new()).await?;
         head_from_rows(&rows, time)

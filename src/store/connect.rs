@@ -81,7 +81,7 @@ pub struct Store {
     /// The lanes' connections to PostgreSQL.
     wire: Option<Wire>,
     reader: DatabaseConnection,
-    /// How PostgreSQL is reached, for connections besides the pools.
+    /// The address and the credentials of PostgreSQL, for connections outside the pools.
     postgres: Option<Box<PgConnectOptions>>,
     /// Held until the database is closed. The operating system releases the lock when the process dies.
     lock: Option<Arc<File>>,
@@ -89,7 +89,7 @@ pub struct Store {
     available: Arc<AtomicBool>,
     /// Wakes the numbering task after each commit that wrote events.
     told: Arc<Notify>,
-    /// What batches show of the state of the database.
+    /// The signs by which batches show the state of the database.
     pulse: Arc<Pulse>,
     /// The identity of the database at the first look. PostgreSQL only.
     identity: Arc<OnceLock<Identity>>,
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// Returns whether SQLite's files were taken away. This stays so until a restart, and was logged.
+    /// Returns whether SQLite's files were taken away. This was logged, and the answer stays the same until a restart.
     pub fn is_taken(&self) -> bool {
         self.lane.as_ref().is_some_and(|lane| lane.connection.is_taken())
     }
@@ -151,12 +151,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unusable`] when it will not, however long one waits: the database does not exist, the password is
-    /// wrong, or TLS is demanded and not offered. [`StoreError::Unreachable`] when it may later.
+    /// [`StoreError::Unusable`] if PostgreSQL will never accept this program: the database does not exist, the
+    /// password is wrong, or TLS is demanded and not offered. [`StoreError::Unreachable`] if it may accept this
+    /// program later.
     pub async fn check_access(&self) -> Result<(), StoreError> {
         let Some(options) = &self.postgres else { return Ok(()) };
         match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(options)).await {
-            // Its end is of no interest.
+            // The result of closing the connection does not matter.
             Ok(Ok(connection)) => {
                 let _ = connection.close().await;
                 Ok(())
@@ -189,7 +190,7 @@ impl Store {
         if let Some(lane) = &self.lane {
             lane.close();
         }
-        // Now, and not when the last task that has a `Store` ends.
+        // The lock is released now, and not when the last task that has a `Store` ends.
         if let Some(lock) = &self.lock {
             lock.unlock().map_err(|error| unusable(format!("the lock file cannot be unlocked: {error}")))?;
         }

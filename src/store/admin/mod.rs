@@ -1,8 +1,8 @@
-//! What operators change: resources, plans and tenants; for webhooks see `webhooks/admin.rs`. This file has the steps
-//! that all changes share; `resources.rs` is the shortest change to read first.
+//! The changes of operators to resources, plans and tenants; for webhooks see `webhooks/admin.rs`. This file has the
+//! steps that all changes share. Read `resources.rs` first, whose changes are the shortest.
 //!
-//! Every change but a redelivery locks the policy's row first. So changes run one at a time, and none relies on
-//! something that another one just removed. A change of a tenant then locks the tenant's row, as decisions do.
+//! Every change except a redelivery locks the policy's row first. So changes run one at a time, and no change relies
+//! on a row that another change has just removed. A change of a tenant then locks the tenant's row, as decisions do.
 
 mod plans;
 mod resources;

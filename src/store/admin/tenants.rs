@@ -59,7 +59,7 @@ pub struct TenantChange {
 /// A tenant, and the id of its plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTenant {
-    /// The tenant as its row has it.
+    /// The tenant, as its database row describes it.
     pub tenant: Tenant,
     /// The id of the tenant's plan.
     pub plan_id: String,
@@ -147,8 +147,8 @@ impl Store {
         .await
     }
 
-    /// Deletes a tenant: takes its id away; its rows stay. Refused while the tenant has open holds, unless `force` is
-    /// given. A hold whose deadline has come is not open, whether or not it was swept.
+    /// Deletes a tenant: the tenant loses its id, and its rows stay. Refused while the tenant has open holds, unless
+    /// `force` is given. A hold whose deadline has come is not open, whether or not it was swept.
     pub async fn delete_tenant(
         &self,
         shown: Option<Millis>,
@@ -240,8 +240,8 @@ fn carry(
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to) }).map(Some)
 }
 
-/// Returns a version that no lane has seen, even if a failover has lost changes: what lanes remember of the tenant is
-/// now invalid.
+/// Returns a version that no lane has seen, even if a failover has lost changes. So the books that lanes remember of
+/// the tenant become invalid.
 fn next_version(found: &tenant::Model, now: Millis) -> i64 {
     found.version.wrapping_add(now)
 }

@@ -21,7 +21,7 @@ use crate::{
 
 const NOON: Millis = 1_750_000_000_000;
 
-/// Numbers instead of random ones, so that tests repeat.
+/// Fixed numbers instead of random numbers, so that each run of a test does the same.
 fn next_number() -> u32 {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     NUMBER.fetch_add(1, Ordering::Relaxed)
