@@ -1,5 +1,5 @@
 //! Deciding ahead: a lane that remembers all that a batch needs decides the batch before it asks the database. Changes
-//! that others made in the meantime bind all the same.
+//! that others made in the meantime still bind.
 
 use tonic::Code;
 

@@ -9,10 +9,11 @@ use crate::{
     webhooks::{deliver, failing, happen, webhook},
 };
 
-/// Longest time until a job runs that is due each second.
+/// Maximum time until a job runs that is due each second.
 const SECONDS_MAX: Duration = Duration::from_secs(10);
 
-/// Waits for a run that began when the clock showed this, or up to so many seconds later; says how long that took.
+/// Waits for a run of a job that began when the clock was about `shift` milliseconds away from the present time.
+/// Returns how long the wait took.
 async fn ran(clients: &Clients, job: &str, shift: i64) -> Duration {
     let began = Instant::now();
     let from = system_now() + shift;

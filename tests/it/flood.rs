@@ -42,14 +42,14 @@ const RESERVE: &str = "/tope.v1.QuotaService/Reserve";
 /// Watchers on one connection that take nothing.
 const WATCHERS: usize = 2_990;
 
-/// What a client of HTTP/2 says first.
+/// The first bytes that a client of HTTP/2 sends.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
 /// A PING of HTTP/2: its header, and eight bytes.
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// Says that a message of 4.19 MB comes, sends so many bytes of it, and no more.
+/// Makes a body that announces a message of 4.19 MB, contains this number of bytes of it, and never ends.
 fn unfinished(bytes: usize) -> Body {
     const PIECE: usize = 16 * 1024;
     let piece = Bytes::from_static(&[0; PIECE]);
@@ -68,7 +68,7 @@ async fn serve(database: &Database) -> (Process, Clients) {
     (process, clients)
 }
 
-/// Fails unless the calls of one who does no harm are answered.
+/// Fails unless the calls of a well-behaved client are answered.
 async fn is_served(clients: &Clients) {
     clients.reserve("acme").tokens(1).await.expect("there is quota");
     let record = clients.record("acme").tokens(1).operation();
@@ -121,7 +121,7 @@ on_both! {
             calls.spawn(async move { flood.post(BATCH, &[], unfinished(4_100_000)).await });
         }
         is_served(&clients).await;
-        // Such as are small one by one, on as many streams as there may be.
+        // Each of these requests is small, but there are as many streams as the server allows.
         let drops = Raw::connect(process.address()).await;
         for _ in 0..2_000 {
             let drops = drops.clone();
@@ -317,12 +317,12 @@ on_both! {
     }
 }
 
-/// Opens one connection more; whether it was closed at once.
+/// Opens another connection. Returns whether the server closed it at once.
 async fn is_refused(address: SocketAddr, open: &mut Vec<TcpStream>) -> bool {
     let mut socket = TcpStream::connect(address).await.expect("it listens");
     let greeted = socket.write_all(&[PREFACE, SETTINGS].concat()).await;
     let mut first = [0; 1];
-    // A server that takes it greets, too.
+    // A server that accepts the connection sends its own greeting.
     let answered = timeout(BOUND, socket.read(&mut first)).await.expect("an answer");
     let taken = greeted.is_ok() && matches!(answered, Ok(1));
     if taken {

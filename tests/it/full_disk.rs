@@ -13,10 +13,10 @@ use crate::harness::{
 /// Bytes by which the database may grow, under the limit.
 const GROWTH_BYTES: u64 = 100_000;
 
-/// What is freed on a full disk. A write-ahead log that is not kept short would take all of it.
+/// Bytes that are freed on the full disk. A write-ahead log that is not kept short would use all of them.
 const FREED_BYTES: u64 = 3 * 1_024 * 1_024;
 
-/// Calls that must succeed in what was freed: more than a log could hold that had to grow in it.
+/// Number of calls that must succeed in the freed bytes: more than a log that only grows could hold there.
 const SERVED: usize = 1_500;
 
 /// Records of one token in one call.

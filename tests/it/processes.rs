@@ -86,7 +86,8 @@ on_both! {
                 process.log().contains("stopping").then_some(())
             })
             .await;
-            // A new connection, because the server takes calls on an open one until its client has read of the end.
+            // The test uses a new connection, because the server accepts calls on an open connection until its client
+            // has read GOAWAY.
             eventually("it takes no more", async || TcpStream::connect(process.address()).await.err()).await;
             stall.end().await;
             commit.await.expect("it was accepted");

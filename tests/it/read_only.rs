@@ -1,4 +1,4 @@
-//! What only reads a SQLite database needs to write nothing, not even beside its file.
+//! A command that only reads a SQLite database needs no right to write, not even in the folder of its file.
 
 use std::{
     fs::{self, Permissions},

@@ -15,7 +15,8 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tope_descri
 /// Bytes of a list; a request may have 4 MiB.
 const GIANT_BYTES: usize = 3_600 * 1024;
 
-/// Memory that one request may take for a moment: its bytes, and as many again while they are put together.
+/// Memory that one request may use for a moment, in KiB: its bytes, and the same number again while the server joins
+/// them.
 const GROWTH_MAX_KIB: u64 = 24 * 1024;
 
 /// A repeated field of a request.
@@ -24,7 +25,7 @@ struct List {
     path: String,
     /// The field's path, from the request on.
     field: String,
-    /// How one element stands on the wire; how many in one piece do.
+    /// The encoding of one element. `packed`: the tag under which several elements are encoded as one piece.
     element: Vec<u8>,
     packed: Option<u32>,
     /// The messages around it, from the inside out: the numbers of their fields.
@@ -124,7 +125,8 @@ on_both! {
         let database = Database::fresh(kind);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let mut command = tope();
-        // Each thread keeps what it freed for a while: with several, the peak is the sum of what each had at some time.
+        // The server has one thread. Each thread keeps freed memory for a while, so with several threads the peak
+        // would be the sum of the threads' peaks.
         command.env("TOKIO_WORKER_THREADS", "1");
         let server = Process::start_as(command, database.url(), folder, &[]);
         let channel = server.connect().await;

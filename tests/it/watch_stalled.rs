@@ -15,20 +15,20 @@ use crate::harness::{
     *,
 };
 
-/// What a client takes on one stream before it reads.
+/// Bytes that a client accepts on one stream before it reads.
 const WINDOW_BYTES: u32 = 16 * 1024;
 
-/// More than the window, and what the server keeps on the way.
+/// Bytes of events: more than the window and the server's buffers hold.
 const EVENTS_BYTES_MIN: usize = 256 * 1024;
 
-/// Records, each of a user of his own, and the events of each: the thresholds, and the limit.
+/// Number of Records, each of another user, and number of events of each Record: the thresholds, and the limit.
 const RECORDS: usize = 400;
 const EVENTS_OF_ONE: usize = 10;
 
-/// What a server has by itself to end.
+/// The time in which a server with default settings must end.
 const DRAIN: Duration = Duration::from_secs(tope::config::DRAIN_DEFAULT_SECONDS);
 
-/// What a client of HTTP/2 says first: that it is one, and empty settings.
+/// The first bytes that a client of HTTP/2 sends: the preface, and empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 async fn narrow(world: &World) -> Channel {
@@ -128,7 +128,7 @@ both! {
             world.batch((0..1_000).map(record).collect()).await.expect("each is recorded");
         }
         let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
-        // A connection has room for six such, and all have for twenty.
+        // One connection has room for six such snapshots, and all connections have room for twenty.
         let mut held = Vec::new();
         for _ in 0..4 {
             let stalled = Clients::of(narrow(world).await);

@@ -19,7 +19,7 @@ use super::clients::Clients;
 /// Number of concurrent clients.
 const WORKERS: usize = 8;
 
-/// Least time between two calls of a client.
+/// Minimum time between two calls of a client.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Clients that Record one token per call, for an existing tenant, until `end`.

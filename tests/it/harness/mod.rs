@@ -1,4 +1,4 @@
-//! What every test works with: a fresh database, a clock that the test sets, a real server, a real client.
+//! The tools of every test: a fresh database, a clock that the test sets, a real server, a real client.
 //!
 //! A claim is written once, inside [`both!`], and tested on both databases.
 

@@ -1,5 +1,5 @@
-//! A server with a library of ours in front of the system's, so that a test sets what the server sees of the machine: on
-//! every machine, and without privileges.
+//! Runs a server with a library of ours in front of the system's libraries. So a test decides what the server sees of
+//! the machine, on every machine and without privileges.
 
 use std::{
     fs::{self, File, OpenOptions},

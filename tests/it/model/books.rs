@@ -405,8 +405,8 @@ impl Books {
         key.start == window_start(self.zone, key.span, at)
     }
 
-    /// Returns whether the server certainly keeps the entry. Settled ones are kept for 30 days; one day is left as a
-    /// margin.
+    /// Returns whether the server certainly keeps the entry. Settled entries are kept for 30 days; one day is left as
+    /// a margin.
     pub fn is_kept(&self, index: usize) -> bool {
         let entry = &self.entries[index];
         entry.state == State::Reserved || self.now() < entry.settled + 29 * DAY
