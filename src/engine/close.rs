@@ -1,8 +1,8 @@
 //! Emits WINDOW_CLOSED for windows that are over, once per counter, with the final figures (R5.7).
 //!
-//! A window ends at its end, whether or not this module runs. The event waits as long as there is an open hold that
-//! was made before the window's end. Such a hold is charged to the windows in which it was made, also for resources
-//! that it did not reserve.
+//! A window is over as soon as its end has come, whether or not this module runs. The event waits as long as there is
+//! an open hold that was made before the window's end. Such a hold is charged to the windows in which it was made,
+//! also for resources that it did not reserve.
 
 use std::{
     collections::{HashMap, HashSet},

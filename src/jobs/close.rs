@@ -9,8 +9,8 @@ const STEP_COUNTERS: usize = 10_000;
 /// Maximum number of steps of one run. The next run does the rest.
 const STEPS_MAX: u32 = 10;
 
-/// Emits WINDOW_CLOSED for windows that are over. A window ends at its end, whether or not this job runs. The process
-/// that comes first closes it, once.
+/// Emits WINDOW_CLOSED for windows that are over. A window is over as soon as its end has come, whether or not this
+/// job runs. Each window is closed once, by the process that comes first.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut counters = 0;
     for _ in 0..STEPS_MAX {
