@@ -187,7 +187,10 @@ async fn what_waits_for_a_row_has_a_bound_that_others_do_not_feel() {
         let mut waiting = Vec::new();
         let refused = loop {
             let mut call = Box::pin(engine.submit_all(vec![record("acme"); 1_000], None));
-            assert!(futures::poll!(&mut call).is_pending(), "it waits");
+            // The lane may refuse the call while it is submitted.
+            if let Poll::Ready(outcomes) = futures::poll!(&mut call) {
+                break outcomes;
+            }
             // This operation is behind the call in the lane. When it is decided, the call was taken out of the queue.
             engine.submit(record("bolt"), None).await.expect("recorded");
             match futures::poll!(&mut call) {
