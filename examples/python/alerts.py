@@ -1,4 +1,4 @@
-"""Prints alerts as they happen, and resumes after a cut. docs/events.md shows how to make the stubs."""
+"""Prints alerts as they happen, and resumes after the stream breaks. docs/events.md shows how to make the stubs."""
 
 import sys
 import time
@@ -11,10 +11,10 @@ from tope.v1 import quota_service_pb2_grpc
 
 KINDS = [event.EVENT_KIND_THRESHOLD_REACHED, event.EVENT_KIND_LIMIT_REACHED, event.EVENT_KIND_RESERVE_REFUSED]
 
-# A watcher that keeps its cursor in a file or a table misses no event while it does not run.
+# If a watcher keeps its cursor in a file or a table, it misses no event while it does not run.
 cursor = ""
 
-# With keepalive pings, a connection to a server that vanished breaks instead of waiting for ever.
+# If the server vanishes, keepalive pings break the connection. Without them the watcher would wait for ever.
 OPTIONS = [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000)]
 
 target = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051"
@@ -33,7 +33,7 @@ with grpc.insecure_channel(target, OPTIONS) as channel:
                 # Every message has a cursor, except the parts of a snapshot before the last part.
                 cursor = update.cursor or cursor
         except grpc.RpcError as error:
-            # After any other code, a new call would end in the same way.
+            # After any other code, a new call would fail in the same way.
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
                 raise
             time.sleep(1)

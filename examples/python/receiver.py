@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 KEY = base64.b64decode(os.environ["TOPE_WEBHOOK_SECRET"].removeprefix("whsec_"))
 TOLERANCE_SECONDS = 300
 LENGTH_MAX_BYTES = 1 << 20
-seen = set()  # Keep yours in a table: an event may come again after a restart.
+seen = set()  # In a real receiver, use a table: an event may come again after a restart.
 
 
 def is_genuine(headers, body: bytes) -> bool:
@@ -31,7 +31,7 @@ def is_genuine(headers, body: bytes) -> bool:
 
 
 class Receiver(BaseHTTPRequestHandler):
-    timeout = 10  # Seconds; a client that sends nothing blocks a thread no longer than this.
+    timeout = 10  # Seconds. A client that sends nothing blocks a thread for at most this time.
 
     def do_POST(self):
         length = self.headers.get("content-length", "")
@@ -43,7 +43,7 @@ class Receiver(BaseHTTPRequestHandler):
         event_id = self.headers["webhook-id"]
         if event_id not in seen:
             event = json.loads(body)
-            # Figures of 64 bits are strings, so that no JSON parser rounds them.
+            # Integers of 64 bits are strings, so that no JSON parser rounds them.
             spent = [int(balance["committed"]) for balance in event["data"].get("balances", [])]
             print(event["type"], json.dumps(event["data"]), *spent, flush=True)
             seen.add(event_id)
