@@ -1,4 +1,4 @@
-//! One SQL text for both databases: placeholders stand for the words that differ.
+//! Translates one SQL text for both databases. Placeholders stand for the parts that differ between them.
 
 use sea_orm_migration::{
     prelude::{ConnectionTrait, DbErr, SchemaManager},
@@ -14,13 +14,14 @@ const PLACEHOLDERS: [(&str, &str, &str); 10] = [
     ("{blob}", "BLOB", "bytea"),
     ("{uuid}", "BLOB", "uuid"),
     ("{text}", "TEXT", "text"),
-    // Pages are in the order of ids, so both databases must agree on that order: byte by byte.
+    // Pages of lists are in the order of ids. So both databases must sort ids in the same order, which is byte by byte.
     ("{key_text}", "TEXT", "text COLLATE \"C\""),
-    // For a primary key of one integer: SQLite stores the rows by it.
+    // For tables with a primary key of one integer. SQLite stores their rows in the order of the key.
     ("{rows}", "STRICT", ""),
-    // For a primary key of several columns: without this, SQLite stores the rows by a hidden number of its own.
+    // For tables with another primary key. Without this option, SQLite would store their rows in the order of a hidden
+    // number, and the key in a separate index.
     ("{rows_by_key}", "STRICT, WITHOUT ROWID", ""),
-    // For rows that are updated often: half of each page stays free for their next versions (HOT updates).
+    // For tables whose rows are updated often. Half of each page stays free for new versions of the rows (HOT updates).
     ("{updated_often}", "", "WITH (fillfactor = 50)"),
 ];
 

@@ -1,5 +1,5 @@
-//! The schema, step by step, for SQLite and PostgreSQL. Append-only: a released migration never changes. No migration
-//! imports entities, which follow the present schema.
+//! The schema for SQLite and PostgreSQL, as a list of migrations. The list is append-only: a released migration never
+//! changes. No migration imports entities, because entities follow the present schema.
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait::async_trait};
 

@@ -18,7 +18,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Resources, plans and their revision. A row's key is the revision that created it. A deleted resource keeps its
+/// Resources, plans and their revision. The key of a row is the revision that created it. A deleted resource keeps its
 /// row.
 const POLICY: [&str; 5] = [
     "CREATE TABLE policy (
@@ -46,7 +46,8 @@ const POLICY: [&str; 5] = [
     ) {rows}",
 ];
 
-/// Tenants, counters and adjustments. Decisions update no indexed column. A deleted tenant has no `id`.
+/// Tenants, counters and adjustments. Decisions update no column that these indexes contain. A deleted tenant has no
+/// `id`.
 const TENANTS: [&str; 5] = [
     "CREATE TABLE tenants (
         key {bigint} NOT NULL PRIMARY KEY,
@@ -98,12 +99,12 @@ const TENANTS: [&str; 5] = [
 /// Extend, 3 Record.
 ///
 /// Ids of reservations begin with the time. So new rows go to the end of the key's index, whatever the number of
-/// tenants, and old pages stay cold. Request ids that grow with time, as UUIDs of version 7 do, are close together as
-/// well.
+/// tenants, and old pages are rarely used. If request ids grow with time, as UUIDs of version 7 do, their rows are
+/// close together, too.
 ///
-/// BETWEEN instead of IN, because SQLite builds a table of the IN list for each row that it checks. The condition of
-/// `holds_deadline` is always true, but only queries about deadlines state it, so the planner uses the index for no
-/// others.
+/// The CHECKs use BETWEEN instead of IN, because SQLite builds a table of the IN list for each row that it checks. The
+/// condition of the index `holds_deadline` is always true. But only queries about deadlines contain this condition, so
+/// the planner uses the index only for them.
 const RESERVATIONS: [&str; 4] = [
     "CREATE TABLE holds (
         tenant_key {bigint} NOT NULL,

@@ -1,4 +1,5 @@
-//! The log of events: the events that batches write, the events that subscribers read, and the end of the log.
+//! The log of events. Its tables contain the events that batches write, the events that subscribers read, and the last
+//! place of the log.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -26,10 +27,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `tenants.event_number` is the number of the tenant's last event. `counters.alerts` is what was emitted for the
-/// counter, with its counts of refusals; it is written when it changes. `closed` is 1 once WINDOW_CLOSED was emitted,
-/// or need not be. The index holds the counters whose windows are still to be closed, in that order; no decision
-/// changes its columns.
+/// `tenants.event_number` is the number of the tenant's last event. `counters.alerts` contains the percentages whose
+/// events were emitted for the counter, and its numbers of refusals. It is written only when it changes. `closed` is 1
+/// if WINDOW_CLOSED was emitted or is not needed. The index contains the counters whose windows are not closed yet, in
+/// the order of the windows' ends. No decision changes its columns.
 const BOOKS: [&str; 4] = [
     "ALTER TABLE tenants ADD COLUMN event_number {bigint} NOT NULL DEFAULT 0",
     "ALTER TABLE counters ADD COLUMN alerts {blob}",
@@ -37,8 +38,8 @@ const BOOKS: [&str; 4] = [
     "CREATE INDEX counters_open ON counters (window_end, tenant_key, key) WHERE closed = 0",
 ];
 
-/// A batch writes `pending_events`; numbering moves them to `events` and gives them their places in the log. An event
-/// of no tenant has `tenant_key` 0 and `number` 0, and gets its place in the transaction that writes it.
+/// A batch writes events into `pending_events`. Numbering moves them to `events` and gives them their places in the
+/// log. An event of no tenant has `tenant_key` 0 and `number` 0, and gets its place in the transaction that writes it.
 const LOG: [&str; 4] = [
     "CREATE TABLE pending_events (
         tenant_key {bigint} NOT NULL,

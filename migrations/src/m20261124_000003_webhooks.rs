@@ -1,4 +1,4 @@
-//! Webhooks, and the deliveries that they are to receive.
+//! Webhooks, and the deliveries of events to them.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -16,10 +16,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Keys of webhooks are random and never used again. `tenants` and `kinds` are JSON. States of webhooks: 1 ACTIVE, 2
-/// DISABLED, 3 GONE, 4 FAILED; of deliveries: 1 PENDING, 2 DELIVERED, 3 FAILED. `cursor` is the place in the log up to
-/// which the webhook's deliveries were created. `claimed_until` is the time until which one process has the webhook to
-/// itself, or 0. `next_attempt_at` is 0 for at once.
+/// Keys of webhooks are random, and no key is used twice. `tenants` and `kinds` are JSON. States of webhooks: 1 ACTIVE,
+/// 2 DISABLED, 3 GONE, 4 FAILED; of deliveries: 1 PENDING, 2 DELIVERED, 3 FAILED. `cursor` is the place in the log up
+/// to which the webhook's deliveries were created. `claimed_until` is the time until which only one process sends to
+/// the webhook, or 0. A `next_attempt_at` of 0 means at once.
 const WEBHOOKS: [&str; 4] = [
     "CREATE TABLE webhooks (
         key {bigint} NOT NULL PRIMARY KEY,

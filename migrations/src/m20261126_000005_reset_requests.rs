@@ -1,4 +1,4 @@
-//! ResetUsage has a `request_id`, too: `requests` no longer restricts the methods.
+//! Drops the restriction of methods in `requests`, since ResetUsage now has a `request_id`, too.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -22,7 +22,7 @@ impl MigrationTrait for Migration {
 }
 
 /// SQLite cannot drop a CHECK, so the rows move to a table without it. Methods: 1 Reserve, 2 Extend, 3 Record, 4
-/// ResetUsage. For ResetUsage, `reservation_id` is the id that the ids of its adjustments derive from.
+/// ResetUsage. For ResetUsage, `reservation_id` is the id from which the ids of its adjustments are derived.
 const REBUILD: [&str; 4] = [
     "CREATE TABLE requests_rebuilt (
         tenant_key {bigint} NOT NULL,

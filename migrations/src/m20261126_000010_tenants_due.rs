@@ -1,4 +1,4 @@
-//! An index of tenants that may have due holds, so that no job reads every tenant.
+//! Adds an index of tenants that may have due holds, so that no job reads every tenant.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -16,7 +16,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `next_due` is a lower bound of the earliest deadline. It changes when that instant has come, and when a tenant
-/// without open holds gets a hold. So most decisions do not change it: then PostgreSQL's updates are HOT, and SQLite's
-/// updates do not name the column.
+/// `next_due` is a lower bound of the tenant's earliest deadline. It changes when that instant has come, and when a
+/// tenant without open holds gets a hold. Most decisions do not change it. Then PostgreSQL's updates of the row are
+/// HOT, and SQLite's updates do not name the column.
 const TENANTS: [&str; 1] = ["CREATE INDEX tenants_next_due ON tenants (next_due, key) WHERE id IS NOT NULL"];

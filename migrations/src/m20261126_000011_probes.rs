@@ -1,4 +1,4 @@
-//! The table into which a server writes its probes.
+//! Adds the table into which servers write their probes.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait::async_trait,
@@ -21,12 +21,13 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// A probe replaces the rows of earlier probes. On SQLite the row lies in the table's root page, so that the server
-/// can read the page from the file itself.
+/// A probe replaces the rows of earlier probes. On SQLite the row is in the table's root page, so that the server can
+/// read this page from the file itself.
 const PROBES: [&str; 1] = ["CREATE TABLE probes (
         id {uuid} NOT NULL PRIMARY KEY,
         body {blob} NOT NULL
     ) {rows_by_key}"];
 
-/// PLAIN neither compresses a long body nor moves it out of the table, so that the body takes a page of the table.
+/// With PLAIN storage, PostgreSQL does not compress a long body and does not move it out of the table. So the body
+/// takes a page of the table.
 const PLAIN: &str = "ALTER TABLE probes ALTER COLUMN body SET STORAGE PLAIN";
