@@ -31,7 +31,7 @@ async fn list(world: &World, page_size: i32, page_token: &str) -> Answer<ListPla
 type Spoil = fn(Limit) -> Limit;
 
 both! {
-    async fn a_plan_comes_back_as_it_was_given(world: World) {
+    async fn a_plan_is_returned_as_it_was_created(world: World) {
         world.declare("tokens").await;
         world.declare("requests").await;
         let limits = [
@@ -60,7 +60,7 @@ both! {
         assert_eq!(get(world, "free").await.expect("it is kept"), created);
     }
 
-    async fn a_plan_is_changed_by_its_mask(world: World) {
+    async fn an_update_changes_only_the_fields_of_a_plan_in_the_mask(world: World) {
         world.declare("tokens").await;
         world.plan("free", &[day("tokens", 10)]).await.expect("the plan is new");
         world.clock.advance(MINUTE);
@@ -76,7 +76,7 @@ both! {
         assert_eq!((emptied.display_name.as_str(), emptied.limits.len()), ("Free", 0));
     }
 
-    async fn a_plan_in_use_is_not_deleted(world: World) {
+    async fn a_plan_that_a_tenant_has_is_not_deleted(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let no = delete(world, "acme").await.expect_err("it is in use");
         no.is(Code::FailedPrecondition, "PLAN_IN_USE");
@@ -88,14 +88,14 @@ both! {
         get(world, "acme").await.expect_err("it is gone").is(Code::NotFound, "PLAN_NOT_FOUND");
     }
 
-    async fn a_name_is_taken_once(world: World) {
+    async fn a_second_plan_with_the_same_id_is_refused(world: World) {
         world.plan("free", &[]).await.expect("the plan is new");
         world.plan("free", &[]).await.expect_err("it is taken").is(Code::AlreadyExists, "NAME_TAKEN");
         delete(world, "free").await.expect("nobody has it");
         world.plan("free", &[]).await.expect("it is free again");
     }
 
-    async fn pages_are_in_the_order_of_ids(world: World) {
+    async fn pages_of_plans_are_in_the_order_of_ids(world: World) {
         let ids: Vec<String> = (0..12).map(|number| format!("p{number:02}")).collect();
         for id in ids.iter().rev() {
             world.plan(id, &[]).await.expect("the plan is new");
@@ -116,7 +116,7 @@ both! {
         list(world, 0, "garbage").await.expect_err("not a token").names(&["page_token"]);
     }
 
-    async fn a_limit_at_fault_is_named(world: World) {
+    async fn the_refusal_of_a_plan_names_the_wrong_field_of_a_limit(world: World) {
         world.declare("tokens").await;
         world.plan("free", &[day("tokens", 10)]).await.expect("the plan is new");
         let before = get(world, "free").await.expect("the plan exists");
@@ -168,7 +168,7 @@ both! {
         get(world, "bad").await.expect_err("never made").is(Code::NotFound, "PLAN_NOT_FOUND");
     }
 
-    async fn fields_at_fault_are_named(world: World) {
+    async fn the_refusal_of_a_plan_names_the_wrong_fields(world: World) {
         world.plan("free", &[]).await.expect("the plan is new");
         for id in [String::new(), "x".repeat(129), "a\nb".into()] {
             world.plan(&id, &[]).await.expect_err("a bad id").names(&["plan.id"]);

@@ -23,7 +23,7 @@ async fn reset(world: &Clients, change: impl FnOnce(&mut ResetUsageRequest)) -> 
 }
 
 both! {
-    async fn what_was_committed_is_zero_and_open_holds_stay(world: World) {
+    async fn a_reset_sets_committed_to_zero_and_keeps_open_holds(world: World) {
         world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
         world.record("acme").tokens(60).await.expect("it is recorded");
         let hold = world.reserve("acme").tokens(30).await.expect("there is quota");
@@ -44,7 +44,7 @@ both! {
         assert!(idle.adjusted.iter().all(|&adjusted| adjusted == 0), "{idle:?}");
     }
 
-    async fn windows_that_are_over_keep_their_figures(world: World) {
+    async fn a_reset_does_not_change_windows_that_are_over(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(10).ttl(DAY).await.expect("there is quota");
         world.record("acme").tokens(60).await.expect("it is recorded");
@@ -58,7 +58,7 @@ both! {
 
     /// A late Commit replaces the charge at the deadline. If the new charge is smaller, the difference, which the reset
     /// removed already, is not subtracted again.
-    async fn a_charge_that_is_replaced_after_a_reset_leaves_no_debt(world: World) {
+    async fn a_smaller_late_commit_after_a_reset_subtracts_nothing(world: World) {
         let cases: [(i64, Option<i64>); 4] = [(50, Some(10)), (40, Some(0)), (10, Some(0)), (0, None)];
         for (number, (used, at_most)) in cases.into_iter().enumerate() {
             let tenant = format!("t{number}");
@@ -79,7 +79,7 @@ both! {
         }
     }
 
-    async fn resources_and_subjects_narrow_it(world: World) {
+    async fn a_reset_can_select_resources_and_subjects(world: World) {
         let limits = [
             day("tokens", 100),
             day("tokens", 100).per(&[Dimension::Agent]).named("each"),
@@ -105,7 +105,7 @@ both! {
     }
 
     /// The server remembers the counter in one round, and loads it after a restart in the other.
-    async fn a_counter_that_no_limit_reads_is_reset_too(world: World) {
+    async fn a_reset_changes_counters_that_no_limit_reads_too(world: World) {
         let both = [day("tokens", 100), month("tokens", 1_000)];
         for restarts in [false, true] {
             let tenant = if restarts { "restarted" } else { "acme" };
@@ -126,7 +126,7 @@ both! {
         }
     }
 
-    async fn yesterday_is_left_alone_whatever_reads_it(world: World) {
+    async fn a_reset_does_not_change_counters_of_yesterday(world: World) {
         let limits = [
             day("tokens", 100),
             day("tokens", 100).per(&[Dimension::User]).named("each"),
@@ -152,7 +152,7 @@ both! {
 
     /// A charge at a deadline before the reset is forgiven by the reset. A late Commit or Release does not subtract it
     /// again.
-    async fn what_a_reset_forgave_is_not_given_back_a_second_time(world: World) {
+    async fn a_late_commit_or_release_does_not_subtract_a_forgiven_charge_again(world: World) {
         // Usage after the reset; quantity of the late Commit (None: a Release); committed afterwards.
         let cases: [(i64, Option<i64>, i64); 6] = [
             (5_000, Some(200), 5_000),
@@ -196,7 +196,7 @@ both! {
     }
 
     /// Covers a window that is over and one that still runs, holds committed in time, and charges after the reset.
-    async fn only_what_was_charged_before_the_reset_is_forgiven(world: World) {
+    async fn a_reset_forgives_only_charges_from_before_the_reset(world: World) {
         world.tenant_with("acme", &[day("tokens", 10_000), lifetime("tokens", 10_000)]).await;
         let reserve = |ttl| world.reserve("acme").tokens(100).ttl(ttl).charged_on_expiry();
         let before = reserve(HOUR).await.expect("there is quota");
@@ -219,7 +219,7 @@ both! {
     }
 
     /// There are more due holds than one batch sweeps.
-    async fn charges_that_are_due_and_not_swept_are_forgiven_too(world: World) {
+    async fn a_reset_forgives_due_charges_that_are_not_swept_yet(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         let operation = world.reserve("acme").tokens(1).ttl(MINUTE).charged_on_expiry().operation();
         let mut names = Vec::new();
@@ -248,7 +248,7 @@ both! {
         assert_eq!(expired.len(), 5_000 - 6, "all were swept");
     }
 
-    async fn a_meter_is_reset_too(world: World) {
+    async fn a_reset_changes_meters_too(world: World) {
         world.tenant_with("acme", &[]).await;
         world.declare("meter").await;
         world.record("acme").amount("meter", 9).await.expect("it is metered");
@@ -258,7 +258,7 @@ both! {
         assert_eq!(world.figures("acme", "").await, (0, 0));
     }
 
-    async fn a_retry_returns_what_the_first_call_adjusted(world: World) {
+    async fn a_repeated_reset_reports_the_adjustments_of_the_first_call(world: World) {
         world.tenant_with("acme", &[day("tokens", 100), month("tokens", 1_000)]).await;
         world.record("acme").tokens(60).await.expect("it is recorded");
         let keyed = async |world: &Clients| reset(world, |request| request.request_id = "x".into()).await;
@@ -273,7 +273,7 @@ both! {
                 world.restart().await;
             }
         }
-        let resets = world.told("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
+        let resets = world.events_of("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
         assert_eq!(resets.count(), 2, "one of each counter");
         // A repeat is answered before any other check.
         world.change_plan("acme", &[]).await.expect("the plan is there");
@@ -285,7 +285,7 @@ both! {
         assert!(other.adjusted.iter().all(|&adjusted| adjusted == -5), "{other:?}");
     }
 
-    async fn a_reset_of_nothing_is_remembered_too(world: World) {
+    async fn a_reset_that_changes_nothing_is_remembered_too(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let keyed = async || reset(world, |request| request.request_id = "x".into()).await;
         assert_eq!(keyed().await.expect("the tenant is there").adjusted, [0_i64; 0]);
@@ -295,7 +295,7 @@ both! {
     }
 
     /// Holds even if several copies are in one batch of the engine.
-    async fn copies_that_come_at_once_reset_once(world: World) {
+    async fn concurrent_copies_of_a_reset_take_effect_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         for round in 1..=8 {
             world.record("acme").tokens(round).await.expect("it is recorded");
@@ -304,12 +304,12 @@ both! {
                 assert_eq!(reply.expect("the tenant is there").adjusted, [-round]);
             }
         }
-        let resets = world.told("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
+        let resets = world.events_of("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
         assert_eq!(resets.count(), 8);
     }
 
     /// All requests of a tenant share one space of request_ids.
-    async fn its_request_id_is_no_other_requests(world: World) {
+    async fn a_reset_cannot_have_the_request_id_of_another_request(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), day("requests", 10).named("calls")]).await;
         let hold = world.reserve("acme").tokens(60).id("r").await.expect("there is quota");
         let given = |request: &mut ResetUsageRequest| {
@@ -355,7 +355,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (5, 60));
     }
 
-    async fn fields_at_fault_are_named(world: World) {
+    async fn the_refusal_of_a_reset_names_the_wrong_fields(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(60).await.expect("it is recorded");
         let cases: [Case<ResetUsageRequest>; 9] = [
@@ -413,15 +413,15 @@ async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     for limit in ["day", "month"] {
         assert_eq!(world.figures("acme", limit).await, (5, 0), "it did not take effect twice");
     }
-    let told = world.told("acme").await;
-    assert_eq!(told.iter().filter(|event| event.kind() == EventKind::UsageReset).count(), 2, "{told:?}");
+    let events = world.events_of("acme").await;
+    assert_eq!(events.iter().filter(|event| event.kind() == EventKind::UsageReset).count(), 2, "{events:?}");
     server.shutdown().await;
     world.end().await;
 }
 
 /// The first call was answered by another replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_may_reach_another_replica() {
+async fn a_reset_may_be_repeated_at_another_replica() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[day("tokens", 100)]).await;
     let (server, replica) = world.replica().await;

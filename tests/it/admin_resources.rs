@@ -41,7 +41,7 @@ fn tokens() -> Resource {
 }
 
 both! {
-    async fn it_is_created_read_changed_and_deleted(world: World) {
+    async fn a_resource_can_be_created_read_changed_and_deleted(world: World) {
         let created = create(world, Some(tokens())).await.expect("the resource is new");
         assert_eq!((created.display_name.as_str(), created.unit.as_str()), ("Tokens", "token"));
         assert_eq!(millis(created.create_time.as_ref()), Some(NOON));
@@ -67,7 +67,7 @@ both! {
         assert_eq!(no.resource.expect("it says which").1, "tokens");
     }
 
-    async fn a_name_is_taken_once(world: World) {
+    async fn a_second_resource_with_the_same_id_is_refused(world: World) {
         create(world, Some(tokens())).await.expect("the resource is new");
         let no = create(world, Some(tokens())).await.expect_err("it is taken");
         no.is(Code::AlreadyExists, "NAME_TAKEN");
@@ -75,7 +75,7 @@ both! {
         create(world, Some(tokens())).await.expect("it is free again");
     }
 
-    async fn one_that_a_plan_limits_is_not_deleted(world: World) {
+    async fn a_resource_that_a_plan_limits_is_not_deleted(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let no = delete(world, "tokens").await.expect_err("it is in use");
         no.is(Code::FailedPrecondition, "RESOURCE_IN_USE");
@@ -88,7 +88,7 @@ both! {
     }
 
     /// Usage of the deleted resource stays in the books, and open holds can be settled.
-    async fn a_deleted_one_can_still_be_settled(world: World) {
+    async fn holds_of_a_deleted_resource_can_still_be_settled(world: World) {
         world.declare("meter").await;
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let hold = world.reserve("acme").amount("meter", 5).await.expect("it is metered");
@@ -104,7 +104,7 @@ both! {
         assert_eq!(reply.figures(""), (1, 0));
     }
 
-    async fn pages_are_in_the_order_of_ids(world: World) {
+    async fn pages_of_resources_are_in_the_order_of_ids(world: World) {
         let mut ids: Vec<String> = (0..55).map(|number| format!("r{:02}", number * 7 % 55)).collect();
         for id in &ids {
             world.resource(id).await.expect("the resource is new");
@@ -132,7 +132,7 @@ both! {
         no.names(&["page_token"]);
     }
 
-    async fn fields_at_fault_are_named(world: World) {
+    async fn the_refusal_of_a_resource_names_the_wrong_fields(world: World) {
         create(world, Some(tokens())).await.expect("the resource is new");
         let before = list(world, 0, "").await.expect("a page");
         let with = |change: fn(&mut Resource)| {

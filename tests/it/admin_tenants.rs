@@ -31,7 +31,7 @@ fn acme() -> Tenant {
 }
 
 both! {
-    async fn it_is_created_read_and_changed(world: World) {
+    async fn a_tenant_can_be_created_read_and_changed(world: World) {
         world.plan("free", &[]).await.expect("the plan is new");
         world.plan("pro", &[]).await.expect("the plan is new");
         let created = world.tenant("acme", "free", "").await.expect("the tenant is new");
@@ -61,13 +61,13 @@ both! {
         assert_eq!(get(world, "acme").await.expect("the tenant exists").create_time, created.create_time);
     }
 
-    async fn a_name_is_taken_once(world: World) {
+    async fn a_second_tenant_with_the_same_id_is_refused(world: World) {
         world.tenant_with("acme", &[]).await;
         let no = world.tenant("acme", "acme", "").await.expect_err("it is taken");
         no.is(Code::AlreadyExists, "NAME_TAKEN");
     }
 
-    async fn one_with_open_holds_is_deleted_only_by_force(world: World) {
+    async fn a_tenant_with_open_holds_is_deleted_only_with_force(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let hold = world.reserve("acme").tokens(10).await.expect("there is quota");
         let no = delete(world, "acme", false).await.expect_err("it has an open hold");
@@ -81,7 +81,7 @@ both! {
         world.reserve("acme").tokens(1).await.expect_err("it is gone").is(Code::NotFound, "TENANT_NOT_FOUND");
     }
 
-    async fn holds_that_are_over_do_not_keep_it(world: World) {
+    async fn a_tenant_whose_holds_have_expired_can_be_deleted(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         world.reserve("acme").tokens(10).ttl(MINUTE).await.expect("there is quota");
         world.clock.advance(MINUTE);
@@ -89,7 +89,7 @@ both! {
     }
 
     /// A new tenant with the name of a deleted tenant has empty books.
-    async fn a_successor_inherits_nothing(world: World) {
+    async fn a_new_tenant_with_the_id_of_a_deleted_tenant_has_empty_books(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let old = world.reserve("acme").tokens(4).id("r").await.expect("there is quota");
         world.record("acme").tokens(6).await.expect("it is recorded");
@@ -103,7 +103,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 10));
     }
 
-    async fn the_list_is_paged_and_filtered_by_plan(world: World) {
+    async fn tenants_are_listed_in_pages_and_by_plan(world: World) {
         for plan in ["free", "pro"] {
             world.plan(plan, &[]).await.expect("the plan is new");
         }
@@ -135,7 +135,7 @@ both! {
         list(world, large).await.expect_err("too large").names(&["page_size"]);
     }
 
-    async fn fields_at_fault_are_named(world: World) {
+    async fn the_refusal_of_a_tenant_names_the_wrong_fields(world: World) {
         world.plan("free", &[]).await.expect("the plan is new");
         world.tenant("acme", "free", "").await.expect("the tenant is new");
         let before = get(world, "acme").await.expect("the tenant exists");

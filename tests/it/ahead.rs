@@ -18,7 +18,7 @@ async fn warm_up(clients: &Clients, tenant: &str) {
 }
 
 both! {
-    async fn a_change_binds_what_is_decided_ahead(world: World) {
+    async fn a_policy_change_binds_batches_that_are_decided_ahead(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         warm_up(world, "acme").await;
         world.change_plan("acme", &[day("tokens", 30)]).await.expect("changed");
@@ -37,7 +37,7 @@ both! {
         assert_eq!(no.code, Code::ResourceExhausted, "{no:?}");
     }
 
-    async fn what_is_decided_ahead_counts_once(world: World) {
+    async fn an_operation_that_is_decided_ahead_counts_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         warm_up(world, "acme").await;
         let held = world.reserve("acme").tokens(5).id("once").await.expect("granted");
@@ -53,7 +53,7 @@ both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_replica_did_is_not_decided_over() {
+async fn a_replica_decides_ahead_with_the_changes_of_another_replica() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[day("tokens", 200)]).await;
     let (server, there) = world.replica().await;
@@ -79,7 +79,7 @@ async fn what_another_replica_did_is_not_decided_over() {
 /// At each turn of a replica its cache is stale. So it reads again, together with the lock, the rows that it probably
 /// needs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_that_take_turns_go_on_from_what_the_other_did() {
+async fn replicas_that_alternate_see_the_changes_of_each_other() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[day("tokens", 2_000), month("requests", 100)]).await;
     let (server, there) = world.replica().await;
@@ -118,7 +118,7 @@ async fn replicas_that_take_turns_go_on_from_what_the_other_did() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_decided_ahead_counts_once_when_its_commit_got_no_answer() {
+async fn a_batch_decided_ahead_counts_once_if_its_commit_got_no_answer() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[day("tokens", 1_000)]).await;
     let proxy = Proxy::before(world.database.url()).await;

@@ -31,7 +31,7 @@ async fn see(world: &World, clients: &Clients, wanted: (i64, i64)) {
 }
 
 both! {
-    async fn what_is_due_never_counts_while_it_is_swept(world: World) {
+    async fn due_holds_never_count_while_they_are_swept(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         hold(world, RELEASED, MINUTE, OnExpiry::Release).await;
         let late = hold(world, CHARGED, MINUTE, OnExpiry::Charge).await;

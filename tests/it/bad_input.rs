@@ -98,7 +98,7 @@ const RECORD: [Case<RecordRequest>; 8] = [
 ];
 
 both! {
-    async fn a_field_at_fault_is_named_and_nothing_changes(world: World) {
+    async fn a_refusal_names_the_wrong_field_and_nothing_changes(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(10).await.expect("there is quota").name().to_owned();
         let before = world.books("acme").await;
@@ -148,7 +148,7 @@ both! {
         assert_eq!(full.await.expect("at the bounds").held().labels.len(), 16);
     }
 
-    async fn every_field_at_fault_is_named_at_once(world: World) {
+    async fn one_refusal_names_every_wrong_field(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let no = world.reserve("").amount("", 0).at_least("tokens", -5, 7).amount("tokens", 1).user("\n").ttl(0);
         let no = no.await.expect_err("seven faults");
@@ -168,7 +168,7 @@ both! {
         }
     }
 
-    async fn names_at_their_bounds_are_taken(world: World) {
+    async fn names_of_the_maximum_length_are_accepted(world: World) {
         let longest = "ü".repeat(64);
         world.tenant_with(&longest, &[day(&longest, 1_000).named(&longest)]).await;
         let asked = world.reserve(&longest).amount(&longest, 1).agent(&longest).user(&longest).model(&longest);
@@ -221,7 +221,7 @@ both! {
         assert_eq!(world.figures("acme", "").await, (7, 0));
     }
 
-    async fn garbage_and_giants_are_not_decoded(world: World) {
+    async fn malformed_and_too_large_requests_are_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let before = world.books("acme").await;
         let path = "/tope.v1.QuotaService/Reserve";
@@ -245,7 +245,7 @@ both! {
         assert!(raw::post(world.address(), path, &[], &good).await.is_none(), "a good one passes this door");
     }
 
-    async fn a_page_token_is_good_only_where_it_came_from(world: World) {
+    async fn a_page_token_is_valid_only_for_its_own_list(world: World) {
         let limits = [day("tokens", 1_000).per(&[Dimension::User]).named("each")];
         world.tenant_with("acme", &limits).await;
         world.tenant_with("globex", &limits).await;

@@ -21,7 +21,7 @@ fn ok(result: &OperationResult) -> &Answered {
 }
 
 both! {
-    async fn each_operation_has_the_answer_of_its_rpc(world: World) {
+    async fn a_batch_answers_each_operation_like_its_own_rpc(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let by_request = (String::from("acme"), String::from("r"));
         let operations = vec![
@@ -62,7 +62,7 @@ both! {
     }
 
     /// A Batch is not atomic: a refused operation does not affect the others.
-    async fn a_refusal_is_an_answer_among_others(world: World) {
+    async fn a_refused_operation_does_not_affect_the_others_in_a_batch(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let operations = vec![
             world.reserve("acme").tokens(60).operation(),
@@ -86,7 +86,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 100));
     }
 
-    async fn one_tenants_operations_run_in_order(world: World) {
+    async fn operations_of_one_tenant_run_in_their_order(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         world.tenant_with("globex", &[day("tokens", 10)]).await;
         let mut operations = Vec::new();
@@ -116,7 +116,7 @@ both! {
     }
 
     /// I8: beyond the bound, the answer is a clear error.
-    async fn a_thousand_operations_and_no_more(world: World) {
+    async fn a_batch_has_at_most_a_thousand_operations(world: World) {
         world.tenant_with("acme", &[day("tokens", 5_000)]).await;
         let operation = world.reserve("acme").tokens(1).operation();
         let results = world.batch(vec![operation.clone(); 1_000]).await.expect("a thousand");
@@ -128,7 +128,7 @@ both! {
     }
 
     /// A client that accepts 4 MiB gets the reply, whatever the plan is. The parts left out can be read by other calls.
-    async fn a_reply_that_would_be_too_large_is_abridged(world: World) {
+    async fn a_reply_of_batch_that_is_too_large_is_abridged(world: World) {
         let limits: Vec<Limit> = (0..60)
             .map(|number| day("tokens", 1_000).named(&format!("a-limit-with-a-rather-long-name-{number}")))
             .collect();

@@ -19,7 +19,7 @@ async fn command(arguments: &[&str]) -> std::process::Output {
 }
 
 on_both! {
-    async fn migrate_makes_the_schema_and_may_be_repeated(kind: Kind) {
+    async fn migrate_creates_the_schema_and_can_be_repeated(kind: Kind) {
         let database = Database::fresh(kind);
         for _ in 0..2 {
             let output = command(&["migrate", "--database", database.url()]).await;
@@ -34,7 +34,7 @@ on_both! {
 
 both! {
     /// Each fault is written into sound books, found by `verify`, and repaired.
-    async fn verify_finds_what_is_at_fault(world: World) {
+    async fn verify_finds_faults_in_the_books(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), month("tokens", 10_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
         world.commit(hold.name()).tokens(70).await.expect("it is held");
@@ -66,7 +66,7 @@ both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_while_it_runs_is_whole() {
+async fn a_backup_of_a_running_server_is_complete() {
     let database = Database::fresh(Kind::Sqlite);
     let (process, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
     let clients = Clients::of(channel);
@@ -107,7 +107,7 @@ async fn a_backup_while_it_runs_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_overwrites_nothing_and_is_for_sqlite() {
+async fn backup_overwrites_no_file_and_refuses_postgres() {
     let database = Database::fresh(Kind::Sqlite);
     let output = command(&["migrate", "--database", database.url()]).await;
     assert!(output.status.success(), "{}", said(&output));

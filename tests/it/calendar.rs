@@ -11,7 +11,7 @@ fn at(text: &str) -> i64 {
 
 both! {
     /// R4.4: a reservation keeps the window in which it was made.
-    async fn a_hold_is_settled_in_the_month_in_which_it_was_taken(world: World) {
+    async fn a_hold_is_settled_in_the_month_in_which_it_was_made(world: World) {
         world.clock.set(at("2026-03-31T23:59:00Z"));
         world.tenant_with("acme", &[month("tokens", 1_000), day("tokens", 500)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(HOUR).await.expect("there is quota");
@@ -57,7 +57,7 @@ both! {
     }
 
     /// R4.6: each case is a zone, an instant, and the start and the end of the instant's day.
-    async fn days_begin_in_the_tenants_zone(world: World) {
+    async fn days_begin_at_midnight_in_the_time_zone_of_the_tenant(world: World) {
         let cases = [
             ("Asia/Tokyo", "2026-03-16T14:59:59Z", "2026-03-15T15:00:00Z", "2026-03-16T15:00:00Z"),
             ("Asia/Tokyo", "2026-03-16T15:00:00Z", "2026-03-16T15:00:00Z", "2026-03-17T15:00:00Z"),
@@ -93,7 +93,7 @@ both! {
     }
 
     /// R4.6: anchor day 31 means the last day in shorter months, and is 31 again in the next long month.
-    async fn a_month_from_the_31st_does_not_drift(world: World) {
+    async fn months_that_begin_on_the_31st_do_not_drift(world: World) {
         world.clock.set(at("2027-12-31T00:00:00Z"));
         world.tenant_with("acme", &[month("tokens", 10).anchor(31)]).await;
         let starts = [
@@ -114,7 +114,7 @@ both! {
         }
     }
 
-    async fn an_anchor_lies_in_the_tenants_zone(world: World) {
+    async fn an_anchor_day_begins_in_the_time_zone_of_the_tenant(world: World) {
         world.clock.set(at("2026-03-14T23:30:00Z"));
         world.tenant_in("acme", "Europe/Berlin", &[month("tokens", 10).anchor(15)]).await;
         let usage = world.usage("acme").await;
@@ -124,7 +124,7 @@ both! {
         assert_eq!(millis(window.window_end.as_ref()), Some(at("2026-04-14T22:00:00Z")));
     }
 
-    async fn a_late_commit_is_charged_to_its_window(world: World) {
+    async fn a_late_commit_is_charged_to_the_window_of_its_hold(world: World) {
         world.clock.set(at("2026-03-31T23:00:00Z"));
         world.tenant_with("acme", &[month("tokens", 1_000)]).await;
         let plain = world.reserve("acme").tokens(100).ttl(HOUR).await.expect("there is quota");

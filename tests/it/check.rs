@@ -19,7 +19,7 @@ fn outcomes(reply: &CheckResponse) -> Vec<(&str, verdict::Outcome, i64)> {
 }
 
 both! {
-    async fn every_limit_that_applies_has_its_verdict(world: World) {
+    async fn a_check_has_a_verdict_for_every_limit_that_applies(world: World) {
         use verdict::Outcome::{Exceed, Pass, Refuse};
         let limits = [
             day("tokens", 100),
@@ -48,7 +48,7 @@ both! {
         assert_eq!(world.books("acme").await, before, "nothing is held");
     }
 
-    async fn a_partial_grant_is_foretold(world: World) {
+    async fn a_check_reports_a_partial_grant_in_advance(world: World) {
         use verdict::Outcome::{Partial, Pass, Refuse};
         world.tenant_with("acme", &[day("tokens", 100), month("tokens", 60)]).await;
         let reply = world.check("acme").tokens(90).partial().await.expect("an answer");
@@ -60,14 +60,14 @@ both! {
         assert_eq!(outcomes(&reply), [("day", Pass, 90), ("month", Refuse, 90)]);
     }
 
-    async fn a_suspended_tenant_is_told_so(world: World) {
+    async fn a_check_reports_that_the_tenant_is_suspended(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.set_state("acme", TenantState::Suspended).await;
         let reply = world.check("acme").tokens(1).await.expect("an answer");
         assert!(!reply.allowed && reply.suspended);
     }
 
-    async fn what_a_check_says_is_what_a_reserve_does(world: World) {
+    async fn a_reserve_does_what_the_check_before_it_reported(world: World) {
         let limits = [
             day("tokens", 100),
             month("tokens", 250).per(&[Dimension::User]),
@@ -102,7 +102,7 @@ both! {
         }
     }
 
-    async fn it_refuses_what_a_reserve_refuses_to_read(world: World) {
+    async fn a_check_refuses_invalid_requests_like_a_reserve(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.check("acme").await.expect_err("nothing is asked").names(&["amounts"]);
         world.check("acme").tokens(0).await.expect_err("zero").names(&["amounts[0].quantity"]);

@@ -30,7 +30,7 @@ both! {
         world.reserve("acme").tokens(1).await.expect_err("used up").is_quota(&["day"]);
     }
 
-    async fn a_clock_that_jumped_ahead_stands_still_until_time_catches_up(world: World) {
+    async fn the_time_of_a_tenant_stands_still_until_the_clock_catches_up(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.clock.set(NOON + 10 * DAY);
         world.record("acme").tokens(1).await.expect("it is recorded");
@@ -45,7 +45,7 @@ both! {
         assert_eq!(reply.figures("day"), (5, 0));
     }
 
-    async fn one_tenants_time_is_not_anothers(world: World) {
+    async fn each_tenant_has_its_own_time(world: World) {
         world.tenant_with("ahead", &[day("tokens", 1_000)]).await;
         world.tenant_with("behind", &[day("tokens", 1_000)]).await;
         world.clock.set(NOON + 10 * DAY);

@@ -28,7 +28,7 @@ async fn ran(clients: &Clients, job: &str, shift: i64) -> Duration {
 }
 
 on_both! {
-    async fn jobs_run_within_seconds_of_any_step_of_the_clock(kind: Kind) {
+    async fn jobs_run_within_seconds_after_the_clock_was_set(kind: Kind) {
         let database = Database::fresh(kind);
         let clock = ShiftedClock::new(&database.path("")).await;
         let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
@@ -49,7 +49,7 @@ on_both! {
         clients.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let began = Instant::now();
         clients.reserve("acme").tokens(1).ttl(SECOND).await.expect("there is quota");
-        eventually("the endpoint is told that the hold is over", async || {
+        eventually("the endpoint gets the event that the hold expired", async || {
             (!receiver.posts().is_empty()).then_some(())
         })
         .await;
@@ -60,7 +60,7 @@ on_both! {
 
 both! {
     /// Without this rule the retry would come a day later.
-    async fn a_retry_of_a_time_that_was_wrong_is_due(world: World) {
+    async fn a_retry_planned_while_the_clock_was_ahead_is_due_at_once(world: World) {
         let receiver = failing(world).await;
         world.clock.advance(DAY);
         happen(world, 1).await;

@@ -18,7 +18,7 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 #[tokio::test]
-async fn a_faulty_argument_ends_with_exit_code_2_and_is_named() {
+async fn a_wrong_argument_is_named_and_causes_exit_code_2() {
     let cases: [(&[&str], &str); 12] = [
         (&["serve", "--lanes", "0"], "lanes must be 1 to 64"),
         (&["serve", "--drain-seconds", "100000"], "drain_seconds must be at most 86400"),
@@ -42,7 +42,7 @@ async fn a_faulty_argument_ends_with_exit_code_2_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_exit_code_4() {
+async fn a_server_that_cannot_be_reached_causes_exit_code_4() {
     let target = format!("127.0.0.1:{}", free_port());
     for arguments in [&["usage", "acme"][..], &["watch"], &["jobs", "list"], &["reserve", "acme", "tokens=1"]]
     {
@@ -53,7 +53,7 @@ async fn a_server_that_cannot_be_reached_is_exit_code_4() {
 }
 
 #[tokio::test]
-async fn the_settings_that_result_are_printed_without_the_password() {
+async fn print_config_prints_the_settings_without_the_password() {
     let folder = scratch_folder();
     let file = folder.path().join("tope.toml");
     std::fs::write(&file, "lanes = 3\ndrain_seconds = 4\n").expect("the folder can be written to");
@@ -74,7 +74,7 @@ async fn the_settings_that_result_are_printed_without_the_password() {
 }
 
 #[tokio::test]
-async fn help_names_default_and_variable_of_each_setting() {
+async fn help_shows_the_default_and_the_variable_of_each_setting() {
     let output = run(command(&["serve", "--help"])).await;
     let help = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     for part in
@@ -86,7 +86,7 @@ async fn help_names_default_and_variable_of_each_setting() {
 
 /// Plays the round of the README: Reserve, Commit, look at the usage, and be refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_first_round_needs_nothing_but_the_command() {
+async fn the_first_steps_of_the_readme_need_only_the_command() {
     let folder = scratch_folder();
     let database = sqlite_url(&folder.path().join("tope.db"));
     let (process, _) = Process::serving(&database, folder.path(), &["--demo"]).await;
@@ -126,7 +126,7 @@ async fn a_first_round_needs_nothing_but_the_command() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_variable_or_a_filter_without_effect_is_a_warning() {
+async fn an_unknown_variable_or_log_level_causes_a_warning() {
     let folder = scratch_folder();
     let mut command = tope();
     command.env("TOPE_DATABSE", "sqlite://elsewhere.db").env("RUST_LOG", "debg");
@@ -145,7 +145,7 @@ async fn a_variable_or_a_filter_without_effect_is_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bench_that_cannot_write_its_database_says_why() {
+async fn bench_reports_why_it_cannot_write_its_database() {
     let folder = scratch_folder();
     let missing = folder.path().join("missing");
     let output = run(command(&["bench", "--database", &sqlite_url(&missing.join("tope.db"))])).await;
@@ -156,7 +156,7 @@ async fn a_bench_that_cannot_write_its_database_says_why() {
 
 /// The program that answers there is another server, or a receiver of webhooks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_that_speaks_http_1_is_named() {
+async fn a_command_reports_that_its_target_speaks_http_1() {
     let receiver = Receiver::start().await;
     let target = format!("127.0.0.1:{}", receiver.port());
     for arguments in [&["watch"][..], &["usage", "acme"]] {

@@ -71,11 +71,11 @@ async fn crowd(targets: &[String]) {
 }
 
 both! {
-    async fn never_above_the_limit_and_within_one_reservation_of_it(world: World) {
+    async fn many_clients_use_up_a_limit_and_never_exceed_it(world: World) {
         crowd(&[format!("http://{}", world.address())]).await;
     }
 
-    async fn a_crowd_of_partial_grants_fills_it_to_the_last_token(world: World) {
+    async fn partial_grants_of_many_clients_use_up_a_limit_exactly(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", LIMIT)]).await;
         let asking = (0..CLIENTS).map(|_| {
             let clients = Clients::clone(world);
@@ -93,7 +93,7 @@ both! {
     }
 
     /// I5 also holds under a crowd.
-    async fn two_resources_are_held_together_or_not_at_all(world: World) {
+    async fn many_clients_hold_two_resources_together_or_not_at_all(world: World) {
         let limits = [lifetime("tokens", 1_000), lifetime("requests", 70).named("calls")];
         world.tenant_with("acme", &limits).await;
         let asking = (0..CLIENTS).map(|number| {
@@ -122,7 +122,7 @@ both! {
 
 /// Two processes share one database, and neither has state that the other misses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_on_two_processes_is_one_crowd() {
+async fn clients_of_two_servers_together_never_exceed_a_limit() {
     let database = Database::fresh(Kind::Postgres);
     let (first, _) = Process::serving(database.url(), &database.path(""), &[]).await;
     let (second, _) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -134,7 +134,7 @@ async fn a_crowd_on_two_processes_is_one_crowd() {
 
 /// I3, R4.1: copies of a request reach two replicas at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_request_id_at_two_replicas_at_once_takes_effect_once() {
+async fn a_request_id_at_two_replicas_at_once_takes_effect_once() {
     const ROUNDS: i64 = 100;
     let database = Database::fresh(Kind::Postgres);
     let (first, channel) = Process::serving(database.url(), &database.path(""), &[]).await;

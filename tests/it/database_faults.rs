@@ -58,7 +58,7 @@ impl Faulty {
 
 /// Holds while batches are tried, and while nobody calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_only_reads_is_not_served_from() {
+async fn a_server_does_not_serve_while_postgres_is_read_only() {
     for busy in [true, false] {
         let faulty = Faulty::start().await;
         let load = busy.then(|| Load::begin(&faulty.clients, "acme"));
@@ -81,7 +81,7 @@ async fn a_postgres_that_only_reads_is_not_served_from() {
 
 /// The probe's table has room, and the tables of the batches have none. Then the batches show the fault, and its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_whose_disk_has_no_room_for_batches_is_not_served_from() {
+async fn a_server_does_not_serve_while_postgres_has_no_room_for_batches() {
     let faulty = Faulty::start().await;
     let load = Load::begin(&faulty.clients, "acme");
     faulty.psql(
@@ -101,7 +101,7 @@ async fn a_postgres_whose_disk_has_no_room_for_batches_is_not_served_from() {
 
 /// The disk of the probe's table has no room for another page, and nobody calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_stays_full_is_probed_with_a_page() {
+async fn the_probe_finds_out_that_postgres_has_no_room_for_another_page() {
     let faulty = Faulty::start().await;
     faulty.psql(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -118,7 +118,7 @@ async fn a_postgres_that_stays_full_is_probed_with_a_page() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_frozen_is_not_served_from_within_five_seconds() {
+async fn a_server_stops_serving_within_5_seconds_if_postgres_hangs() {
     for busy in [true, false] {
         let mut faulty = Faulty::start().await;
         let load = busy.then(|| Load::begin(&faulty.clients, "acme"));
@@ -138,7 +138,7 @@ async fn a_postgres_that_is_frozen_is_not_served_from_within_five_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_was_made_anew_is_not_served_from() {
+async fn a_server_does_not_serve_a_database_that_was_dropped_and_created_again() {
     let faulty = Faulty::start().await;
     let outside = faulty.cluster.url("postgres");
     postgres::psql(&outside, "DROP DATABASE tope WITH (FORCE)");

@@ -68,7 +68,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_found() {
+fn a_link_without_a_target_is_found() {
     let text = "[a](docs/rules.md#quota) [b](nowhere.md) `[c](code.md)` [d](docs/rules.md#nowhere)\n```\n[e](f.md)\n```\n";
     let links = links(text);
     assert_eq!(links, ["docs/rules.md#quota", "nowhere.md", "docs/rules.md#nowhere"]);
@@ -88,7 +88,7 @@ fn the_first_pages_stay_short() {
 }
 
 #[test]
-fn every_rule_that_is_cited_is_a_rule_and_every_invariant_is_cited() {
+fn every_cited_rule_exists_and_every_invariant_is_cited() {
     let defined: Vec<String> = text_of("docs/rules.md")
         .lines()
         .filter_map(|line| line.strip_prefix("- **")?.split_once("**"))
@@ -121,7 +121,7 @@ fn every_rule_that_is_cited_is_a_rule_and_every_invariant_is_cited() {
 
 /// Covers the tables "Where things are" and "Where do I add …".
 #[test]
-fn every_file_that_the_architecture_names_is_there() {
+fn every_file_that_the_architecture_names_exists() {
     let text = without_blocks(&text_of("docs/ARCHITECTURE.md"));
     let code = text.split('`').skip(1).step_by(2);
     let paths: BTreeSet<&str> =
@@ -161,7 +161,7 @@ fn the_reference_lists_every_job() {
 }
 
 #[test]
-fn an_output_matches_with_elisions_and_nothing_else() {
+fn an_output_matches_except_where_the_page_shows_an_ellipsis() {
     let rows = [
         ("a\n…\nc", "a\nb\nb\nc", true),
         ("a\n…\nc", "a\nc", true),
@@ -186,17 +186,17 @@ fn an_output_matches_with_elisions_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_readme_does_what_it_says() {
+async fn the_code_blocks_of_the_readme_work() {
     run("README.md").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_guide_does_what_it_says() {
+async fn the_code_blocks_of_the_guide_work() {
     run("docs/guide.md").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_on_events_does_what_it_says() {
+async fn the_code_blocks_of_the_events_page_work() {
     run("docs/events.md").await;
 }
 

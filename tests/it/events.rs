@@ -20,24 +20,24 @@ fn reservation(event: &Event) -> &Reservation {
 }
 
 both! {
-    async fn an_expired_hold_and_its_late_commit_are_told(world: World) {
+    async fn an_expired_hold_and_its_late_commit_emit_events(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reserve = || world.reserve("acme").tokens(100).agent("planner").ttl(MINUTE).label("run", "7");
         let first = reserve().await.expect("there is quota");
         let charged = reserve().charged_on_expiry().await.expect("there is quota");
         world.clock.advance(MINUTE);
         world.record("acme").tokens(1).await.expect("it is recorded, and the holds are swept");
-        let events = world.told("acme").await;
-        assert_eq!(told(&events), [(ReservationExpired, 0), (ReservationExpired, 0)]);
-        let expired = events.iter().find(|e| reservation(e).name == charged.name()).expect("it is told");
+        let events = world.events_of("acme").await;
+        assert_eq!(kinds_of(&events), [(ReservationExpired, 0), (ReservationExpired, 0)]);
+        let expired = events.iter().find(|e| reservation(e).name == charged.name()).expect("the event exists");
         assert_eq!(amount(reservation(expired), "tokens"), (100, 100));
         assert_eq!(state(reservation(expired)), ReservationState::Expired);
         assert_eq!((reservation(expired).agent.as_str(), reservation(expired).labels["run"].as_str()), ("planner", "7"));
         world.commit(first.name()).tokens(80).await.expect("late, and charged");
         world.commit(first.name()).tokens(80).await.expect("the same again");
         world.release(charged.name()).await.expect("late, and reversed");
-        let events = world.told("acme").await;
-        assert_eq!(told(&events[2..]), [(CommittedLate, 0), (CommittedLate, 0)]);
+        let events = world.events_of("acme").await;
+        assert_eq!(kinds_of(&events[2..]), [(CommittedLate, 0), (CommittedLate, 0)]);
         assert!(reservation(&events[2]).late);
         assert_eq!(events[2].balances.figures("day"), (181, 0));
         assert_eq!(state(reservation(&events[3])), ReservationState::Released);
@@ -46,10 +46,10 @@ both! {
         let third = reserve().await.expect("there is quota");
         world.clock.advance(MINUTE);
         world.release(third.name()).await.expect("late");
-        assert_eq!(told(&world.told("acme").await[4..]), [(ReservationExpired, 0)]);
+        assert_eq!(kinds_of(&world.events_of("acme").await[4..]), [(ReservationExpired, 0)]);
     }
 
-    async fn a_window_is_closed_once_and_after_its_last_hold(world: World) {
+    async fn a_window_is_closed_once_and_only_after_its_last_hold(world: World) {
         let limits = [day("tokens", 1_000), day("tokens", 10).named("agent").per(&[Dimension::Agent]), lifetime("tokens", 9_999)];
         world.tenant_with("acme", &limits).await;
         world.tenant_with("idle", &[day("requests", 1)]).await;
@@ -64,10 +64,10 @@ both! {
         world.commit(hold.name()).tokens(6).await.expect("it is held");
         assert_eq!(world.close_windows().await.counters, 3);
         assert_eq!(world.close_windows().await.counters, 0);
-        let events = world.told("acme").await;
-        assert_eq!(told(&events[1..]), [(WindowClosed, 0); 3]);
+        let events = world.events_of("acme").await;
+        assert_eq!(kinds_of(&events[1..]), [(WindowClosed, 0); 3]);
         let figures = |agent: Option<&str>| {
-            let event = events[1..].iter().find(|e| e.balances[0].agent.as_deref() == agent).expect("it is told");
+            let event = events[1..].iter().find(|e| e.balances[0].agent.as_deref() == agent).expect("the event exists");
             assert_eq!(event.balances.len(), 1);
             (figures(&event.balances[0]), event.balances[0].refused)
         };
@@ -79,7 +79,7 @@ both! {
         assert_eq!(world.close_windows().await.counters, 2, "the day after: the tenant's and that of no agent");
     }
 
-    async fn a_late_commit_to_a_closed_window_tells_the_corrected_total(world: World) {
+    async fn the_event_of_a_late_commit_has_the_corrected_total_of_a_closed_window(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.record("acme").tokens(5).await.expect("it is recorded");
         let hold = world.reserve("acme").tokens(7).await.expect("there is quota");
@@ -90,13 +90,13 @@ both! {
         assert_eq!(world.close_windows().await.counters, 1);
         world.commit(hold.name()).tokens(6).await.expect("late");
         assert_eq!(world.close_windows().await.counters, 0);
-        let events = world.told("acme").await;
+        let events = world.events_of("acme").await;
         assert_eq!(event_of(&events, WindowClosed).balances.figures("day"), (5, 0));
         assert_eq!(event_of(&events, CommittedLate).balances.figures("day"), (11, 0));
     }
 
     /// Nobody settles the holds of a deleted tenant, and no event of its windows is emitted.
-    async fn windows_of_a_tenant_that_is_gone_do_not_wait_for_its_holds(world: World) {
+    async fn windows_of_a_deleted_tenant_do_not_wait_for_its_holds(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.record("acme").tokens(5).await.expect("it is recorded");
         world.reserve("acme").tokens(7).await.expect("there is quota");
@@ -110,7 +110,7 @@ both! {
         assert!(events.iter().all(|event| event.kind() == PolicyChanged), "{events:#?}");
     }
 
-    async fn changes_of_policy_are_told(world: World) {
+    async fn each_change_of_policy_emits_an_event(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.change_plan("acme", &[day("tokens", 2_000)]).await.expect("the plan exists");
         world.set_state("acme", TenantState::Suspended).await;
@@ -120,7 +120,7 @@ both! {
         let acme = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
         world.admin.clone().delete_tenant(acme).await.expect("it has no holds");
         world.admin.clone().delete_plan(DeletePlanRequest { id: "acme".into() }).await.expect("nobody has it");
-        let events = eventually("all are told", async || {
+        let events = eventually("all events are listed", async || {
             let events = world.all_events(ListEventsRequest::default()).await;
             (events.len() == 9).then_some(events)
         })
@@ -152,7 +152,7 @@ both! {
         assert_eq!(world.list_events(ListEventsRequest::default()).await.expect("a page").last_sequence, 9);
     }
 
-    async fn the_log_is_listed_by_tenant_kind_time_and_place(world: World) {
+    async fn events_are_listed_by_tenant_kind_time_and_place(world: World) {
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[day("tokens", 10).thresholds(&[50])]).await;
         }
@@ -163,7 +163,7 @@ both! {
             }
         }
         for tenant in ["acme", "globex"] {
-            assert_eq!(world.told(tenant).await.len(), 6);
+            assert_eq!(world.events_of(tenant).await.len(), 6);
         }
         let all = world.all_events(ListEventsRequest { page_size: 3, ..ListEventsRequest::default() }).await;
         assert_eq!(all.iter().map(|e| e.sequence).collect::<Vec<_>>(), (1..=17).collect::<Vec<_>>());
@@ -198,9 +198,9 @@ both! {
     }
 
     /// The log has more events than one page searches.
-    async fn a_list_that_begins_late_is_not_searched_from_the_oldest_on(world: World) {
+    async fn a_list_with_a_start_time_does_not_search_from_the_oldest_event(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         let old = "INSERT INTO events (sequence, tenant_key, number, kind, occurred_at, body)
             WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 25000)
             SELECT last_sequence + n, e.tenant_key, n, 9, 5, e.body
@@ -217,11 +217,11 @@ both! {
                 (page.last_sequence == 25_004).then_some(page)
             })
             .await;
-            assert_eq!((told(&page.events), page.next_page_token.as_str()), (vec![(LimitReached, 100)], ""));
+            assert_eq!((kinds_of(&page.events), page.next_page_token.as_str()), (vec![(LimitReached, 100)], ""));
         }
     }
 
-    async fn bad_questions_are_refused_by_field(world: World) {
+    async fn the_refusal_of_list_events_names_the_wrong_field(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
         let cases: &[Case<ListEventsRequest>] = &[
@@ -247,7 +247,7 @@ both! {
         world.list_events(other).await.expect_err("of another list").names(&["page_token"]);
     }
 
-    async fn old_events_are_removed_from_the_front(world: World) {
+    async fn prune_events_removes_the_oldest_events(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         for _ in 0..300 {
             for state in [TenantState::Suspended, TenantState::Active] {

@@ -25,7 +25,7 @@ both! {
     }
 
     /// A batch sweeps a bounded number of holds. A hold that is due and not yet swept does not count either.
-    async fn a_great_many_that_expire_at_once_all_stop_counting(world: World) {
+    async fn many_holds_that_expire_at_once_all_stop_counting(world: World) {
         const HOLDS: i64 = 3_000;
         world.tenant_with("acme", &[day("tokens", HOLDS)]).await;
         for _ in 0..HOLDS / 1_000 {
@@ -61,7 +61,7 @@ both! {
         assert_eq!(reply.figures("day"), (100, 1));
     }
 
-    async fn a_late_commit_is_charged_and_marked(world: World) {
+    async fn a_late_commit_is_charged_and_marked_as_late(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("there is quota");
         world.clock.advance(HOUR);
@@ -80,7 +80,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (80, 0));
     }
 
-    async fn a_late_commit_replaces_the_charge_once(world: World) {
+    async fn a_late_commit_replaces_the_charge_at_the_deadline_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         for (case, (used, committed)) in [(30, 30), (100, 130), (250, 380), (0, 380)].into_iter().enumerate() {
             let hold = world.reserve("acme").tokens(100).ttl(MINUTE).charged_on_expiry();
@@ -100,7 +100,7 @@ both! {
         }
     }
 
-    async fn a_late_release_reverses_the_charge(world: World) {
+    async fn a_late_release_reverses_the_charge_at_the_deadline(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(MINUTE).charged_on_expiry();
         let hold = hold.await.expect("there is quota");
@@ -114,7 +114,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 0));
     }
 
-    async fn a_release_of_an_expired_hold_succeeds_and_ends_it(world: World) {
+    async fn an_expired_hold_can_be_released_but_not_committed_after_that(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("there is quota");
         world.clock.advance(MINUTE);
@@ -135,7 +135,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (70, 0));
     }
 
-    async fn a_hold_and_its_successor_at_the_same_instant(world: World) {
+    async fn a_hold_can_be_made_at_the_instant_at_which_another_one_ends(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         // Each hold ends at the instant at which the next one begins.
         for _ in 0..5 {

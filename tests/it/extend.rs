@@ -5,7 +5,7 @@ use tonic::Code;
 use crate::harness::{v1::*, *};
 
 both! {
-    async fn quantity_is_added_to_the_hold(world: World) {
+    async fn an_extend_adds_quantity_to_its_hold(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota");
         let reply = world.extend(hold.name()).tokens(50).await.expect("there is more");
@@ -17,7 +17,7 @@ both! {
         assert_eq!(amount(settled.held(), "tokens"), (150, 150));
     }
 
-    async fn the_deadline_becomes_the_later_of_old_and_new(world: World) {
+    async fn an_extend_keeps_the_later_of_the_old_and_the_new_deadline(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(10 * MINUTE).await.expect("there is quota");
         world.clock.advance(MINUTE);
@@ -31,7 +31,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 0));
     }
 
-    async fn it_is_refused_like_a_reserve_and_the_hold_stays(world: World) {
+    async fn a_refused_extend_leaves_its_hold_unchanged(world: World) {
         let limits = [day("tokens", 120), day("requests", 1).named("calls")];
         world.tenant_with("acme", &limits).await;
         let hold = world.reserve("acme").tokens(100).amount("requests", 1).await.expect("there is quota");
@@ -46,7 +46,7 @@ both! {
         world.extend(hold.name()).tokens(20).await.expect("20 are left");
     }
 
-    async fn a_resource_that_was_not_held_may_be_added(world: World) {
+    async fn an_extend_may_add_a_resource_that_was_not_held(world: World) {
         let limits = [day("tokens", 100), day("requests", 10).named("calls")];
         world.tenant_with("acme", &limits).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota");
@@ -57,7 +57,7 @@ both! {
         assert_eq!(world.figures("acme", "calls").await, (0, 0));
     }
 
-    async fn after_the_deadline_it_is_refused(world: World) {
+    async fn an_extend_after_the_deadline_is_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("there is quota");
         world.clock.advance(MINUTE);
@@ -82,7 +82,7 @@ both! {
     }
 
     /// R4.1: a request_id takes effect once.
-    async fn a_retry_adds_once(world: World) {
+    async fn a_repeated_extend_adds_its_quantity_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
         let extend = || world.extend(hold.name()).tokens(50).ttl(HOUR).id("e");
@@ -103,7 +103,7 @@ both! {
     }
 
     /// A hold is named by its name, or by its tenant and the request_id of its Reserve.
-    async fn a_retry_may_name_the_hold_otherwise(world: World) {
+    async fn a_repeated_extend_may_name_its_hold_in_another_way(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
         let other = world.reserve("acme").tokens(100).id("other").await.expect("there is quota");
@@ -152,7 +152,7 @@ both! {
     }
 
     /// The request_id of the Reserve is pruned a day after the Reserve, the one of the Extend a day after the Extend.
-    async fn a_retry_is_known_when_the_request_id_of_its_hold_is_forgotten(world: World) {
+    async fn a_repeated_extend_is_known_after_the_request_id_of_its_hold_was_pruned(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").ttl(24 * HOUR).await.expect("there is quota");
         world.clock.advance(23 * HOUR);
@@ -176,7 +176,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (0, 151));
     }
 
-    async fn selectors_and_dimensions_are_those_of_the_hold(world: World) {
+    async fn an_extend_counts_for_the_agent_of_its_hold(world: World) {
         let limits = [day("tokens", 100).per(&[Dimension::Agent]).named("each")];
         world.tenant_with("acme", &limits).await;
         let hold = world.reserve("acme").tokens(60).agent("a").await.expect("there is quota");
@@ -190,7 +190,7 @@ both! {
 
 /// Another replica has answered both earlier requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_that_names_the_hold_otherwise_may_reach_another_replica() {
+async fn a_repeated_extend_may_name_its_hold_in_another_way_at_another_replica() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[day("tokens", 1_000)]).await;
     let (server, replica) = world.replica().await;

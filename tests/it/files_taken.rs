@@ -65,14 +65,14 @@ fn beside(file: &Path, end: &str) -> PathBuf {
 const NOTICED_MAX: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_acknowledged_once_the_file_was_taken_away() {
+async fn no_call_is_acknowledged_after_the_file_was_replaced_or_damaged() {
     for (prepared, (name, deed, at_once)) in prepare().await.into_iter().zip(DEEDS) {
         take_away(prepared, name, deed, Some(at_once)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_taken_away_while_nobody_calls_is_noticed() {
+async fn a_server_without_calls_notices_that_its_file_was_replaced_or_damaged() {
     for (prepared, (name, deed, _)) in prepare().await.into_iter().zip(DEEDS) {
         take_away(prepared, name, deed, None).await;
     }
@@ -164,7 +164,7 @@ async fn mark(database: &Database) -> String {
 
 /// A copy is put over the file. A new server on the file continues from the copy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_that_was_put_over_the_file_is_sound_afterwards() {
+async fn a_backup_that_was_copied_over_the_file_can_be_served() {
     let database = Database::fresh(Kind::Sqlite);
     let (file, copy) = (database.path("tope.db"), database.path("copy.db"));
     let (process, clients) = serve_after_backup(&database, &copy).await;
@@ -183,7 +183,7 @@ async fn a_copy_that_was_put_over_the_file_is_sound_afterwards() {
 
 /// None of these acts of other programs takes the file away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_others_read_touch_and_checkpoint_stays() {
+async fn a_server_goes_on_while_others_read_touch_and_checkpoint_its_file() {
     let database = Database::fresh(Kind::Sqlite);
     let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
     let clients = Clients::of(channel);

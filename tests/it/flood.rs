@@ -110,7 +110,7 @@ async fn all_end(calls: &mut JoinSet<Result<Option<No>, hyper::Error>>) -> Vec<N
 }
 
 on_both! {
-    async fn requests_that_are_not_finished_hold_bounded_memory_for_a_bounded_time(kind: Kind) {
+    async fn unfinished_requests_use_bounded_memory_for_a_bounded_time(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
         let memory = process.watch_memory();
@@ -137,7 +137,7 @@ on_both! {
     }
 
     /// Several clients, or one client with several connections.
-    async fn many_connections_hold_no_more_than_one(kind: Kind) {
+    async fn many_connections_use_no_more_memory_than_one(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
         let memory = process.watch_memory();
@@ -162,7 +162,7 @@ on_both! {
         process.stop().await;
     }
 
-    async fn replies_that_are_not_taken_hold_bounded_memory_for_a_bounded_time(kind: Kind) {
+    async fn replies_that_no_client_reads_use_bounded_memory_for_a_bounded_time(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
         let value = "v".repeat(100);
@@ -195,7 +195,7 @@ on_both! {
     }
 
     /// There are also watchers that read nothing, at places whose events are no longer in shared memory.
-    async fn all_of_it_at_once_holds_no_more(kind: Kind) {
+    async fn all_floods_at_once_use_no_more_memory(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
         let cursor = many_events(&clients).await;
@@ -235,7 +235,7 @@ on_both! {
         process.stop().await;
     }
 
-    async fn small_replies_are_taken_in_time_too(kind: Kind) {
+    async fn a_client_that_does_not_read_small_replies_is_disconnected(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
         let reserve = frame(&clients.reserve("acme").tokens(1).request.encode_to_vec());
@@ -250,7 +250,7 @@ on_both! {
         process.stop().await;
     }
 
-    async fn a_socket_whose_client_does_not_greet_is_closed_after_10_seconds(kind: Kind) {
+    async fn a_socket_without_preface_and_settings_is_closed_after_10_seconds(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
         let reserve = frame(&clients.reserve("acme").tokens(1).request.encode_to_vec());

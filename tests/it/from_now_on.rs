@@ -26,7 +26,11 @@ async fn limited(world: &World) {
 }
 
 /// Checks that the watcher's next event is of a later day than all calls that were answered before the watch.
-async fn hears_of_later_days_only(watcher: &mut watching::Watcher, world: &World, clients: &Clients) {
+async fn watcher_gets_events_of_later_days_only(
+    watcher: &mut watching::Watcher,
+    world: &World,
+    clients: &Clients,
+) {
     world.clock.advance(DAY);
     clients.record("acme").tokens(10).await.expect("it is recorded");
     let event = watcher.event().await;
@@ -34,33 +38,33 @@ async fn hears_of_later_days_only(watcher: &mut watching::Watcher, world: &World
     world.clock.advance(DAY);
 }
 
-async fn begin_behind_what_another_replica_answered(world: &mut World) {
+async fn watch_after_answers_of_another_replica(world: &mut World) {
     limited(world).await;
     let (server, other) = world.replica().await;
     for _ in 0..ROUNDS {
         other.record("acme").tokens(10).await.expect("it is recorded");
         let mut watcher = world.watch(everything()).await.expect("it begins");
-        hears_of_later_days_only(&mut watcher, world, &other).await;
+        watcher_gets_events_of_later_days_only(&mut watcher, world, &other).await;
     }
     server.shutdown().await;
 }
 
 #[test]
-fn a_watcher_begins_behind_what_another_replica_answered() {
-    hold(Kind::Postgres, |world| begin_behind_what_another_replica_answered(world).boxed_local());
+fn a_watcher_gets_no_event_of_calls_that_another_replica_answered_before() {
+    hold(Kind::Postgres, |world| watch_after_answers_of_another_replica(world).boxed_local());
 }
 
 both! {
-    async fn a_watcher_begins_behind_what_was_answered(world: World) {
+    async fn a_watcher_gets_no_event_of_calls_that_were_answered_before(world: World) {
         limited(world).await;
         for _ in 0..ROUNDS {
             world.record("acme").tokens(10).await.expect("it is recorded");
             let mut watcher = world.watch(everything()).await.expect("it begins");
-            hears_of_later_days_only(&mut watcher, world, world.clients()).await;
+            watcher_gets_events_of_later_days_only(&mut watcher, world, world.clients()).await;
         }
     }
 
-    async fn what_follows_a_snapshot_is_not_in_it(world: World) {
+    async fn a_watcher_gets_no_event_whose_usage_is_in_its_snapshot(world: World) {
         limited(world).await;
         let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
         for _ in 0..ROUNDS {
@@ -68,11 +72,11 @@ both! {
             let mut watcher = world.watch(request.clone()).await.expect("it begins");
             let Ok(Update::Snapshot(part)) = watcher.update().await else { panic!("it begins with a snapshot") };
             assert_eq!(part.balances[0].committed, 10);
-            hears_of_later_days_only(&mut watcher, world, world.clients()).await;
+            watcher_gets_events_of_later_days_only(&mut watcher, world, world.clients()).await;
         }
     }
 
-    async fn a_webhook_begins_behind_what_was_answered(world: World) {
+    async fn a_webhook_gets_no_event_of_calls_that_were_answered_before(world: World) {
         limited(world).await;
         let receiver = Receiver::start().await;
         for round in 0..ROUNDS {
@@ -81,7 +85,7 @@ both! {
             world.clock.advance(DAY);
         }
         world.record("acme").tokens(10).await.expect("it is recorded");
-        world.told("acme").await;
+        world.events_of("acme").await;
         // Each webhook gets the events of the days after its creation, and no others.
         let expected = usize::try_from(ROUNDS * (ROUNDS + 1) / 2).expect("a count");
         eventually("all is sent", async || {

@@ -24,7 +24,7 @@ const GROUP: usize = 100;
 
 /// The test limits the size of files: this works on each machine, and the same writes fail as on a full disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sqlite_file_that_cannot_be_written_is_not_served_from() {
+async fn a_server_does_not_serve_while_its_sqlite_file_cannot_be_written() {
     let database = Database::fresh(Kind::Sqlite);
     let mut command = Command::new("sh");
     let binary = tope();
@@ -67,7 +67,7 @@ fn limit_files(process: &Process, bytes: Option<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_few_megabytes_on_a_full_disk_are_enough() {
+async fn a_few_freed_megabytes_on_a_full_disk_are_enough_to_serve() {
     let (folder, disk) = (database::scratch_folder(), database::scratch_folder());
     let url = database::sqlite_url(&disk.path().join("tope.db"));
     let small = SmallDisk::new(folder.path(), disk.path()).await;

@@ -45,7 +45,7 @@ fn reserve(tokens: i64) -> Value {
 }
 
 on_both! {
-    async fn a_newcomers_first_steps(kind: Kind) {
+    async fn the_first_steps_of_the_readme_work_with_grpcurl(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
         let shell = Shell { process: &process };

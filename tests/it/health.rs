@@ -77,7 +77,7 @@ async fn old_services(channel: Channel) -> Vec<String> {
 
 /// PostgreSQL is missing at first, starts, stops and comes back. The server is never restarted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_is_waited_for() {
+async fn a_server_waits_for_a_missing_database() {
     let folder = database::scratch_folder();
     let port = postgres::free_port();
     let url = postgres::url(port, "postgres");

@@ -24,7 +24,7 @@ both! {
         assert_eq!(world.reservations("acme").await.len(), 2);
     }
 
-    async fn it_comes_before_any_other_check(world: World) {
+    async fn a_retry_is_answered_before_any_other_check(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let reserve = || world.reserve("acme").tokens(100).id("r").ttl(MINUTE);
         let first = reserve().await.expect("there is quota");
@@ -41,7 +41,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (60, 0));
     }
 
-    async fn the_payload_is_compared_as_it_was_understood(world: World) {
+    async fn payloads_with_the_same_meaning_are_the_same_request(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.declare("requests").await;
         let given = world.reserve("acme").tokens(100).amount("requests", 1).id("r").label("a", "1").label("b", "2");
@@ -64,7 +64,7 @@ both! {
         }
     }
 
-    async fn another_payload_is_refused(world: World) {
+    async fn a_known_request_id_with_another_payload_is_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.declare("requests").await;
         let given = || world.reserve("acme").tokens(100).id("r").label("a", "1");
@@ -116,7 +116,7 @@ both! {
     }
 
     /// A request_id is kept for at least 24 hours.
-    async fn it_is_remembered_for_a_day(world: World) {
+    async fn a_request_id_is_remembered_for_a_day(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let first = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");
         world.clock.advance(DAY - 1);
@@ -125,7 +125,7 @@ both! {
     }
 
     /// Holds even if several copies are in one batch of the engine.
-    async fn copies_that_come_at_once_take_effect_once(world: World) {
+    async fn concurrent_copies_of_a_request_take_effect_once(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         for round in 0..10 {
             let call = world.reserve("acme").tokens(1).id(&format!("r{round}"));

@@ -9,7 +9,7 @@ use crate::harness::{v1::EventKind::*, *};
 const LATE_MAX: Duration = Duration::from_secs(5);
 
 on_both! {
-    async fn the_end_of_an_idle_tenants_hold_is_an_event_within_five_seconds(kind: Kind) {
+    async fn an_expired_hold_of_an_idle_tenant_emits_an_event_within_5_seconds(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
         let clients = Clients::of(channel);
@@ -29,7 +29,7 @@ on_both! {
 
 both! {
     /// `next_due` is a lower bound. A run corrects a value that is too low, so that the next run skips the tenant.
-    async fn a_tenant_whose_holds_were_settled_is_looked_at_once(world: World) {
+    async fn expire_holds_reads_a_tenant_without_due_holds_once(world: World) {
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000)]).await;
             let hold = world.reserve(tenant).tokens(1).ttl(MINUTE).await.expect("there is quota");

@@ -52,7 +52,7 @@ fn names(no: &No, field: &str, character: &str) {
 }
 
 both! {
-    async fn an_id_that_cannot_be_seen_is_refused(world: World) {
+    async fn an_id_with_invisible_characters_is_refused(world: World) {
         world.declare("tokens").await;
         world.plan("free", &[]).await.expect("the plan is new");
         for (id, character) in REFUSED {
@@ -77,7 +77,7 @@ both! {
     }
 
     /// Callers may send names that no operator chose.
-    async fn names_of_callers_are_taken_byte_for_byte(world: World) {
+    async fn names_that_callers_send_are_kept_byte_for_byte(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100).per(&[Dimension::User])]).await;
         for (name, character) in REFUSED {
             let call = || world.reserve("acme").tokens(1).agent(name).user(name).model(name).id(name);
@@ -92,7 +92,7 @@ both! {
     }
 
     /// Only a new id is refused, not an existing one.
-    async fn what_was_made_before_can_be_used(world: World) {
+    async fn existing_ids_that_break_the_rule_can_still_be_used(world: World) {
         world.tenant_with("acme", &[day("tokens", 100).thresholds(&[50])]).await;
         create_hook(world, "chat").await.expect("the webhook is new");
         let old = "\u{200b}acme ";

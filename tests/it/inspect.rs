@@ -25,7 +25,7 @@ async fn one_of_each(world: &World) -> Vec<String> {
 }
 
 both! {
-    async fn a_reservation_is_read_as_it_stands(world: World) {
+    async fn get_reservation_returns_reservations_of_every_state(world: World) {
         let made = one_of_each(world).await;
         for (name, wanted) in made.iter().zip(ALL_STATES) {
             let read = world.get(name).await.expect("it is kept");
@@ -70,7 +70,7 @@ both! {
         }
     }
 
-    async fn the_list_is_the_newest_first_and_filtered_by_state(world: World) {
+    async fn reservations_are_listed_by_state_and_newest_first(world: World) {
         let made = one_of_each(world).await;
         let open = world.list("acme").await.expect("the tenant is there");
         assert_eq!(names(&open.reservations), [&made[0]], "open ones when nothing is said");
@@ -91,7 +91,7 @@ both! {
         }
     }
 
-    async fn agents_and_ages_narrow_it(world: World) {
+    async fn reservations_are_listed_by_agent_and_age(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let mut made = Vec::new();
         for agent in ["planner", "coder", "planner", ""] {
@@ -118,7 +118,7 @@ both! {
         assert_eq!(list(Some("planner"), Some(2 * MINUTE)).await, [2, 0]);
     }
 
-    async fn pages_of_the_list_add_up_to_the_whole(world: World) {
+    async fn pages_of_reservations_add_up_to_the_whole_list(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100_000)]).await;
         let mut operations = Vec::new();
         for number in 0..120 {
@@ -153,7 +153,7 @@ both! {
         assert_eq!(world.reservations("acme").await.len(), 120);
     }
 
-    async fn what_cannot_be_listed_is_refused(world: World) {
+    async fn invalid_list_reservations_requests_are_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 1)]).await;
         let no = world.list("nobody").await.expect_err("there is none");
         no.is(Code::NotFound, "TENANT_NOT_FOUND");

@@ -59,7 +59,7 @@ both! {
         assert!(world.jobs().await.iter().all(|job| job.last_run.is_none()));
     }
 
-    async fn a_job_that_is_none_is_refused(world: World) {
+    async fn an_unknown_job_is_refused(world: World) {
         world.run_job("").await.expect_err("it has no name").names(&["name"]);
         world.run_job("a\nb").await.expect_err("it is no name").names(&["name"]);
         world.run_job(&"x".repeat(129)).await.expect_err("it is too long").names(&["name"]);
@@ -70,7 +70,7 @@ both! {
         }
     }
 
-    async fn due_holds_of_idle_tenants_are_ended(world: World) {
+    async fn expire_holds_ends_due_holds_of_idle_tenants(world: World) {
         for tenant in ["acme", "globex", "idle"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000)]).await;
         }
@@ -95,7 +95,7 @@ both! {
     }
 
     /// Holds of a deleted tenant are left alone.
-    async fn many_due_holds_are_ended_in_bounded_steps(world: World) {
+    async fn expire_holds_ends_many_due_holds_in_bounded_steps(world: World) {
         for tenant in ["acme", "globex", "gone"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
         }
@@ -119,7 +119,7 @@ both! {
     }
 
     /// The run still fails and reports the fault.
-    async fn a_tenant_that_cannot_be_swept_holds_up_no_other(world: World) {
+    async fn a_tenant_that_cannot_be_swept_delays_no_other_tenant(world: World) {
         for tenant in ["acme", "bad"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
         }
@@ -152,7 +152,7 @@ both! {
         assert_eq!(swept(world).await, (1, 3));
     }
 
-    async fn a_job_that_runs_is_not_run_again(world: World) {
+    async fn a_running_job_is_not_started_again(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         hold_many(world, "acme", 1).await;
         world.clock.advance(MINUTE);
@@ -174,7 +174,7 @@ both! {
     }
 
     /// The sample has all tenants, because there are fewer than a hundred.
-    async fn a_sample_of_the_books_is_verified(world: World) {
+    async fn verify_sample_finds_wrong_counters(world: World) {
         assert_eq!(world.job("verify-sample").await["tenants"], 0);
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000)]).await;
@@ -196,7 +196,7 @@ both! {
         assert_eq!(world.job("verify-sample").await["tenants"], 2);
     }
 
-    async fn the_end_waits_for_a_job_that_runs(world: World) {
+    async fn a_shutdown_waits_for_a_running_job(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         hold_many(world, "acme", 1).await;
         world.clock.advance(MINUTE);
@@ -222,7 +222,7 @@ both! {
     }
 }
 
-async fn two_at_once(world: &mut World) {
+async fn expire_holds_on_two_replicas(world: &mut World) {
     world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
     world.tenant_with("globex", &[lifetime("tokens", 1_000_000)]).await;
     let charged = world.reserve("acme").tokens(7).ttl(MINUTE).charged_on_expiry().into_future();
@@ -243,8 +243,8 @@ async fn two_at_once(world: &mut World) {
 }
 
 #[test]
-fn two_replicas_end_each_hold_once() {
-    hold(Kind::Postgres, |world| two_at_once(world).boxed_local());
+fn two_replicas_expire_each_hold_once() {
+    hold(Kind::Postgres, |world| expire_holds_on_two_replicas(world).boxed_local());
 }
 
 on_both! {

@@ -41,7 +41,7 @@ struct Known {
 type Ledger = Arc<Mutex<Vec<Known>>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_on_sqlite() {
+async fn acknowledged_calls_survive_kill_9_on_sqlite() {
     let folder = scratch_folder();
     let url = database::sqlite_url(&folder.path().join("tope.db"));
     survive(&url, folder.path(), &mut |_| ()).await;
@@ -49,7 +49,7 @@ async fn what_was_acknowledged_survives_on_sqlite() {
 
 /// In every second round PostgreSQL is stopped as well, without a checkpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_on_postgres() {
+async fn acknowledged_calls_survive_kill_9_on_postgres() {
     let folder = scratch_folder();
     let mut cluster = Cluster::start(postgres::free_port());
     cluster.create("tope");
@@ -66,7 +66,7 @@ async fn what_was_acknowledged_survives_on_postgres() {
 /// PostgreSQL crashes under load while the server runs on. The server finds out the outcome of each COMMIT without an
 /// answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_a_crash_of_the_database() {
+async fn acknowledged_calls_survive_a_crash_of_postgres() {
     let folder = scratch_folder();
     let mut cluster = Cluster::start(postgres::free_port());
     cluster.create("tope");

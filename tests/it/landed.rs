@@ -56,7 +56,7 @@ fn line(line: &Line) -> (String, String, Option<String>, Option<String>, i64, i6
 }
 
 on_both! {
-    async fn a_database_of_an_earlier_version_is_served_as_it_was(kind: Kind) {
+    async fn a_migrated_database_keeps_its_usage_and_events(kind: Kind) {
         for schema in SCHEMAS {
             let world = World::on(Database::landed(kind, schema), THEN).await;
             world.verify().await;
@@ -68,7 +68,7 @@ on_both! {
         }
     }
 
-    async fn holds_and_request_ids_of_an_earlier_version_still_count(kind: Kind) {
+    async fn a_migrated_database_keeps_its_holds_and_request_ids(kind: Kind) {
         for schema in SCHEMAS {
             let world = World::on(Database::landed(kind, schema), THEN).await;
             let again = world.reserve("acme").tokens(100).ttl(HOUR).id("extended").await.expect("the first reply");

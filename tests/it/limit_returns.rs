@@ -48,16 +48,16 @@ both! {
         }
     }
 
-    async fn what_it_held_is_taken_off_on_the_record(world: World) {
+    async fn a_returning_limit_resets_its_counter_by_an_adjustment_with_an_event(world: World) {
         let limits = [lifetime("tokens", 100).thresholds(&[30])];
         world.tenant_with("acme", &limits).await;
         spend(world, 40).await;
         world.change_plan("acme", &[]).await.expect("the plan is there");
         world.change_plan("acme", &limits).await.expect("the plan is there");
         spend(world, 35).await;
-        let events = world.told("acme").await;
+        let events = world.events_of("acme").await;
         let expected = [(ThresholdReached, 30), (ThresholdCleared, 30), (UsageReset, 0), (ThresholdReached, 30)];
-        assert_eq!(told(&events), expected);
+        assert_eq!(kinds_of(&events), expected);
         let reset = &events[2];
         assert_eq!((reset.adjusted, reset.reason.as_str(), reset.operator.as_str()), (-40, "the limit returned", "tope"));
         assert_eq!(reset.balances.figures("lifetime"), (0, 0));
@@ -67,7 +67,7 @@ both! {
         assert_eq!(world.database.number(text).await, 1);
     }
 
-    async fn another_plan_without_the_limit_is_a_gap_and_one_with_it_is_none(world: World) {
+    async fn a_counter_restarts_after_a_plan_without_its_limit_but_not_after_a_plan_with_it(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.plan("without", &[month("tokens", 1_000)]).await.expect("the plan is new");
         world.plan("with", &[day("tokens", 70).named("daily"), month("tokens", 1_000)]).await.expect("the plan is new");
@@ -103,7 +103,7 @@ both! {
         }
     }
 
-    async fn other_quantities_and_ids_count_on(world: World) {
+    async fn a_limit_with_another_quantity_or_id_keeps_its_usage(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         spend(world, 40).await;
         world.clock.advance(HOUR);
@@ -115,7 +115,7 @@ both! {
         assert_eq!(standing(world, "day").await, (40, 0, 60, NOON));
     }
 
-    async fn another_anchor_or_another_user_is_another_shape(world: World) {
+    async fn a_limit_with_another_anchor_day_or_user_has_another_shape(world: World) {
         world.tenant_with("acme", &[month("tokens", 100)]).await;
         spend(world, 40).await;
         world.change_plan("acme", &[month("tokens", 100).anchor(16)]).await.expect("the plan is there");
@@ -145,7 +145,7 @@ both! {
     }
 
     /// Two limits read one counter. The older limit goes, and the younger one stays.
-    async fn a_counter_of_two_limits_counts_on_when_one_of_them_goes(world: World) {
+    async fn a_counter_keeps_its_usage_while_one_of_its_two_limits_remains(world: World) {
         let (each, one) = (day("tokens", 100).per(&[Dimension::User]), day("tokens", 80).user("u1").named("u1"));
         for (first, second) in [(each.clone(), one.clone()), (one, each)] {
             let tenant = first.id.as_str();
@@ -163,7 +163,7 @@ both! {
         }
     }
 
-    async fn open_holds_stay_held_and_are_settled_exactly(world: World) {
+    async fn open_holds_survive_the_return_of_a_limit_and_are_settled_exactly(world: World) {
         let limits = [lifetime("tokens", 1_000)];
         world.tenant_with("acme", &limits).await;
         let reserve = |tokens| world.reserve("acme").tokens(tokens).ttl(HOUR);
@@ -186,7 +186,7 @@ both! {
     }
 
     /// Charges at deadlines before the limit's return do not count, whether or not the holds were swept by then.
-    async fn charges_from_before_the_return_do_not_count_and_later_ones_do(world: World) {
+    async fn charges_before_the_return_of_a_limit_do_not_count_but_later_charges_do(world: World) {
         let limits = [lifetime("tokens", 1_000)];
         world.tenant_with("acme", &limits).await;
         let hold = |tokens, ttl| world.reserve("acme").tokens(tokens).ttl(ttl).charged_on_expiry();
@@ -208,7 +208,7 @@ both! {
         world.verify().await;
     }
 
-    async fn a_window_that_is_over_keeps_what_it_held(world: World) {
+    async fn a_window_that_is_over_keeps_its_usage_when_a_limit_returns(world: World) {
         let limits = [day("tokens", 100)];
         world.tenant_with("acme", &limits).await;
         let hold = world.reserve("acme").tokens(30).ttl(20 * HOUR).await.expect("there is quota");
@@ -221,7 +221,7 @@ both! {
         assert_eq!(reply.figures("day"), (65, 0), "yesterday's");
     }
 
-    async fn a_counter_never_counts_since_after_the_end_of_its_window(world: World) {
+    async fn counted_since_is_never_after_the_end_of_the_window(world: World) {
         world.tenant_with("acme", &[month("tokens", 1_000)]).await;
         world.declare("requests").await;
         let hold = world.reserve("acme").tokens(10).ttl(20 * HOUR).await.expect("there is quota");
@@ -243,7 +243,7 @@ both! {
     }
 
     /// A Commit charges a resource that was not reserved. The new counter counts since its limit was added.
-    async fn a_counter_that_a_settlement_makes_is_as_young_as_its_limit(world: World) {
+    async fn a_counter_that_a_commit_creates_counts_since_its_limit_was_added(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.declare("requests").await;
         let hold = world.reserve("acme").tokens(10).ttl(20 * HOUR).await.expect("there is quota");
@@ -257,7 +257,7 @@ both! {
         assert_eq!(reply.figures("calls"), (2, 0));
     }
 
-    async fn a_name_on_a_reservation_is_the_resource_that_was_reserved(world: World) {
+    async fn a_reservation_keeps_its_resource_when_the_name_is_declared_again(world: World) {
         world.tenant_with("acme", &[]).await;
         let again = async |id: &str| {
             let request = DeleteResourceRequest { id: id.into() };

@@ -29,7 +29,7 @@ on_both! {
         process.stop().await;
     }
 
-    async fn what_the_database_refuses_each_time_is_logged_once(kind: Kind) {
+    async fn an_operation_that_the_database_always_refuses_is_logged_once(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
         let clients = Clients::of(channel);
@@ -54,7 +54,7 @@ on_both! {
         process.stop().await;
     }
 
-    async fn an_endpoint_that_fails_is_logged_once(kind: Kind) {
+    async fn an_endpoint_that_fails_is_logged_once_per_webhook(kind: Kind) {
         let database = Database::fresh(kind);
         let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
         let (process, channel) = Process::serving(database.url(), &database.path(""), &allowed).await;

@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::harness::{clients::done, raw, *};
 
 both! {
-    async fn a_call_whose_time_ran_out_is_told_so_and_nothing_is_held(world: World) {
+    async fn a_reserve_whose_deadline_has_passed_fails_and_holds_nothing(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let path = "/tope.v1.QuotaService/Reserve";
         let late = world.reserve("acme").tokens(10).id("late").request.encode_to_vec();
@@ -31,7 +31,7 @@ both! {
     }
 
     /// R4.10: calls that charge or settle take effect even if the client no longer waits.
-    async fn what_is_owed_is_carried_out_when_its_time_runs_out(world: World) {
+    async fn a_commit_or_record_takes_effect_after_its_deadline_has_passed(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
         let commit = world.commit(&hold).tokens(80).request.encode_to_vec();
@@ -50,7 +50,7 @@ both! {
     }
 
     /// I8: at most 10,000 operations wait in a lane.
-    async fn a_full_queue_is_unavailable_and_not_out_of_quota(world: World) {
+    async fn a_call_at_a_full_queue_fails_with_unavailable(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000_000)]).await;
         let operation = world.record("acme").tokens(1).operation();
         let stall = world.database.stall().await;

@@ -25,7 +25,7 @@ async fn poison(world: &World) {
 }
 
 both! {
-    async fn a_poisonous_operation_fails_alone(world: World) {
+    async fn an_operation_that_the_database_always_refuses_fails_alone(world: World) {
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[day("tokens", 1_000)]).await;
         }
@@ -86,7 +86,7 @@ both! {
 
 /// With 40001 the database asks for another attempt. It refuses two of three batches (a sequence is not rolled back).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_the_database_turns_away_is_repeated() {
+async fn a_batch_with_a_serialization_failure_is_repeated() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
     world
@@ -114,7 +114,7 @@ async fn a_batch_that_the_database_turns_away_is_repeated() {
 /// The tenant's row is found by its id, but can never be locked by its key, as if somebody deleted and created the
 /// tenant again each time. A row security policy of PostgreSQL hides the row from everybody who would change it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_that_moves_again_and_again_is_unavailable_in_the_end() {
+async fn a_tenant_whose_row_can_never_be_locked_is_unavailable() {
     let world = World::start(Kind::Postgres).await;
     for tenant in ["acme", "globex"] {
         world.tenant_with(tenant, &[lifetime("tokens", 100)]).await;

@@ -7,7 +7,7 @@ use sea_orm::ConnectionTrait;
 use crate::{batch::error, harness::*};
 
 both! {
-    async fn raising_a_limit_helps_at_once(world: World) {
+    async fn a_raised_limit_grants_more_at_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.reserve("acme").tokens(100).await.expect("there is quota");
         for quantity in 101..120 {
@@ -18,7 +18,7 @@ both! {
         }
     }
 
-    async fn lowering_it_below_what_is_used_touches_no_old_hold(world: World) {
+    async fn a_limit_lowered_below_the_usage_does_not_change_open_holds(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(30).await.expect("it is recorded");
         let hold = world.reserve("acme").tokens(50).await.expect("there is quota");
@@ -53,7 +53,7 @@ both! {
     }
 
     /// `counted_since` shows that instant.
-    async fn a_limit_of_a_new_shape_counts_from_when_it_was_added(world: World) {
+    async fn a_limit_of_a_new_shape_counts_since_it_was_added(world: World) {
         world.tenant_with("acme", &[month("tokens", 1_000)]).await;
         world.record("acme").tokens(300).await.expect("it is recorded");
         world.clock.advance(HOUR);
@@ -72,7 +72,7 @@ both! {
     }
 
     /// The limit was added after the hold was made.
-    async fn a_new_limit_bounds_what_is_added_to_an_old_hold(world: World) {
+    async fn a_new_limit_bounds_an_extend_of_an_old_hold(world: World) {
         world.tenant_with("acme", &[month("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(300).await.expect("there is quota");
         let limits = [month("tokens", 1_000), day("tokens", 100)];
@@ -85,7 +85,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 0));
     }
 
-    async fn a_limit_that_is_taken_away_limits_no_more(world: World) {
+    async fn a_removed_limit_no_longer_refuses(world: World) {
         world.tenant_with("acme", &[day("tokens", 10), month("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(10).await.expect("there is quota");
         world.change_plan("acme", &[month("tokens", 100)]).await.expect("the plan is there");
@@ -97,7 +97,7 @@ both! {
         world.reserve("acme").tokens(1_000_000).await.expect("metered");
     }
 
-    async fn enforcement_can_change(world: World) {
+    async fn the_enforcement_of_a_limit_can_change(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         world.reserve("acme").tokens(11).await.expect_err("HARD").is_quota(&["day"]);
         world.change_plan("acme", &[day("tokens", 10).soft()]).await.expect("the plan is there");
@@ -108,7 +108,7 @@ both! {
     }
 
     /// This also holds if the server has decided nothing since its start, or since the resource was declared.
-    async fn a_declared_resource_is_not_told_beside_other_faults(world: World) {
+    async fn a_refusal_does_not_list_a_declared_resource_as_a_fault(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let quantity = ["amounts[0].quantity"];
         let both = ["amounts[0].quantity", "amounts[0].resource"];
@@ -145,7 +145,7 @@ both! {
 
 /// A batch needs no connection of the reading pool, even if it has to load the changed policy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_binds_while_all_connections_that_read_are_busy() {
+async fn a_policy_change_binds_while_all_reading_connections_are_busy() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[day("tokens", 100)]).await;
     let lock = stall::connect(world.database.url()).await;

@@ -28,7 +28,7 @@ fn guard(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_is_taken_wherever_it_is() {
+async fn the_password_may_be_in_the_url_a_variable_or_a_file() {
     let (folder, port) = (scratch_folder(), postgres::free_port());
     let cluster = Cluster::start(port);
     guard(&cluster);
@@ -63,7 +63,7 @@ fn make_private(file: &std::path::Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_cannot_hold_every_name_is_refused() {
+async fn a_database_that_is_not_utf8_is_refused() {
     let make = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
     postgres::shared().psql("postgres", make);
     let mut command = tope();
@@ -75,7 +75,7 @@ async fn a_database_that_cannot_hold_every_name_is_refused() {
 
 /// Waiting would not help: `serve` ends at once, as `migrate` does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_will_never_let_it_in_ends_serve_at_once() {
+async fn serve_ends_at_once_if_it_can_never_connect_to_the_database() {
     let (folder, port) = (scratch_folder(), postgres::free_port());
     let cluster = Cluster::start(port);
     guard(&cluster);
@@ -101,7 +101,7 @@ async fn a_database_that_will_never_let_it_in_ends_serve_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_reach_every_connection() {
+async fn options_in_the_url_apply_to_every_connection() {
     let database = Database::fresh(Kind::Postgres);
     database.execute("CREATE SCHEMA books").await;
     let url = format!("{}?options=-c%20search_path%3Dbooks", database.url());

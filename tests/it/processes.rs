@@ -46,7 +46,7 @@ async fn a_second_server_on_one_file_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_replicas_that_start_at_once_both_come_up() {
+async fn two_replicas_can_start_at_the_same_time() {
     for _ in 0..3 {
         let database = Database::fresh(Kind::Postgres);
         let folder = database.path("");
@@ -64,7 +64,7 @@ async fn two_replicas_that_start_at_once_both_come_up() {
 }
 
 on_both! {
-    async fn a_server_that_is_asked_to_end_answers_what_it_accepted(kind: Kind) {
+    async fn a_server_that_shuts_down_answers_every_accepted_call(kind: Kind) {
         for signal in ["TERM", "INT"] {
             let database = Database::fresh(kind);
             let (mut process, channel) =
@@ -104,7 +104,7 @@ on_both! {
         }
     }
 
-    async fn a_second_start_keeps_everything(kind: Kind) {
+    async fn a_restart_keeps_all_data(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
         let clients = Clients::of(channel);
@@ -132,7 +132,7 @@ on_both! {
         process::verify(database.url()).await;
     }
 
-    async fn the_demonstration_is_as_documented(kind: Kind) {
+    async fn the_demo_data_is_as_documented(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
         let admin = Clients::of(channel).admin;
@@ -171,7 +171,7 @@ on_both! {
 
 /// Neither calls nor batches delay the end beyond the drain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_database_is_silent_ends_all_the_same() {
+async fn a_server_shuts_down_in_time_although_its_database_is_silent() {
     let database = Database::fresh(Kind::Postgres);
     let proxy = Proxy::before(database.url()).await;
     let arguments = ["--demo", "--drain-seconds", "2"];
@@ -192,7 +192,7 @@ async fn a_server_whose_database_is_silent_ends_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+async fn a_file_that_is_no_database_is_refused_and_not_changed() {
     let folder = scratch_folder();
     let file = folder.path().join("letter.db");
     let letter = "Dear reader, this is not a database, and it never was one. ".repeat(100);
@@ -211,7 +211,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 
 /// A folder that cannot exist, because its parent is a file. (Permissions do not stop root.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_that_cannot_be_written_to_is_named() {
+async fn the_error_names_a_folder_that_cannot_be_written_to() {
     let folder = scratch_folder();
     fs::write(folder.path().join("file"), "").expect("the folder can be written to");
     let log = refused(&sqlite_url(&folder.path().join("file/tope.db")), folder.path()).await;
@@ -235,7 +235,7 @@ async fn a_url_of_another_database_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_that_is_taken_is_named() {
+async fn the_error_names_a_port_that_is_in_use() {
     let database = Database::fresh(Kind::Sqlite);
     let (first, _) = Process::serving(database.url(), &database.path(""), &[]).await;
     let mut command = tope();
@@ -248,7 +248,7 @@ async fn a_port_that_is_taken_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_is_not_there_fails_what_does_not_wait() {
+async fn verify_and_migrate_fail_if_postgres_cannot_be_reached() {
     let url = postgres::url(postgres::free_port(), "tope");
     for subcommand in ["verify", "migrate"] {
         let mut command = tope();
@@ -261,7 +261,7 @@ async fn a_postgres_that_is_not_there_fails_what_does_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_subcommand_explains_itself() {
+async fn every_subcommand_has_a_help_text() {
     for subcommand in ["", "serve", "migrate", "verify", "backup", "bench", "replay"] {
         let mut command = tope();
         command.args(Some(subcommand).filter(|name| !name.is_empty())).arg("--help");

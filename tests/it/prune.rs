@@ -31,7 +31,7 @@ async fn record_many(world: &World, tenant: &str, count: i64) {
 }
 
 both! {
-    async fn what_was_settled_30_days_ago_is_removed_and_the_figures_stay(world: World) {
+    async fn reservations_settled_30_days_ago_are_removed_and_the_figures_stay(world: World) {
         let per_agent = lifetime("tokens", 10_000).named("agent").per(&[Dimension::Agent]);
         world.tenant_with("acme", &[lifetime("tokens", 10_000), month("tokens", 10_000), per_agent]).await;
         world.declare("meter").await;
@@ -75,7 +75,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (170, 100));
     }
 
-    async fn what_is_open_is_kept(world: World) {
+    async fn prune_keeps_open_holds_and_due_holds_that_are_not_swept(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.tenant_with("idle", &[lifetime("tokens", 1_000)]).await;
         // Nothing is decided for this tenant any more, so its hold is due and not swept.
@@ -96,7 +96,7 @@ both! {
 
     /// A late Commit makes the server keep a reservation longer. Reservations that were made before and after it are
     /// pruned at their own time.
-    async fn an_expired_one_can_be_committed_until_it_is_removed(world: World) {
+    async fn an_expired_hold_can_be_committed_until_it_is_removed(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let reserve = || world.reserve("acme").tokens(100).ttl(MINUTE);
         let first = reserve().await.expect("there is quota");
@@ -143,7 +143,7 @@ both! {
     }
 
     /// Calls are decided between the steps.
-    async fn it_goes_in_steps_of_at_most_500_rows(world: World) {
+    async fn prune_removes_at_most_500_rows_per_transaction(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000_000)]).await;
         record_many(world, "acme", 2_300).await;
@@ -163,7 +163,7 @@ both! {
     }
 
     /// The next server continues.
-    async fn the_end_of_the_server_ends_it_between_two_steps(world: World) {
+    async fn a_shutdown_stops_prune_between_two_transactions(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         record_many(world, "acme", 1_400).await;
         world.clock.advance(KEPT);
@@ -189,7 +189,7 @@ both! {
         assert_eq!(pruned(world).await, (1_400, left));
     }
 
-    async fn a_late_commit_and_a_pruning_that_meet_leave_the_books_in_order(world: World) {
+    async fn a_late_commit_during_prune_leaves_the_books_correct(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let mut committed = 0;
         for round in 0..8 {
@@ -221,7 +221,7 @@ both! {
     }
 
     /// The other reservations are still removed.
-    async fn one_that_cannot_be_removed_stays(world: World) {
+    async fn a_reservation_that_cannot_be_removed_stays(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000)]).await;
         record_many(world, "acme", 20).await;
@@ -243,7 +243,7 @@ both! {
     }
 
     /// The sum of the pruned rows has all the usage that was reset, but not the adjustments. It passes an int64.
-    async fn more_than_an_int64_can_be_removed_of_one_counter(world: World) {
+    async fn the_removed_usage_of_one_counter_may_exceed_an_int64(world: World) {
         world.tenant_with("acme", &[]).await;
         world.declare("meter").await;
         for (quantity, reset) in [(i64::MAX, true), (1, false), (-1, false), (i64::MAX, true), (i64::MAX, true)] {
@@ -271,7 +271,7 @@ both! {
         world.verify().await;
     }
 
-    async fn rows_of_a_deleted_tenant_are_removed_too(world: World) {
+    async fn prune_removes_rows_of_a_deleted_tenant_too(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.record("acme").tokens(1).id("c").await.expect("it is recorded");
         let request = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
@@ -282,7 +282,7 @@ both! {
 }
 
 /// Two runs read the same rows, and then both wait for the tenants.
-async fn two_at_once(world: &mut World) {
+async fn prune_on_two_replicas(world: &mut World) {
     const EACH: i64 = 400;
     let tenants = ["acme", "globex", "initech"];
     for tenant in tenants {
@@ -309,6 +309,6 @@ async fn two_at_once(world: &mut World) {
 }
 
 #[test]
-fn two_at_once_remove_and_count_each_row_once() {
-    hold(Kind::Postgres, |world| two_at_once(world).boxed_local());
+fn two_replicas_remove_and_count_each_row_once() {
+    hold(Kind::Postgres, |world| prune_on_two_replicas(world).boxed_local());
 }

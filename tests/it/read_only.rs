@@ -24,7 +24,7 @@ async fn run_as_anybody(binary: &Path, arguments: &[&str]) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_may_not_be_written_is_verified_and_backed_up() {
+async fn verify_and_backup_work_on_a_read_only_database() {
     let folder = tempfile::tempdir_in(postgres::scratch()).expect("everybody can write there");
     set_mode(folder.path(), 0o777);
     let (kept, binary) = (folder.path().join("kept"), folder.path().join("tope"));

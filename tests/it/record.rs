@@ -20,7 +20,7 @@ both! {
         assert_eq!(world.get(reply.name()).await.expect("it is kept"), *born);
     }
 
-    async fn it_is_recorded_past_the_limit(world: World) {
+    async fn usage_above_the_limit_is_recorded(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let reply = world.record("acme").tokens(250).await.expect("it is always recorded");
         assert_eq!(reply.figures("day"), (250, 0));
@@ -29,7 +29,7 @@ both! {
     }
 
     /// A new window contains less usage than an older window, so less can be subtracted from it.
-    async fn a_negative_quantity_is_clamped_per_counter(world: World) {
+    async fn a_negative_record_takes_no_counter_below_zero(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), month("tokens", 5_000)]).await;
         world.record("acme").tokens(80).await.expect("it is recorded");
         world.clock.advance(DAY);
@@ -47,7 +47,7 @@ both! {
         assert_eq!(reply.applied, [0, 0]);
     }
 
-    async fn what_is_held_is_not_given_back(world: World) {
+    async fn a_negative_record_does_not_change_reserved_quantities(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.reserve("acme").tokens(100).await.expect("there is quota");
         let reply = world.record("acme").tokens(-100).await.expect("it gives back");
@@ -55,7 +55,7 @@ both! {
         assert_eq!(reply.figures("day"), (0, 100));
     }
 
-    async fn storage_is_metered_up_and_down(world: World) {
+    async fn a_meter_can_rise_and_fall(world: World) {
         world.declare("storage_bytes").await;
         world.tenant_with("acme", &[day("tokens", 1)]).await;
         for (change, sum) in [(500, 500), (-200, 300), (-400, 0), (10, 10)] {
@@ -73,7 +73,7 @@ both! {
     }
 
     /// R4.1: a request_id takes effect once.
-    async fn a_retry_is_recorded_once(world: World) {
+    async fn a_repeated_record_takes_effect_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let record = || world.record("acme").tokens(40).id("r");
         let first = record().await.expect("it is recorded");

@@ -121,7 +121,7 @@ fn ticks(process: &Process) -> u64 {
 }
 
 on_both! {
-    async fn a_list_beyond_its_bound_is_told_once_and_costs_nothing(kind: Kind) {
+    async fn a_giant_list_is_refused_with_one_fault_and_at_little_cost(kind: Kind) {
         let database = Database::fresh(kind);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let mut command = tope();
@@ -158,7 +158,7 @@ on_both! {
 
 both! {
     /// The list is refused even if its elements are short, and whatever other faults the request has.
-    async fn a_list_one_beyond_its_bound_is_refused(world: World) {
+    async fn a_list_that_is_too_long_is_refused_with_one_fault(world: World) {
         // Labels of one key are one label.
         let alone = |list: &&List| list.around.is_empty() && list.field != "labels";
         for list in lists().iter().filter(alone) {
@@ -174,7 +174,7 @@ both! {
     }
 
     /// If one operation of a Batch has too many elements, only the result of that operation reports the fault.
-    async fn a_batch_answers_each_operation_for_itself(world: World) {
+    async fn a_list_that_is_too_long_fails_only_its_own_operation_of_a_batch(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let good = world.reserve("acme").tokens(1).operation();
         let mut many = world.record("acme");
@@ -190,7 +190,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (0, 2));
     }
 
-    async fn what_is_named_twice_counts_once(world: World) {
+    async fn a_state_that_is_given_32_times_selects_each_reservation_once(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.reserve("acme").tokens(1).await.expect("there is quota");
         let reserved = v1::ReservationState::Reserved;

@@ -14,7 +14,7 @@ use crate::{
 
 on_both! {
     /// Plays without a limit, with 32 calls at the same time.
-    async fn tope_replay_commits_every_row(kind: Kind) {
+    async fn tope_replay_commits_every_row_of_the_trace(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -26,7 +26,7 @@ on_both! {
         process::verify(database.url()).await;
     }
 
-    async fn tope_replay_is_refused_where_the_model_says(kind: Kind) {
+    async fn tope_replay_is_refused_the_calls_that_the_model_refuses(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -42,7 +42,7 @@ on_both! {
         process::verify(database.url()).await;
     }
 
-    async fn a_python_client_commits_every_row(kind: Kind) {
+    async fn a_python_client_commits_every_row_of_the_trace(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -59,7 +59,7 @@ on_both! {
     }
 
     /// The client has its own model, and stops at the first decision that differs from it.
-    async fn a_python_client_is_refused_where_the_model_says(kind: Kind) {
+    async fn a_python_client_is_refused_the_calls_that_the_model_refuses(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;

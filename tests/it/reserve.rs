@@ -6,7 +6,7 @@ use crate::harness::{v1::*, *};
 
 both! {
     /// The reply has the hold, its deadline and its balance.
-    async fn a_hold_counts_and_is_answered(world: World) {
+    async fn a_reserve_counts_and_returns_its_hold(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reply = world
             .reserve("acme")
@@ -53,7 +53,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 100));
     }
 
-    async fn the_time_to_the_deadline_is_five_minutes_when_none_is_given(world: World) {
+    async fn a_hold_lives_five_minutes_by_default(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reply = world.reserve("acme").tokens(1).await.expect("there is quota");
         assert_eq!(millis(reply.held().expire_time.as_ref()), Some(NOON + 5 * MINUTE));
@@ -96,7 +96,7 @@ both! {
     }
 
     /// I5: a Reserve holds on all limits or on none.
-    async fn one_limit_that_refuses_leaves_nothing_on_the_others(world: World) {
+    async fn a_refused_reserve_holds_nothing_on_any_limit(world: World) {
         let limits = [day("tokens", 1_000), month("tokens", 10_000), day("requests", 1).named("calls")];
         world.tenant_with("acme", &limits).await;
         world.reserve("acme").amount("requests", 1).await.expect("the only one");
@@ -125,7 +125,7 @@ both! {
         assert_eq!(no.retry, None, "no window will help");
     }
 
-    async fn soft_and_observe_limits_let_pass_and_say_so(world: World) {
+    async fn soft_and_observe_limits_grant_and_report_that_they_are_exceeded(world: World) {
         let limits = [day("tokens", 100).soft().named("soft"), month("tokens", 100).observe().named("observe")];
         world.tenant_with("acme", &limits).await;
         let within = world.reserve("acme").tokens(100).await.expect("it fits");
@@ -141,7 +141,7 @@ both! {
     }
 
     /// R4.13: no resource is unlimited by accident.
-    async fn a_resource_without_a_limit_is_metered_and_passes(world: World) {
+    async fn a_resource_without_a_limit_is_granted_and_metered(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.declare("storage_bytes").await;
         let asked = world.reserve("acme").amount("storage_bytes", 1_000_000);
@@ -172,7 +172,7 @@ both! {
         assert!(reply.balance("warn").exceeded && !reply.balance("day").exceeded);
     }
 
-    async fn a_selector_limits_only_whom_it_selects(world: World) {
+    async fn a_limit_with_a_selector_applies_only_to_the_selected_subject(world: World) {
         let limits = [
             day("tokens", 1_000),
             day("tokens", 100).agent("planner").named("planner"),
@@ -190,7 +190,7 @@ both! {
         no.expect_err("60 + 51, and 51 of 50").is_quota(&["planner", "planner-big"]);
     }
 
-    async fn each_value_of_a_per_dimension_counts_apart(world: World) {
+    async fn each_value_of_a_per_dimension_has_its_own_counter(world: World) {
         let limits = [day("tokens", 100).per(&[Dimension::User]).named("each")];
         world.tenant_with("acme", &limits).await;
         for user in ["ana", "bob", ""] {
@@ -222,7 +222,7 @@ both! {
     }
 
     /// R4.9: partial grants are decided resource by resource.
-    async fn below_the_minimum_all_is_refused(world: World) {
+    async fn a_reserve_is_refused_if_less_than_its_minimum_remains(world: World) {
         let limits = [day("tokens", 100), day("requests", 5).named("calls")];
         world.tenant_with("acme", &limits).await;
         let before = world.books("acme").await;
@@ -235,7 +235,7 @@ both! {
     }
 
     /// I7: the rows of other tenants are never touched.
-    async fn tenants_do_not_see_each_other(world: World) {
+    async fn a_tenant_does_not_use_up_the_quota_of_another_tenant(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.tenant_with("globex", &[day("tokens", 100)]).await;
         world.reserve("acme").tokens(100).id("same").await.expect("acme has quota");

@@ -16,7 +16,7 @@ fn assert_hint(no: &No, wanted: Option<i64>, case: &str) {
 }
 
 both! {
-    async fn the_windows_end_when_it_was_spent(world: World) {
+    async fn the_hint_is_the_end_of_the_window_if_the_allowance_is_spent(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(50).await.expect("it is recorded");
         let no = world.reserve("acme").tokens(51).await.expect_err("50 are left");
@@ -26,7 +26,7 @@ both! {
         assert_hint(&no, Some(12 * HOUR - 1), "a millisecond less");
     }
 
-    async fn holds_that_end_one_after_the_other_are_added_up(world: World) {
+    async fn the_hint_adds_up_holds_that_end_one_after_the_other(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(20).await.expect("it is recorded");
         for ttl in [7 * MINUTE, 3 * MINUTE, 5 * MINUTE] {
@@ -50,7 +50,7 @@ both! {
         assert_hint(&no, Some(MINUTE), "the next deadline");
     }
 
-    async fn never_when_a_fresh_window_would_not_do(world: World) {
+    async fn there_is_no_hint_if_a_new_window_is_too_small(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let no = world.reserve("acme").tokens(101).await.expect_err("100 a day");
         assert_hint(&no, None, "more than a day's allowance");
@@ -62,7 +62,7 @@ both! {
         assert_hint(&no, None, "101 never");
     }
 
-    async fn never_when_a_lifetime_is_spent(world: World) {
+    async fn there_is_no_hint_if_a_lifetime_limit_is_spent(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100)]).await;
         world.reserve("acme").tokens(60).ttl(MINUTE).await.expect("there is quota");
         let no = world.reserve("acme").tokens(100).await.expect_err("60 are held");
@@ -73,7 +73,7 @@ both! {
     }
 
     /// The hint is that of the latest limit that refused. Limits that did not refuse do not matter.
-    async fn the_latest_of_all_that_refused(world: World) {
+    async fn the_hint_is_the_latest_of_all_limits_that_refused(world: World) {
         let limits = [day("tokens", 100), month("tokens", 200), lifetime("requests", 10).named("calls")];
         world.tenant_with("acme", &limits).await;
         world.record("acme").tokens(100).await.expect("it is recorded");
@@ -90,7 +90,7 @@ both! {
     }
 
     /// The hint is the end of the hold after which enough is free, not of the first hold.
-    async fn the_deadline_with_which_enough_is_free(world: World) {
+    async fn the_hint_is_the_deadline_after_which_enough_is_free(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         for (tokens, ttl) in [(10, SECOND), (80, 120 * SECOND)] {
             world.reserve("acme").tokens(tokens).ttl(ttl).await.expect("there is quota");
@@ -112,7 +112,7 @@ both! {
         assert_hint(&no, Some(12 * HOUR), "10 are charged, so it is for tomorrow");
     }
 
-    async fn never_when_what_is_held_will_be_charged(world: World) {
+    async fn there_is_no_hint_if_the_holds_will_be_charged(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100)]).await;
         world.reserve("acme").tokens(60).ttl(MINUTE).charged_on_expiry().await.expect("there is quota");
         world.reserve("acme").tokens(30).ttl(2 * MINUTE).await.expect("there is quota");
@@ -123,7 +123,7 @@ both! {
     }
 
     /// An Extend counts in the window of its hold, so a later window does not help.
-    async fn an_extend_waits_for_no_other_window(world: World) {
+    async fn the_hint_of_an_extend_ignores_later_windows(world: World) {
         world.clock.set(NOON + 11 * HOUR);
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(60).ttl(2 * HOUR).await.expect("there is quota");
@@ -136,7 +136,7 @@ both! {
     }
 
     /// An Extend can wait only while its hold lives. The hold's own quantity does not help.
-    async fn an_extend_waits_for_the_other_holds_of_its_window(world: World) {
+    async fn the_hint_of_an_extend_is_the_end_of_another_hold_in_its_window(world: World) {
         world.clock.set(NOON + 11 * HOUR);
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(40).ttl(3 * HOUR).await.expect("there is quota");
@@ -154,7 +154,7 @@ both! {
     }
 
     /// No Extend moves a deadline beyond 48 hours after the Reserve.
-    async fn an_extend_waits_no_longer_than_its_deadline_may_move(world: World) {
+    async fn an_extend_gets_no_hint_if_its_deadline_would_be_too_late(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(40).ttl(24 * HOUR).await.expect("there is quota");
         world.clock.advance(23 * HOUR);
@@ -173,7 +173,7 @@ both! {
 
     /// Only the 256 holds that end first are searched. Beyond them a hint may be too early, and the next hint is
     /// better.
-    async fn beyond_256_holds_a_hint_may_be_too_early(world: World) {
+    async fn with_more_than_256_holds_a_hint_may_be_too_early(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reserve = |number: i64| world.reserve("acme").tokens(1).ttl(number * SECOND).operation();
         world.batch((1..=300).map(reserve).collect()).await.expect("each stands for itself");
@@ -190,7 +190,7 @@ both! {
     }
 
     /// The hint includes the effect of operations that come later in the same batch.
-    async fn the_rest_of_the_batch_counts(world: World) {
+    async fn the_hint_includes_later_operations_of_the_batch(world: World) {
         world.tenant_with("acme", &[day("tokens", 100), lifetime("requests", 10).named("calls")]).await;
         let hold = world.reserve("acme").tokens(80).ttl(MINUTE).await.expect("there is quota");
         let refused = async |operations: Vec<Operation>| {
@@ -211,7 +211,7 @@ both! {
         assert!(no.retry > Some(Duration::ZERO));
     }
 
-    async fn a_suspended_tenant_waits_for_an_operator(world: World) {
+    async fn a_suspended_tenant_gets_no_hint(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(100).await.expect("it is recorded");
         world.set_state("acme", TenantState::Suspended).await;
@@ -219,7 +219,7 @@ both! {
         assert_eq!((check.allowed, check.suspended, check.retry_delay), (false, true, None));
     }
 
-    async fn an_old_windows_hold_does_not_hold_up_this_one(world: World) {
+    async fn the_hint_ignores_holds_of_an_earlier_window(world: World) {
         world.clock.set(NOON + 12 * HOUR - MINUTE);
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.reserve("acme").tokens(100).ttl(10 * MINUTE).await.expect("there is quota");
@@ -229,7 +229,7 @@ both! {
         assert_hint(&no, Some(HOUR), "of the new day's hold");
     }
 
-    async fn a_hint_that_is_followed_helps(world: World) {
+    async fn a_client_that_follows_the_hints_is_granted_quota(world: World) {
         let limits = [day("tokens", 100), month("tokens", 150)];
         world.tenant_with("acme", &limits).await;
         world.record("acme").tokens(30).await.expect("it is recorded");

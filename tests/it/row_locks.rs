@@ -30,7 +30,7 @@ async fn replica(world: &World, lanes: usize, warm: bool) -> (tope::server::Serv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tenants_whose_rows_are_free_do_not_wait_for_one_that_is_locked() {
+async fn other_tenants_do_not_wait_for_a_tenant_whose_row_is_locked() {
     let world = World::start(Kind::Postgres).await;
     for tenant in FREE.into_iter().chain(["held"]) {
         world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
@@ -83,7 +83,7 @@ async fn tenants_whose_rows_are_free_do_not_wait_for_one_that_is_locked() {
 
 /// Jobs lock many tenants at once. If a job waited for one tenant, calls would wait for all the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_leave_a_tenant_out_that_is_locked_and_go_on_with_others() {
+async fn jobs_skip_a_tenant_whose_row_is_locked() {
     let world = World::start(Kind::Postgres).await;
     for tenant in ["acme", "held"] {
         world.tenant_with(tenant, &[day("tokens", 1_000)]).await;
@@ -106,7 +106,7 @@ async fn jobs_leave_a_tenant_out_that_is_locked_and_go_on_with_others() {
 
 /// A server stopped by SIGSTOP keeps its locks until PostgreSQL ends its session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_stopped_server_has_locked_is_free_within_five_seconds() {
+async fn locks_of_a_stopped_server_are_released_within_5_seconds() {
     let database = Database::fresh(Kind::Postgres);
     let (second, there) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
     let there = Clients::of(there);

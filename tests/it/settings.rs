@@ -19,7 +19,7 @@ fn toml(folder: &Path, port: u16, database: &str) -> String {
 
 /// Each case expects one of three databases to be served, and one port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn flags_come_before_the_environment_and_that_before_a_file() {
+async fn a_flag_overrides_the_environment_and_both_override_the_file() {
     let folder = scratch_folder();
     for (case, by) in ["file", "environment", "flag"].into_iter().enumerate() {
         let ports = [free_port(), free_port(), free_port()];
@@ -48,7 +48,7 @@ async fn flags_come_before_the_environment_and_that_before_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_setting_at_fault_is_named() {
+async fn the_error_names_a_wrong_setting() {
     let folder = scratch_folder();
     let file = folder.path().join("bad.toml");
     fs::write(&file, "listne = \"127.0.0.1:1\"\n").expect("the folder can be written to");
@@ -74,7 +74,7 @@ async fn a_setting_at_fault_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_can_be_json_and_warns_beyond_loopback() {
+async fn the_log_can_be_json_and_warns_if_other_machines_can_connect() {
     let database = Database::fresh(Kind::Sqlite);
     let port = free_port();
     let log = database.path("json.log");
@@ -98,7 +98,7 @@ async fn the_log_can_be_json_and_warns_beyond_loopback() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_tells_no_password() {
+async fn the_log_contains_no_password() {
     let folder = scratch_folder();
     let url = format!("postgres://tope:open-sesame@127.0.0.1:{}/tope", free_port());
     let process = Process::start(&url, folder.path(), &[]);

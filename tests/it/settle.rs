@@ -29,7 +29,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (80, 0));
     }
 
-    async fn a_reserved_resource_that_is_left_out_is_charged_as_reserved(world: World) {
+    async fn a_resource_that_a_commit_leaves_out_is_charged_as_reserved(world: World) {
         let limits = [day("tokens", 1_000), day("requests", 10).named("calls")];
         world.tenant_with("acme", &limits).await;
         let hold = world.reserve("acme").tokens(100).amount("requests", 2).await.expect("there is quota");
@@ -39,7 +39,7 @@ both! {
         assert_eq!(reply.figures("day"), (30, 0));
     }
 
-    async fn an_explicit_zero_frees_it(world: World) {
+    async fn a_commit_of_zero_frees_its_resource(world: World) {
         let hold = hold_of_100(world).await;
         let reply = world.commit(&hold).tokens(0).await.expect("it is held");
         assert_eq!(state(reply.held()), ReservationState::Committed);
@@ -68,7 +68,7 @@ both! {
         assert_eq!(world.figures("acme", "calls").await, (3, 0));
     }
 
-    async fn a_release_gives_everything_back(world: World) {
+    async fn a_release_frees_the_whole_hold(world: World) {
         let hold = hold_of_100(world).await;
         let reply = world.release(&hold).await.expect("it is held");
         assert_eq!(state(reply.held()), ReservationState::Released);
@@ -78,7 +78,7 @@ both! {
     }
 
     /// R4.1: settling is idempotent by state.
-    async fn settling_again_in_the_same_way_answers_the_same(world: World) {
+    async fn a_repeated_commit_or_release_gets_the_same_reply(world: World) {
         let hold = hold_of_100(world).await;
         let first = world.commit(&hold).tokens(80).await.expect("it is held");
         world.clock.advance(MINUTE);
@@ -94,7 +94,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (80, 0));
     }
 
-    async fn settling_otherwise_is_refused(world: World) {
+    async fn a_settled_hold_cannot_be_settled_in_another_way(world: World) {
         let committed = hold_of_100(world).await;
         world.commit(&committed).tokens(80).await.expect("it is held");
         let released = world.reserve("acme").tokens(10).await.expect("there is quota").name().to_owned();
@@ -171,7 +171,7 @@ both! {
     }
 
     /// R4.10: calls that charge or settle take effect in any case.
-    async fn what_is_owed_is_carried_out_when_its_client_goes_away(world: World) {
+    async fn commit_release_and_record_take_effect_after_the_client_has_gone(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let committed = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
         let released = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
@@ -193,7 +193,7 @@ both! {
     }
 
     /// R4.10: calls that would hold are dropped, because nobody would settle the holds.
-    async fn what_is_asked_is_dropped_when_its_client_goes_away(world: World) {
+    async fn reserve_and_extend_are_dropped_after_the_client_has_gone(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
 

@@ -5,7 +5,7 @@ use tonic::Code;
 use crate::harness::{v1::*, *};
 
 both! {
-    async fn new_holds_are_refused_and_old_ones_settled(world: World) {
+    async fn a_suspended_tenant_settles_old_holds_but_gets_no_new_holds(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let mut holds = Vec::new();
         for _ in 0..3 {
@@ -32,7 +32,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (72, 0));
     }
 
-    async fn replays_return_the_first_reply(world: World) {
+    async fn a_repeated_request_of_a_suspended_tenant_gets_the_first_reply(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reserve = || world.reserve("acme").tokens(100).id("r");
         let first = reserve().await.expect("there is quota");
@@ -44,7 +44,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 150));
     }
 
-    async fn it_can_be_made_active_again(world: World) {
+    async fn a_suspended_tenant_can_be_made_active_again(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.set_state("acme", TenantState::Suspended).await;
         world.reserve("acme").tokens(1).await.expect_err("it is suspended");
@@ -52,7 +52,7 @@ both! {
         world.reserve("acme").tokens(1).await.expect("it is active");
     }
 
-    async fn other_tenants_go_on(world: World) {
+    async fn a_suspended_tenant_does_not_affect_other_tenants(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.tenant_with("globex", &[day("tokens", 1_000)]).await;
         world.set_state("acme", TenantState::Suspended).await;

@@ -19,7 +19,7 @@ fn event_of(events: &[Event], kind: EventKind) -> &Event {
 }
 
 both! {
-    async fn edges_are_told_once_with_the_figures_of_then(world: World) {
+    async fn each_crossing_emits_one_event_with_the_figures_at_that_time(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000).thresholds(&[50, 80])]).await;
         world.record("acme").tokens(499).await.expect("it is recorded");
         assert_eq!(world.kinds("acme").await, []);
@@ -28,9 +28,9 @@ both! {
         world.commit(hold.name()).tokens(1).await.expect("it is held");
         world.record("acme").tokens(500).await.expect("it is recorded");
         world.record("acme").tokens(10).await.expect("it is recorded");
-        let events = world.told("acme").await;
+        let events = world.events_of("acme").await;
         let expected = [(ThresholdReached, 50), (ThresholdReached, 80), (LimitReached, 100)];
-        assert_eq!(told(&events), expected);
+        assert_eq!(kinds_of(&events), expected);
         for (event, committed) in events.iter().zip([500, 1_000, 1_000]) {
             let balance = event.balances.balance("day");
             assert_eq!((balance.committed, balance.allowance), (committed, Some(1_000)), "{event:?}");
@@ -45,7 +45,7 @@ both! {
     }
 
     /// Limits with several thresholds. SOFT and OBSERVE limits emit events, too.
-    async fn several_thresholds_of_several_limits_are_told_apart(world: World) {
+    async fn each_threshold_of_each_limit_emits_its_own_event(world: World) {
         let limits = [
             day("tokens", 1_000).named("soft").soft().thresholds(&[10, 25, 50, 75, 90, 100, 150]),
             month("tokens", 2_000).named("observed").observe().thresholds(&[60]),
@@ -56,9 +56,9 @@ both! {
             world.record("acme").tokens(tokens).agent("planner").await.expect("it is recorded");
         }
         world.record("acme").tokens(1_000).agent("coder").await.expect("it is recorded");
-        let events = world.told("acme").await;
-        let of = |limit: &str| -> Vec<Told> {
-            told(&events.iter().filter(|e| e.balances[0].limit_id == limit).cloned().collect::<Vec<_>>())
+        let events = world.events_of("acme").await;
+        let of = |limit: &str| -> Vec<KindAndPercent> {
+            kinds_of(&events.iter().filter(|e| e.balances[0].limit_id == limit).cloned().collect::<Vec<_>>())
         };
         let reached = |percent| (ThresholdReached, percent);
         let soft = [10, 25, 50, 75, 90].map(reached);
@@ -70,7 +70,7 @@ both! {
     }
 
     /// The event is not emitted for every request above the threshold.
-    async fn a_thousand_requests_above_a_threshold_are_one_alert(world: World) {
+    async fn a_thousand_requests_above_a_threshold_emit_one_event(world: World) {
         world.tenant_with("acme", &[day("tokens", 10_000).thresholds(&[80])]).await;
         world.record("acme").tokens(8_000).await.expect("it is recorded");
         let operations = (0..1_000).map(|_| world.record("acme").tokens(1).operation()).collect();
@@ -85,7 +85,7 @@ both! {
         assert_eq!(world.kinds("acme").await, [(ThresholdReached, 80)]);
     }
 
-    async fn a_thousand_refusals_are_one_event_and_a_count(world: World) {
+    async fn a_thousand_refusals_emit_one_event_and_are_counted(world: World) {
         let limits = [day("tokens", 100), month("tokens", 50).named("tight"), lifetime("tokens", 10).observe()];
         world.tenant_with("acme", &limits).await;
         let operations: Vec<Operation> = (0..998).map(|_| world.reserve("acme").tokens(51).operation()).collect();
@@ -95,8 +95,8 @@ both! {
         let no = world.reserve("acme").tokens(51).await.expect_err("too much");
         no.is_quota(&["tight"]);
         world.check("acme").tokens(51).await.expect("it only asks");
-        let events = world.told("acme").await;
-        assert_eq!(told(&events), [(ReserveRefused, 0)]);
+        let events = world.events_of("acme").await;
+        assert_eq!(kinds_of(&events), [(ReserveRefused, 0)]);
         assert_eq!((events[0].requested, events[0].balances.balance("tight").refused), (51, 1));
         let usage = world.usage("acme").await;
         let refused = ["day", "tight", "lifetime"].map(|limit| usage.balance(limit).refused);
@@ -105,15 +105,15 @@ both! {
         for _ in 0..3 {
             world.reserve("acme").tokens(2).await.expect("there is quota");
         }
-        let events = world.told("acme").await;
+        let events = world.events_of("acme").await;
         let observed = events.last().expect("there is one").balances.balance("lifetime");
-        assert_eq!((told(&events).len(), observed.enforcement(), observed.refused), (2, Enforcement::Observe, 1));
+        assert_eq!((kinds_of(&events).len(), observed.enforcement(), observed.refused), (2, Enforcement::Observe, 1));
         assert_eq!(world.usage("acme").await.balance("lifetime").refused, 3);
         world.clock.advance(DAY * 31);
         assert_eq!(world.usage("acme").await.balance("tight").refused, 0, "a new window");
     }
 
-    async fn a_raise_clears_and_a_second_crossing_is_told_again(world: World) {
+    async fn a_raised_limit_clears_thresholds_and_a_second_crossing_emits_again(world: World) {
         let limit = |quantity| [day("tokens", quantity).thresholds(&[50, 80])];
         world.tenant_with("acme", &limit(1_000)).await;
         world.record("acme").tokens(1_000).await.expect("it is recorded");
@@ -125,20 +125,20 @@ both! {
         assert_eq!(world.kinds("acme").await, [&first[..], &cleared[..]].concat());
         world.commit(hold.name()).tokens(200).await.expect("it is held");
         world.record("acme").tokens(300).await.expect("it is recorded");
-        let events = world.told("acme").await;
+        let events = world.events_of("acme").await;
         let again = [(ThresholdReached, 80), (LimitReached, 100)];
-        assert_eq!(told(&events), [&first[..], &cleared[..], &again[..]].concat());
+        assert_eq!(kinds_of(&events), [&first[..], &cleared[..], &again[..]].concat());
         let generations: Vec<i32> = events.iter().map(|event| event.generation).collect();
         assert_eq!(generations, [1, 1, 1, 1, 1, 2, 2]);
         // One operation emits both: thresholds cleared and reached.
         world.change_plan("acme", &limit(3_000)).await.expect("the plan exists");
         world.record("acme").tokens(900).await.expect("it is recorded");
         let last = [(ThresholdCleared, 100), (ThresholdCleared, 80), (ThresholdReached, 80)];
-        assert_eq!(told(&world.told("acme").await[7..]), last);
+        assert_eq!(kinds_of(&world.events_of("acme").await[7..]), last);
     }
 
     /// The largest figure, 2^63 - 1, is 199 % of the allowance 2^62.
-    async fn a_percentage_beyond_the_largest_figure_is_never_reached(world: World) {
+    async fn a_threshold_above_the_largest_int64_is_never_reached(world: World) {
         const HALF: i64 = 1 << 62;
         world.tenant_with("acme", &[lifetime("tokens", HALF).thresholds(&[150, 199, 200, 1_000])]).await;
         world.record("acme").tokens(i64::MAX).await.expect("it is recorded");
@@ -152,7 +152,7 @@ both! {
     }
 
     /// Refusals of a HARD limit and would-be refusals of an OBSERVE limit are two counts, each with its first event.
-    async fn refusals_are_counted_by_the_enforcement_of_then(world: World) {
+    async fn refusals_are_counted_separately_for_each_enforcement(world: World) {
         let hard = [day("tokens", 100)];
         let observe = [day("tokens", 100).observe()];
         let soft = [day("tokens", 100).soft()];
@@ -171,17 +171,17 @@ both! {
         assert_eq!(refused().await, 0, "SOFT refuses nothing");
         world.change_plan("acme", &hard).await.expect("the plan is there");
         assert_eq!(refused().await, 2);
-        let events = world.told("acme").await;
+        let events = world.events_of("acme").await;
         let events: Vec<_> = events.iter().filter(|event| event.kind() == ReserveRefused).collect();
-        let told: Vec<_> = events.iter().map(|e| (e.balances[0].enforcement(), e.balances[0].refused)).collect();
-        assert_eq!(told, [(Enforcement::Hard, 1), (Enforcement::Observe, 1)]);
+        let counts: Vec<_> = events.iter().map(|e| (e.balances[0].enforcement(), e.balances[0].refused)).collect();
+        assert_eq!(counts, [(Enforcement::Hard, 1), (Enforcement::Observe, 1)]);
         world.restart().await;
         assert_eq!(world.usage("acme").await.balance("day").refused, 2);
         world.change_plan("acme", &observe).await.expect("the plan is there");
         assert_eq!(world.usage("acme").await.balance("day").refused, 1);
     }
 
-    async fn a_correction_clears(world: World) {
+    async fn a_negative_record_or_a_reset_clears_thresholds(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000).thresholds(&[80])]).await;
         world.record("acme").tokens(900).await.expect("it is recorded");
         world.record("acme").tokens(-101).await.expect("it is recorded");
@@ -194,8 +194,8 @@ both! {
             (ThresholdCleared, 80),
             (UsageReset, 0),
         ];
-        let events = world.told("acme").await;
-        assert_eq!(told(&events), expected);
+        let events = world.events_of("acme").await;
+        assert_eq!(kinds_of(&events), expected);
         let reset = event_of(&events, UsageReset);
         assert_eq!((reset.adjusted, reset.balances.figures("day")), (-800, (0, 0)));
         assert_eq!((reset.reason.as_str(), reset.operator.as_str()), ("a test", "tests"));
@@ -242,11 +242,11 @@ async fn crowd(kind: Kind) {
 }
 
 #[test]
-fn a_crowd_that_crosses_together_is_one_event_on_sqlite() {
+fn clients_that_cross_a_threshold_together_cause_one_event_on_sqlite() {
     run(crowd(Kind::Sqlite));
 }
 
 #[test]
-fn a_crowd_that_crosses_together_through_three_replicas_is_one_event() {
+fn clients_that_cross_a_threshold_at_three_replicas_cause_one_event() {
     run(crowd(Kind::Postgres));
 }

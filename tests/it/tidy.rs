@@ -67,7 +67,7 @@ const BANNED: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn imports_point_one_way() {
+fn modules_import_only_modules_of_later_layers() {
     let sources = Source::list_rust("src");
     assert!(!sources.is_empty(), "src is empty");
     report(sources.iter().flat_map(imports_at_fault));
@@ -79,7 +79,7 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn each_crate_stays_in_its_module() {
+fn each_crate_is_named_only_in_its_modules() {
     report(Source::list_rust("src").iter().flat_map(crates_at_fault));
 }
 
@@ -92,17 +92,17 @@ fn files_and_functions_are_short() {
 }
 
 #[test]
-fn no_source_sleeps_or_sits_out() {
+fn no_source_contains_banned_text() {
     report(rust_sources().iter().flat_map(bans_at_fault));
 }
 
 #[test]
-fn no_doc_comment_is_a_riddle() {
+fn no_doc_comment_is_too_short() {
     report(rust_sources().iter().flat_map(riddles_at_fault));
 }
 
 #[test]
-fn everything_in_the_contract_has_a_comment() {
+fn each_item_of_the_protos_has_a_comment() {
     let protos = Source::list_protos("proto/tope");
     assert!(!protos.is_empty(), "there are no protos");
     report(protos.iter().flat_map(comments_at_fault));
@@ -110,7 +110,7 @@ fn everything_in_the_contract_has_a_comment() {
 
 /// In a tidy project the checks find nothing, so here each check runs on faulty sources.
 #[test]
-fn each_check_finds_what_it_is_for() {
+fn each_check_finds_the_faults_that_it_is_for() {
     type Check = fn(&Source) -> Vec<String>;
     let long_file = "\n".repeat(FILE_LINES_MAX + 1);
     let long_function = format!("fn long() {{{}}}", "\n    f();".repeat(FUNCTION_LINES_MAX + 1));

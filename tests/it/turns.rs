@@ -25,7 +25,7 @@ fn create_tenants(world: &World) -> Vec<JoinHandle<Answer<Tenant>>> {
 
 /// A SQLite file has one writer at a time. The test counts turns, and does not measure time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_waits_for_few_of_many_changes_on_sqlite() {
+async fn a_call_waits_for_few_administrative_changes_on_sqlite() {
     let world = World::start(Kind::Sqlite).await;
     world.tenant_with("acme", &[day("tokens", 1_000)]).await;
     world
@@ -59,7 +59,7 @@ async fn a_call_waits_for_few_of_many_changes_on_sqlite() {
 /// On PostgreSQL, changes wait for the policy's row. Calls, reads and the numbering of events do not need the row and
 /// go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_that_wait_for_one_another_leave_the_database_to_others_on_postgres() {
+async fn administrative_changes_that_wait_do_not_delay_calls_on_postgres() {
     let world = World::start(Kind::Postgres).await;
     world.tenant_with("acme", &[day("tokens", 1_000).thresholds(&[50])]).await;
     let lock = world.database.lock_policy().await;

@@ -73,7 +73,7 @@ async fn update_webhook(world: &World, webhook: Webhook, paths: &[&str]) -> Answ
 }
 
 both! {
-    async fn an_update_that_changes_nothing_leaves_no_trace(world: World) {
+    async fn an_update_that_changes_nothing_has_no_effect(world: World) {
         let admin = || world.admin.clone();
         let request = CreateResourceRequest { resource: Some(resource()) };
         let made = done(admin().create_resource(request).await).expect("the resource is new");
@@ -124,7 +124,7 @@ both! {
     }
 
     /// Another order of limits is a change, because GetUsage lists balances in that order.
-    async fn an_update_that_changes_a_little_leaves_one(world: World) {
+    async fn an_update_that_changes_one_field_moves_the_update_time(world: World) {
         world.tenant_with("free", &plan().limits).await;
         let admin = world.admin.clone();
         let hooked = CreateWebhookRequest { webhook: Some(hook()) };

@@ -5,7 +5,7 @@ use tonic::Code;
 use crate::harness::{v1::*, *};
 
 both! {
-    async fn limits_that_nobody_touched_are_there(world: World) {
+    async fn unused_limits_without_per_have_balances(world: World) {
         let limits = [
             day("tokens", 100),
             month("tokens", 1_000).anchor(10),
@@ -29,7 +29,7 @@ both! {
         assert_eq!(millis(month.window_end.as_ref()), Some(NOON - 12 * HOUR + 25 * DAY), "10 April");
     }
 
-    async fn counters_are_as_old_as_the_tenant(world: World) {
+    async fn counted_since_is_when_the_tenant_was_created_or_the_window_began(world: World) {
         world.tenant_with("acme", &[day("tokens", 100), lifetime("tokens", 1_000)]).await;
         let usage = world.usage("acme").await;
         assert_eq!(millis(usage.balance("day").counted_since.as_ref()), Some(NOON));
@@ -40,7 +40,7 @@ both! {
         assert_eq!(millis(usage.balance("lifetime").counted_since.as_ref()), Some(NOON));
     }
 
-    async fn filters_choose_resources_and_subjects(world: World) {
+    async fn get_usage_can_select_resources_and_subjects(world: World) {
         let limits = [
             day("tokens", 1_000),
             day("tokens", 100).per(&[Dimension::Agent]).named("each"),
@@ -77,7 +77,7 @@ both! {
         assert_eq!(read(&["tokens"], Some("nobody")).await, [of("day", None)]);
     }
 
-    async fn pages_add_up_to_the_whole(world: World) {
+    async fn pages_of_balances_add_up_to_the_whole_list(world: World) {
         let limits = [day("tokens", 1_000), lifetime("tokens", 100).per(&[Dimension::User]).named("each")];
         world.tenant_with("acme", &limits).await;
         world.declare("storage_bytes").await;
@@ -107,7 +107,7 @@ both! {
     }
 
     /// The pages have each balance once, or the page token is refused.
-    async fn a_page_token_outlives_no_change_of_what_is_listed(world: World) {
+    async fn a_page_token_is_refused_after_the_listed_limits_have_changed(world: World) {
         let three = [
             lifetime("tokens", 100).named("a"),
             lifetime("tokens", 50).per(&[Dimension::User]).named("b"),
@@ -154,7 +154,7 @@ both! {
     }
 
     /// Limits that the list does not include may change, and so may figures.
-    async fn a_page_token_outlives_other_changes(world: World) {
+    async fn a_page_token_stays_valid_after_other_changes(world: World) {
         let limits = |quantity| [
             lifetime("tokens", quantity).named("a"),
             lifetime("tokens", 50).per(&[Dimension::User]).named("b"),
@@ -179,7 +179,7 @@ both! {
     }
 
     /// The next day has other counters than the day before.
-    async fn a_page_token_ends_with_the_windows_that_it_lists(world: World) {
+    async fn a_page_token_is_refused_after_a_listed_window_has_ended(world: World) {
         world.tenant_with("acme", &[day("tokens", 100).per(&[Dimension::User])]).await;
         for user in ["u0", "u1", "u2"] {
             world.record("acme").tokens(1).user(user).await.expect("it is recorded");
@@ -196,7 +196,7 @@ both! {
         second().await.expect_err("another day").names(&["page_token"]);
     }
 
-    async fn what_it_cannot_answer_is_refused(world: World) {
+    async fn invalid_get_usage_requests_are_refused(world: World) {
         world.tenant_with("acme", &[day("tokens", 1)]).await;
         let no = world.get_usage("nobody").await.expect_err("there is none");
         no.is(Code::NotFound, "TENANT_NOT_FOUND");

@@ -21,20 +21,20 @@ async fn two_events(world: &World, tenant: &str) {
     world.clock.advance(DAY);
 }
 
-const TWO: [Told; 2] = [(ThresholdReached, 50), (LimitReached, 100)];
+const TWO: [KindAndPercent; 2] = [(ThresholdReached, 50), (LimitReached, 100)];
 
 both! {
-    async fn events_come_as_they_happen_and_heartbeats_carry_the_cursor(world: World) {
+    async fn a_watcher_gets_events_as_they_happen_and_heartbeats_with_a_cursor(world: World) {
         limited(world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         let mut watcher = world.watch(everything()).await.expect("it begins");
         assert!(matches!(watcher.update().await, Ok(Update::Heartbeat(_))), "the first message comes at once");
         let first = watcher.cursor.clone();
         assert!(!first.is_empty());
         two_events(world, "acme").await;
         let mut events = vec![watcher.event().await, watcher.event().await];
-        assert_eq!(told(&events), TWO);
-        assert_eq!(events, world.told("acme").await, "as the log has them");
+        assert_eq!(kinds_of(&events), TWO);
+        assert_eq!(events, world.events_of("acme").await, "as the log has them");
         assert_ne!(watcher.cursor, first);
         // A watch from the earlier cursor gets both events again.
         let mut again = world.watch(WatchUsageRequest { cursor: first, ..everything() }).await.expect("resumed");
@@ -48,14 +48,14 @@ both! {
         let mut after = world.watch(resumed.clone()).await.expect("resumed");
         assert_eq!(after.events().await, []);
         two_events(world, "acme").await;
-        assert_eq!(told(&[after.event().await, after.event().await]), TWO);
+        assert_eq!(kinds_of(&[after.event().await, after.event().await]), TWO);
         resumed.cursor = after.cursor;
         let mut quiet = world.watch(resumed).await.expect("resumed");
         assert_eq!(quiet.events().await, []);
         assert_eq!(quiet.events().await, [], "one heartbeat a second");
     }
 
-    async fn filters_let_pass_what_they_name(world: World) {
+    async fn each_filter_of_a_watch_passes_only_matching_events(world: World) {
         let limits = [
             day("tokens", 100).thresholds(&[50, 80]),
             day("requests", 4).named("agent").per(&[Dimension::Agent]),
@@ -100,7 +100,7 @@ both! {
         }
     }
 
-    async fn a_snapshot_is_what_is_left_and_what_comes_behind_it(world: World) {
+    async fn a_snapshot_has_all_balances_and_events_follow_it(world: World) {
         let per_user = day("tokens", 10).named("user").per(&[Dimension::User]);
         world.tenant_with("acme", &[day("tokens", 100_000).thresholds(&[50]), per_user]).await;
         let record = |user: i64| world.record("acme").tokens(1).user(&user.to_string()).operation();
@@ -108,7 +108,7 @@ both! {
             world.batch((portion * 1_000..(portion + 1) * 1_000).map(record).collect()).await.expect("they fit");
         }
         // The event of the tenant's creation must come before the snapshot.
-        world.told("acme").await;
+        world.events_of("acme").await;
         let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
         let mut watcher = world.watch(request.clone()).await.expect("it begins");
         let mut balances = Vec::new();
@@ -124,7 +124,7 @@ both! {
         assert_eq!(balances, world.usage("acme").await);
         world.record("acme").tokens(50_000).user("0").await.expect("it is recorded");
         let events = [watcher.event().await, watcher.event().await];
-        let mut kinds = told(&events);
+        let mut kinds = kinds_of(&events);
         kinds.sort_unstable();
         assert_eq!(kinds, TWO);
         let mut empty = world.watch(WatchUsageRequest { agent: Some("nobody".into()), ..request }).await.expect("it begins");
@@ -132,9 +132,9 @@ both! {
         assert!(!part.balances.is_empty() && part.balances.iter().all(|balance| balance.agent.is_none()));
     }
 
-    async fn bad_questions_are_refused(world: World) {
+    async fn invalid_watch_requests_are_refused(world: World) {
         limited(world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         let cases: &[Case<WatchUsageRequest>] = &[
             ("tenant", |request| request.tenant = "a\0b".into()),
             ("tenant", |request| request.snapshot = true),
@@ -175,11 +175,11 @@ both! {
 
     async fn a_cursor_of_the_future_or_of_another_log_is_refused(world: World) {
         limited(world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         let mut watcher = world.watch(everything()).await.expect("it begins");
         watcher.update().await.expect("a heartbeat");
         two_events(world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         watcher.event().await;
         let resume = WatchUsageRequest { cursor: watcher.cursor, ..everything() };
         world.watch(resume.clone()).await.expect("it is of this log");
@@ -197,25 +197,25 @@ both! {
         assert!(no.names(&["cursor"]).message.contains("another log"), "{no:?}");
     }
 
-    async fn a_cursor_older_than_the_log_is_told_the_oldest(world: World) {
+    async fn a_cursor_older_than_the_log_is_refused_with_the_oldest_cursor(world: World) {
         limited(world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         let mut watcher = world.watch(everything()).await.expect("it begins");
         watcher.update().await.expect("a heartbeat");
         let old = watcher.cursor.clone();
         two_events(world, "acme").await;
         two_events(world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         world.clock.set(NOON + 30 * DAY);
         assert_eq!(world.prune_events().await, 5);
         let no = world.watch(WatchUsageRequest { cursor: old, ..everything() }).await.err().expect("too old");
         no.is(Code::OutOfRange, "CURSOR_EXPIRED");
         let cursor = no.metadata["oldest_cursor"].clone();
         let mut again = world.watch(WatchUsageRequest { cursor, ..everything() }).await.expect("the oldest");
-        assert_eq!(told(&[again.event().await, again.event().await]), TWO);
+        assert_eq!(kinds_of(&[again.event().await, again.event().await]), TWO);
     }
 
-    async fn at_the_end_of_the_server_a_watcher_is_told_to_resume(world: World) {
+    async fn a_server_that_shuts_down_asks_its_watchers_to_resume(world: World) {
         limited(world, "acme").await;
         let mut watcher = world.watch(everything()).await.expect("it begins");
         let mut ignored = world.watch(everything()).await.expect("it begins");
@@ -229,9 +229,9 @@ both! {
     }
 
     /// A thousand watchers that are up to date share one read of the log.
-    async fn a_thousand_watchers_hear_each_event_once(world: World) {
+    async fn a_thousand_watchers_get_each_event_once(world: World) {
         limited(world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         let target = world.target();
         let connections = join_all((0..10).map(|_| clients::connect(&target))).await;
         let begin = |number: usize| {
@@ -243,7 +243,7 @@ both! {
         for _ in 0..10 {
             two_events(world, "acme").await;
         }
-        let expected = world.told("acme").await;
+        let expected = world.events_of("acme").await;
         let heard = join_all(watchers.iter_mut().map(async |watcher| {
             let mut events = Vec::new();
             while events.len() < expected.len() {
@@ -274,17 +274,17 @@ async fn stir(world: &World) {
     world.clock.advance(MINUTE);
     for tenant in ["acme", "globex"] {
         world.record(tenant).tokens(1).await.expect("it is recorded, and the hold is swept");
-        world.told(tenant).await;
+        world.events_of(tenant).await;
     }
 }
 
 /// The log of a copied database has another id than the original log.
 #[test]
-fn a_cursor_is_not_good_for_a_copy() {
+fn a_copy_of_a_database_refuses_cursors_of_the_original() {
     world::run(async {
         let world = World::start(Kind::Sqlite).await;
         limited(&world, "acme").await;
-        world.told("acme").await;
+        world.events_of("acme").await;
         let mut watcher = world.watch(everything()).await.expect("it begins");
         watcher.update().await.expect("a heartbeat");
         let copy = world.database.path("copy.db");

@@ -42,7 +42,7 @@ async fn serve(database: &Database, listen: &str, clock: &ManualClock) -> (Serve
 }
 
 on_both! {
-    async fn it_goes_on_by_itself_after_a_restart(kind: Kind) {
+    async fn tope_watch_resumes_by_itself_after_a_restart_of_the_server(kind: Kind) {
         let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
         let (server, clients) = serve(&database, "127.0.0.1:0", &clock).await;
         let address = server.address().to_string();
@@ -82,7 +82,7 @@ on_both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_says_why_it_cannot_watch() {
+async fn tope_watch_reports_why_it_cannot_watch() {
     let (database, clock) = (Database::fresh(Kind::Sqlite), ManualClock::at(NOON));
     let (server, _) = serve(&database, "127.0.0.1:0", &clock).await;
     let target = format!("http://{}", server.address());

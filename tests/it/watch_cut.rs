@@ -73,7 +73,7 @@ async fn cut_off(kind: Kind) {
     world.change_plan("plan", &[limit]).await.expect("the plan exists");
     for number in 0..TENANTS {
         world.tenant(&name(number), "plan", "").await.expect("the tenant is new");
-        world.told(&name(number)).await;
+        world.events_of(&name(number)).await;
     }
     let mut servers = vec![world.clients().clone()];
     let mut replicas = Vec::new();
@@ -158,7 +158,7 @@ async fn second(world: &World, listens: bool) -> (Server, Arc<Clients>) {
 }
 
 #[test]
-fn an_event_is_at_its_watcher_within_100_ms_on_sqlite() {
+fn an_event_reaches_its_watcher_within_100_ms_on_sqlite() {
     run(async {
         let world = World::start(Kind::Sqlite).await;
         let delays = delays(world.clients(), world.clients(), 100).await;
@@ -170,7 +170,7 @@ fn an_event_is_at_its_watcher_within_100_ms_on_sqlite() {
 
 /// The watcher is at another replica, which a NOTIFY wakes, or which looks at the log once in a while.
 #[test]
-fn an_event_is_at_a_watcher_of_another_replica_within_100_ms_and_without_a_wake_up_within_a_second() {
+fn an_event_reaches_a_watcher_of_another_replica_within_100_ms_or_a_second_without_notify() {
     run(async {
         for (listens, bound) in [(true, 100), (false, 1_000)] {
             let world = World::start(Kind::Postgres).await;

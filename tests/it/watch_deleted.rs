@@ -24,7 +24,7 @@ async fn delete(world: &World) {
 const HEARTBEATS_MAX: usize = 15;
 
 /// Returns the kinds of the events until the stream ends with TENANT_NOT_FOUND.
-async fn heard_to_the_end(watcher: &mut watching::Watcher) -> Vec<EventKind> {
+async fn kinds_until_the_stream_ends(watcher: &mut watching::Watcher) -> Vec<EventKind> {
     let (mut heard, mut heartbeats) = (Vec::new(), 0);
     while heartbeats < HEARTBEATS_MAX {
         match watcher.update().await {
@@ -41,7 +41,7 @@ async fn heard_to_the_end(watcher: &mut watching::Watcher) -> Vec<EventKind> {
 }
 
 both! {
-    async fn a_watch_ends_behind_the_event_that_its_tenant_was_deleted(world: World) {
+    async fn a_watch_ends_after_the_event_that_its_tenant_was_deleted(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         world.tenant_with("globex", &[day("tokens", 10)]).await;
         let mut watchers = Vec::new();
@@ -59,8 +59,8 @@ both! {
         delete(world).await;
         world.tenant("acme", "acme", "").await.expect("the name is free");
         world.record("acme").tokens(10).await.expect("it is recorded");
-        assert_eq!(heard_to_the_end(&mut watchers[0]).await, [LimitReached, PolicyChanged]);
-        assert_eq!(heard_to_the_end(&mut watchers[1]).await, [LimitReached]);
+        assert_eq!(kinds_until_the_stream_ends(&mut watchers[0]).await, [LimitReached, PolicyChanged]);
+        assert_eq!(kinds_until_the_stream_ends(&mut watchers[1]).await, [LimitReached]);
         // The watch of all tenants goes on.
         let mut heard = Vec::new();
         while heard.len() < 4 {
@@ -71,7 +71,7 @@ both! {
         assert_eq!(heard, [LimitReached, LimitReached, PolicyChanged, PolicyChanged].map(i32::from));
     }
 
-    async fn who_resumes_is_told_of_what_was_and_then_of_the_end(world: World) {
+    async fn a_resumed_watch_gets_the_events_until_its_tenant_was_deleted(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let mut watcher = world.watch(of_acme()).await.expect("it begins");
         watcher.update().await.expect("a heartbeat");
@@ -81,12 +81,12 @@ both! {
         // Resume at once, and again when all events have their places.
         for _ in 0..2 {
             let mut resumed = world.watch(before.clone()).await.expect("resumed");
-            assert_eq!(heard_to_the_end(&mut resumed).await, [LimitReached, PolicyChanged]);
+            assert_eq!(kinds_until_the_stream_ends(&mut resumed).await, [LimitReached, PolicyChanged]);
         }
-        assert_eq!(heard_to_the_end(&mut watcher).await, [LimitReached, PolicyChanged]);
+        assert_eq!(kinds_until_the_stream_ends(&mut watcher).await, [LimitReached, PolicyChanged]);
         let behind = WatchUsageRequest { cursor: watcher.cursor, ..of_acme() };
         let mut resumed = world.watch(behind).await.expect("the cursor is good");
-        assert_eq!(heard_to_the_end(&mut resumed).await, []);
+        assert_eq!(kinds_until_the_stream_ends(&mut resumed).await, []);
         // Two deleted tenants had the name, and the watch is about both.
         world.tenant("acme", "acme", "").await.expect("the name is free");
         delete(world).await;
@@ -98,10 +98,10 @@ both! {
             }
         }
         assert_eq!(actions, [Action::Deleted, Action::Created, Action::Deleted]);
-        assert_eq!(heard_to_the_end(&mut resumed).await, []);
+        assert_eq!(kinds_until_the_stream_ends(&mut resumed).await, []);
     }
 
-    async fn the_command_prints_the_end_and_fails(world: World) {
+    async fn tope_watch_prints_that_its_tenant_was_deleted_and_fails(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let mut watcher = world.watch(of_acme()).await.expect("it begins");
         watcher.update().await.expect("a heartbeat");

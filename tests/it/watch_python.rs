@@ -49,7 +49,7 @@ async fn serve(database: &Database, listen: &str, clock: &ManualClock) -> (Serve
 }
 
 on_both! {
-    async fn it_prints_what_comes_to_a_threshold_and_goes_on_after_a_restart(kind: Kind) {
+    async fn the_python_watcher_prints_alerts_and_resumes_after_a_restart(kind: Kind) {
         let (database, clock) = (Database::fresh(kind), ManualClock::at(NOON));
         let (server, clients) = serve(&database, "127.0.0.1:0", &clock).await;
         let address = server.address().to_string();

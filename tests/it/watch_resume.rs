@@ -9,7 +9,7 @@ use crate::harness::{
 
 async fn limited(world: &World, tenant: &str) {
     world.tenant_with(tenant, &[day("tokens", 10).thresholds(&[50])]).await;
-    world.told(tenant).await;
+    world.events_of(tenant).await;
 }
 
 async fn delete(world: &World, id: &str) {
@@ -23,10 +23,10 @@ async fn cursor(world: &World) -> String {
     watcher.cursor
 }
 
-const TWO: [Told; 2] = [(ThresholdReached, 50), (LimitReached, 100)];
+const TWO: [KindAndPercent; 2] = [(ThresholdReached, 50), (LimitReached, 100)];
 
 both! {
-    async fn who_resumes_is_told_of_the_end_of_a_tenant_and_of_a_resource(world: World) {
+    async fn a_resumed_watch_gets_events_of_deleted_tenants_and_resources(world: World) {
         limited(world, "acme").await;
         world.declare("other").await;
         let cursor = cursor(world).await;
@@ -37,12 +37,12 @@ both! {
         let request =
             WatchUsageRequest { tenant: "acme".into(), cursor: cursor.clone(), ..everything() };
         let mut watcher = world.watch(request.clone()).await.expect("resumed");
-        assert_eq!(told(&[watcher.event().await, watcher.event().await]), TWO);
+        assert_eq!(kinds_of(&[watcher.event().await, watcher.event().await]), TWO);
         let end = watcher.event().await;
         assert_eq!((end.kind(), end.change.expect("it is a change").action()), (PolicyChanged, Action::Deleted));
         let resources = vec!["other".to_owned(), "tokens".to_owned()];
         let mut watcher = world.watch(WatchUsageRequest { resources, ..request.clone() }).await.expect("resumed");
-        assert_eq!(told(&[watcher.event().await, watcher.event().await]), TWO);
+        assert_eq!(kinds_of(&[watcher.event().await, watcher.event().await]), TWO);
         // A watch from now on is refused, because no tenant has the name.
         let now = WatchUsageRequest { cursor: String::new(), ..request.clone() };
         world.watch(now).await.err().expect("it is gone").is(tonic::Code::NotFound, "TENANT_NOT_FOUND");
@@ -52,10 +52,10 @@ both! {
         let mut watcher = world.watch(request).await.expect("resumed");
         let heard = [watcher.event().await, watcher.event().await];
         assert_eq!(heard[0].change.as_ref().expect("it is a change").action(), Action::Created);
-        assert_eq!((told(&heard[1..]), heard[1].tenant_sequence), (vec![TWO[0]], 2));
+        assert_eq!((kinds_of(&heard[1..]), heard[1].tenant_sequence), (vec![TWO[0]], 2));
     }
 
-    async fn what_a_later_version_wrote_keeps_its_place(world: World) {
+    async fn events_of_a_later_version_keep_their_places_in_the_log(world: World) {
         limited(world, "acme").await;
         let mut watcher =
             world.watch(WatchUsageRequest { tenant: "acme".into(), ..everything() }).await.expect("it begins");
@@ -80,7 +80,7 @@ both! {
         assert_eq!(heard.iter().map(|event| event.tenant_sequence).collect::<Vec<_>>(), [2, 3, 4, 5]);
         assert_eq!(heard[0].tenant, "acme");
         assert!(heard[..2].iter().all(|event| event.balances.is_empty() && event.occur_time.is_some()));
-        let listed = world.told("acme").await;
+        let listed = world.events_of("acme").await;
         assert_eq!(listed, heard);
         // After a restart, the events come from the database.
         world.restart().await;
@@ -88,13 +88,13 @@ both! {
         assert_eq!(world.all_events(first).await[1..], heard);
     }
 
-    async fn a_webhook_is_told_of_what_a_later_version_wrote(world: World) {
+    async fn a_webhook_gets_events_of_a_later_version_as_unknown(world: World) {
         world.clock.set(tope::clock::system_now());
         let receiver = Receiver::start().await;
         crate::webhooks::webhook(world, "all", &receiver.url(), &[]).await;
         limited(world, "acme").await;
         world.database.execute("UPDATE events SET kind = 99 WHERE tenant_key <> 0").await;
-        let post = eventually("it is told", async || {
+        let post = eventually("the webhook gets the event", async || {
             for job in ["number-events", "deliver-webhooks"] {
                 world.job(job).await;
             }
@@ -106,26 +106,26 @@ both! {
     }
 
     /// The watchers need not read the database one by one.
-    async fn who_resumes_after_a_restart_is_served_from_memory(world: World) {
+    async fn watches_resumed_after_a_restart_are_served_from_memory(world: World) {
         limited(world, "acme").await;
         let cursor = cursor(world).await;
         world.record("acme").tokens(10).await.expect("it is recorded");
-        assert_eq!(told(&world.told("acme").await), TWO);
+        assert_eq!(kinds_of(&world.events_of("acme").await), TWO);
         world.restart().await;
         let mut live = world.watch(everything()).await.expect("it begins");
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");
-        assert_eq!(told(&[live.event().await, live.event().await]), TWO);
+        assert_eq!(kinds_of(&[live.event().await, live.event().await]), TWO);
         world.database.execute("DELETE FROM events").await;
         let mut resumed = world.watch(WatchUsageRequest { cursor, ..everything() }).await.expect("resumed");
         let mut heard = Vec::new();
         for _ in 0..4 {
             heard.push(resumed.event().await);
         }
-        assert_eq!(told(&heard), [TWO, TWO].concat());
+        assert_eq!(kinds_of(&heard), [TWO, TWO].concat());
     }
 
-    async fn whoever_watches_a_log_that_goes_back_or_becomes_another_is_told_so(world: World) {
+    async fn a_watch_fails_if_the_log_goes_back_or_is_replaced(world: World) {
         limited(world, "acme").await;
         let begin = async || {
             let mut watcher = world.watch(everything()).await.expect("it begins");
@@ -134,7 +134,7 @@ both! {
         };
         let mut ahead = begin().await;
         world.record("acme").tokens(10).await.expect("it is recorded");
-        assert_eq!(told(&[ahead.event().await, ahead.event().await]), TWO);
+        assert_eq!(kinds_of(&[ahead.event().await, ahead.event().await]), TWO);
         // The state after a failover to a replica that lagged.
         let events = "DELETE FROM events WHERE sequence > (SELECT last_sequence FROM event_log)";
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
@@ -144,7 +144,7 @@ both! {
         let mut behind = begin().await;
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");
-        assert_eq!(told(&[behind.event().await, behind.event().await]), TWO);
+        assert_eq!(kinds_of(&[behind.event().await, behind.event().await]), TWO);
         // The state after `tope migrate --new-log`, while a server runs on.
         let id = if world.database.kind() == Kind::Sqlite { "randomblob(16)" } else { "gen_random_uuid()" };
         world.database.execute(&format!("UPDATE event_log SET log_id = {id}")).await;
@@ -153,6 +153,6 @@ both! {
         assert!(no.names(&["cursor"]).message.contains("another log"), "{no:?}");
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");
-        assert_eq!(told(&[fresh.event().await, fresh.event().await]), TWO);
+        assert_eq!(kinds_of(&[fresh.event().await, fresh.event().await]), TWO);
     }
 }

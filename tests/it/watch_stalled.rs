@@ -39,7 +39,7 @@ async fn narrow(world: &World) -> Channel {
 async fn prepare(world: &World) {
     let thresholds: Vec<i32> = (1..=9).map(|tenth| tenth * 10).collect();
     world.tenant_with("acme", &[day("tokens", 10).per(&[Dimension::User]).thresholds(&thresholds)]).await;
-    world.told("acme").await;
+    world.events_of("acme").await;
 }
 
 /// Causes many events, and returns them as a watcher that reads gets them.
@@ -65,7 +65,7 @@ async fn many(world: &World, active: &mut [Watcher]) -> Vec<Event> {
 }
 
 both! {
-    async fn one_that_does_not_read_holds_up_nobody_and_hears_everything_later(world: World) {
+    async fn a_watcher_that_does_not_read_delays_nobody_and_gets_all_events_later(world: World) {
         prepare(world).await;
         let mut active = Vec::new();
         for _ in 0..3 {
@@ -82,7 +82,7 @@ both! {
     }
 
     /// Clients that never sent anything, or send nothing more, do not delay the end either.
-    async fn the_server_ends_soon_whoever_does_not_read(world: World) {
+    async fn a_server_shuts_down_soon_although_clients_do_not_read(world: World) {
         prepare(world).await;
         let mut active = [world.watch(everything()).await.expect("it begins")];
         active[0].update().await.expect("a heartbeat");
@@ -120,7 +120,7 @@ both! {
         assert_eq!(heard, expected);
     }
 
-    async fn snapshots_that_nobody_takes_hold_up_no_other(world: World) {
+    async fn snapshots_that_no_client_reads_do_not_delay_other_snapshots(world: World) {
         prepare(world).await;
         for portion in 0..3 {
             let record =

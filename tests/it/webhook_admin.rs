@@ -53,7 +53,7 @@ fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 }
 
 both! {
-    async fn a_webhook_is_made_read_changed_and_deleted(world: World) {
+    async fn a_webhook_can_be_created_read_changed_and_deleted(world: World) {
         let wanted = Webhook {
             description: "to the chat".into(),
             tenants: vec!["acme".into(), "globex".into()],
@@ -69,7 +69,7 @@ both! {
             (&shown.url, &shown.description, &shown.tenants, &shown.kinds),
             (&wanted.url, &wanted.description, &wanted.tenants, &wanted.kinds)
         );
-        assert_eq!(get(world, "chat").await.expect("the webhook exists"), shown, "the secret is told once");
+        assert_eq!(get(world, "chat").await.expect("the webhook exists"), shown, "the secret is shown once");
         create(world, hook("chat")).await.expect_err("it is there").is(Code::AlreadyExists, "NAME_TAKEN");
 
         world.clock.advance(MINUTE);
@@ -112,7 +112,7 @@ both! {
         list(2, "nonsense").await.expect_err("no token").names(&["page_token"]);
     }
 
-    async fn a_faulty_webhook_names_its_fields(world: World) {
+    async fn the_refusal_of_a_webhook_names_the_wrong_fields(world: World) {
         let cases: &[Case<Webhook>] = &[
             ("webhook.id", |webhook| webhook.id.clear()),
             ("webhook.id", |webhook| webhook.id = "a\nb".into()),
@@ -145,10 +145,10 @@ both! {
         no.expect_err("nothing").names(&["webhook"]);
         get(world, "chat").await.expect_err("none was made").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
         let no = create(world, Webhook { secret: SECRET.into(), ..hook("") }).await.expect_err("no name");
-        assert!(!format!("{no:?}").contains("MfKQ9r8"), "a secret is not told: {no:?}");
+        assert!(!format!("{no:?}").contains("MfKQ9r8"), "a secret is not printed: {no:?}");
     }
 
-    async fn a_faulty_change_names_its_fields(world: World) {
+    async fn the_refusal_of_a_webhook_update_names_the_wrong_fields(world: World) {
         create(world, hook("chat")).await.expect("the webhook is new");
         let before = get(world, "chat").await.expect("the webhook exists");
         let change = |spoil: fn(&mut Webhook)| {
@@ -172,7 +172,7 @@ both! {
         assert_eq!(get(world, "chat").await.expect("the webhook exists"), before);
     }
 
-    async fn a_secret_is_given_or_made_and_rotated(world: World) {
+    async fn a_secret_can_be_given_generated_and_rotated(world: World) {
         let given = create(world, Webhook { secret: SECRET.into(), ..hook("given") }).await.expect("the webhook is new");
         assert_eq!(given.secret, SECRET);
         let made = create(world, hook("made")).await.expect("the webhook is new");
@@ -195,7 +195,7 @@ both! {
         rotate(world, unknown).await.expect_err("unknown").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
     }
 
-    async fn deliveries_that_are_none_are_refused(world: World) {
+    async fn requests_for_unknown_webhooks_and_deliveries_are_refused(world: World) {
         create(world, hook("chat")).await.expect("the webhook is new");
         let request = |webhook: &str| ListDeliveriesRequest { webhook: webhook.into(), ..Default::default() };
         assert_eq!(deliveries(world, request("chat")).await.expect("the webhook exists").deliveries, []);
@@ -254,7 +254,7 @@ both! {
         assert_eq!((count().await, count().await), (2_002, 0));
     }
 
-    async fn there_is_a_bound_to_webhooks(world: World) {
+    async fn there_are_at_most_a_thousand_webhooks(world: World) {
         create(world, hook("first")).await.expect("the webhook is new");
         let copy = "INSERT INTO webhooks (key, id, url, description, tenants, kinds, state, secret, cursor, claimed_until,
                                           created_at, updated_at)

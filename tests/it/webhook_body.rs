@@ -20,7 +20,7 @@ fn validator() -> jsonschema::Validator {
 }
 
 #[test]
-fn the_schema_refuses_what_is_no_body() {
+fn the_schema_refuses_invalid_bodies() {
     let validator = validator();
     let test = json!({
         "type": "test", "timestamp": "2026-11-24T00:00:00.000Z", "data": { "webhook": { "id": "chat" } }
@@ -60,7 +60,7 @@ pub fn bare_numbers(path: &str, value: &Value) -> Vec<String> {
 }
 
 both! {
-    async fn figures_are_text_that_nothing_rounds(world: World) {
+    async fn int64_figures_are_strings_so_that_javascript_does_not_round_them(world: World) {
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
         webhook(world, "all", &receiver.url(), &[EventKind::LimitReached]).await;
@@ -115,13 +115,13 @@ both! {
         world.run_job("verify-sample").await.expect("it runs");
         world.database.execute("UPDATE counters SET committed = committed - 1").await;
         let mut missing = BTreeSet::new();
-        eventually("all kinds are told", async || {
+        eventually("events of all kinds arrive", async || {
             for job in ["close-windows", "number-events", "deliver-webhooks"] {
                 world.job(job).await;
             }
             let kind = |post: &Post| post.json()["type"].as_str().map(str::to_owned);
-            let told: BTreeSet<String> = receiver.posts().iter().filter_map(kind).collect();
-            missing = wanted.difference(&told).cloned().collect();
+            let received: BTreeSet<String> = receiver.posts().iter().filter_map(kind).collect();
+            missing = wanted.difference(&received).cloned().collect();
             missing.is_empty().then_some(())
         })
         .await;

@@ -45,7 +45,7 @@ async fn set_url(clients: &Clients, id: &str, url: &str) -> Webhook {
 
 both! {
     /// Holds whether the running attempt succeeds or fails.
-    async fn what_is_sent_again_during_an_attempt_comes_again(world: World) {
+    async fn a_redeliver_during_an_attempt_sends_the_event_again(world: World) {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(500)).await;
         of_resets(world, "chat", &receiver).await;
@@ -77,7 +77,7 @@ both! {
     }
 
     /// An answer counts only for the endpoint that gave it.
-    async fn what_another_endpoint_answers_is_not_held_against_this_one(world: World) {
+    async fn an_answer_from_the_old_url_does_not_count_for_the_new_url(world: World) {
         prepare(world).await;
         let (before, after) = (Receiver::start().await, Receiver::start().await);
         let gate = gate();
@@ -110,7 +110,7 @@ both! {
     }
 
     /// The run reports the webhook that cannot be loaded, and the other webhooks get their events.
-    async fn a_webhook_that_cannot_be_read_holds_up_no_other(world: World) {
+    async fn a_webhook_that_cannot_be_loaded_delays_no_other_webhook(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
         for id in ["bad", "good"] {
@@ -119,7 +119,7 @@ both! {
         // The bad webhook comes first, because its key is the lowest.
         world.database.execute("UPDATE webhooks SET key = -1, kinds = 'nonsense' WHERE id = 'bad'").await;
         happen(world, 3).await;
-        let run = eventually("the other one is told", async || {
+        let run = eventually("the other webhook gets its events", async || {
             world.job("number-events").await;
             let run = world.run_job("deliver-webhooks").await.expect("it runs");
             (receiver.posts().len() == 3).then_some(run)
@@ -130,7 +130,7 @@ both! {
     }
 
     /// A retry is due at its time, and does not wait until all new events are sent.
-    async fn a_retry_is_not_kept_waiting_by_a_long_log(world: World) {
+    async fn a_retry_does_not_wait_until_all_new_events_are_sent(world: World) {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(500)).await;
         of_resets(world, "chat", &receiver).await;
@@ -156,16 +156,16 @@ both! {
         receiver.answer(|_| Answer::Status(204));
         gate.add_permits(1);
         delivered(world, "chat", DeliveryState::Delivered, 42).await;
-        let told: Vec<i64> = receiver.posts().iter().map(Post::sequence).collect();
-        let again = told.iter().skip(1).position(|sequence| *sequence == first).expect("it came again");
-        assert!(again < 10, "{told:?}");
-        let mut fresh = told.clone();
+        let received: Vec<i64> = receiver.posts().iter().map(Post::sequence).collect();
+        let again = received.iter().skip(1).position(|sequence| *sequence == first).expect("it came again");
+        assert!(again < 10, "{received:?}");
+        let mut fresh = received.clone();
         fresh.remove(again + 1);
-        assert!(fresh.is_sorted_by(|a, b| a < b), "the others came in order: {told:?}");
+        assert!(fresh.is_sorted_by(|a, b| a < b), "the others came in order: {received:?}");
     }
 
     /// Such a lease was taken before the clock was set back, by a process that no longer exists.
-    async fn a_lease_that_lasts_too_long_is_none(world: World) {
+    async fn a_lease_that_lasts_too_long_is_ignored(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
         of_resets(world, "chat", &receiver).await;
@@ -185,7 +185,7 @@ both! {
     }
 
     /// Deliveries that are not being sent then are left to the next server.
-    async fn the_end_of_the_server_waits_for_an_attempt(world: World) {
+    async fn a_shutdown_waits_for_a_running_attempt(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
         let gate = gate();
@@ -206,12 +206,12 @@ both! {
         assert_eq!(receiver.posts().len(), 1, "no other one was begun");
         assert_eq!(deliveries(world, "chat", &[DeliveryState::Delivered]).await.len(), 1);
         delivered(world, "chat", DeliveryState::Delivered, 5).await;
-        let told: Vec<i64> = receiver.posts().iter().map(Post::sequence).collect();
-        assert!(told.len() == 5 && told.is_sorted_by(|a, b| a < b), "each once, and in order: {told:?}");
+        let received: Vec<i64> = receiver.posts().iter().map(Post::sequence).collect();
+        assert!(received.len() == 5 && received.is_sorted_by(|a, b| a < b), "each once, and in order: {received:?}");
     }
 
     /// A webhook that is active again has a new count of failures.
-    async fn what_failed_before_it_was_disabled_does_not_count(world: World) {
+    async fn failures_before_a_webhook_was_disabled_do_not_count(world: World) {
         let receiver = failing(world).await;
         set_state(world, "chat", WebhookState::Disabled).await;
         world.clock.advance(6 * DAY);

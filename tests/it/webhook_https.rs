@@ -66,7 +66,7 @@ impl Drop for Impostor {
 }
 
 both! {
-    async fn a_certificate_that_nobody_vouches_for_is_refused(world: World) {
+    async fn an_untrusted_certificate_is_refused(world: World) {
         prepare(world).await;
         let impostor = Impostor::start().await;
         let url = format!("https://127.0.0.1:{}/hook", impostor.port);

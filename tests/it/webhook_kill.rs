@@ -29,7 +29,7 @@ fn fickle() -> impl FnMut(&Post) -> Answer + Send + 'static {
 }
 
 on_both! {
-    async fn none_is_lost_across_kills(kind: Kind) {
+    async fn no_event_is_lost_when_the_server_is_killed(kind: Kind) {
         let database = Database::fresh(kind);
         let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
         let receiver = Receiver::answering(fickle()).await;
@@ -66,10 +66,10 @@ on_both! {
         .await;
         let posts = receiver.posts();
         assert!(posts.iter().all(|post| post.is_genuine(&made.secret)), "each is signed");
-        let told: BTreeSet<i64> = posts.iter().map(Post::sequence).collect();
+        let received: BTreeSet<i64> = posts.iter().map(Post::sequence).collect();
         let there: BTreeSet<i64> = found.iter().map(|delivery| delivery.sequence).collect();
-        assert_eq!(told, there, "each was told");
-        assert_eq!(told.len(), KILLS * EVENTS);
+        assert_eq!(received, there, "each event was received");
+        assert_eq!(received.len(), KILLS * EVENTS);
         process.stop().await;
         process::verify(database.url()).await;
     }

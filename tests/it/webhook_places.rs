@@ -17,7 +17,7 @@ async fn test(clients: &Clients, id: &str) -> TestWebhookResponse {
 }
 
 both! {
-    async fn a_test_is_signed_and_its_outcome_is_told(world: World) {
+    async fn test_webhook_sends_a_signed_post_and_reports_the_outcome(world: World) {
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
         let webhook = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
@@ -44,7 +44,7 @@ both! {
         assert_eq!(webhook.expect("the webhook exists").state(), WebhookState::Active);
     }
 
-    async fn while_a_secret_is_rotated_both_are_valid(world: World) {
+    async fn both_secrets_are_valid_during_a_rotation(world: World) {
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
         let before = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
@@ -60,7 +60,7 @@ both! {
     }
 
     /// The client lost the first reply, and repeats the rotation.
-    async fn a_rotation_that_is_retried_keeps_the_secret_before(world: World) {
+    async fn a_repeated_rotation_keeps_the_previous_secret(world: World) {
         const GIVEN: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         world.clock.set(system_now());
         let receiver = Receiver::start().await;
@@ -116,7 +116,7 @@ both! {
         assert!(receiver.sent_bytes() < 64 << 20, "{}", receiver.sent_bytes());
     }
 
-    async fn an_endpoint_that_does_not_answer_is_given_up(world: World) {
+    async fn an_attempt_at_a_silent_endpoint_is_given_up(world: World) {
         let receiver = Receiver::answering(|_| Answer::Stall).await;
         create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let tested = test(world, "chat").await;
@@ -129,7 +129,7 @@ both! {
     }
 
     /// Addresses are checked when a webhook is created and when it is used, because the settings may change in between.
-    async fn private_places_are_refused_unless_allowed(world: World) {
+    async fn private_addresses_are_refused_unless_allowed(world: World) {
         let receiver = Receiver::start().await;
         let port = receiver.port();
         create(world, "literal", &receiver.url()).await.expect("it is allowed");

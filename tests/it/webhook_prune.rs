@@ -11,11 +11,11 @@ both! {
     async fn deliveries_are_removed_with_their_events(world: World) {
         prepare(world).await;
         let (well, ill) = (Receiver::start().await, Receiver::answering(|_| Answer::Status(500)).await);
-        of_resets(world, "told", &well).await;
+        of_resets(world, "healthy", &well).await;
         of_resets(world, "down", &ill).await;
         of_resets(world, "gone", &ill).await;
         happen(world, 3).await;
-        delivered(world, "told", DeliveryState::Delivered, 3).await;
+        delivered(world, "healthy", DeliveryState::Delivered, 3).await;
         for webhook in ["down", "gone"] {
             let tried = |delivery: &Delivery| delivery.attempts == 1;
             eventually("all are tried", async || {
@@ -44,7 +44,7 @@ both! {
         world.job("number-events").await;
         assert_eq!(pruned().await, (true, 6, 3));
         assert_eq!(pruned().await, (false, 0, 0));
-        let left = delivered(world, "told", DeliveryState::Delivered, 1).await;
+        let left = delivered(world, "healthy", DeliveryState::Delivered, 1).await;
         assert_eq!(left.len(), 1);
         assert_eq!(deliveries(world, "down", &[]).await.len(), 1);
     }

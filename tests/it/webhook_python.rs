@@ -62,7 +62,7 @@ async fn first_line(port: u16, head: &str) -> String {
 }
 
 both! {
-    async fn it_takes_what_is_genuine_and_nothing_else(world: World) {
+    async fn the_python_receiver_accepts_only_genuine_posts(world: World) {
         world.clock.set(system_now());
         let port = free_port();
         let made = webhook(world, "here", &format!("http://127.0.0.1:{port}/"), &[]).await;

@@ -114,10 +114,10 @@ impl Mark {
         for _ in 0..2 {
             let name = format!("mark-{}", self.0.posts().len());
             clients.declare(&name).await;
-            eventually("the mark is told", async || {
+            eventually("the mark gets the event", async || {
                 deliver(clients).await;
-                let told = |post: &Post| post.json()["data"]["changed"]["id"] == *name;
-                self.0.posts().iter().any(told).then_some(())
+                let is_mark = |post: &Post| post.json()["data"]["changed"]["id"] == *name;
+                self.0.posts().iter().any(is_mark).then_some(())
             })
             .await;
         }
@@ -147,8 +147,8 @@ pub async fn delivered(
 
 /// Waits until no delivery is being sent.
 pub async fn at_rest(world: &World) {
-    let told = "SELECT COUNT(*) FROM webhooks WHERE claimed_until > 0";
-    eventually("nothing is being sent", async || (world.database.number(told).await == 0).then_some(()))
+    let leased = "SELECT COUNT(*) FROM webhooks WHERE claimed_until > 0";
+    eventually("nothing is being sent", async || (world.database.number(leased).await == 0).then_some(()))
         .await;
 }
 
@@ -157,7 +157,7 @@ fn sequences(posts: &[Post]) -> Vec<i64> {
 }
 
 both! {
-    async fn each_event_comes_once_and_in_order(world: World) {
+    async fn each_event_is_sent_once_and_in_order(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
         happen(world, 2).await;
@@ -187,7 +187,7 @@ both! {
         assert_eq!(receiver.posts().len(), 31);
     }
 
-    async fn only_what_matches_is_sent(world: World) {
+    async fn a_webhook_gets_only_matching_events(world: World) {
         prepare(world).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000)]).await;
         let (all, some) = (Receiver::start().await, Receiver::start().await);
@@ -208,7 +208,7 @@ both! {
         world.reset("globex", &["tokens"]).await.expect("the tenant is there");
         delivered(world, "some", DeliveryState::Delivered, 1).await;
         assert_eq!(some.posts()[0].json()["data"]["tenant"], "globex");
-        eventually("all are told", async || {
+        eventually("every kind has arrived", async || {
             deliver(world).await;
             let posts = all.posts();
             let kinds: BTreeSet<String> =
@@ -220,7 +220,7 @@ both! {
         assert_eq!(some.posts().len(), 1);
     }
 
-    async fn what_failed_is_sent_again_later(world: World) {
+    async fn a_failed_delivery_is_sent_again_later(world: World) {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(500)).await;
         of_resets(world, "chat", &receiver).await;
@@ -275,7 +275,7 @@ both! {
         .await;
     }
 
-    async fn an_endpoint_that_is_gone_is_told_nothing_more(world: World) {
+    async fn an_endpoint_that_answers_410_gets_no_more_events(world: World) {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(410)).await;
         let watcher = Receiver::start().await;
@@ -333,7 +333,7 @@ both! {
         assert_eq!(watcher.posts()[0].json()["data"]["webhook"]["state"], "failed");
     }
 
-    async fn a_success_ends_the_count_of_days(world: World) {
+    async fn a_success_ends_the_count_of_failing_days(world: World) {
         let receiver = failing(world).await;
         receiver.answer(|_| Answer::Status(200));
         world.clock.advance(4 * DAY);
@@ -351,7 +351,7 @@ both! {
     }
 
     /// An attempt at the slow endpoint takes ten seconds of real time, and the other endpoint must not wait for it.
-    async fn a_slow_endpoint_holds_up_no_other(world: World) {
+    async fn a_slow_endpoint_delays_no_other_endpoint(world: World) {
         prepare(world).await;
         let slow = Receiver::answering(|_| Answer::Stall).await;
         let fast = Receiver::start().await;
@@ -368,7 +368,7 @@ both! {
         assert_eq!(deliveries(world, "a-slow", &[DeliveryState::Pending]).await.len(), 10);
     }
 
-    async fn what_is_disabled_waits(world: World) {
+    async fn events_for_a_disabled_webhook_wait(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
         of_resets(world, "chat", &receiver).await;
@@ -387,7 +387,7 @@ both! {
     }
 
     /// The endpoint fails every second attempt, in various ways, and still gets each event.
-    async fn a_fickle_endpoint_gets_each_event(world: World) {
+    async fn an_endpoint_that_often_fails_gets_each_event(world: World) {
         prepare(world).await;
         let count = Arc::new(AtomicUsize::new(0));
         let receiver = Receiver::answering(move |_| match count.fetch_add(1, Ordering::Relaxed) * 7 % 6 {
@@ -408,12 +408,12 @@ both! {
             (deliveries(world, "chat", &[DeliveryState::Delivered]).await.len() == 40).then_some(())
         })
         .await;
-        let told: BTreeSet<i64> = sequences(&receiver.posts()).into_iter().collect();
-        assert_eq!(told.len(), 40);
+        let received: BTreeSet<i64> = sequences(&receiver.posts()).into_iter().collect();
+        assert_eq!(received.len(), 40);
     }
 }
 
-async fn two_at_once(world: &mut World) {
+async fn deliver_on_two_replicas(world: &mut World) {
     prepare(world).await;
     let receivers = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
     for (number, receiver) in receivers.iter().enumerate() {
@@ -426,13 +426,13 @@ async fn two_at_once(world: &mut World) {
     }
     for (number, receiver) in receivers.iter().enumerate() {
         delivered(world, &format!("chat-{number}"), DeliveryState::Delivered, 50).await;
-        let told = sequences(&receiver.posts());
-        assert!(told.len() == 50 && told.is_sorted_by(|a, b| a < b), "each once, and in order: {told:?}");
+        let sent = sequences(&receiver.posts());
+        assert!(sent.len() == 50 && sent.is_sorted_by(|a, b| a < b), "each once, and in order: {sent:?}");
     }
     other.shutdown().await;
 }
 
 #[test]
-fn two_replicas_tell_each_event_once() {
-    hold(Kind::Postgres, |world| two_at_once(world).boxed_local());
+fn two_replicas_send_each_event_once() {
+    hold(Kind::Postgres, |world| deliver_on_two_replicas(world).boxed_local());
 }

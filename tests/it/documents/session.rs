@@ -139,16 +139,16 @@ impl Session {
         let number = self.blocks;
         let text =
             self.meant.iter().fold(block.text.clone(), |text, (shown, meant)| text.replace(shown, meant));
-        let (end, told) = if background { ("&", "$!") } else { ("", "$?") };
+        let (end, status) = if background { ("&", "$!") } else { ("", "$?") };
         write!(
             self.orders,
-            "{{\n{text}}} >out-{number} 2>&1 </dev/null {end}\necho {told} >told && mv told told-{number}\n"
+            "{{\n{text}}} >out-{number} 2>&1 </dev/null {end}\necho {status} >status && mv status status-{number}\n"
         )
         .expect("the shell reads");
-        let told = self.folder.path().join(format!("told-{number}"));
+        let status = self.folder.path().join(format!("status-{number}"));
         let what = format!("a block is done: {text}");
-        let told = eventually(&what, async || fs::read_to_string(&told).ok()).await;
-        (number, told.trim().to_owned())
+        let status = eventually(&what, async || fs::read_to_string(&status).ok()).await;
+        (number, status.trim().to_owned())
     }
 
     /// Returns what a block printed so far, with the texts of the page put back.

@@ -35,7 +35,7 @@ pub use proxy::Proxy;
 pub use reading::{Balances, Held, amount, figures, millis, state};
 pub use receiver::{Post, Receiver};
 pub use wait::eventually;
-pub use watching::{Told, everything, told};
+pub use watching::{KindAndPercent, everything, kinds_of};
 pub use world::{NOON, World};
 
 /// The path of a field, and a function that makes its value invalid.

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The kind and the percentage of an event.
-pub type Told = (EventKind, i32);
+pub type KindAndPercent = (EventKind, i32);
 
 /// An open WatchUsage stream.
 pub struct Watcher {
@@ -112,7 +112,7 @@ impl Clients {
 impl World {
     /// Returns all events of a tenant until now, without POLICY_CHANGED. Waits until each event has its place in the
     /// log.
-    pub fn told<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Event>> {
+    pub fn events_of<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Event>> {
         async move {
             let query = format!("SELECT event_number FROM tenants WHERE id = '{tenant}'");
             let number = self.database.number(&query).await;
@@ -132,13 +132,13 @@ impl World {
     }
 
     /// Returns kind and percentage of each event of a tenant.
-    pub fn kinds<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Told>> {
-        async move { told(&self.told(tenant).await) }.boxed_local()
+    pub fn kinds<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<KindAndPercent>> {
+        async move { kinds_of(&self.events_of(tenant).await) }.boxed_local()
     }
 }
 
 /// Returns kind and percentage of each event.
-pub fn told(events: &[Event]) -> Vec<Told> {
+pub fn kinds_of(events: &[Event]) -> Vec<KindAndPercent> {
     events.iter().map(|event| (event.kind(), event.percent)).collect()
 }
 

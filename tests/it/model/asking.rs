@@ -87,7 +87,7 @@ pub fn answered(result: OperationResult) -> Answer {
 }
 
 /// Prints an answer as text: equal answers give equal texts.
-pub fn told_of_answer(answer: &Answer) -> String {
+pub fn text_of_answer(answer: &Answer) -> String {
     let no = match answer {
         Ok(yes) => return format!("{yes:?}"),
         Err(no) => no,

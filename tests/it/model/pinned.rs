@@ -12,7 +12,7 @@ fn hold(ttl: i64, charge: bool) -> Step {
 }
 
 both! {
-    async fn a_charge_that_a_reset_took_away_is_not_taken_away_again(world: World) {
+    async fn a_charge_that_a_reset_forgave_is_not_subtracted_again(world: World) {
         let charged = [hold(1, true), Advance(1), Reset(None)];
         let settled = [Release(0), Commit(0, vec![(0, 0)]), Commit(0, vec![(0, 10)]), Commit(0, vec![(0, 50)])];
         for settled in settled {
@@ -21,7 +21,7 @@ both! {
         }
     }
 
-    async fn what_is_made_after_the_clock_went_back_is_listed_first(world: World) {
+    async fn a_reservation_made_after_the_clock_went_back_is_listed_first(world: World) {
         let steps = vec![hold(SECOND, false), Advance(1), TurnBack(SECOND), hold(SECOND, false), Advance(1)];
         play(world, &Life { zone: 0, limits: vec![], steps }).await;
     }

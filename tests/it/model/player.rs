@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    asking::{amounts, answered, asks, contract, names_of, send, spoiled, told_of_answer},
+    asking::{amounts, answered, asks, contract, names_of, send, spoiled, text_of_answer},
     books::{Books, Refusal},
     limit::menu,
     reading::{Figures, View, figures_of_entry, vague_of_entry},
@@ -205,7 +205,7 @@ impl Player<'_> {
         if let (Some(last), Some(wish)) = (answers.last(), wish) {
             self.books.check_hint(last, &wish);
         }
-        self.answers.extend(answers.iter().map(told_of_answer));
+        self.answers.extend(answers.iter().map(text_of_answer));
         for (answer, expected) in answers.into_iter().zip(expected) {
             self.check(answer, expected);
         }

@@ -17,7 +17,7 @@ const OPERATIONS: usize = 1_000;
 const STEPS_MAX: usize = 120;
 
 #[test]
-fn both_databases_answer_alike_and_tell_of_the_same() {
+fn both_databases_give_the_same_answers_and_events() {
     run(async {
         let (sqlite, postgres) = (World::start(Kind::Sqlite).await, World::start(Kind::Postgres).await);
         for seed in 1..=2 {
@@ -72,7 +72,7 @@ async fn said(world: &World, tenant: &str, life: &Life) -> Vec<String> {
     let mut said = std::mem::take(&mut player.answers);
     said.extend(world.usage(tenant).await.iter().map(|balance| format!("{balance:?}")));
     said.extend(world.reservations(tenant).await.iter().map(|reservation| format!("{reservation:?}")));
-    for mut event in world.told(tenant).await {
+    for mut event in world.events_of(tenant).await {
         event.sequence = 0;
         said.push(format!("{event:?}"));
     }

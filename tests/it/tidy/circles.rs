@@ -122,7 +122,7 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
 }
 
 #[test]
-fn a_circle_is_found_and_a_parent_is_none() {
+fn a_circle_of_imports_is_found_but_parent_and_child_may_import_each_other() {
     let invented = |files: &[(&str, &str)]| -> Vec<String> {
         let sources: Vec<Source> = files.iter().map(|(path, text)| Source::invented(path, text)).collect();
         circles(&sources)
