@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("tope_descriptor.bin"), descriptors.encode_to_vec())?;
-    // Type names let the server find a message in the descriptor set.
+    // The server finds messages in the descriptor set by their type names.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure()

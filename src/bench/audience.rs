@@ -31,11 +31,11 @@ use crate::{
     },
 };
 
-/// Id of the tenant that the events are about, and of its plan. The plan has one limit, so that each ResetUsage emits
-/// one event.
+/// Id of the tenant whose usage causes the events, and of its plan. The plan has one limit, so that each ResetUsage
+/// emits one event.
 const TENANT: &str = "bench-events";
 
-/// Watch streams per connection, at most.
+/// Maximum number of WatchUsage streams per connection.
 const STREAMS_MAX: u32 = 64;
 
 /// Watchers, a webhook, and the task that causes events for them.
@@ -50,8 +50,8 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// Opens `watchers` streams, and creates a webhook. After `speak(true)`, `events_per_second` events a second are
-    /// caused for them.
+    /// Opens `watchers` streams, and creates a webhook. After `speak(true)`, a task causes `events_per_second` events a
+    /// second for them.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Audience {
     ///
     /// # Errors
     ///
-    /// When a watcher or the webhook received no event, or the server refuses the call.
+    /// When a watcher or the webhook has received no event, or when the server refuses to delete the webhook.
     pub async fn finish(mut self) -> Result<(), CliError> {
         let request = DeleteWebhookRequest { id: self.webhook.clone() };
         let gone = self.admin.delete_webhook(request).await;
@@ -184,7 +184,7 @@ async fn receive(connection: TcpStream, delivered: Arc<AtomicU64>) -> Option<()>
     }
 }
 
-/// Causes one event per tick: a Record, and a ResetUsage that takes the usage back.
+/// Causes one event per tick: it sends a Record, and then a ResetUsage that sets the usage to zero again.
 async fn speak(
     channel: Channel,
     mut admin: AdminServiceClient<Channel>,

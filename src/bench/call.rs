@@ -11,9 +11,9 @@ use crate::grpc::v1::{
     operation_result, quota_service_client::QuotaServiceClient,
 };
 
-/// Longest pause that a server's `RetryInfo` can cause.
+/// Maximum pause that a server's `RetryInfo` can cause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Pause after a failure without a `RetryInfo`, so that a dead server is not flooded with calls.
+/// Pause after a failure without a `RetryInfo`. It prevents a flood of calls if no server answers.
 const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A call of the load.
@@ -86,7 +86,7 @@ impl Call {
 }
 
 impl Answer {
-    /// Makes the result of an error. If the server is overloaded, the Commits must be sent again.
+    /// Makes the result of a call that failed. If the server is overloaded, the Commits must be sent again.
     fn of_error(status: &Status, operations: u64, commits: Vec<String>) -> Self {
         if is_overload(status.code(), &status.get_error_details()) {
             let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
@@ -142,7 +142,7 @@ impl Answer {
     }
 }
 
-/// Lists, per operation, the reservation that the operation commits.
+/// Lists the reservation that each operation commits; `None` for operations that are no Commit.
 fn commits_in(request: &BatchRequest) -> Vec<Option<String>> {
     let commit = |operation: &Operation| match &operation.operation {
         Some(operation::Operation::Commit(commit)) => Some(commit.reservation.clone()),
@@ -151,7 +151,8 @@ fn commits_in(request: &BatchRequest) -> Vec<Option<String>> {
     request.operations.iter().map(commit).collect()
 }
 
-/// Returns whether the server is overloaded. If no server answers, the status is UNAVAILABLE, too, but has no details.
+/// Returns whether an overloaded server made this status. If no server answers, the code is UNAVAILABLE, too, but the
+/// status has no details.
 fn is_overload(code: Code, details: &ErrorDetails) -> bool {
     code == Code::Unavailable && details.error_info().is_some()
 }
@@ -170,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn an_overloaded_server_gets_its_commits_again_after_the_pause_it_asks_for() {
+    fn commits_are_sent_again_after_the_pause_that_an_overloaded_server_asks_for() {
         let answer = Answer::of_error(&overload(), 1, vec!["r".to_owned()]);
         assert_eq!((answer.overloaded, answer.failed), (1, 0));
         assert_eq!((answer.held, answer.pause), (vec!["r".to_owned()], Some(Duration::from_millis(70))));
     }
 
     #[test]
-    fn any_other_error_is_a_failure_and_a_dead_server_is_no_overload() {
+    fn any_other_error_is_a_failure_even_if_no_server_answers() {
         for status in [Status::not_found("gone"), Status::unavailable("tcp connect error")] {
             let answer = Answer::of_error(&status, 3, vec!["r".to_owned()]);
             assert_eq!((answer.overloaded, answer.failed, answer.held.len()), (0, 3, 0));
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn each_result_of_a_batch_is_counted_for_itself() {
+    fn each_result_of_a_batch_is_counted_separately() {
         let reserved = Reservation { name: "new".to_owned(), ..Reservation::default() };
         let reserved = ReserveResponse { reservation: Some(reserved), ..ReserveResponse::default() };
         let error = tonic_types::pb::Status {

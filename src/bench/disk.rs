@@ -11,13 +11,13 @@ use hdrhistogram::Histogram;
 
 use crate::console::client::run_id;
 
-/// Microseconds; a longer sync is recorded as this long.
+/// Maximum latency that is recorded, in microseconds. A longer sync is recorded as this long.
 const LATENCY_MAX_MICROS: u64 = 60_000_000;
 
-/// Bytes per write and fsync: one page of a database.
+/// Number of bytes per write and fsync: one page of a database.
 const WRITE_BYTES: usize = 4096;
 
-/// The speed of writing and syncing one page after the other.
+/// The speed with which pages are written and synced, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct DiskFigures {
     /// Pages written and synced per second.
@@ -59,7 +59,8 @@ fn write_and_sync(mut file: File, duration: Duration) -> io::Result<DiskFigures>
     })
 }
 
-/// Makes a histogram with its largest value: `saturating_record` clamps values and does not grow the histogram.
+/// Makes a histogram that can record latencies up to [`LATENCY_MAX_MICROS`]. `saturating_record` clamps larger values,
+/// and does not make the histogram larger.
 fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_MAX_MICROS, 3).expect("the bounds are constants that fit")
 }
@@ -69,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_sync_counts_as_a_slow_one() {
+    fn a_sync_of_5_milliseconds_is_recorded_as_that_long() {
         let mut latency = new_histogram();
         latency.saturating_record(5_000);
         assert!(latency.value_at_quantile(0.5) >= 5_000);
     }
 
     #[test]
-    fn the_disk_is_measured_and_nothing_stays_behind() {
+    fn measuring_the_disk_leaves_no_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let figures = measure(folder.path(), Duration::from_millis(10)).expect("a writable folder");
         assert!(figures.per_second > 0.0 && figures.p50 <= figures.p99, "{figures:?}");

@@ -1,7 +1,7 @@
-//! The empty service: what a gRPC call costs when nothing is done.
+//! The empty service. It shows the cost of a gRPC call that does nothing.
 //!
 //! The empty service has the proto, the server settings and the layers of the real server, and decodes the same Reserve
-//! and Commit. It answers with bytes that were made beforehand: replies of the real server, of real size and shape.
+//! and Commit requests. It answers with bytes that were made before: replies of the real server.
 
 use std::{
     convert::Infallible,
@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// Longest time that open calls may take when the process ends.
+/// Maximum time that open calls may still take when the service shuts down.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Options of `tope bench-empty`.
@@ -72,7 +72,7 @@ pub async fn run(args: EmptyArgs) -> Result<(), CliError> {
     let shutdown = CancellationToken::new();
     let stopped = shutdown.clone();
     tokio::spawn(async move {
-        // An error ends the service, too: without a handler for Ctrl-C it could not end in order.
+        // An error ends the service, too. Without a handler for Ctrl-C the service could not shut down in order.
         let _ = tokio::signal::ctrl_c().await;
         stopped.cancel();
     });
@@ -103,7 +103,7 @@ pub struct EmptyService {
 }
 
 impl EmptyService {
-    /// Returns this service and a health service, as `serve` takes them.
+    /// Returns the routes of this service and of a health service, for `serve`.
     pub fn routes(self) -> Routes {
         // A new reporter reports SERVING for the server as a whole.
         let (_, health) = tonic_health::server::health_reporter();
@@ -145,7 +145,7 @@ fn answer<T: Message + Default + 'static>(request: http::Request<Body>, reply: B
     })
 }
 
-/// A handler that answers with these bytes.
+/// A handler that answers each call with these bytes.
 struct Prebuilt(Bytes);
 
 impl<T> UnaryService<T> for Prebuilt {
@@ -157,7 +157,7 @@ impl<T> UnaryService<T> for Prebuilt {
     }
 }
 
-/// Decodes messages as the real service does, and sends bytes unchanged.
+/// A codec that decodes requests like the real service, and sends the bytes of replies unchanged.
 struct PrebuiltCodec<T>(PhantomData<T>);
 
 impl<T: Message + Default + 'static> Codec for PrebuiltCodec<T> {
@@ -225,7 +225,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn the_replies_are_those_that_were_given() {
+    async fn the_empty_service_sends_the_given_replies() {
         let (channel, shutdown) = start().await;
         let _stop = shutdown.drop_guard();
         let mut client = QuotaServiceClient::new(channel);
@@ -236,7 +236,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_cannot_be_taken_is_invalid_argument_over_the_wire() {
+    async fn a_body_that_cannot_be_decoded_fails_with_invalid_argument() {
         let (channel, shutdown) = start().await;
         let _stop = shutdown.drop_guard();
         let bodies = [

@@ -1,8 +1,8 @@
 //! The load generator: the generated client over a few channels, in a closed or an open loop.
 //!
-//! Closed loop: a fixed number of workers, each with one call in flight; a call is timed from its send. Open loop: a
-//! call is due at each tick of the rate, whether or not earlier calls were answered; a call is timed from when it was
-//! due.
+//! In a closed loop, a fixed number of workers have one call in flight each. The latency of a call is measured from
+//! when it is sent. In an open loop, a call is due at each tick of the rate, even if earlier calls were not answered.
+//! The latency of a call is measured from when it is due.
 
 use std::{
     collections::VecDeque,
@@ -28,13 +28,13 @@ use crate::{
     grpc::v1::quota_service_client::QuotaServiceClient,
 };
 
-/// A longer latency is recorded as this long.
+/// Maximum latency that is recorded. A longer latency is recorded as this long.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
-/// Pause between two looks at the open loop's clock: its sends are as exact as this.
+/// Pause between two checks of the time in the open loop. The times of its calls are as exact as this.
 const TICK: Duration = Duration::from_micros(250);
-/// Open calls of the open loop, at most. Further calls wait, and their latency includes the wait.
+/// Maximum number of calls that the open loop has in flight. Further calls wait, and their latency includes the wait.
 const OPEN_CALLS_MAX: usize = 20_000;
-/// Longest time that a round waits at its end for open calls.
+/// Maximum time that a round waits at its end for open calls.
 const ROUND_END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One side of the comparison: the channels to its servers, and its load.
@@ -42,11 +42,11 @@ const ROUND_END_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Side {
     clients: Vec<QuotaServiceClient<Channel>>,
     workload: Arc<Workload>,
-    /// Operations per Batch; `None` sends single calls.
+    /// Number of operations per Batch. `None`: the operations are single calls.
     batch: Option<usize>,
 }
 
-/// When the calls are sent.
+/// The times at which the calls are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// Closed loop, with this number of calls in flight.
@@ -94,7 +94,7 @@ impl Side {
         Ok(Self { clients, workload, batch })
     }
 
-    /// Loads the server for `duration`, then settles all holds of the round.
+    /// Sends calls for `duration`, and then commits all open holds of the round.
     pub async fn run(self: &Arc<Self>, pace: Pace, duration: Duration) -> Figures {
         let round = Arc::new(Round {
             side: Arc::clone(self),
@@ -134,7 +134,7 @@ impl Side {
         figures
     }
 
-    /// Chooses a Commit if a hold is open, else a Reserve: in the long run as many Commits as Reserves.
+    /// Chooses a Commit if a hold is open, and a Reserve otherwise. So there are about as many Commits as Reserves.
     fn next_call(&self, held: &mut VecDeque<String>) -> Call {
         match self.batch {
             Some(operations) => {
@@ -153,7 +153,7 @@ impl Side {
 /// The state that the calls of one round share.
 struct Round {
     side: Arc<Side>,
-    /// One tally per channel, so that calls rarely wait for a lock.
+    /// Counts and latencies, with one tally per channel, so that calls rarely wait for a lock.
     tallies: Vec<Mutex<Tally>>,
     /// Open holds of the open loop. In the closed loop each worker has its own list.
     held: Mutex<VecDeque<String>>,
@@ -190,7 +190,8 @@ impl Round {
     }
 }
 
-/// Ends the round on drop: if only the round's future were dropped, the open loop's thread would run for ever.
+/// Ends the round when dropped. Otherwise the thread of the open loop would run for ever if the round's future is
+/// dropped.
 struct EndOnDrop(Arc<Round>);
 
 impl Drop for EndOnDrop {
@@ -213,7 +214,7 @@ async fn work(round: Arc<Round>, worker: usize) {
     settle(&round.side, worker, held.into()).await;
 }
 
-/// Starts the calls of the open loop at their times, on a thread of its own, because the runtime's timers are only
+/// Starts the calls of the open loop at their times. Runs on a thread of its own, because the runtime's timers are only
 /// exact to milliseconds.
 fn send_at_rate(round: &Arc<Round>, per_second: u32, calls: &TaskTracker, runtime: &Handle) {
     let begin = Instant::now();
@@ -235,7 +236,7 @@ async fn send_one(round: Arc<Round>, number: usize, due: Instant) {
     lock(&round.held).extend(answer.held);
 }
 
-/// Commits the holds that a round leaves open, outside its figures, so that nothing stays held.
+/// Commits the holds that a round leaves open, so that nothing stays reserved. The figures do not include these calls.
 async fn settle(side: &Side, lane: usize, mut held: Vec<String>) {
     let mut client = side.clients[lane % side.clients.len()].clone();
     while !held.is_empty() {
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_closed_loop_is_answered_and_counted() {
+    async fn the_calls_of_a_closed_loop_are_counted() {
         let (side, _server) = side(None).await;
         let figures = side.run(Pace::Closed(8), ROUND).await;
         assert_eq!((figures.overloaded, figures.failed, figures.failure), (0, 0, None));
@@ -320,12 +321,12 @@ mod tests {
         let (side, _server) = side(None).await;
         let figures = side.run(Pace::Open(500), ROUND).await;
         assert_eq!(figures.failure, None);
-        // The first call is due at once, so one more than the rate says may fall into the round.
+        // The first call is due at once, so a round may have one call more than its rate.
         assert!(figures.per_second > 0.0 && figures.per_second <= 505.0, "{figures:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_the_server_does_not_answer_is_a_failure() {
+    async fn a_call_of_an_unimplemented_rpc_is_a_failure() {
         let (side, _server) = side(Some(10)).await;
         let figures = side.run(Pace::Closed(1), ROUND).await;
         assert!(figures.per_second.abs() < 1e-9 && figures.failed >= 5, "{figures:?}");

@@ -2,7 +2,7 @@
 //!
 //! `tope bench` measures how fast a server is, and how near it comes to a gRPC call that does nothing. Both sides are
 //! separate processes on this machine. This process loads them in turns, so that other work on the machine slows both
-//! alike. The ratio is the one of the median rates. Read [`run`] first, then `load.rs`, which makes the calls.
+//! alike. The ratio is the ratio of the median rates. Read [`run`] first, then `load.rs`, which makes the calls.
 
 pub mod audience;
 pub mod call;
@@ -34,11 +34,11 @@ use crate::{
     store::{Store, StoreOptions},
 };
 
-/// How long each side is loaded before the first round.
+/// Time for which each side is loaded before the first round.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// How long the speed of the disk is measured.
+/// Time for which the speed of the disk is measured.
 const DISK_TIME: Duration = Duration::from_millis(500);
-/// How long each step of a search takes.
+/// Duration of each step of a search.
 const SEARCH_STEP: Duration = Duration::from_secs(1);
 /// First and last number of single calls in flight that a search tries. Each step doubles the number.
 const SEARCH_UNARY: (usize, usize) = (32, 8_192);
@@ -121,7 +121,7 @@ impl FromStr for InFlight {
         match text.parse() {
             _ if text == "best" => Ok(Self::Best),
             Ok(number @ 1..=100_000) => Ok(Self::Fixed(number)),
-            _ => Err("a number from 1 to 100000, or \"best\"".to_owned()),
+            _ => Err("must be a number from 1 to 100000, or \"best\"".to_owned()),
         }
     }
 }
@@ -130,8 +130,9 @@ impl FromStr for InFlight {
 ///
 /// # Errors
 ///
-/// When a server cannot be started or reached, refuses the set-up, or fails any operation for another reason than
-/// overload; also when the bench is interrupted. The servers that the bench started end in each case.
+/// When a server cannot be started or reached, when it refuses the data that the bench creates, when an operation
+/// fails for another reason than overload, or when the bench is interrupted. In each case, the servers that the bench
+/// started end, too.
 pub async fn run(args: BenchArgs) -> Result<(), CliError> {
     tokio::select! {
         measured = measure(args) => measured,
@@ -160,7 +161,7 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
     if let Some(audience) = audience {
         audience.finish().await?;
     }
-    // In this order: the server must have closed the database file before the file is removed.
+    // The server is dropped first: it must have closed the database file before the file is removed.
     drop(server);
     drop(scratch);
     report.finish()
@@ -219,7 +220,7 @@ async fn compare(
     let tope_pace = pace_of(&tope, args.rate, in_flight, range).await;
     let mut report = Report::new(batch.is_some(), args.alone);
     report.print_head(args, empty_pace, tope_pace)?;
-    // The figures of a warm-up do not count: an operation that fails in it fails in the rounds, too.
+    // The figures of the warm-up are not reported. An operation that fails in the warm-up fails in the rounds, too.
     if let Some(pace) = empty_pace {
         empty.run(pace, WARM_UP).await;
     }

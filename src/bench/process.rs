@@ -1,4 +1,4 @@
-//! The servers that a bench starts: separate processes, so that each side pays for its own work only.
+//! The servers that a bench starts. They are separate processes, so that each side is measured only with its own work.
 
 use std::{
     env, fs, io,
@@ -20,12 +20,12 @@ use crate::console::{
     error::CliError,
 };
 
-/// Longest time until a started server reports SERVING.
+/// Maximum time until a started server reports SERVING.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two health checks of a starting server.
 const START_POLL: Duration = Duration::from_millis(20);
 
-/// A server process, killed on drop. No drain is needed, because an acknowledged call is durable.
+/// A server process. It is killed when dropped; this is safe, because each acknowledged call is durable.
 #[derive(Debug)]
 pub struct Server {
     process: Child,
@@ -33,7 +33,7 @@ pub struct Server {
     pub target: String,
 }
 
-/// A temporary database file, removed on drop.
+/// A temporary database file, which is removed when this value is dropped.
 #[derive(Debug)]
 pub struct ScratchDatabase(PathBuf);
 
@@ -70,7 +70,7 @@ impl Server {
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        // Of the server's log, only warnings belong on the stderr of the bench.
+        // The server logs to the stderr of the bench, so it logs only warnings and errors.
         if env::var_os("RUST_LOG").is_none() {
             process.env("RUST_LOG", "warn");
         }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_of_a_database_is_that_of_its_file() {
+    fn the_folder_of_a_database_is_the_folder_of_its_file() {
         let cases = [
             ("sqlite://tope.db", "."),
             ("sqlite:///var/lib/tope.db?mode=rw", "/var/lib"),

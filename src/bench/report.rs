@@ -12,14 +12,14 @@ use crate::console::{client::print_line, error::CliError};
 #[derive(Debug)]
 pub struct Report {
     unit: &'static str,
-    /// Whether there is no empty service to compare with.
+    /// Whether the server is loaded alone, without a comparison with the empty service.
     alone: bool,
     empty: Vec<Figures>,
     tope: Vec<Figures>,
 }
 
 impl Report {
-    /// Makes a report without rounds. With `batch`, rates are of operations instead of calls.
+    /// Makes a report without rounds. With `batch`, the rates count operations instead of calls.
     pub fn new(batch: bool, alone: bool) -> Self {
         Self { alone, unit: if batch { "op/s" } else { "rpc/s" }, empty: Vec::new(), tope: Vec::new() }
     }
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Returns Tope's median rate divided by the median rate of the empty service; 0 if the latter is 0.
+    /// Returns Tope's median rate divided by the median rate of the empty service; 0 if the second rate is 0.
     fn ratio(&self) -> f64 {
         let rate = |figures: &Figures| figures.per_second;
         let (empty, tope) = (median(&self.empty, rate), median(&self.tope, rate));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle() {
+    fn the_median_is_the_middle_value() {
         let cases: [(&[f64], f64); 4] =
             [(&[], 0.0), (&[3.0], 3.0), (&[9.0, 1.0, 2.0], 2.0), (&[4.0, 1.0, 2.0, 9.0], 3.0)];
         for (rates, expected) in cases {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_that_of_the_medians() {
+    fn the_ratio_is_the_ratio_of_the_medians() {
         let mut report = Report::new(false, false);
         assert!(report.ratio().abs() < 1e-9);
         for (empty, tope) in [(100.0, 50.0), (200.0, 60.0), (90.0, 10.0)] {

@@ -22,14 +22,14 @@ use crate::{
 /// Id of the resource that is spent.
 pub const RESOURCE: &str = "tokens";
 const PLAN: &str = "bench";
-/// Units per window, more than the bench ever spends.
+/// Units per window of each limit: more than the bench ever spends.
 pub const LIMIT_QUANTITY: i64 = 1_000_000_000_000_000;
 const RESERVED: i64 = 1_000;
 const COMMITTED: i64 = 800;
-/// Tenants that are created at the same time.
+/// Maximum number of tenants that are created at the same time.
 const CREATE_IN_FLIGHT: usize = 64;
 
-/// Makes the requests of one run; all senders share it.
+/// Makes the requests of one run. All senders share one workload.
 #[derive(Debug)]
 pub struct Workload {
     run: String,
@@ -107,7 +107,7 @@ impl Workload {
 }
 
 impl Replies {
-    /// Makes replies as the real service gives them to this workload.
+    /// Makes replies like those of the real service to this workload.
     pub fn typical() -> Self {
         let instant = Some(Timestamp { seconds: 1_790_000_000, nanos: 123_000_000 });
         let balance = |limit: &str, period: Period| Balance {

@@ -87,7 +87,7 @@ async fn run_one(name: String, server: &ServerArgs) -> Result<(), CliError> {
     let run = reply.map_err(|status| CliError::refused(&tried, &status))?.into_inner();
     match server.output {
         Output::Json => print_line(pretty(&run_json(&run)))?,
-        Output::Table => print_line(format!("{name}  {}", told(&run)))?,
+        Output::Table => print_line(format!("{name}  {}", in_words(&run)))?,
     }
     match run.outcome() {
         JobOutcome::Succeeded => Ok(()),
@@ -102,7 +102,7 @@ fn print_table(jobs: &[Job]) -> Result<(), CliError> {
     for job in jobs {
         let next = if job.running { "runs now".to_owned() } else { shown(job.next_run_time.as_ref()) };
         let last = match &job.last_run {
-            Some(run) => format!("{}  {}", shown(run.start_time.as_ref()), told(run)),
+            Some(run) => format!("{}  {}", shown(run.start_time.as_ref()), in_words(run)),
             None => "none".to_owned(),
         };
         rows.push([job.name.clone(), job.schedule.clone(), next, last]);
@@ -117,7 +117,7 @@ fn print_table(jobs: &[Job]) -> Result<(), CliError> {
 }
 
 /// Describes a run: `SUCCEEDED in 0.012 s: reservations 5, request_ids 0`.
-fn told(run: &JobRun) -> String {
+fn in_words(run: &JobRun) -> String {
     let figures: Vec<String> =
         run.figures.iter().map(|figure| format!("{} {}", figure.name, figure.value)).collect();
     let said = [run.error.clone(), figures.join(", ")];

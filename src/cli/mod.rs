@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
 }
 
 fn failed(error: &CliError) -> ExitCode {
-    // If stderr is closed, there is no place left to write the error to.
+    // If stderr is closed, the error cannot be written.
     let _ = writeln!(std::io::stderr(), "tope: {error}");
     ExitCode::from(error.exit() as u8)
 }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_without_the_feature_bench_neither_measures_nor_replays() {
+    fn a_program_without_the_feature_bench_has_neither_bench_nor_replay() {
         let command = Cli::command();
         let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         assert!(names.contains(&"serve") && names.contains(&"watch"), "{names:?}");

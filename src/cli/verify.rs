@@ -16,7 +16,7 @@ pub struct VerifyArgs {
     pub database: DatabaseArgs,
 }
 
-/// Checks a database, and prints how many rows were checked, and each row at fault.
+/// Checks a database. Prints how many rows were checked, and each wrong row.
 ///
 /// # Errors
 ///

@@ -31,25 +31,25 @@ pub struct TargetArgs {
     pub target: String,
 }
 
-/// Longest time to connect.
+/// Maximum time to connect to a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// While a call is open, a connection that is silent for this long gets a keepalive ping.
+/// While a call is open, the client pings a connection that was silent for this time.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Longest time to answer a keepalive ping; then the connection breaks.
+/// Maximum time in which the server must answer a keepalive ping. After that the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server has to show which protocol it speaks.
+/// Maximum time that the client waits for the answer to [`HTTP1_REQUEST`].
 const SNIFF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A request that every server of HTTP/1 answers, and none of HTTP/2.
+/// A request that every HTTP/1 server answers, but no HTTP/2 server.
 const HTTP1_REQUEST: &[u8] = b"HEAD / HTTP/1.1\r\nHost: tope\r\nConnection: close\r\n\r\n";
 
-/// How an answer of HTTP/1 begins.
+/// The first bytes of each HTTP/1 answer.
 const HTTP1_ANSWER: [u8; 7] = *b"HTTP/1.";
 
-/// Reads the address of a server: `127.0.0.1:50051` or `http://127.0.0.1:50051`.
+/// Parses the address of a server: `127.0.0.1:50051` or `http://127.0.0.1:50051`.
 ///
 /// # Errors
 ///
@@ -91,8 +91,8 @@ pub async fn connect(target: &str) -> Result<Channel, CliError> {
     Ok(channel)
 }
 
-/// Returns whether a server of HTTP/1 answers at an address. The client of HTTP/2 would only say that it was sent a
-/// frame of the wrong size.
+/// Returns whether an HTTP/1 server answers at an address. Without this check, the error would only say that the server
+/// sent a frame of the wrong size.
 async fn speaks_http1(endpoint: &Endpoint) -> io::Result<bool> {
     let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
     let sniff = async {
@@ -102,11 +102,11 @@ async fn speaks_http1(endpoint: &Endpoint) -> io::Result<bool> {
         socket.read_exact(&mut first).await?;
         Ok(first == HTTP1_ANSWER)
     };
-    // A server that says nothing is for the call itself to wait for.
+    // If the server sends nothing, it is not an HTTP/1 server, and the call itself waits for it.
     timeout(SNIFF_TIMEOUT, sniff).await.unwrap_or(Ok(false))
 }
 
-/// Reads the reply of a Create call: true if the object was created, false if it existed already.
+/// Reads the reply of a Create call. Returns true if the object was created, and false if it existed already.
 ///
 /// # Errors
 ///
@@ -124,9 +124,9 @@ pub fn find_retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
-/// Returns sixteen random hex digits, so that two runs never use the same request_ids.
+/// Returns sixteen random hex digits. So two runs never use the same request_ids.
 pub fn run_id() -> String {
-    // The keys of the standard library's hash are random; nothing more is needed here.
+    // The keys of the standard library's hash are random, and this is random enough here.
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_have_two_ids() {
+    fn two_runs_have_different_ids() {
         assert_ne!(run_id(), run_id());
         assert_eq!(run_id().len(), 16);
     }

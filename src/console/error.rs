@@ -17,16 +17,16 @@ pub struct CliError {
 pub enum Exit {
     /// An error without an exit code of its own.
     Error = 1,
-    /// An argument or a setting is at fault.
+    /// An argument or a setting is wrong.
     Usage = 2,
-    /// The command worked, and the answer is no: there is no quota.
+    /// The command worked, but the quota does not suffice.
     No = 3,
     /// The server or the database cannot be reached.
     Unreachable = 4,
 }
 
 impl CliError {
-    /// Makes an error of a complete text, with exit code 1.
+    /// Makes an error with this text and exit code 1.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), exit: Exit::Error }
     }
@@ -51,13 +51,13 @@ impl CliError {
         self.exit
     }
 
-    /// Makes an error from the attempted act, the error and all sources of the error, each text once.
+    /// Makes an error. Its text contains the attempted act, `error`, and all sources of `error`, each text once.
     pub fn caused(tried: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         let mut text = tried.to_string();
         let mut cause = Some(error);
         while let Some(error) = cause {
             let said = error.to_string();
-            // Many errors end with the text of their source; it must not appear twice.
+            // Many errors end with the text of their source. This text must not appear twice.
             if !text.ends_with(&said) {
                 text = format!("{text}: {said}");
             }
@@ -72,7 +72,7 @@ impl CliError {
         if let Some(bad) = status.get_details_bad_request() {
             for violation in bad.field_violations {
                 let fault = format!("{}: {}", violation.field, violation.description);
-                // The message already names the first field at fault.
+                // The message already names the first wrong field.
                 if !violation.field.is_empty() && !text.contains(&fault) {
                     text = format!("{text}; {fault}");
                 }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cause_is_said_once() {
+    fn each_cause_appears_once_in_the_text() {
         let inner = io::Error::other("connection refused");
         let error = CliError::caused("cannot connect to x", &io::Error::other(inner));
         assert_eq!(error.to_string(), "cannot connect to x: connection refused");

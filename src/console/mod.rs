@@ -1,7 +1,7 @@
-//! What all commands share, those that load a server included: what they print, and how they fail.
+//! Code that all commands share, including the commands that load a server: connections, output and errors.
 //!
-//! `error.rs` has the one error of commands, with its exit code; `client.rs` connects to a server and prints lines. A
-//! database's URL is printed without its password.
+//! `error.rs` has the error type of all commands, with its exit codes. `client.rs` connects to a server and prints
+//! lines. The URL of a database is printed without its password.
 
 pub mod client;
 pub mod error;

@@ -1,10 +1,10 @@
-//! The text of cursors: places in the log of events, opaque to clients.
+//! The text of cursors. A cursor is a place in the log of events; clients must not interpret its text.
 
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::events::Cursor;
 
-/// The first byte of a cursor. Another layout would have another number.
+/// The first byte of a cursor: the version of its layout.
 const CURSOR_VERSION: u8 = 1;
 
 /// Returns the text of a cursor.
@@ -13,7 +13,7 @@ pub(super) fn cursor(cursor: Cursor) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-/// Parses the text of a cursor. `None` if WatchUsage never returns such a text.
+/// Parses the text of a cursor. `None` if the text is not a cursor.
 pub(super) fn parse_cursor(text: &str) -> Option<Cursor> {
     let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
     let (log_id, sequence) = bytes.strip_prefix(&[CURSOR_VERSION])?.split_first_chunk::<16>()?;

@@ -62,7 +62,7 @@ mod tests {
     use crate::domain::event_kind::EventKind;
 
     #[test]
-    fn the_kinds_are_those_of_the_contract() {
+    fn the_kinds_of_events_are_those_of_the_protos() {
         for kind in EventKind::ALL {
             let wire = v1::EventKind::try_from(i32::from(kind.code())).expect("it is in the contract");
             assert_eq!(wire.as_str_name(), format!("EVENT_KIND_{}", kind.name()));

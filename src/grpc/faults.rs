@@ -1,4 +1,4 @@
-//! Fields that requests of both services have. The bound of a list is checked first, and then each element.
+//! Checks fields that requests of both services have. The length of a list is checked first, and then each element.
 
 use crate::domain::{
     bounds::{CHOICES_MAX, RESOURCES_MAX},
@@ -8,7 +8,7 @@ use crate::domain::{
     operation::{Fingerprinter, RequestKey},
 };
 
-/// Checks a list of names, of which there may be at most `most`.
+/// Checks a list of names, which may have at most `most` elements.
 pub(super) fn check_names(faults: &mut Faults, field: &str, names: &[String], most: usize) {
     if faults.is_within(field, names.len(), most) {
         for (place, name) in names.iter().enumerate() {
@@ -22,7 +22,7 @@ pub(super) fn check_resources(faults: &mut Faults, names: &[String]) {
     check_names(faults, "resources", names, RESOURCES_MAX);
 }
 
-/// Parses a list of enum values, each once, in the order of their first occurrences.
+/// Parses a list of enum values. Returns each value once, in the order of the first occurrences.
 pub(super) fn choices<T: PartialEq>(
     faults: &mut Faults,
     (field, wanted): (&str, &str),
@@ -42,7 +42,7 @@ pub(super) fn choices<T: PartialEq>(
     values
 }
 
-/// Parses the kinds of events in a field, each once.
+/// Parses the kinds of events in a field. Returns each kind once.
 pub(super) fn kinds(faults: &mut Faults, field: &str, codes: &[i32]) -> Vec<EventKind> {
     let kind = |code| i16::try_from(code).ok().and_then(EventKind::from_code);
     choices(faults, (field, "must be a kind of event, such as EVENT_KIND_LIMIT_REACHED"), codes, kind)

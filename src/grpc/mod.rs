@@ -1,8 +1,8 @@
-//! The gRPC services: protos ⇄ domain, errors, and HTTP/2. On the server's side only this module knows tonic.
+//! The gRPC services. This module converts between messages and the domain, maps errors, and serves HTTP/2. In the
+//! server, only this module uses tonic.
 //!
 //! [`http2`] accepts connections and calls. [`quota`] and [`admin`] are the two services. Both services use the other
-//! modules: `wire` and `event` make messages, `faults`, `token` and `cursor` read fields, and `status` maps every
-//! error.
+//! modules: `wire` and `event` make messages; `faults`, `token` and `cursor` parse fields; `status` maps every error.
 
 pub mod admin;
 mod cursor;

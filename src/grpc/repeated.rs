@@ -1,7 +1,8 @@
-//! Bounds of repeated fields, checked before a request is decoded.
+//! Checks the bounds of repeated fields before a request is decoded.
 //!
-//! An empty element takes two bytes on the wire and a hundred times as much in memory. So a request of 4 MiB could take
-//! half a gigabyte before its first field is checked. Here elements are counted on the wire, without decoding them.
+//! An empty element takes two bytes on the wire, but a hundred times as much in memory. So a request of 4 MiB could
+//! take half a gigabyte of memory before its first field is checked. This module counts the elements in the encoded
+//! request, without decoding them.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -24,7 +25,7 @@ use crate::domain::{
     faults::Faults,
 };
 
-/// A request up to this size is not counted: all that it can contain takes less than a MiB.
+/// The elements of a request up to this size are not counted: when decoded, they take less than one MiB.
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
@@ -58,8 +59,9 @@ static REQUESTS: LazyLock<HashMap<String, Request>> = LazyLock::new(|| requests(
 
 /// Refuses a request of type `T` in which a repeated field has too many elements.
 ///
-/// Within another repeated field, such as the operations of a Batch, elements are counted over all of its elements. If
-/// one operation alone has too many, its own result reports the fault.
+/// If a repeated field is within another repeated field, its elements are counted over the whole request. For example,
+/// the amounts of all operations of a Batch are counted together. If only one operation has too many amounts, the
+/// result of this operation reports the fault.
 pub(super) fn check<T: Name>(encoded: &[u8]) -> Result<(), Status> {
     if encoded.len() <= UNCOUNTED_MAX_BYTES {
         return Ok(());
@@ -81,7 +83,7 @@ struct Request {
 /// One repeated field of a request.
 #[derive(Debug)]
 struct List {
-    /// The path of the field from the request on, as in a field mask.
+    /// The path of the field in the request, as in a field mask.
     path: String,
     /// Maximum number of elements of this field in one message.
     most: usize,
@@ -89,27 +91,28 @@ struct List {
     most_in_all: usize,
 }
 
-/// The fields of a message, by tag, that are repeated or contain repeated fields.
+/// The fields of a message that are repeated or contain repeated fields, by tag.
 #[derive(Debug, Default)]
 struct Message(Vec<(u32, Field)>);
 
 #[derive(Debug)]
 struct Field {
-    /// The place of its list in `Request::lists`. `None` if the field is not repeated.
+    /// The index of the field's list in `Request::lists`. `None` if the field is not repeated.
     list: Option<usize>,
-    /// Whether the field is a number: several numbers may be packed into one piece.
+    /// Whether the field is a number. Several numbers may be packed into one piece.
     packs: bool,
     message: Message,
 }
 
 impl Request {
-    /// Finds a list that is too long. Bytes that are no message are left to the decoder, which fails at the same place.
+    /// Finds a list that is too long. `None` if the bytes are no message: the decoder fails at the same place.
     fn find_excess(&self, encoded: &[u8]) -> Option<&List> {
         let mut counts = vec![0; self.lists.len()];
         self.count(&self.message, encoded, &mut counts).err().flatten()
     }
 
-    /// Counts elements. Fails with the list that is too long, or with `None` if the bytes are no message.
+    /// Counts the elements of each list. Fails with the list that is too long, or with `None` if the bytes are no
+    /// message.
     fn count<'a>(
         &'a self,
         message: &Message,
@@ -181,7 +184,7 @@ fn requests(descriptors: &FileDescriptorSet) -> HashMap<String, Request> {
     requests
 }
 
-/// Adds the messages of a file, or of a message, by their full names, which begin with a dot.
+/// Adds the messages of a file or of a message to the map. Their full names, which begin with a dot, are the keys.
 fn insert_messages<'a>(
     messages: &mut HashMap<String, &'a DescriptorProto>,
     package: &str,
@@ -194,7 +197,7 @@ fn insert_messages<'a>(
     }
 }
 
-/// Collects a message at `path`. `times` is how many of them the request may contain.
+/// Collects the repeated fields of a message at `path`. The request may contain `times` messages at this path.
 fn message(
     messages: &HashMap<String, &DescriptorProto>,
     lists: &mut Vec<List>,
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn every_repeated_field_of_a_request_has_a_bound_that_the_contract_tells() {
+    fn every_repeated_field_of_a_request_has_a_bound_that_the_protos_state() {
         let lists = REQUESTS.values().flat_map(|request| &request.lists);
         let unbound: Vec<&str> = lists.filter(|list| list.most == 0).map(|list| list.path.as_str()).collect();
         assert_eq!(unbound, Vec::<&str>::new(), "BOUNDS has no row for these");
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_its_bounds_passes() {
+    fn lists_within_their_bounds_pass() {
         let amounts = vec![v1::ReserveAmount { resource: "tokens".into(), quantity: 1, minimum: 0 }; 16];
         let labels = (0..16).map(|number| (number.to_string(), String::new())).collect();
         let reserve = v1::ReserveRequest { amounts, labels, ..v1::ReserveRequest::default() };
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_the_bound_is_not_looked_at() {
+    fn bytes_after_the_bound_are_not_read() {
         let told = |field: &str, text: &str| Some((field.to_owned(), text.to_owned()));
         let amounts = [&[0x32, 0].repeat(17)[..], &[0xff; 32]].concat();
         assert_eq!(excess::<v1::ReserveRequest>(&amounts), told("amounts", "must have at most 16 elements"));
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_within_a_list_is_counted_over_all_of_them() {
+    fn elements_of_nested_lists_are_counted_over_the_whole_request() {
         let commit = v1::CommitRequest { amounts: vec![v1::Amount::default(); 17], ..Default::default() };
         let operation = v1::Operation { operation: Some(v1::operation::Operation::Commit(commit)) };
         let batch = v1::BatchRequest { operations: vec![operation; 941] };
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_hides_nothing() {
+    fn a_group_does_not_hide_a_list_that_is_too_long() {
         let amounts = [0x32, 0].repeat(17);
         let within = [&[0x7b][..], &amounts, &[0x7c]].concat();
         assert_eq!(excess::<v1::ReserveRequest>(&within), None, "an unknown field is skipped");

@@ -1,4 +1,4 @@
-//! The mapping of all errors: refusals and failures → google.rpc.Status with details (AIP-193).
+//! Maps all errors: refusals and failures become a google.rpc.Status with details (AIP-193).
 
 use std::collections::HashMap;
 
@@ -94,7 +94,7 @@ pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
     }
 }
 
-/// Makes the status UNAVAILABLE, with a RetryInfo and a reason that passes by itself.
+/// Makes the status UNAVAILABLE, with a RetryInfo and a reason. A client may repeat the call later.
 pub(super) fn unavailable(reason: &'static str, text: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(std::time::Duration::from_secs(UNAVAILABLE_RETRY_SECONDS)));
@@ -106,8 +106,8 @@ pub(super) fn out_of_time(text: &str) -> Status {
     with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text, [], ErrorDetails::new())
 }
 
-/// Makes the status of a refusal. `frame` names the resources and the tenant of a quota's violations; without it they
-/// have no names.
+/// Makes the status of a refusal. `frame` has the names of the resources and of the tenant for quota violations.
+/// Without `frame` the violations have no names.
 pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     let mut details = ErrorDetails::new();
     let text = refusal.to_string();
@@ -278,7 +278,7 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
     }
 }
 
-/// Returns an instant for people, in RFC 3339: 2026-12-01T00:00:00Z.
+/// Formats an instant for people, as in RFC 3339: 2026-12-01T00:00:00Z.
 fn rfc3339(millis: Millis) -> String {
     chrono::DateTime::from_timestamp_millis(millis)
         .map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))

@@ -1,4 +1,4 @@
-//! Page tokens: opaque, and valid only for the list that they came from.
+//! Page tokens. Clients must not interpret a token, and a token is valid only for the list that it came from.
 
 use data_encoding::BASE64URL_NOPAD;
 
@@ -8,16 +8,16 @@ use crate::domain::{
     operation::Fingerprinter,
 };
 
-/// A fingerprint that identifies a list: its rpc and its filters.
+/// The fingerprint of a list, made from its rpc and its filters.
 pub(super) struct Token(Fingerprinter);
 
 impl Token {
-    /// Makes the list of the rpc `method`, without filters so far.
+    /// Begins the fingerprint of a list of the rpc `method`, without filters.
     pub(super) fn new(method: &str) -> Self {
         Self(Fingerprinter::new(method))
     }
 
-    /// Adds a filter that is always given.
+    /// Adds a filter that every request of the list has.
     pub(super) fn text(self, text: &str) -> Self {
         Self(self.0.text(text))
     }
@@ -27,7 +27,7 @@ impl Token {
         Self(self.0.optional(text))
     }
 
-    /// Adds a filter with several values, whose order counts.
+    /// Adds a filter with several values. Another order of the values is another list.
     pub(super) fn texts(self, texts: &[String]) -> Self {
         let counted = self.0.number(i64::try_from(texts.len()).unwrap_or(i64::MAX));
         Self(texts.iter().fold(counted, |print, text| print.text(text)))
@@ -45,7 +45,7 @@ pub(super) fn encode(list: &Token, place: &[u8]) -> String {
     BASE64URL_NOPAD.encode(&[&list.mark(), place].concat())
 }
 
-/// Decodes a page token to a place. `None` if there is no token, or if it is at fault.
+/// Decodes a page token to a place. `None` if there is no token, or if the token is invalid.
 pub(super) fn decode<T>(
     faults: &mut Faults,
     list: &Token,
@@ -63,7 +63,7 @@ pub(super) fn decode<T>(
     found
 }
 
-/// Returns the number of entries that a page may have, 1 to [`PAGE_MAX`].
+/// Returns the maximum number of entries on the page: 1 to [`PAGE_MAX`].
 pub(super) fn page_size(faults: &mut Faults, asked: i32) -> usize {
     match usize::try_from(asked) {
         Ok(0) => PAGE_DEFAULT,

@@ -1,4 +1,4 @@
-//! Words and messages that both services have: enums, instants, balances and reservations.
+//! Enums and messages that both services have: instants, balances and reservations.
 
 use std::collections::HashMap;
 
@@ -17,8 +17,9 @@ use crate::domain::{
     window::{Millis, Period, WINDOW_END_NONE},
 };
 
-/// Joins enums of the domain to the enums of the same names in the contract, and makes both directions from one table.
-/// A word that only one side has does not compile, unless the table says what stands for it on the wire.
+/// Implements the conversions between enums of the domain and enums of the same names in the protos, in both
+/// directions, from one table. If only one of the two enums has a value, the code does not compile, unless the table
+/// names another value for it (`as`).
 macro_rules! words {
     ($($enum:ident: $($word:ident)+ $(, $own:ident as $wire:ident)?;)+) => {$(
         impl From<$enum> for v1::$enum {
@@ -31,7 +32,7 @@ macro_rules! words {
         }
 
         impl From<v1::$enum> for Option<$enum> {
-            /// Converts the word of the contract. `None`: the field was not set.
+            /// Converts a value of the enum in the protos. `None`: the field was not set.
             fn from(word: v1::$enum) -> Self {
                 match word {
                     v1::$enum::Unspecified => None,
@@ -59,8 +60,8 @@ pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
-/// Returns how long to wait until no violation is left, in whole seconds, rounded up. `None` if waiting never helps,
-/// or if there is no violation.
+/// Returns the time after which no violation is left, in whole seconds, rounded up. `None` if waiting never helps, or
+/// if there is no violation.
 pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> {
     let mut latest = None;
     for violation in violations {
@@ -72,7 +73,7 @@ pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> 
     latest.map(|at| wait_seconds(at, now))
 }
 
-/// Returns the message of a reservation, with its tenant's key and id. `name` gives the ids of resources.
+/// Returns the message of a reservation of the tenant with this key and id. `name` returns the ids of resources.
 pub(super) fn reservation<'a>(
     reservation: &Reservation,
     (tenant_key, tenant): (TenantKey, &str),
@@ -130,7 +131,7 @@ pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
     wire_balance(resource, &figures.key, limit, &figures.counter, figures.refused)
 }
 
-/// Returns the message of a balance. `limit` is id, quantity, allowance and enforcement.
+/// Returns the message of a balance. `limit` has the id, the quantity, the allowance and the enforcement of the limit.
 fn wire_balance(
     resource: &str,
     key: &CounterKey,

@@ -1,4 +1,5 @@
-//! The clockwork: starts runs of jobs, at a tick or by hand. When the server ends, it waits for the runs.
+//! The clockwork starts runs of jobs: at a tick, or when a caller asks for a run. When the server shuts down, the
+//! clockwork waits for the runs.
 
 use std::sync::Arc;
 
@@ -17,9 +18,9 @@ pub struct JobState {
     pub job: &'static Job,
     /// Whether the job is running now.
     pub running: bool,
-    /// When the next tick of the job is. `None` without a schedule.
+    /// The instant of the next tick of the job. `None` without a schedule.
     pub next_at: Option<Millis>,
-    /// The run that ended last, if any has ended.
+    /// The latest run that has ended. `None` if no run has ended yet.
     pub last: Option<Run>,
 }
 
@@ -27,12 +28,12 @@ pub struct JobState {
 #[derive(Debug)]
 pub struct Clockwork {
     runner: Arc<Runner>,
-    /// The ticks. `None`: jobs run only by hand.
+    /// The ticks. `None`: jobs run only when a caller asks for a run.
     schedule: Option<Schedule>,
 }
 
 impl Clockwork {
-    /// Starts the clockwork. It has ticks, unless the clock is set by hand: a schedule follows real time.
+    /// Starts the clockwork. If a test sets the clock, there are no ticks, because a schedule follows the real time.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ impl Clockwork {
         states
     }
 
-    /// Runs a job now, and waits for the end of the run. If the caller stops waiting, the run goes on.
+    /// Runs a job now, and waits for the end of the run. If this future is dropped, the run goes on.
     ///
     /// # Errors
     ///
@@ -72,8 +73,8 @@ impl Clockwork {
         &self.runner.tools().deliverer
     }
 
-    /// Ends the clockwork. No new run begins, and runs under way take no further step. Waits for these runs and for
-    /// attempts at webhooks; at `until`, those still under way are broken off.
+    /// Stops the clockwork. No new run begins, and runs under way take no further step. Waits for these runs and for
+    /// attempts at webhooks. At `until`, the runs and attempts that are still under way are broken off.
     pub async fn end(&self, until: tokio::time::Instant) {
         self.runner.stop();
         let deliverer = self.deliverer();
@@ -82,7 +83,7 @@ impl Clockwork {
             schedule.stop().await;
         }
         tokio::join!(self.runner.end(until), deliverer.end(until));
-        // A run that was looking for webhooks may have started a task since.
+        // A run that was listing webhooks may have started a task in the meantime.
         deliverer.end(until).await;
     }
 }

@@ -9,15 +9,15 @@ const STEP_COUNTERS: usize = 10_000;
 /// Maximum number of steps of one run. The next run does the rest.
 const STEPS_MAX: u32 = 10;
 
-/// Emits WINDOW_CLOSED for windows that are over. A window is over as soon as its end has come, whether or not this
-/// job runs. Each window is closed once, by the process that comes first.
+/// Emits WINDOW_CLOSED for windows that are over. A window is over as soon as its end has come, even if this job does
+/// not run. Each window is closed once, by the first process that closes it.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut counters = 0;
     for _ in 0..STEPS_MAX {
         let closed = close_windows(&tools.store, &tools.policies, now, STEP_COUNTERS).await?;
         counters += closed.counters;
         course.count("counters", counters);
-        // Each step meets the same waiting counters again, so the figures of the steps are not added up.
+        // Each step finds the same waiting counters again, so the figures of the steps are not added up.
         course.count("waiting", closed.waiting);
         if !closed.more || !course.goes_on() {
             break;

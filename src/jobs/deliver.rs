@@ -3,7 +3,7 @@
 use super::tools::{Course, JobError, Tools};
 use crate::domain::window::Millis;
 
-/// Starts the tasks, and does not wait for the endpoints, so that a slow endpoint delays nothing.
+/// Starts the tasks, but does not wait for the endpoints. So a slow endpoint does not delay the job.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let begun = tools.deliverer.begin(now).await?;
     course.count("deliveries", begun.deliveries);

@@ -1,8 +1,8 @@
 //! expire-holds: ends due holds of tenants for which nothing is decided.
 //!
-//! A due hold does not count, whether or not it was swept. So no decision depends on this job, but the hold's state in
-//! its row and the event do. A tenant whose due holds were all settled is swept as well: the sweep corrects
-//! `next_due`, so that no later run lists the tenant again.
+//! A due hold does not count, even before it is swept. So no decision depends on this job. But the state in the hold's
+//! row and the event RESERVATION_EXPIRED depend on it. A tenant whose due holds were all settled is swept, too: the
+//! sweep corrects `next_due`, so that later runs do not list the tenant again.
 
 use super::tools::{Course, JobError, Tools};
 use crate::{
@@ -11,18 +11,19 @@ use crate::{
     store::{DueTenants, StoreError},
 };
 
-/// Number of tenants that one call sweeps: at most one batch.
+/// Maximum number of tenants that one call of the engine sweeps. They fit into one batch.
 const TENANTS_MAX: usize = 100;
 
 /// Maximum number of rounds of one run. The next run does the rest.
 const ROUNDS_MAX: u32 = 500;
 
-/// Sweeps tenants through the engine, which locks each tenant as for any operation. A hold that is settled meanwhile is
-/// skipped. A tenant whose sweep fails is left out, so that it does not delay the others.
+/// Sweeps tenants by the engine, which locks each tenant as for any other operation. Holds that are settled in the
+/// meantime are skipped. If the sweep of a tenant fails, later rounds skip the tenant, so that it does not delay other
+/// tenants.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut sweep = Sweep { tools, now, course, tenants: 0, holds: 0, rounds: 0, failure: None };
     let mut after = (Millis::MIN, TenantKey(i64::MIN));
-    sweep.tell();
+    sweep.record_figures();
     loop {
         let DueTenants { due, last } = tools.store.list_due_tenants(now, after).await?;
         for chunk in due.chunks(TENANTS_MAX) {
@@ -46,20 +47,20 @@ struct Sweep<'a> {
     tenants: u64,
     holds: u64,
     rounds: u32,
-    /// The first failure of a tenant.
+    /// The first failure of a tenant's sweep.
     failure: Option<Failure>,
 }
 
 impl Sweep<'_> {
-    fn tell(&self) {
+    fn record_figures(&self) {
         self.course.count("tenants", self.tenants);
         self.course.count("holds", self.holds);
     }
 
-    /// Sweeps tenants, each with its number of due holds, in rounds, as long as a round ends holds.
+    /// Sweeps tenants in rounds, until a round ends no holds. `left` has the number of due holds of each tenant.
     async fn sweep(&mut self, mut left: Vec<(TenantKey, u64)>) -> Result<(), StoreError> {
         self.tenants += left.iter().filter(|(_, count)| *count > 0).count() as u64;
-        // A run that has begun makes at least one round.
+        // Each run makes at least one round.
         let course = self.course;
         let goes_on = |rounds: u32| rounds == 0 || (rounds < ROUNDS_MAX && course.goes_on());
         while !left.is_empty() && goes_on(self.rounds) {
@@ -70,8 +71,8 @@ impl Sweep<'_> {
             left = self.tools.store.count_due_holds(self.now, &keys).await?;
             let after: u64 = left.iter().map(|(_, count)| count).sum();
             self.holds += before.saturating_sub(after);
-            self.tell();
-            // A tenant that was deleted meanwhile keeps its holds forever.
+            self.record_figures();
+            // A tenant that was deleted in the meantime keeps its holds for ever.
             if after >= before {
                 break;
             }

@@ -1,11 +1,11 @@
 //! Jobs: functions that run on a schedule, or by hand. Each job is idempotent.
 //!
 //! A tick starts a run of a job, unless a run is still under way in this process. Several replicas may run the same job
-//! at the same time. The next run makes up for a missed one, because each job looks for work and does it in bounded
-//! steps.
+//! at the same time. If a run is missed, the next run makes up for it: each run searches for work, and does the work in
+//! bounded steps.
 //!
-//! Read `table.rs` first: it lists the jobs, each of which has a file. `tools.rs` contains the parts of the server
-//! that jobs use, `runs.rs` runs a job, `schedule.rs` makes the ticks, and `clockwork.rs` puts these together.
+//! Read `table.rs` first: it lists the jobs, and each job has a file. `tools.rs` contains the parts of the server that
+//! jobs use, `runs.rs` runs a job, `schedule.rs` makes the ticks, and `clockwork.rs` combines these parts.
 
 mod clockwork;
 mod close;

@@ -1,4 +1,4 @@
-//! number-events: gives events their places in the log, if the feed of no server did so already.
+//! number-events: gives events their places in the log, if no server's feed has done so.
 
 use super::tools::{Course, JobError, Tools};
 use crate::domain::window::Millis;
@@ -9,7 +9,7 @@ const STEP_EVENTS: usize = 1_000;
 /// Maximum number of steps of one run.
 const STEPS_MAX: u32 = 1_000;
 
-/// Numbers events in steps. One process numbers at a time; the others wait for it, and then find less to do.
+/// Numbers events in steps. Only one process numbers at a time. Other processes wait for it, and then find less work.
 pub(super) async fn run(tools: &Tools, _now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let mut events = 0;
     for _ in 0..STEPS_MAX {

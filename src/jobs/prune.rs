@@ -3,7 +3,7 @@
 use super::tools::{Course, JobError, Tools};
 use crate::{domain::window::Millis, store::Pruned};
 
-/// Prunes both tables. Replicas may do this at the same time: each row is removed, and counted, by one of them.
+/// Prunes both tables. Replicas may do this at the same time: only one replica removes and counts a row.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let go_on = |pruned: Pruned| {
         course.count("reservations", pruned.reservations);

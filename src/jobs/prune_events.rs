@@ -3,7 +3,8 @@
 use super::tools::{Course, JobError, Tools};
 use crate::{domain::window::Millis, store::PrunedDeliveries};
 
-/// Removes deliveries without an event, even if removing more events failed.
+/// Removes old events, and then the deliveries whose event was removed. Removes the deliveries even if removing events
+/// failed.
 pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
     let go_on = |pruned: PrunedDeliveries| {
         course.count("deliveries", pruned.deliveries);

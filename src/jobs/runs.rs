@@ -36,13 +36,13 @@ static FAILURES: Seldom<(&str, &str)> = Seldom::new();
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The run did everything that was to be done.
+    /// The run did all of its work.
     Succeeded,
     /// The run failed, for the reason in the text.
     Failed(String),
     /// The run took longer than the job's timeout, and was broken off.
     TimedOut,
-    /// The server ended, and the run left something undone.
+    /// The server was shutting down, and the run left some of its work undone.
     Stopped,
 }
 
@@ -55,11 +55,11 @@ pub struct Run {
     pub took: Duration,
     /// How the run ended.
     pub outcome: Outcome,
-    /// What the run counted until its end, whatever the outcome.
+    /// The figures that the run counted until its end. Runs that failed have figures, too.
     pub figures: Figures,
 }
 
-/// Why a job was not run, or its outcome is unknown.
+/// The reason why a job was not run, or why its outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRun {
     /// There is no job with this name.
@@ -68,7 +68,7 @@ pub enum NotRun {
     /// The job is running in this process already.
     #[error("job {0:?} is running already")]
     Running(&'static str),
-    /// The server ends, and starts no more runs.
+    /// The server is shutting down, and starts no more runs.
     #[error("the server is shutting down")]
     Draining,
     /// The database is unavailable, so the job was not started.
@@ -87,9 +87,9 @@ pub(super) struct Runner {
     /// One slot per job, in the order of [`JOBS`].
     slots: Vec<Slot>,
     tracker: TaskTracker,
-    /// When cancelled, no new run begins.
+    /// When this token is cancelled, no new run begins.
     stop: CancellationToken,
-    /// When cancelled, runs under way are broken off.
+    /// When this token is cancelled, runs under way are broken off.
     cut: CancellationToken,
 }
 
@@ -100,7 +100,7 @@ struct Slot {
 }
 
 impl Runner {
-    /// Makes a runner that has run nothing yet.
+    /// Makes a runner that has not run a job yet.
     pub(super) fn new(tools: Tools, clock: Clock) -> Self {
         Self {
             tools,
@@ -112,7 +112,7 @@ impl Runner {
         }
     }
 
-    /// Returns whether the job at a place of the table is running, and its run that ended last.
+    /// Returns whether the job at this place of the table is running, and the latest run that has ended.
     pub(super) fn state(&self, place: usize) -> (bool, Option<Run>) {
         let slot = &self.slots[place];
         let running = slot.running.load(Ordering::Acquire);
@@ -125,7 +125,8 @@ impl Runner {
         &self.tools
     }
 
-    /// Handles a tick: starts a run, unless one is under way. The next tick makes up for a run that is not started.
+    /// Handles a tick: starts a run, unless a run is under way. If a run cannot be started, the next tick makes up for
+    /// it.
     pub(super) fn wake(self: &Arc<Self>, name: &str) {
         if let Err(reason) = self.begin(name) {
             tracing::debug!(job.name = name, reason = %reason, "skipping this run of the job");
@@ -137,7 +138,7 @@ impl Runner {
         self.stop.cancel();
     }
 
-    /// Waits for the runs under way; at `until`, breaks them off.
+    /// Waits for the runs under way. Breaks them off at `until`.
     pub(super) async fn end(&self, until: tokio::time::Instant) {
         self.tracker.close();
         if timeout_at(until, self.tracker.wait()).await.is_err() {
@@ -165,7 +166,7 @@ impl Runner {
     }
 }
 
-/// The right to run a job. When dropped, the next run may begin.
+/// The right to run a job. When this value is dropped, the next run may begin.
 struct Turn {
     runner: Arc<Runner>,
     place: usize,
@@ -192,7 +193,7 @@ impl Drop for Turn {
     }
 }
 
-/// Waits for the end of a run, at most for the job's timeout, and catches a panic.
+/// Waits for the end of a run, but not longer than the job's timeout. Catches a panic.
 async fn conduct(
     job: &Job,
     work: BoxFuture<'_, Result<(), JobError>>,
@@ -233,11 +234,11 @@ fn reason(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the panic has no message")
 }
 
-/// Logs the end of a run: at `debug` if it found nothing to do, at `info` if it did something, and otherwise at `warn`,
-/// with what it did until then.
+/// Logs the end of a run with its figures: at `debug` if the run found nothing to do, at `info` if it changed
+/// something, and at `warn` if it did not succeed.
 fn log(job: &Job, run: &Run) {
     let took_millis = u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX);
-    let report = told(&run.figures);
+    let report = in_words(&run.figures);
     let what = match &run.outcome {
         Outcome::Succeeded if run.figures.iter().all(|(_, value)| *value == 0) => {
             tracing::debug!(job.name, job.took_millis = took_millis, "the job found nothing to do");
@@ -271,7 +272,7 @@ fn log(job: &Job, run: &Run) {
 }
 
 /// Formats figures for people: `reservations 5, request_ids 0`.
-fn told(figures: &Figures) -> impl fmt::Display {
+fn in_words(figures: &Figures) -> impl fmt::Display {
     figures.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
 }
 
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_a_job_does_it_has_an_outcome() {
+    async fn every_run_of_a_job_has_an_outcome() {
         let stop = CancellationToken::new();
         let course = Course::new(stop.clone());
         let count = async |value: i64| {

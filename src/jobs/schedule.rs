@@ -1,12 +1,12 @@
 //! Ticks: the only file that knows the scheduler, `tokio_cron_scheduler`.
 //!
-//! The scheduler looks at the clock every half second. It forgets the ticks of a downtime, lets runs overlap, does not
+//! The scheduler checks the clock every half second. It forgets the ticks of a downtime, lets runs overlap, does not
 //! wait for runs, and never drops its tasks. So a tick only wakes a job, through a weak reference.
 //!
 //! The scheduler also computes each next tick from the time of day of the previous tick. If the clock is set back by
-//! an hour, or is a day ahead for a moment, the next tick comes only when that time of day comes again. So every
-//! second a task compares the clock with the time that has passed. If the two differ, or the next tick is too far
-//! away, the task schedules all jobs again.
+//! an hour, or is a day ahead for a moment, the next tick comes only when this time of day comes again. So every second
+//! a task checks whether the clock has advanced as much as the time that has passed. If not, or if the next tick is too
+//! far away, the task schedules all jobs again.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -21,17 +21,17 @@ use uuid::Uuid;
 use super::{runs::Runner, table::JOBS};
 use crate::{clock::system_now, domain::window::Millis};
 
-/// Pause between two looks at the clock.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause between two checks of the clock.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Minimum step of the clock between two looks after which all jobs are scheduled again. A smaller step delays a job
-/// by no more than itself.
+/// Minimum step of the clock, between two checks, after which all jobs are scheduled again. A smaller step delays a job
+/// only by the length of the step.
 const STEP_MIN_MILLIS: Millis = 1_000;
 
-/// The next tick of a job that runs each second is at most this far away. The scheduler is up to half a second late.
+/// Maximum time to the next tick of a job that runs each second. The scheduler is up to half a second late.
 const NEXT_TICK_MAX_MILLIS: Millis = 3_000;
 
-/// The job whose next tick is checked: a step of the clock that delays any other job delays this job, too.
+/// The job whose next tick is checked. A step of the clock that delays another job delays this job, too.
 const EACH_SECOND: &str = "deliver-webhooks";
 
 /// The schedule of a job cannot be started.
@@ -103,7 +103,7 @@ impl Ticks {
         self.next(JOBS.iter().position(|job| job.name == EACH_SECOND)?).await
     }
 
-    /// Schedules the job at a place of the table, from now on.
+    /// Schedules the job at this place of the table, from now on.
     async fn add(&self, place: usize) -> Result<Uuid, ScheduleError> {
         let job = &JOBS[place];
         let failed = |source| ScheduleError { name: job.name, source };
@@ -140,10 +140,10 @@ impl std::fmt::Debug for Ticks {
 /// Checks every second whether the clock was set, as long as the schedule exists.
 async fn watch(ticks: Arc<Ticks>) {
     let mut before = (Instant::now(), system_now());
-    let mut looks = interval(LOOK_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        checks.tick().await;
         let now = (Instant::now(), system_now());
         let (step, next) = (step(before, now), ticks.next_of_each_second().await);
         if is_set(step, next.map(|next| next.saturating_sub(now.1))) {
@@ -152,7 +152,7 @@ async fn watch(ticks: Arc<Ticks>) {
                 "the clock of this machine was set; rescheduling all jobs"
             );
             if let Err(error) = ticks.renew().await {
-                // `before` stays, so the next look tries again.
+                // `before` is not changed, so the next check tries again.
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "cannot reschedule the jobs; trying again in a second"
@@ -164,16 +164,17 @@ async fn watch(ticks: Arc<Ticks>) {
     }
 }
 
-/// Returns how many milliseconds the clock advanced beyond the time that passed. Negative if the clock was set back.
+/// Returns the step of the clock: how many milliseconds it advanced more than the time that has passed. Negative if the
+/// clock was set back.
 fn step(before: (Instant, Millis), now: (Instant, Millis)) -> Millis {
     let passed = now.0.saturating_duration_since(before.0).as_millis();
     let passed = Millis::try_from(passed).unwrap_or(Millis::MAX);
     now.1.saturating_sub(before.1).saturating_sub(passed)
 }
 
-/// Returns whether jobs may wait for a wrong time, because the clock was set since the last look. `next_in` is the
-/// number of milliseconds to the next tick of a job that runs each second: it shows whether the clock was set forward
-/// and back since.
+/// Returns whether jobs may wait for a wrong time, because the clock was set since the last check. `next_in` is the
+/// number of milliseconds to the next tick of a job that runs each second. It shows whether the clock was set forward
+/// and back since the last check.
 fn is_set(step: Millis, next_in: Option<Millis>) -> bool {
     step.abs() >= STEP_MIN_MILLIS || next_in.is_some_and(|millis| millis > NEXT_TICK_MAX_MILLIS)
 }
@@ -183,9 +184,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_of_the_clock_is_what_it_went_further_than_the_time_that_passed() {
+    fn a_step_of_the_clock_is_its_advance_beyond_the_time_that_passed() {
         let start = Instant::now();
-        let later = start + LOOK_INTERVAL;
+        let later = start + CHECK_INTERVAL;
         for (went, by, set) in [
             (1_000, 0, false),
             (1_999, 999, false),
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_to_and_fro_shows_by_the_next_tick() {
+    fn the_next_tick_shows_that_the_clock_was_set_forward_and_back() {
         for (next_in, set) in [
             (None, false),
             (Some(-500), false),
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_scheduled_anew_is_scheduled_once() {
+    async fn jobs_that_are_scheduled_again_are_scheduled_once() {
         let schedule = Schedule::start(&Weak::new()).await.expect("it starts");
         let ids = || schedule.ticks.ids.lock().expect("nothing failed").clone();
         let old = ids();

@@ -1,4 +1,4 @@
-//! The table of jobs: when each one runs, what it does, and how long it may take.
+//! The table of jobs: when each job runs, what it does, and how long it may take.
 
 use std::time::Duration;
 
@@ -21,9 +21,10 @@ pub struct Job {
     pub schedule: &'static str,
     /// What the job does, for people.
     pub description: &'static str,
-    /// The longest time of a run. A run that takes longer is broken off, and what it did stays done.
+    /// Maximum duration of a run. A run that takes longer is broken off, but its changes so far stay.
     pub timeout: Duration,
-    /// Runs the job, in steps. The instant is that of the process's clock; without one, the database's time counts.
+    /// Runs the job, in steps. The instant is the time of the process's clock. Without an instant, the job uses the
+    /// time of the database.
     pub(super) run: Function,
 }
 
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_are_sorted_and_explained() {
+    fn jobs_are_sorted_and_have_descriptions() {
         assert!(JOBS.is_sorted_by(|a, b| a.name < b.name));
         for job in &JOBS {
             assert!(!job.description.is_empty() && !job.description.ends_with('.'), "{}", job.name);

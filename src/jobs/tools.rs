@@ -1,5 +1,5 @@
-//! The tools of jobs: the parts of the server that they use, the course of one run (what it has counted, and whether
-//! it may continue), and the errors with which a run fails.
+//! The tools of jobs: the parts of the server that jobs use, the course of one run (its figures, and whether it may go
+//! on), and the errors with which a run fails.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -30,7 +30,7 @@ pub struct Tools {
     pub deliverer: Arc<Deliverer>,
 }
 
-/// Why a run of a job failed.
+/// The reason why a run of a job failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JobError {
     /// The database failed, or did not answer.
@@ -39,7 +39,7 @@ pub(super) enum JobError {
     /// The engine did not carry out an operation.
     #[error("an operation failed: {0:?}")]
     Engine(Failure),
-    /// The check found this many rows that do not add up.
+    /// The check found this number of rows that do not add up.
     #[error("{0} row(s) of the books do not add up; the server's log names them")]
     BooksDisagree(u64),
 }
@@ -47,13 +47,13 @@ pub(super) enum JobError {
 /// The figures that a run counted: pairs of a name and a number, for people.
 pub type Figures = Vec<(&'static str, i64)>;
 
-/// The record of a run under way, so that its figures are known however the run ends.
+/// The figures of a run under way, and whether it may go on. So the figures are known even if the run fails.
 #[derive(Debug)]
 pub(super) struct Course {
     figures: Mutex<Figures>,
-    /// Cancelled when the server ends.
+    /// This token is cancelled when the server shuts down.
     stop: CancellationToken,
-    /// Whether the run left something undone because the server ends.
+    /// Whether the run left work undone because the server is shutting down.
     left: AtomicBool,
 }
 
@@ -62,7 +62,7 @@ impl Course {
         Self { figures: Mutex::default(), stop, left: AtomicBool::new(false) }
     }
 
-    /// Records a figure, and replaces the earlier value of the same name.
+    /// Records a figure. Replaces the earlier figure with the same name.
     pub(super) fn count(&self, name: &'static str, value: impl TryInto<i64>) {
         let value = value.try_into().unwrap_or(i64::MAX);
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,8 +72,8 @@ impl Course {
         }
     }
 
-    /// Returns whether the run may take its next step. Call this only if there is a next step: `false` is recorded as
-    /// work left undone.
+    /// Returns whether the run may take its next step. Call this only if there is a next step: `false` also records
+    /// that the run left work undone.
     pub(super) fn goes_on(&self) -> bool {
         let goes_on = !self.stop.is_cancelled();
         if !goes_on {
@@ -82,13 +82,13 @@ impl Course {
         goes_on
     }
 
-    /// Waits until the server ends, and records that work was left undone.
+    /// Waits until the server shuts down, and records that work was left undone.
     pub(super) async fn ends(&self) {
         self.stop.cancelled().await;
         self.left.store(true, Ordering::Release);
     }
 
-    /// Returns whether the run left something undone because the server ends.
+    /// Returns whether the run left work undone because the server is shutting down.
     pub(super) fn was_left(&self) -> bool {
         self.left.load(Ordering::Acquire)
     }

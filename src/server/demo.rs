@@ -1,4 +1,4 @@
-//! Creates the demonstration's data, and never overwrites existing data.
+//! Creates the data of `tope serve --demo`. Never overwrites existing data.
 
 use chrono_tz::Tz;
 
@@ -19,13 +19,13 @@ use crate::{
 const RESOURCES: [(&str, &str); 3] =
     [("tokens", "token"), ("requests", "request"), ("storage_bytes", "byte")];
 
-/// Plan, tokens per day, tokens per month.
+/// Each plan: its id, its tokens per day, and its tokens per month.
 const PLANS: [(&str, i64, i64); 2] = [("free", 100_000, 1_000_000), ("pro", 1_000_000, 10_000_000)];
 
-/// A tenant, and its plan.
+/// Each tenant: its id, and the id of its plan.
 const TENANTS: [(&str, &str); 2] = [("acme", "free"), ("globex", "pro")];
 
-/// Creates what does not exist yet.
+/// Creates the resources, plans and tenants that do not exist yet.
 pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminError> {
     let now = clock.now();
     for (id, unit) in RESOURCES {

@@ -1,9 +1,9 @@
-//! Decides what health reports: whether calls can succeed, as far as the database is concerned.
+//! Decides what health reports: whether the database lets calls succeed.
 //!
-//! Once a second a probe looks whether the database answers and is still the same database. Batches show whether it
-//! accepts writes. While there are no batches, and after they failed, the probe makes a small write. If probes fail,
-//! the server also refuses calls, which would only wait. If probes succeed but batches fail, health is NOT_SERVING
-//! and calls are still accepted, so that the next successful batch shows that the database works.
+//! Once a second a probe checks whether the database answers and is still the same database. Batches show whether the
+//! database accepts writes. While there are no batches, and after batches failed, the probe makes a small write. If
+//! probes fail, the server refuses calls, too, because they would only wait. If probes succeed but batches fail, health
+//! is NOT_SERVING, but calls are still accepted: the next successful batch shows that the database works again.
 
 use std::time::Duration;
 
@@ -17,28 +17,28 @@ use crate::{
     store::{Dialect, Signs, Store, StoreError},
 };
 
-/// Pause between two looks, and between two attempts to connect.
+/// Pause between two probes, and between two attempts to connect.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// If the database does not answer a look within this time, it counts as away.
+/// If the database does not answer a probe within this time, the probe has failed.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Without a write for this time, the probe makes one. On SQLite it does so even if batches write.
+/// If nothing was written for this time, the probe makes a small write. On SQLite it does so even if batches write.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
-/// After a failed batch, if none is tried for this time, successful probes are enough for SERVING.
+/// After a failed batch, if no batch is tried for this time, successful probes are enough for SERVING.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
-/// Number of consecutive looks that must find the database away before it counts as away. A single failed look may be
-/// a brief fault.
+/// Number of consecutive probes that must fail before the database counts as away. A single failed probe may be a brief
+/// fault.
 const MISSES_MAX: u32 = 2;
 
-/// Number of looks after which the log warns again of a database that is still away.
-const REMINDER_LOOKS: u32 = 30;
+/// Number of probes after which the log warns again of a database that is still away.
+const REMINDER_PROBES: u32 = 30;
 
-/// Brings the schema up to date, and notes that the database can be used.
+/// Brings the schema up to date, and marks the database as usable.
 pub(super) async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<(), ServerError> {
-    // This check gives the best reason why the database cannot be reached.
+    // The error of this check gives the best reason why the database cannot be reached.
     store.check_access().await?;
     store.migrate().await?;
     if demo {
@@ -62,15 +62,15 @@ pub(super) struct Probe {
     clock: Clock,
     demo: bool,
     health: HealthReporter,
-    /// Whether the schema is up to date. Until then no call was accepted.
+    /// Whether the schema is up to date. No call is accepted before.
     prepared: bool,
     /// The state that health reports.
     serving: bool,
-    /// Number of consecutive looks that found the database away.
+    /// Number of consecutive probes that failed.
     misses: u32,
-    /// Number of consecutive looks at which batches had failed since the previous look, and no batch had succeeded.
+    /// Number of consecutive probes that found failed batches, but no successful batch, since the previous probe.
     failing: u32,
-    /// When the last write succeeded; `failed`: when the last batch failed.
+    /// When the latest write succeeded. `failed` is when the latest batch failed.
     written: Instant,
     failed: Instant,
 }
@@ -90,21 +90,21 @@ impl Probe {
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut looks = 0_u32;
+        let mut probes = 0_u32;
         loop {
-            if let Err(error) = self.look().await
+            if let Err(error) = self.probe_once().await
                 && !self.store.is_taken()
-                && (self.serving || looks.is_multiple_of(REMINDER_LOOKS))
+                && (self.serving || probes.is_multiple_of(REMINDER_PROBES))
             {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the database cannot be reached; trying again"
                 );
             }
-            looks = if self.misses > 0 { looks + 1 } else { 0 };
+            probes = if self.misses > 0 { probes + 1 } else { 0 };
             let available = self.prepared && self.misses < MISSES_MAX;
             self.store.set_available(available);
-            // The store is also unavailable for good if its files were taken away.
+            // The store stays unavailable if its files were removed or replaced.
             let serving = self.store.is_available() && self.failing < MISSES_MAX;
             if serving != self.serving {
                 self.serving = serving;
@@ -122,7 +122,7 @@ impl Probe {
         }
     }
 
-    async fn look(&mut self) -> Result<(), ServerError> {
+    async fn probe_once(&mut self) -> Result<(), ServerError> {
         if !self.prepared {
             let prepared = prepare(&self.store, &self.clock, self.demo).await;
             self.prepared = prepared.is_ok();
@@ -131,19 +131,19 @@ impl Probe {
             return prepared;
         }
         let signs = self.store.take_signs();
-        let looked = timeout(TIMEOUT, self.ask(signs)).await;
-        let silent = looked.is_err();
-        let looked = looked.unwrap_or_else(|_| Err(self.store.no_answer()));
-        self.count_misses(&looked, silent);
+        let probed = timeout(TIMEOUT, self.ask(signs)).await;
+        let silent = probed.is_err();
+        let probed = probed.unwrap_or_else(|_| Err(self.store.no_answer()));
+        self.count_misses(&probed, silent);
         self.count_failing(signs);
-        Ok(looked?)
+        Ok(probed?)
     }
 
-    /// Looks whether the database answers. Looks whether it accepts writes, unless batches have just shown it.
+    /// Checks whether the database answers. Also checks whether it accepts writes, unless batches have just shown it.
     async fn ask(&mut self, signs: Signs) -> Result<(), StoreError> {
         self.store.look().await?;
         let doubtful = signs.failed || self.misses > 0 || self.failing > 0;
-        // On SQLite the write is also the mark by which the file is recognized.
+        // On SQLite the server also recognizes its file by the mark that this write makes.
         let shown = signs.written && !signs.failed && self.store.dialect() == Dialect::Postgres;
         if shown || doubtful || self.written.elapsed() >= IDLE_TIME {
             if !shown {
@@ -154,17 +154,17 @@ impl Probe {
         Ok(())
     }
 
-    fn count_misses(&mut self, looked: &Result<(), StoreError>, silent: bool) {
-        match looked {
+    fn count_misses(&mut self, probed: &Result<(), StoreError>, silent: bool) {
+        match probed {
             Ok(()) => {
                 if self.misses >= MISSES_MAX {
-                    // The probe failed for the same reason as the batches. It succeeds now, so that reason is gone.
+                    // The probe failed for the same reason as the batches. It succeeds now, so the reason is gone.
                     self.failing = 0;
                 }
                 self.misses = 0;
             }
-            // If PostgreSQL has not answered, its time is already used up, and another database is no brief fault.
-            // SQLite may only be waiting for another process.
+            // If PostgreSQL has not answered, the whole timeout has passed already. Another database is no brief fault,
+            // either. But SQLite may only be waiting for another process.
             Err(error) => {
                 let silent = silent && self.store.dialect() == Dialect::Postgres;
                 let certain = silent || matches!(error, StoreError::Unusable(_));

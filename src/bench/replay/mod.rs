@@ -1,8 +1,8 @@
 //! `tope replay`: plays a trace of model calls against a server, as an agent backend would make them.
 //!
 //! Each model call reserves its context and an estimate of the generated tokens, and commits the tokens of the trace.
-//! A refused call is counted and skipped. A request without an answer is repeated: a Reserve with the same request_id
-//! and a Commit of the same reservation take effect once.
+//! A refused call is counted and skipped. A request without an answer is repeated. This is safe: a repeated Reserve
+//! has the same request_id, a repeated Commit has the same reservation, and both take effect once.
 
 pub mod setup;
 pub mod trace;
@@ -31,13 +31,14 @@ use crate::{
     },
 };
 
-/// The resource that is spent.
+/// The id of the resource that the calls spend.
 const RESOURCE: &str = "tokens";
-/// Attempts per request, the first one included.
+/// Maximum number of attempts per request, including the first attempt.
 const ATTEMPTS_MAX: u32 = 10;
-/// Pause after the first failed attempt, if the server sent no `RetryInfo`; each pause is twice the one before.
+/// Pause after the first failed attempt, if the server sent no `RetryInfo`. Each later pause is twice as long as the
+/// previous pause.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// Longest pause between two attempts.
+/// Maximum pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Options of `tope replay`.
@@ -87,8 +88,8 @@ struct Summary {
 ///
 /// # Errors
 ///
-/// When the trace is faulty (then nothing is sent), the server cannot be reached, a request fails for another reason
-/// than "no quota", or the replay is interrupted.
+/// When the trace has a fault (then nothing is sent), when the server cannot be reached, when a request fails for
+/// another reason than "no quota", or when the replay is interrupted.
 pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
     let calls = trace::read(&args.file)?;
     let channel = connect(&args.server.target).await?;
@@ -262,11 +263,14 @@ impl Summary {
 struct Attempts(u32);
 
 impl Attempts {
-    /// Waits as long as the server asks, or longer after each failure. Returns the error after the last attempt, or if
-    /// a repeat cannot help.
+    /// Waits as long as the server asks, or else twice as long after each failure.
+    ///
+    /// # Errors
+    ///
+    /// Returns `status` after the last attempt, or if a repeat cannot succeed.
     async fn pause_after(&mut self, status: Status) -> Result<(), Status> {
         self.0 += 1;
-        if self.0 >= ATTEMPTS_MAX || !may_pass(&status) {
+        if self.0 >= ATTEMPTS_MAX || !may_succeed_later(&status) {
             return Err(status);
         }
         let pause = find_retry_delay(&status).unwrap_or_else(|| PAUSE_FIRST * (1 << (self.0 - 1)));
@@ -275,9 +279,9 @@ impl Attempts {
     }
 }
 
-/// Returns whether the same request may succeed later: the server replied UNAVAILABLE, or the connection broke. A
-/// status has a source only if tonic made it from another error, such as a broken connection.
-fn may_pass(status: &Status) -> bool {
+/// Returns whether the same request may succeed later, because the server replied UNAVAILABLE or the connection broke.
+/// A status has a source only if tonic made the status from another error, such as a broken connection.
+fn may_succeed_later(status: &Status) -> bool {
     status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
@@ -297,7 +301,8 @@ fn print_summary(summary: &Summary, elapsed: Duration) -> Result<(), CliError> {
 fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if factor.is_finite() && factor >= 0.001 => Ok(factor),
-        _ => Err("a number of at least 0.001: 1 keeps the trace's pace, 10 is ten times as fast".to_owned()),
+        _ => Err("must be a number of at least 0.001 (1 keeps the trace's pace, 10 is ten times as fast)"
+            .to_owned()),
     }
 }
 
@@ -308,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_requests_that_may_succeed_later_are_repeated() {
         let broken = io::Error::from(io::ErrorKind::BrokenPipe);
         let cases = [
             (Status::unavailable("the queue is full"), true),
@@ -318,12 +323,12 @@ mod tests {
             (Status::internal("a defect"), false),
         ];
         for (status, expected) in cases {
-            assert_eq!(may_pass(&status), expected, "{status:?}");
+            assert_eq!(may_succeed_later(&status), expected, "{status:?}");
         }
     }
 
     #[tokio::test]
-    async fn the_last_attempt_gives_its_error_back() {
+    async fn the_last_attempt_returns_its_error() {
         let mut attempts = Attempts(ATTEMPTS_MAX - 1);
         let status = attempts.pause_after(Status::unavailable("still full")).await;
         assert_eq!(status.map_err(|status| status.code()), Err(Code::Unavailable));

@@ -12,12 +12,12 @@ use crate::{
     },
 };
 
-/// Creates the resource, and the tenant with its plan, if they are missing. An existing tenant keeps its plan, unless
-/// the plan is of an earlier replay.
+/// Creates the resource, and the tenant with its plan, if they are missing. An existing tenant keeps its plan, except
+/// if an earlier replay has created the plan.
 ///
 /// # Errors
 ///
-/// When the server refuses, or the tenant exists with a plan in which `limit` would not count.
+/// When the server refuses a call, or when the tenant exists with a plan to which `limit` does not apply.
 pub async fn create_missing(channel: &Channel, tenant: &str, limit: Option<i64>) -> Result<(), CliError> {
     let mut admin = AdminServiceClient::new(channel.clone());
     let resource = Resource { id: RESOURCE.to_owned(), unit: "token".to_owned(), ..Resource::default() };
@@ -52,8 +52,8 @@ async fn find_tenant(admin: &mut AdminServiceClient<Channel>, id: &str) -> Resul
     }
 }
 
-/// Returns the tenant with its new plan, or `None` if the plan stays. Only a plan of an earlier replay is replaced.
-/// With any other plan, `limit` would not count and the replay would mean nothing, so that is an error.
+/// Returns the tenant with its new plan, or `None` if the tenant keeps its plan. Only the plan of an earlier replay is
+/// replaced. With another plan and a `limit` the replay would not measure the limit, so the call fails.
 fn change_of_plan(tenant: &Tenant, wanted: &Plan, limit: Option<i64>) -> Result<Option<Tenant>, CliError> {
     let of_replay = tenant.plan.starts_with(&format!("replay-{}-", tenant.id));
     if tenant.plan == wanted.id || (limit.is_none() && !of_replay) {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_would_not_count_is_an_error() {
+    fn a_limit_that_would_not_apply_is_an_error() {
         let tenant =
             |plan: &str| Tenant { id: "acme".to_owned(), plan: plan.to_owned(), ..Tenant::default() };
         let change = |had: &str, limit| {

@@ -14,9 +14,9 @@ const GENERATED: &str = "GeneratedTokens";
 /// One model call of the trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelCall {
-    /// Line in the file, counted from 1, for error messages.
+    /// Line of the call in the file, counted from 1, for error messages.
     pub line: u64,
-    /// Time from the first call of the trace to this call; zero if this call began earlier.
+    /// Time from the first call of the trace to this call. Zero if this call began before the first call.
     pub offset: Duration,
     /// Tokens sent to the model.
     pub context: i64,
@@ -24,12 +24,12 @@ pub struct ModelCall {
     pub generated: i64,
 }
 
-/// Reads a whole trace, so that a fault in its last line is known before anything is sent.
+/// Reads a whole trace, so that a fault in its last line is found before the first call is sent.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, lacks a column, or has a value that does not fit its column. The message names the
-/// line and the column.
+/// When the file cannot be read, when it lacks a column, or when a value is invalid for its column. The message names
+/// the line and the column.
 pub fn read(path: &Path) -> Result<Vec<ModelCall>, CliError> {
     let shown = path.display();
     let text =
@@ -79,7 +79,7 @@ impl Columns {
     }
 }
 
-/// Counts lines. The CSV reader's own count is too low by one if lines end in CR LF.
+/// Counts the lines of the file. The line numbers of the CSV reader are too low by one if lines end in CR LF.
 struct Lines<'a> {
     text: &'a [u8],
     counted: usize,
@@ -91,8 +91,8 @@ impl<'a> Lines<'a> {
         Self { text, counted: 0, line: 1 }
     }
 
-    /// Returns the line of the record that begins at `byte`. The reader's `byte` is the record's first letter, or lies
-    /// in the line end before it. Must be called in the order of the records.
+    /// Returns the line of the record that begins at `byte`. The CSV reader's `byte` is the first letter of the record,
+    /// or a byte of the line end before the record. Must be called in the order of the records.
     fn line_of(&mut self, byte: u64) -> u64 {
         while let Some(&letter) = self.text.get(self.counted) {
             if self.counted as u64 >= byte && !matches!(letter, b'\r' | b'\n') {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_may_stand_in_any_order_among_others() {
+    fn columns_may_be_in_any_order_among_other_columns() {
         let calls =
             read_text("Model,GeneratedTokens,TIMESTAMP,ContextTokens\nx, 5 ,2023-11-16T18:15:46Z,7\n")
                 .expect("a trace");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn the_error_names_a_missing_file() {
         let error = read(Path::new("no/such/trace.csv")).expect_err("no file").to_string();
         assert!(error.contains("cannot read no/such/trace.csv"), "{error}");
     }

@@ -16,36 +16,36 @@ use tonic::{Code, Status};
 
 use super::{
     layer::REQUEST_BYTES_MAX,
-    room::{FREE_BYTES, Held, Open, Share, Untaken},
+    room::{FREE_BYTES, Open, Share, TakenRoom, Untaken},
 };
 use crate::grpc::status;
 
 /// Maximum time for a request's body to arrive, from when the server first waits for it.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes before each message: one for a flag, four for its length.
+/// Number of bytes before each message: one byte for a flag, and four bytes for the length of the message.
 const PREFIX_BYTES: usize = 5;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of a request. It takes room for its whole message as soon as the message's length is known, so that the
-/// rest of the message always has room. It ends with an error if it does not arrive in time.
+/// The body of a request. The body takes room for its whole message as soon as the message's length is known. So the
+/// rest of the message always has room. The body ends with an error if it does not arrive in time.
 pub(super) struct Arriving<B> {
     body: B,
     share: Arc<Share>,
-    /// Whether the body is a stream of messages. Such a body may never end, so it has no timer, and takes no room by
-    /// its length.
+    /// Whether the body is a stream of messages. Such a body may never end, so it has no timer, and it takes no room
+    /// for its length.
     streams: bool,
     prefix: [u8; PREFIX_BYTES],
     received: usize,
-    /// Bytes for which room was taken.
+    /// Number of bytes for which room was taken.
     counted: usize,
-    held: Option<Box<Held>>,
-    /// The error of a refused request. The rest of the body is still read, and dropped. If the stream ended earlier,
-    /// bytes that the client has already sent would belong to no stream, and HTTP/2 closes connections with many such
-    /// bytes.
+    room: Option<Box<TakenRoom>>,
+    /// The error of a refused request. The server still reads the rest of the body, and drops it. If the stream ended
+    /// earlier, the bytes that the client has already sent would belong to no stream. HTTP/2 closes connections with
+    /// many such bytes.
     refused: Option<Box<Status>>,
-    /// The timer of the body. `None`: the server has not had to wait for the body.
+    /// The timer of the body. `None` until the server first waits for the body.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -59,7 +59,7 @@ impl<B> Arriving<B> {
             prefix: [0; PREFIX_BYTES],
             received: 0,
             counted: FREE_BYTES,
-            held: None,
+            room: None,
             refused: None,
             timer: None,
         }
@@ -83,14 +83,14 @@ impl<B> Arriving<B> {
             // tonic uses the same status, and the layer rewords it.
             return Err(Status::out_of_range("the message is too large"));
         }
-        self.held = None;
-        let held = self.share.take_request(bytes).ok_or_else(|| {
+        self.room = None;
+        let room = self.share.take_request(bytes).ok_or_else(|| {
             status::unavailable(
                 "OVERLOADED",
                 "no room for this request: too many others are under way; repeat the call later",
             )
         })?;
-        (self.held, self.counted) = (Some(Box::new(held)), bytes);
+        (self.room, self.counted) = (Some(Box::new(room)), bytes);
         Ok(())
     }
 }
@@ -99,7 +99,7 @@ impl<B> Arriving<B>
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    /// Reads the whole body into one piece. The room is held until this body is dropped.
+    /// Reads the whole body into one piece. The body keeps its room until it is dropped.
     pub(super) async fn read(&mut self) -> Result<Bytes, Status> {
         let mut whole = BytesMut::new();
         let mut first = None;
@@ -175,55 +175,57 @@ where
     }
 }
 
-/// The open call and the room that a reply holds until its client has taken it.
+/// The open call and the room of a reply. They are kept until the client has taken the reply.
 #[derive(Debug, Default)]
-pub(super) struct Hold {
+pub(super) struct ReplyGuard {
     open: Option<Open>,
     _untaken: Option<Untaken>,
-    held: Option<Box<Held>>,
+    room: Option<Box<TakenRoom>>,
 }
 
-impl Hold {
-    /// Makes the hold of an open call's reply, with the room that was taken for it. A reply that streams may wait for
-    /// its client without a bound.
-    pub(super) fn new(open: Open, held: Option<Box<Held>>, streams: bool) -> Self {
+impl ReplyGuard {
+    /// Makes the guard of an open call's reply, with the room that was taken for the reply. A reply that streams may
+    /// wait for its client without a bound.
+    pub(super) fn new(open: Open, room: Option<Box<TakenRoom>>, streams: bool) -> Self {
         let untaken = (!streams).then(|| open.share().answer());
-        Self { open: Some(open), _untaken: untaken, held }
+        Self { open: Some(open), _untaken: untaken, room }
     }
 
     /// Takes room for a reply of this size, and returns whether there was enough.
     fn fit(&mut self, bytes: usize) -> bool {
-        match (&mut self.held, &self.open) {
-            (Some(held), _) => held.resize(bytes),
+        match (&mut self.room, &self.open) {
+            (Some(room), _) => room.resize(bytes),
             (None, Some(open)) if bytes > FREE_BYTES => {
-                self.held = open.share().small.try_take(bytes).map(Box::new);
-                self.held.is_some()
+                self.room = open.share().small.try_take(bytes).map(Box::new);
+                self.room.is_some()
             }
             (None, _) => true,
         }
     }
 }
 
-/// The body of a reply. Its one message carries the hold to the socket.
+/// The body of a reply, with the open call and the room of the reply. If the body has one message, it hands both to the
+/// bytes of the message, which keep them until the socket has taken the bytes.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     body: Body,
-    hold: Hold,
+    guard: ReplyGuard,
     streams: bool,
 }
 
 impl Reply {
-    /// Makes the body of a reply with its hold.
-    pub(super) fn new(body: Body, hold: Hold, streams: bool) -> Self {
-        Self { body, hold, streams }
+    /// Makes the body of a reply that `guard` belongs to.
+    pub(super) fn new(body: Body, guard: ReplyGuard, streams: bool) -> Self {
+        Self { body, guard, streams }
     }
 }
 
-/// The bytes of a reply, with the hold, which ends when the socket has taken the bytes.
+/// The bytes of a message, with the open call and the room of the reply. All are dropped when the socket has taken the
+/// bytes.
 #[derive(Debug)]
 pub(super) struct Counted {
     bytes: Bytes,
-    _hold: Hold,
+    _guard: ReplyGuard,
 }
 
 impl Buf for Counted {
@@ -256,11 +258,11 @@ impl HttpBody for Reply {
             }
         };
         let frame = match frame.into_data() {
-            Ok(bytes) if this.streams => Frame::data(Counted { bytes, _hold: Hold::default() }),
-            Ok(bytes) if this.hold.fit(bytes.len()) => {
-                Frame::data(Counted { bytes, _hold: std::mem::take(&mut this.hold) })
+            Ok(bytes) if this.streams => Frame::data(Counted { bytes, _guard: ReplyGuard::default() }),
+            Ok(bytes) if this.guard.fit(bytes.len()) => {
+                Frame::data(Counted { bytes, _guard: std::mem::take(&mut this.guard) })
             }
-            // The changes of the call stay in effect, and a repeat of the call reports them.
+            // The call has taken effect already. The client learns the outcome when it repeats the call.
             Ok(_) => {
                 this.body = Body::empty();
                 Frame::trailers(untaken())

@@ -1,8 +1,8 @@
 //! The codec of messages: it encodes with prost, and writes each message in one piece.
 //!
-//! tonic's own codec lets prost write into tonic's buffer, which checks its capacity for every byte, so that a reply
-//! full of numbers takes a microsecond. Here prost writes a message into a buffer of the thread, and the codec copies
-//! it. The codec decodes a request only if its repeated fields are within their bounds.
+//! tonic's own codec lets prost write into tonic's buffer, which checks its capacity for every byte. So a reply full of
+//! numbers takes a microsecond. Here prost writes a message into a buffer of the thread, and the codec copies the
+//! bytes. The codec decodes a request only if its repeated fields are within their bounds.
 
 use std::{cell::RefCell, marker::PhantomData};
 
@@ -16,15 +16,15 @@ use tonic_prost::ProstDecoder;
 
 use crate::grpc::repeated;
 
-/// Initial size of the two buffers of each call, for its request and its reply. They grow for larger messages. tonic's
-/// default of 8 KiB drives other data out of the cores' caches.
+/// Initial size of the two buffers of each call: one for its request, and one for its reply. The buffers grow for
+/// larger messages. tonic's default of 8 KiB drives other data out of the caches of the cores.
 const BUFFER_BYTES: usize = 1024;
 
-/// Size from which on a stream's buffered messages are sent. The buffer holds messages that the client has not taken,
-/// so it is smaller than tonic's 32 KiB.
+/// When the buffered messages of a stream have this size, they are sent. The buffer contains messages that the client
+/// has not taken, so it is smaller than tonic's default of 32 KiB.
 const YIELD_BYTES: usize = 4 * 1024;
 
-/// Largest buffer that a thread keeps for its next reply.
+/// Maximum size of the buffer that a thread keeps for its next reply.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 thread_local! {

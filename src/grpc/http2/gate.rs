@@ -1,7 +1,8 @@
 //! The gate: lets calls in if there is room for them.
 //!
-//! An operation goes straight to its handler. If a call has a large reply, its request is read to the end, and then
-//! the call waits for room. A call that waits occupies no window of HTTP/2, and its reply is not made yet.
+//! A call of an operation goes to its handler at once. If a call may have a large reply, the gate reads its request to
+//! the end, and then the call waits for room. While a call waits, it uses up no HTTP/2 window, and its reply is not
+//! made yet.
 
 use std::{
     convert::Infallible,
@@ -21,8 +22,8 @@ use tonic::Status;
 use tower::Service;
 
 use super::{
-    body::{Arriving, Hold, Reply},
-    room::{Held, Open, Share, Untaken},
+    body::{Arriving, Reply, ReplyGuard},
+    room::{Open, Share, TakenRoom, Untaken},
     rpc::{Rpc, TALK_BYTES},
 };
 use crate::grpc::status;
@@ -30,7 +31,8 @@ use crate::grpc::status;
 /// Maximum time that a call waits for room for its reply.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Room for a snapshot whose size is not known yet; below, the room for each balance once the size is known.
+/// Room for a snapshot whose size is not known yet. [`BALANCE_BYTES`] is the room for each balance, when the number of
+/// balances is known.
 const SNAPSHOT_BYTES: usize = 4 * 1024 * 1024;
 const BALANCE_BYTES: usize = SNAPSHOT_BYTES / 10_000;
 
@@ -54,8 +56,9 @@ type Direct = <Router as Service<Request<Arriving<Incoming>>>>::Future;
 pub(super) enum GateFuture {
     /// There was no room for the call.
     Refused(Option<Response<Reply>>),
-    /// The call's handler runs. The fields are the handler, the open call with its room, and whether the call streams.
-    Direct(Direct, Option<(Open, Option<Box<Held>>)>, bool),
+    /// The handler of the call is running. The fields are the handler's future, the open call with its room, and
+    /// whether the call streams.
+    Direct(Direct, Option<(Open, Option<Box<TakenRoom>>)>, bool),
     /// The call may have a large reply.
     Large(BoxFuture<'static, Response<Reply>>),
 }
@@ -72,13 +75,13 @@ impl Service<Request<Incoming>> for Gate {
     fn call(&mut self, mut request: Request<Incoming>) -> GateFuture {
         let rpc = Rpc::of(request.uri().path());
         let Some(open) = self.share.open(request.headers()) else { return GateFuture::refused() };
-        let mut held = None;
+        let mut room = None;
         match rpc {
             Rpc::Large(bytes) => {
                 return GateFuture::Large(Box::pin(pass(self.routes.clone(), request, open, bytes)));
             }
             Rpc::Talk => match self.share.streams.try_take(TALK_BYTES) {
-                Some(taken) => held = Some(Box::new(taken)),
+                Some(taken) => room = Some(Box::new(taken)),
                 None => return GateFuture::refused(),
             },
             Rpc::Watch => {
@@ -88,7 +91,7 @@ impl Service<Request<Incoming>> for Gate {
         }
         let share = Arc::clone(&self.share);
         let request = request.map(|body| Arriving::new(body, share, rpc == Rpc::Talk));
-        GateFuture::Direct(self.routes.call(request), Some((open, held)), rpc.streams())
+        GateFuture::Direct(self.routes.call(request), Some((open, room)), rpc.streams())
     }
 }
 
@@ -108,8 +111,8 @@ impl Future for GateFuture {
             GateFuture::Direct(future, kept, streams) => {
                 let streams = *streams;
                 Pin::new(future).poll(context).map_ok(|response| {
-                    let hold = kept.take().map(|(open, held)| Hold::new(open, held, streams));
-                    response.map(|body| Reply::new(body, hold.unwrap_or_default(), streams))
+                    let guard = kept.take().map(|(open, room)| ReplyGuard::new(open, room, streams));
+                    response.map(|body| Reply::new(body, guard.unwrap_or_default(), streams))
                 })
             }
             GateFuture::Large(future) => future.as_mut().poll(context).map(Ok),
@@ -128,16 +131,16 @@ async fn answer(
     bytes: usize,
 ) -> Result<Response<Reply>, Status> {
     let (parts, body) = request.into_parts();
-    // The body holds the request's room until there is a reply.
+    // `body` keeps the room of the request until there is a reply.
     let mut body = Arriving::new(body, Arc::clone(open.share()), false);
     let whole = body.read().await?;
-    let held = wait(open.share().replies.take(bytes)).await?;
+    let room = wait(open.share().replies.take(bytes)).await?;
     let Ok(response) = routes.call(Request::from_parts(parts, Body::from(whole))).await;
-    let hold = Hold::new(open, Some(Box::new(held)), false);
-    Ok(response.map(|body| Reply::new(body, hold, false)))
+    let guard = ReplyGuard::new(open, Some(Box::new(room)), false);
+    Ok(response.map(|body| Reply::new(body, guard, false)))
 }
 
-async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
+async fn wait(room: impl Future<Output = TakenRoom>) -> Result<TakenRoom, Status> {
     timeout(ROOM_TIMEOUT, room).await.map_err(|_| {
         let text =
             "no room for a large reply: too many are under way or unread by clients; repeat the call later";
@@ -145,27 +148,27 @@ async fn wait(room: impl Future<Output = Held>) -> Result<Held, Status> {
     })
 }
 
-/// Waits for room for a snapshot. The whole snapshot is made at once, and its client must take it in time, like a
-/// reply.
+/// Waits for room for a snapshot. The whole snapshot is made at once, and its client must take the snapshot in time,
+/// like a reply.
 ///
 /// # Errors
 ///
 /// UNAVAILABLE, if there is no room within [`ROOM_TIMEOUT`].
 pub(in crate::grpc) async fn promise_snapshot(share: &Arc<Share>) -> Result<Promise, Status> {
-    let held = wait(share.streams.take(SNAPSHOT_BYTES)).await?;
-    Ok(Promise { held, _untaken: share.answer() })
+    let room = wait(share.streams.take(SNAPSHOT_BYTES)).await?;
+    Ok(Promise { room, _untaken: share.answer() })
 }
 
-/// The room that a snapshot holds until its client has taken it.
+/// The room of a snapshot, until the client has taken the snapshot.
 #[derive(Debug)]
 pub(in crate::grpc) struct Promise {
-    held: Held,
+    room: TakenRoom,
     _untaken: Untaken,
 }
 
 impl Promise {
-    /// Gives back the room that a snapshot of this many balances does not need.
+    /// Frees the room that a snapshot with this number of balances does not need.
     pub(in crate::grpc) fn fit(&mut self, balances: usize) {
-        self.held.resize((balances * BALANCE_BYTES).min(SNAPSHOT_BYTES));
+        self.room.resize((balances * BALANCE_BYTES).min(SNAPSHOT_BYTES));
     }
 }

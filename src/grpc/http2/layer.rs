@@ -1,9 +1,10 @@
-//! Adds to tonic what it lacks: it keeps deadlines, and turns tonic's errors into those of the contract.
+//! A layer around tonic's services. It enforces the deadlines of calls, and converts tonic's errors into the errors of
+//! the contract.
 //!
 //! tonic's own timeout ends a call as CANCELLED, and tonic answers a body that it cannot accept with OUT_OF_RANGE,
 //! RESOURCE_EXHAUSTED or INTERNAL. In the contract these are DEADLINE_EXCEEDED and INVALID_ARGUMENT, with details.
 //!
-//! The layer works on response headers only. So a deadline does not end a stream that has begun to answer; the client
+//! The layer changes only response headers. So a deadline does not end a stream that has begun to answer. The client
 //! ends such a stream.
 
 use std::{
@@ -24,14 +25,15 @@ use tower::{Layer, Service};
 use super::rpc::OWN_PATHS;
 use crate::grpc::status::{self, ERROR_DOMAIN};
 
-/// The largest request, in bytes. This is tonic's default, which the services keep.
+/// Maximum size of a request, in bytes. This is tonic's default, and the services do not change it.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const TOO_LARGE: &str = "the request is larger than 4 MiB";
 const NOT_A_MESSAGE: &str = "the request is not a valid tope.v1 message";
 
-/// The instant at which the client stops waiting. Each request with a `grpc-timeout` has it among its extensions.
+/// The instant at which the client stops waiting. The layer adds it to the extensions of each request with a
+/// `grpc-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::grpc) struct Deadline(pub(in crate::grpc) Instant);
 
@@ -39,9 +41,9 @@ pub(in crate::grpc) struct Deadline(pub(in crate::grpc) Instant);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ContractLayer;
 
-/// Enforces `grpc-timeout`, and rewords errors that tonic replies before a service of ours gets the call.
+/// Enforces `grpc-timeout`, and rewords the errors with which tonic refuses a call before one of our services gets it.
 ///
-/// For a call without a `grpc-timeout` it only reads two headers, and starts no timer.
+/// For a call without a `grpc-timeout`, this service only reads two headers and starts no timer.
 #[derive(Debug, Clone)]
 pub(super) struct Contract<S> {
     inner: S,
@@ -51,8 +53,8 @@ pub(super) struct Contract<S> {
 #[derive(Debug)]
 pub(super) struct ContractFuture<F> {
     inner: F,
-    /// The timer of a call with a deadline. It is boxed because few calls have a timer, but each call reserves space
-    /// for the field.
+    /// The timer of a call with a deadline. The timer is boxed, because few calls have a timer but each call has memory
+    /// for this field.
     timer: Option<Pin<Box<Sleep>>>,
     own: bool,
 }
@@ -97,8 +99,7 @@ where
     type Output = Result<Response<R>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The handler is polled first, so that an answer that is ready is sent even if the deadline comes at the same
-        // moment.
+        // The handler is polled first. So an answer that is ready is sent even if the deadline comes at this moment.
         if let Poll::Ready(Ok(response)) = Pin::new(&mut self.inner).poll(cx) {
             return Poll::Ready(Ok(if self.own { reword(response) } else { response }));
         }
@@ -109,7 +110,7 @@ where
     }
 }
 
-/// Finds the deadline that the headers ask for. `None` if there is none, or if it cannot be read, as in tonic.
+/// Finds the deadline in the headers. `None` if there is no deadline, or, as in tonic, if it cannot be parsed.
 fn find_deadline(headers: &HeaderMap) -> Option<Instant> {
     let timeout = parse_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes())?;
     Instant::now().checked_add(timeout)
@@ -133,7 +134,7 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
     }
 }
 
-/// Turns tonic's errors about a body into INVALID_ARGUMENT. Our own errors have details, and stay as they are.
+/// Converts tonic's errors about a body into INVALID_ARGUMENT. Our own errors have details, and are not changed.
 fn reword<R: Default>(response: Response<R>) -> Response<R> {
     let headers = response.headers();
     let Some(code) = headers.get(Status::GRPC_STATUS) else { return response };
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_read_as_the_protocol_says() {
+    fn grpc_timeout_is_parsed_as_the_protocol_defines_it() {
         let cases: [(&str, Option<Duration>); 15] = [
             ("1H", Some(Duration::from_secs(3600))),
             ("2M", Some(Duration::from_secs(120))),
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_out_of_time_is_deadline_exceeded_with_its_reason() {
+    async fn a_call_whose_deadline_has_passed_fails_with_deadline_exceeded() {
         let status =
             answer(request("/tope.v1.QuotaService/Reserve", Some("1m")), |_| Box::pin(pending())).await;
         assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_there_at_the_deadline_is_given() {
+    async fn an_answer_that_is_ready_at_the_deadline_is_sent() {
         let status = answer(request("/tope.v1.QuotaService/Reserve", Some("0n")), |_| {
             Box::pin(ready(Ok(Response::new(Body::empty()))))
         });
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_handler_sees_the_deadline_only_when_there_is_one() {
+    async fn the_handler_gets_a_deadline_only_if_the_call_has_one() {
         for timeout in [None, Some("1H"), Some("soon")] {
             let status = answer(request("/x", timeout), move |request| {
                 let seen = request.extensions().get::<Deadline>().is_some();
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_tonic_says_about_a_body_is_invalid_argument() {
+    async fn errors_of_tonic_about_a_body_become_invalid_argument() {
         let cases = [
             (Status::out_of_range("found 5 bytes"), TOO_LARGE),
             (Status::resource_exhausted("decompressed"), TOO_LARGE),
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn our_own_errors_and_those_of_other_services_pass_as_they_are() {
+    async fn our_own_errors_and_errors_of_other_services_are_not_changed() {
         let details = ErrorDetails::with_error_info("QUOTA_EXCEEDED", ERROR_DOMAIN, HashMap::new());
         let own = Status::with_error_details(Code::ResourceExhausted, "no quota", details);
         let path = "/tope.v1.QuotaService/Reserve";

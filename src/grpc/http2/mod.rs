@@ -1,8 +1,9 @@
-//! The HTTP/2 server on which the services run: it bounds what calls may hold in memory, and keeps their deadlines.
+//! The HTTP/2 server of the services. It bounds the memory that calls may use, and enforces their deadlines.
 //!
 //! Read `serve` first: it accepts connections, each with a `socket` and the calls of its `streams`. A call then passes
-//! the `layer`, which keeps its deadline and rewords tonic's errors, and the `gate`, which lets it in if there is `room`
-//! for its kind of `rpc`. A `body` counts the bytes of requests and replies, and `codec` reads and writes messages.
+//! the `layer`, which enforces the deadline of the call and rewords tonic's errors. Then it comes to the `gate`, which
+//! lets the call in if there is `room` for its kind of `rpc`. A `body` counts the bytes of requests and replies, and
+//! `codec` reads and writes messages.
 
 mod body;
 pub mod codec;

@@ -1,9 +1,10 @@
 //! Room: the memory that calls may use, on one connection and on all connections.
 //!
 //! A client decides how much of a request it sends, and how much of a reply it takes. So each request that is not
-//! small, each reply, and each call takes room here before it uses memory. A request gives its room back when its call
-//! has an answer, and a reply when the socket has taken it. One connection gets only a part of the whole room, so that
-//! one client leaves room for others. Small requests have a separate room, so that large requests never keep them out.
+//! small, each reply, and each call takes room here before it uses memory. The room of a request is free again when its
+//! call has an answer. The room of a reply is free again when the socket has taken the reply. One connection gets only
+//! a part of the whole room, so one client leaves room for others. Small requests have a separate room, so large
+//! requests never use up their room.
 
 use std::{
     sync::{
@@ -26,10 +27,10 @@ pub(super) const CONNECTIONS_MAX: usize = 1_024;
 /// A call costs about 5 KiB.
 pub(super) const CALLS_MAX: usize = 10_240;
 
-/// Number of calls of one connection that are accepted even if [`CALLS_MAX`] other calls are open.
+/// Number of calls that each connection may always open, even if [`CALLS_MAX`] other calls are open.
 pub(super) const CALLS_ALWAYS: usize = 16;
 
-/// A body or a reply up to this size takes no room, because each call uses as much memory anyway.
+/// A body or a reply up to this size takes no room, because each call uses this much memory anyway.
 pub(super) const FREE_BYTES: usize = KIB;
 
 /// Headers up to this total size take no room.
@@ -41,26 +42,26 @@ const HEADER_BYTES: usize = 100;
 /// A body up to this size takes its room from [`SMALL_ROOM`].
 const SMALL_BYTES: usize = 16 * KIB;
 
-/// Room for large requests, in bytes: on one connection, and on all connections.
+/// Room for large requests, in bytes: first on one connection, then on all connections.
 pub(super) const REQUEST_ROOM: [usize; 2] = [8 * MIB, 20 * MIB];
 
-/// Room for small requests, large headers, and replies of operations, in bytes: on one connection, and on all
+/// Room for small requests, large headers, and replies of operations, in bytes: first on one connection, then on all
 /// connections.
 pub(super) const SMALL_ROOM: [usize; 2] = [6 * MIB, 12 * MIB];
 
-/// Room for large replies, in bytes: on one connection, and on all connections.
+/// Room for large replies, in bytes: first on one connection, then on all connections.
 pub(super) const REPLY_ROOM: [usize; 2] = [8 * MIB, 20 * MIB];
 
-/// Room for calls that stream, in bytes: on one connection, and on all connections.
+/// Room for calls that stream, in bytes: first on one connection, then on all connections.
 pub(super) const STREAM_ROOM: [usize; 2] = [8 * MIB, 16 * MIB];
 
 /// Maximum time that a reply waits until its client takes it.
 pub(super) const UNTAKEN_MAX: Duration = Duration::from_secs(10);
 
-/// Number of periods in [`UNTAKEN_MAX`]. The age of a reply is known with the precision of one period.
+/// Number of periods in [`UNTAKEN_MAX`]. The age of a reply is measured with the precision of one period.
 const PERIODS: usize = 5;
 
-/// Length of one period: [`Share::turn`] is called once in each.
+/// Length of one period. [`Share::turn`] is called once in each period.
 pub(super) const PERIOD: Duration = UNTAKEN_MAX.checked_div(5).expect("5 is not 0");
 
 /// The room that all connections share.
@@ -93,7 +94,7 @@ pub(in crate::grpc) struct Share {
     /// Whether the client has sent its HTTP/2 preface and SETTINGS.
     greeted: AtomicBool,
     calls: AtomicUsize,
-    /// Number of replies that are not taken yet, by the period in which they were made.
+    /// Number of replies that the client has not taken yet, by the period in which each reply was made.
     untaken: [AtomicUsize; PERIODS],
     period: AtomicUsize,
     pub(super) requests: Room,
@@ -122,12 +123,12 @@ impl Share {
         })
     }
 
-    /// Notes that the client's preface and SETTINGS have come.
+    /// Remembers that the client's preface and SETTINGS have arrived.
     pub(super) fn greet(&self) {
         self.greeted.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether the client's preface and SETTINGS have come.
+    /// Returns whether the client's preface and SETTINGS have arrived.
     pub(super) fn is_greeted(&self) -> bool {
         self.greeted.load(Ordering::Relaxed)
     }
@@ -136,10 +137,10 @@ impl Share {
     pub(super) fn open(self: &Arc<Self>, headers: &HeaderMap) -> Option<Open> {
         let bytes: usize =
             headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum();
-        let held = if bytes > FREE_HEADER_BYTES { Some(Box::new(self.small.try_take(bytes)?)) } else { None };
+        let room = if bytes > FREE_HEADER_BYTES { Some(Box::new(self.small.try_take(bytes)?)) } else { None };
         let own = self.calls.fetch_add(1, Ordering::Relaxed);
-        // The call is made before the check, so that dropping it corrects the count in any case.
-        let mut open = Open { share: Arc::clone(self), counted: false, _headers: held };
+        // `open` is made before the check. So if the check fails, the drop of `open` corrects the count.
+        let mut open = Open { share: Arc::clone(self), counted: false, _headers: room };
         if own >= CALLS_ALWAYS {
             open.counted = true;
             if self.all.calls.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
@@ -149,12 +150,12 @@ impl Share {
         Some(open)
     }
 
-    /// Takes room for a request's body of this size, if there is any now.
-    pub(super) fn take_request(&self, bytes: usize) -> Option<Held> {
+    /// Takes room for the body of a request of this size. `None` if there is not enough room now.
+    pub(super) fn take_request(&self, bytes: usize) -> Option<TakenRoom> {
         if bytes <= SMALL_BYTES { self.small.try_take(bytes) } else { self.requests.try_take(bytes) }
     }
 
-    /// Notes a reply that its client has not taken yet.
+    /// Counts a reply as not taken by its client, until the returned value is dropped.
     pub(super) fn answer(self: &Arc<Self>) -> Untaken {
         let period = self.period.load(Ordering::Relaxed);
         self.untaken[period].fetch_add(1, Ordering::Relaxed);
@@ -166,7 +167,7 @@ impl Share {
         self.untaken.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
-    /// Begins the next period. Returns whether the client has not taken a reply that was made [`PERIODS`] periods ago.
+    /// Begins the next period. Returns true if a reply was made [`PERIODS`] periods ago and is still not taken.
     pub(super) fn turn(&self) -> bool {
         let next = (self.period.load(Ordering::Relaxed) + 1) % PERIODS;
         self.period.store(next, Ordering::Relaxed);
@@ -180,7 +181,7 @@ pub(super) struct Open {
     share: Arc<Share>,
     /// Whether the call counts towards [`CALLS_MAX`].
     counted: bool,
-    _headers: Option<Box<Held>>,
+    _headers: Option<Box<TakenRoom>>,
 }
 
 impl Open {
@@ -199,7 +200,7 @@ impl Drop for Open {
     }
 }
 
-/// A reply that its client has not taken yet.
+/// A reply that its client has not taken yet. The reply is counted until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Untaken {
     share: Arc<Share>,
@@ -212,7 +213,7 @@ impl Drop for Untaken {
     }
 }
 
-/// Room of one kind, in KiB: on one connection, and on all connections.
+/// Room of one kind, in KiB: the room of one connection, and the room of all connections.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     own: Arc<Semaphore>,
@@ -220,33 +221,34 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Takes room for this many bytes, if there is any now.
-    pub(super) fn try_take(&self, bytes: usize) -> Option<Held> {
+    /// Takes room for this number of bytes. `None` if there is not enough room now.
+    pub(super) fn try_take(&self, bytes: usize) -> Option<TakenRoom> {
         let own = Arc::clone(&self.own).try_acquire_many_owned(kib(bytes)).ok()?;
         let all = Arc::clone(&self.all).try_acquire_many_owned(kib(bytes)).ok()?;
-        Some(Held { own, all })
+        Some(TakenRoom { own, all })
     }
 
-    /// Waits for room for this many bytes, in order of arrival.
-    pub(super) async fn take(&self, bytes: usize) -> Held {
+    /// Waits for room for this number of bytes, in order of arrival.
+    pub(super) async fn take(&self, bytes: usize) -> TakenRoom {
         const NEVER_CLOSED: &str = "rooms are never closed";
-        // The call takes the connection's own room first: while it waits for that, it holds no room that other
-        // connections share.
+        // The call takes the room of its own connection first. While it waits for this room, it has taken no room that
+        // all connections share.
         let own = Arc::clone(&self.own).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
         let all = Arc::clone(&self.all).acquire_many_owned(kib(bytes)).await.expect(NEVER_CLOSED);
-        Held { own, all }
+        TakenRoom { own, all }
     }
 }
 
-/// Room that was taken. Dropping this gives the room back.
+/// Room that was taken. The room is free again when this value is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct TakenRoom {
     own: OwnedSemaphorePermit,
     all: OwnedSemaphorePermit,
 }
 
-impl Held {
-    /// Gives back surplus room, or takes missing room if it is free now. Returns whether the room now has this size.
+impl TakenRoom {
+    /// Frees room that is too much, or takes room that is missing if it is free now. Returns whether the room now has
+    /// this size.
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
         let wanted = kib(bytes) as usize;
         let (own, all) = (self.own.num_permits(), self.all.num_permits());
@@ -271,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_beyond_the_bound_are_refused_and_the_first_of_each_connection_are_not() {
+    fn calls_above_the_bound_are_refused_except_the_first_of_each_connection() {
         let (all, headers) = (Arc::<Rooms>::default(), HeaderMap::new());
         let (busy, quiet) = (Share::of(&all), Share::of(&all));
         let mut open: Vec<_> = (0..CALLS_ALWAYS + CALLS_MAX).filter_map(|_| busy.open(&headers)).collect();
@@ -285,16 +287,16 @@ mod tests {
     }
 
     #[test]
-    fn small_requests_have_room_when_large_ones_have_none() {
+    fn small_requests_have_room_when_large_requests_have_none() {
         let all = Arc::<Rooms>::default();
         let busy: Vec<_> = (0..3).map(|_| Share::of(&all)).collect();
-        let held: Vec<_> =
+        let taken: Vec<_> =
             (0..30).filter_map(|number| busy[number % busy.len()].take_request(4 * MIB)).collect();
-        assert_eq!(held.len(), REQUEST_ROOM[1] / (4 * MIB));
+        assert_eq!(taken.len(), REQUEST_ROOM[1] / (4 * MIB));
         let quiet = Share::of(&all);
         assert!(quiet.take_request(SMALL_BYTES + 1).is_none());
         assert!(quiet.take_request(SMALL_BYTES).is_some());
-        drop(held);
+        drop(taken);
         let own: Vec<_> = (0..30).filter_map(|_| quiet.take_request(4 * MIB)).collect();
         assert_eq!(own.len(), REQUEST_ROOM[0] / (4 * MIB), "one connection leaves room for others");
     }
@@ -302,16 +304,16 @@ mod tests {
     #[test]
     fn room_for_a_reply_becomes_as_large_as_the_reply() {
         let share = Share::of(&Arc::default());
-        let mut held = share.replies.try_take(4 * MIB).expect("there is room");
-        assert!(held.resize(1));
+        let mut room = share.replies.try_take(4 * MIB).expect("there is room");
+        assert!(room.resize(1));
         assert!(share.replies.try_take(REPLY_ROOM[0] - KIB).is_some());
-        assert!(held.resize(REPLY_ROOM[0]));
+        assert!(room.resize(REPLY_ROOM[0]));
         assert!(share.replies.try_take(1).is_none());
-        assert!(!held.resize(REPLY_ROOM[0] + 1));
+        assert!(!room.resize(REPLY_ROOM[0] + 1));
     }
 
     #[test]
-    fn a_reply_is_late_when_all_periods_have_begun_anew() {
+    fn a_reply_is_late_after_all_periods_have_passed() {
         let share = Share::of(&Arc::default());
         let reply = share.answer();
         assert!(share.has_untaken());

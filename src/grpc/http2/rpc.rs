@@ -1,4 +1,4 @@
-//! Kinds of rpcs: the path of a call shows the gate how much room the call needs, before its request is read.
+//! Kinds of rpcs. By the path of a call, the gate knows how much room the call needs before the request is read.
 
 use std::sync::LazyLock;
 
@@ -9,11 +9,10 @@ use crate::grpc::descriptors;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The beginning of the paths of our services. The errors of the health and reflection services stay as tonic makes
-/// them.
+/// The beginning of the paths of our services. The errors of the health and reflection services are not reworded.
 pub(super) const OWN_PATHS: &str = "/tope.v1.";
 
-/// Room for an rpc that streams both ways, in bytes: as much as its client may send before the server reads.
+/// Room for an rpc that streams in both directions, in bytes: as much as its client may send before the server reads.
 pub(super) const TALK_BYTES: usize = MIB;
 
 /// The paths of all rpcs that stream, from the descriptors of our services, health and reflection.
@@ -22,19 +21,19 @@ static STREAMING: LazyLock<Vec<(String, Rpc)>> = LazyLock::new(|| streaming(&des
 /// A kind of rpc, by the size of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rpc {
-    /// Request and reply are usually small, and the call is answered at once or by a batch.
+    /// The request and the reply are usually small. The call is answered at once or by a batch.
     Small,
-    /// The reply may have about this many bytes. The server makes it only if there is room for it.
+    /// The reply may have about this number of bytes. The server makes the reply only if there is room for it.
     Large(usize),
     /// The reply is a stream of messages.
     Watch,
-    /// The request is a stream of messages, and so may be the reply.
+    /// The request is a stream of messages. The reply may be a stream, too.
     Talk,
 }
 
 impl Rpc {
-    /// Returns the kind of the rpc with this path. An rpc of ours that is not listed here is large, so that a new rpc
-    /// has a bound from the beginning.
+    /// Returns the kind of the rpc with this path. An rpc of our services that is not listed here is large. So a new
+    /// rpc has a bound from the beginning.
     pub(super) fn of(path: &str) -> Self {
         let own = path.strip_prefix(OWN_PATHS);
         // Operations are by far the most frequent calls, so they are recognized without a search.
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_rpc_that_streams_is_found_by_what_its_descriptor_says() {
+    fn a_new_rpc_that_streams_is_found_by_its_descriptor() {
         let rpc = |name: &str, client, server| MethodDescriptorProto {
             name: Some(name.to_owned()),
             client_streaming: Some(client),

@@ -1,8 +1,8 @@
 //! The HTTP/2 server: tonic's routes on hyper, without tonic's `Server`.
 //!
-//! tonic's `Server` ends late calls as CANCELLED in a place that no layer of ours can reach. It also puts boxes and
-//! layers around each call that are not needed here. This server only accepts connections, serves them, and ends in
-//! good order.
+//! tonic's `Server` ends late calls as CANCELLED, in a place that our layers cannot reach. It also puts boxes and
+//! layers around each call that are not needed here. This server only accepts connections, serves them, and shuts down
+//! in order.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -28,36 +28,37 @@ use super::{
 };
 use crate::seldom::Seldom;
 
-/// Maximum number of calls that one connection may have open. The number is larger than a lane's batch and smaller
-/// than its queue. HTTP/2 makes a client with more calls wait until some of them end.
+/// Maximum number of calls that one connection may have open. The number is larger than a batch and smaller than the
+/// queue of a lane. HTTP/2 makes a client with more calls wait until some of its calls end.
 const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
 
-/// Bytes that a client may send on one stream before the server has read them. A Batch of 1,000 operations fits.
+/// Maximum number of bytes that a client may send on one stream before the server reads them. A Batch of 1,000
+/// operations fits.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Bytes that a client may send on one connection before the server has read them. Bodies are read as they arrive, so
-/// this bounds how much is read in one step. It is large enough that window updates are rare.
+/// Maximum number of bytes that a client may send on one connection before the server reads them. Bodies are read as
+/// they arrive, so this number bounds how much is read in one step. It is large, so that window updates are rare.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Maximum size of the headers of one call, as HTTP/2 counts it.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
-/// Maximum number of streams of one connection that the client resets before the server accepts them. hyper's default
-/// of 20 closes the whole connection when a burst of calls runs out of time at once. More than this bound is an attack
-/// (rapid reset).
+/// Maximum number of streams of one connection that the client has reset before the server accepted them. With its
+/// default of 20, hyper closes the whole connection if the deadlines of many calls pass at the same time. A client that
+/// resets more streams than this attacks the server (rapid reset).
 const PENDING_RESETS_MAX: usize = 1_024;
 
-/// The server pings a connection that was silent for this long.
+/// The server pings a connection after it was silent for this time.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The server closes a connection whose ping is not answered within this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Maximum number of bytes that are buffered on one stream for a client that does not read. A single larger message
-/// may exceed it.
+/// Maximum number of bytes that are buffered on one stream for a client that does not read. One message that is larger
+/// may exceed this number.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Time in which calls that stream may end by themselves after the server begins to end.
+/// Maximum time in which calls that stream may end by themselves after the server begins to shut down.
 const STREAMS_GRACE: Duration = Duration::from_secs(1);
 
 /// The pause after an `accept` that failed because file descriptors or memory ran out.
@@ -65,9 +66,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled.
 ///
-/// Then it accepts no new connection, sends GOAWAY to each client, and answers the calls that were accepted. After at
-/// most `drain` it closes the connections that are still open. Calls that stream are dropped after a second, so that a
-/// client that does not read delays nothing.
+/// Then the server accepts no new connection, sends GOAWAY to each client, and answers the calls that it has accepted.
+/// After `drain` it closes the connections that are still open. It drops calls that stream after a second, so that
+/// clients that do not read do not delay the shutdown.
 ///
 /// # Errors
 ///
@@ -123,7 +124,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// The steps in which connections end, in this order.
+/// The steps of a shutdown, in this order. Each step begins when its token is cancelled.
 #[derive(Clone, Debug, Default)]
 struct Ends {
     /// No new connection and no new call is accepted.
@@ -141,7 +142,7 @@ async fn run_connection(socket: TcpStream, routes: Router, share: Arc<Share>, en
     let socket = TokioIo::new(Socket::new(socket, Arc::clone(&share)));
     let connection = http2_settings(inbox.clone()).serve_connection(socket, door);
     let mut connection = WithCalls::new(connection, inbox);
-    // A client that has not sent its preface needs no orderly end.
+    // A connection without a preface has no calls, so it can be closed at once.
     if is_served(&mut connection, &ends.shutdown).await || !share.is_greeted() {
         return;
     }
@@ -167,8 +168,8 @@ async fn is_served(connection: &mut Connection, end: &CancellationToken) -> bool
 
 type Connection = WithCalls<http2::Connection<TokioIo<Socket>, Door, Inbox>>;
 
-/// Waits for the next connection. An error never ends the listener: either one client is gone, or a resource ran out
-/// that the next attempt may find free.
+/// Waits for the next connection. An error never ends the listener: either one client has disconnected, or the server
+/// has used up a resource that may be free at the next attempt.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
@@ -209,7 +210,7 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
     http2
 }
 
-/// The routes as a service of hyper, for one connection. The service is always ready, and cheap to clone.
+/// The routes as a service of hyper, for one connection. The service is always ready, and a clone is cheap.
 struct Door {
     routes: Contract<Gate>,
     inbox: Inbox,
@@ -240,7 +241,7 @@ mod tests {
     const BOUND: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn it_serves_until_it_is_told_to_stop_and_cuts_what_stays_open_after_the_drain() {
+    async fn the_server_serves_until_shutdown_and_closes_connections_after_the_drain() {
         let (reporter, health) = health_reporter();
         reporter.set_service_status("", ServingStatus::Serving).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_at_once_when_nothing_is_open() {
+    async fn the_server_ends_at_once_if_no_connection_is_open() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let shutdown = CancellationToken::new();
         shutdown.cancel();

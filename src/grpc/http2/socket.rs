@@ -16,26 +16,26 @@ use tokio::{
 
 use super::room::Share;
 
-/// Time after which an accepted connection is closed if the client's preface and SETTINGS have not arrived.
+/// An accepted connection is closed if the client's preface and SETTINGS have not arrived after this time.
 pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time after which a connection is closed if it takes none of the bytes that wait for it.
+/// A connection is closed if bytes wait to be sent and its client takes no bytes for this time.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The sizes of what a client sends first: the preface, and the header of the next frame, which is SETTINGS.
+/// Size of the preface, which the client sends first. The header of its first frame, which is SETTINGS, follows.
 const PREFACE_BYTES: usize = 24;
 const FRAME_HEADER_BYTES: usize = 9;
 const FIRST_BYTES: usize = PREFACE_BYTES + FRAME_HEADER_BYTES;
 
 /// A socket that does not offer vectored writes. So h2 copies short frames into one buffer, and many replies need only
-/// one system call. With vectored writes, h2 would pass on each message of 256 bytes or more separately.
+/// one system call. With vectored writes, h2 would write each message of 256 bytes or more separately.
 ///
-/// While the client takes no bytes, the server reads nothing from the socket, so that a client that does not read
-/// cannot ask for more replies.
+/// While the client takes no bytes, the server reads nothing from the socket. So a client that does not read cannot ask
+/// for more replies.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    /// The client's greeting, until it is complete.
+    /// The client's preface and SETTINGS. `None` after both have arrived.
     greeting: Option<Greeting>,
     /// The timer that runs while the client takes no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -57,14 +57,14 @@ impl Socket {
         Self { stream, greeting: Some(greeting), stalled: None }
     }
 
-    /// Notes the outcome of a write. Fails if the client has taken no bytes for [`WRITE_TIMEOUT`].
+    /// Handles the outcome of a write. Fails if the client has taken no bytes for [`WRITE_TIMEOUT`].
     fn written<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_pending() {
             let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
             return timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
         }
         if self.stalled.take().is_some() {
-            // Reading was suspended while the write waited, so the task is woken to read again.
+            // While the write waited, nothing was read. So the task is woken to read again.
             context.waker().wake_by_ref();
         }
         outcome
@@ -72,7 +72,7 @@ impl Socket {
 }
 
 impl Greeting {
-    /// Counts these bytes, and returns whether the whole greeting has arrived.
+    /// Counts these bytes. Returns whether the whole preface and the whole SETTINGS have arrived.
     fn hear(&mut self, bytes: &[u8]) -> bool {
         if let Some(rest) = self.first.get_mut(self.heard..) {
             let count = rest.len().min(bytes.len());

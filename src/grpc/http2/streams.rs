@@ -1,12 +1,12 @@
 //! The calls of one connection, run in the connection's own task.
 //!
 //! hyper hands each call to an executor. If calls were tasks of the runtime, the calls that a batch has answered would
-//! be scheduled one by one, and each would wake the connection. Here all of these calls run first, and then the
-//! connection writes their replies. A call only converts messages and waits, so one call does not delay the others.
+//! be scheduled one by one, and each call would wake the connection. Here all of these calls run first, and then the
+//! connection writes their replies. A call only converts messages and waits, so a call does not delay other calls.
 //!
-//! When the server ends, a call that streams ends by itself, as long as its client reads. If the client's window is
-//! used up, hyper waits for the window and does not poll the call. So such calls are dropped a moment later. HTTP/2
-//! then sends the client RST_STREAM, which needs no window.
+//! When the server shuts down, a call that streams ends by itself if its client reads. If the client's window is used
+//! up, hyper waits for the window and does not poll the call. So the server drops such calls a moment later. HTTP/2
+//! then sends RST_STREAM to the client, which needs no window.
 
 use std::{
     future::Future,
@@ -32,7 +32,7 @@ use super::{
 
 type Call = BoxFuture<'static, ()>;
 
-/// Maximum time for a connection without calls to end in order, after streams were dropped.
+/// Maximum time for which a connection without calls may stay open after streams were dropped.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// The executor to which hyper hands the calls of one connection.
@@ -41,9 +41,9 @@ pub(super) struct Inbox(Arc<Arrivals>);
 
 struct Arrivals {
     calls: Mutex<Vec<Call>>,
-    /// Whether the next call streams. hyper asks the service for a call, and hands it to the executor at once.
+    /// Whether the next call streams. hyper gets a call from the service, and hands it to the executor at once.
     streams: AtomicBool,
-    /// When cancelled, calls that stream are dropped.
+    /// When this token is cancelled, calls that stream are dropped.
     cut: CancellationToken,
     share: Arc<Share>,
 }
@@ -54,7 +54,7 @@ impl Inbox {
         Self(Arc::new(Arrivals { calls: Mutex::default(), streams: AtomicBool::new(false), cut, share }))
     }
 
-    /// Announces the path of the next call.
+    /// Reports the path of the next call, so that the executor knows whether the call streams.
     pub(super) fn announce(&self, path: &str) {
         if Rpc::of(path).streams() {
             self.0.streams.store(true, Ordering::Relaxed);
@@ -84,18 +84,19 @@ where
     }
 }
 
-/// A connection and its calls. The future's output is `None` if the connection was given up.
+/// A connection and its calls. The output of the future is `None` if the server closed the connection because the
+/// client did not read.
 pub(super) struct WithCalls<C> {
     connection: Pin<Box<C>>,
     inbox: Inbox,
-    /// Calls that arrived during a poll. The list is empty between polls; only its memory is kept.
+    /// Calls that arrived during a poll. Between polls the list is empty, and only its memory is kept.
     arrived: Vec<Call>,
     running: FuturesUnordered<Call>,
-    /// The timer that runs while streams are dropped and no call runs.
+    /// The timer that runs after streams were dropped, while no call runs.
     idle: Option<Pin<Box<Sleep>>>,
-    /// The timer of the next check of the age of replies. It runs while there are replies that the client has not
-    /// taken.
-    look: Option<Pin<Box<Sleep>>>,
+    /// The timer of the next check of the age of replies. The timer runs while there are replies that the client has
+    /// not taken.
+    check: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C> WithCalls<C> {
@@ -107,7 +108,7 @@ impl<C> WithCalls<C> {
             arrived: Vec::new(),
             running: FuturesUnordered::new(),
             idle: None,
-            look: None,
+            check: None,
         }
     }
 
@@ -118,8 +119,8 @@ impl<C> WithCalls<C> {
 }
 
 impl<C> WithCalls<C> {
-    /// Returns whether the connection has had no calls for [`IDLE_MAX`] since streams were dropped. If so, its client
-    /// does not take the bytes that are left to write.
+    /// Returns whether the connection has had no calls for [`IDLE_MAX`] after streams were dropped. Such a connection
+    /// is still open only because its client does not take the last bytes.
     fn is_idle(&mut self, context: &mut Context<'_>) -> bool {
         if !self.inbox.0.cut.is_cancelled() || !self.running.is_empty() {
             return false;
@@ -128,20 +129,20 @@ impl<C> WithCalls<C> {
         idle.as_mut().poll(context).is_ready()
     }
 
-    /// Returns whether the client has not taken a reply in time. Bytes that HTTP/2 has buffered can only be discarded
-    /// by closing the connection.
+    /// Returns true if the client has not taken a reply in time. The only way to discard bytes that HTTP/2 has buffered
+    /// is to close the connection.
     fn is_stuck(&mut self, context: &mut Context<'_>) -> bool {
         let share = &self.inbox.0.share;
         if !share.has_untaken() {
-            self.look = None;
+            self.check = None;
             return false;
         }
         loop {
-            let look = self.look.get_or_insert_with(|| Box::pin(sleep(PERIOD)));
-            if look.as_mut().poll(context).is_pending() {
+            let check = self.check.get_or_insert_with(|| Box::pin(sleep(PERIOD)));
+            if check.as_mut().poll(context).is_pending() {
                 return false;
             }
-            self.look = None;
+            self.check = None;
             if share.turn() {
                 tracing::info!("closing a connection whose client does not read its replies");
                 return true;
