@@ -48,7 +48,7 @@ both! {
                 wanted.enforcement = Enforcement::Hard.into();
             }
             let mut kept = kept.clone();
-            // 0 means 1, and the server may return either of the two.
+            // Anchor day 0 means 1, and the server may return 0 or 1.
             if kept.period() == Period::Month && given.anchor_day == 0 {
                 kept.anchor_day = 0;
             }

@@ -34,7 +34,7 @@ both! {
         assert_eq!(reply.balances.figures("month"), (0, 30));
         assert_eq!(world.figures("acme", "day").await, (0, 30));
         world.verify().await;
-        // The hold is settled as if there had been no reset.
+        // The reset does not change the hold.
         world.reserve("acme").tokens(71).await.expect_err("70 are left").is_quota(&["day"]);
         world.commit(hold.name()).tokens(25).await.expect("it is held");
         assert_eq!(world.figures("acme", "day").await, (25, 0));
@@ -56,8 +56,8 @@ both! {
         assert_eq!(settled.figures("day"), (70, 0), "yesterday's");
     }
 
-    /// A late Commit replaces the charge at the deadline. If the new charge is smaller, the difference, which the reset
-    /// removed already, is not subtracted again.
+    /// A late Commit replaces the charge at the deadline. If the new charge is smaller, the difference is not
+    /// subtracted from the counter, because the reset has already removed it.
     async fn a_smaller_late_commit_after_a_reset_subtracts_nothing(world: World) {
         let cases: [(i64, Option<i64>); 4] = [(50, Some(10)), (40, Some(0)), (10, Some(0)), (0, None)];
         for (number, (used, at_most)) in cases.into_iter().enumerate() {
@@ -104,7 +104,7 @@ both! {
         assert_eq!(adjusted, [-20, -10]);
     }
 
-    /// The server remembers the counter in one round, and loads it after a restart in the other.
+    /// In one round the server remembers the counter. In the other round it loads the counter after a restart.
     async fn a_reset_changes_counters_that_no_limit_reads_too(world: World) {
         let both = [day("tokens", 100), month("tokens", 1_000)];
         for restarts in [false, true] {
@@ -153,7 +153,7 @@ both! {
     /// A charge at a deadline before the reset is forgiven by the reset. A late Commit or Release does not subtract it
     /// again.
     async fn a_late_commit_or_release_does_not_subtract_a_forgiven_charge_again(world: World) {
-        // Usage after the reset; quantity of the late Commit (None: a Release); committed afterwards.
+        // Each case: usage after the reset, quantity of the late Commit (None: a Release), committed at the end.
         let cases: [(i64, Option<i64>, i64); 6] = [
             (5_000, Some(200), 5_000),
             (60, None, 60),
@@ -173,7 +173,7 @@ both! {
             if since > 0 {
                 world.record(&tenant).tokens(since).await.expect("it is recorded");
             }
-            // Usage after the reset is not forgiven, and neither is a negative Record.
+            // Usage after the reset counts, also usage of a negative Record.
             world.record(&tenant).tokens(7).await.expect("it is recorded");
             world.record(&tenant).tokens(-7).await.expect("it is recorded");
             let (figures, held) = match used {
@@ -195,7 +195,8 @@ both! {
         }
     }
 
-    /// Covers a window that is over and one that still runs, holds committed in time, and charges after the reset.
+    /// Covers a window that is over, a window that is still running, holds committed in time, and charges after the
+    /// reset.
     async fn a_reset_forgives_only_charges_from_before_the_reset(world: World) {
         world.tenant_with("acme", &[day("tokens", 10_000), lifetime("tokens", 10_000)]).await;
         let reserve = |ttl| world.reserve("acme").tokens(100).ttl(ttl).charged_on_expiry();
@@ -275,11 +276,11 @@ both! {
         }
         let resets = world.events_of("acme").await.into_iter().filter(|event| event.kind() == EventKind::UsageReset);
         assert_eq!(resets.count(), 2, "one of each counter");
-        // A repeat is answered before any other check.
+        // A repeated call gets its answer before any other check.
         world.change_plan("acme", &[]).await.expect("the plan is there");
         world.set_state("acme", TenantState::Suspended).await;
         assert_eq!(keyed(world).await.expect("a retry").adjusted, first.adjusted);
-        // Another request_id makes another reset.
+        // A call with another request_id is another reset.
         world.change_plan("acme", &[day("tokens", 100), month("tokens", 1_000)]).await.expect("the plan exists");
         let other = reset(world, |request| request.request_id = "y".into()).await.expect("the tenant is there");
         assert!(other.adjusted.iter().all(|&adjusted| adjusted == -5), "{other:?}");
@@ -294,7 +295,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (7, 0));
     }
 
-    /// Holds even if several copies are in one batch of the engine.
+    /// This is true even if one batch contains several copies.
     async fn concurrent_copies_of_a_reset_take_effect_once(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         for round in 1..=8 {
@@ -308,7 +309,7 @@ both! {
         assert_eq!(resets.count(), 8);
     }
 
-    /// All requests of a tenant share one space of request_ids.
+    /// Within a tenant, all requests share their request_ids: each id belongs to one request.
     async fn a_reset_cannot_have_the_request_id_of_another_request(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), day("requests", 10).named("calls")]).await;
         let hold = world.reserve("acme").tokens(60).id("r").await.expect("there is quota");
@@ -378,8 +379,8 @@ both! {
     }
 }
 
-/// The COMMIT of the batch gets no answer. The repeated batch finds that it took effect: one reset, and one event per
-/// counter.
+/// The COMMIT of the batch gets no answer. When the server repeats the batch, it finds that the batch took effect:
+/// there is one reset, and one event per counter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     let world = World::start(Kind::Postgres).await;
@@ -388,7 +389,7 @@ async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     let proxy = Proxy::before(world.database.url()).await;
     let (server, clients) = world.replica_at(proxy.url()).await;
 
-    // The first call waits for the lock. The others queue behind it and so come into one batch.
+    // The first call waits for the lock. The other calls queue behind it, so they come into one batch.
     let stall = world.database.stall().await;
     let mut first = clients.record("acme").tokens(1).into_future();
     assert!(futures::poll!(&mut first).is_pending(), "it has to wait");
@@ -419,7 +420,7 @@ async fn a_reset_whose_commit_got_no_answer_takes_effect_once() {
     world.end().await;
 }
 
-/// The first call was answered by another replica.
+/// Another replica has answered the first call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_may_be_repeated_at_another_replica() {
     let world = World::start(Kind::Postgres).await;

@@ -98,7 +98,7 @@ both! {
         let settled = world.commit(hold.name()).await.expect("as reserved");
         assert_eq!(amount(settled.held(), "meter"), (5, 5));
         world.commit(other.name()).amount("meter", 2).await.expect("it was reserved");
-        // The name is free again, and its new counter begins at zero.
+        // The id is free again. The counter of the new resource begins at zero.
         world.resource("meter").await.expect("it is free again");
         let reply = world.record("acme").amount("meter", 1).await.expect("it is metered");
         assert_eq!(reply.figures(""), (1, 0));

@@ -1,16 +1,16 @@
-//! Deciding ahead: a lane that remembers all that a batch needs decides the batch before it asks the database. Changes
-//! that others made in the meantime still bind.
+//! Deciding ahead: if a lane remembers all rows that a batch needs, it decides the batch before it asks the database.
+//! Changes that other lanes or replicas made in the meantime still bind.
 
 use tonic::Code;
 
 use crate::harness::{clients::Clients, v1::TenantState, *};
 
-/// More batches than a lane decides under the lock before it decides ahead again.
+/// Number of batches of a warm-up: after so many batches under the lock, a lane decides ahead again.
 const WARM: usize = 24;
-/// Tokens that the batches of a warm-up spend, one each.
+/// Number of tokens that a warm-up spends: one token per batch.
 const WARMED: i64 = 24;
 
-/// Records until the lane of these clients remembers the tenant and decides ahead.
+/// Sends Records until the lane of the server remembers the tenant and decides ahead.
 async fn warm_up(clients: &Clients, tenant: &str) {
     for _ in 0..WARM {
         clients.record(tenant).tokens(1).await.expect("it is recorded");
@@ -58,7 +58,7 @@ async fn a_replica_decides_ahead_with_the_changes_of_another_replica() {
     world.tenant_with("acme", &[day("tokens", 200)]).await;
     let (server, there) = world.replica().await;
     let mut sum = 0;
-    // In turn, each replica remembers books that the other one then changes.
+    // Each replica in turn remembers the books, and then the other replica changes them.
     for _ in 0..2 {
         for clients in [world.clients(), &there] {
             warm_up(clients, "acme").await;
@@ -76,8 +76,8 @@ async fn a_replica_decides_ahead_with_the_changes_of_another_replica() {
     world.end().await;
 }
 
-/// At each turn of a replica its cache is stale. So it reads again, together with the lock, the rows that it probably
-/// needs.
+/// When the calls change to the other replica, its cache is stale. So this replica locks the tenant and, with the same
+/// statement, loads the rows again that it probably needs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_alternate_see_the_changes_of_each_other() {
     let world = World::start(Kind::Postgres).await;
@@ -92,7 +92,7 @@ async fn replicas_that_alternate_see_the_changes_of_each_other() {
         let kept = one.reserve("acme").tokens(5).await.expect("granted");
         let more = other.extend(held.name()).tokens(30).await.expect("it is there, too");
         assert_eq!(more.figures("day"), (spent, 55));
-        // One replica remembers the hold from before the Extend, and the other remembers the hold as open.
+        // One replica remembers the hold from before the Extend. The other replica remembers the hold as open.
         let committed = one.commit(held.name()).tokens(45).await.expect("committed");
         spent += 45;
         assert_eq!(committed.figures("day"), (spent, 5));
@@ -104,7 +104,7 @@ async fn replicas_that_alternate_see_the_changes_of_each_other() {
         other.release(kept.name()).await.expect("it is there, too");
         let no = one.commit(kept.name()).tokens(5).await.expect_err("it was released");
         assert_eq!(no.code, Code::FailedPrecondition, "{no:?}");
-        // The first replica has never loaded this counter, or remembers that it does not exist.
+        // The first replica has never loaded this counter, or it remembers that the counter does not exist.
         other.record("acme").amount("requests", 1).await.expect("recorded");
         let no = one.reserve("acme").amount("requests", 100).await.expect_err("one of them is used");
         assert_eq!(no.code, Code::ResourceExhausted, "{no:?}");

@@ -1,13 +1,14 @@
-//! R4.3: very many holds are due at once, more than several batches sweep.
+//! R4.3: so many holds are due at once that even several batches do not sweep all of them.
 
 use crate::harness::{v1::*, *};
 
-/// Thousands of holds of each kind. Each batch sweeps 2,000 of them, in the order of their deadlines.
+/// Number of holds that are released at their deadline, in thousands. Below: holds that are charged, and holds that are
+/// charged a minute later. Each batch sweeps 2,000 due holds, in the order of their deadlines.
 const RELEASED: i64 = 5;
 const CHARGED: i64 = 3;
 const LATER: i64 = 3;
 
-/// Makes `thousands` thousand holds of one token each, and returns the name of the last.
+/// Makes `thousands` thousand holds of one token each, and returns the name of the last hold.
 async fn hold(world: &World, thousands: i64, ttl: i64, on_expiry: OnExpiry) -> String {
     let mut last = String::new();
     for _ in 0..thousands {
@@ -22,7 +23,7 @@ async fn hold(world: &World, thousands: i64, ttl: i64, on_expiry: OnExpiry) -> S
     last
 }
 
-/// Checks that each decision and each read sees the same figures: due holds do not count, and their charges do.
+/// Checks that a decision and a read report the same figures: due holds do not count, but their charges count.
 async fn see(world: &World, clients: &Clients, wanted: (i64, i64)) {
     let reply = clients.check("acme").tokens(1).await.expect("an answer");
     let balance = reply.verdicts[0].balance.as_ref().expect("each has one");
@@ -43,16 +44,16 @@ both! {
         for _ in 0..2 {
             see(world, world, (charged, LATER * 1_000)).await;
         }
-        // A hold that no batch has swept yet.
+        // No batch has swept this hold yet.
         let reply = world.commit(&late).tokens(7).await.expect("what was spent is spent");
         let charged = charged + 6;
         assert_eq!(reply.figures("lifetime"), (charged, LATER * 1_000));
-        // More holds are due before the first ones are swept.
+        // More holds are due before the first holds are swept.
         world.clock.advance(MINUTE);
         let charged = charged + LATER * 1_000;
         see(world, world, (charged, 0)).await;
         if world.database.kind() == Kind::Postgres {
-            // Another replica sweeps, too.
+            // Another replica sweeps the holds, too.
             let (server, clients) = world.replica().await;
             see(world, &clients, (charged, 0)).await;
             see(world, world, (charged, 0)).await;

@@ -1,5 +1,5 @@
-//! Invalid requests of QuotaService are refused with the fields at fault, and change nothing. (AdminService: see
-//! `admin_*`.)
+//! Invalid requests to QuotaService are refused with the names of the wrong fields, and change nothing. (For
+//! AdminService see `admin_*`.)
 
 use std::collections::BTreeSet;
 
@@ -214,7 +214,7 @@ both! {
             assert_eq!(world.books("acme").await, before);
             world.release(&hold).await.expect("it is held");
         }
-        // The figures stay within an int64, and the books still add up.
+        // The figures stay within an int64, and the books add up.
         for change in [i64::MIN, i64::MAX, -i64::MAX, i64::MAX, i64::MIN, 7] {
             world.record("acme").amount("meter", change).await.expect("clamped at zero");
         }

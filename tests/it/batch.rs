@@ -1,4 +1,5 @@
-//! Batch: many operations in one call, each decided on its own, those of a tenant in their order.
+//! Batch: many operations in one call. Each operation is decided by itself, and the operations of a tenant are decided
+//! in their order.
 
 use tonic::Code;
 
@@ -90,7 +91,8 @@ both! {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         world.tenant_with("globex", &[day("tokens", 10)]).await;
         let mut operations = Vec::new();
-        // Ten operations fit. The next ones are refused, until the correction in the middle makes room for five.
+        // There is quota for ten operations. The next operations are refused, until the correction in the middle makes
+        // room for five.
         for number in 0..30 {
             for tenant in ["acme", "globex"] {
                 operations.push(match number {
@@ -115,7 +117,7 @@ both! {
         }
     }
 
-    /// I8: beyond the bound, the answer is a clear error.
+    /// I8: if the bound is exceeded, the answer is a clear error.
     async fn a_batch_has_at_most_a_thousand_operations(world: World) {
         world.tenant_with("acme", &[day("tokens", 5_000)]).await;
         let operation = world.reserve("acme").tokens(1).operation();
@@ -127,7 +129,7 @@ both! {
         assert_eq!(world.books("acme").await, before);
     }
 
-    /// A client that accepts 4 MiB gets the reply, whatever the plan is. The parts left out can be read by other calls.
+    /// A client that accepts 4 MiB gets a reply with each plan. Other calls return the parts that were left out.
     async fn a_reply_of_batch_that_is_too_large_is_abridged(world: World) {
         let limits: Vec<Limit> = (0..60)
             .map(|number| day("tokens", 1_000).named(&format!("a-limit-with-a-rather-long-name-{number}")))

@@ -33,7 +33,7 @@ on_both! {
 }
 
 both! {
-    /// Each fault is written into sound books, found by `verify`, and repaired.
+    /// The test writes each fault into correct books, checks that `verify` finds the fault, and repairs the books.
     async fn verify_finds_faults_in_the_books(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), month("tokens", 10_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").await.expect("there is quota");

@@ -1,10 +1,10 @@
-//! R4.4, R4.5 and R4.6: windows, and the holds that cross their ends.
+//! R4.4, R4.5 and R4.6: windows, and holds whose deadline is after the end of their window.
 
 use chrono::{DateTime, Utc};
 
 use crate::harness::*;
 
-/// Parses an instant; milliseconds since 1970-01-01 UTC.
+/// Parses an instant, and returns it in milliseconds since 1970-01-01 UTC.
 fn at(text: &str) -> i64 {
     text.parse::<DateTime<Utc>>().expect("an instant").timestamp_millis()
 }
@@ -27,7 +27,7 @@ both! {
         let extended = world.extend(hold.name()).tokens(20).await.expect("there is quota");
         assert_eq!(extended.figures("month"), (0, 170));
         assert_eq!(extended.balance("month").window_start, opened.window_start);
-        // The window of the hold bounds the Extend, whatever is left in today's window.
+        // The quota of the hold's window bounds the Extend, even if today's window has more quota left.
         let no = world.extend(hold.name()).tokens(331).await.expect_err("330 were left");
         no.is_quota(&["day"]);
         let settled = world.commit(hold.name()).tokens(90).await.expect("it is held");
@@ -41,7 +41,7 @@ both! {
         assert_eq!(released.figures("month"), (90, 0));
     }
 
-    /// R4.5: a new window follows from arithmetic alone.
+    /// R4.5: when a new window begins is only computed; no job opens windows.
     async fn a_new_window_needs_no_job(world: World) {
         world.clock.set(at("2026-03-31T23:59:59.999Z"));
         world.tenant_with("acme", &[month("tokens", 100)]).await;
@@ -50,29 +50,30 @@ both! {
         world.clock.advance(1);
         let reply = world.reserve("acme").tokens(100).await.expect("the first instant of April");
         assert_eq!(reply.figures("month"), (0, 100));
-        // A year without any call.
+        // A year passes without a call.
         world.clock.set(at("2027-04-15T00:00:00Z"));
         let reply = world.reserve("acme").tokens(100).await.expect("another April");
         assert_eq!(millis(reply.balance("month").window_start.as_ref()), Some(at("2027-04-01T00:00:00Z")));
     }
 
-    /// R4.6: each case is a zone, an instant, and the start and the end of the instant's day.
+    /// R4.6. Each case: a time zone, an instant, and the start and the end of the day that contains the instant.
     async fn days_begin_at_midnight_in_the_time_zone_of_the_tenant(world: World) {
         let cases = [
             ("Asia/Tokyo", "2026-03-16T14:59:59Z", "2026-03-15T15:00:00Z", "2026-03-16T15:00:00Z"),
             ("Asia/Tokyo", "2026-03-16T15:00:00Z", "2026-03-16T15:00:00Z", "2026-03-17T15:00:00Z"),
-            // Days of 23 and of 25 hours.
+            // Days with 23 and with 25 hours.
             ("Europe/Lisbon", "2026-03-29T12:00:00Z", "2026-03-29T00:00:00Z", "2026-03-29T23:00:00Z"),
             ("Europe/Lisbon", "2026-10-25T12:00:00Z", "2026-10-24T23:00:00Z", "2026-10-26T00:00:00Z"),
             ("America/New_York", "2026-03-08T12:00:00Z", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z"),
             ("America/New_York", "2026-11-01T12:00:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
-            // A midnight that does not exist: the day begins at the first instant after it.
+            // Midnight does not exist on this day, so the day begins at the first instant after midnight.
             ("Africa/Cairo", "2026-04-24T12:00:00Z", "2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z"),
             ("Asia/Beirut", "2026-03-29T12:00:00Z", "2026-03-28T22:00:00Z", "2026-03-29T21:00:00Z"),
-            // A midnight that exists twice: the day begins at the first. Havana goes back from 01:00 to 00:00.
+            // Havana sets the clock back from 01:00 to 00:00. So midnight exists twice, and the day begins at the
+            // first.
             ("America/Havana", "2026-11-01T04:30:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
             ("America/Havana", "2026-11-01T05:30:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
-            // Samoa skipped 2011-12-30 in its calendar.
+            // Samoa had no 2011-12-30: the day before was followed by 2011-12-31.
             ("Pacific/Apia", "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
             ("Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),
         ];
@@ -92,7 +93,7 @@ both! {
         }
     }
 
-    /// R4.6: anchor day 31 means the last day in shorter months, and is 31 again in the next long month.
+    /// R4.6: anchor day 31 means the last day of shorter months, and the 31st of months that have 31 days.
     async fn months_that_begin_on_the_31st_do_not_drift(world: World) {
         world.clock.set(at("2027-12-31T00:00:00Z"));
         world.tenant_with("acme", &[month("tokens", 10).anchor(31)]).await;
@@ -120,7 +121,7 @@ both! {
         let usage = world.usage("acme").await;
         let window = usage.balance("month");
         assert_eq!(millis(window.window_start.as_ref()), Some(at("2026-03-14T23:00:00Z")));
-        // The end of the window is in summer time.
+        // Summer time begins before the end of the window.
         assert_eq!(millis(window.window_end.as_ref()), Some(at("2026-04-14T22:00:00Z")));
     }
 

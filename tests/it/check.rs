@@ -1,4 +1,4 @@
-//! Check says what a Reserve would do, and holds nothing.
+//! Check reports what a Reserve would do, but makes no hold.
 
 use tonic::Code;
 

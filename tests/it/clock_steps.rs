@@ -1,4 +1,4 @@
-//! The clock of the machine is set while the server runs, forward and back: jobs go on within seconds.
+//! The clock of the machine is set forward and back while the server runs. Jobs go on within seconds.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::{
     webhooks::{deliver, failing, happen, webhook},
 };
 
-/// Maximum time until a job runs that is due each second.
+/// Maximum time until a job runs whose schedule is each second.
 const SECONDS_MAX: Duration = Duration::from_secs(10);
 
-/// Waits for a run of a job that began when the clock was about `shift` milliseconds away from the present time.
-/// Returns how long the wait took.
+/// Waits for a run of a job that began while the clock was about `shift` milliseconds ahead of the real time. Returns
+/// how long the wait took.
 async fn ran(clients: &Clients, job: &str, shift: i64) -> Duration {
     let began = Instant::now();
     let from = system_now() + shift;
@@ -43,7 +43,7 @@ on_both! {
             assert!(took < SECONDS_MAX, "after {took:?}, with the clock {shift} ms ahead");
         }
         assert!(process.log().contains("the clock of this machine was set"), "{}", process.log());
-        // What depends on jobs goes on, too.
+        // Webhooks get their events again: this depends on jobs.
         let receiver = Receiver::start().await;
         webhook(&clients, "chat", &receiver.url(), &[EventKind::ReservationExpired]).await;
         clients.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
@@ -59,7 +59,7 @@ on_both! {
 }
 
 both! {
-    /// Without this rule the retry would come a day later.
+    /// Otherwise the retry would be sent a day later.
     async fn a_retry_planned_while_the_clock_was_ahead_is_due_at_once(world: World) {
         let receiver = failing(world).await;
         world.clock.advance(DAY);

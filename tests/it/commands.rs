@@ -10,7 +10,7 @@ use crate::harness::{
     *,
 };
 
-/// Makes a `tope` command with these arguments, with no server and no database to reach.
+/// Makes a `tope` command with these arguments. It can reach no server and no database.
 fn command(arguments: &[&str]) -> Command {
     let mut command = tope();
     command.args(arguments);
@@ -84,7 +84,7 @@ async fn help_shows_the_default_and_the_variable_of_each_setting() {
     }
 }
 
-/// Plays the round of the README: Reserve, Commit, look at the usage, and be refused.
+/// Takes the steps of the README: Reserve, Commit, GetUsage, and a Reserve that is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_steps_of_the_readme_need_only_the_command() {
     let folder = scratch_folder();
@@ -133,7 +133,7 @@ async fn an_unknown_variable_or_log_level_causes_a_warning() {
     let database = sqlite_url(&folder.path().join("tope.db"));
     let process = Process::start_as(command, &database, folder.path(), &[]);
     serving(&connect(&process.target()).await).await;
-    // The last of them is logged when calls are answered already.
+    // The server logs the last of these lines after it has begun to answer calls.
     for part in [
         "TOPE_DATABSE has no effect; did you mean TOPE_DATABASE?",
         "\"debg\" is not a level",
@@ -154,7 +154,7 @@ async fn bench_reports_why_it_cannot_write_its_database() {
     assert!(said(&output).contains(&reason), "{}", said(&output));
 }
 
-/// The program that answers there is another server, or a receiver of webhooks.
+/// Another program listens at the target, such as a receiver of webhooks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_reports_that_its_target_speaks_http_1() {
     let receiver = Receiver::start().await;

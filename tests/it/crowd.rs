@@ -1,4 +1,5 @@
-//! Many clients spend from one limit. Granted is never above the limit (I1), and comes within one reservation of it.
+//! Many clients spend from one limit. The granted quantity never exceeds the limit (I1), and less than one reservation
+//! is left at the end.
 
 use std::future::IntoFuture;
 
@@ -6,7 +7,7 @@ use futures::future::{join_all, try_join_all};
 
 use crate::harness::{clients::connect, v1::*, *};
 
-/// Number of clients, each with a connection of its own.
+/// Number of clients. Each client has its own connection.
 const CLIENTS: usize = 64;
 /// Quantity of the limit; not a multiple of [`SIZE`].
 const LIMIT: i64 = 10_007;
@@ -19,8 +20,8 @@ struct Taken {
     committed: i64,
 }
 
-/// Reserves until a refusal. Some holds are kept, some committed, some released; after the refusal no hold is
-/// released.
+/// Reserves until a refusal. Some holds are kept, some are committed, and some are released. After the refusal no hold
+/// is released.
 async fn ask_until_refused(clients: Clients, number: usize) -> Taken {
     let mut taken = Taken::default();
     for round in 0.. {
@@ -47,7 +48,7 @@ async fn ask_until_refused(clients: Clients, number: usize) -> Taken {
     taken
 }
 
-/// Runs the crowd, spread over several servers of one database.
+/// Runs many clients, spread over several servers on one database.
 async fn crowd(targets: &[String]) {
     let first = Clients::of(connect(&targets[0]).await);
     first.tenant_with("acme", &[lifetime("tokens", LIMIT)]).await;
@@ -64,7 +65,7 @@ async fn crowd(targets: &[String]) {
         let clients = Clients::of(connect(target).await);
         assert_eq!(clients.figures("acme", "lifetime").await, (committed, held), "{target}");
     }
-    // The rest of the limit is granted, to the last token.
+    // A partial grant takes exactly the rest of the limit.
     let rest = first.reserve("acme").tokens(SIZE).partial().await.expect("a few are left");
     let balance = rest.balance("lifetime");
     assert_eq!(balance.committed + balance.reserved, LIMIT);
@@ -92,7 +93,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (0, LIMIT));
     }
 
-    /// I5 also holds under a crowd.
+    /// I5 is true with many clients, too.
     async fn many_clients_hold_two_resources_together_or_not_at_all(world: World) {
         let limits = [lifetime("tokens", 1_000), lifetime("requests", 70).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -120,7 +121,7 @@ both! {
     }
 }
 
-/// Two processes share one database, and neither has state that the other misses.
+/// Two servers share one database. All state is in the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_two_servers_together_never_exceed_a_limit() {
     let database = Database::fresh(Kind::Postgres);

@@ -1,5 +1,5 @@
-//! A PostgreSQL that answers but refuses what a batch needs, does not answer, or was replaced by another one. Health
-//! agrees with the answers to calls, and a database that comes back is served again without a restart.
+//! A PostgreSQL that answers but refuses the statements of batches, that does not answer, or that was replaced. Health
+//! agrees with the answers to calls. When the database works again, the server serves again without a restart.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{
     *,
 };
 
-/// A cluster of its own with one database, and a server that has one tenant in it.
+/// A PostgreSQL cluster with one database, and a server on it with one tenant. Each test has its own cluster.
 struct Faulty {
     cluster: Cluster,
     url: String,
@@ -45,7 +45,7 @@ impl Faulty {
         no.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
     }
 
-    /// Waits until the server serves again by itself, and checks that all acknowledged calls are in the books.
+    /// Waits until the server serves again by itself. Checks that all acknowledged calls are in the books.
     async fn recovers(self, acknowledged: usize) {
         serving(&self.clients.channel).await;
         self.clients.record("acme").tokens(1).await.expect("it serves");
@@ -56,7 +56,7 @@ impl Faulty {
     }
 }
 
-/// Holds while batches are tried, and while nobody calls.
+/// Tests this with calls, and without calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_does_not_serve_while_postgres_is_read_only() {
     for busy in [true, false] {
@@ -79,7 +79,7 @@ async fn a_server_does_not_serve_while_postgres_is_read_only() {
     }
 }
 
-/// The probe's table has room, and the tables of the batches have none. Then the batches show the fault, and its end.
+/// The table of the probe has room, but the tables of the batches have no room. So batches show the fault, and its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_does_not_serve_while_postgres_has_no_room_for_batches() {
     let faulty = Faulty::start().await;
@@ -90,7 +90,7 @@ async fn a_server_does_not_serve_while_postgres_has_no_room_for_batches() {
          CREATE TRIGGER full_disk BEFORE INSERT ON reservations EXECUTE FUNCTION full_disk()",
     );
     not_serving(&faulty.clients.channel).await;
-    // One attempt is not enough to serve again, and calls are still tried.
+    // Health stays NOT_SERVING after one refused call, but calls are still tried.
     faulty.refuses().await;
     not_serving(&faulty.clients.channel).await;
     faulty.psql("DROP TRIGGER full_disk ON reservations");
@@ -99,7 +99,7 @@ async fn a_server_does_not_serve_while_postgres_has_no_room_for_batches() {
     faulty.recovers(acknowledged).await;
 }
 
-/// The disk of the probe's table has no room for another page, and nobody calls.
+/// The table of the probe cannot grow by another page, and there are no calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_probe_finds_out_that_postgres_has_no_room_for_another_page() {
     let faulty = Faulty::start().await;

@@ -42,7 +42,7 @@ both! {
         assert_eq!(events[2].balances.figures("day"), (181, 0));
         assert_eq!(state(reservation(&events[3])), ReservationState::Released);
         assert_eq!(events[3].balances.figures("day"), (81, 0));
-        // A hold that is released late was not charged, so nothing is corrected and no event is emitted.
+        // This hold was not charged at its deadline. So its late Release corrects nothing, and emits no event.
         let third = reserve().await.expect("there is quota");
         world.clock.advance(MINUTE);
         world.release(third.name()).await.expect("late");
@@ -95,7 +95,7 @@ both! {
         assert_eq!(event_of(&events, CommittedLate).balances.figures("day"), (11, 0));
     }
 
-    /// Nobody settles the holds of a deleted tenant, and no event of its windows is emitted.
+    /// Nobody can settle the holds of a deleted tenant, and its windows emit no events.
     async fn windows_of_a_deleted_tenant_do_not_wait_for_its_holds(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.record("acme").tokens(5).await.expect("it is recorded");

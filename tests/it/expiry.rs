@@ -12,7 +12,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 100));
         world.reserve("acme").tokens(1).await.expect_err("it still counts").is_quota(&["day"]);
         world.clock.advance(1);
-        // Reads come first, so nothing has been decided since the deadline.
+        // The read comes first, so nothing has been decided for the tenant since the deadline.
         assert_eq!(world.figures("acme", "day").await, (0, 0));
         let read = world.get(hold.name()).await.expect("it is kept");
         assert_eq!(state(&read), ReservationState::Expired);
@@ -24,7 +24,7 @@ both! {
         assert_eq!(reply.figures("day"), (0, 100));
     }
 
-    /// A batch sweeps a bounded number of holds. A hold that is due and not yet swept does not count either.
+    /// A batch sweeps a bounded number of holds. A due hold does not count, even if it is not swept yet.
     async fn many_holds_that_expire_at_once_all_stop_counting(world: World) {
         const HOLDS: i64 = 3_000;
         world.tenant_with("acme", &[day("tokens", HOLDS)]).await;
@@ -86,7 +86,7 @@ both! {
             let hold = world.reserve("acme").tokens(100).ttl(MINUTE).charged_on_expiry();
             let hold = hold.await.expect("there is quota");
             world.clock.advance(MINUTE);
-            // In half of the cases, the hold is swept before the Commit.
+            // In half of the cases the hold is swept before the Commit.
             if case % 2 == 0 {
                 world.record("acme").tokens(1).await.expect("it is recorded");
                 world.record("acme").tokens(-1).await.expect("it is recorded");
@@ -125,7 +125,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 0));
     }
 
-    /// The retention is 30 days.
+    /// An expired hold is kept for 30 days.
     async fn an_expired_hold_is_kept_for_its_late_commit(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("there is quota");
@@ -137,7 +137,7 @@ both! {
 
     async fn a_hold_can_be_made_at_the_instant_at_which_another_one_ends(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
-        // Each hold ends at the instant at which the next one begins.
+        // Each hold ends at the instant at which the next hold is made.
         for _ in 0..5 {
             world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("the one before is over");
             world.clock.advance(MINUTE);

@@ -39,7 +39,7 @@ both! {
         let no = world.extend(hold.name()).tokens(21).ttl(HOUR).await.expect_err("20 are left");
         no.is_quota(&["day"]);
         assert_eq!(no.violations[0].quota_dimensions["requested"], "21");
-        // An Extend is all or nothing, also across resources.
+        // An Extend adds the quantities of all resources or of none.
         let no = world.extend(hold.name()).tokens(20).amount("requests", 1).await;
         no.expect_err("there are no requests left").is_quota(&["calls"]);
         assert_eq!(world.books("acme").await, before);
@@ -96,7 +96,7 @@ both! {
             let reply = world.extend(hold.name()).tokens(1).await.expect("there is quota");
             assert_eq!(amount(reply.held(), "tokens"), (sum, 0));
         }
-        // A repeated Reserve still gets its first answer, from before the extensions.
+        // A repeated Reserve still gets its first answer, with the quantity from before the Extends.
         let replay = world.reserve("acme").tokens(100).id("r").await.expect("a retry");
         assert_eq!(replay.reservation, hold.reservation);
         assert_eq!(replay.figures("day"), (0, 152));
@@ -114,7 +114,7 @@ both! {
         };
         let first = named(world, hold.name(), "e").await.expect("there is quota");
         let second = by_request(world, "r", "f").await.expect("there is quota");
-        // Both ways in one call, whose operations may be in one batch.
+        // One Batch uses both ways. Its operations may be in one batch of the engine.
         let calls = vec![
             by_request(world, "other", "g").operation(),
             named(world, other.name(), "g").operation(),
@@ -151,7 +151,8 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 350));
     }
 
-    /// The request_id of the Reserve is pruned a day after the Reserve, the one of the Extend a day after the Extend.
+    /// The request_id of the Reserve is pruned a day after the Reserve. The request_id of the Extend is pruned a day
+    /// after the Extend.
     async fn a_repeated_extend_is_known_after_the_request_id_of_its_hold_was_pruned(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).id("r").ttl(24 * HOUR).await.expect("there is quota");

@@ -17,10 +17,11 @@ use crate::harness::{
     *,
 };
 
-/// Damages the file; `copy` is a slightly older copy of the database.
+/// Replaces or damages the file. `copy` is a slightly older copy of the database.
 type Deed = fn(file: &Path, copy: &Path);
 
-/// Name of a deed, the deed, and whether each COMMIT detects it. A check a few times a second detects the others.
+/// Each deed: its name, its function, and whether each COMMIT detects it. The server detects the other deeds by a check
+/// that it makes a few times a second.
 const DEEDS: [(&str, Deed, bool); 9] = [
     ("unlinked", |file, _| fs::remove_file(file).expect("the file exists"), true),
     ("truncated", |file, _| truncate(file, 0), true),
@@ -42,12 +43,12 @@ fn truncate(file: &Path, bytes: u64) {
     file.set_len(bytes).expect("it can be written to");
 }
 
-/// Copies over the file, like `cp`.
+/// Copies `copy` over the file, like `cp`.
 fn copy_over(file: &Path, copy: &Path) {
     fs::copy(copy, file).expect("both are there");
 }
 
-/// Copies over the file like `dd conv=notrunc`: the file never gets smaller.
+/// Copies `copy` over the file, like `dd conv=notrunc`: the file never gets smaller.
 fn write_over(file: &Path, copy: &Path) {
     use std::os::unix::fs::FileExt;
     let bytes = fs::read(copy).expect("the file exists");
@@ -61,7 +62,7 @@ fn beside(file: &Path, end: &str) -> PathBuf {
     path.into()
 }
 
-/// From a deed until health says so.
+/// Maximum time from a deed until health reports NOT_SERVING.
 const NOTICED_MAX: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,8 +86,8 @@ struct Prepared {
     clients: Clients,
 }
 
-/// Prepares a server for each deed. The servers start at the same time, since each takes some seconds to reach the
-/// state in which the deed is tried.
+/// Prepares a server for each deed. All servers start at the same time, because each server needs some seconds until
+/// the deed can be tried.
 async fn prepare() -> Vec<Prepared> {
     let prepared = DEEDS.map(async |_| {
         let database = Database::fresh(Kind::Sqlite);
@@ -97,7 +98,8 @@ async fn prepare() -> Vec<Prepared> {
     join_all(prepared).await
 }
 
-/// Under load, each COMMIT must notice that the files were taken away.
+/// Tries a deed. `load` is `None`: without calls. `Some`: under load; the value says whether each COMMIT must detect
+/// the deed.
 async fn take_away(prepared: Prepared, name: &str, deed: Deed, load: Option<bool>) {
     let Prepared { database, copy, process, clients } = prepared;
     let file = database.path("tope.db");
@@ -147,13 +149,13 @@ async fn serve_after_backup(database: &Database, copy: &Path) -> (Process, Clien
     let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
     let clients = Clients::of(channel);
     clients.record("acme").tokens(7).await.expect("it serves");
-    // The first mark reaches the file with a checkpoint of the WAL, and the second mark is written after that.
+    // A checkpoint of the WAL writes the first mark to the file, and the second mark is written after that.
     let begun = mark(database).await;
     eventually("another mark is written", async || (mark(database).await != begun).then_some(())).await;
     (process, clients)
 }
 
-/// Reads the mark that the probe writes.
+/// Reads the mark that the server's probe writes into the database.
 async fn mark(database: &Database) -> String {
     let connection = stall::connect(database.url()).await;
     let statement = Statement::from_string(DbBackend::Sqlite, "SELECT hex(body) FROM probes");
@@ -162,7 +164,7 @@ async fn mark(database: &Database) -> String {
     row.try_get_by_index(0).expect("a text")
 }
 
-/// A copy is put over the file. A new server on the file continues from the copy.
+/// The test copies a backup over the file. A new server continues from the backup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_was_copied_over_the_file_can_be_served() {
     let database = Database::fresh(Kind::Sqlite);
@@ -181,7 +183,7 @@ async fn a_backup_that_was_copied_over_the_file_can_be_served() {
     process.stop().await;
 }
 
-/// None of these acts of other programs takes the file away.
+/// These acts of other programs do not damage the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_goes_on_while_others_read_touch_and_checkpoint_its_file() {
     let database = Database::fresh(Kind::Sqlite);

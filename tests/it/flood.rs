@@ -1,5 +1,5 @@
-//! I8: what a client sends and does not finish, asks for and does not take, opens and does not use, costs bounded memory for a
-//! bounded time, and leaves room for others.
+//! I8: unfinished requests, replies that the client does not read, and connections that it does not use take bounded
+//! memory for a bounded time. They leave room for other clients.
 
 use std::{
     net::SocketAddr,
@@ -25,13 +25,15 @@ use crate::harness::{
     *,
 };
 
-/// Maximum memory of a server, however its clients behave.
+/// Maximum memory of a server, with any behaviour of its clients.
 const MEMORY_MAX_MIB: u64 = 200;
 
-/// How long a connection may wait for its client: the server says 10 seconds, and the machine may be busy.
+/// Maximum time that a connection waits for its client. The bound of the server is 10 seconds, but the machine may be
+/// busy.
 const BOUND: Duration = Duration::from_secs(16);
 
-/// How long a call may be open, whatever its client does: 10 seconds for its request, for room, and for its reply.
+/// Maximum time that a call is open. The server allows 10 seconds each for the request, for the wait for room, and for
+/// the reply.
 const CALL_BOUND: Duration = Duration::from_secs(40);
 
 const BATCH: &str = "/tope.v1.QuotaService/Batch";
@@ -39,17 +41,17 @@ const LIST: &str = "/tope.v1.QuotaService/ListReservations";
 const WATCH: &str = "/tope.v1.QuotaService/WatchUsage";
 const RESERVE: &str = "/tope.v1.QuotaService/Reserve";
 
-/// Watchers on one connection that take nothing.
+/// Number of watchers on one connection that read nothing.
 const WATCHERS: usize = 2_990;
 
-/// The first bytes that a client of HTTP/2 sends.
+/// The first bytes that an HTTP/2 client sends.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
-/// A PING of HTTP/2: its header, and eight bytes.
+/// An HTTP/2 PING frame: its header, and eight bytes.
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// Makes a body that announces a message of 4.19 MB, contains this number of bytes of it, and never ends.
+/// Makes a body that announces a message of 4.19 MB, contains this number of bytes of the message, and never ends.
 fn unfinished(bytes: usize) -> Body {
     const PIECE: usize = 16 * 1024;
     let piece = Bytes::from_static(&[0; PIECE]);
@@ -76,7 +78,7 @@ async fn is_served(clients: &Clients) {
     clients.usage("acme").await;
 }
 
-/// Has more events emitted than a server keeps in memory for all watchers. Returns a cursor that is before them.
+/// Causes more events than a server keeps in memory for all watchers. Returns a cursor before these events.
 async fn many_events(clients: &Clients) -> String {
     let thresholds: Vec<i32> = (1..=9).map(|tenth| tenth * 10).collect();
     clients.tenant_with("loud", &[day("tokens", 10).per(&[Dimension::User]).thresholds(&thresholds)]).await;
@@ -87,12 +89,12 @@ async fn many_events(clients: &Clients) -> String {
     watcher.cursor
 }
 
-/// Waits for the end of calls that a server cannot serve, which comes in time, and says why.
+/// Waits for the end of calls that the server cannot serve. Checks that they end in time, and with the right errors.
 async fn all_end(calls: &mut JoinSet<Result<Option<No>, hyper::Error>>) -> Vec<No> {
     let mut ends = Vec::new();
     let ended = timeout(CALL_BOUND, async {
         while let Some(call) = calls.join_next().await {
-            // Those of a connection that was closed have no word.
+            // If the connection was closed, the call has no status.
             if let Ok(end) = call.expect("it does not panic") {
                 ends.extend(end);
             }
@@ -121,7 +123,7 @@ on_both! {
             calls.spawn(async move { flood.post(BATCH, &[], unfinished(4_100_000)).await });
         }
         is_served(&clients).await;
-        // Each of these requests is small, but there are as many streams as the server allows.
+        // Each of these requests is small, but there are very many streams.
         let drops = Raw::connect(process.address()).await;
         for _ in 0..2_000 {
             let drops = drops.clone();
@@ -136,7 +138,7 @@ on_both! {
         process.stop().await;
     }
 
-    /// Several clients, or one client with several connections.
+    /// The connections may belong to several clients or to one client.
     async fn many_connections_use_no_more_memory_than_one(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
@@ -194,7 +196,8 @@ on_both! {
         process.stop().await;
     }
 
-    /// There are also watchers that read nothing, at places whose events are no longer in shared memory.
+    /// There are also watchers that read nothing. The events at their places are no longer in the memory that all
+    /// watchers share.
     async fn all_floods_at_once_use_no_more_memory(kind: Kind) {
         let database = Database::fresh(kind);
         let (process, clients) = serve(&database).await;
@@ -269,12 +272,12 @@ on_both! {
         }
         let closed = join_all(sockets.iter_mut().map(async |socket| {
             let mut rest = Vec::new();
-            // It is closed, or reset.
+            // The server closes the socket or resets it.
             let _ = timeout(BOUND, socket.read_to_end(&mut rest)).await.expect("it is closed in time");
         }));
         closed.await;
         assert!(begun.elapsed() > Duration::from_secs(9), "they had time: {:?}", begun.elapsed());
-        // One that has greeted stays, although it is as silent.
+        // A connection with preface and SETTINGS stays open, although it was silent for the same time.
         assert!(served().await.is_none());
         process.stop().await;
     }
@@ -303,7 +306,7 @@ on_both! {
         let memory = process.watch_memory();
         let mut open = Vec::new();
         while open.len() < 1_100 && !is_refused(process.address(), &mut open).await {}
-        // One of all is the client's.
+        // `clients` has one of the 1,024 connections.
         assert_eq!(open.len(), 1_023);
         is_served(&clients).await;
         assert!(memory.most_mib() < MEMORY_MAX_MIB / 2, "{} MiB for connections alone", memory.most_mib());

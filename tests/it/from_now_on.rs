@@ -1,5 +1,5 @@
-//! "From now on" begins after everything that was answered before the call. A watcher, a snapshot and a webhook get no
-//! older event, although numbering gives events their places a moment after the reply.
+//! A new watch or webhook begins "from now on": it gets no event of a call that was answered before. This is true
+//! although events get their places in the log a moment after the reply.
 
 use futures::FutureExt;
 
@@ -12,7 +12,7 @@ use crate::{
     webhooks::webhook,
 };
 
-/// Rounds of the test. Numbering loses the race against the reply in most rounds, so this number is enough.
+/// Number of rounds. In most rounds the next call comes before the event has its place, so this number is enough.
 const ROUNDS: i64 = 15;
 
 /// Returns the instant of an event, in milliseconds.
@@ -20,12 +20,12 @@ fn instant(event: &Event) -> Option<i64> {
     millis(event.occur_time.as_ref())
 }
 
-/// Creates a tenant for which a Record of 10 emits one event, once a day.
+/// Creates a tenant for which the first Record of 10 tokens on each day emits one event.
 async fn limited(world: &World) {
     world.tenant_with("acme", &[day("tokens", 10)]).await;
 }
 
-/// Checks that the watcher's next event is of a later day than all calls that were answered before the watch.
+/// Checks that the watcher's next event is of a later day than all calls that were answered before the watch began.
 async fn watcher_gets_events_of_later_days_only(
     watcher: &mut watching::Watcher,
     world: &World,

@@ -1,5 +1,5 @@
-//! SQLite where nothing more can be written: health says so, nothing that was acknowledged is lost, and once there is
-//! room the server goes on by itself.
+//! SQLite on a full disk. Health reports NOT_SERVING, no acknowledged call is lost, and when there is room again, the
+//! server goes on by itself.
 
 use std::{fs, process::Command};
 
@@ -10,25 +10,26 @@ use crate::harness::{
     *,
 };
 
-/// Bytes by which the database may grow, under the limit.
+/// Number of bytes by which the database may grow until the limit.
 const GROWTH_BYTES: u64 = 100_000;
 
-/// Bytes that are freed on the full disk. A write-ahead log that is not kept short would use all of them.
+/// Number of bytes that are freed on the full disk. A write-ahead log that only grows would use up these bytes.
 const FREED_BYTES: u64 = 3 * 1_024 * 1_024;
 
-/// Number of calls that must succeed in the freed bytes: more than a log that only grows could hold there.
+/// Number of Records that must succeed with the freed bytes. A write-ahead log that only grows would use up these bytes
+/// before.
 const SERVED: usize = 1_500;
 
-/// Records of one token in one call.
+/// Number of Records in one Batch call, of one token each.
 const GROUP: usize = 100;
 
-/// The test limits the size of files: this works on each machine, and the same writes fail as on a full disk.
+/// The test limits the size of files. This works on each machine, and the same writes fail as on a full disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_does_not_serve_while_its_sqlite_file_cannot_be_written() {
     let database = Database::fresh(Kind::Sqlite);
     let mut command = Command::new("sh");
     let binary = tope();
-    // Ignored, the signal of a write that is too long leaves it to fail.
+    // If the signal XFSZ is ignored, a write beyond the limit fails instead of killing the server.
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(binary.get_program());
     let process = Process::start_as(command, database.url(), &database.path(""), &[]);
     let channel = process.connect().await;
@@ -60,7 +61,7 @@ async fn a_server_does_not_serve_while_its_sqlite_file_cannot_be_written() {
 fn limit_files(process: &Process, bytes: Option<u64>) {
     let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     let mut command = Command::new("prlimit");
-    // The soft limit only.
+    // Only the soft limit is set, so it can be raised again.
     command.args(["--pid", &process.id().to_string(), &format!("--fsize={limit}:")]);
     let output = command.output().expect("prlimit is next to setpriv");
     assert!(output.status.success(), "{}", said(&output));
@@ -79,7 +80,7 @@ async fn a_few_freed_megabytes_on_a_full_disk_are_enough_to_serve() {
 
     let mut acknowledged = 0;
     for restart in [false, true] {
-        // Another program fills the disk while the server writes.
+        // After each call, another program fills the disk again.
         while record_group(&clients).await {
             acknowledged += GROUP;
             small.leave(0);

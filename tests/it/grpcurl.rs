@@ -1,4 +1,4 @@
-//! The first steps of a newcomer, with grpcurl, on both databases. (`documents` runs the pages themselves.)
+//! The first steps of the README with grpcurl, on both databases. (`documents` runs the pages themselves.)
 
 use std::process::{Command, Output};
 

@@ -75,7 +75,7 @@ async fn old_services(channel: Channel) -> Vec<String> {
     }
 }
 
-/// PostgreSQL is missing at first, starts, stops and comes back. The server is never restarted.
+/// At first PostgreSQL does not run. Then it starts, stops and starts again. The server is never restarted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_waits_for_a_missing_database() {
     let folder = database::scratch_folder();

@@ -28,12 +28,12 @@ both! {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let reserve = || world.reserve("acme").tokens(100).id("r").ttl(MINUTE);
         let first = reserve().await.expect("there is quota");
-        // The quota is used up, and the hold still counts.
+        // A new Reserve would be refused, because the hold uses up the quota.
         assert_eq!(reserve().await.expect("a retry").reservation, first.reservation);
-        // The hold is settled.
+        // The hold is committed, and the retry still gets the first reply.
         world.commit(first.name()).tokens(60).await.expect("it is held");
         assert_eq!(reserve().await.expect("a retry").reservation, first.reservation);
-        // The limit is lower, the tenant is suspended, and the deadline is over.
+        // The limit is lowered, the tenant is suspended, and the deadline passes.
         world.change_plan("acme", &[day("tokens", 1)]).await.expect("the plan is there");
         world.set_state("acme", TenantState::Suspended).await;
         world.clock.advance(2 * MINUTE);
@@ -109,7 +109,7 @@ both! {
         let blocker = world.reserve("acme").tokens(100).await.expect("there is quota");
         let reserve = || world.reserve("acme").tokens(50).id("r");
         reserve().await.expect_err("it is used up").is_quota(&["day"]);
-        // Not even the payload of a refused request is remembered.
+        // The payload of a refused request is not remembered, either.
         world.release(blocker.name()).await.expect("it is held");
         world.reserve("acme").tokens(51).id("r").await.expect("there is quota now");
         reserve().await.expect_err("another payload").is(Code::AlreadyExists, "REQUEST_ID_REUSED");
@@ -124,7 +124,7 @@ both! {
         assert_eq!(again.reservation, first.reservation);
     }
 
-    /// Holds even if several copies are in one batch of the engine.
+    /// This is true even if one batch contains several copies.
     async fn concurrent_copies_of_a_request_take_effect_once(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         for round in 0..10 {

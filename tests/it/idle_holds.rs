@@ -1,11 +1,11 @@
-//! Holds of idle tenants: although nothing is decided for the tenant any more, RESERVATION_EXPIRED is emitted within
-//! seconds of the deadline.
+//! Holds of idle tenants. RESERVATION_EXPIRED is emitted within seconds after the deadline, although nothing is decided
+//! for the tenant.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{v1::EventKind::*, *};
 
-/// Longest time from a deadline to its event, as docs/reference.md promises.
+/// Maximum time from a deadline to its event, as docs/reference.md promises.
 const LATE_MAX: Duration = Duration::from_secs(5);
 
 on_both! {
@@ -28,7 +28,7 @@ on_both! {
 }
 
 both! {
-    /// `next_due` is a lower bound. A run corrects a value that is too low, so that the next run skips the tenant.
+    /// `next_due` is a lower bound. A run corrects a value that is too low. So the next run skips the tenant.
     async fn expire_holds_reads_a_tenant_without_due_holds_once(world: World) {
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000)]).await;

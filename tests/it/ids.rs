@@ -1,4 +1,4 @@
-//! Ids that operators choose must be visible characters. Names that callers send are taken byte for byte.
+//! Ids that operators choose must have visible characters only. Names that callers send are kept byte for byte.
 
 use tonic::Code;
 
@@ -9,7 +9,7 @@ use crate::harness::{
     *,
 };
 
-/// Ids that are refused, and the character that the refusal names.
+/// Each refused id, and the character that the refusal names.
 const REFUSED: [(&str, &str); 21] = [
     (" acme", "U+0020"),
     ("acme ", "U+0020"),
@@ -34,7 +34,7 @@ const REFUSED: [(&str, &str); 21] = [
     ("a\u{7}b", "U+0007"),
 ];
 
-/// Ids that are accepted: two that differ only in bytes, and others, such as ids with blanks inside.
+/// Accepted ids. The first two look the same but have other bytes; others have blanks inside.
 const TAKEN: [&str; 7] = ["Zürich 8", "Zu\u{308}rich 8", "a b", "a\u{a0}b", "日本", "עברית", "🦀"];
 
 fn hook(id: &str) -> Webhook {
@@ -76,7 +76,7 @@ both! {
         }
     }
 
-    /// Callers may send names that no operator chose.
+    /// A caller may send any agent, user, model and request_id, except control characters.
     async fn names_that_callers_send_are_kept_byte_for_byte(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100).per(&[Dimension::User])]).await;
         for (name, character) in REFUSED {

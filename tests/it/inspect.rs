@@ -38,7 +38,7 @@ both! {
         assert_eq!(amount(&expired, "tokens"), (10, 0));
     }
 
-    /// Extend makes no reservation, so its request_id names none, whichever call asks.
+    /// An Extend makes no reservation, so no call finds a reservation by the request_id of an Extend.
     async fn the_request_id_of_an_extend_names_no_reservation(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(10).id("r").await.expect("there is quota");

@@ -1,4 +1,4 @@
-//! The jobs, which usually run on a schedule; here the tests run them.
+//! The jobs. Usually they run on a schedule, but here the tests run them.
 
 use std::future::IntoFuture;
 
@@ -31,7 +31,7 @@ async fn swept(clients: &Clients) -> (i64, i64) {
     (figures["tenants"], figures["holds"])
 }
 
-/// Makes each counter larger than the sum of its rows.
+/// A statement that makes each counter larger than the sum of its rows.
 const SPOIL_COUNTERS: &str = "UPDATE counters SET committed = committed + 1";
 
 both! {
@@ -87,14 +87,14 @@ both! {
         assert_eq!(swept(world).await, (0, 0), "they were ended");
         assert_eq!(world.figures("acme", "lifetime").await, (30, 0));
         assert_eq!(world.figures("globex", "lifetime").await, (0, 5));
-        // A swept hold is settled, so it is kept for its retention and no longer.
+        // A swept hold is kept for the retention of settled reservations.
         let late = world.commit(charged.name()).tokens(20).await.expect("it is kept");
         assert!(late.held().late);
         world.clock.advance(31 * DAY);
         assert_eq!(world.job("prune").await["reservations"], 7);
     }
 
-    /// Holds of a deleted tenant are left alone.
+    /// The job skips holds of a deleted tenant.
     async fn expire_holds_ends_many_due_holds_in_bounded_steps(world: World) {
         for tenant in ["acme", "globex", "gone"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
@@ -105,7 +105,7 @@ both! {
         let request = DeleteTenantRequest { id: "gone".into(), force: true };
         world.admin.clone().delete_tenant(request).await.expect("it is forced");
         world.clock.advance(MINUTE);
-        // Meanwhile calls are decided, and their batches sweep, too.
+        // In the meantime calls are decided, and their batches sweep holds, too.
         let (figures, ()) = join(swept(world), async {
             for _ in 0..10 {
                 world.record("acme").tokens(1).await.expect("it is recorded");
@@ -118,7 +118,7 @@ both! {
         assert_eq!(world.figures("globex", "lifetime").await, (0, 0));
     }
 
-    /// The run still fails and reports the fault.
+    /// The run fails, and reports the fault.
     async fn a_tenant_that_cannot_be_swept_delays_no_other_tenant(world: World) {
         for tenant in ["acme", "bad"] {
             world.tenant_with(tenant, &[lifetime("tokens", 1_000_000)]).await;
@@ -138,7 +138,7 @@ both! {
                 "ALTER TABLE reservations DROP CONSTRAINT poison",
             ],
         };
-        // More holds than one round of the job ends.
+        // One round of the job does not end all of these holds.
         hold_many(world, "acme", 4_500).await;
         hold_many(world, "bad", 3).await;
         world.database.execute(poison).await;
@@ -209,7 +209,8 @@ both! {
         .await;
         let clients = Clients::clone(world);
         let release = async {
-            // A server that ends refuses new calls. This call must not need the database, or it could get in, and wait.
+            // A server that shuts down refuses new calls. The test uses a call that needs no database: another call
+            // might be accepted and then wait for the lock.
             eventually("it takes no more", async || {
                 clients.admin.clone().list_jobs(ListJobsRequest {}).await.err()
             })
@@ -232,7 +233,7 @@ async fn expire_holds_on_two_replicas(world: &mut World) {
     let (other, there) = world.replica().await;
     world.clock.advance(MINUTE);
     let (here, there) = join(swept(world), swept(&there)).await;
-    // A hold may be counted by both runs, if both saw it before it ended.
+    // Both runs may count a hold if both read it before it ended.
     assert!(here.1 + there.1 >= 5_001, "{here:?} {there:?}");
     assert!(here.1 <= 5_001 && there.1 <= 5_001, "{here:?} {there:?}");
     assert_eq!(psql(world.database.url(), "SELECT count(*) FROM holds").trim(), "0");

@@ -1,4 +1,5 @@
-//! I4: an acknowledged call survives kill -9. A call without an answer may have taken effect or not; a retry finds out.
+//! I4: an acknowledged call survives kill -9. A call without an answer may have taken effect or not. A retry returns
+//! the outcome.
 
 use std::{
     collections::HashMap,
@@ -22,9 +23,9 @@ use crate::harness::{
 
 /// Number of times that the server is killed.
 const KILLS: usize = 10;
-/// Number of clients; they call without pauses.
+/// Number of clients. They call without pauses.
 const WORKERS: usize = 16;
-/// Acknowledged operations before the first kill, and how many more before each next kill.
+/// Number of acknowledged operations before the first kill, and number of further operations before each next kill.
 const ACKNOWLEDGED: (usize, usize) = (150, 37);
 
 /// What a client knows about one model call.
@@ -47,7 +48,7 @@ async fn acknowledged_calls_survive_kill_9_on_sqlite() {
     survive(&url, folder.path(), &mut |_| ()).await;
 }
 
-/// In every second round PostgreSQL is stopped as well, without a checkpoint.
+/// In every second round PostgreSQL is stopped, too, without a checkpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_calls_survive_kill_9_on_postgres() {
     let folder = scratch_folder();
@@ -63,8 +64,8 @@ async fn acknowledged_calls_survive_kill_9_on_postgres() {
     .await;
 }
 
-/// PostgreSQL crashes under load while the server runs on. The server finds out the outcome of each COMMIT without an
-/// answer.
+/// PostgreSQL crashes under load while the server goes on. The server finds out whether each COMMIT without an answer
+/// took effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_calls_survive_a_crash_of_postgres() {
     let folder = scratch_folder();
@@ -107,7 +108,7 @@ async fn survive(url: &str, folder: &std::path::Path, crash: &mut dyn FnMut(usiz
     process::verify(url).await;
 }
 
-/// Lets clients work until enough calls are acknowledged, then causes the disaster while they work.
+/// Lets clients call until enough calls are acknowledged. Then causes the disaster while the clients go on.
 async fn load(clients: &Clients, ledger: &Ledger, round: usize, disaster: impl FnOnce()) {
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let workers: Vec<_> = (0..WORKERS)
@@ -128,7 +129,7 @@ async fn load(clients: &Clients, ledger: &Ledger, round: usize, disaster: impl F
     }
 }
 
-/// Reserves and commits until a call gets no answer, and notes the answers in the ledger.
+/// Reserves and commits until a call gets no answer. Writes the answers into the ledger.
 async fn work(
     clients: Clients,
     prefix: String,

@@ -7,13 +7,13 @@ use tonic::Code;
 
 use crate::harness::{v1::*, *};
 
-/// The last migration of each earlier schema.
+/// The name of the last migration of each earlier schema.
 const SCHEMAS: [&str; 1] = ["m20261124_000003"];
 
 /// The instant at which the usage below was read: 2026-11-26 11:01:30 UTC, in milliseconds.
 const THEN: i64 = 1_795_690_890_000;
 
-/// Tenant, limit, agent, user, committed, reserved and refused, as the earlier server reported them.
+/// A balance that the earlier server reported: tenant, limit, agent, user, committed, reserved and refused.
 type Line = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, i64, i64, i64);
 
 const USAGE: [Line; 16] = [

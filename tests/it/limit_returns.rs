@@ -1,12 +1,12 @@
-//! A counter has the usage since its `counted_since`. A limit that was removed and returns starts at zero, and a limit
-//! that was always there counts on.
+//! A counter has the usage since its `counted_since`. If a limit was removed and returns, its counter starts at zero.
+//! If a limit was always in the tenant's plan, its counter goes on.
 
 use crate::harness::{
     v1::{EventKind::*, *},
     *,
 };
 
-/// Returns committed, reserved and remaining of a limit, and the instant since which it counts.
+/// Returns committed, reserved and remaining of a limit, and `counted_since` in milliseconds.
 async fn standing(world: &Clients, limit: &str) -> (i64, i64, i64, i64) {
     let usage = world.usage("acme").await;
     let balance = usage.balance(limit);
@@ -20,7 +20,7 @@ async fn spend(world: &Clients, tokens: i64) {
 }
 
 both! {
-    /// Holds if the limit returns at the same instant, and if it returns later.
+    /// The limit returns at the same instant in one round, and later in the other round.
     async fn a_limit_that_returns_starts_at_zero(world: World) {
         let limits = [day("tokens", 100)];
         world.tenant_with("acme", &limits).await;
@@ -31,7 +31,7 @@ both! {
             spend(world, 500).await;
             world.change_plan("acme", &limits).await.expect("the plan is there");
             let returned = world.clock.now();
-            // Reads come first, so nothing has been decided since the return.
+            // The reads come first, so nothing has been decided since the limit returned.
             assert_eq!(standing(world, "day").await, (0, 0, 100, returned));
             let check = world.check("acme").tokens(100).await.expect("an answer");
             assert!(check.allowed, "{check:?}");
@@ -86,7 +86,7 @@ both! {
             spend(world, 500).await;
             moved("acme").await;
             assert_eq!(standing(world, "day").await, (0, 0, 100, world.clock.now()));
-            // The previous plan did not have the limit `month`, either.
+            // The plan `acme` does not have the limit `month`, so `month` starts at zero.
             spend(world, 5).await;
             moved("with").await;
             assert_eq!(standing(world, "month").await, (0, 0, 1_000, world.clock.now()));
@@ -144,7 +144,7 @@ both! {
         world.reserve("acme").tokens(11).user("u1").await.expect_err("90 of 100").is_quota(&["day"]);
     }
 
-    /// Two limits read one counter. The older limit goes, and the younger one stays.
+    /// Two limits read one counter. The older limit is removed, and the newer limit stays.
     async fn a_counter_keeps_its_usage_while_one_of_its_two_limits_remains(world: World) {
         let (each, one) = (day("tokens", 100).per(&[Dimension::User]), day("tokens", 80).user("u1").named("u1"));
         for (first, second) in [(each.clone(), one.clone()), (one, each)] {
@@ -185,7 +185,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (50, 0));
     }
 
-    /// Charges at deadlines before the limit's return do not count, whether or not the holds were swept by then.
+    /// Charges at deadlines before the limit returned do not count, even if the holds were not swept before.
     async fn charges_before_the_return_of_a_limit_do_not_count_but_later_charges_do(world: World) {
         let limits = [lifetime("tokens", 1_000)];
         world.tenant_with("acme", &limits).await;
@@ -242,7 +242,8 @@ both! {
         assert_eq!((reply.figures("day"), reply.figures("calls")), ((2, 0), (2, 0)));
     }
 
-    /// A Commit charges a resource that was not reserved. The new counter counts since its limit was added.
+    /// A Commit charges a resource that was not reserved. `counted_since` of the new counter is when its limit was
+    /// added.
     async fn a_counter_that_a_commit_creates_counts_since_its_limit_was_added(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.declare("requests").await;
@@ -278,7 +279,7 @@ both! {
         again("h").await;
         let repeated = world.commit(hold.name()).amount("g", 12).amount("h", 1).await.expect("the same");
         assert_eq!(repeated.reservation, reply.reservation);
-        // The new resource of the same name was not charged.
+        // The Commit did not charge the new resource with the same name.
         assert_eq!(world.record("acme").amount("g", 1).await.expect("it is metered").figures(""), (1, 0));
     }
 }

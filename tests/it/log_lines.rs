@@ -1,11 +1,11 @@
-//! A fault that may meet each call is logged in one line a minute, and not once per call.
+//! A fault that may affect each call is logged once a minute, but not once per call.
 
 use crate::{
     harness::{receiver::Answer, v1::*, *},
     webhooks::{happen, webhook},
 };
 
-/// Number of calls that meet the same fault.
+/// Number of calls with the same fault.
 const CALLS: usize = 50;
 
 fn lines(process: &Process, text: &str) -> usize {
@@ -19,7 +19,7 @@ on_both! {
         let clients = Clients::of(channel);
         clients.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         clients.record("acme").tokens(1).await.expect("it is recorded");
-        // As if the clock had been set back by ten minutes since the last decision.
+        // The database looks as if the clock was set back by ten minutes after the last decision.
         let ahead = "UPDATE tenants SET decided_at = decided_at + 600000, version = version / 2 + 1";
         database.execute(ahead).await;
         for _ in 0..CALLS {
@@ -49,7 +49,7 @@ on_both! {
             clients.record("acme").tokens(1).await.expect_err("the database refuses it");
         }
         assert_eq!(lines(&process, "batch failed"), 1, "{}", process.log());
-        // In addition, each step of the failing batch may log one line.
+        // Each step of the failing batch may log one more line.
         assert!(lines(&process, " WARN ") + lines(&process, "ERROR") < 5, "{}", process.log());
         process.stop().await;
     }
