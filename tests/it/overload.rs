@@ -1,4 +1,4 @@
-//! UNAVAILABLE and DEADLINE_EXCEEDED, which a client can distinguish from "no quota".
+//! Overload: calls fail with UNAVAILABLE or DEADLINE_EXCEEDED, which a client can distinguish from "no quota".
 
 use std::future::IntoFuture;
 
@@ -17,14 +17,14 @@ both! {
         no.expect("it was too late when it came").is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 
         let stall = world.database.stall().await;
-        // The first call waits for the lock in its batch. The others wait behind it until their deadline.
+        // The batch of the first call waits for the lock. The next call waits behind it until its deadline.
         let first = tokio::spawn(world.record("acme").tokens(1).into_future());
         let no = raw::post(world.address(), path, &[("grpc-timeout", "300m")], &late).await;
         no.expect("it waits for longer than that").is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
         stall.end().await;
         first.await.expect("it does not panic").expect("it is recorded");
 
-        // The client repeats the call with the same request_id and so learns the outcome.
+        // The client repeats the call with the same request_id to learn the outcome.
         let reply = world.reserve("acme").tokens(10).id("late").await.expect("there is quota");
         assert_eq!(reply.figures("day"), (1, 10));
         assert_eq!(world.reservations("acme").await.len(), 2);
@@ -61,7 +61,7 @@ both! {
                 tokio::spawn(async move { done(quota.batch(request).await) })
             })
             .collect();
-        // Meanwhile nothing is decided, so a call that is answered was refused.
+        // Nothing is decided while the lock is held, so a call that gets an answer was refused.
         eventually("the queue is full", async || {
             batches.iter().any(tokio::task::JoinHandle::is_finished).then_some(())
         })

@@ -1,4 +1,4 @@
-//! R4.14: an operation that the database always refuses fails alone, and a batch that it refuses now and then is
+//! R4.14: an operation that the database always refuses fails alone. A batch that the database refuses once is
 //! repeated.
 
 use std::future::IntoFuture;
@@ -12,7 +12,7 @@ use crate::harness::{
     *,
 };
 
-/// Makes the database refuse the request_id `poison`, for good.
+/// Makes the database always refuse the request_id `poison`.
 async fn poison(world: &World) {
     let statement = match world.database.kind() {
         Kind::Sqlite => {
@@ -54,13 +54,13 @@ both! {
         }
         let sums = (world.figures("acme", "day").await, world.figures("globex", "day").await);
         assert_eq!(sums, ((10, 20), (10, 19)));
-        // The refused operation does not harm later ones, and can be repeated.
+        // The refused operation does not affect later operations. A repeat of it is refused again.
         let again = world.reserve("globex").tokens(1).id("poison").await.expect_err("it is still poisonous");
         assert_eq!(again.code, Code::Internal, "{again:?}");
         world.reserve("globex").tokens(1).id("fresh").await.expect("it is not");
     }
 
-    /// A row that no program writes causes the defect: the number of the tenant's next event is too large.
+    /// The test causes the panic by an invalid row: the number of the tenant's next event is too large.
     async fn a_lane_goes_on_after_a_panic(world: World) {
         for tenant in ["acme", "globex"] {
             world.tenant_with(tenant, &[day("tokens", 100).thresholds(&[50])]).await;
@@ -84,7 +84,8 @@ both! {
     }
 }
 
-/// With 40001 the database asks for another attempt. It refuses two of three batches (a sequence is not rolled back).
+/// With the error 40001 the database asks for another attempt. The trigger refuses two of three batches. It counts with
+/// a sequence, because a sequence is not rolled back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_with_a_serialization_failure_is_repeated() {
     let world = World::start(Kind::Postgres).await;
@@ -111,8 +112,9 @@ async fn a_batch_with_a_serialization_failure_is_repeated() {
     world.end().await;
 }
 
-/// The tenant's row is found by its id, but can never be locked by its key, as if somebody deleted and created the
-/// tenant again each time. A row security policy of PostgreSQL hides the row from everybody who would change it.
+/// The server finds the tenant's row by the id, but can never lock the row by its key, as if somebody deleted the
+/// tenant and created it again each time. A row security policy of PostgreSQL hides the row from each statement that
+/// locks it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_whose_row_can_never_be_locked_is_unavailable() {
     let world = World::start(Kind::Postgres).await;

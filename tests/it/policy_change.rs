@@ -1,4 +1,4 @@
-//! R4.7: a change binds every operation that begins after the change was acknowledged.
+//! R4.7: a change of the policy binds every operation that begins after the change was acknowledged.
 
 use std::future::IntoFuture;
 
@@ -52,7 +52,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (90, 0), "and back");
     }
 
-    /// `counted_since` shows that instant.
+    /// `counted_since` is the instant at which the limit was added.
     async fn a_limit_of_a_new_shape_counts_since_it_was_added(world: World) {
         world.tenant_with("acme", &[month("tokens", 1_000)]).await;
         world.record("acme").tokens(300).await.expect("it is recorded");
@@ -65,7 +65,7 @@ both! {
         assert_eq!(millis(usage.balance("month").counted_since.as_ref()), Some(NOON), "it is as it was");
         let reply = world.reserve("acme").tokens(100).await.expect("the day has counted nothing yet");
         assert_eq!(reply.figures("day"), (0, 100));
-        // A later window is counted from its start.
+        // The next window counts since its start.
         world.clock.advance(DAY);
         let usage = world.usage("acme").await;
         assert_eq!(millis(usage.balance("day").counted_since.as_ref()), Some(NOON + 12 * HOUR));
@@ -107,7 +107,7 @@ both! {
         world.reserve("acme").tokens(1).await.expect_err("HARD again").is_quota(&["day"]);
     }
 
-    /// This also holds if the server has decided nothing since its start, or since the resource was declared.
+    /// This is also true if the server has decided nothing since its start, or since the resource was declared.
     async fn a_refusal_does_not_list_a_declared_resource_as_a_fault(world: World) {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let quantity = ["amounts[0].quantity"];
@@ -151,7 +151,7 @@ async fn a_policy_change_binds_while_all_reading_connections_are_busy() {
     let lock = stall::connect(world.database.url()).await;
     let statement = "BEGIN; LOCK TABLE reservations IN ACCESS EXCLUSIVE MODE";
     lock.execute_unprepared(statement).await.expect("it is free");
-    // The replies of one connection have room for two lists at a time.
+    // One connection has room for two replies of ListReservations at the same time, so the test needs two connections.
     let second = Clients::of(clients::connect(&world.target()).await);
     let list = |clients: &Clients| clients.list("acme").states(&clients::ALL_STATES).into_future();
     let mut lists: Vec<_> = (0..20).flat_map(|_| [list(&world), list(&second)]).collect();
@@ -162,7 +162,7 @@ async fn a_policy_change_binds_while_all_reading_connections_are_busy() {
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let waiting = async || world.database.number(waiting).await;
     eventually("all connections that read are busy", async || (waiting().await == 4).then_some(())).await;
-    // The lists use up the room for replies of their connection, so these calls need another one.
+    // The lists use up the room for replies of their connections, so these calls need another connection.
     let other = Clients::of(clients::connect(&world.target()).await);
     other.resource("more").await.expect("the resource is new");
     let reply = other.reserve("acme").amount("more", 7).await.expect("it is declared");

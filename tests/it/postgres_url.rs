@@ -1,4 +1,4 @@
-//! The parameters in the URL of a PostgreSQL database apply to all connections: those of the lanes and of the pools.
+//! The parameters in the URL of a PostgreSQL database apply to all connections, those of lanes and those of pools.
 
 use std::fs;
 
@@ -10,14 +10,14 @@ use crate::harness::{
     *,
 };
 
-/// Password of the user `guest`, with characters that are special in a URL and in a password file.
+/// Password of the user `guest`. It has characters that are special in a URL and in a password file.
 const PASSWORD: &str = "s3:c/r@t";
 /// The password, encoded for a URL.
 const ENCODED: &str = "s3%3Ac%2Fr%40t";
 /// The password, escaped for a password file.
 const ESCAPED: &str = "s3\\:c/r@t";
 
-/// Makes the cluster demand a password of the user `guest`.
+/// Makes the cluster ask the user `guest` for a password.
 fn guard(cluster: &Cluster) {
     cluster.psql("postgres", &format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'"));
     cluster.psql("postgres", "CREATE DATABASE tope OWNER guest");
@@ -73,7 +73,7 @@ async fn a_database_that_is_not_utf8_is_refused() {
     assert!(said(&output).contains("encoding UTF8, and has LATIN1"), "{}", said(&output));
 }
 
-/// Waiting would not help: `serve` ends at once, as `migrate` does.
+/// Waiting would not help, so `serve` ends at once, like `migrate`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serve_ends_at_once_if_it_can_never_connect_to_the_database() {
     let (folder, port) = (scratch_folder(), postgres::free_port());

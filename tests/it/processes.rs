@@ -1,4 +1,4 @@
-//! The binary as people run it: how it starts, ends, and reports why it cannot.
+//! The program as people run it: how it starts, shuts down, and reports why it cannot start.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::harness::{
     *,
 };
 
-/// Starts a server that must refuse to start, and returns its log.
+/// Starts a server, checks that it refuses to start, and returns its log.
 async fn refused(url: &str, folder: &Path) -> String {
     let mut process = Process::start(url, folder, &[]);
     let status = process.ended().await;
@@ -38,7 +38,7 @@ async fn a_second_server_on_one_file_is_refused() {
     assert!(log.contains("another") || log.contains("already") || log.contains("in use"), "and why: {log}");
     Clients::of(channel).reserve("acme").tokens(1).await.expect("the first one goes on");
     first.stop().await;
-    // The file is free as soon as its server has ended, in whatever way.
+    // The file is free as soon as its server has ended, even if the server was killed.
     let (mut killed, _) = Process::serving(database.url(), &database.path(""), &[]).await;
     killed.kill();
     let (next, _) = Process::serving(database.url(), &database.path(""), &[]).await;
@@ -79,15 +79,15 @@ on_both! {
             for record in &mut records {
                 assert!(futures::poll!(record).is_pending(), "it has to wait");
             }
-            // This call comes after the others on the same connection. When it is answered, they were accepted.
+            // This call comes after the other calls on the same connection. When it is answered, they were accepted.
             clients::serving(&clients.channel).await;
             process.signal(signal);
             eventually("it says that it ends", async || {
                 process.log().contains("stopping").then_some(())
             })
             .await;
-            // The test uses a new connection, because the server accepts calls on an open connection until its client
-            // has read GOAWAY.
+            // The test checks this with new connections, because the server accepts calls on an open connection until
+            // its client has read GOAWAY.
             eventually("it takes no more", async || TcpStream::connect(process.address()).await.err()).await;
             stall.end().await;
             commit.await.expect("it was accepted");
@@ -117,7 +117,7 @@ on_both! {
         let before = clients.books("acme").await;
         process.stop().await;
 
-        // --demo a second time never overwrites.
+        // A second start with --demo overwrites nothing.
         let (process, channel) = Process::serving(database.url(), &database.path(""), &["--demo"]).await;
         let clients = Clients::of(channel);
         assert_eq!(clients.books("acme").await, before);
@@ -159,7 +159,7 @@ on_both! {
             assert_eq!((tenant.plan.as_str(), tenant.state()), (plan, TenantState::Active));
             assert!(matches!(tenant.zone.as_str(), "" | "UTC"), "{tenant:?}");
         }
-        // --demo keeps a name that an operator has changed.
+        // --demo does not overwrite a display name that an operator has changed.
         let update = UpdateTenantRequest {
             tenant: Some(Tenant { id: "acme".into(), display_name: "Acme".into(), ..Tenant::default() }),
             update_mask: Some(mask(&["display_name"])),
@@ -169,7 +169,7 @@ on_both! {
     }
 }
 
-/// Neither calls nor batches delay the end beyond the drain.
+/// Open calls and batches do not delay the shutdown beyond `drain_seconds`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_shuts_down_in_time_although_its_database_is_silent() {
     let database = Database::fresh(Kind::Postgres);
@@ -209,7 +209,7 @@ async fn a_file_that_is_no_database_is_refused_and_not_changed() {
     assert_eq!(fs::read_to_string(&file).expect("the file exists"), letter);
 }
 
-/// A folder that cannot exist, because its parent is a file. (Permissions do not stop root.)
+/// The folder cannot exist, because its parent is a file. (A test with permissions would not work as root.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_error_names_a_folder_that_cannot_be_written_to() {
     let folder = scratch_folder();

@@ -1,4 +1,4 @@
-//! Retention: reservations settled long ago are removed, and the books add up as before.
+//! Retention: reservations that were settled long ago are removed, and the books still add up.
 
 use std::future::IntoFuture;
 
@@ -13,7 +13,7 @@ fn gone<T: std::fmt::Debug>(answer: Result<T, Box<No>>) {
     answer.expect_err("it was pruned").is(Code::NotFound, "RESERVATION_NOT_FOUND");
 }
 
-/// Runs the job `prune`, and returns the numbers of removed reservations and request ids.
+/// Runs the job `prune`. Returns the number of removed reservations and the number of removed request ids.
 async fn pruned(clients: &Clients) -> (i64, i64) {
     let figures = clients.job("prune").await;
     (figures["reservations"], figures["request_ids"])
@@ -63,7 +63,7 @@ both! {
         assert_eq!(world.reservations("acme").await, []);
         assert_eq!(pruned(world).await, (0, 0));
 
-        // To a client, a removed reservation never existed.
+        // For a client, a removed reservation does not exist.
         gone(world.get(committed.name()).await);
         gone(world.commit(committed.name()).tokens(130).await);
         gone(world.release(released.name()).await);
@@ -78,7 +78,7 @@ both! {
     async fn prune_keeps_open_holds_and_due_holds_that_are_not_swept(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.tenant_with("idle", &[lifetime("tokens", 1_000)]).await;
-        // Nothing is decided for this tenant any more, so its hold is due and not swept.
+        // Nothing is decided for this tenant after the deadline, so its hold is due but not swept.
         let due = world.reserve("idle").tokens(10).ttl(MINUTE).await.expect("there is quota");
         world.record("acme").tokens(1).await.expect("it is recorded");
         world.clock.advance(2 * KEPT);
@@ -94,8 +94,8 @@ both! {
         assert_eq!(world.figures("idle", "lifetime").await, (8, 0));
     }
 
-    /// A late Commit makes the server keep a reservation longer. Reservations that were made before and after it are
-    /// pruned at their own time.
+    /// After a late Commit the server keeps the reservation for the whole retention again. The reservations that were
+    /// made before and after this reservation are pruned at their own times.
     async fn an_expired_hold_can_be_committed_until_it_is_removed(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let reserve = || world.reserve("acme").tokens(100).ttl(MINUTE);
@@ -142,7 +142,7 @@ both! {
         assert_eq!(world.figures("acme", "lifetime").await, (3, 0));
     }
 
-    /// Calls are decided between the steps.
+    /// Calls are decided between the transactions.
     async fn prune_removes_at_most_500_rows_per_transaction(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000_000)]).await;
@@ -162,7 +162,7 @@ both! {
         assert_eq!(world.figures("globex", "lifetime").await, (100, 0));
     }
 
-    /// The next server continues.
+    /// The next server continues the work.
     async fn a_shutdown_stops_prune_between_two_transactions(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
         record_many(world, "acme", 1_400).await;
@@ -173,7 +173,7 @@ both! {
         eventually("it runs", async || world.jobs().await.iter().any(|job| job.running).then_some(())).await;
         let clients = Clients::clone(world);
         let release = async {
-            // A server that refuses new calls is ending.
+            // When the server refuses new calls, it is shutting down.
             eventually("it takes no more", async || {
                 clients.admin.clone().list_jobs(ListJobsRequest {}).await.err()
             })
@@ -199,12 +199,12 @@ both! {
             committed += 1;
             world.record("acme").tokens(1).await.expect("it is recorded, and the hold is swept");
             world.clock.advance(KEPT - 1);
-            // Remove what is older now, so that the next run begins with this hold.
+            // Remove older reservations now, so that the next run begins with this hold.
             pruned(world).await;
             world.clock.advance(1);
             let stall = world.database.stall().await;
             let commit = world.commit(hold.name()).tokens(5).into_future();
-            // This needs a task of its own, because the pruning may block the thread of the test.
+            // This runs in its own task, because the job may block the thread of the test.
             let end = tokio::spawn(stall.end());
             let (reply, _) = join(commit, pruned(world)).await;
             end.await.expect("the lock is given back");
@@ -220,7 +220,7 @@ both! {
         world.verify().await;
     }
 
-    /// The other reservations are still removed.
+    /// The other reservations are removed.
     async fn a_reservation_that_cannot_be_removed_stays(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         world.tenant_with("globex", &[lifetime("tokens", 1_000)]).await;
@@ -242,7 +242,7 @@ both! {
         assert_eq!(world.figures("globex", "lifetime").await, (1, 0));
     }
 
-    /// The sum of the pruned rows has all the usage that was reset, but not the adjustments. It passes an int64.
+    /// The sum of the removed rows includes usage that was reset, but not the adjustments. So it may exceed an int64.
     async fn the_removed_usage_of_one_counter_may_exceed_an_int64(world: World) {
         world.tenant_with("acme", &[]).await;
         world.declare("meter").await;
@@ -260,7 +260,7 @@ both! {
             assert_eq!(world.figures("acme", "").await, (left, 0));
             world.verify().await;
         }
-        // Several such rows are removed in one run.
+        // One run removes several such rows.
         for _ in 0..4 {
             world.record("acme").amount("meter", i64::MAX).await.expect("it is recorded");
             world.reset("acme", &["meter"]).await.expect("the tenant is there");
@@ -281,7 +281,7 @@ both! {
     }
 }
 
-/// Two runs read the same rows, and then both wait for the tenants.
+/// Two runs read the same rows, and then both wait for the lock of the tenants.
 async fn prune_on_two_replicas(world: &mut World) {
     const EACH: i64 = 400;
     let tenants = ["acme", "globex", "initech"];

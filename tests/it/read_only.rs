@@ -1,4 +1,4 @@
-//! A command that only reads a SQLite database needs no right to write, not even in the folder of its file.
+//! A command that only reads a SQLite database needs no permission to write, neither for its file nor in its folder.
 
 use std::{
     fs::{self, Permissions},
@@ -16,7 +16,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("the file belongs to this user");
 }
 
-/// Runs the binary as a user without privileges, for whom permissions hold.
+/// Runs the program as a user without privileges, because permissions do not stop root.
 async fn run_as_anybody(binary: &Path, arguments: &[&str]) -> Output {
     let mut command = postgres::shell();
     command.args(["-c", "exec \"$@\"", "sh"]).arg(binary).args(arguments);

@@ -28,7 +28,7 @@ both! {
         world.reserve("acme").tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
     }
 
-    /// A new window contains less usage than an older window, so less can be subtracted from it.
+    /// The day has less usage than the month, so less is subtracted from the counter of the day.
     async fn a_negative_record_takes_no_counter_below_zero(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000), month("tokens", 5_000)]).await;
         world.record("acme").tokens(80).await.expect("it is recorded");

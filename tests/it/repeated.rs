@@ -1,4 +1,4 @@
-//! Lists that are too long are refused by their bounds, and cost no more than the bytes that they came in.
+//! Lists that are too long are refused. They cost no more memory than the bytes of the request.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -12,28 +12,28 @@ use crate::harness::{clients::serving, process::tope, *};
 
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tope_descriptor.bin"));
 
-/// Bytes of a list; a request may have 4 MiB.
+/// Number of bytes of a giant list. A request may have 4 MiB.
 const GIANT_BYTES: usize = 3_600 * 1024;
 
-/// Memory that one request may use for a moment, in KiB: its bytes, and the same number again while the server joins
-/// them.
+/// Maximum memory that one request may use for a moment, in KiB: the request, and a second copy while the server joins
+/// the pieces.
 const GROWTH_MAX_KIB: u64 = 24 * 1024;
 
 /// A repeated field of a request.
 struct List {
     /// The path of the rpc.
     path: String,
-    /// The field's path, from the request on.
+    /// The path of the field in the request.
     field: String,
-    /// The encoding of one element. `packed`: the tag under which several elements are encoded as one piece.
+    /// The encoding of one element. `packed` is the tag of a field whose elements are encoded as one piece.
     element: Vec<u8>,
     packed: Option<u32>,
-    /// The messages around it, from the inside out: the numbers of their fields.
+    /// The numbers of the fields that contain the list, from the innermost to the outermost field.
     around: Vec<u32>,
 }
 
 impl List {
-    /// Makes a request in which the elements of this list take about this number of bytes.
+    /// Makes a request with elements of this list, which have about this number of bytes in all.
     fn request(&self, bytes: usize) -> Vec<u8> {
         let elements = self.element.repeat(bytes / self.element.len());
         let list = self.packed.map_or(elements.clone(), |tag| within(tag, &elements));
@@ -41,7 +41,7 @@ impl List {
     }
 }
 
-/// Encodes a field that contains these bytes.
+/// Encodes a field with this tag that contains these bytes.
 fn within(tag: u32, bytes: &[u8]) -> Vec<u8> {
     let mut field = Vec::new();
     prost::encoding::encode_varint(u64::from(tag << 3 | 2), &mut field);
@@ -157,9 +157,9 @@ on_both! {
 }
 
 both! {
-    /// The list is refused even if its elements are short, and whatever other faults the request has.
+    /// The list is refused even if its elements are short, and even if the request has other faults.
     async fn a_list_that_is_too_long_is_refused_with_one_fault(world: World) {
-        // Labels of one key are one label.
+        // Labels with the same key are one label, so many of them are no long list.
         let alone = |list: &&List| list.around.is_empty() && list.field != "labels";
         for list in lists().iter().filter(alone) {
             let no = raw::post(world.address(), &list.path, &[], &list.request(6_000)).await;
@@ -173,7 +173,7 @@ both! {
         }
     }
 
-    /// If one operation of a Batch has too many elements, only the result of that operation reports the fault.
+    /// If one operation of a Batch has too many elements, only the result of this operation reports the fault.
     async fn a_list_that_is_too_long_fails_only_its_own_operation_of_a_batch(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
         let good = world.reserve("acme").tokens(1).operation();

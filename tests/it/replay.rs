@@ -1,4 +1,4 @@
-//! The main task of Tope on real input: a trace of model calls, played by `tope replay` and by a Python client.
+//! The main task of Tope with real input: `tope replay` and a Python client play a trace of model calls.
 
 use std::{path::Path, process::Command};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 on_both! {
-    /// Plays without a limit, with 32 calls at the same time.
+    /// The trace is played without a limit, with 32 calls at the same time.
     async fn tope_replay_commits_every_row_of_the_trace(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));
@@ -58,7 +58,7 @@ on_both! {
         process::verify(database.url()).await;
     }
 
-    /// The client has its own model, and stops at the first decision that differs from it.
+    /// The client has its own model. It stops at the first decision that differs from its model.
     async fn a_python_client_is_refused_the_calls_that_the_model_refuses(kind: Kind) {
         let database = Database::fresh(kind);
         let trace = Trace::get(&database.path(""));

@@ -1,11 +1,11 @@
-//! Reserve holds quota of every limit that applies, or of none.
+//! Reserve holds quota of every limit that applies, or of no limit.
 
 use tonic::Code;
 
 use crate::harness::{v1::*, *};
 
 both! {
-    /// The reply has the hold, its deadline and its balance.
+    /// The reply contains the hold, its deadline and its balance.
     async fn a_reserve_counts_and_returns_its_hold(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reply = world
@@ -68,7 +68,7 @@ both! {
         assert_eq!(world.figures("acme", "day").await, (0, 1_000));
     }
 
-    /// QuotaFailure has one violation per limit that refused, with figures, and none for limits that had room.
+    /// QuotaFailure has one violation with figures for each limit that refused, and no violation for the other limits.
     async fn a_refusal_names_every_limit_that_refused(world: World) {
         let limits = [
             day("tokens", 100),
@@ -95,7 +95,7 @@ both! {
         assert_eq!(find("calls").quota_metric, "requests");
     }
 
-    /// I5: a Reserve holds on all limits or on none.
+    /// I5: a Reserve holds quota of all limits or of no limit.
     async fn a_refused_reserve_holds_nothing_on_any_limit(world: World) {
         let limits = [day("tokens", 1_000), month("tokens", 10_000), day("requests", 1).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -234,7 +234,7 @@ both! {
         asked(0).await.expect_err("the minimum is 1 when it is not given").is_quota(&["calls"]);
     }
 
-    /// I7: the rows of other tenants are never touched.
+    /// I7: a call never changes rows of other tenants.
     async fn a_tenant_does_not_use_up_the_quota_of_another_tenant(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.tenant_with("globex", &[day("tokens", 100)]).await;

@@ -1,10 +1,10 @@
-//! R4.11: retry hints, which say when it is worth asking again.
+//! R4.11: retry hints, which report when the same request would pass.
 
 use std::time::Duration;
 
 use crate::harness::{v1::*, *};
 
-/// Checks a hint against milliseconds: it is rounded up by less than a second, so it is never too early.
+/// Checks that a hint is `wanted` milliseconds, rounded up to a whole second. So it is never too early.
 fn assert_hint(no: &No, wanted: Option<i64>, case: &str) {
     let Some(wanted) = wanted else {
         assert_eq!(no.retry, None, "{case}");
@@ -72,7 +72,7 @@ both! {
         assert_hint(&no, None, "a lifetime does not");
     }
 
-    /// The hint is that of the latest limit that refused. Limits that did not refuse do not matter.
+    /// Limits that did not refuse do not affect the hint.
     async fn the_hint_is_the_latest_of_all_limits_that_refused(world: World) {
         let limits = [day("tokens", 100), month("tokens", 200), lifetime("requests", 10).named("calls")];
         world.tenant_with("acme", &limits).await;
@@ -89,7 +89,7 @@ both! {
         assert_hint(&no, None, "one of them is never");
     }
 
-    /// The hint is the end of the hold after which enough is free, not of the first hold.
+    /// The hint is not always the deadline of the first hold.
     async fn the_hint_is_the_deadline_after_which_enough_is_free(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         for (tokens, ttl) in [(10, SECOND), (80, 120 * SECOND)] {
@@ -101,7 +101,7 @@ both! {
             let check = world.check("acme").tokens(tokens).await.expect("an answer");
             assert_eq!(check.retry_delay, Some(call::span(wanted)), "as a Check");
         }
-        // With allow_partial, less is enough.
+        // With allow_partial, the minimum is enough.
         let no = world.reserve("acme").at_least("tokens", 100, 15).partial().await.expect_err("10 are left");
         assert_hint(&no, Some(SECOND), "15 will do");
         // A hold that is charged at its deadline frees nothing.
@@ -122,7 +122,7 @@ both! {
         assert_hint(&no, None, "60 stay spent for life");
     }
 
-    /// An Extend counts in the window of its hold, so a later window does not help.
+    /// An Extend counts in the window of its hold. So quota of a later window does not help.
     async fn the_hint_of_an_extend_ignores_later_windows(world: World) {
         world.clock.set(NOON + 11 * HOUR);
         world.tenant_with("acme", &[day("tokens", 100)]).await;
@@ -135,7 +135,8 @@ both! {
         }
     }
 
-    /// An Extend can wait only while its hold lives. The hold's own quantity does not help.
+    /// An Extend can wait only until the deadline of its hold. So the quantity of its own hold never becomes free for
+    /// it.
     async fn the_hint_of_an_extend_is_the_end_of_another_hold_in_its_window(world: World) {
         world.clock.set(NOON + 11 * HOUR);
         world.tenant_with("acme", &[day("tokens", 100)]).await;
@@ -143,7 +144,7 @@ both! {
         world.reserve("acme").tokens(30).ttl(2 * HOUR).await.expect("there is quota");
         world.reserve("acme").tokens(20).ttl(4 * HOUR).await.expect("there is quota");
         world.clock.advance(HOUR + MINUTE);
-        // Holds of the new day do not matter.
+        // Holds of the new day do not affect the hint.
         world.reserve("acme").tokens(100).ttl(MINUTE).await.expect("a new day");
         let no = world.extend(hold.name()).tokens(40).await.expect_err("10 are left of the old day");
         assert_hint(&no, Some(HOUR - MINUTE), "30 are freed while the hold is there");
@@ -153,7 +154,7 @@ both! {
         world.extend(hold.name()).tokens(40).await.expect("as was said");
     }
 
-    /// No Extend moves a deadline beyond 48 hours after the Reserve.
+    /// An Extend cannot move the deadline to more than 48 hours after the Reserve.
     async fn an_extend_gets_no_hint_if_its_deadline_would_be_too_late(world: World) {
         world.tenant_with("acme", &[lifetime("tokens", 100)]).await;
         let hold = world.reserve("acme").tokens(40).ttl(24 * HOUR).await.expect("there is quota");
@@ -171,8 +172,8 @@ both! {
         assert_hint(&no, Some(3 * HOUR), "48 hours to the millisecond");
     }
 
-    /// Only the 256 holds that end first are searched. Beyond them a hint may be too early, and the next hint is
-    /// better.
+    /// The server reads only the 256 holds that end first. If these are not enough, the hint may be too early, and a
+    /// client that follows it gets a better hint.
     async fn with_more_than_256_holds_a_hint_may_be_too_early(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let reserve = |number: i64| world.reserve("acme").tokens(1).ttl(number * SECOND).operation();
@@ -189,7 +190,7 @@ both! {
         world.reserve("acme").tokens(280).await.expect("as was said");
     }
 
-    /// The hint includes the effect of operations that come later in the same batch.
+    /// The hint includes the effects of operations that come later in the same batch.
     async fn the_hint_includes_later_operations_of_the_batch(world: World) {
         world.tenant_with("acme", &[day("tokens", 100), lifetime("requests", 10).named("calls")]).await;
         let hold = world.reserve("acme").tokens(80).ttl(MINUTE).await.expect("there is quota");

@@ -1,4 +1,5 @@
-//! Rows of tenants that another program has locked, for some seconds or until its session is ended. PostgreSQL only.
+//! Rows of tenants that another program has locked, for some seconds or until PostgreSQL ends its session. PostgreSQL
+//! only.
 
 use std::{
     future::IntoFuture,
@@ -15,10 +16,10 @@ use crate::harness::{
     *,
 };
 
-/// Tenants whose rows are not locked.
+/// The tenants whose rows are not locked.
 const FREE: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// Starts a replica with `lanes` lanes. A warm replica decides ahead where possible.
+/// Starts a replica with `lanes` lanes. A warm replica decides ahead.
 async fn replica(world: &World, lanes: usize, warm: bool) -> (tope::server::Server, Clients) {
     let (server, clients) = world.replica_with(lanes).await;
     for _ in 0..if warm { 24 } else { 0 } {
@@ -57,7 +58,7 @@ async fn other_tenants_do_not_wait_for_a_tenant_whose_row_is_locked() {
                 clients.commit(hold.expect("its row is free").name()).tokens(5).await.expect("so is this");
             }
         }
-        // The other operations of the Batch are decided; they are answered together with the locked tenant's operation.
+        // The other operations of the Batch are decided. Their answers wait for the operation of the locked tenant.
         eventually("the others of its Batch are decided", async || {
             (world.figures("a", "lifetime").await == (free_before + 200, 0)).then_some(())
         })
@@ -81,7 +82,8 @@ async fn other_tenants_do_not_wait_for_a_tenant_whose_row_is_locked() {
     world.end().await;
 }
 
-/// Jobs lock many tenants at once. If a job waited for one tenant, calls would wait for all the others.
+/// Jobs lock many tenants at once. If a job waited for one tenant, calls for all the other tenants would wait for the
+/// job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_skip_a_tenant_whose_row_is_locked() {
     let world = World::start(Kind::Postgres).await;
@@ -104,7 +106,7 @@ async fn jobs_skip_a_tenant_whose_row_is_locked() {
     world.end().await;
 }
 
-/// A server stopped by SIGSTOP keeps its locks until PostgreSQL ends its session.
+/// A server that is stopped by SIGSTOP keeps its locks until PostgreSQL ends its sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locks_of_a_stopped_server_are_released_within_5_seconds() {
     let database = Database::fresh(Kind::Postgres);
@@ -112,7 +114,7 @@ async fn locks_of_a_stopped_server_are_released_within_5_seconds() {
     let there = Clients::of(there);
     let name = database.url().rsplit_once('/').expect("the URL names a database").1.to_owned();
     let role = format!("stopped_{name}");
-    // In this role, whoever locks a tenant waits at a gate, and has the lock once the gate is open.
+    // In this role, each session that locks a tenant waits until the table `gate` has a row, and then has the lock.
     database
         .execute(&format!(
             "CREATE ROLE {role} LOGIN;
@@ -160,7 +162,7 @@ async fn locks_of_a_stopped_server_are_released_within_5_seconds() {
     let ended = begun.elapsed();
     assert!(waited < Duration::from_secs(5) && ended < Duration::from_secs(5), "{waited:?}, {ended:?}");
 
-    // The server wakes, finds its connections closed, and decides the Record once.
+    // The server continues, finds its connections closed, and decides the Record once.
     first.signal("CONT");
     record.await.expect("it does not panic").expect("it is recorded");
     let no = update.await.expect("it does not panic").expect_err("its transaction was ended");

@@ -17,7 +17,7 @@ fn toml(folder: &Path, port: u16, database: &str) -> String {
     file.display().to_string()
 }
 
-/// Each case expects one of three databases to be served, and one port.
+/// In each case the test checks which of three databases is served, and on which port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flag_overrides_the_environment_and_both_override_the_file() {
     let folder = scratch_folder();

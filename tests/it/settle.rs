@@ -1,4 +1,4 @@
-//! Commit and Release: they settle a hold once.
+//! Commit and Release settle a hold. A hold is settled once.
 
 use std::future::IntoFuture;
 
@@ -6,7 +6,7 @@ use tonic::Code;
 
 use crate::harness::{clients::serving, v1::*, *};
 
-/// Creates a tenant with 1,000 tokens a day, and a hold of 100 of them. Returns the hold's name.
+/// Creates a tenant with 1,000 tokens a day, and makes a hold of 100 tokens. Returns the name of the hold.
 async fn hold_of_100(world: &World) -> String {
     world.tenant_with("acme", &[day("tokens", 1_000)]).await;
     let reply = world.reserve("acme").tokens(100).await.expect("there is quota");
@@ -149,7 +149,7 @@ both! {
     async fn an_unknown_reservation_is_not_found(world: World) {
         let hold = hold_of_100(world).await;
         let before = world.books("acme").await;
-        // Names are opaque: a name that a client changed names no reservation.
+        // Clients must not change names: a changed name names no reservation.
         let tampered: String = hold.chars().rev().collect();
         for name in ["nonsense", &format!("{hold}x"), &tampered, &hold[1..], &hold.to_uppercase()] {
             if name == hold {
@@ -170,7 +170,7 @@ both! {
         assert_eq!(world.books("acme").await, before);
     }
 
-    /// R4.10: calls that charge or settle take effect in any case.
+    /// R4.10: calls that charge or settle take effect even if the client has disconnected.
     async fn commit_release_and_record_take_effect_after_the_client_has_gone(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let committed = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
@@ -192,13 +192,13 @@ both! {
         .await;
     }
 
-    /// R4.10: calls that would hold are dropped, because nobody would settle the holds.
+    /// R4.10: calls that would make or extend holds are dropped, because nobody would settle the holds.
     async fn reserve_and_extend_are_dropped_after_the_client_has_gone(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         let hold = world.reserve("acme").tokens(100).await.expect("there is quota").name().to_owned();
 
         let stall = world.database.stall().await;
-        // The first call is in the batch that waits for the lock. The later calls wait in the queue.
+        // The first call is in the batch that waits for the lock. The next calls wait in the queue.
         let first = sent(world.record("acme").tokens(1)).await;
         accepted(world).await;
         let calls =
@@ -208,13 +208,13 @@ both! {
         accepted(world).await;
         stall.end().await;
         first.await.expect("it is recorded");
-        // This call comes after the dropped ones in the queue.
+        // This call comes after the dropped calls in the queue.
         world.record("acme").tokens(1).await.expect("it is recorded");
         assert_eq!(world.figures("acme", "day").await, (2, 100));
     }
 }
 
-/// Sends a call, and does not wait for the answer.
+/// Sends a call, but does not wait for the answer.
 async fn sent<C: IntoFuture>(call: C) -> C::IntoFuture
 where
     C::IntoFuture: Unpin,
@@ -224,8 +224,8 @@ where
     sending
 }
 
-/// Returns when the server has accepted all calls that were sent before on this connection. The server accepts streams
-/// in order, and health needs no lock. Several round trips give the server's tasks time to run.
+/// Waits until the server has accepted all calls that were sent before on this connection. The server accepts streams
+/// in order, and health needs no lock. Several health checks give the server's tasks time to run.
 async fn accepted(world: &World) {
     for _ in 0..10 {
         serving(&world.channel).await;

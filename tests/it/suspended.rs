@@ -1,4 +1,4 @@
-//! R4.12: suspended tenants may settle their open holds.
+//! R4.12: a suspended tenant can settle its open holds, but it cannot take new holds.
 
 use tonic::Code;
 

@@ -1,4 +1,4 @@
-//! Thresholds: each crossing emits one event, whatever clients, replicas and retries do.
+//! Thresholds: each crossing emits one event, even with many clients, replicas and retries.
 
 use futures::future::{join_all, try_join_all};
 
@@ -8,7 +8,7 @@ use crate::harness::{
     *,
 };
 
-/// Number of clients that cross a threshold together.
+/// Number of clients that cross a threshold at the same time.
 const CLIENTS: usize = 64;
 
 fn event_of(events: &[Event], kind: EventKind) -> &Event {
@@ -38,13 +38,13 @@ both! {
             assert_eq!(millis(event.occur_time.as_ref()), Some(NOON));
             assert_eq!(balance.period(), Period::Day);
         }
-        // In a new window, all thresholds are emitted again.
+        // In a new window, the events of all thresholds are emitted again.
         world.clock.advance(DAY);
         world.record("acme").tokens(1_500).await.expect("it is recorded");
         assert_eq!(world.kinds("acme").await, [&expected[..], &expected[..]].concat());
     }
 
-    /// Limits with several thresholds. SOFT and OBSERVE limits emit events, too.
+    /// Some of the limits have several thresholds. SOFT and OBSERVE limits emit events, too.
     async fn each_threshold_of_each_limit_emits_its_own_event(world: World) {
         let limits = [
             day("tokens", 1_000).named("soft").soft().thresholds(&[10, 25, 50, 75, 90, 100, 150]),
@@ -69,7 +69,7 @@ both! {
         assert_eq!(agents, [(10, Some("planner")), (10, Some("coder"))]);
     }
 
-    /// The event is not emitted for every request above the threshold.
+    /// The event is not emitted again for each request above the threshold.
     async fn a_thousand_requests_above_a_threshold_emit_one_event(world: World) {
         world.tenant_with("acme", &[day("tokens", 10_000).thresholds(&[80])]).await;
         world.record("acme").tokens(8_000).await.expect("it is recorded");
@@ -118,7 +118,7 @@ both! {
         world.tenant_with("acme", &limit(1_000)).await;
         world.record("acme").tokens(1_000).await.expect("it is recorded");
         world.change_plan("acme", &limit(1_500)).await.expect("the plan exists");
-        // The next batch that touches the counter emits the event, even if it does not charge.
+        // The next batch that reads the counter emits the events, even if it charges nothing.
         let hold = world.reserve("acme").tokens(1).await.expect("there is quota");
         let first = [(ThresholdReached, 50), (ThresholdReached, 80), (LimitReached, 100)];
         let cleared = [(ThresholdCleared, 100), (ThresholdCleared, 80)];
@@ -130,7 +130,8 @@ both! {
         assert_eq!(kinds_of(&events), [&first[..], &cleared[..], &again[..]].concat());
         let generations: Vec<i32> = events.iter().map(|event| event.generation).collect();
         assert_eq!(generations, [1, 1, 1, 1, 1, 2, 2]);
-        // One operation emits both: thresholds cleared and reached.
+        // One operation emits events of both kinds: for thresholds that are cleared and for thresholds that are
+        // reached.
         world.change_plan("acme", &limit(3_000)).await.expect("the plan exists");
         world.record("acme").tokens(900).await.expect("it is recorded");
         let last = [(ThresholdCleared, 100), (ThresholdCleared, 80), (ThresholdReached, 80)];
@@ -151,7 +152,8 @@ both! {
         assert_eq!((balance.committed, balance.remaining, balance.exceeded), (i64::MAX, Some(0), true));
     }
 
-    /// Refusals of a HARD limit and would-be refusals of an OBSERVE limit are two counts, each with its first event.
+    /// A limit has one count of refusals while it is HARD, and another count while it is OBSERVE. The first refusal of
+    /// each count emits an event.
     async fn refusals_are_counted_separately_for_each_enforcement(world: World) {
         let hard = [day("tokens", 100)];
         let observe = [day("tokens", 100).observe()];
@@ -202,7 +204,7 @@ both! {
     }
 }
 
-/// Commits from all clients at once, each on a connection of its own, spread over the servers.
+/// Commits from all clients at the same time. Each client has its own connection; they are spread over the servers.
 async fn cross(targets: &[String], tokens: i64) {
     let committing = (0..CLIENTS).map(|number| {
         let target = targets[number % targets.len()].clone();

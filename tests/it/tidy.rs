@@ -1,5 +1,5 @@
-//! The rules of the source that a machine can check, so that docs/ARCHITECTURE.md stays true: imports point one way,
-//! files and functions are short, tests neither sleep nor are ignored, and each item of the protos has a comment.
+//! Checks rules of the source, so that docs/ARCHITECTURE.md stays true. Modules import only modules of later layers.
+//! Files and functions are short. Tests do not sleep and are not ignored. Each item of the protos has a comment.
 
 mod circles;
 mod source;
@@ -11,7 +11,7 @@ use source::Source;
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// The modules from the outermost to the innermost. Each may import modules of later rows, and no others.
+/// The modules, from the outermost to the innermost layer. A module may import only modules of later rows.
 const LAYERS: [&[&str]; 12] = [
     &["main"],
     &["cli"],
@@ -27,11 +27,11 @@ const LAYERS: [&[&str]; 12] = [
     &["domain"],
 ];
 
-/// Modules beside the layers, and the modules that may import them.
+/// Modules that belong to no layer. Below: the modules that may import them.
 const SETTINGS: [&str; 2] = ["config", "telemetry"];
 const SETTINGS_READERS: [&str; 3] = ["main", "cli", "server"];
 
-/// Crates, each with the only modules that may name it.
+/// Crates. Only the given modules may name the crate.
 const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tope_migrations", &["store"]),
     ("csv", &["bench"]),
@@ -49,14 +49,14 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tonic_types", &["bench", "cli", "console", "grpc"]),
 ];
 
-/// The crates that `domain` may name: they do no I/O and start no tasks.
+/// The only crates that `domain` may name. They do no I/O and start no tasks.
 const DOMAIN_CRATES: [&str; 7] =
     ["chrono", "chrono_tz", "data_encoding", "foldhash", "sha2", "thiserror", "uuid"];
 
-/// Minimum number of words of a doc comment. A shorter comment cannot say what a stranger needs.
+/// Minimum number of words of a doc comment. A shorter comment does not help a reader who does not know the code.
 const DOC_WORDS_MIN: usize = 4;
 
-/// Text that no source may have, and what to do instead.
+/// Text that no source may contain, and what to do instead.
 const BANNED: [(&str, &str); 6] = [
     ("#[ignore", "a test runs or is deleted"),
     ("should_panic", "assert on the error that is returned"),
@@ -108,7 +108,7 @@ fn each_item_of_the_protos_has_a_comment() {
     report(protos.iter().flat_map(comments_at_fault));
 }
 
-/// In a tidy project the checks find nothing, so here each check runs on faulty sources.
+/// The sources of the project have no faults. So this test runs each check on sources with faults.
 #[test]
 fn each_check_finds_the_faults_that_it_is_for() {
     type Check = fn(&Source) -> Vec<String>;
@@ -164,7 +164,7 @@ fn each_check_finds_the_faults_that_it_is_for() {
     }
 }
 
-/// Lists the Rust sources that people write; generated code is not among them.
+/// Lists the Rust sources, without generated code.
 fn rust_sources() -> Vec<Source> {
     ["build.rs", "src", "migrations", "tests", "benches"].into_iter().flat_map(Source::list_rust).collect()
 }
@@ -215,14 +215,14 @@ fn may_import(module: &str, target: &str) -> bool {
     match (layer_of(module), layer_of(target)) {
         (Some(from), Some(to)) => from < to,
         (None, Some(_)) => ["domain", "seldom"].contains(&target),
-        // Not a module of this crate: a macro, or an item of the crate's root.
+        // The target is no module of this crate, but a macro or an item of the crate's root.
         (_, None) => true,
     }
 }
 
 /// Lists the top-level modules that a file imports, each with its offset.
 fn imports_of(source: &Source) -> Vec<(usize, String)> {
-    // A chain of `super` leaves the top-level module if it is longer than the file's depth in the module.
+    // If a path has more `super` than the depth of the file in its module, the path leaves the top-level module.
     let depth = source.path.components().count() - 1 - usize::from(source.path.ends_with("mod.rs"));
     let roots = ["crate::".to_owned(), "tope::".to_owned(), "super::".repeat(depth)];
     let mut imports = Vec::new();
@@ -237,7 +237,7 @@ fn imports_of(source: &Source) -> Vec<(usize, String)> {
     imports
 }
 
-/// Returns the name at `at`; for a group in braces, the first name of each path in the group.
+/// Returns the name at `at`. If a group in braces begins there, returns the first name of each path in the group.
 fn first_names(code: &str, at: usize) -> Vec<(usize, String)> {
     let Some(group) = code[at..].strip_prefix('{') else {
         return vec![(at, name_at(code, at))];
@@ -280,7 +280,7 @@ fn crates_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Lists the crates in Cargo.toml, as code spells them.
+/// Lists the crates in Cargo.toml, with the names that code uses.
 fn dependencies() -> Vec<String> {
     let manifest = include_str!("../../Cargo.toml");
     let section = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
@@ -297,7 +297,7 @@ fn is_crate_at(code: &str, at: usize, name: &str) -> bool {
     if before.ends_with("use") {
         return after.starts_with(';') || after.starts_with("::") || after.starts_with("as ");
     }
-    // A path may begin with `::`. Then no name comes before the `::`.
+    // If a path begins with `::`, no name comes before the `::`.
     let inner = before
         .strip_suffix("::")
         .is_some_and(|outer| outer.ends_with(|c: char| c.is_alphanumeric() || c == '>'));
@@ -321,7 +321,7 @@ fn lengths_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Returns the body of the function at the start of `code`; empty if it has none.
+/// Returns the body of the function at the start of `code`. Empty if the function has no body.
 fn body_of(code: &str) -> &str {
     let (mut brackets, mut braces, mut opened) = (0, 0, 0);
     for (at, c) in code.char_indices() {
@@ -352,7 +352,7 @@ fn bans_at_fault(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Finds doc comments of too few words. The headings of sections, such as `# Errors`, are a part of their comment.
+/// Finds doc comments with too few words. A section such as `# Errors` is a part of its comment.
 fn riddles_at_fault(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     let mut words: Option<(usize, usize)> = None;

@@ -1,4 +1,4 @@
-//! The trace of model calls that the replays play, and a model of the decisions about it.
+//! The trace of model calls that the replays play, and a model of the decisions about these calls.
 
 use std::{
     env, fs,
@@ -8,10 +8,10 @@ use std::{
 use crate::harness::v1::{Reservation, ReservationState};
 use crate::harness::{amount, state};
 
-/// Tokens that each call reserves beyond its context.
+/// Number of tokens that each call reserves in addition to its context.
 pub const ESTIMATE: i64 = 1_000;
 
-/// File of the real trace; below are its rows and the sum of its tokens.
+/// File of the real trace. Below: its number of rows, and the sum of its tokens.
 const FILE: &str = "data/azure_llm_conversation_2023.csv";
 const ROWS: usize = 19_366;
 const TOKENS: i64 = 26_450_535;
@@ -20,12 +20,12 @@ const TOKENS: i64 = 26_450_535;
 pub struct Trace {
     /// Path of the CSV file.
     pub path: PathBuf,
-    /// Context and generated tokens of each call, in order.
+    /// For each call, in order: the tokens of its context, and its generated tokens.
     pub calls: Vec<(i64, i64)>,
 }
 
 impl Trace {
-    /// Returns the real trace if the file exists; else makes a trace of the same shape in this folder.
+    /// Returns the real trace if its file exists. Otherwise makes a similar trace in this folder.
     pub fn get(folder: &Path) -> Self {
         let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
         let shared = env::var_os("TOPE_SHARED").map(PathBuf::from);
@@ -54,8 +54,8 @@ impl Trace {
         if self.calls.len() == ROWS { 13_000_000 } else { self.tokens() / 2 }
     }
 
-    /// Applies a HARD LIFETIME limit to the calls, one after the other. Returns reserved and committed of the granted
-    /// calls, in order.
+    /// Applies a HARD LIFETIME limit to the calls, one after the other. Returns the reserved and the committed tokens
+    /// of the granted calls, in order.
     pub fn granted(&self, limit: i64) -> Vec<(i64, i64)> {
         let mut spent = 0;
         let mut granted = Vec::new();
@@ -70,7 +70,7 @@ impl Trace {
     }
 }
 
-/// Fails unless these reservations, newest first, are exactly the granted calls.
+/// Fails unless these reservations are exactly the granted calls. The newest reservation comes first.
 pub fn assert_granted(reservations: &[Reservation], granted: &[(i64, i64)]) {
     assert!(reservations.iter().all(|reservation| state(reservation) == ReservationState::Committed));
     let made: Vec<(i64, i64)> =
@@ -80,8 +80,8 @@ pub fn assert_granted(reservations: &[Reservation], granted: &[(i64, i64)]) {
     assert_eq!(made.len(), granted.len());
 }
 
-/// Writes a made-up trace: contexts of some hundred to some thousand tokens, answers of some hundred, three or four
-/// calls a second.
+/// Writes an invented trace. Contexts have some hundred to some thousand tokens, answers have some hundred tokens, and
+/// there are three or four calls a second.
 fn made_up(path: &Path) -> PathBuf {
     const CALLS: u64 = 4_000;
     let mut csv = String::from("TIMESTAMP,ContextTokens,GeneratedTokens\n");

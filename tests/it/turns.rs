@@ -1,4 +1,4 @@
-//! If many administrative changes come at once, other calls wait for only a few of them.
+//! Many administrative changes at the same time. Other calls wait only for a few of these changes.
 
 use std::future::IntoFuture;
 
@@ -12,7 +12,7 @@ use crate::harness::{
     *,
 };
 
-/// Number of changes requested at once.
+/// Number of changes that are requested at the same time.
 const CHANGES: usize = 200;
 
 fn create_tenants(world: &World) -> Vec<JoinHandle<Answer<Tenant>>> {
@@ -23,7 +23,7 @@ fn create_tenants(world: &World) -> Vec<JoinHandle<Answer<Tenant>>> {
     (0..CHANGES).map(create).collect()
 }
 
-/// A SQLite file has one writer at a time. The test counts turns, and does not measure time.
+/// A SQLite file has one writer at a time. The test counts the changes before the call; it does not measure time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_waits_for_few_administrative_changes_on_sqlite() {
     let world = World::start(Kind::Sqlite).await;
@@ -38,7 +38,7 @@ async fn a_call_waits_for_few_administrative_changes_on_sqlite() {
         .await;
     let stall = world.database.stall().await;
     let changes = create_tenants(&world);
-    // This call comes after the changes on the same connection. When it is answered, they were accepted.
+    // This call comes after the changes on the same connection. When it is answered, the changes were accepted.
     tokio::task::yield_now().await;
     serving(&world.channel).await;
     let reserve = tokio::spawn(world.reserve("acme").tokens(1).into_future());
@@ -56,8 +56,8 @@ async fn a_call_waits_for_few_administrative_changes_on_sqlite() {
     world.end().await;
 }
 
-/// On PostgreSQL, changes wait for the policy's row. Calls, reads and the numbering of events do not need the row and
-/// go on.
+/// On PostgreSQL, changes wait for the policy's row. Calls, reads and the numbering of events do not need this row, so
+/// they go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn administrative_changes_that_wait_do_not_delay_calls_on_postgres() {
     let world = World::start(Kind::Postgres).await;
@@ -69,7 +69,7 @@ async fn administrative_changes_that_wait_do_not_delay_calls_on_postgres() {
     world.reserve("acme").tokens(1).await.expect("there is quota");
     world.record("acme").tokens(600).await.expect("it is recorded");
     assert_eq!(world.figures("acme", "day").await, (600, 1));
-    // Events are visible only after they were numbered, so the numbering goes on.
+    // The event is visible, so the numbering of events goes on.
     assert_eq!(world.kinds("acme").await, [(EventKind::ThresholdReached, 50)]);
     assert!(!changes.iter().any(JoinHandle::is_finished), "they still wait");
     lock.end().await;

@@ -1,4 +1,4 @@
-//! An update that changes nothing has no effect: no update_time moves, no event is emitted, and no cache is discarded.
+//! An update that changes nothing has no effect: `update_time` stays, no event is emitted, and no cache is discarded.
 
 use crate::harness::{
     call::Answer,
@@ -7,7 +7,7 @@ use crate::harness::{
     *,
 };
 
-/// Reads the figures that a real update changes, for each kind of object.
+/// Reads the figures that each real update changes.
 async fn traces(world: &World) -> Vec<i64> {
     let mut traces = Vec::new();
     for query in [
@@ -123,7 +123,7 @@ both! {
         assert_eq!(traces(world).await, before);
     }
 
-    /// Another order of limits is a change, because GetUsage lists balances in that order.
+    /// Another order of limits is a change, too, because GetUsage lists balances in the order of the limits.
     async fn an_update_that_changes_one_field_moves_the_update_time(world: World) {
         world.tenant_with("free", &plan().limits).await;
         let admin = world.admin.clone();

@@ -106,7 +106,7 @@ both! {
         }
     }
 
-    /// The pages have each balance once, or the page token is refused.
+    /// If a page token were accepted after such a change, a balance could be missing or appear twice.
     async fn a_page_token_is_refused_after_the_listed_limits_have_changed(world: World) {
         let three = [
             lifetime("tokens", 100).named("a"),
@@ -153,7 +153,7 @@ both! {
         }
     }
 
-    /// Limits that the list does not include may change, and so may figures.
+    /// Quantities, figures and other plans may change.
     async fn a_page_token_stays_valid_after_other_changes(world: World) {
         let limits = |quantity| [
             lifetime("tokens", quantity).named("a"),
@@ -178,7 +178,7 @@ both! {
         assert_eq!(read, ["a", "b", "c"]);
     }
 
-    /// The next day has other counters than the day before.
+    /// The next day has other counters than this day.
     async fn a_page_token_is_refused_after_a_listed_window_has_ended(world: World) {
         world.tenant_with("acme", &[day("tokens", 100).per(&[Dimension::User])]).await;
         for user in ["u0", "u1", "u2"] {

@@ -1,4 +1,4 @@
-//! WatchUsage: the events that a watcher gets, where a watch begins, and how it ends.
+//! WatchUsage: which events a watcher gets, where a watch begins, and how it ends.
 
 use futures::future::{join_all, try_join_all};
 use tonic::Code;
@@ -10,12 +10,12 @@ use crate::harness::{
     *,
 };
 
-/// Creates a tenant for which a Record of 10 emits two events.
+/// Creates a tenant for which the first Record of 10 tokens on each day emits two events.
 async fn limited(world: &World, tenant: &str) {
     world.tenant_with(tenant, &[day("tokens", 10).thresholds(&[50])]).await;
 }
 
-/// Causes two events, and moves the clock into the next window.
+/// Causes two events, and moves the clock to the next day.
 async fn two_events(world: &World, tenant: &str) {
     world.record(tenant).tokens(10).await.expect("it is recorded");
     world.clock.advance(DAY);
@@ -72,7 +72,7 @@ both! {
         let mut watchers = Vec::new();
         for (change, _) in rows {
             let mut watcher = begin(change).await.expect("it begins");
-            // The watcher gets no earlier event: the first message is a heartbeat.
+            // The watcher gets no older event: its first message is a heartbeat.
             watcher.update().await.expect("a heartbeat");
             watchers.push(watcher);
         }
@@ -91,7 +91,7 @@ both! {
                 }
             }
             assert_eq!(heard.iter().collect::<Vec<_>>(), expected);
-            // The watcher gets no other events, and reaches the end of the log.
+            // The watcher gets no other events until the end of the log.
             eventually("it is at the end of the log", async || {
                 assert_eq!(watcher.events().await.iter().filter(|e| e.change.is_none()).count(), 0);
                 (watcher.cursor == last.cursor).then_some(())
@@ -107,7 +107,7 @@ both! {
         for portion in 0..3 {
             world.batch((portion * 1_000..(portion + 1) * 1_000).map(record).collect()).await.expect("they fit");
         }
-        // The event of the tenant's creation must come before the snapshot.
+        // Wait until the event of the tenant's creation has its place in the log, before the snapshot.
         world.events_of("acme").await;
         let request = WatchUsageRequest { tenant: "acme".into(), snapshot: true, ..everything() };
         let mut watcher = world.watch(request.clone()).await.expect("it begins");
@@ -228,7 +228,7 @@ both! {
         }
     }
 
-    /// A thousand watchers that are up to date share one read of the log.
+    /// A thousand watchers at the end of the log share one read of the log.
     async fn a_thousand_watchers_get_each_event_once(world: World) {
         limited(world, "acme").await;
         world.events_of("acme").await;
@@ -278,7 +278,7 @@ async fn stir(world: &World) {
     }
 }
 
-/// The log of a copied database has another id than the original log.
+/// The log of a copied database has another id than the log of the original.
 #[test]
 fn a_copy_of_a_database_refuses_cursors_of_the_original() {
     world::run(async {
@@ -305,7 +305,7 @@ fn a_copy_of_a_database_refuses_cursors_of_the_original() {
     });
 }
 
-/// Sets a filter of a watch, and says which events pass it.
+/// A function that sets a filter of a watch, and a function that returns whether an event passes this filter.
 type Filter = (fn(&mut WatchUsageRequest), fn(&Event) -> bool);
 
 fn filters() -> [Filter; 7] {

@@ -22,7 +22,7 @@ fn watch(target: &str, arguments: &[&str]) -> Printing {
     Printing::start(command)
 }
 
-/// Returns the next object that is neither a heartbeat nor an event of the set-up.
+/// Returns the next printed object. Skips heartbeats and events of the preparation.
 fn object(printing: &Printing) -> Value {
     loop {
         let object: Value = serde_json::from_str(&printing.line()).expect("a JSON object");
@@ -70,7 +70,7 @@ on_both! {
             text.parse().expect("a number")
         };
         assert_eq!(number(&second), number(&first) + 1);
-        // The output for people, from the cursor of the first watch.
+        // Print the output for people, from the cursor of the first watch.
         let cursor = first["cursor"].as_str().expect("each has one");
         let printing = watch(&target, &["--cursor", cursor, "--kind", "limit_reached"]);
         let line = printing.line();

@@ -1,4 +1,5 @@
-//! I6: a watcher that is cut off again and again, and resumes, gets every event once and in order. Also: how soon.
+//! I6: a watcher whose stream is cut off many times, and which resumes each time, gets every event once and in order.
+//! Other tests measure how soon a watcher gets an event.
 
 use std::{
     sync::Arc,
@@ -17,20 +18,20 @@ use crate::harness::{
     *,
 };
 
-/// Events that are emitted while the watcher watches.
+/// Number of events that are emitted while the watcher watches.
 const EVENTS: usize = 10_000;
 /// Number of times that the watcher is cut off.
 const CUTS: usize = 200;
 /// Number of tenants that the events are about.
 const TENANTS: usize = 8;
-/// Events of one Record: nine thresholds, and the limit.
+/// Number of events that one Record emits: nine thresholds, and the limit.
 const EVENTS_OF_ONE: usize = 10;
 
 fn name(number: usize) -> String {
     format!("tenant-{number}")
 }
 
-/// Causes events through one server. Each Record has a new user, so each has a counter of its own at zero.
+/// Causes events at one server. Each Record has a new user, whose counter begins at zero.
 async fn write(clients: Clients, writer: usize, records: usize) {
     for record in 0..records {
         let tenant = name((record + writer) % TENANTS);
@@ -39,8 +40,7 @@ async fn write(clients: Clients, writer: usize, records: usize) {
     }
 }
 
-/// Watches until it has `total` events. It drops its stream after some messages, again and again, and resumes at
-/// another server.
+/// Watches until it has `total` events. It drops its stream after some messages, resumes at another server, and so on.
 async fn watch_with_cuts(servers: Vec<Clients>, request: WatchUsageRequest, total: usize) -> Vec<Event> {
     let mut heard: Vec<Event> = Vec::new();
     let mut request = request;
@@ -48,7 +48,7 @@ async fn watch_with_cuts(servers: Vec<Clients>, request: WatchUsageRequest, tota
     while heard.len() < total {
         let server = &servers[cuts % servers.len()];
         let mut watcher = server.watch(request.clone()).await.expect("it resumes");
-        // Uneven numbers of messages, and together fewer than all events.
+        // The number of messages differs each time. All together are fewer than the events.
         let messages = if cuts < CUTS { 1 + (cuts * 37) % 80 } else { usize::MAX };
         let mut received = 0;
         while received < messages && heard.len() < total {
@@ -117,7 +117,8 @@ fn a_watcher_that_is_cut_off_200_times_misses_nothing_through_three_replicas() {
     run(cut_off(Kind::Postgres));
 }
 
-/// Measures the times from a Record's reply to its event, at a watcher on another connection.
+/// Measures the time from the reply of a Record until a watcher on another connection gets its event. Returns the
+/// sorted times of `count` Records.
 async fn delays(writer: &Clients, watching: &Clients, count: usize) -> Vec<Duration> {
     writer.tenant_with("acme", &[day("tokens", 10).per(&[Dimension::User])]).await;
     let mut watcher =
@@ -168,7 +169,8 @@ fn an_event_reaches_its_watcher_within_100_ms_on_sqlite() {
     });
 }
 
-/// The watcher is at another replica, which a NOTIFY wakes, or which looks at the log once in a while.
+/// The watcher is at another replica. Either a NOTIFY wakes this replica, or the replica only reads the log from time
+/// to time.
 #[test]
 fn an_event_reaches_a_watcher_of_another_replica_within_100_ms_or_a_second_without_notify() {
     run(async {

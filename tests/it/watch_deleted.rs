@@ -23,7 +23,7 @@ async fn delete(world: &World) {
 /// Maximum number of heartbeats, one a second, before a stream must end.
 const HEARTBEATS_MAX: usize = 15;
 
-/// Returns the kinds of the events until the stream ends with TENANT_NOT_FOUND.
+/// Returns the kinds of all events until the stream ends with TENANT_NOT_FOUND.
 async fn kinds_until_the_stream_ends(watcher: &mut watching::Watcher) -> Vec<EventKind> {
     let (mut heard, mut heartbeats) = (Vec::new(), 0);
     while heartbeats < HEARTBEATS_MAX {
@@ -61,12 +61,12 @@ both! {
         world.record("acme").tokens(10).await.expect("it is recorded");
         assert_eq!(kinds_until_the_stream_ends(&mut watchers[0]).await, [LimitReached, PolicyChanged]);
         assert_eq!(kinds_until_the_stream_ends(&mut watchers[1]).await, [LimitReached]);
-        // The watch of all tenants goes on.
+        // The watch for all tenants goes on.
         let mut heard = Vec::new();
         while heard.len() < 4 {
             heard.push(i32::from(all.event().await.kind()));
         }
-        // The events are of one instant, so those of two tenants come in any order.
+        // All events occurred at the same instant, so events of two tenants may come in any order.
         heard.sort_unstable();
         assert_eq!(heard, [LimitReached, LimitReached, PolicyChanged, PolicyChanged].map(i32::from));
     }
@@ -87,7 +87,7 @@ both! {
         let behind = WatchUsageRequest { cursor: watcher.cursor, ..of_acme() };
         let mut resumed = world.watch(behind).await.expect("the cursor is good");
         assert_eq!(kinds_until_the_stream_ends(&mut resumed).await, []);
-        // Two deleted tenants had the name, and the watch is about both.
+        // Two deleted tenants had this id, and the watch gets the events of both.
         world.tenant("acme", "acme", "").await.expect("the name is free");
         delete(world).await;
         let mut resumed = world.watch(before).await.expect("resumed");

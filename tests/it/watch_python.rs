@@ -55,7 +55,8 @@ on_both! {
         let address = server.address().to_string();
         let stubs = stubs().await;
         let python = alerts(&address, stubs.path());
-        // The script does not report when it watches. So new tenants reach their thresholds until it prints an alert.
+        // The script does not report when its watch has begun. So new tenants reach their thresholds until the script
+        // prints an alert.
         let mut number = 0;
         let line = eventually("it prints an alert", async || {
             number += 1;

@@ -1,5 +1,5 @@
-//! Resuming a watch: names that were deleted or used again, events of another version, and a log that was replaced or
-//! shortened.
+//! A watch is resumed after ids were deleted or used again, with events of a later version, and after the log was
+//! replaced or shortened.
 
 use crate::harness::{
     clients::done,
@@ -43,10 +43,10 @@ both! {
         let resources = vec!["other".to_owned(), "tokens".to_owned()];
         let mut watcher = world.watch(WatchUsageRequest { resources, ..request.clone() }).await.expect("resumed");
         assert_eq!(kinds_of(&[watcher.event().await, watcher.event().await]), TWO);
-        // A watch from now on is refused, because no tenant has the name.
+        // A watch from now on is refused, because no tenant has this id.
         let now = WatchUsageRequest { cursor: String::new(), ..request.clone() };
         world.watch(now).await.err().expect("it is gone").is(tonic::Code::NotFound, "TENANT_NOT_FOUND");
-        // A new tenant has the name now.
+        // Now a new tenant has this id.
         world.tenant("acme", "acme", "").await.expect("the name is free");
         world.record("acme").tokens(5).await.expect("it is recorded");
         let mut watcher = world.watch(request).await.expect("resumed");
@@ -105,7 +105,7 @@ both! {
         assert_eq!((&body["data"]["tenant"], &body["data"]["kind"]), (&"acme".into(), &99.into()), "{body:#}");
     }
 
-    /// The watchers need not read the database one by one.
+    /// So not each watcher needs to read the database.
     async fn watches_resumed_after_a_restart_are_served_from_memory(world: World) {
         limited(world, "acme").await;
         let cursor = cursor(world).await;
@@ -135,7 +135,7 @@ both! {
         let mut ahead = begin().await;
         world.record("acme").tokens(10).await.expect("it is recorded");
         assert_eq!(kinds_of(&[ahead.event().await, ahead.event().await]), TWO);
-        // The state after a failover to a replica that lagged.
+        // Make the database look as after a failover to a replica that lagged.
         let events = "DELETE FROM events WHERE sequence > (SELECT last_sequence FROM event_log)";
         world.database.execute("UPDATE event_log SET last_sequence = last_sequence - 2").await;
         world.database.execute(events).await;
@@ -145,7 +145,7 @@ both! {
         world.clock.advance(DAY);
         world.record("acme").tokens(10).await.expect("it is recorded");
         assert_eq!(kinds_of(&[behind.event().await, behind.event().await]), TWO);
-        // The state after `tope migrate --new-log`, while a server runs on.
+        // Make the database look as after `tope migrate --new-log` while a server is running.
         let id = if world.database.kind() == Kind::Sqlite { "randomblob(16)" } else { "gen_random_uuid()" };
         world.database.execute(&format!("UPDATE event_log SET log_id = {id}")).await;
         let mut fresh = world.watch(everything()).await.expect("it begins");

@@ -1,4 +1,4 @@
-//! Watchers that do not read: they hold up neither others nor the end of the server, and lose nothing.
+//! Watchers that do not read. They delay no other watcher and no shutdown, and they lose no event.
 
 use std::time::{Duration, Instant};
 
@@ -15,20 +15,20 @@ use crate::harness::{
     *,
 };
 
-/// Bytes that a client accepts on one stream before it reads.
+/// Number of bytes that a client accepts on one stream before it reads.
 const WINDOW_BYTES: u32 = 16 * 1024;
 
-/// Bytes of events: more than the window and the server's buffers hold.
+/// Minimum size of the events: more than fits into the window and the server's buffers.
 const EVENTS_BYTES_MIN: usize = 256 * 1024;
 
-/// Number of Records, each of another user, and number of events of each Record: the thresholds, and the limit.
+/// Number of Records. Each Record has another user, and emits ten events: nine thresholds, and the limit.
 const RECORDS: usize = 400;
 const EVENTS_OF_ONE: usize = 10;
 
-/// The time in which a server with default settings must end.
+/// The maximum time in which a server with default settings must shut down.
 const DRAIN: Duration = Duration::from_secs(tope::config::DRAIN_DEFAULT_SECONDS);
 
-/// The first bytes that a client of HTTP/2 sends: the preface, and empty settings.
+/// The first bytes that an HTTP/2 client sends: the preface, and empty SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 async fn narrow(world: &World) -> Channel {
@@ -42,7 +42,7 @@ async fn prepare(world: &World) {
     world.events_of("acme").await;
 }
 
-/// Causes many events, and returns them as a watcher that reads gets them.
+/// Causes many events. Checks that each active watcher gets the same events, and returns them.
 async fn many(world: &World, active: &mut [Watcher]) -> Vec<Event> {
     let record = |user: usize| world.record("acme").tokens(10).user(&format!("user-{user}")).operation();
     world.batch((0..RECORDS).map(record).collect()).await.expect("each is recorded");
@@ -51,7 +51,7 @@ async fn many(world: &World, active: &mut [Watcher]) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < RECORDS * EVENTS_OF_ONE {
             events.push(watcher.event().await);
-            // Calls go on meanwhile.
+            // Calls are answered in the meantime.
             if events.len() % 500 == 0 {
                 world.check("acme").tokens(1).user("other").await.expect("there is quota");
             }
@@ -81,7 +81,7 @@ both! {
         assert_eq!(heard, expected);
     }
 
-    /// Clients that never sent anything, or send nothing more, do not delay the end either.
+    /// Clients that have sent nothing, or only a part of a preface, do not delay the shutdown, either.
     async fn a_server_shuts_down_soon_although_clients_do_not_read(world: World) {
         prepare(world).await;
         let mut active = [world.watch(everything()).await.expect("it begins")];
@@ -98,7 +98,7 @@ both! {
         assert!(begun.elapsed() < DRAIN / 2, "it took {:?}", begun.elapsed());
         active[0].end().await.is(Code::Unavailable, "DRAINING");
         drop((silent, mute, broken_off));
-        // What was on the way is heard, in order, and then that it is over.
+        // The watcher gets the events that were on the way, in order, and then the end of the stream.
         let mut heard = Vec::new();
         let no = loop {
             match stalled.update().await {
@@ -110,7 +110,7 @@ both! {
         assert!([Code::Cancelled, Code::Unavailable, Code::Unknown].contains(&no.code), "{no:?}");
         assert_eq!(heard, expected[..heard.len()]);
         assert!(heard.len() < expected.len(), "its window was not used up");
-        // It resumes.
+        // The watcher resumes, and gets the other events.
         world.restart().await;
         let resume = WatchUsageRequest { cursor: stalled.cursor, ..everything() };
         let mut again = world.watch(resume).await.expect("resumed");

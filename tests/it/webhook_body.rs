@@ -1,4 +1,4 @@
-//! The bodies of webhooks: each one fits the published schema.
+//! The bodies of webhooks. Each body fits the published schema.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -44,7 +44,7 @@ fn the_schema_refuses_invalid_bodies() {
     }
 }
 
-/// Lists the numbers in a body that JavaScript may round: all that are not an int32.
+/// Lists the numbers in a body that JavaScript may round: all numbers that are no int32.
 pub fn bare_numbers(path: &str, value: &Value) -> Vec<String> {
     match value {
         Value::Number(_) if ["percent", "generation", "kind"].iter().any(|small| path.ends_with(small)) => {

@@ -1,4 +1,4 @@
-//! Changes and faults of webhooks while their deliveries are being sent.
+//! Webhooks that change or fail while their deliveries are being sent.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-/// Makes a gate that holds answers until it gets permits.
+/// Makes a gate. Answers wait at the gate until it gets permits.
 fn gate() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(0))
 }
 
-/// Makes the endpoint answer with a status, once the gate has a permit.
+/// Makes the endpoint answer with a status, when the gate has a permit.
 fn hold_answers(receiver: &Receiver, gate: &Arc<Semaphore>, status: u16) {
     let gate = Arc::clone(gate);
     receiver.answer(move |_| Answer::Held(Arc::clone(&gate), status));
@@ -44,7 +44,7 @@ async fn set_url(clients: &Clients, id: &str, url: &str) -> Webhook {
 }
 
 both! {
-    /// Holds whether the running attempt succeeds or fails.
+    /// This is true both if the running attempt succeeds and if it fails.
     async fn a_redeliver_during_an_attempt_sends_the_event_again(world: World) {
         prepare(world).await;
         let receiver = Receiver::answering(|_| Answer::Status(500)).await;
@@ -97,7 +97,7 @@ both! {
         delivered(world, "chat", DeliveryState::Delivered, 1).await;
         assert_eq!((before.posts().len(), after.posts().len()), (1, 1));
 
-        // A new URL also forgets the failures of the old one.
+        // When the URL changes, the failures of the old URL are forgotten, too.
         after.answer(|_| Answer::Status(503));
         happen(world, 1).await;
         eventually("it fails", async || {
@@ -141,7 +141,7 @@ both! {
             deliveries(world, "chat", &[]).await[0].next_attempt_time
         })
         .await;
-        // Forty more events come before the next attempt begins.
+        // Forty events more come before the next attempt begins.
         let gate = gate();
         hold_answers(&receiver, &gate, 204);
         happen(world, 1).await;
@@ -164,7 +164,7 @@ both! {
         assert!(fresh.is_sorted_by(|a, b| a < b), "the others came in order: {received:?}");
     }
 
-    /// Such a lease was taken before the clock was set back, by a process that no longer exists.
+    /// A process that no longer exists took such a lease before the clock was set back.
     async fn a_lease_that_lasts_too_long_is_ignored(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
@@ -184,7 +184,7 @@ both! {
         delivered(world, "chat", DeliveryState::Delivered, 1).await;
     }
 
-    /// Deliveries that are not being sent then are left to the next server.
+    /// The next server sends the other deliveries.
     async fn a_shutdown_waits_for_a_running_attempt(world: World) {
         prepare(world).await;
         let receiver = Receiver::start().await;
@@ -210,7 +210,7 @@ both! {
         assert!(received.len() == 5 && received.is_sorted_by(|a, b| a < b), "each once, and in order: {received:?}");
     }
 
-    /// A webhook that is active again has a new count of failures.
+    /// When a webhook is active again, its count of failing days begins again.
     async fn failures_before_a_webhook_was_disabled_do_not_count(world: World) {
         let receiver = failing(world).await;
         set_state(world, "chat", WebhookState::Disabled).await;

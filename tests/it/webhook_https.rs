@@ -21,7 +21,7 @@ use crate::{
 /// A self-signed certificate for 127.0.0.1, and its key, which is not a secret.
 const SELF_SIGNED: &[u8] = include_bytes!("harness/self_signed.pem");
 
-/// An HTTPS endpoint with the self-signed certificate; it runs until it is dropped.
+/// An HTTPS endpoint with the self-signed certificate. It runs until it is dropped.
 struct Impostor {
     port: u16,
     /// Number of connections to the endpoint.

@@ -1,4 +1,4 @@
-//! I6 for webhooks: each event arrives at least once, whatever the endpoint answers, and across kill -9.
+//! I6 for webhooks: each event arrives at least once, even if the endpoint fails and the server is killed.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use crate::{
 
 /// Number of times that the server is killed.
 const KILLS: usize = 4;
-/// Events per round; the server is killed while they are sent.
+/// Number of events per round. The server is killed while they are sent.
 const EVENTS: usize = 40;
 
-/// Answers 200, fails or stalls, in an order that a server cannot predict.
+/// Answers with 200, fails or does not answer, in an irregular order.
 fn fickle() -> impl FnMut(&Post) -> Answer + Send + 'static {
     let mut state = 0x2545_f491_u32;
     move |_| {

@@ -1,4 +1,4 @@
-//! The addresses that webhooks may use, checked with TestWebhook: a forbidden address is never contacted.
+//! The addresses that webhooks may use. The tests use TestWebhook. The server never connects to a forbidden address.
 
 use tope::{clock::system_now, events::webhook::Rules};
 
@@ -59,7 +59,7 @@ both! {
         assert!(!posts[1].is_genuine(&before.secret) && posts[1].is_genuine(&after.secret));
     }
 
-    /// The client lost the first reply, and repeats the rotation.
+    /// The client has not received the first reply, and repeats the rotation.
     async fn a_repeated_rotation_keeps_the_previous_secret(world: World) {
         const GIVEN: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         world.clock.set(system_now());
@@ -112,7 +112,7 @@ both! {
         create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let tested = test(world, "chat").await;
         assert!(tested.succeeded, "its status is all that counts: {tested:?}");
-        // Bytes in buffers on the way count as sent.
+        // Bytes in buffers count as sent.
         assert!(receiver.sent_bytes() < 64 << 20, "{}", receiver.sent_bytes());
     }
 
@@ -128,7 +128,8 @@ both! {
         assert!(!tested.succeeded && tested.error.contains("cannot connect"), "{tested:?}");
     }
 
-    /// Addresses are checked when a webhook is created and when it is used, because the settings may change in between.
+    /// An address is checked when its webhook is created and when it is used, because the settings may change in
+    /// between.
     async fn private_addresses_are_refused_unless_allowed(world: World) {
         let receiver = Receiver::start().await;
         let port = receiver.port();

@@ -25,7 +25,7 @@ both! {
             })
             .await;
         }
-        // Wait for the end of all attempts, so that none is running when the clock moves.
+        // Wait for the end of all attempts, so that no attempt is running when the clock moves.
         at_rest(world).await;
         let start = world.clock.now();
         let pruned = async || {

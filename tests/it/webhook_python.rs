@@ -16,7 +16,7 @@ use crate::{
     webhooks::webhook,
 };
 
-/// The running receiver; it is killed on drop.
+/// The running receiver. It is killed when this value is dropped.
 struct Python(Child);
 
 impl Python {
@@ -73,7 +73,7 @@ both! {
             assert!(line.contains(" 400 "), "{length:?}: {line:?}");
         }
         assert!(first_line(port, "").await.contains(" 400 "), "a body has a length");
-        // An old post that somebody recorded and plays again.
+        // Send an old post, as if somebody had recorded it and sent it again.
         world.clock.advance(-10 * MINUTE);
         assert_eq!(status(world).await, 401);
         world.clock.set(system_now());

@@ -1,4 +1,4 @@
-//! Events on their way to webhooks: each arrives at least once, in order while nothing fails, and none is lost.
+//! Deliveries to webhooks. Each event arrives at least once. While no attempt fails, events arrive in order.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use crate::harness::{
     *,
 };
 
-/// Creates a webhook for these kinds of events; without kinds, for all.
+/// Creates a webhook for these kinds of events. Without kinds, it is for all events.
 pub async fn webhook(clients: &Clients, id: &str, url: &str, kinds: &[EventKind]) -> Webhook {
     let kinds = kinds.iter().map(|&kind| kind.into()).collect();
     let webhook = Webhook { id: id.into(), url: url.into(), kinds, ..Webhook::default() };
@@ -70,13 +70,13 @@ pub async fn redeliver(clients: &Clients, webhook: &str, sequences: &[i64]) -> i
     done(clients.admin.clone().redeliver(request).await).expect("they are there").count
 }
 
-/// Creates a tenant, and sets the clock to the real time: receivers refuse old posts.
+/// Creates a tenant, and sets the clock to the real time, because receivers refuse old posts.
 pub async fn prepare(world: &World) {
     world.clock.set(system_now());
     world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
 }
 
-/// Starts the endpoint of a new webhook, "chat", which fails from the first event on.
+/// Creates the webhook "chat", and starts its endpoint, which answers each event with an error.
 pub async fn failing(world: &World) -> Receiver {
     prepare(world).await;
     let receiver = Receiver::answering(|_| Answer::Status(503)).await;
@@ -98,7 +98,8 @@ pub async fn happen(clients: &Clients, count: usize) {
     }
 }
 
-/// A webhook for policy changes, and its endpoint. A test causes such changes to see that all earlier events were sent.
+/// A webhook for policy changes, and its endpoint. A test causes such a change to check that all earlier events were
+/// sent.
 pub struct Mark(Receiver);
 
 impl Mark {
@@ -109,7 +110,7 @@ impl Mark {
         Self(receiver)
     }
 
-    /// Delivers until the mark got two later events. Then all other due deliveries are being sent or were sent.
+    /// Delivers until the mark has received two new events. Then all other due deliveries are being sent or were sent.
     pub async fn pass(&self, clients: &Clients) {
         for _ in 0..2 {
             let name = format!("mark-{}", self.0.posts().len());
@@ -130,7 +131,7 @@ pub async fn deliver(clients: &Clients) {
     clients.job("deliver-webhooks").await;
 }
 
-/// Delivers until `count` deliveries of a webhook are in a state, and returns them.
+/// Delivers until `count` deliveries of a webhook are in this state, and returns them.
 pub async fn delivered(
     clients: &Clients,
     webhook: &str,
@@ -161,7 +162,7 @@ both! {
         prepare(world).await;
         let receiver = Receiver::start().await;
         happen(world, 2).await;
-        // Deliver first, so that no event from just before the webhook is sent to it.
+        // Deliver first, so that older events have their places before the webhook is created.
         deliver(world).await;
         let webhook = of_resets(world, "chat", &receiver).await;
         happen(world, 30).await;
@@ -201,7 +202,7 @@ both! {
         };
         let request = CreateWebhookRequest { webhook: Some(message) };
         done(world.admin.clone().create_webhook(request).await).expect("the webhook is new");
-        // The events of the tenants' creation may be older than the webhook.
+        // Cause a new policy change, because the events of the tenants' creation may be older than the webhook.
         world.declare("images").await;
         happen(world, 2).await;
         world.record("globex").tokens(1_000).await.expect("it is recorded, and the limit reached");
@@ -228,7 +229,7 @@ both! {
         happen(world, 1).await;
         let start = world.clock.now();
         let mut pauses = Vec::new();
-        // One attempt, and ten retries.
+        // There is one attempt, and ten retries.
         for attempts in 1..=11 {
             let delivery = eventually("it is tried", async || {
                 deliver(world).await;
@@ -362,7 +363,7 @@ both! {
         delivered(world, "b-fast", DeliveryState::Delivered, 5).await;
         happen(world, 5).await;
         delivered(world, "b-fast", DeliveryState::Delivered, 10).await;
-        // On a slow machine, the slow endpoint may have got another attempt after each ten seconds.
+        // On a slow machine, the slow endpoint may have got one more attempt every ten seconds.
         let asked = u64::try_from(slow.posts().len()).expect("few");
         assert!(asked >= 1 && asked <= 1 + begun.elapsed().as_secs() / 10, "{asked}");
         assert_eq!(deliveries(world, "a-slow", &[DeliveryState::Pending]).await.len(), 10);
@@ -386,7 +387,7 @@ both! {
         assert_eq!(receiver.posts().len(), 3);
     }
 
-    /// The endpoint fails every second attempt, in various ways, and still gets each event.
+    /// Half of the attempts fail, in various ways. The endpoint still gets each event.
     async fn an_endpoint_that_often_fails_gets_each_event(world: World) {
         prepare(world).await;
         let count = Arc::new(AtomicUsize::new(0));
@@ -402,7 +403,7 @@ both! {
         happen(world, 40).await;
         eventually("all arrive", async || {
             deliver(world).await;
-            // Move the clock only at rest, so that no lease ends during an attempt.
+            // Move the clock only while no delivery is being sent, so that no lease ends during an attempt.
             at_rest(world).await;
             world.clock.advance(10 * SECOND);
             (deliveries(world, "chat", &[DeliveryState::Delivered]).await.len() == 40).then_some(())
