@@ -1,12 +1,13 @@
 """Replays a trace of model calls against a server, one call at a time.
 
-Each row of the CSV (columns TIMESTAMP, ContextTokens, GeneratedTokens) is a Reserve of context + estimate
-tokens, and, if that is granted, a Commit of context + generated. RESOURCE_EXHAUSTED is a refusal; any other
-error ends the replay. Nothing is created: the resource `tokens` and the tenant exist, and the tenant is fresh.
+For each row of the CSV (columns TIMESTAMP, ContextTokens, GeneratedTokens), the script reserves context +
+estimate tokens. If the Reserve is granted, it commits context + generated tokens. RESOURCE_EXHAUSTED is a
+refusal; any other error ends the replay. The script creates nothing: the resource `tokens` and the tenant must
+exist, and the tenant must not have used any tokens.
 
-With --limit, the tenant's plan has one HARD LIFETIME limit of that many tokens and nothing else, and every
-decision is compared with a model that knows only the CSV. Standard output is one line of JSON; the exit code
-is 1 when a decision differs or a call fails.
+With --limit, the tenant's plan must have exactly one limit: HARD, LIFETIME, with this number of tokens. The
+script compares every decision with a model that knows only the CSV. It prints one line of JSON. The exit code
+is 1 if a decision differs from the model or a call fails.
 """
 
 import argparse
@@ -33,7 +34,7 @@ class Failed(Exception):
 
 
 class Model:
-    """What a HARD LIFETIME limit does to calls that come one after the other: no hold is ever open."""
+    """A model of a HARD LIFETIME limit and of calls that come one after the other, so that at most one hold is open."""
 
     def __init__(self, limit):
         self.limit = limit
@@ -43,7 +44,7 @@ class Model:
         return self.committed + reserve <= self.limit
 
     def commit(self, used):
-        # Real usage is never refused: the overrun of a granted hold may pass the limit.
+        # Real usage is never refused, so the overrun of a granted hold may exceed the limit.
         self.committed += used
 
 
@@ -67,17 +68,17 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="127.0.0.1:50051", help="host:port of the server")
-    parser.add_argument("--tenant", required=True, help="who pays")
-    parser.add_argument("--csv", required=True, help="the trace")
+    parser.add_argument("--tenant", required=True, help="the tenant that is charged")
+    parser.add_argument("--csv", required=True, help="the file of the trace")
     parser.add_argument("--estimate", type=int, default=1_000, help="tokens reserved for the answer")
-    parser.add_argument("--limit", type=int, help="tokens of the plan's limit; compares each decision")
+    parser.add_argument("--limit", type=int, help="tokens of the plan's limit; each decision is compared with a model")
     return parser.parse_args()
 
 
 def replay(quota, calls, arguments, model):
-    """Plays all calls and answers with the summary. Raises Failed."""
+    """Plays all calls, and returns the summary. Raises Failed."""
     summary = {"granted": 0, "refused": 0, "committed_tokens": 0}
-    # A replay is new to the server, and within it each call has an id of its own.
+    # Each call of each replay has its own request_id.
     run = uuid.uuid4().hex
     for number, (context, generated) in enumerate(calls, start=1):
         asked, used = context + arguments.estimate, context + generated
@@ -98,7 +99,7 @@ def replay(quota, calls, arguments, model):
 
 
 def reserve(quota, tenant, request_id, quantity):
-    """Holds tokens; the reservation's name, or None when it was refused."""
+    """Reserves tokens. Returns the name of the reservation, or None if the Reserve was refused."""
     amount = pb.ReserveAmount(resource="tokens", quantity=quantity)
     request = pb.ReserveRequest(request_id=request_id, tenant=tenant, amounts=[amount])
     try:
@@ -114,7 +115,7 @@ def reserve(quota, tenant, request_id, quantity):
 
 
 def commit(quota, name, used):
-    """Settles a hold with what was used."""
+    """Commits the tokens that were used."""
     amount = pb.Amount(resource="tokens", quantity=used)
     request = pb.CommitRequest(reservation=name, amounts=[amount])
     try:

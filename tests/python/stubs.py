@@ -1,8 +1,8 @@
 """Makes the Python stubs of proto/tope/v1.
 
-As a script: `stubs.py FOLDER` writes them there, for a client that has FOLDER in its PYTHONPATH.
-The protos under proto/google are not compiled: their modules come with googleapis-common-protos, and a second
-copy would clash with them.
+`stubs.py FOLDER` writes the stubs into FOLDER, for a client that has FOLDER in its PYTHONPATH. The protos in
+proto/google are not compiled: the package googleapis-common-protos contains their modules, and a second copy
+would conflict with these modules.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 
 
 def write(folder):
-    """Writes the stubs into a folder that exists."""
+    """Writes the stubs into an existing folder."""
     protos = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("tope/v1/*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}"]
     outputs = [f"--python_out={folder}", f"--grpc_python_out={folder}"]
@@ -24,7 +24,7 @@ def write(folder):
 
 @contextlib.contextmanager
 def importable():
-    """Within it, `tope.v1` can be imported; the folder is gone afterwards, what was imported stays."""
+    """In this context, `tope.v1` can be imported. Imported modules stay; the folder is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="tope-stubs-") as folder:
         write(folder)
         sys.path.insert(0, folder)

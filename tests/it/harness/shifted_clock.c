@@ -1,5 +1,5 @@
-/* Preloaded into a server: its time of day is that of this machine, and so many milliseconds more as the file says that
-   SHIFTED_CLOCK names. The monotonic clock stays as it is. */
+/* A library that is preloaded into a server. SHIFTED_CLOCK names a file that contains a number of milliseconds. For the
+   server, the time of day is the time of the machine plus this number. The monotonic clock is not changed. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,5 +1,6 @@
-/* Preloaded into a server: the files in the folder that SMALL_DISK_FOLDER names take together no more bytes than the file
-   says that SMALL_DISK names. What would let them grow beyond fails as it does on a file system that is full. */
+/* A library that is preloaded into a server. SMALL_DISK_FOLDER names a folder, and SMALL_DISK names a file that contains
+   a number of bytes. If a write would make the files in the folder larger than this number together, the write fails as
+   on a full disk. */
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -54,7 +55,7 @@ static int64_t bytes_in_folder(void) {
     return sum;
 }
 
-/* Whether a file may become as long as this; errno says why not. */
+/* Returns whether a file may grow up to the offset `end`. If not, sets errno. */
 static int may_reach(int file, int64_t end) {
     struct stat found;
     if (!size_bytes || fstat(file, &found) != 0 || end <= found.st_size || !is_in_folder(file)) {
