@@ -1,17 +1,18 @@
-//! A page's code blocks, in the order in which a reader runs them, and their expected output.
+//! The code blocks of a page, in the order in which a reader runs them, with their expected output.
 //!
-//! The words after the language say what the reader does with the block. Hosts do not show these words:
+//! The words after the language of a block describe what the reader does with the block. Web sites that show the page
+//! hide these words:
 //!
 //! | block | what the reader does |
 //! | --- | --- |
-//! | `sh` | types it; the `text` or `json` block after it is the output, and without one it must succeed |
-//! | `sh server` | stops the server that runs, and starts this one in a terminal of its own |
-//! | `sh background` | starts it in a terminal of its own |
-//! | `text background` | looks at that terminal, which shows all of this by now |
-//! | `sh skip` | types it, but not in a test: the script must be there |
+//! | `sh` | types the block; if a `text` or `json` block follows, it is the output, else the commands must succeed |
+//! | `sh server` | stops the running server, and starts this server in a new terminal |
+//! | `sh background` | starts the block in a new terminal |
+//! | `text background` | reads the latest new terminal, which must show this output |
+//! | `sh skip` | types the block; a test only checks that the script exists |
 //! | `python FILE` | reads a part of that file |
 //!
-//! In an output `…` stands for anything within a line, and alone for any number of lines.
+//! In an output, `…` within a line stands for any text, and a line that is only `…` stands for any number of lines.
 
 /// A block of code in a page.
 #[derive(Clone, Debug)]
@@ -24,24 +25,24 @@ pub(super) struct Block {
     pub(super) text: String,
 }
 
-/// The next act of a reader.
+/// A step of a reader.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Types the block, and compares the output.
+    /// The reader types the first block. Its output must match the second block.
     Types(Block, Option<Block>),
-    /// Stops the server, and starts this one.
+    /// The reader stops the running server, and starts this server.
     Serves(Block),
-    /// Starts the block in a terminal of its own.
+    /// The reader starts the block in a new terminal.
     Starts(Block),
-    /// Looks at the terminal that was started last.
+    /// The reader reads the output in the latest new terminal.
     Looks(Block),
-    /// Types the block, but not in a test.
+    /// The reader types the block. A test does not run it.
     Skips(Block),
-    /// Reads a part of this file.
+    /// The reader reads the block, which is a part of this file.
     Reads(Block, String),
 }
 
-/// The blocks of one page.
+/// The blocks of code of one page.
 pub(super) struct Page {
     path: String,
     blocks: Vec<Block>,
@@ -96,7 +97,7 @@ impl Page {
     }
 }
 
-/// Returns a text without its blocks of code.
+/// Returns the text of a page without its blocks of code.
 pub(super) fn without_blocks(text: &str) -> String {
     let mut inside = false;
     let outside = text.lines().filter(|line| {
@@ -107,17 +108,17 @@ pub(super) fn without_blocks(text: &str) -> String {
     outside.collect::<Vec<_>>().join("\n")
 }
 
-/// Checks that the shown text was printed. Instants, names and whitespace within lines may differ.
+/// Checks that the printed text matches the shown text. Instants, names and whitespace within lines may differ.
 ///
 /// # Errors
 ///
-/// The first shown line that was not printed in its place.
+/// Fails with the first shown line that does not match.
 pub(super) fn matches(shown: &str, printed: &str) -> Result<(), String> {
     let lines = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !line.trim().is_empty()).map(normal).collect()
     };
     let (shown_lines, printed) = (lines(shown), lines(printed));
-    // `reach[n]`: the lines shown so far can match the first n printed lines.
+    // `reach[n]` is true if the shown lines so far can match the first n printed lines.
     let mut reach = vec![false; printed.len() + 1];
     reach[0] = true;
     for line in &shown_lines {
@@ -178,7 +179,8 @@ fn normal(line: &str) -> String {
     normal
 }
 
-/// Finds an instant like `2026-11-26T11:31:02.118Z` at the start of a text: its length, and the word that replaces it.
+/// Finds an instant like `2026-11-26T11:31:02.118Z` at the start of a text. Returns its length, and the word that
+/// replaces it.
 fn instant(text: &str) -> Option<(usize, &'static str)> {
     const FORM: &str = "0000-00-00T00:00:00";
     let begin = text.get(..FORM.len())?;
@@ -190,7 +192,7 @@ fn instant(text: &str) -> Option<(usize, &'static str)> {
     text[FORM.len() + length..].starts_with('Z').then_some((FORM.len() + length + 1, "<instant>"))
 }
 
-/// Finds a secret: `whsec_` and base64.
+/// Finds a secret of a webhook at the start of a text: `whsec_` and base64.
 fn secret(text: &str) -> Option<(usize, &'static str)> {
     let encoded = text.strip_prefix("whsec_")?;
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
@@ -198,7 +200,7 @@ fn secret(text: &str) -> Option<(usize, &'static str)> {
     (length > 0).then_some((text.len() - encoded.len() + length, "<secret>"))
 }
 
-/// Finds a delay like `"46769s"`.
+/// Finds a delay like `"46769s"` at the start of a text.
 fn delay(text: &str) -> Option<(usize, &'static str)> {
     let digits = text.strip_prefix('"')?;
     let length = digits.find(|c: char| !c.is_ascii_digit())?;

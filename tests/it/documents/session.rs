@@ -1,4 +1,4 @@
-//! A shell in which a page is typed, in a folder that looks like a clone of the repository.
+//! A shell into which a test types the blocks of a page. Its folder looks like a clone of the repository.
 
 use std::{
     env, fs,
@@ -26,12 +26,12 @@ use crate::harness::{
 /// The server's address in the pages.
 const ADDRESS: &str = "127.0.0.1:50051";
 
-/// A shell session. On drop, its folder is removed and all processes that it started are ended.
+/// A shell session. When it is dropped, its folder is removed and all processes that it started are killed.
 pub(super) struct Session {
     shell: Child,
     orders: ChildStdin,
     folder: TempDir,
-    /// Texts of the pages, each with the text that replaces it in this session.
+    /// Texts in the pages, each with the text that replaces it in this session.
     meant: Vec<(String, String)>,
     address: String,
     blocks: usize,
@@ -39,10 +39,10 @@ pub(super) struct Session {
     started: Vec<Started>,
 }
 
-/// A block that runs in a terminal of its own.
+/// A block that runs in the background, as in a new terminal.
 struct Started {
     block: usize,
-    /// Id of its process group.
+    /// The id of the block's process group.
     group: String,
 }
 
@@ -62,7 +62,7 @@ impl Session {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let mut shell = command.spawn().expect("every system has bash");
         let mut orders = shell.stdin.take().expect("it is piped");
-        // Each background process gets a process group, so that it can be ended with all its children.
+        // Each background process gets a process group, so that it can be killed with all its children.
         writeln!(orders, "set -m").expect("the shell reads");
         let meant = [
             (ADDRESS.to_owned(), address.clone()),
@@ -116,7 +116,7 @@ impl Session {
         let number = self.started.last().expect("something was started").block;
         let shown = async || matches(&output.text, &self.printed(number)).is_ok().then_some(());
         let looking = eventually("the terminal shows what the page says", shown);
-        // After a timeout, compare once more: the message of the mismatch says more than a timeout.
+        // After a timeout, compare once more: a mismatch has a better message than a timeout.
         if tokio::time::timeout(std::time::Duration::from_secs(30), looking).await.is_err() {
             check(page, output, &self.printed(number));
         }
@@ -133,7 +133,7 @@ impl Session {
         Started { block: number, group }
     }
 
-    /// Types a block into the shell. Returns its number, and its exit status or process group.
+    /// Types a block into the shell. Returns the number of the block, and its exit status or process group.
     async fn order(&mut self, block: &Block, background: bool) -> (usize, String) {
         self.blocks += 1;
         let number = self.blocks;
@@ -151,7 +151,8 @@ impl Session {
         (number, status.trim().to_owned())
     }
 
-    /// Returns what a block printed so far, with the texts of the page put back.
+    /// Returns the output of a block so far. Texts that were replaced in this session are replaced by the texts of the
+    /// page.
     fn printed(&self, block: usize) -> String {
         let bytes = fs::read(self.folder.path().join(format!("out-{block}"))).unwrap_or_default();
         let printed = String::from_utf8_lossy(&bytes).into_owned();
@@ -181,8 +182,8 @@ fn check(page: &Page, output: &Block, printed: &str) {
     }
 }
 
-/// Lays out the folder like a clone, as far as the pages use it. The program listens on the session's free port without
-/// a flag. The build and the Python packages that the pages install are there already.
+/// Puts files into the folder like in a clone, as far as the pages use them. The program listens on the session's free
+/// port without a flag. The program is built already, and the Python packages of the pages are installed already.
 fn lay_out(folder: &Path, address: &str) {
     symlink(root().join("proto"), folder.join("proto")).expect("the folder can be written to");
     for name in ["bin", "examples/python", "target/debug"] {

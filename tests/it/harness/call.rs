@@ -1,7 +1,7 @@
-//! Requests in few words: `world.reserve("acme").tokens(100).ttl(MINUTE).await`.
+//! Short methods that make requests: `world.reserve("acme").tokens(100).ttl(MINUTE).await`.
 //!
-//! Awaiting a call sends its request; the answer is the reply, or the decoded refusal. `operation()` makes the request
-//! a part of a Batch instead.
+//! An `await` of a call sends its request, and returns the reply or the decoded refusal. Instead, `operation()` makes
+//! the request an operation of a Batch.
 
 use std::{future::IntoFuture, pin::Pin};
 
@@ -37,12 +37,12 @@ pub struct Call<Q> {
 }
 
 impl<Q> Call<Q> {
-    /// Makes a call of a request.
+    /// Makes a call with this request.
     pub fn new(quota: &Quota, request: Q) -> Self {
         Self { quota: quota.clone(), request }
     }
 
-    /// Changes the request where no short method below does it.
+    /// Changes the request. Use this if there is no short method for the change.
     pub fn with(mut self, change: impl FnOnce(&mut Q)) -> Self {
         change(&mut self.request);
         self
@@ -119,7 +119,7 @@ macro_rules! subjects {
 }
 subjects!(ReserveRequest, RecordRequest, CheckRequest);
 
-/// Requests for amounts that have a minimum.
+/// Requests that reserve amounts, which may have a minimum.
 macro_rules! asking {
     ($($request:ty),*) => {$(
         impl Call<$request> {
@@ -208,7 +208,7 @@ macro_rules! labelled {
 labelled!(ReserveRequest, RecordRequest);
 
 impl Call<ReserveRequest> {
-    /// Charges the hold if it expires.
+    /// Sets that the hold is charged at its deadline.
     pub fn charged_on_expiry(self) -> Self {
         self.with(|request| request.on_expiry = OnExpiry::Charge.into())
     }

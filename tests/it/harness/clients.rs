@@ -1,6 +1,6 @@
 //! The clients of a server, with a short method for each rpc that the tests need.
 //!
-//! The methods return boxed futures, so that each future is compiled once, and not again in each test that awaits it.
+//! The methods return boxed futures. So each future is compiled once, but not again in each test that awaits it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,10 +16,10 @@ use super::{
     wait::eventually,
 };
 
-/// How long a call may wait for its answer, or for the first message of its stream, before its test fails.
+/// Maximum time that a call waits for its answer, or for the first message of its stream. After that its test fails.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The client of the control plane.
+/// The client of AdminService.
 pub type Admin = AdminServiceClient<Channel>;
 
 /// The clients of one server.
@@ -29,7 +29,7 @@ pub struct Clients {
     pub quota: Quota,
     /// The client of AdminService.
     pub admin: Admin,
-    /// The connection under both clients.
+    /// The connection that both clients use.
     pub channel: Channel,
 }
 
@@ -85,7 +85,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Does the same as `tenant_with`, in a time zone.
+    /// Does the same as `tenant_with`, for a tenant in a time zone.
     pub fn tenant_in<'a>(&'a self, id: &'a str, zone: &'a str, limits: &'a [Limit]) -> BoxFuture<'a, ()> {
         async move {
             for resource in limits.iter().map(|limit| limit.resource.as_str()) {
@@ -149,7 +149,7 @@ impl Clients {
         .boxed()
     }
 
-    /// Runs a job of the server, which must succeed, and returns its figures.
+    /// Runs a job of the server, checks that it succeeds, and returns its figures.
     pub fn job<'a>(&'a self, name: &'a str) -> BoxFuture<'a, HashMap<String, i64>> {
         async move {
             let run = self.run_job(name).await.expect("the job is there, and runs once");
@@ -238,7 +238,7 @@ impl Clients {
         async move { usage(&self.quota, tenant).await }.boxed()
     }
 
-    /// Returns committed and reserved of the only balance of a limit.
+    /// Returns committed and reserved of a limit, which must have exactly one balance.
     pub fn figures<'a>(&'a self, tenant: &'a str, limit: &'a str) -> BoxFuture<'a, (i64, i64)> {
         async move { super::Balances::figures(&self.usage(tenant).await, limit) }.boxed()
     }
@@ -248,8 +248,8 @@ impl Clients {
         async move { reservations(&self.quota, tenant, &ALL_STATES).await }.boxed()
     }
 
-    /// Returns all that a client can read of a tenant's books, without counts of refusals. If two results are equal,
-    /// nothing has changed between them.
+    /// Returns everything that a client can read of a tenant's books, except counts of refusals. If two results are
+    /// equal, the books have not changed in the meantime.
     pub fn books<'a>(&'a self, tenant: &'a str) -> BoxFuture<'a, (Vec<Balance>, Vec<Reservation>)> {
         async move {
             let mut balances = self.usage(tenant).await;
@@ -357,7 +357,7 @@ pub fn not_serving<'a>(channel: &'a Channel) -> LocalBoxFuture<'a, ()> {
     .boxed_local()
 }
 
-/// Asks for the health of a service. `None` if the server does not know the service, or cannot be reached.
+/// Returns the health of a service. `None` if the server does not know the service or cannot be reached.
 pub fn status<'a>(
     health: &'a HealthClient<Channel>,
     service: &'a str,

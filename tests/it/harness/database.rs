@@ -14,13 +14,14 @@ use super::postgres;
 /// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A SQLite file in a folder of its own.
+    /// A SQLite file in a new folder.
     Sqlite,
     /// A database in the PostgreSQL cluster that the tests share.
     Postgres,
 }
 
-/// A database of one test. Its folder is removed on drop; a PostgreSQL database stays until the cluster ends.
+/// A database of one test. Its folder is removed when this value is dropped. A PostgreSQL database stays until the
+/// cluster is removed.
 pub struct Database {
     kind: Kind,
     url: String,
@@ -68,7 +69,7 @@ impl Database {
         &self.url
     }
 
-    /// Returns a path in a folder that is removed with the database.
+    /// Returns a path in the folder of this database.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -79,7 +80,7 @@ pub fn sqlite_url(file: &Path) -> String {
     format!("sqlite://{}", file.display())
 }
 
-/// Makes a temporary folder beside the build: on a real disk, not in memory.
+/// Makes a temporary folder in the folder of the build, because that is on a real disk and not in memory.
 pub fn scratch_folder() -> TempDir {
     tempfile::Builder::new()
         .prefix("tope-")

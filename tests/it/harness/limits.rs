@@ -12,7 +12,7 @@ pub fn month(resource: &str, quantity: i64) -> Limit {
     limit("month", resource, quantity, Period::Month)
 }
 
-/// Makes the limit `lifetime` of `quantity` units in all.
+/// Makes the limit `lifetime` of `quantity` units for ever.
 pub fn lifetime(resource: &str, quantity: i64) -> Limit {
     limit("lifetime", resource, quantity, Period::Lifetime)
 }
@@ -35,7 +35,7 @@ pub trait LimitExt: Sized {
     fn user(self, user: &str) -> Self;
     /// Selects this model only.
     fn model(self, model: &str) -> Self;
-    /// Counts each value of these dimensions separately.
+    /// Makes the limit count each value of these dimensions separately.
     fn per(self, dimensions: &[Dimension]) -> Self;
     /// Sets the day of the month on which the window starts.
     fn anchor(self, day: i32) -> Self;

@@ -1,4 +1,4 @@
-//! Clients that call again and again. The acknowledged calls are counted.
+//! Clients that send calls until they are stopped. The acknowledged calls are counted.
 
 use std::{
     sync::{
@@ -19,10 +19,10 @@ use super::clients::Clients;
 /// Number of concurrent clients.
 const WORKERS: usize = 8;
 
-/// Minimum time between two calls of a client.
+/// Minimum time between the starts of two calls of a client.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Clients that Record one token per call, for an existing tenant, until `end`.
+/// Clients that send a Record of one token per call, for an existing tenant, until `end` is called.
 pub struct Load {
     workers: Vec<JoinHandle<()>>,
     ending: Arc<AtomicBool>,
@@ -37,7 +37,8 @@ impl Load {
             let (clients, tenant) = (clients.clone(), tenant.to_owned());
             let (ending, acknowledged) = (Arc::clone(&ending), Arc::clone(&acknowledged));
             tokio::spawn(async move {
-                // A call that is refused at once would make a busy loop, and eight busy loops would starve the server.
+                // Without the pause, calls that are refused at once would make busy loops, which would starve the
+                // server.
                 let mut ticks = interval(PAUSE);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 while !ending.load(Ordering::Relaxed) {
@@ -59,7 +60,7 @@ impl Load {
         acknowledged.iter().filter(|&&instant| instant > begun).count()
     }
 
-    /// Ends the clients, and returns how many calls were acknowledged in all.
+    /// Stops the clients. Returns the total number of acknowledged calls.
     pub async fn end(self) -> usize {
         self.ending.store(true, Ordering::Relaxed);
         for worker in join_all(self.workers).await {

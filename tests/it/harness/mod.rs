@@ -1,6 +1,6 @@
-//! The tools of every test: a fresh database, a clock that the test sets, a real server, a real client.
+//! The tools of all tests: a new database, a clock that the test sets, a real server and a real client.
 //!
-//! A claim is written once, inside [`both!`], and tested on both databases.
+//! A test is written once, inside [`both!`], and runs on both databases.
 
 pub mod call;
 pub mod clients;
@@ -50,8 +50,8 @@ pub const HOUR: i64 = 60 * MINUTE;
 /// One day of 24 hours, in milliseconds.
 pub const DAY: i64 = 24 * HOUR;
 
-/// Claims that hold on both databases. `async fn name(world: World) { … }` becomes the tests `name::sqlite` and
-/// `name::postgres`. Each test has its own world, whose books are verified at the end.
+/// Tests that run on both databases. `async fn name(world: World) { … }` becomes the tests `name::sqlite` and
+/// `name::postgres`. Each test has its own world. The books of the world are verified at the end.
 macro_rules! both {
     ($($(#[doc = $text:literal])* async fn $name:ident($world:ident: World) $body:block)*) => {$(
         mod $name {
@@ -74,7 +74,7 @@ macro_rules! both {
 }
 pub(crate) use both;
 
-/// Claims that hold on both databases and make their own worlds: each claim gets the kind of database.
+/// Tests that run on both databases and make their own worlds. Each test gets the kind of the database.
 macro_rules! on_both {
     ($($(#[doc = $text:literal])* async fn $name:ident($kind:ident: Kind) $body:block)*) => {$(
         mod $name {

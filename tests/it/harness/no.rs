@@ -1,11 +1,11 @@
-//! A refusal, decoded as a client reads it.
+//! A refusal, decoded as a client decodes it.
 
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{QuotaViolation, StatusExt};
 
-/// A status with its details. A detail that is absent leaves its fields empty.
+/// A status with its details. If a detail is absent, its fields are empty.
 #[derive(Clone, Debug)]
 pub struct No {
     /// The canonical gRPC code.
@@ -18,7 +18,7 @@ pub struct No {
     pub domain: String,
     /// The metadata of ErrorInfo.
     pub metadata: HashMap<String, String>,
-    /// From BadRequest: the paths of the fields at fault, sorted.
+    /// From BadRequest: the paths of the wrong fields, sorted.
     pub fields: Vec<String>,
     /// From BadRequest: path and description of each fault.
     pub faults: Vec<(String, String)>,
@@ -39,7 +39,7 @@ impl No {
         self
     }
 
-    /// Fails unless this is INVALID_ARGUMENT with exactly these fields at fault.
+    /// Fails unless this is INVALID_ARGUMENT with exactly these wrong fields.
     pub fn names(&self, fields: &[&str]) -> &Self {
         self.is(Code::InvalidArgument, "INVALID_ARGUMENT");
         let mut wanted = fields.to_vec();
@@ -49,7 +49,7 @@ impl No {
         self
     }
 
-    /// Fails unless this is QUOTA_EXCEEDED by exactly these limits.
+    /// Fails unless this is QUOTA_EXCEEDED with violations of exactly these limits.
     pub fn is_quota(&self, limits: &[&str]) -> &Self {
         self.is(Code::ResourceExhausted, "QUOTA_EXCEEDED");
         let mut refused: Vec<&str> = self.violations.iter().map(|v| v.quota_id.as_str()).collect();

@@ -1,7 +1,7 @@
-//! A PostgreSQL cluster of the tests' own, from the system's binaries.
+//! A PostgreSQL cluster that the tests start with the binaries of the system.
 //!
-//! A child `sh` sets up the cluster, runs it, and obeys lines on its standard input. When the input ends, because the
-//! cluster is dropped or because the test process died in any way, the child stops PostgreSQL and removes its folder.
+//! A child process `sh` creates the cluster, runs it, and reads orders from its standard input. The input ends when the
+//! cluster is dropped or when the test process dies. Then the child stops PostgreSQL and removes its folder.
 
 use std::{
     env, fs,
@@ -63,13 +63,13 @@ cd / && rm -rf "$folder"
 pub struct Cluster {
     port: u16,
     supervisor: Child,
-    // An Option, so that Drop can close the input first, which ends the child.
+    // This is an Option, so that `drop` can close the input first. Then the child ends.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Cluster {
-    /// Starts a cluster on this port. On a machine without PostgreSQL the test fails.
+    /// Starts a cluster on this port. If the machine has no PostgreSQL, the test fails.
     pub fn start(port: u16) -> Self {
         let mut supervisor = shell()
             .args(["-c", SUPERVISOR, "postgres"])
@@ -101,7 +101,7 @@ impl Cluster {
         psql(&self.url(database), statement)
     }
 
-    /// Stops PostgreSQL at once, as a crash would.
+    /// Stops PostgreSQL at once, like a crash.
     pub fn stop(&mut self) {
         self.order("stop");
         self.expect_answer("stopped");
@@ -113,13 +113,13 @@ impl Cluster {
         self.expect_answer("ready");
     }
 
-    /// Suspends the processes of PostgreSQL, as if the machine hung.
+    /// Suspends all processes of PostgreSQL, as if the machine hung.
     pub fn freeze(&mut self) {
         self.order("freeze");
         self.expect_answer("signalled");
     }
 
-    /// Resumes the processes after `freeze`.
+    /// Resumes all processes after `freeze`.
     pub fn thaw(&mut self) {
         self.order("thaw");
         self.expect_answer("signalled");
@@ -150,11 +150,11 @@ pub fn url(port: u16, database: &str) -> String {
     format!("postgres://{USER}@127.0.0.1:{port}/{database}")
 }
 
-/// Returns the cluster that all tests of this process share. It is never dropped: the end of the process ends it.
+/// Returns the cluster that all tests of this process share. It is never dropped; it ends when the process ends.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
-    // If the first test fails to start the cluster, the next test must try again and report the reason, too.
+    // If the cluster does not start in the first test, the next test must try again and report the reason, too.
     let _starting = STARTING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     SHARED.get_or_init(|| Cluster::start(free_port()))
 }
@@ -179,8 +179,8 @@ fn run_psql(url: &str, what: &str, argument: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Finds a port on which nobody listens. It is below the range that the system gives to connections (32768 and up): a
-/// connection could take a port of that range before the test does.
+/// Finds a free port below 32768. The system gives higher ports to connections, so a connection could take a higher
+/// port before the test uses it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id() % 10_000;
@@ -193,8 +193,8 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Returns the folder of initdb and postgres: the one that scripts/test found, or else the newest that Debian
-/// installed.
+/// Returns the folder of initdb and postgres: the folder that scripts/setup found, or else the folder of the newest
+/// version on Debian.
 fn binaries() -> PathBuf {
     if let Some(folder) = env::var_os("TOPE_TEST_POSTGRES_BIN") {
         return folder.into();
@@ -209,12 +209,12 @@ fn binaries() -> PathBuf {
     newest.expect("the tests need PostgreSQL 15 or later: run scripts/test, which installs what is missing")
 }
 
-/// Returns a folder on a real disk that every user can reach. The build folder may not be such a folder.
+/// Returns a folder on a real disk that every user can access. Some users may not be able to access the build folder.
 pub fn scratch() -> PathBuf {
     if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { env::temp_dir() }
 }
 
-/// Makes a shell command that runs as a user whom PostgreSQL accepts: PostgreSQL refuses to run as root.
+/// Makes a shell command that runs as another user than root, because PostgreSQL refuses to run as root.
 pub fn shell() -> Command {
     if user_id("-u", None).as_deref() != Some("0") {
         return Command::new("sh");

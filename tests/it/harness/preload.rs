@@ -1,5 +1,5 @@
-//! Runs a server with a library of ours in front of the system's libraries. So a test decides what the server sees of
-//! the machine, on every machine and without privileges.
+//! Runs a server with a preloaded library, which replaces some functions of the system's libraries. So a test can
+//! change the clock or the disk for the server, on every machine and without privileges.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,12 +12,12 @@ use super::process::{run, said, tope};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness");
 
-/// A clock that is ahead of the machine's clock, or behind it. The whole server sees the time that it would see if the
-/// machine's clock were set.
+/// A clock that is ahead of the machine's clock or behind it. For the whole server, this is the same as if the
+/// machine's clock was set.
 pub struct ShiftedClock(Preload);
 
 impl ShiftedClock {
-    /// Makes a clock that shows the right time at first. The library is put into `folder`.
+    /// Makes a clock that shows the right time at first. Writes the library into `folder`.
     pub async fn new(folder: &Path) -> Self {
         let clock = Self(Preload::compile(folder, "shifted_clock").await);
         clock.set(0);
@@ -35,14 +35,14 @@ impl ShiftedClock {
     }
 }
 
-/// A folder whose files may only take a set number of bytes together.
+/// A folder whose files together have a maximum number of bytes, which the test sets.
 pub struct SmallDisk {
     preload: Preload,
     disk: PathBuf,
 }
 
 impl SmallDisk {
-    /// Makes a disk with unlimited room at first. The library is put into `folder`, which must not be inside `disk`.
+    /// Makes a disk without a limit at first. Writes the library into `folder`, which must not be inside `disk`.
     pub async fn new(folder: &Path, disk: &Path) -> Self {
         let small = Self { preload: Preload::compile(folder, "small_disk").await, disk: disk.to_owned() };
         small.preload.set(i64::MAX);
@@ -56,17 +56,17 @@ impl SmallDisk {
         command
     }
 
-    /// Leaves this number of bytes free, in addition to the size of the present files.
+    /// Sets the number of free bytes: the files may grow by this number of bytes together.
     pub fn leave(&self, bytes: u64) {
         let files = fs::read_dir(&self.disk).expect("the folder can be read");
-        // A file may be removed meanwhile.
+        // A file may be removed in the meantime.
         let sizes = files.filter_map(|file| file.ok()?.metadata().ok()).map(|data| data.len());
         let size = sizes.sum::<u64>() + bytes;
         self.preload.set(i64::try_from(size).expect("a small folder"));
     }
 }
 
-/// A library, and a file with a number, which the library reads each time it needs the number.
+/// A library, and a file with a number that the library reads. The test changes the number.
 struct Preload {
     library: PathBuf,
     path: PathBuf,

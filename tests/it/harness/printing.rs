@@ -9,14 +9,14 @@ use std::{
 
 use super::wait::{PATIENCE, eventually};
 
-/// A running command; it is killed on drop.
+/// A running command. It is killed when this value is dropped.
 pub struct Printing {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Printing {
-    /// Starts the command, and reads its stdout.
+    /// Starts the command, and reads its stdout in a thread.
     pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the command can be started");
@@ -27,7 +27,7 @@ impl Printing {
         Self { child, lines }
     }
 
-    /// Waits for the next line, which must come.
+    /// Waits for the next line. Fails if no line comes.
     pub fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("it prints a line")
     }
@@ -38,7 +38,7 @@ impl Printing {
             .await
     }
 
-    /// Returns the next line if it has come already.
+    /// Returns the next line, or `None` if it was not printed yet.
     pub fn line_by_now(&self) -> Option<String> {
         self.lines.try_recv().ok()
     }

@@ -1,4 +1,4 @@
-//! The binary, as people run it.
+//! The program as people run it, in a process.
 
 use std::{
     env,
@@ -25,13 +25,14 @@ use super::{
     wait::eventually,
 };
 
-/// Between two looks at a process's memory.
+/// Pause between two measurements of the memory of a process.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long a command may run: the longest, a Python client that replays the trace, takes a minute or two.
+/// Maximum time that a command may run. The longest command, a Python client that replays the trace, takes a minute or
+/// two.
 const RUN_TIMEOUT: Duration = Duration::from_secs(500);
 
-/// Makes a command that runs the binary.
+/// Makes a command that runs the program, without the settings of the environment.
 pub fn tope() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tope"));
     // Tests must not depend on the settings of a developer's machine.
@@ -50,7 +51,7 @@ pub fn tool(variable: &str) -> PathBuf {
         .into()
 }
 
-/// Runs a command to its end, off the runtime's threads. A command that does not end is killed, and fails the test.
+/// Runs a command to its end, on a thread that may block. If the command does not end, it is killed and the test fails.
 pub async fn run(mut command: Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("the command can be started");
@@ -64,7 +65,7 @@ pub async fn run(mut command: Command) -> Output {
     ended.expect("it does not panic").expect("it can be waited for")
 }
 
-/// Returns both streams of a command that has ended, for a message or a search.
+/// Returns the text that a command printed to stdout and stderr.
 pub fn said(output: &Output) -> String {
     format!(
         "{}\n{}\n{}",
@@ -83,7 +84,7 @@ pub async fn verify(database: &str) {
     assert!(!output.stdout.is_empty(), "verify says what it checked");
 }
 
-/// An `tope serve` that runs.
+/// A running `tope serve`.
 pub struct Process {
     child: Child,
     address: SocketAddr,
@@ -91,12 +92,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a server, which may not answer yet. Its log goes to a file in `folder`.
+    /// Starts a server, but does not wait until it answers. Its log goes to a file in `folder`.
     pub fn start(database: &str, folder: &Path, arguments: &[&str]) -> Self {
         Self::start_as(tope(), database, folder, arguments)
     }
 
-    /// Starts a server like [`Self::start`], from a command that already has an environment.
+    /// Starts a server like [`Self::start`], with a command that may have environment variables.
     pub fn start_as(mut command: Command, database: &str, folder: &Path, arguments: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let log = folder.join(format!("serve-{}.log", address.port()));
@@ -111,7 +112,7 @@ impl Process {
         Self { child, address, log }
     }
 
-    /// Starts one, and waits until it serves.
+    /// Starts a server, and waits until it reports SERVING.
     pub async fn serving(database: &str, folder: &Path, arguments: &[&str]) -> (Self, Channel) {
         let process = Self::start(database, folder, arguments);
         let channel = process.connect().await;
@@ -144,7 +145,7 @@ impl Process {
         fs::read_to_string(&self.log).expect("the log is there")
     }
 
-    /// Begins to look at the memory that it has of its own.
+    /// Begins to measure the memory that belongs only to this process.
     pub fn watch_memory(&self) -> Memory {
         let status = PathBuf::from(format!("/proc/{}/status", self.child.id()));
         let most = Arc::new(AtomicU64::new(0));
@@ -172,12 +173,12 @@ impl Process {
         send_signal(signal, self.id());
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
         eventually("the server ends", async || self.child.try_wait().expect("the process is our child")).await
     }
 
-    /// Asks it to end, and waits until it has, which it must do with exit code 0.
+    /// Asks the server to shut down, waits for the end of the process, and checks that its exit code is 0.
     pub async fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended().await;
@@ -191,14 +192,14 @@ fn send_signal(signal: &str, id: u32) {
     assert!(status.success(), "{order}");
 }
 
-/// Measures the memory of a process until this value is dropped.
+/// A measurement of the memory of a process. It ends when this value is dropped.
 pub struct Memory {
     most: Arc<AtomicU64>,
     looking: JoinHandle<()>,
 }
 
 impl Memory {
-    /// Returns the largest memory that the process used at any time, in MiB.
+    /// Returns the largest memory that was measured, in MiB.
     pub fn most_mib(&self) -> u64 {
         self.most.load(Ordering::Relaxed) / 1024
     }
@@ -210,17 +211,17 @@ impl Drop for Memory {
     }
 }
 
-/// Returns the memory of a process that belongs to no file and is not shared, in KiB.
+/// Returns the memory of a process that is not shared and belongs to no file, in KiB.
 fn own_kib(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let count = line.and_then(|line| line.split_whitespace().next());
-    // A process that ends has no such line.
+    // The status of a process that is ending does not have this line.
     count.map_or(0, |count| count.parse().expect("a number"))
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Errors say that it has ended already.
+        // An error only means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

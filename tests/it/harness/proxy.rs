@@ -1,4 +1,4 @@
-//! A proxy before PostgreSQL: a network that fails when a test wants it to.
+//! A proxy between a server and PostgreSQL. It can make the network fail.
 
 use std::sync::{
     Arc, Mutex,
@@ -16,13 +16,13 @@ use tokio::{
 
 use super::postgres;
 
-/// The end of PostgreSQL's message that a transaction is committed.
+/// The end of the message with which PostgreSQL answers a COMMIT.
 const COMMITTED: &[u8] = b"COMMIT\0";
 
-/// Latest bytes that are kept and searched, because a text may arrive in pieces.
+/// Number of the latest bytes that are kept and searched. A text may arrive in pieces.
 const KEPT: usize = 64 * 1024;
 
-/// The proxy, on a port of its own on loopback.
+/// The proxy. It listens on a free port of loopback.
 pub struct Proxy {
     url: String,
     faults: Arc<Faults>,
@@ -30,14 +30,14 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Faults {
-    /// The reply to the next COMMIT is lost, on the connection on which this text was sent.
+    /// After this text was sent on a connection, the proxy drops the next answer to a COMMIT on this connection.
     sought: Mutex<Option<String>>,
     lost: AtomicUsize,
     silent: watch::Sender<bool>,
 }
 
 impl Proxy {
-    /// Starts a proxy before the database of this URL.
+    /// Starts a proxy for the database with this URL.
     pub async fn before(url: &str) -> Self {
         let (server, database) = url.rsplit_once('/').expect("the URL names a database");
         let (_, port) = server.rsplit_once(':').expect("the URL names a port");
@@ -61,12 +61,13 @@ impl Proxy {
         &self.url
     }
 
-    /// Cuts the connection on which this text is sent: after the database has committed, before the client learns it.
+    /// Closes the connection on which this text is sent, after the database has committed and before the client gets
+    /// the answer.
     pub fn lose_commit_of(&self, text: &str) {
         *self.faults.sought.lock().expect("the lock is not poisoned") = Some(text.to_owned());
     }
 
-    /// Returns how many replies to COMMIT were lost.
+    /// Returns how many answers to COMMIT the proxy has dropped.
     pub fn lost(&self) -> usize {
         self.faults.lost.load(Ordering::SeqCst)
     }
@@ -96,14 +97,14 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
         faults.lost.fetch_add(usize::from(lost), Ordering::SeqCst);
         !lost
     });
-    // The return drops, and so closes, both ends.
+    // When this function returns, both connections are dropped, and so closed.
     tokio::select! {
         () = asks => {}
         () = answers => {}
     }
 }
 
-/// Carries bytes in one direction, until the connection ends or `look` returns false.
+/// Copies bytes in one direction, until the connection ends or `look` returns false.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

@@ -1,5 +1,5 @@
-//! gRPC over plain HTTP/2, for what a gRPC client would not do: send malformed bytes, ignore its own deadline, or leave
-//! replies unread.
+//! gRPC over plain HTTP/2, for tests that do what a gRPC client would not do: send malformed bytes, ignore the deadline
+//! of a call, or leave replies unread.
 
 use std::{net::SocketAddr, pin::Pin};
 
@@ -29,12 +29,12 @@ impl Raw {
         Self::connect_as(address, http2::Builder::new(TokioExecutor::new())).await
     }
 
-    /// Opens a connection whose client takes no byte of any reply: its stream windows are 0.
+    /// Opens a connection whose client reads no byte of a reply: its stream windows are 0.
     pub async fn connect_deaf(address: SocketAddr) -> Self {
         Self::connect_narrow(address, 0).await
     }
 
-    /// Opens a connection whose client takes only this number of bytes of each reply.
+    /// Opens a connection whose client reads at most this number of bytes of each reply.
     pub async fn connect_narrow(address: SocketAddr, bytes: u32) -> Self {
         let mut settings = http2::Builder::new(TokioExecutor::new());
         settings.initial_stream_window_size(bytes);
@@ -54,11 +54,11 @@ impl Raw {
         self.sender.is_closed()
     }
 
-    /// Posts this body, and leaves the reply where it is.
+    /// Posts this body, and does not read the body of the reply.
     ///
     /// # Errors
     ///
-    /// When the stream, or the connection, was broken off.
+    /// When the stream or the connection breaks.
     pub async fn open(
         &self,
         path: &str,
@@ -77,7 +77,7 @@ impl Raw {
         sender.send_request(request).await
     }
 
-    /// Posts this body, and answers how the call ended: `None` is OK.
+    /// Posts this body, and returns the refusal with which the call ended. `None`: the call succeeded.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ pub fn frame(message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Posts these bytes in a gRPC frame, and returns how the call ended: `None` is OK.
+/// Posts these bytes in a gRPC frame, and returns the refusal with which the call ended. `None`: the call succeeded.
 pub async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], bytes: &[u8]) -> Option<No> {
     let raw = Raw::connect(address).await;
     raw.post(path, headers, Body::from(frame(bytes))).await.expect("a whole answer")

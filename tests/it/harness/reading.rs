@@ -12,7 +12,7 @@ pub trait Balances {
     /// Returns all balances of the reply.
     fn all(&self) -> &[Balance];
 
-    /// Returns the only balance of a limit; for the limit "", the balance of a resource without a limit.
+    /// Returns the balance of a limit, which must have exactly one. The limit "" stands for a resource without a limit.
     fn balance(&self, limit: &str) -> &Balance {
         let mut found = self.all().iter().filter(|balance| balance.limit_id == limit);
         let balance = found.next().unwrap_or_else(|| panic!("no balance of {limit:?} in {:#?}", self.all()));
@@ -20,7 +20,7 @@ pub trait Balances {
         balance
     }
 
-    /// Returns committed and reserved of the only balance of a limit.
+    /// Returns committed and reserved of a limit, which must have exactly one balance.
     fn figures(&self, limit: &str) -> (i64, i64) {
         figures(self.balance(limit))
     }
@@ -77,7 +77,7 @@ macro_rules! replies {
 }
 replies!(ReserveResponse, CommitResponse, ReleaseResponse, ExtendResponse, RecordResponse);
 
-/// Returns reserved and committed of one resource of a reservation.
+/// Returns the reserved and the committed quantity of one resource of a reservation.
 pub fn amount(reservation: &Reservation, resource: &str) -> (i64, i64) {
     let amount = reservation.amounts.iter().find(|amount| amount.resource == resource);
     amount.map_or((0, 0), |amount| (amount.reserved, amount.committed))

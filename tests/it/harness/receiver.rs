@@ -1,4 +1,4 @@
-//! An endpoint of webhooks that keeps all posts, and answers as the test wants.
+//! An endpoint of webhooks. It keeps all posts, and the test sets its answers.
 
 use std::{
     convert::Infallible,
@@ -45,21 +45,21 @@ impl Post {
         text.parse().expect("it is a number")
     }
 
-    /// Returns whether the `standardwebhooks` library accepts the signature, with this secret.
+    /// Returns whether the library `standardwebhooks` accepts the signature with this secret.
     pub fn is_genuine(&self, secret: &str) -> bool {
         let oracle = standardwebhooks::Webhook::new(secret).expect("a secret");
         oracle.verify(&self.body, &self.headers).is_ok()
     }
 }
 
-/// How a post is answered.
+/// The answer to a post.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// This status, without a body.
     Status(u16),
     /// A redirect (302) to this URL.
     Redirect(String),
-    /// This status, after the semaphore has a permit.
+    /// This status, as soon as the semaphore has a permit.
     Held(Arc<Semaphore>, u16),
     /// No answer at all.
     Stall,
@@ -69,12 +69,12 @@ pub enum Answer {
 
 type Answers = Box<dyn FnMut(&Post) -> Answer + Send>;
 
-/// An endpoint on loopback that runs until it is dropped.
+/// An endpoint on loopback. It runs until it is dropped.
 pub struct Receiver {
     address: SocketAddr,
     posts: Arc<Mutex<Vec<Post>>>,
     answers: Arc<Mutex<Answers>>,
-    /// Bytes sent of `Answer::Gigabyte` bodies.
+    /// Number of bytes sent in bodies of `Answer::Gigabyte`.
     sent: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
@@ -85,7 +85,7 @@ impl Receiver {
         Self::answering(|_| Answer::Status(204)).await
     }
 
-    /// Starts an endpoint that answers with this function.
+    /// Starts an endpoint whose answers this function returns.
     pub async fn answering(answers: impl FnMut(&Post) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -107,17 +107,17 @@ impl Receiver {
         self.address.port()
     }
 
-    /// Replaces the function that answers.
+    /// Replaces the function that returns the answers.
     pub fn answer(&self, answers: impl FnMut(&Post) -> Answer + Send + 'static) {
         *self.answers.lock().expect("no answer fails") = Box::new(answers);
     }
 
-    /// Returns all posts until now.
+    /// Returns all posts that were received until now.
     pub fn posts(&self) -> Vec<Post> {
         self.posts.lock().expect("no post fails").clone()
     }
 
-    /// Returns how many bytes of `Answer::Gigabyte` bodies were sent until now.
+    /// Returns how many bytes were sent in bodies of `Answer::Gigabyte` until now.
     pub fn sent_bytes(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
     }
@@ -141,7 +141,7 @@ async fn serve(listener: TcpListener, inside: Inside) {
         let inside = inside.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| inside.clone().receive(request));
-            // The client may end the connection at any time; that is no fault of the receiver.
+            // An error only means that the client has closed the connection, which is allowed at any time.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

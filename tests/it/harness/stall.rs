@@ -1,15 +1,16 @@
-//! Locks and statements on the database, past the server.
+//! Locks and statements on the database that do not go through the server.
 
 use futures::future::{BoxFuture, FutureExt};
 use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection};
 
 use super::database::{Database, Kind};
 
-/// A held lock; writers that need it wait. Keep it short, because the server gives up after some seconds.
+/// A lock in the database. Writers that need the lock wait. Release the lock soon, because the server gives up after
+/// some seconds.
 pub struct Stall(DatabaseConnection);
 
 impl Database {
-    /// Takes the lock that every decision needs, so all writes of tenants wait.
+    /// Takes the lock that every decision needs. So all writes of tenants wait.
     pub fn stall(&self) -> BoxFuture<'_, Stall> {
         let lock = match self.kind() {
             Kind::Sqlite => "BEGIN IMMEDIATE",
@@ -23,7 +24,7 @@ impl Database {
         .boxed()
     }
 
-    /// Locks the row of one tenant, as a transaction that changes the tenant does. PostgreSQL only.
+    /// Locks the row of one tenant, like a transaction that changes the tenant. PostgreSQL only.
     pub fn lock_tenant<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Stall> {
         self.lock_row(format!("SELECT FROM tenants WHERE id = '{id}' FOR UPDATE"))
     }
@@ -49,7 +50,7 @@ impl Database {
         self.number(waiting).await
     }
 
-    /// Runs a statement on a connection of its own.
+    /// Runs a statement on a new connection.
     pub fn execute<'a>(&'a self, statement: &'a str) -> BoxFuture<'a, ()> {
         async move {
             let connection = connect(self.url()).await;
@@ -71,7 +72,7 @@ impl Stall {
     }
 }
 
-/// Opens a connection to the database, past the server.
+/// Opens a connection to the database, which does not go through the server.
 pub async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false);

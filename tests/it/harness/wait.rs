@@ -1,15 +1,15 @@
-//! Waiting for a condition, with a bound: the only place where time passes in a test.
+//! Waits for a condition, for a bounded time.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-/// How long a test waits for what must come.
+/// Maximum time that a test waits for a condition.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 const TICK: Duration = Duration::from_millis(10);
 
-/// Asks again and again until the answer is there; fails the test when it does not come.
+/// Calls `ask` until it returns an answer. Fails the test if no answer comes in time.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     let mut ticks = interval(TICK);

@@ -38,7 +38,7 @@ impl Watcher {
         Ok(message.update.expect("there is always one"))
     }
 
-    /// Waits for the next event; heartbeats are skipped.
+    /// Waits for the next event. Skips heartbeats.
     pub async fn event(&mut self) -> Event {
         loop {
             match self.update().await.expect("the stream goes on") {
@@ -110,8 +110,7 @@ impl Clients {
 }
 
 impl World {
-    /// Returns all events of a tenant until now, without POLICY_CHANGED. Waits until each event has its place in the
-    /// log.
+    /// Waits until each event of a tenant has its place in the log. Returns these events, without POLICY_CHANGED.
     pub fn events_of<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Event>> {
         async move {
             let query = format!("SELECT event_number FROM tenants WHERE id = '{tenant}'");
@@ -131,19 +130,19 @@ impl World {
         .boxed_local()
     }
 
-    /// Returns kind and percentage of each event of a tenant.
+    /// Returns the kind and the percentage of each event of a tenant, without POLICY_CHANGED.
     pub fn kinds<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<KindAndPercent>> {
         async move { kinds_of(&self.events_of(tenant).await) }.boxed_local()
     }
 }
 
-/// Returns kind and percentage of each event.
+/// Returns the kind and the percentage of each event.
 pub fn kinds_of(events: &[Event]) -> Vec<KindAndPercent> {
     events.iter().map(|event| (event.kind(), event.percent)).collect()
 }
 
 impl Database {
-    /// Runs a query that finds one number.
+    /// Runs a query whose result is one number.
     pub fn number<'a>(&'a self, query: &'a str) -> BoxFuture<'a, i64> {
         async move {
             let connection = connect(self.url()).await;

@@ -1,4 +1,4 @@
-//! A server on a fresh database with a clock that is set by hand, and clients of it.
+//! A world: a server on a new database, with a clock that the test sets, and clients of the server.
 
 use std::{
     net::SocketAddr,
@@ -23,13 +23,13 @@ use super::{
     wait::PATIENCE,
 };
 
-/// The longest test, a replay of the trace, takes a minute or two.
+/// Maximum time of a test. The longest test, a replay of the trace, takes a minute or two.
 const TEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Where the clock of a world stands at first: 2026-03-16 12:00 UTC, a Monday.
+/// The time that the clock of a world shows at first: 2026-03-16 12:00 UTC, a Monday.
 pub const NOON: i64 = 1_773_662_400_000;
 
-/// What a test has to do with.
+/// A server on a new database, and the clients with which a test calls the server.
 pub struct World {
     /// The clock of the server, which the test sets.
     pub clock: ManualClock,
@@ -39,7 +39,7 @@ pub struct World {
     server: Option<Server>,
 }
 
-/// Tests mostly use a world as a client, so a world dereferences to its client.
+/// Tests mostly use the clients of a world, so a world dereferences to its clients.
 impl Deref for World {
     type Target = Clients;
 
@@ -48,10 +48,10 @@ impl Deref for World {
     }
 }
 
-/// What a test does with a world.
+/// The function of a test that uses a world.
 pub type Claim = for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, ()>;
 
-/// Tries a claim in a world of its own, and verifies the books afterwards.
+/// Runs a test in a new world, and verifies the books at the end.
 pub fn hold(kind: Kind, claim: Claim) {
     run(async move {
         let mut world = World::start(kind).await;
@@ -60,13 +60,13 @@ pub fn hold(kind: Kind, claim: Claim) {
     });
 }
 
-/// Runs a test to its end, on two threads beside its own. A test that does not end fails, so that its name is known.
+/// Runs a test to its end, with two more threads. A test that does not end in time fails, so that its name is printed.
 pub fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
     let ended =
         runtime.block_on(async { timeout(TEST_TIMEOUT, AssertUnwindSafe(test).catch_unwind()).await });
-    // Dropped, it would wait without a bound for what a failed test left on a blocking thread.
+    // A drop would wait without a bound for threads that a failed test has blocked.
     runtime.shutdown_timeout(PATIENCE);
     match ended {
         Ok(Ok(())) => {}
@@ -85,7 +85,7 @@ impl World {
     pub fn on(database: Database, now: i64) -> LocalBoxFuture<'static, Self> {
         async move {
             let clock = ManualClock::at(now);
-            // A test's endpoints are on this machine.
+            // The endpoints of tests are on this machine.
             let webhooks = Rules { allow_http: true, allow_private: true };
             let (server, clients) = serve(database.url(), &clock, webhooks, None).await;
             Self { clock, database, clients, server: Some(server) }
@@ -93,7 +93,7 @@ impl World {
         .boxed_local()
     }
 
-    /// Stops the server, and starts another on the same database.
+    /// Stops the server, and starts another server on the same database.
     pub fn restart(&mut self) -> LocalBoxFuture<'_, ()> {
         self.restart_with(Rules { allow_http: true, allow_private: true })
     }
@@ -113,7 +113,7 @@ impl World {
         self.replica_at(self.database.url())
     }
 
-    /// Starts another server on the same database, which it reaches by this URL.
+    /// Starts another server on the same database, which it connects to with this URL.
     pub fn replica_at<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, (Server, Clients)> {
         serve(url, &self.clock, Rules { allow_http: true, allow_private: true }, None).boxed_local()
     }
@@ -124,7 +124,7 @@ impl World {
         serve(self.database.url(), &self.clock, webhooks, Some(lanes)).boxed_local()
     }
 
-    /// Makes the server emit the events of windows that are over, as it does by itself every minute.
+    /// Makes the server emit WINDOW_CLOSED for windows that are over, as it does by itself every minute.
     pub fn close_windows(&self) -> BoxFuture<'_, Closed> {
         async move {
             let figures = self.job("close-windows").await;
@@ -144,12 +144,12 @@ impl World {
         &self.clients
     }
 
-    /// Returns where the server listens, as a URL.
+    /// Returns the URL of the address on which the server listens.
     pub fn target(&self) -> String {
         format!("http://{}", self.address())
     }
 
-    /// Returns where the server listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.server.as_ref().expect("it runs").address()
     }
@@ -165,7 +165,7 @@ impl World {
         process::verify(self.database.url()).boxed()
     }
 
-    /// Stops the server, which has then answered what it accepted.
+    /// Stops the server. It answers all calls that it has accepted before it ends.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown().await;
@@ -173,8 +173,8 @@ impl World {
     }
 }
 
-/// Returns whether the lanes decide a batch while the previous batch commits. This depends on the name of the test, so
-/// half of the tests do so, and always the same half.
+/// Returns whether the lanes of the server decide a batch while the previous batch commits. This depends on the name of
+/// the test: about half of the tests do so, and always the same tests.
 fn overlaps() -> bool {
     let thread = std::thread::current();
     thread.name().is_some_and(|name| name.bytes().fold(0, u8::wrapping_add) % 2 == 1)

@@ -86,7 +86,7 @@ pub fn answered(result: OperationResult) -> Answer {
     }
 }
 
-/// Prints an answer as text: equal answers give equal texts.
+/// Converts an answer to text. Equal answers have equal texts.
 pub fn text_of_answer(answer: &Answer) -> String {
     let no = match answer {
         Ok(yes) => return format!("{yes:?}"),
@@ -113,7 +113,7 @@ pub fn spoiled(mut asked: Asked) -> Asked {
         Asked::Reserve(request) => request.amounts[0].quantity += 1,
         Asked::Extend(request) => match request.amounts.first_mut() {
             Some(amount) => amount.quantity += 1,
-            // A ttl that no step asks for.
+            // No step of a life has this ttl.
             None => request.ttl = Some(call::span(7 * MINUTE)),
         },
         Asked::Record(request) => {

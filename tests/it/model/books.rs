@@ -1,6 +1,6 @@
-//! The model of a tenant's books: the rules, written a second time and independently of `domain`.
+//! The model of a tenant's books. It implements the rules a second time, independently of `domain`.
 //!
-//! The model stores only reservations and adjustments, and adds up the figures each time.
+//! The model stores only reservations and adjustments. It computes the figures from them each time.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::harness::{DAY, HOUR};
 
-/// Code of HARD; 2 is SOFT and 3 is OBSERVE.
+/// Code of the enforcement HARD; 2 is SOFT and 3 is OBSERVE.
 const HARD: usize = 1;
 
 /// The state of a reservation.
@@ -30,31 +30,31 @@ pub enum State {
 pub struct Entry {
     /// The agent, user and model that spend.
     pub who: Who,
-    /// State of the reservation, as of now.
+    /// The present state of the reservation.
     pub state: State,
-    /// Whether it was committed after its deadline.
+    /// Whether the reservation was committed after its deadline.
     pub late: bool,
-    /// Whether it is charged at its deadline.
+    /// Whether the hold is charged at its deadline.
     pub charge: bool,
-    /// Whether it is a Record, which was never held.
+    /// Whether the reservation is a Record, which was never a hold.
     pub record: bool,
-    /// The instant at which it was made.
+    /// The instant at which the reservation was made.
     pub made: i64,
-    /// The instant at which it expires.
+    /// The instant at which the hold expires.
     pub deadline: i64,
-    /// The instant at which it was settled.
+    /// The instant at which the reservation was settled.
     pub settled: i64,
-    /// Reserved and committed per resource.
+    /// For each resource: the reserved and the committed quantity.
     pub amounts: BTreeMap<usize, (i64, i64)>,
-    /// Held and charged per counter.
+    /// For each counter: the held and the charged quantity.
     pub lines: BTreeMap<Key, (i64, i64)>,
-    /// Amounts of its Commit, if there was one.
+    /// The amounts of the Commit, if the reservation was committed.
     pub commit: Option<Vec<Units>>,
-    /// Its request_id, if it had one.
+    /// The request_id of the reservation, if it has a request_id.
     pub request_id: Option<String>,
 }
 
-/// Reason of a refusal. If there are several reasons, the server may give any of them.
+/// The reason of a refusal. If there are several reasons, the server may report any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Quota(Vec<&'static str>),
@@ -69,11 +69,11 @@ pub enum Refusal {
 pub struct Books {
     /// The tenant's time zone.
     pub zone: Tz,
-    /// The limits of its plans; `on` marks those of the current plan.
+    /// The limits of the tenant's plans. `on` marks the limits of the current plan.
     pub limits: Vec<Limit>,
     /// Whether the tenant is suspended.
     pub suspended: bool,
-    /// The time of the clock.
+    /// The time that the clock shows.
     pub clock: i64,
     /// The latest instant at which something was decided.
     pub decided: i64,
@@ -81,10 +81,10 @@ pub struct Books {
     pub entries: Vec<Entry>,
     /// Adjustments: the instant, the counter, and the units that were added.
     pub adjustments: Vec<(i64, Key, i64)>,
-    /// Per counter, the instant up to which charges at deadlines are forgiven.
+    /// For each counter: the instant up to which charges at deadlines are forgiven.
     pub forgiven: BTreeMap<Key, i64>,
-    /// Whether limits were added or removed. The figures of windows that are over are unknown then, because they depend
-    /// on when the counters were used.
+    /// Whether limits were added or removed. If so, the model does not know the figures of windows that are over,
+    /// because they depend on when the counters were used.
     pub reshaped: bool,
 }
 
@@ -223,7 +223,7 @@ impl Books {
         for (&resource, (reserved, committed)) in &mut entry.amounts {
             *committed = given.get(&resource).copied().unwrap_or(*reserved);
             for (key, (held, charged)) in entry.lines.iter_mut().filter(|(key, _)| key.resource == resource) {
-                // Units that were held before the counter joined do not count in it.
+                // Units that were held before the counter was added to the reservation do not count in it.
                 let units = (*committed - (*reserved - *held)).max(0);
                 *charged = self.recharge(&before, key, units);
             }
@@ -260,8 +260,8 @@ impl Books {
         Ok(())
     }
 
-    /// Returns the new charge of a line when its reservation is settled. The counter does not go below zero, even if a
-    /// correction has already removed the old charge. A forgiven charge stays forgiven.
+    /// Returns the new charge of a counter when its reservation is settled. The counter does not go below zero, even if
+    /// a correction has already removed the old charge. A forgiven charge stays forgiven.
     fn recharge(&mut self, before: &Entry, key: &Key, units: i64) -> i64 {
         let charged = before.lines[key].1;
         let forgiven = self.forgiven.get(key).is_some_and(|until| before.deadline <= *until);
@@ -320,7 +320,7 @@ impl Books {
         Ok(())
     }
 
-    /// Records, and returns the index of the entry.
+    /// Records usage, and returns the index of the entry.
     pub fn record(&mut self, who: Who, changes: &[Units], request_id: Option<String>) -> usize {
         let now = self.now();
         let mut lines = BTreeMap::new();
@@ -349,7 +349,7 @@ impl Books {
         self.entries.len() - 1
     }
 
-    /// Resets the usage of one resource, or of all.
+    /// Resets the usage of one resource, or of all resources.
     pub fn reset(&mut self, resource: Option<usize>) {
         let now = self.now();
         for key in self.running(now) {
@@ -384,7 +384,7 @@ impl Books {
         self.forgiven.insert(key, now);
     }
 
-    /// Returns the counters whose windows run at an instant.
+    /// Returns the counters whose windows are running at an instant.
     fn running(&self, at: i64) -> Vec<Key> {
         let lines = self.entries.iter().flat_map(|entry| entry.lines.keys());
         let mut keys: Vec<Key> = lines.filter(|key| self.runs(key, at)).cloned().collect();
@@ -400,13 +400,13 @@ impl Books {
         self.reshaped && read.any(|(_, key)| !self.runs(&key, self.now()))
     }
 
-    /// Returns whether the window of a counter runs at an instant.
+    /// Returns whether the window of a counter is running at an instant.
     pub fn runs(&self, key: &Key, at: i64) -> bool {
         key.start == window_start(self.zone, key.span, at)
     }
 
-    /// Returns whether the server certainly keeps the entry. Settled entries are kept for 30 days; one day is left as
-    /// a margin.
+    /// Returns whether the server certainly keeps the entry. The server keeps settled entries for 30 days, and the
+    /// model leaves a margin of one day.
     pub fn is_kept(&self, index: usize) -> bool {
         let entry = &self.entries[index];
         entry.state == State::Reserved || self.now() < entry.settled + 29 * DAY

@@ -16,7 +16,7 @@ pub struct Limit {
     pub resource: usize,
     /// The kind of its windows.
     pub span: Span,
-    /// Index of the name that each dimension must have.
+    /// For each dimension: the index of the name that the limit selects, if any.
     pub selectors: [Option<usize>; 3],
     /// Dimensions whose values are counted separately (`per`).
     pub per: [bool; 3],
@@ -28,7 +28,7 @@ pub struct Limit {
     pub on: bool,
 }
 
-/// Returns a limit of the menu. The first and the last have the same shape.
+/// Returns a limit of the menu. The first and the last limit have the same shape.
 pub fn menu(index: usize, quantity: i64, enforcement: usize) -> Limit {
     let none = ([None; 3], [false; 3]);
     let (id, resource, span, (selectors, per)) = match index {
@@ -82,6 +82,6 @@ pub struct Key {
     pub span: Span,
     /// First instant of the window.
     pub start: i64,
-    /// Per dimension that is counted separately, the index of its name.
+    /// For each dimension that is counted separately: the index of its name.
     pub names: [Option<usize>; 3],
 }

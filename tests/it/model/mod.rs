@@ -1,9 +1,9 @@
-//! Random lives of a tenant on a server, compared step by step with a model of its books that was written
-//! independently.
+//! Plays random lives of a tenant on a server. After each step the tests compare the server with a model of the
+//! tenant's books, which was written independently.
 //!
-//! After each step, every reply, every balance (I2) and every reservation (I3, I5) is as the model says, and nothing
-//! was granted beyond a HARD limit (I1). The clock goes forward and back (I9). Each refusal for want of quota says, to
-//! the second, when the same request would pass.
+//! After each step, every reply, every balance (I2) and every reservation (I3, I5) must agree with the model, and
+//! nothing may be granted above a HARD limit (I1). The clock goes forward and back (I9). Each refusal because of quota
+//! must report after how many seconds the same request would pass.
 
 mod asking;
 mod books;
@@ -26,7 +26,7 @@ use crate::harness::{Kind, World};
 const LIVES: u32 = 40;
 /// Maximum number of steps in one generated life.
 const STEPS_MAX: usize = 60;
-/// Attempts to make a failed life shorter.
+/// Maximum number of attempts to make a failed life shorter.
 const SHRINKS_MAX: u32 = 400;
 
 #[test]
@@ -56,7 +56,7 @@ fn try_lives(kind: Kind) {
         runtime.block_on(play(&world, &life));
         Ok(())
     });
-    // The printed life can be copied into `pinned` as it is.
+    // The failure prints the life as code that can be copied into `pinned`.
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     runtime.block_on(world.end());
 }

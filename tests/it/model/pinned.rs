@@ -1,4 +1,4 @@
-//! Lives that failed once, in their shortest form.
+//! Lives that have failed before, in their shortest form.
 
 use super::{
     player::play,

@@ -1,4 +1,4 @@
-//! Plays a life on a server and in the model, and compares the two.
+//! Plays a life on a server and in the model, and compares both.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,11 +21,11 @@ use crate::harness::{
 pub enum Expected {
     /// A reply with a reservation.
     Held(Box<Hand>),
-    /// The first answer again; index of the request among those sent.
+    /// The first answer again. The field is the index of the request in `Player::sent`.
     Again(usize),
-    /// Any one of these refusals.
+    /// One of these refusals.
     Refused(Vec<Refusal>),
-    /// REQUEST_ID_REUSED: the payload is another one.
+    /// REQUEST_ID_REUSED, because the payload differs.
     Reused,
     /// A verdict of Check.
     Verdict(Result<Vec<Units>, Refusal>),
@@ -42,9 +42,9 @@ pub struct Hand {
     pub figures: Figures,
     /// The counters whose figures the model does not know.
     pub vague: Figures,
-    /// Resources of which units were granted.
+    /// The resources whose units were granted.
     pub granted: Vec<&'static str>,
-    /// Index among the requests with a request_id.
+    /// The index of the request in `Player::sent`, if it has a request_id.
     pub sent: Option<usize>,
 }
 
@@ -66,7 +66,7 @@ pub struct Player<'a> {
     other_plan: bool,
     /// The model of the tenant's books.
     pub books: Books,
-    /// Reservation names of the entries; unknown until the reply.
+    /// The names of the entries' reservations. A name is unknown until the reply.
     pub names: Vec<Option<String>>,
     /// Requests with a request_id that took effect.
     pub sent: Vec<Sent>,
@@ -129,7 +129,7 @@ impl Player<'_> {
                 self.world.clock.advance(*by);
             }
             Step::TurnBack(by) => {
-                // A decision comes first, so that the tenant has seen the present instant.
+                // A Record comes first, so that the latest decision about the tenant is at the present instant.
                 self.operate(&[Step::Record([0; 3], vec![(2, 1)], false)]).await;
                 self.books.clock -= by;
                 self.world.clock.advance(-by);
@@ -145,8 +145,8 @@ impl Player<'_> {
                 }
                 self.write_plan().await;
             }
-            // A plan changes at the clock's time, which may be before the last decision about its tenants. The model
-            // skips this.
+            // A plan is changed at the clock's time, which may be before the latest decision about its tenants. The
+            // model does not cover this case.
             Step::Reshape(..) if self.books.clock < self.books.decided => {}
             Step::Reshape(on, moves) => {
                 self.books.expire();
@@ -201,7 +201,8 @@ impl Player<'_> {
             }
         };
         assert_eq!(answers.len(), expected.len());
-        // Only the last hint is checked: earlier operations of a Batch do not know the later ones.
+        // Only the hint of the last operation is checked, because in the model earlier operations do not know the later
+        // operations of the Batch.
         if let (Some(last), Some(wish)) = (answers.last(), wish) {
             self.books.check_hint(last, &wish);
         }
@@ -211,7 +212,7 @@ impl Player<'_> {
         }
     }
 
-    /// Decides a step in the model; `None` if the step makes no sense here.
+    /// Decides a step in the model. `None` if the step is not possible here.
     fn prepare(&mut self, step: &Step) -> Option<(Asked, Expected)> {
         match step {
             Step::Reserve(hold) => Some(self.prepare_reserve(hold)),
@@ -249,7 +250,7 @@ impl Player<'_> {
         }
     }
 
-    /// Returns the wish of a step that may be refused for want of quota.
+    /// Returns the wish of a step that may be refused because of quota.
     fn wish(&self, step: &Step) -> Option<Wish> {
         match step {
             Step::Reserve(hold) | Step::Check(hold) => Some(Wish::Hold(hold.clone())),
@@ -285,7 +286,7 @@ impl Player<'_> {
         let index = self.target(target)?;
         let (reservation, tenant, reserve_request_id) = self.address(index)?;
         let entry = &self.books.entries[index];
-        // A Record cannot be committed, so these amounts always differ from its own.
+        // A Record cannot be committed. These amounts always differ from its own amounts, so the Commit is refused.
         let used = if entry.record { vec![(0, 777)] } else { used.to_vec() };
         if self.books.is_same_otherwise(index, &used) {
             return None;
@@ -337,7 +338,7 @@ impl Player<'_> {
         })
     }
 
-    /// Expects the reservation as it is now in the model. A request with a request_id is kept in `sent`.
+    /// Expects the present state of the reservation in the model. Adds a request with a request_id to `sent`.
     fn expect_held(&mut self, asked: Asked, index: usize, granted: Vec<usize>) -> (Asked, Expected) {
         let entry = &self.books.entries[index];
         let (view, figures) = (View::of_entry(entry), figures_of_entry(&self.books, entry));
@@ -361,8 +362,8 @@ impl Player<'_> {
         self.books.is_kept(index).then_some(index)
     }
 
-    /// Addresses a reservation: name, tenant and request_id. For each second entry, the request_id comes before the
-    /// name.
+    /// Returns how a request names a reservation: name, tenant and request_id. Every second entry is named by its
+    /// request_id if it has a request_id.
     fn address(&self, index: usize) -> Option<(String, String, String)> {
         let entry = &self.books.entries[index];
         let recent = self.books.now() < entry.made + DAY;

@@ -1,4 +1,4 @@
-//! Reservations and balances of the server and of the model, in one comparable form.
+//! Converts reservations and balances of the server and of the model to the same form, in which they can be compared.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,14 @@ pub struct View {
     made: Option<i64>,
     deadline: Option<i64>,
     settled: Option<i64>,
-    /// Resource, reserved and committed; resources with neither are left out.
+    /// For each resource: its name, the reserved and the committed quantity. Resources with zero for both are left out.
     amounts: Vec<(String, i64, i64)>,
     request_id: String,
 }
 
-/// Key: resource, limit, names of the `per` dimensions, start of the window. Value: committed and reserved. A list,
-/// because counters that no limit reads may have the same key.
+/// Figures of counters. The key has the resource, the limit, the names of the `per` dimensions, and the start of the
+/// window. The value has committed and reserved. The value is a list, because counters that no limit reads may have the
+/// same key.
 pub type Figures = BTreeMap<(String, String, [Option<String>; 3], Option<i64>), Vec<(i64, i64)>>;
 
 impl View {

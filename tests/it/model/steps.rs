@@ -1,12 +1,12 @@
-//! The steps of a tenant's life, and how often each occurs.
+//! The steps of a tenant's life, and how often each step occurs.
 
 use proptest::prelude::*;
 
 use crate::harness::{HOUR, MINUTE, SECOND};
 
-/// Resources by index. The last one has no limits, so it is metered.
+/// Names of the resources, by index. The last resource has no limits, so it is metered.
 pub const RESOURCES: [&str; 3] = ["tokens", "requests", "storage"];
-/// Values of a dimension by index; the first means absent.
+/// Values of a dimension, by index. The first value means that the dimension is absent.
 pub const NAMES: [&str; 3] = ["", "a", "b"];
 /// Time zones by index.
 pub const ZONES: [&str; 3] = ["UTC", "America/New_York", "Europe/Lisbon"];
@@ -22,7 +22,7 @@ pub type Units = (usize, i64);
 pub struct Hold {
     /// The agent, user and model that spend.
     pub who: Who,
-    /// Resource, quantity, and minimum, which counts only if `partial`.
+    /// Resource, quantity, and minimum. The minimum counts only if `partial` is true.
     pub amounts: Vec<(usize, i64, i64)>,
     /// Time until the deadline, in milliseconds.
     pub ttl: i64,
@@ -34,7 +34,7 @@ pub struct Hold {
     pub keyed: bool,
 }
 
-/// One step of a life. Targets are indices into the reservations made so far, modulo their number.
+/// One step of a life. A target is an index of the reservations so far, modulo their number.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The rpc Reserve, with its hold.
@@ -49,9 +49,9 @@ pub enum Step {
     Extend(usize, Vec<Units>, Option<i64>, bool),
     /// The rpc Record: subject, amounts, and whether it has a request_id.
     Record(Who, Vec<Units>, bool),
-    /// Repeats a request with a request_id; an index into those sent.
+    /// Repeats a request that has a request_id. The field is an index of the requests sent so far.
     Replay(usize),
-    /// Repeats a request_id with another payload; an index into those sent.
+    /// Sends a known request_id with another payload. The field is an index of the requests sent so far.
     Reuse(usize),
     /// Several of the steps above in one call.
     Batch(Vec<Step>),
@@ -65,7 +65,7 @@ pub enum Step {
     ChangeLimits(Vec<(i64, usize)>),
     /// Sets which limits are in the plan, and whether the tenant gets another plan with them.
     Reshape(Vec<bool>, bool),
-    /// ResetUsage of one resource, or of all.
+    /// ResetUsage of one resource, or of all resources.
     Reset(Option<usize>),
 }
 
@@ -74,9 +74,9 @@ pub enum Step {
 pub struct Life {
     /// Index of the time zone in [`ZONES`].
     pub zone: usize,
-    /// Limits of its plan: index in the menu of limits, quantity and enforcement.
+    /// Limits of the tenant's plan: index in the menu of limits, quantity and enforcement.
     pub limits: Vec<(usize, i64, usize)>,
-    /// The steps, in order of time.
+    /// The steps, in the order in which they are played.
     pub steps: Vec<Step>,
 }
 

@@ -1,4 +1,4 @@
-//! The same lives on both databases: both give the same answers, and emit the same events.
+//! Plays the same lives on both databases. Both must give the same answers and emit the same events.
 
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::harness::{world::run, *};
 
-/// Least number of operations per seed.
+/// Minimum number of operations per seed.
 const OPERATIONS: usize = 1_000;
 /// Maximum number of steps in one generated life.
 const STEPS_MAX: usize = 120;
@@ -36,7 +36,7 @@ fn both_databases_give_the_same_answers_and_events() {
     });
 }
 
-/// Generates lives that together have enough operations.
+/// Generates lives that together have at least [`OPERATIONS`] operations.
 fn lives(seed: u8) -> Vec<Life> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
@@ -61,8 +61,8 @@ fn operations(step: &Step) -> usize {
     }
 }
 
-/// Returns as text all answers of a life, all that can be read after it, and all its events. Reservations are named by
-/// the order in which they were made.
+/// Plays a life. Returns as text all answers, all balances and reservations at the end, and all events. Reservations
+/// are named by the order in which they were made.
 async fn said(world: &World, tenant: &str, life: &Life) -> Vec<String> {
     let mut player = Player::begin(world, tenant, life).await;
     for step in &life.steps {

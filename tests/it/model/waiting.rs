@@ -1,4 +1,5 @@
-//! Finds when a refused request would pass, in the slowest way: by trying each instant at which a hold or window ends.
+//! Finds when a refused request would pass, in the simplest way: it tries each instant at which a hold or a window
+//! ends.
 
 use super::{
     asking::Answer,
@@ -18,7 +19,7 @@ pub enum Wish {
 }
 
 impl Books {
-    /// Returns the seconds from now, at least 1, after which a wish would pass if nothing else happens.
+    /// Returns the number of seconds, at least 1, after which a wish would pass if nothing else happens. `None`: never.
     fn patience(&self, wish: &Wish) -> Option<i64> {
         let now = self.now();
         let deadlines = self.entries.iter().map(|entry| entry.deadline);
@@ -44,7 +45,7 @@ impl Books {
         }
     }
 
-    /// Fails unless a refusal for want of quota has the right retry hint.
+    /// Fails unless a refusal because of quota has the right retry hint.
     pub fn check_hint(&self, answer: &Answer, wish: &Wish) {
         let hint = match answer {
             Err(no) if no.reason == "QUOTA_EXCEEDED" => {

@@ -1,4 +1,4 @@
-//! The calendar a second time, in the slowest way: look at the local time every quarter of an hour.
+//! Implements the calendar a second time, in the simplest way: it checks the local time every quarter of an hour.
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate};
 use chrono_tz::Tz;
@@ -8,11 +8,11 @@ use crate::harness::{HOUR, MINUTE};
 /// The kind of a counter's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Span {
-    /// A meter, for ever: no limit covers it.
+    /// For ever, by a meter: no limit covers the resource.
     Meter,
     /// One day in the tenant's zone.
     Day,
-    /// One month, from this anchor day on.
+    /// One month, beginning on this anchor day.
     Month(u32),
     /// For ever, by a LIFETIME limit.
     Lifetime,

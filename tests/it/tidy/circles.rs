@@ -1,14 +1,15 @@
-//! Circles of files: a file that imports another must not be imported by it, directly or by way of others. A parent and its child
-//! may know each other, since a folder's `mod.rs` hands on what its files hold.
+//! Finds circles of files. If a file imports another file, the other file must not import the first file, neither
+//! directly nor through other files. A parent and its child may import each other, because the `mod.rs` of a folder
+//! exports items of its files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::Source;
 
-/// A file as code names it: `["store", "books"]` for `src/store/books/mod.rs`.
+/// The path of a file's module: `["store", "books"]` for `src/store/books/mod.rs`.
 type Module = Vec<String>;
 
-/// Returns the files that import each other, each group once, in the order of their names.
+/// Returns each group of files that import each other, once. The names are sorted.
 pub(super) fn circles(sources: &[Source]) -> Vec<String> {
     let modules: BTreeSet<Module> = sources.iter().map(module_of).collect();
     let imports: BTreeMap<Module, BTreeSet<Module>> =
@@ -50,8 +51,8 @@ fn reached_from<'a>(
     reached
 }
 
-/// Returns the other files that a file names, but for its parents and children. The unit tests at its end may name
-/// any.
+/// Returns the other files that a file names, except its parents and children. The unit tests at the end of the file
+/// may name any file.
 fn imports_of(source: &Source, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     let own = module_of(source);
     let code = source.code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -81,8 +82,8 @@ fn imports_of(source: &Source, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     imports
 }
 
-/// Returns all paths in a piece of code that begin with `crate`, `self` or `super`: those of `use`, one for each name
-/// in its braces, and those within expressions and types.
+/// Returns all paths in a piece of code that begin with `crate`, `self` or `super`: the paths of `use`, with one path
+/// for each name in braces, and the paths within expressions and types.
 fn paths(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for statement in code.split(';').filter_map(|statement| statement.rsplit_once("use ")) {

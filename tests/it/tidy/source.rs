@@ -1,4 +1,5 @@
-//! A file as the tidy test reads it: comments and the insides of literals are blanked, so that only code is left.
+//! A file as the test `tidy` reads it. Comments and the contents of literals are replaced by spaces, so that only code
+//! is left.
 
 use std::{
     fs,
@@ -11,12 +12,12 @@ pub(super) struct Source {
     pub(super) path: PathBuf,
     /// The text of the file.
     pub(super) text: String,
-    /// The text with spaces for comments and for the insides of literals; as long as `text`.
+    /// The text with spaces instead of comments and contents of literals. It is as long as `text`.
     pub(super) code: String,
 }
 
 impl Source {
-    /// Lists the `.rs` files below `folder`, or `folder` itself if it is a file; none if it does not exist.
+    /// Lists the `.rs` files below `folder`, or `folder` itself if it is a file. Empty if it does not exist.
     pub(super) fn list_rust(folder: &str) -> Vec<Source> {
         Source::list(folder, "rs", |text| blank(&text))
     }
@@ -57,7 +58,7 @@ impl Source {
         self.code[..offset].matches('\n').count() + 1
     }
 
-    /// Finds all offsets of `word` in the code where it is not a part of a longer name.
+    /// Finds all offsets of `word` in the code, except where it is a part of a longer name.
     pub(super) fn find_words(&self, word: &str) -> Vec<usize> {
         let is_name = |c: char| c.is_alphanumeric() || c == '_';
         let whole = |&(at, _): &(usize, &str)| {
@@ -69,7 +70,7 @@ impl Source {
     }
 }
 
-/// Replaces the comments and the literals of Rust by spaces. Lines and offsets stay.
+/// Replaces the comments and the literals of Rust by spaces. Lines and offsets do not change.
 fn blank(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -97,7 +98,7 @@ fn continues_name(code: &str) -> bool {
     code.ends_with(|c: char| c.is_alphanumeric() || c == '_')
 }
 
-/// Returns the length of a block comment; such comments nest.
+/// Returns the length of a block comment. Block comments may nest.
 fn block_comment_length(text: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -132,7 +133,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// Returns the length of `r"…"`, `r#"…"#`, `b"…"`, `br"…"` or `c"…"`; 0 if the text is a name.
+/// Returns the length of `r"…"`, `r#"…"#`, `b"…"`, `br"…"` or `c"…"`. Zero if the text is a name.
 fn prefixed_literal_length(text: &str) -> usize {
     let prefix = text.find(|c| !matches!(c, 'r' | 'b' | 'c')).unwrap_or(text.len());
     let hashes = text[prefix..].find(|c| c != '#').unwrap_or(0);
@@ -148,7 +149,7 @@ fn prefixed_literal_length(text: &str) -> usize {
     text[inside..].find(&closing).map_or(text.len(), |at| inside + at + closing.len())
 }
 
-/// Returns the length of a character literal; 0 for a lifetime.
+/// Returns the length of a character literal. Zero for a lifetime.
 fn char_length(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match chars.next() {
