@@ -19,7 +19,7 @@ use crate::{
         window::Millis,
     },
     policy::PolicyCache,
-    store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, is_made_before},
+    store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, Writing, is_made_before},
 };
 
 /// Maximum number of counters that one transaction closes, and thus of tenants that it locks.
@@ -99,7 +99,7 @@ fn tenants_of(page: &[ClosePlace]) -> Vec<TenantKey> {
 
 /// Closes those counters of a page that need not wait for an open hold.
 async fn close(
-    transaction: Transaction,
+    transaction: Transaction<Writing>,
     policies: &PolicyCache,
     now: Millis,
     page: &[ClosePlace],

@@ -3,7 +3,7 @@
 use super::feed::Feed;
 use crate::{
     domain::{event::LoggedEvent, event_kind::EventKind, id::TenantKey, refusal::Refusal, window::Millis},
-    store::{AdminError, StoreError, Transaction},
+    store::{AdminError, Reading, StoreError, Transaction},
 };
 
 /// Maximum number of rows that one call reads to find rows that match its filters.
@@ -97,7 +97,7 @@ impl Feed {
 /// Returns the place after which the events of the query's time begin, and whether the search has reached this place.
 /// Events are only roughly in the order of their times, so the search reads the time of each event.
 async fn pass_by(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     query: &EventQuery,
     tenant: Option<TenantKey>,
 ) -> Result<(i64, bool), StoreError> {
@@ -115,7 +115,7 @@ async fn pass_by(
     Ok((after, false))
 }
 
-async fn end(transaction: Transaction, page: EventPage) -> Result<EventPage, AdminError> {
+async fn end(transaction: Transaction<Reading>, page: EventPage) -> Result<EventPage, AdminError> {
     transaction.rollback().await.map_err(|error: StoreError| error.into()).map(|()| page)
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::{
     domain::plan::Policy,
-    store::{StoreError, Transaction},
+    store::{Statements, StoreError, Transaction},
 };
 
 /// The policy that was loaded last, shared by lanes and readers. The valid revision is always read in the
@@ -23,7 +23,11 @@ impl PolicyCache {
 
     /// Returns the policy of `revision`, which this transaction has read. Loads it if another revision is remembered.
     /// A transaction that may write must read the revision after it has locked the rows that it decides about.
-    pub async fn get(&self, transaction: &Transaction, revision: i64) -> Result<Arc<Policy>, StoreError> {
+    pub async fn get(
+        &self,
+        transaction: &Transaction<impl Statements>,
+        revision: i64,
+    ) -> Result<Arc<Policy>, StoreError> {
         let latest = self.latest();
         if latest.revision == revision {
             return Ok(latest);
@@ -41,13 +45,13 @@ impl PolicyCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NewResource, fixture::databases};
+    use crate::store::{NewResource, Reading, fixture::databases};
 
     #[tokio::test]
     async fn a_change_is_seen_by_the_next_transaction_and_an_old_reader_does_not_undo_it() {
         for fixture in databases().await {
             let cache = PolicyCache::default();
-            let get = async |transaction: &Transaction| {
+            let get = async |transaction: &Transaction<Reading>| {
                 let revision = transaction.read_revision().await.expect("a revision");
                 cache.get(transaction, revision).await.expect("a policy")
             };

@@ -10,7 +10,7 @@ use super::dialect::{Dialect, POSTGRES_NOW};
 const CHUNK_ROWS: usize = 64;
 
 /// A statement over rows of values.
-pub(super) struct Bulk {
+pub struct Bulk {
     /// The types of the columns.
     pub(super) columns: &'static [ArrayType],
     /// The text for PostgreSQL: `$1` is the array of the first column, and so on.

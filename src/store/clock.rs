@@ -4,7 +4,7 @@ use super::{
     dialect::{Dialect, postgres_now},
     error::StoreError,
     row::Row,
-    transaction::Transaction,
+    transaction::{Statements, Transaction},
 };
 use crate::domain::window::Millis;
 
@@ -27,7 +27,7 @@ impl HeadTime {
     }
 }
 
-impl Transaction {
+impl<W: Statements> Transaction<W> {
     /// Reads the policy's revision, and the database's time if requested. The caller must read it after the lock,
     /// since the time of a batch is not the time of its BEGIN.
     pub async fn read_head(&self, time: HeadTime) -> Result<Head, StoreError> {

@@ -26,7 +26,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     dialect::Dialect,
-    error::{StoreError, unusable},
+    error::{StoreError, read_only, unusable},
     location::{Location, parse_url},
     postgres::{
         access::{DIAGNOSIS_TIMEOUT, no_access, place_of, refused_url, wire_config},
@@ -74,12 +74,9 @@ pub struct Store {
     dialect: Dialect,
     /// `None` if the database is only read.
     writer: Option<DatabaseConnection>,
-    /// SQLite's lane; `None` if the file is only read.
-    lane: Option<Lane>,
+    lane_way: LaneWay,
     /// Gives each writer its turn.
     turns: Turns,
-    /// The lanes' connections to PostgreSQL.
-    wire: Option<Wire>,
     reader: DatabaseConnection,
     /// The address and the credentials of PostgreSQL, for connections outside the pools.
     postgres: Option<Box<PgConnectOptions>>,
@@ -93,6 +90,17 @@ pub struct Store {
     pulse: Arc<Pulse>,
     /// The identity of the database at the first look. PostgreSQL only.
     identity: Arc<OnceLock<Identity>>,
+}
+
+/// The way of lanes to the database, for batches.
+#[derive(Clone, Debug)]
+pub(super) enum LaneWay {
+    /// SQLite in the lane's thread, on the connection that this lane shares with jobs.
+    Thread(Lane),
+    /// Connections to PostgreSQL, one per lane.
+    Wire(Arc<Wire>),
+    /// A SQLite file that is only read.
+    None,
 }
 
 impl Store {
@@ -112,12 +120,12 @@ impl Store {
 
     /// Returns whether SQLite's files were taken away. This was logged, and the answer stays the same until a restart.
     pub fn is_taken(&self) -> bool {
-        self.lane.as_ref().is_some_and(|lane| lane.connection.is_taken())
+        self.lane().is_some_and(|lane| lane.connection.is_taken())
     }
 
     /// Waits until SQLite's files are taken away. Wakes only one caller.
     pub async fn until_taken(&self) {
-        match &self.lane {
+        match self.lane() {
             Some(lane) => lane.connection.until_taken().await,
             None => std::future::pending().await,
         }
@@ -181,13 +189,13 @@ impl Store {
     /// Closes all connections, so that SQLite leaves no write-ahead log behind, and releases the lock of the file.
     pub async fn close(self) -> Result<(), StoreError> {
         self.reader.close_by_ref().await?;
-        if let Some(wire) = &self.wire {
+        if let LaneWay::Wire(wire) = &self.lane_way {
             wire.close();
         }
         if let Some(writer) = &self.writer {
             writer.close_by_ref().await?;
         }
-        if let Some(lane) = &self.lane {
+        if let Some(lane) = self.lane() {
             lane.close();
         }
         // The lock is released now, and not when the last task that has a `Store` ends.
@@ -198,19 +206,23 @@ impl Store {
     }
 
     pub(super) fn writer(&self) -> Result<&DatabaseConnection, StoreError> {
-        self.writer.as_ref().ok_or_else(|| unusable("the database was opened read-only"))
+        self.writer.as_ref().ok_or_else(read_only)
     }
 
+    pub(super) fn lane_way(&self) -> &LaneWay {
+        &self.lane_way
+    }
+
+    /// Returns SQLite's lane. `None`: the database is PostgreSQL, or is only read.
     pub(super) fn lane(&self) -> Option<&Lane> {
-        self.lane.as_ref()
+        match &self.lane_way {
+            LaneWay::Thread(lane) => Some(lane),
+            LaneWay::Wire(_) | LaneWay::None => None,
+        }
     }
 
     pub(super) fn turns(&self) -> &Turns {
         &self.turns
-    }
-
-    pub(super) fn wire(&self) -> Option<&Wire> {
-        self.wire.as_ref()
     }
 
     pub(super) fn reader(&self) -> &DatabaseConnection {
@@ -252,9 +264,9 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         None => None,
     };
     let (turn, available) = (Arc::default(), Arc::default());
-    let lane = match &lock {
-        Some(_) => Some(Lane::open(&path, &turn, Arc::clone(&available))?),
-        None => None,
+    let lane_way = match &lock {
+        Some(_) => LaneWay::Thread(Lane::open(&path, &turn, Arc::clone(&available))?),
+        None => LaneWay::None,
     };
     let reader = match open(sqlite_options(&path, options.readers_max, Access::Read)).await {
         Ok(reader) if options.exclusive || is_readable(&reader).await => reader,
@@ -266,9 +278,8 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
     Ok(Store {
         dialect: Dialect::Sqlite,
         writer,
-        lane,
+        lane_way,
         turns: Turns::of_one_writer(turn),
-        wire: None,
         reader,
         postgres: None,
         lock,
@@ -291,14 +302,13 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
     let row_wait = format!("{}ms", options.row_wait.as_millis());
     let options: PgConnectOptions = url.parse().map_err(|_| refused_url())?;
     let settings = POSTGRES_SETTINGS.into_iter().chain(holder()).chain([("lock_timeout", &*row_wait)]);
-    let wire = Some(Wire::new(wire_config(&options), settings));
+    let lane_way = LaneWay::Wire(Arc::new(Wire::new(wire_config(&options), settings)));
     let postgres = Some(Box::new(options));
     Ok(Store {
         dialect: Dialect::Postgres,
         writer,
-        lane: None,
+        lane_way,
         turns: Turns::of_many_writers(),
-        wire,
         reader,
         postgres,
         lock: None,
@@ -359,7 +369,7 @@ mod tests {
         let exclusive = StoreOptions { exclusive: true, ..StoreOptions::default() };
         let store = Store::connect(&url, exclusive).await.expect("opened");
         let transaction = store.begin_write("test").await.expect("begun");
-        let connection = transaction.connection().expect("a pool's");
+        let connection = transaction.connection();
         let pragma = async |name: &str| {
             let statement = sea_orm::Statement::from_string(
                 connection.get_database_backend(),

@@ -84,6 +84,11 @@ pub(super) fn unusable(text: impl Into<String>) -> StoreError {
     StoreError::Unusable(text.into())
 }
 
+/// Makes the error of a database that was opened without the right to write.
+pub(super) fn read_only() -> StoreError {
+    unusable("the database was opened read-only")
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         classify(error)

@@ -13,7 +13,7 @@ impl Store {
     /// SQLite has one process. Refused if the schema is newer than this program.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let transaction = self.begin_write("migrate").await?;
-        let connection = transaction.connection()?;
+        let connection = transaction.connection();
         if self.dialect() == Dialect::Postgres {
             refuse_encoding(connection).await?;
             // Another replica may need longer than `lock_timeout` and `statement_timeout` allow.
@@ -31,7 +31,7 @@ impl Store {
     /// Refuses a database whose schema is not this program's, for commands that do not migrate.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let transaction = self.begin_read("check schema").await?;
-        let connection = transaction.connection()?;
+        let connection = transaction.connection();
         let pending = if has_migrations(connection).await? {
             refuse_newer(&applied(connection).await?)?;
             !Migrator::get_pending_migrations_read_only(connection).await?.is_empty()
@@ -120,7 +120,7 @@ mod tests {
                 )
             };
             let transaction = store.begin_write("test").await.expect("begun");
-            let connection = transaction.connection().expect("a pool's");
+            let connection = transaction.connection();
             Migrator::up(connection, Some(3)).await.expect("migrated");
             for (request_id, method) in [("b", 1), ("a", 2)] {
                 connection.execute_unprepared(&insert(request_id, method)).await.expect("inserted");
@@ -128,7 +128,7 @@ mod tests {
             transaction.commit().await.expect("committed");
             store.migrate().await.expect("migrated");
             let transaction = store.begin_write("test").await.expect("begun");
-            let connection = transaction.connection().expect("a pool's");
+            let connection = transaction.connection();
             connection.execute_unprepared(&insert("c", 4)).await.expect("inserted");
             let text =
                 "SELECT method FROM requests WHERE tenant_key = 1 AND created_at = 7 ORDER BY request_id";
@@ -164,7 +164,7 @@ mod tests {
             let transaction = store.begin_write("test").await.expect("begun");
             let newer =
                 "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m99991231_000001_later', 0)";
-            transaction.connection().expect("a pool's").execute_unprepared(newer).await.expect("inserted");
+            transaction.connection().execute_unprepared(newer).await.expect("inserted");
             transaction.commit().await.expect("committed");
             for refused in [store.migrate().await, store.check_schema().await] {
                 let message = refused.expect_err("newer").to_string();

@@ -1,7 +1,7 @@
 //! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only module
 //! that knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
 //!
-//! Read `connect.rs` and `transaction.rs` first: they open a database, and run transactions on it. They use `sqlite`
+//! Read `connect.rs` and `transaction` first: they open a database, and run transactions on it. They use `sqlite`
 //! and `postgres`, which contain the parts that only one kind of database needs. `books`, `log`, `webhooks`, `admin`
 //! and `verify` contain the statements.
 
@@ -29,6 +29,8 @@ mod transaction;
 mod verify;
 mod webhooks;
 
+use transaction::{Job, Writes};
+
 pub use admin::{
     NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
 };
@@ -43,7 +45,7 @@ pub use error::{AdminError, StoreError, classify};
 pub use log::{LogHead, LookedAt, Numbered};
 pub use postgres::Listener;
 pub use pulse::Signs;
-pub use transaction::Transaction;
+pub use transaction::{Batch, DataVersion, Reading, Statements, Transaction, Writing};
 pub use verify::Report;
 pub use webhooks::{
     DeliveryPage, DeliveryQuery, DueWebhooks, Errand, Expanded, Lease, NewWebhook, Next, PrunedDeliveries,

@@ -9,7 +9,7 @@ use super::{
     entity::{plan, policy, resource},
     error::StoreError,
     row::Row,
-    transaction::Transaction,
+    transaction::{Statements, Transaction},
 };
 use crate::domain::{
     id::{PlanKey, ResourceKey},
@@ -25,7 +25,7 @@ pub(super) const POLICY_ROW: i32 = 1;
 /// Maximum number of attempts to load a policy that others change at the same time.
 const LOADS_MAX: u32 = 10;
 
-impl Transaction {
+impl<W: Statements> Transaction<W> {
     /// Reads the policy's revision: how often resources and plans were changed. See [`Transaction::load_policy`].
     pub async fn read_revision(&self) -> Result<i64, StoreError> {
         let rows = self.rows("SELECT revision FROM policy WHERE id = $1", vec![POLICY_ROW.into()]).await?;

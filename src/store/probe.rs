@@ -9,14 +9,13 @@ use uuid::Uuid;
 
 use super::{
     bulk::Bulk,
-    connect::Store,
-    error::{StoreError, unusable},
+    connect::{LaneWay, Store},
+    error::{StoreError, read_only},
     postgres::{
         identity::{read_identity, recognize},
         wire::Question,
     },
     pulse::Signs,
-    sqlite::turn::Writer,
 };
 
 /// Length of the body of a thorough probe on PostgreSQL, in bytes. The row takes a page of the table: a disk without
@@ -48,7 +47,7 @@ impl Store {
 
     /// Checks that the database answers. On PostgreSQL, also that it is the one that the first look found.
     pub async fn look(&self) -> Result<(), StoreError> {
-        let Some(wire) = self.wire() else {
+        let LaneWay::Wire(wire) = self.lane_way() else {
             return self.ping().await;
         };
         match read_identity(wire).await {
@@ -61,20 +60,23 @@ impl Store {
     /// Checks that the database takes a write as batches make it: on a lane's connection, and committed. If
     /// `thorough`, the write takes a new page on PostgreSQL.
     pub async fn try_write(&self, thorough: bool) -> Result<(), StoreError> {
-        if let Some(wire) = self.wire() {
-            let body = Value::from(vec![0_u8; if thorough { THOROUGH_BYTES } else { 0 }]);
-            let written = wire.run(&Question::of_values(PROBE, &[body])).await;
-            return match written {
-                Ok(_) => Ok(()),
-                Err(error @ StoreError::Unavailable(_)) => Err(self.diagnose(error).await),
-                Err(error) => Err(error),
-            };
+        match self.lane_way() {
+            LaneWay::Wire(wire) => {
+                let body = Value::from(vec![0_u8; if thorough { THOROUGH_BYTES } else { 0 }]);
+                match wire.run(&Question::of_values(PROBE, &[body])).await {
+                    Ok(_) => Ok(()),
+                    Err(error @ StoreError::Unavailable(_)) => Err(self.diagnose(error).await),
+                    Err(error) => Err(error),
+                }
+            }
+            LaneWay::Thread(lane) => {
+                let transaction = self.begin_batch_as("probe").await?;
+                let body = lane.connection.next_mark()?;
+                let row = vec![vec![Value::from(Uuid::nil())], vec![Value::from(body)]];
+                transaction.write(vec![(&PUT_PROBE, row)]).await?;
+                transaction.commit().await
+            }
+            LaneWay::None => Err(read_only()),
         }
-        let lane = self.lane().ok_or_else(|| unusable("the database was opened read-only"))?;
-        let transaction = self.begin_in_thread_as(Writer::Batch, "probe").await?;
-        let body = lane.connection.next_mark()?;
-        let row = vec![vec![Value::from(Uuid::nil())], vec![Value::from(body)]];
-        transaction.write(vec![(&PUT_PROBE, row)]).await?;
-        transaction.commit().await
     }
 }

@@ -11,7 +11,7 @@ use super::{
 
 /// A row that a query found.
 #[derive(Debug)]
-pub(super) enum Row {
+pub enum Row {
     /// Found on a connection of a pool.
     Pool(QueryResult),
     /// Found on the connection of SQLite's lane.

@@ -31,7 +31,7 @@ use crate::{
         window::Millis,
     },
     seldom::Seldom,
-    store::{Expected, Store, StoreError},
+    store::{Dialect, Expected, Store, StoreError},
 };
 
 /// A failing database fails every batch, so each kind of error is logged at most once a minute.
@@ -126,7 +126,7 @@ impl Batcher {
         self.caution.was_overtaken(error);
         // On SQLite the lane does not check the books that it remembers, so it must forget them. On PostgreSQL the
         // version of each tenant's row is checked.
-        if self.caution.seen().is_some_and(|seen| seen.expected.data_version.is_some()) {
+        if self.store.dialect() == Dialect::Sqlite {
             self.forget();
         }
         if matches!(error, StoreError::Locked(_)) {

@@ -17,7 +17,7 @@ use crate::{
         reservation::{OnExpiry, Reservation},
         window::Millis,
     },
-    store::{StoreError, Transaction},
+    store::{Batch, StoreError, Transaction},
 };
 
 /// Sorts after every reservation id.
@@ -73,7 +73,7 @@ pub(super) fn collect<'a>(
 
 /// Lists the open holds as the batch leaves them, and sets the remaining hints.
 pub(super) async fn resolve(
-    transaction: &Transaction,
+    transaction: &Transaction<Batch>,
     now: Millis,
     waiting: Vec<Waiting<'_>>,
 ) -> Result<(), StoreError> {

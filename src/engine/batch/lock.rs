@@ -23,7 +23,7 @@ use crate::{
         window::Millis,
     },
     seldom::Seldom,
-    store::{Along, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
+    store::{Along, Batch, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
 };
 
 /// Maximum number of remembered counters of a tenant that are re-read with the lock. If there are more, none of them
@@ -35,7 +35,7 @@ static BEHIND: Seldom<()> = Seldom::new();
 
 /// A transaction that holds the locks of a batch, while operations can still join the batch.
 pub(super) struct Held {
-    transaction: Transaction,
+    transaction: Transaction<Batch>,
     tenants: Vec<Tenant>,
 }
 
@@ -118,7 +118,7 @@ impl Batcher {
     }
 
     /// Begins a transaction for a batch. Returns the transaction, and the tenants that it has already locked.
-    pub(super) async fn begin(&mut self) -> Result<(Transaction, Vec<Tenant>), StoreError> {
+    pub(super) async fn begin(&mut self) -> Result<(Transaction<Batch>, Vec<Tenant>), StoreError> {
         match self.held.take() {
             Some(Held { transaction, tenants }) => Ok((transaction, tenants)),
             None => Ok((self.store.begin_batch().await?, Vec::new())),
@@ -128,7 +128,7 @@ impl Batcher {
     /// Locks the tenants that are not locked yet, and then reads the policy and the time.
     pub(super) async fn lock<'a>(
         &mut self,
-        (transaction, held): (&'a Transaction, Vec<Tenant>),
+        (transaction, held): (&'a Transaction<Batch>, Vec<Tenant>),
         items: &'a [Item],
         open: &[usize],
     ) -> Result<Session<'a>, StoreError> {
@@ -141,7 +141,7 @@ impl Batcher {
         let mut remembered = Vec::with_capacity(keys.len());
         let mut older = HashMap::new();
         keys.retain(|&key| match self.memory.take(key) {
-            Some(entry) if entry.is_current(data_version) => {
+            Some(entry) if data_version.is_unchanged_since(entry.seen) => {
                 remembered.push(entry.remembered);
                 false
             }
@@ -151,8 +151,10 @@ impl Batcher {
             }
             None => true,
         });
-        let mut along =
-            if data_version.is_none() { self.along(&older, items, open) } else { Along::default() };
+        let mut along = match transaction.dialect() {
+            Dialect::Postgres => self.along(&older, items, open),
+            Dialect::Sqlite => Along::default(),
+        };
         keys.retain(|key| held.binary_search_by_key(key, |tenant| tenant.key).is_err());
         let (mut locked, policy, clock_now) = self.lock_and_read(transaction, &keys, &mut along).await?;
         locked.tenants.extend(held);
@@ -224,15 +226,15 @@ impl Batcher {
     /// Locks the tenants. Returns them, and the policy and the time, which are read after the lock.
     async fn lock_and_read(
         &mut self,
-        transaction: &Transaction,
+        transaction: &Transaction<Batch>,
         keys: &[TenantKey],
         along: &mut Along,
     ) -> Result<(Locked, Arc<Policy>, Millis), StoreError> {
         let shown = self.clock.now();
         let data_version = transaction.data_version();
         let known = self.caution.seen().map(|seen| seen.expected);
-        let known = known
-            .filter(|known| data_version.is_some() && data_version == known.data_version && shown.is_some());
+        let known =
+            known.filter(|known| data_version.is_unchanged_since(known.data_version) && shown.is_some());
         along.head = if known.is_some() { None } else { Some(HeadTime::beside(shown)) };
         let locked = transaction.lock_and_read(keys, along).await?;
         let (revision, database_now) = locked.head.unwrap_or((known.map_or(0, |known| known.revision), None));
@@ -246,7 +248,7 @@ impl Batcher {
     /// [`Batcher::check`].
     async fn keys_of_ids<'a>(
         &mut self,
-        transaction: &Transaction,
+        transaction: &Transaction<Batch>,
         items: &'a [Item],
         open: &[usize],
     ) -> Result<HashMap<&'a str, TenantKey>, StoreError> {

@@ -1,10 +1,13 @@
 //! The memory of a lane: the tenants' books as its batches left them, so that it need not read rows that it wrote.
 //! Remembered books are valid while the tenant's row has the same version. On SQLite the lane does not even read the
-//! row: `data_version` shows whether another connection has changed the file.
+//! row: [`DataVersion`] shows whether another connection has changed the file.
 
 use foldhash::HashMap;
 
-use crate::domain::{books::Remembered, id::TenantKey};
+use crate::{
+    domain::{books::Remembered, id::TenantKey},
+    store::DataVersion,
+};
 
 /// If `young` has more rows than this, it becomes `old`, and the previous `old` is forgotten. So the lane remembers at
 /// most about twice as many rows. A row takes less than a kilobyte.
@@ -28,16 +31,9 @@ pub(super) struct Memory {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) remembered: Remembered,
-    /// The value of [`crate::store::Transaction::data_version`] when the books were read or written. `None` on
-    /// PostgreSQL.
-    pub(super) seen: Option<i64>,
-}
-
-impl Entry {
-    /// Returns whether the remembered row is certainly current, so that it need not be read.
-    pub(super) fn is_current(&self, data_version: Option<i64>) -> bool {
-        data_version.is_some() && self.seen == data_version
-    }
+    /// The version of the data when the books were read or written. If it is unchanged, the remembered row is
+    /// certainly current, and need not be read.
+    pub(super) seen: DataVersion,
 }
 
 impl Memory {
@@ -77,7 +73,7 @@ impl Memory {
     }
 
     /// Remembers a tenant's books as a batch left them.
-    pub(super) fn put(&mut self, remembered: Remembered, seen: Option<i64>) {
+    pub(super) fn put(&mut self, remembered: Remembered, seen: DataVersion) {
         self.young_rows += remembered.rows();
         self.young.insert(remembered.tenant().key, Entry { remembered, seen });
         if self.young_rows > ROWS_MAX {

@@ -48,7 +48,7 @@ use crate::{
     },
     policy::PolicyCache,
     seldom::Seldom,
-    store::{Store, StoreError, Transaction},
+    store::{Batch, Store, StoreError, Transaction},
 };
 
 /// Maximum duration of an attempt. PostgreSQL cancels statements earlier, so a database that takes longer does not
@@ -203,7 +203,7 @@ impl Batcher {
     /// Locks, loads and decides, and returns the changes to write.
     async fn decide(
         &mut self,
-        (transaction, held): (&Transaction, Vec<Tenant>),
+        (transaction, held): (&Transaction<Batch>, Vec<Tenant>),
         items: &[Item],
         open: &[usize],
         look: Look,
@@ -295,7 +295,7 @@ impl Batcher {
 /// other operations, inserting the row of the `request_id` shows this. A refused operation inserts no row, so its
 /// `request_id` is looked up.
 async fn refuse_known_requests(
-    transaction: &Transaction,
+    transaction: &Transaction<Batch>,
     work: &[(TenantKey, &Item)],
     decided: &[Outcome],
 ) -> Result<(), StoreError> {

@@ -17,12 +17,12 @@ use crate::{
         tenant::Tenant,
         window::Millis,
     },
-    store::{Owned, StoreError, StoredCounter, Transaction},
+    store::{Batch, Owned, StoreError, StoredCounter, Transaction},
 };
 
 /// The state of a batch whose tenants are locked.
 pub(super) struct Session<'a> {
-    pub(super) transaction: &'a Transaction,
+    pub(super) transaction: &'a Transaction<Batch>,
     pub(super) policy: Arc<Policy>,
     pub(super) now: Millis,
     pub(super) books: HashMap<TenantKey, Books>,

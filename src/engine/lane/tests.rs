@@ -20,7 +20,7 @@ use crate::{
     },
     policy::PolicyCache,
     store::{
-        Dialect, NewPlan, NewResource, NewTenant, Store, Transaction,
+        Dialect, NewPlan, NewResource, NewTenant, Store, Transaction, Writing,
         fixture::{Fixture, databases},
     },
 };
@@ -220,7 +220,7 @@ async fn end(mut lanes: Lanes) {
 }
 
 /// Locks these tenants until the transaction ends.
-async fn lock(store: &Store, ids: &[&str]) -> Transaction {
+async fn lock(store: &Store, ids: &[&str]) -> Transaction<Writing> {
     let stall = store.begin_write("test").await.expect("begun");
     let keys = stall.find_tenant_keys(ids).await.expect("they are there");
     let mut keys: Vec<TenantKey> = keys.into_iter().map(|(key, _)| key).collect();

@@ -21,7 +21,7 @@ use crate::{
     domain::{id::TenantKey, plan::Policy, refusal::Refusal, tenant::Tenant, window::Millis},
     policy::PolicyCache,
     seldom::Seldom,
-    store::{HeadTime, Store, StoreError, Transaction},
+    store::{HeadTime, Reading, Store, StoreError, Transaction},
 };
 
 /// Maximum number of rows that one call reads to find rows that match its filters.
@@ -51,7 +51,7 @@ pub struct Page<T, P> {
 
 /// The state of one tenant's books at one instant.
 struct View {
-    transaction: Transaction,
+    transaction: Transaction<Reading>,
     tenant: Tenant,
     policy: Arc<Policy>,
     now: Millis,

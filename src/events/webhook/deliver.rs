@@ -242,7 +242,7 @@ impl Deliverer {
             }
             let kept = (LEASE_MILLIS, random());
             let _turn = self.turns.acquire().await;
-            match self.store.record_attempt(&errand, &attempt, lease, self.clock.now(), kept).await? {
+            match self.store.record_attempt(errand, attempt, lease, self.clock.now(), kept).await? {
                 Some(kept) => lease = kept,
                 None => return Ok(()),
             }

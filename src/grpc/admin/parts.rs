@@ -13,7 +13,7 @@ use crate::{
     jobs::Clockwork,
     policy::PolicyCache,
     seldom::Seldom,
-    store::{AdminError, Store, Transaction},
+    store::{AdminError, Reading, Store, Transaction},
 };
 
 /// AdminService on a store. Calls that change counters go through the engine.
@@ -50,12 +50,15 @@ impl Admin {
     }
 
     /// Begins a transaction that reads.
-    pub(super) async fn read(&self, name: &'static str) -> Result<Transaction, Status> {
+    pub(super) async fn read(&self, name: &'static str) -> Result<Transaction<Reading>, Status> {
         self.store()?.begin_read(name).await.map_err(|error| of_error(error.into()))
     }
 
     /// Returns the policy at the revision that the transaction sees.
-    pub(super) async fn policy_in(&self, transaction: &Transaction) -> Result<Arc<Policy>, AdminError> {
+    pub(super) async fn policy_in(
+        &self,
+        transaction: &Transaction<Reading>,
+    ) -> Result<Arc<Policy>, AdminError> {
         let revision = transaction.read_revision().await?;
         Ok(self.policies.get(transaction, revision).await?)
     }

@@ -18,7 +18,7 @@ use super::{
     entity::policy,
     error::StoreError,
     policy::{POLICY_ROW, revision_of},
-    transaction::Transaction,
+    transaction::{Transaction, Writing},
 };
 use crate::domain::{
     event::{ChangeAction, ChangedKind, Event, Fact},
@@ -48,14 +48,14 @@ pub(super) fn rows_to_read(size: usize) -> u64 {
 }
 
 /// Locks the policy's row until the transaction ends, and returns the revision.
-pub(super) async fn lock_policy(transaction: &Transaction) -> Result<i64, StoreError> {
-    let row = policy::Entity::find_by_id(POLICY_ROW).lock_exclusive().one(transaction.connection()?).await?;
+pub(super) async fn lock_policy(transaction: &Transaction<Writing>) -> Result<i64, StoreError> {
+    let row = policy::Entity::find_by_id(POLICY_ROW).lock_exclusive().one(transaction.connection()).await?;
     revision_of(row)
 }
 
 /// Raises the revision after a change of resources or plans, so that every engine loads them again. Returns the new
 /// revision, which is also the key of what the change creates.
-async fn next_revision(transaction: &Transaction, revision: i64) -> Result<i32, StoreError> {
+async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Result<i32, StoreError> {
     let next = i32::try_from(revision + 1)
         .map_err(|_| StoreError::Corrupt("the policy's revision is above 2,147,483,647".to_owned()))?;
     let row = policy::ActiveModel {
@@ -63,13 +63,13 @@ async fn next_revision(transaction: &Transaction, revision: i64) -> Result<i32, 
         revision: ActiveValue::Set(i64::from(next)),
     };
     // If no row is updated, SeaORM returns an error.
-    row.update(transaction.connection()?).await?;
+    row.update(transaction.connection()).await?;
     Ok(next)
 }
 
 /// Emits POLICY_CHANGED for a resource or a plan. The last step of a transaction: it locks the row of the log.
 async fn tell(
-    transaction: &Transaction,
+    transaction: &Transaction<Writing>,
     now: Millis,
     (kind, id, action): (ChangedKind, &str, ChangeAction),
 ) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use super::{
         entity::{plan, tenant},
         error::{AdminError, StoreError},
         policy::{limits_to_text, plan_from_model},
-        transaction::Transaction,
+        transaction::{Entities, Reading, Transaction},
     },
     Page, changes, lock_policy, next_revision, rows_to_read, set_if, tell,
 };
@@ -71,7 +71,7 @@ impl Store {
                 created_at: Set(now),
                 updated_at: Set(now),
             };
-            let row = row.insert(transaction.connection()?).await?;
+            let row = row.insert(transaction.connection()).await?;
             tell(&transaction, now, (ChangedKind::Plan, &new.id, ChangeAction::Created)).await?;
             Ok((transaction, plan_from_model(row)?))
         })
@@ -105,7 +105,7 @@ impl Store {
                 updated_at: Set(now),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()?).await?;
+            let row = row.update(transaction.connection()).await?;
             tell(&transaction, now, (ChangedKind::Plan, id, ChangeAction::Updated)).await?;
             Ok((transaction, plan_from_model(row)?))
         })
@@ -117,7 +117,7 @@ impl Store {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
-            let connection = transaction.connection()?;
+            let connection = transaction.connection();
             let having = tenant::Entity::find()
                 .filter(tenant::Column::PlanKey.eq(found.key))
                 .filter(tenant::Column::Id.is_not_null());
@@ -136,7 +136,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Returns the plan of an id, or the refusal PLAN_NOT_FOUND.
     pub async fn get_plan(&self, id: &str) -> Result<Plan, AdminError> {
         Ok(plan_from_model(get_row(self, id).await?)?)
@@ -149,7 +149,7 @@ impl Transaction {
             rows = rows.filter(plan::Column::Id.gt(after));
         }
         let rows =
-            rows.order_by_asc(plan::Column::Id).limit(rows_to_read(size)).all(self.connection()?).await?;
+            rows.order_by_asc(plan::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
         Ok(Page::of(rows.into_iter().map(plan_from_model).collect::<Result<_, _>>()?, size))
     }
 }
@@ -165,10 +165,16 @@ fn refuse_undeclared(policy: &Policy, limits: &[Limit]) -> Result<(), Refusal> {
     faults.into_result(())
 }
 
-pub(super) async fn find_row(transaction: &Transaction, id: &str) -> Result<Option<plan::Model>, StoreError> {
-    Ok(plan::Entity::find().filter(plan::Column::Id.eq(id)).one(transaction.connection()?).await?)
+pub(super) async fn find_row(
+    transaction: &Transaction<impl Entities>,
+    id: &str,
+) -> Result<Option<plan::Model>, StoreError> {
+    Ok(plan::Entity::find().filter(plan::Column::Id.eq(id)).one(transaction.connection()).await?)
 }
 
-pub(super) async fn get_row(transaction: &Transaction, id: &str) -> Result<plan::Model, AdminError> {
+pub(super) async fn get_row(
+    transaction: &Transaction<impl Entities>,
+    id: &str,
+) -> Result<plan::Model, AdminError> {
     find_row(transaction, id).await?.ok_or_else(|| Refusal::PlanNotFound(id.to_owned()).into())
 }

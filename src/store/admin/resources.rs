@@ -14,7 +14,7 @@ use super::{
         entity::resource,
         error::{AdminError, StoreError},
         policy::resource_from_model,
-        transaction::Transaction,
+        transaction::{Entities, Reading, Transaction},
     },
     Page, changes, lock_policy, next_revision, rows_to_read, set_if, tell,
 };
@@ -69,7 +69,7 @@ impl Store {
                 created_at: Set(now),
                 updated_at: Set(now),
             };
-            let row = row.insert(transaction.connection()?).await?;
+            let row = row.insert(transaction.connection()).await?;
             tell(&transaction, now, (ChangedKind::Resource, &new.id, ChangeAction::Created)).await?;
             Ok((transaction, resource_from_model(row)))
         })
@@ -98,7 +98,7 @@ impl Store {
                 updated_at: Set(now),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()?).await?;
+            let row = row.update(transaction.connection()).await?;
             tell(&transaction, now, (ChangedKind::Resource, id, ChangeAction::Updated)).await?;
             Ok((transaction, resource_from_model(row)))
         })
@@ -124,7 +124,7 @@ impl Store {
                 updated_at: Set(now),
                 ..Default::default()
             };
-            row.update(transaction.connection()?).await?;
+            row.update(transaction.connection()).await?;
             tell(&transaction, now, (ChangedKind::Resource, id, ChangeAction::Deleted)).await?;
             Ok((transaction, ()))
         })
@@ -132,7 +132,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Returns the declared resource of an id, or the refusal RESOURCE_NOT_FOUND.
     pub async fn get_resource(&self, id: &str) -> Result<Resource, AdminError> {
         Ok(resource_from_model(get_row(self, id).await?))
@@ -149,18 +149,21 @@ impl Transaction {
             rows = rows.filter(resource::Column::Id.gt(after));
         }
         let rows =
-            rows.order_by_asc(resource::Column::Id).limit(rows_to_read(size)).all(self.connection()?).await?;
+            rows.order_by_asc(resource::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
         Ok(Page::of(rows.into_iter().map(resource_from_model).collect(), size))
     }
 }
 
-async fn find_row(transaction: &Transaction, id: &str) -> Result<Option<resource::Model>, StoreError> {
+async fn find_row(
+    transaction: &Transaction<impl Entities>,
+    id: &str,
+) -> Result<Option<resource::Model>, StoreError> {
     let rows =
         resource::Entity::find().filter(resource::Column::Id.eq(id)).filter(resource::Column::Deleted.eq(0));
-    Ok(rows.one(transaction.connection()?).await?)
+    Ok(rows.one(transaction.connection()).await?)
 }
 
-async fn get_row(transaction: &Transaction, id: &str) -> Result<resource::Model, AdminError> {
+async fn get_row(transaction: &Transaction<impl Entities>, id: &str) -> Result<resource::Model, AdminError> {
     let found = find_row(transaction, id).await?;
     found.ok_or_else(|| Refusal::ResourceNotFound(id.to_owned()).into())
 }

@@ -14,7 +14,7 @@ use super::{
         entity::{hold, plan, tenant},
         error::{AdminError, StoreError},
         policy::{Carried, carried_to_text, plan_from_model},
-        transaction::Transaction,
+        transaction::{Entities, Reading, Transaction, Writing},
     },
     Page, changes, lock_policy, plans, rows_to_read, set_if,
 };
@@ -96,7 +96,7 @@ impl Store {
                 event_number: Set(1),
                 carried: Set(None),
             };
-            let tenant = tenant_from_model(row.insert(transaction.connection()?).await?)?;
+            let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
             tell(&transaction, &tenant, ChangeAction::Created).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
@@ -140,7 +140,7 @@ impl Store {
                 event_number: Set(found.event_number + 1),
                 ..Default::default()
             };
-            let tenant = tenant_from_model(row.update(transaction.connection()?).await?)?;
+            let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
             tell(&transaction, &tenant, ChangeAction::Updated).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
@@ -163,7 +163,7 @@ impl Store {
                 .filter(hold::Column::TenantKey.eq(found.key))
                 .filter(hold::Column::Deadline.is_not_null())
                 .filter(hold::Column::Deadline.gt(now));
-            let holds = open.count(transaction.connection()?).await?;
+            let holds = open.count(transaction.connection()).await?;
             if holds > 0 && !force {
                 return Err(Refusal::TenantHasHolds { id: id.to_owned(), holds }.into());
             }
@@ -178,7 +178,7 @@ impl Store {
                 event_number: Set(found.event_number + 1),
                 ..Default::default()
             };
-            let tenant = tenant_from_model(row.update(transaction.connection()?).await?)?;
+            let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
             tell(&transaction, &tenant, ChangeAction::Deleted).await?;
             Ok((transaction, ()))
         })
@@ -186,7 +186,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Returns the tenant of an id, or the refusal TENANT_NOT_FOUND.
     pub async fn get_tenant(&self, id: &str) -> Result<PlannedTenant, AdminError> {
         let row = get_row(self, id, Lock::No).await?;
@@ -209,9 +209,9 @@ impl Transaction {
             rows = rows.filter(tenant::Column::Id.gt(after));
         }
         let rows =
-            rows.order_by_asc(tenant::Column::Id).limit(rows_to_read(size)).all(self.connection()?).await?;
+            rows.order_by_asc(tenant::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
         let used = rows.iter().map(|row| row.plan_key);
-        let used = plan::Entity::find().filter(plan::Column::Key.is_in(used)).all(self.connection()?).await?;
+        let used = plan::Entity::find().filter(plan::Column::Key.is_in(used)).all(self.connection()).await?;
         let with_plan = |row: tenant::Model| {
             let plan = used.iter().find(|plan| plan.key == row.plan_key).ok_or_else(|| lost_plan(&row))?;
             Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id.clone() })
@@ -222,7 +222,11 @@ impl Transaction {
 }
 
 /// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
-async fn tell(transaction: &Transaction, tenant: &Tenant, action: ChangeAction) -> Result<(), StoreError> {
+async fn tell(
+    transaction: &Transaction<Writing>,
+    tenant: &Tenant,
+    action: ChangeAction,
+) -> Result<(), StoreError> {
     let fact = Fact::Changed { kind: ChangedKind::Tenant, id: tenant.id.to_string(), action };
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
@@ -254,7 +258,7 @@ enum Lock {
 }
 
 async fn find_row(
-    transaction: &Transaction,
+    transaction: &Transaction<impl Entities>,
     id: &str,
     lock: Lock,
 ) -> Result<Option<tenant::Model>, StoreError> {
@@ -262,16 +266,23 @@ async fn find_row(
     if lock == Lock::Yes {
         rows = rows.lock_exclusive();
     }
-    Ok(rows.one(transaction.connection()?).await?)
+    Ok(rows.one(transaction.connection()).await?)
 }
 
-async fn get_row(transaction: &Transaction, id: &str, lock: Lock) -> Result<tenant::Model, AdminError> {
+async fn get_row(
+    transaction: &Transaction<impl Entities>,
+    id: &str,
+    lock: Lock,
+) -> Result<tenant::Model, AdminError> {
     let found = find_row(transaction, id, lock).await?;
     found.ok_or_else(|| Refusal::TenantNotFound(id.to_owned()).into())
 }
 
-async fn plan_of(transaction: &Transaction, row: &tenant::Model) -> Result<plan::Model, StoreError> {
-    let found = plan::Entity::find_by_id(row.plan_key).one(transaction.connection()?).await?;
+async fn plan_of(
+    transaction: &Transaction<impl Entities>,
+    row: &tenant::Model,
+) -> Result<plan::Model, StoreError> {
+    let found = plan::Entity::find_by_id(row.plan_key).one(transaction.connection()).await?;
     found.ok_or_else(|| lost_plan(row))
 }
 

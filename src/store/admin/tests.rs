@@ -80,7 +80,7 @@ async fn hold_until(store: &Store, tenant: TenantKey, deadline: Millis) {
         deadline: Set(deadline),
         body: Set(Vec::new()),
     };
-    row.insert(transaction.connection().expect("a pool's")).await.expect("inserted");
+    row.insert(transaction.connection()).await.expect("inserted");
     transaction.commit().await.expect("committed");
 }
 

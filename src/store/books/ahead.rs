@@ -2,12 +2,16 @@
 
 use sea_orm::Value;
 
-use super::{tenant::update_tenants, write::known_request};
+use super::{
+    tenant::update_tenants,
+    write::{known_request, writes_of_tenants},
+};
 use crate::{
     domain::{books::Changes, window::Millis},
     store::{
-        Dialect, Store, StoreError, Transaction,
+        DataVersion, Dialect, Store, StoreError,
         bulk::join_checked,
+        connect::LaneWay,
         postgres::wire::{Question, Wire},
         row::Row,
         transaction::drop_empty,
@@ -17,8 +21,8 @@ use crate::{
 /// The state on which a batch was decided ahead, and which must be unchanged when the batch is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// The value of [`Transaction::data_version`] at that time.
-    pub data_version: Option<i64>,
+    /// The version of the data at that time.
+    pub data_version: DataVersion,
     /// The policy's revision at that time.
     pub revision: i64,
 }
@@ -32,11 +36,11 @@ impl Store {
         changes: &[Changes],
         expected: Expected,
     ) -> Result<Option<Millis>, StoreError> {
-        if let Some(wire) = self.wire() {
+        if let LaneWay::Wire(wire) = self.lane_way() {
             return self.commit_ahead_on(wire, changes, expected.revision).await.map(Some);
         }
         let transaction = self.begin_batch().await?;
-        if transaction.data_version() != expected.data_version {
+        if !transaction.data_version().is_unchanged_since(expected.data_version) {
             transaction.rollback().await?;
             return Err(StoreError::Outdated);
         }
@@ -55,7 +59,7 @@ impl Store {
     ) -> Result<Millis, StoreError> {
         // The tenants come first, so that their rows are locked in the order in which all transactions lock them.
         let mut writes = Vec::from(update_tenants(Dialect::Postgres, changes));
-        writes.extend(Transaction::writes_of_tenants(changes));
+        writes.extend(writes_of_tenants(changes));
         drop_empty(&mut writes);
         let (text, revision) = (join_checked(&writes), Value::from(revision));
         let found = wire.run_ahead(&Question::of_writes(&text, &writes).and(&revision)).await;

@@ -18,7 +18,7 @@ use crate::{
         window::Millis,
     },
     store::{
-        StoreError, Transaction,
+        Reading, StoreError, Transaction, Writing,
         bulk::{Bulk, Write, empty_columns, push},
         row::Row,
     },
@@ -56,7 +56,7 @@ static CLOSE_COUNTERS: Bulk = Bulk {
 /// A place in the list of counters that are not closed, whose order is: end of the window, tenant, key of the counter.
 pub type ClosePlace = (Millis, TenantKey, Vec<u8>);
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Lists counters after a place that are not closed and whose windows have ended at `now`.
     pub async fn list_ended_windows(
         &self,
@@ -72,7 +72,9 @@ impl Transaction {
         let rows = self.rows(text, values).await?;
         rows.iter().map(|row| Ok((row.get(0)?, TenantKey(row.get(1)?), row.get(2)?))).collect()
     }
+}
 
+impl Transaction<Writing> {
     /// Finds the counters at these places that are still not closed.
     pub async fn find_open_counters(
         &self,
@@ -109,7 +111,7 @@ impl Transaction {
         let mut writes: Vec<Write> = vec![(&CLOSE_COUNTERS, columns)];
         push_told(&mut writes, changes);
         writes.extend(update_tenants(self.dialect(), changes));
-        self.tells_if(changes);
+        self.note_events_of(changes);
         self.write(writes).await
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         reservation::Reservation,
         tenant::Tenant,
     },
-    store::{StoreError, Transaction, bulk::Bulk},
+    store::{Statements, StoreError, Transaction, bulk::Bulk},
 };
 
 use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
@@ -62,7 +62,7 @@ pub(super) static FIND_COUNTERS: Bulk = Bulk {
       WHERE tenant_key = ? AND key = ?",
 };
 
-impl Transaction {
+impl<W: Statements> Transaction<W> {
     /// Finds the internal keys of the tenants with these ids, without a lock. Tenants that do not exist are missing in
     /// the result.
     pub async fn find_tenant_keys(&self, ids: &[&str]) -> Result<Vec<Owned<String>>, StoreError> {

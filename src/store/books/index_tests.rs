@@ -27,7 +27,7 @@ async fn no_table_is_so_small_that_it_is_read_from_end_to_end_ever_after() {
     let mut fixtures = databases().await;
     fixtures.retain(|fixture| fixture.store.dialect() == Dialect::Postgres);
     let transaction = fixtures[0].store.begin_write("test").await.expect("begun");
-    let connection = transaction.connection().expect("a pool's");
+    let connection = transaction.connection();
     connection.execute_unprepared(FEW).await.expect("written");
     let texts = [
         (&FIND_REQUESTS, "bigint[], text[]"),
@@ -56,7 +56,7 @@ async fn on_sqlite_what_is_about_deadlines_takes_their_index_and_does_not_read_a
     let mut fixtures = databases().await;
     fixtures.retain(|fixture| fixture.store.dialect() == Dialect::Sqlite);
     let transaction = fixtures[0].store.begin_write("test").await.expect("begun");
-    let connection = transaction.connection().expect("a pool's");
+    let connection = transaction.connection();
     for text in [
         LIST_DUE_TENANTS,
         LIST_HOLDS,

@@ -21,9 +21,10 @@ use crate::{
         tenant::Tenant,
     },
     store::{
-        Dialect, Store, StoreError, Transaction,
+        Batch, Dialect, Store, StoreError, Transaction, Writes,
         bulk::Bulk,
         clock::{Head, HeadTime, head_from_rows},
+        connect::LaneWay,
         row::Row,
         transaction::Asked,
     },
@@ -75,7 +76,7 @@ impl Store {
         keys: &[TenantKey],
         patience: Duration,
     ) -> Result<Vec<TenantKey>, StoreError> {
-        let Some(wire) = self.wire() else { return Ok(Vec::new()) };
+        let LaneWay::Wire(wire) = self.lane_way() else { return Ok(Vec::new()) };
         let lock = |(number, key): (usize, &TenantKey)| {
             let wait_millis = if number == 0 { GLANCE.max(patience) } else { GLANCE }.as_millis();
             // This is the only statement whose text varies, so it is not prepared.
@@ -97,7 +98,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl<W: Writes> Transaction<W> {
     /// Makes the rest of the transaction wait at most 100 milliseconds for a row, as batches do. Jobs that lock
     /// several tenants need this, because calls wait for all locked tenants meanwhile. On SQLite there are no row
     /// locks.
@@ -113,7 +114,9 @@ impl Transaction {
         let rows = self.find(&LOCK_TENANTS, key_columns(keys)).await?;
         rows.iter().map(tenant_from_row).collect()
     }
+}
 
+impl Transaction<Batch> {
     /// Locks the tenants of these keys, which must be sorted, and then reads the rows that `along` names. On
     /// PostgreSQL this takes one round trip.
     pub async fn lock_and_read(&self, keys: &[TenantKey], along: &Along) -> Result<Locked, StoreError> {

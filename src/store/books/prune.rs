@@ -5,10 +5,10 @@
 //! meanwhile. After an interruption, the next walk starts at the first key again. Several processes may prune at the
 //! same time: each row is deleted, and counted, by exactly one of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sea_orm::{Value, sea_query::ArrayType};
-use tokio::{runtime::Handle, task::block_in_place, time::sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{columns::uuid, rows::reservation_from_row};
@@ -19,7 +19,7 @@ use crate::{
         window::Millis,
     },
     store::{
-        Dialect, Store, StoreError, Transaction,
+        Dialect, Job, Reading, Store, StoreError, Transaction,
         bulk::{Bulk, empty_columns, push},
         transaction::{ATTEMPTS_MAX, PAUSE_MILLIS},
     },
@@ -148,8 +148,7 @@ struct Walk {
 
 impl Store {
     /// Removes request ids and reservations that are older than their retention, until none are left or `go_on` stops
-    /// the walk. `go_on` is called after each transaction and each page. Needs a runtime with several threads: on
-    /// SQLite each transaction blocks its thread, for as long as a batch does.
+    /// the walk. `go_on` is called after each transaction and each page.
     ///
     /// # Errors
     ///
@@ -195,7 +194,7 @@ impl Store {
             let last = transaction.find_end_of_page(&after).await?;
             transaction.rollback().await?;
             for rows in old.chunks(DELETED_ROWS_MAX) {
-                let removed = self.remove(Old::Requests(rows), until, walk).await?;
+                let removed = self.remove(&Old::Requests(rows.into()), until, walk).await?;
                 walk.pruned.requests += removed;
                 if !go_on(walk.pruned) {
                     return Ok(End::Left);
@@ -253,7 +252,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut parts = vec![rows];
         while let Some(part) = parts.pop() {
-            match self.remove(Old::Reservations(part), until, walk).await {
+            match self.remove(&Old::Reservations(part.into()), until, walk).await {
                 Ok(removed) => walk.pruned.reservations += removed,
                 Err(StoreError::Permanent(_) | StoreError::Corrupt(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -274,11 +273,15 @@ impl Store {
     }
 
     /// Removes rows in one transaction, then pauses. Returns how many rows were still there and still old.
-    async fn remove(&self, old: Old<'_>, until: Millis, walk: &mut Walk) -> Result<u64, StoreError> {
+    async fn remove(&self, old: &Old, until: Millis, walk: &mut Walk) -> Result<u64, StoreError> {
         let mut attempt = 1;
         loop {
             walk.pruned.transactions += 1;
-            let outcome = self.attempt_to_remove(old, &walk.left_out, until).await;
+            let (rows, locked) = (old.clone(), walk.left_out.clone());
+            let remove = move |transaction: Transaction<Job>| async move {
+                transaction.remove(&rows, &locked, until).await
+            };
+            let outcome = self.run_job("prune", remove).await;
             sleep(DELETED_PAUSE).await;
             match outcome {
                 // The locked tenants are left out: while the transaction waited for them, calls would wait for the
@@ -296,36 +299,18 @@ impl Store {
             }
         }
     }
-
-    async fn attempt_to_remove(
-        &self,
-        old: Old<'_>,
-        locked: &[TenantKey],
-        until: Millis,
-    ) -> Result<u64, StoreError> {
-        // On SQLite this uses the lane's connection. So the books that the lane remembers stay valid, and the
-        // statements need no other thread.
-        let transaction = self.begin_in_thread("prune").await?;
-        match transaction.dialect() {
-            Dialect::Postgres => transaction.remove(old, locked, until).await,
-            Dialect::Sqlite => {
-                let runtime = Handle::current();
-                block_in_place(|| runtime.block_on(transaction.remove(old, locked, until)))
-            }
-        }
-    }
 }
 
 /// The keys of rows that were old when they were read.
-#[derive(Clone, Copy)]
-enum Old<'a> {
-    Requests(&'a [(String, i64)]),
-    Reservations(&'a [(Uuid, i64)]),
+#[derive(Clone)]
+enum Old {
+    Requests(Arc<[(String, i64)]>),
+    Reservations(Arc<[(Uuid, i64)]>),
 }
 
-impl Old<'_> {
+impl Old {
     /// Returns the tenants of these rows, sorted, without the locked ones.
-    fn owners(self, locked: &[TenantKey]) -> Vec<TenantKey> {
+    fn owners(&self, locked: &[TenantKey]) -> Vec<TenantKey> {
         let mut owners: Vec<TenantKey> = match self {
             Old::Requests(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
             Old::Reservations(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),
@@ -337,7 +322,7 @@ impl Old<'_> {
     }
 }
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Reads the next page of request ids after a place, and returns its old rows. Most rows are young, so the
     /// database filters them.
     async fn list_old_requests(
@@ -375,8 +360,10 @@ impl Transaction {
         let rows = self.rows(text, vec![after.0.into(), after.1.into(), end, page_rows()]).await?;
         rows.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?))).collect()
     }
+}
 
-    async fn remove(self, old: Old<'_>, locked: &[TenantKey], until: Millis) -> Result<u64, StoreError> {
+impl Transaction<Job> {
+    async fn remove(self, old: &Old, locked: &[TenantKey], until: Millis) -> Result<u64, StoreError> {
         self.lock_owners(&old.owners(locked)).await?;
         let is_free = |owner: &i64| !locked.contains(&TenantKey(*owner));
         let removed = match old {

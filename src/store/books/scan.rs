@@ -15,7 +15,7 @@ use crate::{
         reservation::Reservation,
         window::Millis,
     },
-    store::{StoreError, Transaction, bulk::Bulk, row::Row},
+    store::{Statements, StoreError, Transaction, bulk::Bulk, row::Row},
 };
 
 // To use the index of deadlines, PostgreSQL needs the condition `deadline IS NOT NULL`, though it is always true.
@@ -40,7 +40,7 @@ pub(super) static FIND_EARLIEST_DEADLINES: Bulk = Bulk {
        FROM tenants t WHERE t.key = ?",
 };
 
-impl Transaction {
+impl<W: Statements> Transaction<W> {
     /// Lists the open holds of a tenant in the order of deadlines: those after a place and up to `until`.
     pub async fn list_holds_by_deadline(
         &self,

@@ -6,7 +6,7 @@ use super::{alerts::encode_alerts, columns::owned};
 use crate::{
     domain::books::Changes,
     store::{
-        Transaction,
+        Transaction, Writes,
         bulk::{Bulk, Write, empty_columns, push},
         log::write::{INSERT_EVENTS, push_events},
     },
@@ -27,11 +27,11 @@ static UPDATE_TOLD_COUNTERS: Bulk = Bulk {
             forgiven_until = ?8 WHERE tenant_key = ?1 AND key = ?2",
 };
 
-impl Transaction {
+impl<W: Writes> Transaction<W> {
     /// Marks the transaction as writing events, if there are any, so that its commit wakes the numbering task.
-    pub(super) fn tells_if(&self, changes: &[Changes]) {
+    pub(super) fn note_events_of(&self, changes: &[Changes]) {
         if changes.iter().any(|change| !change.events.is_empty()) {
-            self.tells();
+            self.note_events();
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{books::Changes, id::ReservationId, reservation::Reservation},
     store::{
-        StoreError, Transaction,
+        Batch, Dialect, StoreError, Transaction,
         bulk::{Bulk, Write, empty_columns, push},
     },
 };
@@ -101,36 +101,37 @@ static INSERT_ADJUSTMENTS: Bulk = Bulk {
         "INSERT OR FAIL INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 };
-impl Transaction {
+
+impl Transaction<Batch> {
     /// Saves the changes of a batch.
     pub async fn save(&self, changes: &[Changes]) -> Result<(), StoreError> {
-        self.tells_if(changes);
-        self.write(self.writes(changes)).await.map_err(known_request)
+        self.note_events_of(changes);
+        self.write(writes_of(self.dialect(), changes)).await.map_err(known_request)
     }
 
     /// Saves the changes of a batch, and commits. After [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn save_and_commit(self, changes: &[Changes]) -> Result<(), StoreError> {
-        self.tells_if(changes);
-        let writes = self.writes(changes);
+        self.note_events_of(changes);
+        let writes = writes_of(self.dialect(), changes);
         self.write_and_commit(writes).await.map_err(known_request)
     }
+}
 
-    fn writes(&self, changes: &[Changes]) -> Vec<Write> {
-        let mut writes = Self::writes_of_tenants(changes);
-        writes.extend(update_tenants(self.dialect(), changes));
-        writes
-    }
+fn writes_of(dialect: Dialect, changes: &[Changes]) -> Vec<Write> {
+    let mut writes = writes_of_tenants(changes);
+    writes.extend(update_tenants(dialect, changes));
+    writes
+}
 
-    /// Returns all writes except those of the tenants' own rows.
-    pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
-        let mut writes = Vec::with_capacity(12);
-        push_counters(&mut writes, changes);
-        push_reservations(&mut writes, changes);
-        push_requests(&mut writes, changes);
-        push_adjustments(&mut writes, changes);
-        push_told(&mut writes, changes);
-        writes
-    }
+/// Returns all writes except those of the tenants' own rows.
+pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
+    let mut writes = Vec::with_capacity(12);
+    push_counters(&mut writes, changes);
+    push_reservations(&mut writes, changes);
+    push_requests(&mut writes, changes);
+    push_adjustments(&mut writes, changes);
+    push_told(&mut writes, changes);
+    writes
 }
 
 /// Turns a conflict into [`StoreError::KnownRequest`]. Only a `request_id` can conflict: all other keys are minted, or

@@ -3,7 +3,6 @@
 
 pub(super) mod adjustment;
 pub(super) mod counter;
-pub(super) mod event;
 pub(super) mod event_log;
 pub(super) mod hold;
 pub(super) mod pending_event;

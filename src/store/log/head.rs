@@ -3,10 +3,12 @@
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ActiveValue::Unchanged};
 use uuid::Uuid;
 
-use crate::store::{Dialect, Store, StoreError, Transaction, entity::event_log, row::Row};
+use crate::store::{
+    Dialect, Reading, Store, StoreError, Transaction, Writes, Writing, entity::event_log, row::Row,
+};
 
 /// The key of the one row of `event_log`.
-pub(super) const LOG_ROW: i32 = 1;
+const LOG_ROW: i32 = 1;
 
 /// The log's id, and how far the log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl<W: Writes> Transaction<W> {
     /// Locks the log until the transaction ends, and returns how far it goes. SQLite has one writer and needs no
     /// lock.
     pub(super) async fn lock_log(&self) -> Result<LogHead, StoreError> {
@@ -45,6 +47,14 @@ impl Transaction {
         head_from_row(self.rows(text, Vec::new()).await?.first())
     }
 
+    /// Writes how far the log goes. The transaction has locked the log.
+    pub(super) async fn set_last_sequence(&self, sequence: i64) -> Result<(), StoreError> {
+        self.rows("UPDATE event_log SET last_sequence = $1 WHERE id = 1", vec![sequence.into()]).await?;
+        Ok(())
+    }
+}
+
+impl Transaction<Reading> {
     /// Reads the log's id, and how far the log goes.
     pub async fn read_log(&self) -> Result<LogHead, StoreError> {
         Ok(self.look_at_log().await?.0)
@@ -60,11 +70,13 @@ impl Transaction {
         let pending = rows.first().map(|row| row.get::<i32>(3)).transpose()?;
         Ok((head, pending == Some(1)))
     }
+}
 
+impl Transaction<Writing> {
     async fn set_log_id(&self, log_id: [u8; 16]) -> Result<(), StoreError> {
         let log_id = Set(Uuid::from_bytes(log_id));
         let row = event_log::ActiveModel { id: Unchanged(LOG_ROW), log_id, ..Default::default() };
-        row.update(self.connection()?).await?;
+        row.update(self.connection()).await?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use sea_orm::Value;
 use super::{body::decode_event, head::lost_log};
 use crate::{
     domain::{event::LoggedEvent, id::TenantKey, window::Millis},
-    store::{StoreError, Transaction, row::Row},
+    store::{Statements, StoreError, Transaction, row::Row},
 };
 
 /// The result of looking at the times of some events.
@@ -19,7 +19,7 @@ pub struct LookedAt {
     pub rows: usize,
 }
 
-impl Transaction {
+impl<W: Statements> Transaction<W> {
     /// Lists the events after a place in the log, in order; with a tenant, only that tenant's.
     pub async fn list_events(
         &self,

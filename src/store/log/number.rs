@@ -3,9 +3,7 @@
 //! places themselves, a place could become visible after a larger place. If batches locked a counter of places, all
 //! lanes would have to commit one after another.
 
-use tokio::{runtime::Handle, task::spawn_blocking};
-
-use crate::store::{Dialect, Store, StoreError, Transaction, postgres::listen::CHANNEL};
+use crate::store::{Dialect, Job, Store, StoreError, Transaction, Writes, postgres::listen::CHANNEL};
 
 /// The result of one step of numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +22,11 @@ impl Store {
     ///
     /// When the database fails. Then nothing was changed.
     pub async fn number_events(&self, limit: usize) -> Result<Numbered, StoreError> {
-        if self.dialect() == Dialect::Postgres {
-            return self.begin_write("number events").await?.number_events(limit).await;
-        }
-        // On SQLite this runs on the lane's connection, since the books that the lane remembers stay valid. It blocks,
-        // so it runs in a thread for blocking work.
-        let (store, runtime) = (self.clone(), Handle::current());
-        let steps = async move { store.begin_in_thread("number events").await?.number_events(limit).await };
-        let done = spawn_blocking(move || runtime.block_on(steps)).await;
-        done.unwrap_or_else(|_| Err(StoreError::Unusable("the numbering of events panicked".to_owned())))
+        self.run_job("number events", move |transaction| transaction.number_events(limit)).await
     }
 }
 
-impl Transaction {
+impl Transaction<Job> {
     async fn number_events(self, limit: usize) -> Result<Numbered, StoreError> {
         let before = self.lock_log().await?.last_sequence;
         let text = "INSERT INTO events (sequence, tenant_key, number, kind, occurred_at, body)
@@ -62,12 +52,14 @@ impl Transaction {
             }
         };
         self.rows(text, vec![before.into()]).await?;
-        self.rows("UPDATE event_log SET last_sequence = $1 WHERE id = 1", vec![last_sequence.into()]).await?;
+        self.set_last_sequence(last_sequence).await?;
         self.wake_replicas().await?;
         self.commit().await?;
         Ok(Numbered { events, last_sequence })
     }
+}
 
+impl<W: Writes> Transaction<W> {
     /// Notifies other replicas of new events. Called once per step, because NOTIFY locks the whole database when its
     /// transaction commits.
     pub(super) async fn wake_replicas(&self) -> Result<(), StoreError> {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     domain::window::Millis,
-    store::{Dialect, Pruned, Retention, Store, StoreError, Transaction},
+    store::{Job, Pruned, Retention, Statements, Store, StoreError, Transaction},
 };
 
 /// Maximum number of events that one transaction deletes.
@@ -38,24 +38,14 @@ impl Store {
             if old == 0 {
                 return Ok(());
             }
-            pruned.events += self.remove_events(until).await?;
+            let remove = move |transaction: Transaction<Job>| transaction.remove_events(until);
+            pruned.events += self.run_job("prune events", remove).await?;
             sleep(STEP_PAUSE).await;
         }
     }
-
-    async fn remove_events(&self, until: Millis) -> Result<u64, StoreError> {
-        if self.dialect() == Dialect::Postgres {
-            return self.begin_write("prune events").await?.remove_events(until).await;
-        }
-        // On the lane's connection, as numbering does.
-        let (store, runtime) = (self.clone(), Handle::current());
-        let steps = async move { store.begin_in_thread("prune events").await?.remove_events(until).await };
-        let done = spawn_blocking(move || runtime.block_on(steps)).await;
-        done.unwrap_or_else(|_| Err(StoreError::Unusable("the pruning of events panicked".to_owned())))
-    }
 }
 
-impl Transaction {
+impl<W: Statements> Transaction<W> {
     /// Counts the old events at the front of the log: those before the first event that is not old.
     async fn count_old_events(&self, until: Millis) -> Result<i64, StoreError> {
         let text = "SELECT occurred_at FROM events
@@ -70,7 +60,9 @@ impl Transaction {
         }
         Ok(count)
     }
+}
 
+impl Transaction<Job> {
     async fn remove_events(self, until: Millis) -> Result<u64, StoreError> {
         // Another process may have removed events since they were counted.
         let head = self.lock_log().await?;

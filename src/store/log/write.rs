@@ -1,23 +1,17 @@
 //! Writes events: those of batches, those of tenants that an operator changed, and those of no tenant.
 
-use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ActiveValue::Unchanged, EntityTrait, QuerySelect, Value,
-    sea_query::ArrayType,
-};
+use sea_orm::{ActiveValue::Set, EntityTrait, Value, sea_query::ArrayType};
 
-use super::{
-    body::encode_event,
-    head::{LOG_ROW, lost_log},
-};
+use super::body::encode_event;
 use crate::{
     domain::{
         event::{Event, NO_TENANT},
         id::TenantKey,
     },
     store::{
-        StoreError, Transaction,
+        StoreError, Transaction, Writes, Writing,
         bulk::{Bulk, push},
-        entity::{event, event_log, pending_event},
+        entity::pending_event,
     },
 };
 
@@ -32,34 +26,29 @@ pub(in crate::store) static INSERT_EVENTS: Bulk = Bulk {
      VALUES (?1, ?2, ?3, ?4, ?5)",
 };
 
-impl Transaction {
+impl<W: Writes> Transaction<W> {
     /// Adds an event of no tenant to the log. The last step of a transaction: until the transaction ends, nobody else
     /// can change the log.
     pub async fn append_event(&self, event: &Event) -> Result<(), StoreError> {
-        let connection = self.connection()?;
-        let found = event_log::Entity::find_by_id(LOG_ROW).lock_exclusive().one(connection).await?;
-        let head = found.ok_or_else(lost_log)?;
-        let sequence = head.last_sequence + 1;
-        let row = event::ActiveModel {
-            sequence: Set(sequence),
-            tenant_key: Set(NO_TENANT.0),
-            number: Set(0),
-            kind: Set(event.kind().code()),
-            occurred_at: Set(event.occurred_at),
-            body: Set(encode_event(event)),
-        };
-        event::Entity::insert(row).exec_without_returning(connection).await?;
-        let row = event_log::ActiveModel {
-            id: Unchanged(LOG_ROW),
-            last_sequence: Set(sequence),
-            ..Default::default()
-        };
-        row.update(connection).await?;
+        let sequence = self.lock_log().await?.last_sequence + 1;
+        let text = "INSERT INTO events (sequence, tenant_key, number, kind, occurred_at, body)
+             VALUES ($1, $2, 0, $3, $4, $5)";
+        let values = vec![
+            sequence.into(),
+            NO_TENANT.0.into(),
+            event.kind().code().into(),
+            event.occurred_at.into(),
+            encode_event(event).into(),
+        ];
+        self.rows(text, values).await?;
+        self.set_last_sequence(sequence).await?;
         self.wake_replicas().await?;
-        self.tells();
+        self.note_events();
         Ok(())
     }
+}
 
+impl Transaction<Writing> {
     /// Adds an event of a tenant, with the tenant's next number. The transaction has locked the tenant's row.
     pub(in crate::store) async fn insert_event(&self, event: &Event, number: i64) -> Result<(), StoreError> {
         let row = pending_event::ActiveModel {
@@ -69,8 +58,8 @@ impl Transaction {
             occurred_at: Set(event.occurred_at),
             body: Set(encode_event(event)),
         };
-        pending_event::Entity::insert(row).exec_without_returning(self.connection()?).await?;
-        self.tells();
+        pending_event::Entity::insert(row).exec_without_returning(self.connection()).await?;
+        self.note_events();
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ pub(in crate::store) struct Lane {
 
 /// The turn that a writing transaction on a pool's connection holds until its end.
 #[derive(Debug)]
-pub(in crate::store) struct Writing {
+pub(in crate::store) struct PoolTurn {
     _turn: Turn,
     /// The lane's connection, which watches the files; `None` on PostgreSQL.
     connection: Option<ThreadConnection>,
@@ -46,7 +46,7 @@ impl Lane {
     }
 }
 
-impl Writing {
+impl PoolTurn {
     /// Prepares a write: checks that SQLite's files are in place, and makes room if there was none. Fails if the files
     /// were taken away.
     pub(in crate::store) fn begin(turn: Turn, lane: Option<&Lane>) -> Result<Self, StoreError> {

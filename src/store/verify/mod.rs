@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use self::report::Scope;
 use super::{
-    Store, StoreError, Transaction,
+    Reading, Store, StoreError, Transaction,
     books::{body::decode_reservation, rows::method_code},
     entity::{adjustment, counter, hold, request, reservation, tenant},
 };
@@ -86,7 +86,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Lists the keys of at most `count` tenants, from one key on, deleted tenants included.
     async fn list_tenant_keys(&self, from: TenantKey, count: usize) -> Result<Vec<i64>, StoreError> {
         let text = "SELECT key FROM tenants WHERE key >= $1 ORDER BY key LIMIT $2";
@@ -96,7 +96,7 @@ impl Transaction {
     }
 }
 
-async fn verify_scope(transaction: Transaction, scope: Scope) -> Result<Report, StoreError> {
+async fn verify_scope(transaction: Transaction<Reading>, scope: Scope) -> Result<Report, StoreError> {
     let mut report = Report { scope, ..Report::default() };
     let mut sums = Sums::new();
     load_names(&transaction, &mut report).await?;
@@ -113,7 +113,7 @@ async fn verify_scope(transaction: Transaction, scope: Scope) -> Result<Report, 
     Ok(report)
 }
 
-async fn load_names(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
+async fn load_names(transaction: &Transaction<Reading>, report: &mut Report) -> Result<(), StoreError> {
     let text = "SELECT key, COALESCE(id, deleted_id) FROM tenants WHERE key BETWEEN $1 AND $2";
     let Scope { first, last } = report.scope;
     for row in transaction.rows(text, vec![first.into(), last.into()]).await? {
@@ -124,7 +124,7 @@ async fn load_names(transaction: &Transaction, report: &mut Report) -> Result<()
 
 /// Checks open holds, and returns the earliest deadline of each tenant.
 async fn verify_holds(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     report: &mut Report,
     sums: &mut Sums,
 ) -> Result<HashMap<TenantKey, Millis>, StoreError> {
@@ -172,7 +172,7 @@ async fn verify_holds(
 }
 
 async fn verify_settled(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     report: &mut Report,
     sums: &mut Sums,
 ) -> Result<(), StoreError> {
@@ -185,7 +185,7 @@ async fn verify_settled(
         if let Some(end) = after {
             page = page.filter(Id.lte(end));
         }
-        let rows = page.order_by_asc(Id).order_by_asc(Tenant).all(transaction.connection()?).await?;
+        let rows = page.order_by_asc(Id).order_by_asc(Tenant).all(transaction.connection()).await?;
         let mut settled = Vec::with_capacity(rows.len());
         for row in &rows {
             let tenant = TenantKey(row.tenant_key);
@@ -210,7 +210,10 @@ async fn verify_settled(
 }
 
 /// Finds the last id of the page of settled reservations after an id, of all tenants; `None` if the page is not full.
-async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Option<Uuid>, StoreError> {
+async fn find_end_of_page(
+    transaction: &Transaction<Reading>,
+    after: Uuid,
+) -> Result<Option<Uuid>, StoreError> {
     let text = "SELECT id FROM reservations WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2 - 1";
     let rows = i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX);
     let found = transaction.rows(text, vec![after.into(), rows.into()]).await?;
@@ -218,7 +221,7 @@ async fn find_end_of_page(transaction: &Transaction, after: Uuid) -> Result<Opti
 }
 
 /// Checks that each `request_id`, except those of ResetUsage, leads to a reservation that exists.
-async fn verify_requests(transaction: &Transaction, report: &mut Report) -> Result<(), StoreError> {
+async fn verify_requests(transaction: &Transaction<Reading>, report: &mut Report) -> Result<(), StoreError> {
     use request::Column::{RequestId, TenantKey as Tenant};
     let mut after = (String::new(), i64::MIN);
     loop {
@@ -254,7 +257,7 @@ fn named_by(row: &request::Model) -> (TenantKey, ReservationId) {
 /// Checks that each `request_id` leads to the one reservation that it made. After a `request_id` was pruned, it may
 /// make another reservation.
 async fn verify_request_ids(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     report: &mut Report,
     reservations: &[(TenantKey, Reservation)],
 ) -> Result<(), StoreError> {
@@ -290,7 +293,7 @@ async fn verify_request_ids(
 /// Returns whether the `request_id` of a reservation took effect again so late that its first row may have been
 /// pruned.
 async fn came_again_late(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     tenant: TenantKey,
     reservation: &Reservation,
 ) -> Result<bool, StoreError> {
@@ -303,7 +306,7 @@ async fn came_again_late(
 }
 
 async fn add_adjustments(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     report: &mut Report,
     sums: &mut Sums,
 ) -> Result<(), StoreError> {
@@ -336,7 +339,7 @@ async fn add_adjustments(
 }
 
 async fn verify_counters(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     report: &mut Report,
     mut sums: Sums,
 ) -> Result<(), StoreError> {
@@ -404,7 +407,7 @@ fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
 
 /// Checks `next_due`: a hold with an earlier deadline would not be swept in time, and would continue to count.
 async fn verify_tenants(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     report: &mut Report,
     deadlines: &HashMap<TenantKey, Millis>,
 ) -> Result<(), StoreError> {
@@ -434,7 +437,7 @@ async fn verify_tenants(
 /// Returns the next page of a table in the order of its key, for the tenants of a scope, after a place. The key is
 /// compared as a whole: with `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
 async fn page_after<E: EntityTrait, const N: usize>(
-    transaction: &Transaction,
+    transaction: &Transaction<Reading>,
     all: Select<E>,
     scope: Scope,
     tenant: E::Column,
@@ -449,5 +452,5 @@ async fn page_after<E: EntityTrait, const N: usize>(
     for column in key {
         rows = rows.order_by_asc(column);
     }
-    Ok(rows.limit(u64::try_from(PAGE_ROWS).unwrap_or(u64::MAX)).all(transaction.connection()?).await?)
+    Ok(rows.limit(u64::try_from(PAGE_ROWS).unwrap_or(u64::MAX)).all(transaction.connection()).await?)
 }

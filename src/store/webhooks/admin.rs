@@ -11,7 +11,7 @@ use crate::{
         window::Millis,
     },
     store::{
-        AdminError, Store, StoreError, Transaction,
+        AdminError, Reading, Statements, Store, StoreError, Transaction,
         admin::{Page, changes, lock_policy, rows_to_read},
         row::Row,
     },
@@ -239,7 +239,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Returns the webhook of an id, without a previous secret that is no longer valid; or the refusal
     /// WEBHOOK_NOT_FOUND.
     pub async fn get_webhook(&self, shown: Option<Millis>, id: &str) -> Result<Webhook, AdminError> {
@@ -265,12 +265,12 @@ impl Transaction {
     }
 }
 
-async fn find(transaction: &Transaction, id: &str) -> Result<Option<Webhook>, StoreError> {
+async fn find(transaction: &Transaction<impl Statements>, id: &str) -> Result<Option<Webhook>, StoreError> {
     let text = concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE id = $1");
     transaction.rows(text, vec![id.into()]).await?.first().map(webhook_from_row).transpose()
 }
 
-async fn get(transaction: &Transaction, id: &str) -> Result<Webhook, AdminError> {
+async fn get(transaction: &Transaction<impl Statements>, id: &str) -> Result<Webhook, AdminError> {
     let found = find(transaction, id).await?;
     found.ok_or_else(|| Refusal::WebhookNotFound(id.to_owned()).into())
 }

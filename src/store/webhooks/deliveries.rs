@@ -6,7 +6,6 @@
 //! that the dead process sent and did not record are sent again.
 
 use sea_orm::{Value, sea_query::ArrayType};
-use tokio::{runtime::Handle, task::block_in_place};
 
 use super::admin::{webhook_columns, webhook_from_row};
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         window::Millis,
     },
     store::{
-        Dialect, Store, StoreError, Transaction,
+        Dialect, Job, Reading, Store, StoreError, Transaction,
         bulk::{Bulk, empty_columns, push},
         row::Row,
     },
@@ -136,15 +135,14 @@ impl Store {
     /// Makes deliveries due whose last attempt is in the future: the clock was ahead then, so their next attempt
     /// would be too late.
     pub async fn mend_retries(&self, now: Millis) -> Result<(), StoreError> {
-        let transaction = self.begin_in_thread("mend retries").await?;
-        let mend = async move {
+        let mend = move |transaction: Transaction<Job>| async move {
             let text = "UPDATE deliveries SET next_attempt_at = $1
                   WHERE webhook_key IN (SELECT key FROM webhooks) AND state = 1 AND next_attempt_at > $1
                     AND attempted_at > $1 RETURNING sequence";
             transaction.rows(text, vec![now.into()]).await?;
             transaction.commit().await
         };
-        in_place(self.dialect(), mend).await
+        self.run_job("mend retries", mend).await
     }
 
     async fn list_keys(
@@ -165,8 +163,7 @@ impl Store {
         key: WebhookKey,
         shown: Option<Millis>,
     ) -> Result<Expanded, StoreError> {
-        let transaction = self.begin_in_thread("expand webhook").await?;
-        in_place(self.dialect(), transaction.expand(key, shown)).await
+        self.run_job("expand webhook", move |transaction| transaction.expand(key, shown)).await
     }
 
     /// Ends all leases on webhooks of a SQLite file. The file has one process, so the holders are dead. On PostgreSQL
@@ -175,13 +172,12 @@ impl Store {
         if self.dialect() == Dialect::Postgres {
             return Ok(());
         }
-        let transaction = self.begin_in_thread("release webhooks").await?;
-        let release = async move {
+        let release = |transaction: Transaction<Job>| async move {
             let text = "UPDATE webhooks SET claimed_until = 0 WHERE claimed_until > 0 RETURNING key";
             transaction.rows(text, Vec::new()).await?;
             transaction.commit().await
         };
-        in_place(self.dialect(), release).await
+        self.run_job("release webhooks", release).await
     }
 
     /// Takes a webhook for this process, for `millis` milliseconds. Returns `None` if another process was faster.
@@ -191,20 +187,18 @@ impl Store {
         shown: Option<Millis>,
         millis: Millis,
     ) -> Result<Option<Lease>, StoreError> {
-        let transaction = self.begin_in_thread("claim webhook").await?;
-        in_place(self.dialect(), transaction.claim(key, shown, millis)).await
+        self.run_job("claim webhook", move |transaction| transaction.claim(key, shown, millis)).await
     }
 
     /// Ends a lease, if this process still has it.
     pub async fn release_webhook(&self, key: WebhookKey, lease: Lease) -> Result<(), StoreError> {
-        let transaction = self.begin_in_thread("release webhook").await?;
-        let text =
-            "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 AND claimed_until = $2 RETURNING key";
-        let release = async move {
+        let release = move |transaction: Transaction<Job>| async move {
+            let text =
+                "UPDATE webhooks SET claimed_until = 0 WHERE key = $1 AND claimed_until = $2 RETURNING key";
             transaction.rows(text, vec![key.0.into(), lease.0.into()]).await?;
             transaction.commit().await
         };
-        in_place(self.dialect(), release).await
+        self.run_job("release webhook", release).await
     }
 
     /// Renews a lease for `millis` milliseconds from now. Returns `None` if the lease was lost.
@@ -215,8 +209,7 @@ impl Store {
         shown: Option<Millis>,
         millis: Millis,
     ) -> Result<Option<Lease>, StoreError> {
-        let transaction = self.begin_in_thread("renew webhook").await?;
-        let renew = async move {
+        let renew = move |transaction: Transaction<Job>| async move {
             let kept = Lease(transaction.now(shown).await?.saturating_add(millis));
             let text =
                 "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3 RETURNING key";
@@ -224,7 +217,7 @@ impl Store {
             transaction.commit().await?;
             Ok((!rows.is_empty()).then_some(kept))
         };
-        in_place(self.dialect(), renew).await
+        self.run_job("renew webhook", renew).await
     }
 
     /// Finds the next delivery of a webhook to be sent. Returns `None` if none is due, if the webhook is no longer
@@ -269,38 +262,20 @@ impl Store {
     /// Returns `None` if the lease was lost, or the webhook is no longer active.
     pub async fn record_attempt(
         &self,
-        errand: &Errand,
-        attempt: &Attempt,
+        errand: Errand,
+        attempt: Attempt,
         lease: Lease,
         shown: Option<Millis>,
         (millis, chance): (Millis, u32),
     ) -> Result<Option<Lease>, StoreError> {
-        let name = "record attempt";
-        // An event that the webhook was disabled is written through an entity, and a lane's connection has no
-        // entities.
-        let may_disable = attempt.is_gone() || errand.webhook.failing_since.is_some();
-        let transaction = if may_disable && !attempt.succeeded() {
-            self.begin_write(name).await?
-        } else {
-            self.begin_in_thread(name).await?
+        let record = move |transaction: Transaction<Job>| {
+            transaction.record(errand, attempt, lease, shown, (millis, chance))
         };
-        in_place(self.dialect(), transaction.record(errand, attempt, lease, shown, (millis, chance))).await
+        self.run_job("record attempt", record).await
     }
 }
 
-/// Runs the steps of a transaction. On SQLite they block this thread, as a batch blocks the lane's thread, instead of
-/// going through another thread. The steps change no rows that lanes remember.
-pub(super) async fn in_place<F: Future>(dialect: Dialect, steps: F) -> F::Output {
-    match dialect {
-        Dialect::Postgres => steps.await,
-        Dialect::Sqlite => {
-            let runtime = Handle::current();
-            block_in_place(|| runtime.block_on(steps))
-        }
-    }
-}
-
-impl Transaction {
+impl Transaction<Reading> {
     /// Finds the delivery that is due first, among those with `next_attempt_at` from `from` to `now`.
     async fn find_due(
         &self,
@@ -318,7 +293,9 @@ impl Transaction {
         let rows = self.rows(text, vec![key.0.into(), from.into(), now.into()]).await?;
         rows.first().map(delivery_from_row).transpose()
     }
+}
 
+impl Transaction<Job> {
     async fn expand(self, key: WebhookKey, shown: Option<Millis>) -> Result<Expanded, StoreError> {
         // The update locks the webhook, so that two replicas do not make the same deliveries.
         let text = concat!(
@@ -365,8 +342,8 @@ impl Transaction {
 
     async fn record(
         self,
-        errand: &Errand,
-        attempt: &Attempt,
+        errand: Errand,
+        attempt: Attempt,
         lease: Lease,
         shown: Option<Millis>,
         (millis, chance): (Millis, u32),
@@ -381,7 +358,7 @@ impl Transaction {
             self.rollback().await?;
             return Ok(None);
         };
-        self.save_attempt(errand, attempt, now, chance).await?;
+        self.save_attempt(&errand, &attempt, now, chance).await?;
         let active = row.get::<i16>(0)? == WebhookState::Active.code();
         let failing_since: Option<Millis> = row.get(1)?;
         // The answer of another URL says nothing about this URL, and failures of a webhook that is not active do not
@@ -392,7 +369,7 @@ impl Transaction {
         } else if attempt.succeeded() {
             (WebhookState::Active, None)
         } else {
-            let (state, since) = after_failure(attempt, failing_since, now);
+            let (state, since) = after_failure(&attempt, failing_since, now);
             (state, Some(since))
         };
         if since != failing_since {

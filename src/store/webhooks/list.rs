@@ -3,7 +3,7 @@
 use super::deliveries::{delivery_columns, delivery_from_row};
 use crate::{
     domain::webhook::{Delivery, DeliveryState, WebhookKey},
-    store::{StoreError, Transaction},
+    store::{Reading, StoreError, Transaction},
 };
 
 /// Deliveries that one statement reads.
@@ -57,7 +57,7 @@ pub struct DeliveryPage {
     pub before: Option<i64>,
 }
 
-impl Transaction {
+impl Transaction<Reading> {
     /// Lists deliveries of a webhook, newest first. Pending and failed deliveries each have an index. Delivered
     /// deliveries have no index, since nearly all are delivered: the search reads all deliveries in bounded steps.
     ///

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::deliveries::in_place;
 use crate::{
     domain::webhook::DeliveryState,
-    store::{Store, StoreError, Transaction},
+    store::{Job, Store, StoreError, Transaction},
 };
 
 /// Maximum number of deliveries that one transaction deletes.
@@ -52,8 +51,9 @@ impl Store {
             last = webhook;
             let unsent_before = pruned.unsent;
             loop {
-                let transaction = self.begin_in_thread("prune deliveries").await?;
-                let step = in_place(self.dialect(), transaction.remove_deliveries(webhook, through)).await?;
+                let remove =
+                    move |transaction: Transaction<Job>| transaction.remove_deliveries(webhook, through);
+                let step = self.run_job("prune deliveries", remove).await?;
                 if step.deliveries == 0 {
                     break;
                 }
@@ -75,7 +75,7 @@ impl Store {
     }
 }
 
-impl Transaction {
+impl Transaction<Job> {
     async fn remove_deliveries(self, webhook: i64, through: i64) -> Result<PrunedDeliveries, StoreError> {
         // A range up to a place, since PostgreSQL would search a list of places for each row.
         let text = "DELETE FROM deliveries WHERE webhook_key = $1 AND sequence <= (

@@ -1,0 +1,103 @@
+//! Transactions of jobs that change no rows that a lane remembers. On SQLite they run on the lane's connection, so
+//! that the lane's memory stays valid, in a thread that may block.
+
+use std::sync::Arc;
+
+use sea_orm::Value;
+use tokio::{runtime::Handle, task::spawn_blocking};
+
+use super::{Statements, Transaction, Writes, Writing, thread};
+use crate::store::{
+    bulk::{Bulk, Write},
+    connect::Store,
+    dialect::Dialect,
+    error::StoreError,
+    row::Row,
+    sqlite::{connection::ThreadTransaction, turn::Writer},
+};
+
+/// The way of a job: on SQLite the lane's connection, on PostgreSQL one of a pool. It has no entities, since SeaORM
+/// does not run on the lane's connection.
+#[derive(Debug)]
+pub struct Job(JobTransaction);
+
+#[derive(Debug)]
+enum JobTransaction {
+    Thread(ThreadTransaction),
+    Pool(Writing),
+}
+
+impl Statements for Job {
+    fn dialect(&self) -> Dialect {
+        match &self.0 {
+            JobTransaction::Thread(_) => Dialect::Sqlite,
+            JobTransaction::Pool(writing) => writing.dialect(),
+        }
+    }
+
+    async fn rows(&self, text: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        match &self.0 {
+            JobTransaction::Thread(transaction) => thread::rows(transaction, text, &values),
+            JobTransaction::Pool(writing) => writing.rows(text, values).await,
+        }
+    }
+
+    async fn find(&self, bulk: &Bulk, columns: Vec<Vec<Value>>) -> Result<Vec<Row>, StoreError> {
+        match &self.0 {
+            JobTransaction::Thread(transaction) => thread::find(transaction, bulk, &columns),
+            JobTransaction::Pool(writing) => writing.find(bulk, columns).await,
+        }
+    }
+
+    async fn rollback(self) -> Result<(), StoreError> {
+        match self.0 {
+            JobTransaction::Thread(transaction) => transaction.rollback(),
+            JobTransaction::Pool(writing) => writing.rollback().await,
+        }
+    }
+}
+
+impl Writes for Job {
+    async fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        match &self.0 {
+            JobTransaction::Thread(transaction) => thread::write(transaction, &writes),
+            JobTransaction::Pool(writing) => writing.write(writes).await,
+        }
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        match self.0 {
+            JobTransaction::Thread(transaction) => transaction.commit(),
+            JobTransaction::Pool(writing) => writing.commit().await,
+        }
+    }
+}
+
+impl Store {
+    /// Runs the steps of a job, which commit the transaction or roll it back. They must not change rows that a lane
+    /// remembers. On SQLite they run in a thread for blocking work, and go on there even if this future is dropped.
+    pub(in crate::store) async fn run_job<T, F, S>(
+        &self,
+        name: &'static str,
+        steps: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Transaction<Job>) -> S + Send + 'static,
+        S: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let Some(lane) = self.lane() else {
+            let way = Job(JobTransaction::Pool(self.writing(Writer::Job).await?));
+            return steps(self.transaction(way, name)).await;
+        };
+        let turn = self.turns().take(Writer::Job).await?;
+        let (connection, numbering, runtime) =
+            (lane.connection.clone(), Arc::clone(self.told()), Handle::current());
+        let run = move || {
+            let way = Job(JobTransaction::Thread(ThreadTransaction::begin(connection, turn)?));
+            runtime.block_on(steps(Transaction::new(way, name, numbering)))
+        };
+        let done = spawn_blocking(run).await;
+        done.unwrap_or_else(|_| Err(StoreError::Unusable(format!("the job {name:?} panicked"))))
+    }
+}

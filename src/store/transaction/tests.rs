@@ -1,0 +1,85 @@
+//! Claims about transactions, on both databases.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sea_orm::{ConnectionTrait, DbErr};
+
+use super::*;
+use crate::store::{error::AdminError, fixture::databases};
+
+fn collision() -> AdminError {
+    StoreError::Serialization(DbErr::Custom("another one was faster".to_owned())).into()
+}
+
+#[tokio::test]
+async fn a_transaction_that_runs_into_others_is_repeated_with_a_bound() {
+    for fixture in databases().await {
+        let begun = AtomicU32::new(0);
+        let third =
+            fixture.store.run("test", async |transaction| match begun.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => Err(collision()),
+                attempt => Ok((transaction, attempt)),
+            });
+        assert_eq!(third.await.expect("at last"), 2);
+        begun.store(0, Ordering::Relaxed);
+        let never = fixture.store.run("test", async |_| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            Err::<(Transaction<Writing>, ()), _>(collision())
+        });
+        assert!(matches!(never.await, Err(AdminError::Store(StoreError::Serialization(_)))));
+        assert_eq!(begun.load(Ordering::Relaxed), ATTEMPTS_MAX);
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_committed_did_not_happen() {
+    for fixture in databases().await {
+        let bump = "UPDATE policy SET revision = revision + 1";
+        let failed = fixture.store.run("test", async |transaction| {
+            transaction.connection().execute_unprepared(bump).await?;
+            Err::<(Transaction<Writing>, ()), _>(StoreError::Corrupt("test".to_owned()).into())
+        });
+        failed.await.expect_err("rolled back");
+        let dropped = fixture.store.begin_write("test").await.expect("begun");
+        dropped.connection().execute_unprepared(bump).await.expect("updated");
+        drop(dropped);
+        let read = fixture.store.begin_read("test").await.expect("begun");
+        assert_eq!(read.read_revision().await.expect("a revision"), 0);
+        let written = read.connection().execute_unprepared(bump).await;
+        written.expect_err("it only reads");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_sees_one_state_of_the_whole() {
+    for fixture in databases().await {
+        let read = fixture.store.begin_read("test").await.expect("begun");
+        assert_eq!(read.read_revision().await.expect("a revision"), 0);
+        let write = fixture.store.begin_write("test").await.expect("begun");
+        let bump = "UPDATE policy SET revision = revision + 1";
+        write.connection().execute_unprepared(bump).await.expect("updated");
+        write.commit().await.expect("committed");
+        assert_eq!(read.read_revision().await.expect("a revision"), 0);
+        read.rollback().await.expect("ended");
+        let read = fixture.store.begin_read("test").await.expect("begun");
+        assert_eq!(read.read_revision().await.expect("a revision"), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_time_goes_on_within_a_transaction() {
+    for fixture in databases().await {
+        let read = fixture.store.begin_read("test").await.expect("begun");
+        let first = read.database_now().await.expect("a time");
+        assert!(first > 1_700_000_000_000, "{first}");
+        let mut later = first;
+        for _ in 0..100_000 {
+            later = read.database_now().await.expect("a time");
+            if later > first {
+                break;
+            }
+        }
+        assert!(later > first, "it stands still");
+        assert_eq!(read.now(Some(7)).await.expect("a time"), 7);
+    }
+}
