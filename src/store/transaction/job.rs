@@ -19,7 +19,7 @@ use crate::store::{
 /// The way of a job: on SQLite the lane's connection, on PostgreSQL one of a pool. It has no entities, since SeaORM
 /// does not run on the lane's connection.
 #[derive(Debug)]
-pub struct Job(JobTransaction);
+pub(in crate::store) struct Job(JobTransaction);
 
 #[derive(Debug)]
 enum JobTransaction {

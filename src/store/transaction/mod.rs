@@ -20,11 +20,11 @@ mod writing;
 
 pub(super) use self::{
     batch::Asked,
+    job::Job,
     writing::{ATTEMPTS_MAX, PAUSE_MILLIS},
 };
 pub use self::{
     batch::{Batch, DataVersion},
-    job::Job,
     reading::Reading,
     writing::Writing,
 };

@@ -1,4 +1,4 @@
-//! Transactions that read.
+//! Transactions that read and cannot write.
 
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 
