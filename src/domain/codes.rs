@@ -1,7 +1,20 @@
-//! The codes of enums: the numbers that stand for their values in keys, rows and bodies.
+//! The codes of enums: the numbers that stand for their values in keys, rows and bodies. And the names of enums.
 
-/// Gives an enum its codes, and makes both directions from one table. A code never changes its meaning.
+/// Gives an enum its codes, and its names if there are any, and makes all directions from one table. A code never
+/// changes its meaning.
 macro_rules! codes {
+    ($enum:ident as $number:ty: $($value:ident = $code:literal $name:literal),+ $(,)?) => {
+        codes!($enum as $number: $($value = $code),+);
+
+        impl $enum {
+            /// Returns the name of the value in the contract.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($enum::$value => $name,)+
+                }
+            }
+        }
+    };
     ($enum:ident as $number:ty: $($value:ident = $code:literal),+ $(,)?) => {
         impl $enum {
             /// Every value, in the order of codes.

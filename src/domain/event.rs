@@ -1,14 +1,14 @@
 //! Events. An event contains names and absolute figures, so it can be understood by itself, even after tenants, plans
 //! and resources have changed or are gone (R5.1).
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use super::{
     alert::LIMIT_PERCENT,
     codes::codes,
     counter::{Balance, Counter, CounterKey},
     event_kind::EventKind,
-    id::{ReservationId, ResourceKey, TenantKey},
+    id::{ResourceKey, TenantKey},
     plan::{Enforcement, Policy},
     reservation::Reservation,
     tenant::Tenant,
@@ -65,7 +65,7 @@ pub enum ChangedKind {
     Tenant,
 }
 
-codes!(ChangedKind as i32: Resource = 1, Plan = 2, Tenant = 3);
+codes!(ChangedKind as i32: Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT");
 
 /// What an operator did to the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub enum ChangeAction {
     Deleted,
 }
 
-codes!(ChangeAction as i32: Created = 1, Updated = 2, Deleted = 3);
+codes!(ChangeAction as i32: Created = 1 "CREATED", Updated = 2 "UPDATED", Deleted = 3 "DELETED");
 
 /// What an event reports. Figures are those after the change, unless the variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +162,56 @@ pub struct Settlement {
     pub figures: Vec<Figures>,
 }
 
+/// The details of a fact, side by side: rows, messages and webhooks copy them one by one, whatever the kind. A part is
+/// `None`, and the figures are empty, if facts of the kind do not have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// The percentage of the allowance that was reached or cleared.
+    pub percent: Option<i32>,
+    /// The generation of that percentage.
+    pub generation: Option<i32>,
+    /// Units that the request asked of the limit.
+    pub requested: Option<i64>,
+    /// The quantity that was added to `committed`.
+    pub adjusted: Option<i64>,
+    /// The reason of the operator.
+    pub reason: Option<&'a str>,
+    /// The name of the operator.
+    pub operator: Option<&'a str>,
+    /// The reservation after it was settled or expired.
+    pub reservation: Option<&'a Arc<Reservation>>,
+    /// The thing that an operator changed.
+    pub change: Option<ChangePart<'a>>,
+    /// The webhook that is no longer notified.
+    pub webhook: Option<WebhookPart<'a>>,
+    /// The number of rows that do not add up.
+    pub faults: Option<i64>,
+    /// The number of the kind, if this version cannot read the event.
+    pub unknown_kind: Option<i16>,
+    /// The figures of the event: one for each counter and limit.
+    pub figures: &'a [Figures],
+}
+
+/// A change that an operator made, as a part of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangePart<'a> {
+    /// The kind of thing that changed.
+    pub kind: ChangedKind,
+    /// The id of the thing.
+    pub id: &'a str,
+    /// What was done to the thing.
+    pub action: ChangeAction,
+}
+
+/// A webhook, as a part of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebhookPart<'a> {
+    /// The id of the webhook.
+    pub id: &'a str,
+    /// The state of the webhook.
+    pub state: WebhookState,
+}
+
 /// A fact for subscribers, without its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -227,35 +277,9 @@ impl Event {
         }
     }
 
-    /// Returns the percentage of the allowance, if the event is about a percentage.
-    pub fn percent(&self) -> Option<i32> {
-        match &self.fact {
-            Fact::Reached { percent, .. } | Fact::Cleared { percent, .. } => Some(*percent),
-            _ => None,
-        }
-    }
-
-    /// Returns the figures of the event; empty for some kinds.
-    pub fn figures(&self) -> &[Figures] {
-        self.fact.figures()
-    }
-
-    /// Returns the reservation of the event, if the event is about a reservation.
-    pub fn reservation(&self) -> Option<&Reservation> {
-        match &self.fact {
-            Fact::Expired(settlement) | Fact::Late(settlement) => Some(&settlement.reservation),
-            _ => None,
-        }
-    }
-
     /// Returns whether the event says that its tenant was deleted. It is then the tenant's last event.
     pub fn is_end_of_tenant(&self) -> bool {
         matches!(self.fact, Fact::Changed { kind: ChangedKind::Tenant, action: ChangeAction::Deleted, .. })
-    }
-
-    /// Returns the tenant's key and the reservation's id, if the event is about a reservation.
-    pub fn reservation_id(&self) -> Option<(TenantKey, ReservationId)> {
-        self.reservation().map(|reservation| (self.tenant_key, reservation.id))
     }
 
     /// Returns the id that a resource had when the event occurred. Empty: the event is not about this resource.
@@ -265,28 +289,90 @@ impl Event {
 }
 
 impl Fact {
-    /// Returns the figures of the fact; empty for some kinds.
-    pub fn figures(&self) -> &[Figures] {
+    /// Returns the details of the fact, side by side.
+    pub fn parts(&self) -> Parts<'_> {
+        let none = Parts::default();
         match self {
-            Fact::Reached { figures, .. } | Fact::Cleared { figures, .. } | Fact::Refused { figures, .. } => {
-                std::slice::from_ref(figures)
+            Fact::Reached { percent, generation, figures }
+            | Fact::Cleared { percent, generation, figures } => {
+                let (percent, generation) = (Some(*percent), Some(*generation));
+                Parts { percent, generation, figures: slice::from_ref(figures), ..none }
             }
-            Fact::Expired(Settlement { figures, .. })
-            | Fact::Late(Settlement { figures, .. })
-            | Fact::Closed(figures)
-            | Fact::Reset { figures, .. } => figures,
-            Fact::Changed { .. }
-            | Fact::WebhookDisabled { .. }
-            | Fact::BooksDisagree { .. }
-            | Fact::Unknown { .. } => &[],
+            Fact::Refused { requested, figures } => {
+                Parts { requested: Some(*requested), figures: slice::from_ref(figures), ..none }
+            }
+            Fact::Expired(Settlement { reservation, figures })
+            | Fact::Late(Settlement { reservation, figures }) => {
+                Parts { reservation: Some(reservation), figures, ..none }
+            }
+            Fact::Closed(figures) => Parts { figures, ..none },
+            Fact::Reset { delta, reason, operator, figures } => {
+                let (reason, operator) = (Some(reason.as_str()), Some(operator.as_str()));
+                Parts { adjusted: Some(*delta), reason, operator, figures, ..none }
+            }
+            Fact::Changed { kind, id, action } => {
+                Parts { change: Some(ChangePart { kind: *kind, id, action: *action }), ..none }
+            }
+            Fact::WebhookDisabled { id, state } => {
+                Parts { webhook: Some(WebhookPart { id, state: *state }), ..none }
+            }
+            Fact::BooksDisagree { faults } => Parts { faults: Some(*faults), ..none },
+            Fact::Unknown { code } => Parts { unknown_kind: Some(*code), ..none },
         }
+    }
+
+    /// Makes a fact of a kind from its details. It ignores parts that the kind does not have.
+    ///
+    /// # Errors
+    ///
+    /// The name of a part that the kind has, and that is missing.
+    pub fn from_parts(kind: EventKind, parts: Parts<'_>) -> Result<Self, &'static str> {
+        let percent = || parts.percent.ok_or("percentage");
+        let generation = || parts.generation.ok_or("generation");
+        let one = || parts.figures.first().cloned().ok_or("figures");
+        let all = || parts.figures.to_vec();
+        let settlement = || {
+            let reservation = Arc::clone(parts.reservation.ok_or("reservation")?);
+            Ok::<_, &'static str>(Settlement { reservation, figures: all() })
+        };
+        Ok(match kind {
+            EventKind::ThresholdReached | EventKind::LimitReached => {
+                Fact::Reached { percent: percent()?, generation: generation()?, figures: one()? }
+            }
+            EventKind::ThresholdCleared => {
+                Fact::Cleared { percent: percent()?, generation: generation()?, figures: one()? }
+            }
+            EventKind::ReserveRefused => {
+                Fact::Refused { requested: parts.requested.ok_or("requested units")?, figures: one()? }
+            }
+            EventKind::ReservationExpired => Fact::Expired(settlement()?),
+            EventKind::CommittedLate => Fact::Late(settlement()?),
+            EventKind::WindowClosed => Fact::Closed(all()),
+            EventKind::UsageReset => Fact::Reset {
+                delta: parts.adjusted.ok_or("adjustment")?,
+                reason: parts.reason.ok_or("reason")?.to_owned(),
+                operator: parts.operator.ok_or("operator")?.to_owned(),
+                figures: all(),
+            },
+            EventKind::PolicyChanged => {
+                let ChangePart { kind, id, action } = parts.change.ok_or("change")?;
+                Fact::Changed { kind, id: id.to_owned(), action }
+            }
+            EventKind::WebhookDisabled => {
+                let WebhookPart { id, state } = parts.webhook.ok_or("webhook")?;
+                Fact::WebhookDisabled { id: id.to_owned(), state }
+            }
+            EventKind::BooksDisagree => Fact::BooksDisagree { faults: parts.faults.ok_or("faults")? },
+            EventKind::Later(code) => Fact::Unknown { code },
+        })
     }
 
     /// Returns the resources of the figures and of the reservation, each once.
     pub fn resources(&self) -> Vec<ResourceKey> {
-        let mut keys: Vec<_> = self.figures().iter().map(|figures| figures.key.resource()).collect();
-        if let Fact::Expired(settlement) | Fact::Late(settlement) = self {
-            keys.extend(settlement.reservation.amounts.iter().map(|amount| amount.resource));
+        let parts = self.parts();
+        let mut keys: Vec<_> = parts.figures.iter().map(|figures| figures.key.resource()).collect();
+        if let Some(reservation) = parts.reservation {
+            keys.extend(reservation.amounts.iter().map(|amount| amount.resource));
         }
         keys.sort_unstable();
         keys.dedup();
@@ -316,7 +402,7 @@ impl EventFilter {
     pub fn wants(&self, event: &Event) -> bool {
         self.is_of_tenant(event)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
-            && event.percent().is_none_or(|percent| percent >= self.percent_min)
+            && event.fact.parts().percent.is_none_or(|percent| percent >= self.percent_min)
             && (self.resources.is_empty()
                 || event.resources.iter().any(|(_, name)| self.resources.contains(name)))
             && self.agent.as_deref().is_none_or(|agent| is_of_agent(event, agent))
@@ -332,8 +418,9 @@ impl EventFilter {
 }
 
 fn is_of_agent(event: &Event, agent: &str) -> bool {
-    match event.reservation() {
+    let parts = event.fact.parts();
+    match parts.reservation {
         Some(reservation) => reservation.subject.agent == agent,
-        None => event.figures().iter().any(|figures| figures.key.dimensions()[0] == Some(agent)),
+        None => parts.figures.iter().any(|figures| figures.key.dimensions()[0] == Some(agent)),
     }
 }

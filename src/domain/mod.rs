@@ -14,6 +14,8 @@ mod codes;
 pub mod counter;
 pub mod decide;
 pub mod event;
+#[cfg(test)]
+pub(crate) mod event_examples;
 pub mod event_kind;
 pub mod faults;
 pub mod hint;

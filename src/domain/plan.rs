@@ -24,7 +24,7 @@ pub enum Enforcement {
     Observe,
 }
 
-codes!(Enforcement as i32: Hard = 1, Soft = 2, Observe = 3);
+codes!(Enforcement as i32: Hard = 1 "HARD", Soft = 2 "SOFT", Observe = 3 "OBSERVE");
 
 /// How much of one resource may be spent in one window.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,18 +21,12 @@ pub enum ReservationState {
     Expired,
 }
 
-codes!(ReservationState as i16: Reserved = 1, Committed = 2, Released = 3, Expired = 4);
-
-impl ReservationState {
-    /// Returns the name of the state in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            ReservationState::Reserved => "RESERVED",
-            ReservationState::Committed => "COMMITTED",
-            ReservationState::Released => "RELEASED",
-            ReservationState::Expired => "EXPIRED",
-        }
-    }
+codes! {
+    ReservationState as i16:
+        Reserved = 1 "RESERVED",
+        Committed = 2 "COMMITTED",
+        Released = 3 "RELEASED",
+        Expired = 4 "EXPIRED",
 }
 
 /// What happens to a hold at its deadline.

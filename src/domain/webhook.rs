@@ -82,7 +82,7 @@ pub enum WebhookState {
     Failed,
 }
 
-codes!(WebhookState as i16: Active = 1, Disabled = 2, Gone = 3, Failed = 4);
+codes!(WebhookState as i16: Active = 1 "ACTIVE", Disabled = 2 "DISABLED", Gone = 3 "GONE", Failed = 4 "FAILED");
 
 /// A webhook, as its database row describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

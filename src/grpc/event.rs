@@ -1,65 +1,47 @@
 //! The message of an event.
 
 use super::{v1, wire};
-use crate::domain::event::{ChangeAction, ChangedKind, Fact, LoggedEvent};
+use crate::domain::event::{ChangePart, LoggedEvent};
 
 /// Returns the message of an event.
 pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
     let event = &logged.event;
-    let mut message = v1::Event {
+    let parts = event.fact.parts();
+    let tenant = (event.tenant_key, &*event.tenant);
+    let name = |resource| event.resource_id(resource);
+    v1::Event {
         sequence: logged.sequence,
         tenant: event.tenant.to_string(),
         tenant_sequence: logged.number,
         kind: i32::from(event.kind().code()),
         occur_time: Some(wire::timestamp(event.occurred_at)),
-        balances: event.figures().iter().map(|figures| wire::figures(figures, event)).collect(),
-        ..v1::Event::default()
-    };
-    match &event.fact {
-        Fact::Reached { percent, generation, .. } | Fact::Cleared { percent, generation, .. } => {
-            (message.percent, message.generation) = (*percent, *generation);
-        }
-        Fact::Refused { requested, .. } => message.requested = *requested,
-        Fact::Expired(settlement) | Fact::Late(settlement) => {
-            let tenant = (event.tenant_key, &*event.tenant);
-            let name = |resource| event.resource_id(resource);
-            message.reservation = Some(wire::reservation(&settlement.reservation, tenant, name));
-        }
-        Fact::Closed(_) => {}
-        Fact::Reset { delta, reason, operator, .. } => {
-            (message.adjusted, message.reason, message.operator) = (*delta, reason.clone(), operator.clone());
-        }
-        Fact::Changed { kind, id, action } => message.change = Some(change(*kind, id, *action)),
-        Fact::WebhookDisabled { id, .. } => message.webhook.clone_from(id),
-        Fact::BooksDisagree { faults } => message.faults = *faults,
-        Fact::Unknown { .. } => {}
+        balances: parts.figures.iter().map(|figures| wire::figures(figures, event)).collect(),
+        percent: parts.percent.unwrap_or_default(),
+        generation: parts.generation.unwrap_or_default(),
+        requested: parts.requested.unwrap_or_default(),
+        reservation: parts.reservation.map(|reservation| wire::reservation(reservation, tenant, name)),
+        adjusted: parts.adjusted.unwrap_or_default(),
+        reason: parts.reason.unwrap_or_default().to_owned(),
+        operator: parts.operator.unwrap_or_default().to_owned(),
+        change: parts.change.map(change),
+        webhook: parts.webhook.map(|webhook| webhook.id.to_owned()).unwrap_or_default(),
+        faults: parts.faults.unwrap_or_default(),
     }
-    message
 }
 
-fn change(kind: ChangedKind, id: &str, action: ChangeAction) -> v1::PolicyChange {
-    use v1::policy_change::{Action, Subject};
-    v1::PolicyChange {
-        subject: match kind {
-            ChangedKind::Resource => Subject::Resource,
-            ChangedKind::Plan => Subject::Plan,
-            ChangedKind::Tenant => Subject::Tenant,
-        }
-        .into(),
-        id: id.to_owned(),
-        action: match action {
-            ChangeAction::Created => Action::Created,
-            ChangeAction::Updated => Action::Updated,
-            ChangeAction::Deleted => Action::Deleted,
-        }
-        .into(),
-    }
+/// The codes of the kinds and of the actions are those of the contract.
+fn change(change: ChangePart<'_>) -> v1::PolicyChange {
+    let ChangePart { kind, id, action } = change;
+    v1::PolicyChange { subject: kind.code(), id: id.to_owned(), action: action.code() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event_kind::EventKind;
+    use crate::domain::{
+        event::{ChangeAction, ChangedKind},
+        event_kind::EventKind,
+    };
 
     #[test]
     fn the_kinds_of_events_are_those_of_the_protos() {
@@ -69,5 +51,18 @@ mod tests {
         }
         let next = EventKind::ALL.iter().map(|kind| kind.code()).max().unwrap_or(0) + 1;
         assert!(v1::EventKind::try_from(i32::from(next)).is_err(), "the contract has more");
+    }
+
+    #[test]
+    fn the_words_of_a_change_are_those_of_the_contract() {
+        use v1::policy_change::{Action, Subject};
+        for kind in ChangedKind::ALL {
+            let wire = Subject::try_from(kind.code()).expect("it is in the contract");
+            assert_eq!(wire.as_str_name(), format!("SUBJECT_{}", kind.name()));
+        }
+        for action in ChangeAction::ALL {
+            let wire = Action::try_from(action.code()).expect("it is in the contract");
+            assert_eq!(wire.as_str_name(), format!("ACTION_{}", action.name()));
+        }
     }
 }

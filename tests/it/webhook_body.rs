@@ -120,13 +120,8 @@ both! {
         world.reserve("acme").tokens(10).agent("planner").await.expect_err("there is no quota");
         world.reset("acme", &["tokens"]).await.expect("the tenant is there");
         world.clock.advance(2 * DAY);
-        let wanted: BTreeSet<String> = [
-            "test", "threshold_reached", "threshold_cleared", "limit_reached", "reserve_refused",
-            "reservation_expired", "committed_late", "window_closed", "usage_reset", "policy_changed",
-            "books_disagree", "webhook_disabled",
-        ]
-        .map(str::to_owned)
-        .into();
+        let kinds = tope::domain::event_kind::EventKind::ALL.map(|kind| kind.name().to_ascii_lowercase());
+        let wanted: BTreeSet<String> = kinds.into_iter().chain(["test".to_owned()]).collect();
         world.database.execute("UPDATE counters SET committed = committed + 1").await;
         world.run_job("verify-sample").await.expect("it runs");
         world.database.execute("UPDATE counters SET committed = committed - 1").await;

@@ -8,12 +8,11 @@ use crate::{
     clock::random,
     domain::{
         counter::CounterKey,
-        event::{ChangeAction, ChangedKind, Event, Fact, Figures, LimitFigures, LoggedEvent},
+        event::{ChangePart, Event, Figures, LimitFigures, LoggedEvent},
         id::reservation_name,
-        plan::Enforcement,
         reservation::Reservation,
         shape::Dimension,
-        webhook::{Webhook, WebhookState},
+        webhook::Webhook,
         window::{Millis, WINDOW_END_NONE},
     },
 };
@@ -33,10 +32,10 @@ pub(super) fn test(webhook: &Webhook, now: Millis) -> (String, String) {
 /// Returns the `webhook-id` and the body of an event. Both are the same at each attempt.
 pub(super) fn event(log_id: [u8; 16], logged: &LoggedEvent) -> (String, String) {
     let event = &logged.event;
-    let kind = match event.fact {
+    let kind = match event.fact.parts().unknown_kind {
         // Written by a later version: the body has its kind, place, tenant and time, and no figures.
-        Fact::Unknown { .. } => UNKNOWN_TYPE.to_owned(),
-        _ => event.kind().name().to_ascii_lowercase(),
+        Some(_) => UNKNOWN_TYPE.to_owned(),
+        None => word(event.kind().name()),
     };
     let id = format!("evt_{}_{}", HEXLOWER.encode(&log_id), logged.sequence);
     (id, envelope(&kind, event.occurred_at, data(logged)))
@@ -48,41 +47,27 @@ fn envelope(kind: &str, at: Millis, data: Value) -> String {
 
 fn data(logged: &LoggedEvent) -> Value {
     let event = &logged.event;
-    let mut data = Map::new();
-    data.insert("sequence".to_owned(), int64(logged.sequence));
-    if !event.tenant.is_empty() {
-        data.insert("tenant".to_owned(), (*event.tenant).into());
-        data.insert("tenant_sequence".to_owned(), int64(logged.number));
-    }
-    let more = match &event.fact {
-        Fact::Reached { percent, generation, .. } | Fact::Cleared { percent, generation, .. } => {
-            json!({ "percent": percent, "generation": generation })
-        }
-        Fact::Refused { requested, .. } => json!({ "requested": int64(*requested) }),
-        Fact::Expired(settlement) | Fact::Late(settlement) => {
-            json!({ "reservation": reservation(event, &settlement.reservation) })
-        }
-        Fact::Closed(_) => json!({}),
-        Fact::Unknown { code } => json!({ "kind": code }),
-        Fact::Reset { delta, reason, operator, .. } => {
-            json!({ "adjusted": int64(*delta), "reason": reason, "operator": operator })
-        }
-        Fact::Changed { kind, id, action } => {
-            json!({ "changed": { "kind": changed_kind(*kind), "id": id, "action": changed_action(*action) } })
-        }
-        Fact::WebhookDisabled { id, state } => {
-            json!({ "webhook": { "id": id, "state": webhook_state(*state) } })
-        }
-        Fact::BooksDisagree { faults } => json!({ "faults": int64(*faults) }),
-    };
-    if let Value::Object(more) = more {
-        data.extend(more);
-    }
-    if !event.figures().is_empty() {
-        let all = event.figures().iter().map(|figures| self::figures(event, figures));
-        data.insert("balances".to_owned(), all.collect());
-    }
-    Value::Object(data)
+    let parts = event.fact.parts();
+    let of_tenant = !event.tenant.is_empty();
+    let balances = parts.figures.iter().map(|figures| self::figures(event, figures));
+    let fields = [
+        ("sequence", Some(int64(logged.sequence))),
+        ("tenant", of_tenant.then(|| (*event.tenant).into())),
+        ("tenant_sequence", of_tenant.then(|| int64(logged.number))),
+        ("percent", parts.percent.map(Value::from)),
+        ("generation", parts.generation.map(Value::from)),
+        ("requested", parts.requested.map(int64)),
+        ("reservation", parts.reservation.map(|reservation| self::reservation(event, reservation))),
+        ("adjusted", parts.adjusted.map(int64)),
+        ("reason", parts.reason.map(Value::from)),
+        ("operator", parts.operator.map(Value::from)),
+        ("changed", parts.change.map(change)),
+        ("webhook", parts.webhook.map(|part| json!({ "id": part.id, "state": word(part.state.name()) }))),
+        ("faults", parts.faults.map(int64)),
+        ("kind", parts.unknown_kind.map(Value::from)),
+        ("balances", (!parts.figures.is_empty()).then(|| balances.collect())),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 fn figures(event: &Event, figures: &Figures) -> Value {
@@ -93,7 +78,7 @@ fn figures(event: &Event, figures: &Figures) -> Value {
         value.insert("limit_id".to_owned(), id.as_str().into());
         value.insert("quantity".to_owned(), int64(*quantity));
         value.insert("allowance".to_owned(), int64(*allowance));
-        value.insert("enforcement".to_owned(), enforcement_name(*enforcement).into());
+        value.insert("enforcement".to_owned(), word(enforcement.name()).into());
     }
     value.insert("committed".to_owned(), int64(figures.counter.committed));
     value.insert("reserved".to_owned(), int64(figures.counter.reserved));
@@ -127,7 +112,7 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
         reservation.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
     json!({
         "name": reservation_name(event.tenant_key, reservation.id),
-        "state": reservation.state.name().to_ascii_lowercase(),
+        "state": word(reservation.state.name()),
         "agent": reservation.subject.agent,
         "user": reservation.subject.user,
         "model": reservation.subject.model,
@@ -137,37 +122,13 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
     })
 }
 
-fn changed_kind(kind: ChangedKind) -> &'static str {
-    match kind {
-        ChangedKind::Resource => "resource",
-        ChangedKind::Plan => "plan",
-        ChangedKind::Tenant => "tenant",
-    }
+fn change(change: ChangePart<'_>) -> Value {
+    json!({ "kind": word(change.kind.name()), "id": change.id, "action": word(change.action.name()) })
 }
 
-fn changed_action(action: ChangeAction) -> &'static str {
-    match action {
-        ChangeAction::Created => "created",
-        ChangeAction::Updated => "updated",
-        ChangeAction::Deleted => "deleted",
-    }
-}
-
-fn enforcement_name(enforcement: Enforcement) -> &'static str {
-    match enforcement {
-        Enforcement::Hard => "hard",
-        Enforcement::Soft => "soft",
-        Enforcement::Observe => "observe",
-    }
-}
-
-fn webhook_state(state: WebhookState) -> &'static str {
-    match state {
-        WebhookState::Active => "active",
-        WebhookState::Disabled => "disabled",
-        WebhookState::Gone => "gone",
-        WebhookState::Failed => "failed",
-    }
+/// Returns a name of the contract as the body has it: in lower case.
+fn word(name: &str) -> String {
+    name.to_ascii_lowercase()
 }
 
 /// Returns an int64 as a string, as in proto3 JSON, because JavaScript and others round numbers above 2^53.
@@ -179,4 +140,30 @@ fn int64(number: i64) -> Value {
 fn instant(at: Millis) -> String {
     let instant = DateTime::from_timestamp_millis(at).unwrap_or_default();
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::{event_examples, event_kind::EventKind};
+
+    #[test]
+    fn each_kind_is_in_the_schema() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../../schemas/webhook.json")).expect("it is JSON");
+        let types = schema["properties"]["type"]["enum"].as_array().expect("a list");
+        let types: BTreeSet<String> = types.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let kinds = EventKind::ALL.map(|kind| word(kind.name()));
+        assert_eq!(types, kinds.into_iter().chain([TEST_TYPE, UNKNOWN_TYPE].map(str::to_owned)).collect());
+
+        let validator =
+            jsonschema::options().should_validate_formats(true).build(&schema).expect("it is a schema");
+        for example in event_examples::events() {
+            let (_, body) = event([1; 16], &example);
+            let body: Value = serde_json::from_str(&body).expect("it is JSON");
+            assert!(validator.is_valid(&body), "{body:#}");
+        }
+    }
 }

@@ -8,11 +8,14 @@ use prost::Message;
 use crate::{
     domain::{
         counter::{Counter, CounterKey},
-        event::{ChangeAction, ChangedKind, Event, Fact, Figures, LimitFigures, Settlement},
+        event::{
+            ChangeAction, ChangePart, ChangedKind, Event, Fact, Figures, LimitFigures, Parts, WebhookPart,
+        },
         event_kind::EventKind,
         id::{ReservationId, ResourceKey, TenantKey},
         lineage::Since,
         plan::Enforcement,
+        reservation::Reservation,
         webhook::WebhookState,
         window::{Millis, Window},
     },
@@ -100,36 +103,27 @@ struct LimitBody {
 /// Encodes the part of an event for which its row has no columns.
 pub(super) fn encode_event(event: &Event) -> Vec<u8> {
     let resources = event.resources.iter().map(|(key, name)| NameBody { key: key.0, name: name.clone() });
-    let mut body = EventBody {
+    let parts = event.fact.parts();
+    let (reservation, change, webhook) = (parts.reservation, parts.change, parts.webhook);
+    let body = EventBody {
         tenant: event.tenant.to_string(),
         resources: resources.collect(),
-        figures: event.figures().iter().map(encode_figures).collect(),
-        ..EventBody::default()
+        figures: parts.figures.iter().map(encode_figures).collect(),
+        percent: parts.percent.unwrap_or_default(),
+        generation: parts.generation.unwrap_or_default(),
+        requested: parts.requested.unwrap_or_default(),
+        delta: parts.adjusted.unwrap_or_default(),
+        reason: parts.reason.unwrap_or_default().to_owned(),
+        operator: parts.operator.unwrap_or_default().to_owned(),
+        reservation_id: reservation.map(|reservation| reservation.id.0.to_vec()).unwrap_or_default(),
+        reservation: reservation.map(|reservation| body::encode_reservation(reservation)).unwrap_or_default(),
+        changed_kind: change.map(|change| change.kind.code()).unwrap_or_default(),
+        changed_id: change.map(|change| change.id.to_owned()).unwrap_or_default(),
+        action: change.map(|change| change.action.code()).unwrap_or_default(),
+        webhook: webhook.map(|webhook| webhook.id.to_owned()).unwrap_or_default(),
+        webhook_state: webhook.map(|webhook| webhook.state.code().into()).unwrap_or_default(),
+        faults: parts.faults.unwrap_or_default(),
     };
-    match &event.fact {
-        Fact::Reached { percent, generation, .. } | Fact::Cleared { percent, generation, .. } => {
-            (body.percent, body.generation) = (*percent, *generation);
-        }
-        Fact::Refused { requested, .. } => body.requested = *requested,
-        Fact::Expired(settlement) | Fact::Late(settlement) => {
-            body.reservation_id = settlement.reservation.id.0.to_vec();
-            body.reservation = body::encode_reservation(&settlement.reservation);
-        }
-        Fact::Closed(_) => {}
-        Fact::Reset { delta, reason, operator, .. } => {
-            (body.delta, body.reason, body.operator) = (*delta, reason.clone(), operator.clone());
-        }
-        Fact::Changed { kind, id, action } => {
-            body.changed_kind = kind.code();
-            (body.changed_id, body.action) = (id.clone(), action.code());
-        }
-        Fact::WebhookDisabled { id, state } => {
-            (body.webhook, body.webhook_state) = (id.clone(), state.code().into());
-        }
-        Fact::BooksDisagree { faults } => body.faults = *faults,
-        // An unknown event was read, and is never written.
-        Fact::Unknown { .. } => {}
-    }
     body.encode_to_vec()
 }
 
@@ -160,48 +154,42 @@ pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Millis
     event
 }
 
+/// Makes the parts of a body, and the fact from the parts that its kind has. A part that this version cannot read is
+/// absent.
 fn decode_fact(code: i16, mut body: EventBody) -> Result<Fact, StoreError> {
     let kind = EventKind::from_code(code).ok_or_else(|| corrupt("an event's kind"))?;
-    let mut figures: Vec<Figures> =
-        std::mem::take(&mut body.figures).iter().map(decode_figures).collect::<Result<_, _>>()?;
-    let (percent, generation) = (body.percent, body.generation);
-    let first = |figures: &mut Vec<Figures>| figures.pop().ok_or_else(|| corrupt("an event's figures"));
-    Ok(match kind {
-        EventKind::ThresholdReached | EventKind::LimitReached => {
-            Fact::Reached { percent, generation, figures: first(&mut figures)? }
-        }
-        EventKind::ThresholdCleared => Fact::Cleared { percent, generation, figures: first(&mut figures)? },
-        EventKind::ReserveRefused => {
-            Fact::Refused { requested: body.requested, figures: first(&mut figures)? }
-        }
-        EventKind::ReservationExpired => Fact::Expired(decode_settlement(&body, figures)?),
-        EventKind::CommittedLate => Fact::Late(decode_settlement(&body, figures)?),
-        EventKind::WindowClosed => Fact::Closed(figures),
-        EventKind::UsageReset => {
-            Fact::Reset { delta: body.delta, reason: body.reason, operator: body.operator, figures }
-        }
-        EventKind::PolicyChanged => Fact::Changed {
-            kind: ChangedKind::from_code(body.changed_kind)
-                .ok_or_else(|| corrupt("the kind of what an event says was changed"))?,
-            id: body.changed_id,
-            action: ChangeAction::from_code(body.action).ok_or_else(|| corrupt("the action of an event"))?,
-        },
-        EventKind::WebhookDisabled => {
-            let state = i16::try_from(body.webhook_state).ok().and_then(WebhookState::from_code);
-            Fact::WebhookDisabled {
-                id: body.webhook,
-                state: state.ok_or_else(|| corrupt("a webhook's state"))?,
-            }
-        }
-        EventKind::BooksDisagree => Fact::BooksDisagree { faults: body.faults },
-        EventKind::Later(code) => Fact::Unknown { code },
-    })
+    let figures = std::mem::take(&mut body.figures).into_iter().map(decode_figures);
+    let figures: Vec<Figures> = figures.collect::<Result<_, _>>()?;
+    let reservation = decode_reservation(&body)?;
+    let state = i16::try_from(body.webhook_state).ok().and_then(WebhookState::from_code);
+    let parts = Parts {
+        percent: Some(body.percent),
+        generation: Some(body.generation),
+        requested: Some(body.requested),
+        adjusted: Some(body.delta),
+        reason: Some(&body.reason),
+        operator: Some(&body.operator),
+        reservation: reservation.as_ref(),
+        change: decode_change(&body),
+        webhook: state.map(|state| WebhookPart { id: &body.webhook, state }),
+        faults: Some(body.faults),
+        unknown_kind: None,
+        figures: &figures,
+    };
+    Fact::from_parts(kind, parts).map_err(|part| corrupt(&format!("an event's {part}")))
 }
 
-fn decode_settlement(body: &EventBody, figures: Vec<Figures>) -> Result<Settlement, StoreError> {
+fn decode_reservation(body: &EventBody) -> Result<Option<Arc<Reservation>>, StoreError> {
+    if body.reservation_id.is_empty() {
+        return Ok(None);
+    }
     let id = body.reservation_id.as_slice().try_into().map_err(|_| corrupt("an event's reservation"))?;
-    let reservation = Arc::new(body::decode_reservation(ReservationId(id), &body.reservation)?);
-    Ok(Settlement { reservation, figures })
+    Ok(Some(Arc::new(body::decode_reservation(ReservationId(id), &body.reservation)?)))
+}
+
+fn decode_change(body: &EventBody) -> Option<ChangePart<'_>> {
+    let (kind, action) = (ChangedKind::from_code(body.changed_kind)?, ChangeAction::from_code(body.action)?);
+    Some(ChangePart { kind, id: &body.changed_id, action })
 }
 
 fn encode_figures(figures: &Figures) -> FiguresBody {
@@ -222,13 +210,11 @@ fn encode_figures(figures: &Figures) -> FiguresBody {
     }
 }
 
-fn decode_figures(body: &FiguresBody) -> Result<Figures, StoreError> {
-    let limit = body.limit.as_ref().map(|limit| {
-        let enforcement = Enforcement::from_code(limit.enforcement);
-        enforcement.ok_or_else(|| corrupt("the enforcement of an event's limit")).map(|enforcement| {
-            let id = limit.id.clone();
-            LimitFigures { id, quantity: limit.quantity, allowance: limit.allowance, enforcement }
-        })
+fn decode_figures(body: FiguresBody) -> Result<Figures, StoreError> {
+    let limit = body.limit.map(|LimitBody { id, quantity, allowance, enforcement }| {
+        let enforcement = Enforcement::from_code(enforcement)
+            .ok_or_else(|| corrupt("the enforcement of an event's limit"))?;
+        Ok::<_, StoreError>(LimitFigures { id, quantity, allowance, enforcement })
     });
     Ok(Figures {
         key: CounterKey::from_bytes(&body.key).ok_or_else(|| corrupt("the counter's key of an event"))?,
@@ -251,68 +237,13 @@ fn corrupt(what: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
-        shape::Subject,
-    };
-
-    fn figures() -> Figures {
-        let limit = LimitFigures {
-            id: "daily".into(),
-            quantity: 10,
-            allowance: 12,
-            enforcement: Enforcement::Observe,
-        };
-        let window = Window { start: -5, end: i64::MAX };
-        let counter =
-            Counter { committed: 7, reserved: 2, ..Counter::fresh(window, Since { at: -1, order: 0 }) };
-        Figures { key: CounterKey::of_meter(ResourceKey(3), 0), limit: Some(limit), counter, refused: 4 }
-    }
-
-    fn settlement() -> Settlement {
-        let reservation = Reservation {
-            id: ReservationId([7; 16]),
-            subject: Subject { agent: "planner".into(), ..Subject::default() },
-            state: ReservationState::Expired,
-            late: false,
-            record: false,
-            on_expiry: OnExpiry::Charge,
-            created_at: 1,
-            deadline: 2,
-            settled_at: 2,
-            amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: 5 }],
-            lines: vec![Line { key: CounterKey::of_meter(ResourceKey(3), 0), held: 5, charged: 5 }],
-            labels: Vec::new(),
-            request_id: String::new(),
-            first: None,
-        };
-        let without = Figures { limit: None, ..figures() };
-        Settlement { reservation: Arc::new(reservation), figures: vec![figures(), without] }
-    }
+    use crate::domain::event_examples;
 
     #[test]
     fn an_event_comes_back_as_it_was_stored() {
-        let (reason, operator, id) = ("r".to_owned(), "o".to_owned(), "free".to_owned());
-        let facts = [
-            Fact::Reached { percent: 80, generation: 2, figures: figures() },
-            Fact::Reached { percent: 100, generation: 1, figures: figures() },
-            Fact::Cleared { percent: 100, generation: 1, figures: figures() },
-            Fact::Refused { requested: 9, figures: figures() },
-            Fact::Expired(settlement()),
-            Fact::Late(settlement()),
-            Fact::Closed(vec![figures(), figures()]),
-            Fact::Reset { delta: -7, reason, operator, figures: vec![figures()] },
-            Fact::Changed { kind: ChangedKind::Plan, id: id.clone(), action: ChangeAction::Deleted },
-            Fact::Changed { kind: ChangedKind::Tenant, id: id.clone(), action: ChangeAction::Created },
-            Fact::WebhookDisabled { id, state: WebhookState::Gone },
-            Fact::BooksDisagree { faults: 3 },
-        ];
-        for fact in facts {
-            let resources = vec![(ResourceKey(3), "tokens".to_owned())];
-            let (tenant_key, tenant) = (TenantKey(5), Arc::from("acme"));
-            let event = Event { tenant_key, tenant, occurred_at: 11, resources, fact };
+        for event in event_examples::events().into_iter().map(|logged| logged.event) {
             let bytes = encode_event(&event);
-            assert_eq!(decode_event(tenant_key, event.kind().code(), 11, &bytes), event);
+            assert_eq!(decode_event(event.tenant_key, event.kind().code(), event.occurred_at, &bytes), event);
         }
     }
 

@@ -1,0 +1,81 @@
+//! An example of each kind of event, for the tests of all that stores, sends or shows events.
+
+use std::sync::Arc;
+
+use super::{
+    counter::{Counter, CounterKey},
+    event::{ChangeAction, ChangedKind, Event, Fact, Figures, LimitFigures, LoggedEvent, Settlement},
+    event_kind::EventKind,
+    id::{ReservationId, ResourceKey, TenantKey},
+    lineage::Since,
+    plan::Enforcement,
+    reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
+    shape::Subject,
+    webhook::WebhookState,
+    window::Window,
+};
+
+const TOKENS: ResourceKey = ResourceKey(3);
+
+/// Returns one event of each kind that this version emits.
+pub(crate) fn events() -> Vec<LoggedEvent> {
+    EventKind::ALL.map(|kind| logged(fact(kind))).into()
+}
+
+/// Returns the tenant's second event, at the seventh place of the log.
+pub(crate) fn logged(fact: Fact) -> LoggedEvent {
+    let resources = vec![(TOKENS, "tokens".to_owned())];
+    let event =
+        Event { tenant_key: TenantKey(5), tenant: Arc::from("acme"), occurred_at: 11, resources, fact };
+    LoggedEvent { sequence: 7, number: 2, event }
+}
+
+/// Returns an example of a kind. No kind can be forgotten here, since the match names them all.
+fn fact(kind: EventKind) -> Fact {
+    let (reason, operator, id) = ("a test".to_owned(), "ada".to_owned(), "free".to_owned());
+    match kind {
+        EventKind::ThresholdReached => Fact::Reached { percent: 80, generation: 2, figures: figures() },
+        EventKind::LimitReached => Fact::Reached { percent: 100, generation: 1, figures: figures() },
+        EventKind::ThresholdCleared => Fact::Cleared { percent: 100, generation: 1, figures: figures() },
+        EventKind::ReserveRefused => Fact::Refused { requested: 9, figures: figures() },
+        EventKind::ReservationExpired => Fact::Expired(settlement()),
+        EventKind::CommittedLate => Fact::Late(settlement()),
+        EventKind::WindowClosed => Fact::Closed(vec![figures(), figures()]),
+        EventKind::UsageReset => Fact::Reset { delta: -7, reason, operator, figures: vec![figures()] },
+        EventKind::PolicyChanged => {
+            Fact::Changed { kind: ChangedKind::Plan, id, action: ChangeAction::Deleted }
+        }
+        EventKind::WebhookDisabled => Fact::WebhookDisabled { id, state: WebhookState::Gone },
+        EventKind::BooksDisagree => Fact::BooksDisagree { faults: 3 },
+        EventKind::Later(code) => Fact::Unknown { code },
+    }
+}
+
+fn figures() -> Figures {
+    let enforcement = Enforcement::Observe;
+    let limit = LimitFigures { id: "daily".into(), quantity: 10, allowance: 12, enforcement };
+    let window = Window { start: -5, end: i64::MAX };
+    let counter = Counter { committed: 7, reserved: 2, ..Counter::fresh(window, Since { at: -1, order: 0 }) };
+    Figures { key: CounterKey::of_meter(TOKENS, 0), limit: Some(limit), counter, refused: 4 }
+}
+
+fn settlement() -> Settlement {
+    let reservation = Reservation {
+        id: ReservationId([7; 16]),
+        subject: Subject { agent: "planner".into(), ..Subject::default() },
+        state: ReservationState::Expired,
+        late: false,
+        record: false,
+        on_expiry: OnExpiry::Charge,
+        created_at: 1,
+        deadline: 2,
+        settled_at: 2,
+        amounts: vec![ReservedAmount { resource: TOKENS, reserved: 5, committed: 5 }],
+        lines: vec![Line { key: CounterKey::of_meter(TOKENS, 0), held: 5, charged: 5 }],
+        labels: Vec::new(),
+        request_id: String::new(),
+        first: None,
+    };
+    let without = Figures { limit: None, ..figures() };
+    Settlement { reservation: Arc::new(reservation), figures: vec![figures(), without] }
+}
