@@ -1,7 +1,12 @@
 //! Settings of `tope serve`. Precedence: flag, then environment (`TOPE_…`), then file. Each setting is declared once,
 //! below.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    ops::{Bound, RangeBounds},
+    path::Path,
+};
 
 use figment::{
     Figment,
@@ -54,9 +59,14 @@ pub enum LogFormat {
 }
 
 /// Declares the settings. One declaration gives the field of [`Config`] with its default, the flag, the key of the
-/// file, the environment variable, and the error text that says what the value must be.
+/// file, the environment variable, and the error text that says what the value must be. A range after that text is
+/// checked, and is shown in the help and in errors.
 macro_rules! settings {
-    ($($(#[doc = $help:literal])+ [$($flag:tt)*] $name:ident: $type:ty = $default:expr, $wanted:literal;)+) => {
+    ($(
+        $(#[doc = $help:literal])+
+        [$($flag:tt)*]
+        $name:ident: $type:ty = $default:expr, $wanted:literal $(in $range:expr)?;
+    )+) => {
         /// The settings of a server.
         #[derive(Clone, Debug, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -85,11 +95,26 @@ macro_rules! settings {
         const NAMES: &[&str] = &[$(stringify!($name)),+];
 
         /// Says what the value of a setting must be, for an error.
-        fn wanted(setting: &str) -> &'static str {
-            match setting {
+        fn wanted(setting: &str) -> String {
+            let text = match setting {
                 $(stringify!($name) => $wanted,)+
                 _ => "a known setting",
+            };
+            range_of(setting).map_or_else(|| text.to_owned(), |range| format!("{text}, {range}"))
+        }
+
+        /// Describes the range of a setting. `None`: the setting has no range.
+        fn range_of(setting: &str) -> Option<String> {
+            match setting {
+                $($(stringify!($name) => Some(described(&$range)),)?)+
+                _ => None,
             }
+        }
+
+        /// Checks that each setting is within its range.
+        fn check_ranges(config: &Config) -> Result<(), String> {
+            $($(check_range(stringify!($name), config.$name, &$range)?;)?)+
+            Ok(())
         }
     };
 }
@@ -108,25 +133,26 @@ settings! {
     [value_name = "FORMAT", value_enum]
     log_format: LogFormat = LogFormat::Text, "text or json";
 
-    /// Longest time, in seconds, that open calls may take when the server ends; at most 86400
+    /// Longest time, in seconds, that open calls may take when the server ends
     [value_name = "SECONDS"]
-    drain_seconds: u64 = DRAIN_DEFAULT_SECONDS, "a number of seconds";
+    drain_seconds: u64 = DRAIN_DEFAULT_SECONDS, "a number of seconds" in ..=DRAIN_MAX_SECONDS;
 
-    /// Batches that run at the same time on PostgreSQL, 1 to 64 (on SQLite always 1); unless set, half of the cores
+    /// Batches that run at the same time on PostgreSQL (on SQLite always 1); unless set, half of the cores
     [value_name = "N"]
-    lanes: usize = lanes_default(), "a number, 1 to 64";
+    lanes: usize = lanes_default(), "a number" in 1..=LANES_MAX;
 
     /// How long settled reservations are kept, in days
     [value_name = "DAYS"]
-    reservation_retention_days: u32 = 30, "a number of days";
+    reservation_retention_days: u32 = 30, "a number of days" in 1..=RETENTION_MAX_DAYS;
 
-    /// How long request ids are kept, in hours: at least 24, and at most as long as reservations
+    /// How long request ids are kept, in hours; not longer than reservations
     [value_name = "HOURS"]
-    request_id_retention_hours: u32 = REQUEST_ID_RETENTION_MIN_HOURS, "a number of hours";
+    request_id_retention_hours: u32 = REQUEST_ID_RETENTION_MIN_HOURS,
+        "a number of hours" in REQUEST_ID_RETENTION_MIN_HOURS..;
 
-    /// How long events are kept, in days; at least 2
+    /// How long events are kept, in days
     [value_name = "DAYS"]
-    event_retention_days: u32 = 30, "a number of days";
+    event_retention_days: u32 = 30, "a number of days" in EVENT_RETENTION_MIN_DAYS..=RETENTION_MAX_DAYS;
 
     /// Allow webhooks with http URLs, whose bodies everybody on the way can read
     [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
@@ -171,7 +197,28 @@ pub fn overlap_default() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 2)
 }
 
-/// Adds the default and the environment variable to the help of each flag that is a setting.
+/// Describes a range in words, such as "1 to 64". No setting has a range that excludes its end.
+fn described<T: Display>(range: &impl RangeBounds<T>) -> String {
+    match (range.start_bound(), range.end_bound()) {
+        (Bound::Included(least), Bound::Included(most)) => format!("{least} to {most}"),
+        (Bound::Included(least), Bound::Unbounded) => format!("at least {least}"),
+        (Bound::Unbounded, Bound::Included(most)) => format!("at most {most}"),
+        _ => "within its range".to_owned(),
+    }
+}
+
+fn check_range<T: Display + PartialOrd>(
+    setting: &str,
+    value: T,
+    range: &impl RangeBounds<T>,
+) -> Result<(), String> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{setting} must be {}, but is {value}", described(range)))
+}
+
+/// Adds the range, the default and the environment variable to the help of each flag that is a setting.
 pub fn describe(command: clap::Command) -> clap::Command {
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
     command.mut_args(|argument| {
@@ -181,7 +228,8 @@ pub fn describe(command: clap::Command) -> clap::Command {
         }
         let default = defaults[&id].as_str().map_or_else(|| defaults[&id].to_string(), str::to_owned);
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        argument.help(format!("{help} [default: {default}] [env: {}]", variable(&id)))
+        let range = range_of(&id).map(|range| format!(" [{range}]")).unwrap_or_default();
+        argument.help(format!("{help}{range} [default: {default}] [env: {}]", variable(&id)))
     })
 }
 
@@ -250,35 +298,14 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         .extract()
         .map_err(|error| error.into_iter().map(|one| told(&one, file)).collect::<Vec<_>>().join("; "))?;
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
-    if config.drain_seconds > DRAIN_MAX_SECONDS {
-        return Err(format!(
-            "drain_seconds must be at most {DRAIN_MAX_SECONDS}, but is {}",
-            config.drain_seconds
-        ));
-    }
-    if config.lanes == 0 || config.lanes > LANES_MAX {
-        return Err(format!("lanes must be 1 to {LANES_MAX}, but is {}", config.lanes));
-    }
-    check_retention(&config)?;
+    check_ranges(&config)?;
+    check_request_ids(&config)?;
     Ok(config)
 }
 
-fn check_retention(config: &Config) -> Result<(), String> {
-    let (events, most) = (config.event_retention_days, RETENTION_MAX_DAYS);
-    let least = EVENT_RETENTION_MIN_DAYS;
-    if !(least..=most).contains(&events) {
-        return Err(format!("event_retention_days must be {least} to {most}, but is {events}"));
-    }
+/// A repeated request is answered from its reservation, which must therefore exist as long as the request id.
+fn check_request_ids(config: &Config) -> Result<(), String> {
     let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
-    if !(1..=RETENTION_MAX_DAYS).contains(&days) {
-        let most = RETENTION_MAX_DAYS;
-        return Err(format!("reservation_retention_days must be 1 to {most}, but is {days}"));
-    }
-    if hours < REQUEST_ID_RETENTION_MIN_HOURS {
-        let least = REQUEST_ID_RETENTION_MIN_HOURS;
-        return Err(format!("request_id_retention_hours must be at least {least}, but is {hours}"));
-    }
-    // A repeated request is answered from its reservation, which must therefore exist as long as the request id.
     if hours > days * 24 {
         return Err(format!(
             "request_id_retention_hours must be at most reservation_retention_days, which is {days} ({} hours), but is \
@@ -335,7 +362,7 @@ mod tests {
             ("lanes = 65", "lanes must be 1 to 64, but is 65"),
             ("lsten = \"127.0.0.1:1\"", "\"lsten\" in "),
             ("log_format = \"xml\"", "must be text or json"),
-            ("drain_seconds = -1", "must be a number of seconds"),
+            ("drain_seconds = -1", "must be a number of seconds, at most 86400"),
             ("drain_seconds = 86401", "drain_seconds must be at most 86400, but is 86401"),
             ("lanes = [", "tope.toml cannot be read: TOML parse error at line 1, column 10; "),
             (
@@ -391,6 +418,26 @@ mod tests {
         std::fs::write(&file, print(&config, &config.database).expect("printed")).expect("written");
         let read = load(Some(&file), &Flags::default()).expect("loaded");
         assert_eq!(format!("{read:?}"), format!("{config:?}"));
+    }
+
+    #[test]
+    fn the_help_of_a_flag_has_its_range_and_its_default() {
+        let command = describe(<Flags as clap::Args>::augment_args(clap::Command::new("serve")));
+        let help = |id: &str| {
+            let argument = command.get_arguments().find(|argument| argument.get_id() == id);
+            argument.and_then(clap::Arg::get_help).map(ToString::to_string).unwrap_or_default()
+        };
+        for (id, end) in [
+            ("drain_seconds", " [at most 86400] [default: 10] [env: TOPE_DRAIN_SECONDS]"),
+            (
+                "request_id_retention_hours",
+                " [at least 24] [default: 24] [env: TOPE_REQUEST_ID_RETENTION_HOURS]",
+            ),
+            ("event_retention_days", " [2 to 36500] [default: 30] [env: TOPE_EVENT_RETENTION_DAYS]"),
+            ("log_format", " the log contains [default: text] [env: TOPE_LOG_FORMAT]"),
+        ] {
+            assert!(help(id).ends_with(end), "{id}: {}", help(id));
+        }
     }
 
     #[test]

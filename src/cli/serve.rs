@@ -1,6 +1,6 @@
 //! `tope serve`: runs the server until Ctrl-C or SIGTERM.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,9 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     config::{self, Flags},
     console::{client::print_line, error::CliError, without_password},
-    events::webhook::Rules,
     server::{Server, ServerOptions},
-    store::Retention,
     telemetry,
 };
 
@@ -51,21 +49,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     {
         tracing::warn!("{line}");
     }
-    let options = ServerOptions {
-        demo: args.demo,
-        drain: Duration::from_secs(config.drain_seconds),
-        lanes: config.lanes,
-        retention: Retention::of(
-            config.reservation_retention_days,
-            config.request_id_retention_hours,
-            config.event_retention_days,
-        ),
-        webhooks: Rules {
-            allow_http: config.webhook_allow_http,
-            allow_private: config.webhook_allow_private,
-        },
-        ..ServerOptions::new(config.listen, &config.database)
-    };
+    let database = without_password(&config.database);
+    let options = ServerOptions { demo: args.demo, ..ServerOptions::new(config) };
     let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;
     if !server.address().ip().is_loopback() {
         tracing::warn!(
@@ -76,7 +61,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     }
     tracing::info!(
         net.address = %server.address(),
-        database = %without_password(&config.database),
+        database = %database,
         version = env!("TOPE_VERSION"),
         "the server is ready; Ctrl-C stops it"
     );

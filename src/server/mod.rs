@@ -43,53 +43,27 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The services whose health is reported. The empty name stands for the whole server.
 const SERVICES: [&str; 3] = ["", quota_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
 
-/// The options of a server.
+/// The options of a server: its settings, and options that people cannot set.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// IP address and port. Port 0 takes a free port.
-    pub listen: SocketAddr,
-    /// URL of the database: `sqlite://…` or `postgres://…`.
-    pub database: String,
+    /// The settings. Port 0 of `listen` takes a free port.
+    pub config: Config,
     /// A clock set by hand, for tests: jobs then run only when they are called. `None`: this machine's clock on
     /// SQLite, the database's on PostgreSQL.
     pub clock: Option<ManualClock>,
     /// Create the demonstration's resources, plans and tenants, if they are missing.
     pub demo: bool,
-    /// Maximum time that open calls, jobs and batches may take when the server ends.
-    pub drain: Duration,
-    /// Number of lanes on PostgreSQL. SQLite has one lane.
-    pub lanes: usize,
     /// Decide a batch while the previous batch commits. This needs a core that neither callers nor the database use.
     pub overlap: bool,
-    /// How long settled reservations, request ids and events are kept.
-    pub retention: Retention,
-    /// The addresses that webhooks may have.
-    pub webhooks: Rules,
     /// Let PostgreSQL's NOTIFY wake this server when another replica writes events. Otherwise the feed looks for new
     /// events twice a second.
     pub listens: bool,
 }
 
 impl ServerOptions {
-    /// Makes options with the defaults of the settings, and with the machine's clock.
-    pub fn new(listen: SocketAddr, database: impl Into<String>) -> Self {
-        let config = Config::default();
-        Self {
-            listen,
-            database: database.into(),
-            clock: None,
-            demo: false,
-            drain: Duration::from_secs(config.drain_seconds),
-            lanes: config.lanes,
-            overlap: overlap_default(),
-            retention: Retention::of(
-                config.reservation_retention_days,
-                config.request_id_retention_hours,
-                config.event_retention_days,
-            ),
-            webhooks: Rules::default(),
-            listens: true,
-        }
+    /// Makes options with these settings, and with the machine's clock.
+    pub fn new(config: Config) -> Self {
+        Self { config, clock: None, demo: false, overlap: overlap_default(), listens: true }
     }
 }
 
@@ -159,16 +133,17 @@ impl Server {
     }
 
     async fn start_unboxed(options: ServerOptions) -> Result<Server, ServerError> {
-        let address = options.listen;
+        let config = &options.config;
+        let address = config.listen;
         let listen_error = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
 
         let store_options = StoreOptions { exclusive: true, ..StoreOptions::default() };
-        let store = Store::connect(&options.database, store_options).await?;
+        let store = Store::connect(&config.database, store_options).await?;
         let lanes = match store.dialect() {
             Dialect::Sqlite => 1,
-            Dialect::Postgres => options.lanes,
+            Dialect::Postgres => config.lanes,
         };
         let clock = match (&options.clock, store.dialect()) {
             (Some(manual), _) => Clock::Manual(manual.clone()),
@@ -192,8 +167,8 @@ impl Server {
             store: store.clone(),
             engine: Arc::clone(&engine),
             policies: Arc::clone(&policies),
-            retention: options.retention,
-            deliverer: Deliverer::new(store.clone(), clock.clone(), options.webhooks),
+            retention: retention(config),
+            deliverer: Deliverer::new(store.clone(), clock.clone(), webhook_rules(config)),
         };
         let clockwork = Clockwork::start(tools, clock.clone()).await?;
         let admin = Admin::new(
@@ -212,15 +187,15 @@ impl Server {
             .add_service(health_service)
             .add_service(crate::grpc::reflection_v1())
             .add_service(crate::grpc::reflection_v1alpha());
+        let drain = Duration::from_secs(config.drain_seconds);
         if options.listens {
             tokio::spawn(Arc::clone(&feed).listen());
         }
         let feeding = tokio::spawn(feed.run());
-        let serving = tokio::spawn(serve(listener, routes, stop.clone(), options.drain));
+        let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain));
         let probe = tokio::spawn(
             probe::Probe::new(&store, clock, (options.demo, prepared), health.clone()).run(stop.clone()),
         );
-        let drain = options.drain;
         Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }
 
@@ -276,6 +251,18 @@ impl Server {
         }
         self.lanes.end();
     }
+}
+
+fn retention(config: &Config) -> Retention {
+    Retention::of(
+        config.reservation_retention_days,
+        config.request_id_retention_hours,
+        config.event_retention_days,
+    )
+}
+
+fn webhook_rules(config: &Config) -> Rules {
+    Rules { allow_http: config.webhook_allow_http, allow_private: config.webhook_allow_private }
 }
 
 async fn tell(health: &HealthReporter, serving: bool) {

@@ -7,6 +7,7 @@ use tope::server::{Server, ServerOptions};
 use crate::harness::{
     process::{run, said, tope},
     v1::{EventKind::*, watch_usage_response::Update, *},
+    world::settings,
     *,
 };
 
@@ -292,9 +293,8 @@ fn a_copy_of_a_database_refuses_cursors_of_the_original() {
         command.args(["backup", "--database", world.database.url()]).arg(&copy);
         let output = run(command).await;
         assert!(output.status.success(), "{}", said(&output));
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        let server =
-            Server::start(ServerOptions::new(listen, database::sqlite_url(&copy))).await.expect("it starts");
+        let options = ServerOptions::new(settings(database::sqlite_url(&copy)));
+        let server = Server::start(options).await.expect("it starts");
         let clients = Clients::of(clients::connect(&format!("http://{}", server.address())).await);
         let resume = WatchUsageRequest { cursor: watcher.cursor, ..everything() };
         let no = clients.watch(resume.clone()).await.err().expect("of another log");

@@ -5,12 +5,14 @@ use std::process::Stdio;
 use serde_json::Value;
 use tope::{
     clock::ManualClock,
+    config::Config,
     server::{Server, ServerOptions},
 };
 
 use crate::{
     harness::{
         process::{run, said, tope},
+        world::settings,
         *,
     },
     webhook_body::bare_numbers,
@@ -33,7 +35,8 @@ fn object(printing: &Printing) -> Value {
 }
 
 async fn serve(database: &Database, listen: &str, clock: &ManualClock) -> (Server, Clients) {
-    let mut options = ServerOptions::new(listen.parse().expect("an address"), database.url());
+    let listen = listen.parse().expect("an address");
+    let mut options = ServerOptions::new(Config { listen, ..settings(database.url()) });
     options.clock = Some(clock.clone());
     let server = Server::start(options).await.expect("the server starts");
     let channel = clients::connect(&format!("http://{}", server.address())).await;

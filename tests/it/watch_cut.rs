@@ -14,7 +14,7 @@ use tope::{
 
 use crate::harness::{
     v1::{watch_usage_response::Update, *},
-    world::run,
+    world::{run, settings},
     *,
 };
 
@@ -148,8 +148,7 @@ fn p99(delays: &[Duration]) -> Duration {
 }
 
 async fn second(world: &World, listens: bool) -> (Server, Arc<Clients>) {
-    let listen = "127.0.0.1:0".parse().expect("an address");
-    let mut options = ServerOptions::new(listen, world.database.url());
+    let mut options = ServerOptions::new(settings(world.database.url()));
     options.clock = Some(ManualClock::at(NOON));
     options.listens = listens;
     let server = Server::start(options).await.expect("the server starts");

@@ -8,11 +8,13 @@ use std::{
 use tempfile::TempDir;
 use tope::{
     clock::ManualClock,
+    config::Config,
     server::{Server, ServerOptions},
 };
 
 use crate::harness::{
     process::{run, said, tool},
+    world::settings,
     *,
 };
 
@@ -40,7 +42,8 @@ async fn stubs() -> TempDir {
 }
 
 async fn serve(database: &Database, listen: &str, clock: &ManualClock) -> (Server, Clients) {
-    let mut options = ServerOptions::new(listen.parse().expect("an address"), database.url());
+    let listen = listen.parse().expect("an address");
+    let mut options = ServerOptions::new(Config { listen, ..settings(database.url()) });
     options.clock = Some(clock.clone());
     let server = Server::start(options).await.expect("the server starts");
     let channel = clients::connect(&format!("http://{}", server.address())).await;

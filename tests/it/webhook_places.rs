@@ -1,10 +1,8 @@
 //! The addresses that webhooks may use. The tests use TestWebhook. The server never connects to a forbidden address.
 
-use tope::{clock::system_now, events::webhook::Rules};
+use tope::{clock::system_now, config::Config};
 
-use crate::harness::{clients::done, receiver::Answer, v1::*, *};
-
-const STRICT: Rules = Rules { allow_http: false, allow_private: false };
+use crate::harness::{clients::done, receiver::Answer, v1::*, world::settings, *};
 
 async fn create(clients: &Clients, id: &str, url: &str) -> call::Answer<Webhook> {
     let webhook = Webhook { id: id.into(), url: url.into(), ..Webhook::default() };
@@ -135,7 +133,8 @@ both! {
         let port = receiver.port();
         create(world, "literal", &receiver.url()).await.expect("it is allowed");
         create(world, "name", &format!("http://localhost:{port}/")).await.expect("it is allowed");
-        world.restart_with(STRICT).await;
+        let settings = Config { webhook_allow_private: false, ..settings(world.database.url()) };
+        world.restart_with(Config { webhook_allow_http: false, ..settings.clone() }).await;
         let places = [
             "127.0.0.1", "127.1", "2130706433", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1",
             "192.168.0.1", "localhost",
@@ -150,7 +149,7 @@ both! {
             let tested = test(world, id).await;
             assert!(!tested.succeeded && tested.error.contains("https"), "{id}: {tested:?}");
         }
-        world.restart_with(Rules { allow_http: true, ..STRICT }).await;
+        world.restart_with(settings).await;
         for id in ["literal", "name"] {
             let tested = test(world, id).await;
             assert!(!tested.succeeded && tested.error.contains("public address"), "{id}: {tested:?}");

@@ -11,8 +11,8 @@ use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use tokio::time::timeout;
 use tope::{
     clock::ManualClock,
+    config::Config,
     engine::Closed,
-    events::webhook::Rules,
     server::{Server, ServerOptions},
 };
 
@@ -85,9 +85,7 @@ impl World {
     pub fn on(database: Database, now: i64) -> LocalBoxFuture<'static, Self> {
         async move {
             let clock = ManualClock::at(now);
-            // The endpoints of tests are on this machine.
-            let webhooks = Rules { allow_http: true, allow_private: true };
-            let (server, clients) = serve(database.url(), &clock, webhooks, None).await;
+            let (server, clients) = serve(settings(database.url()), &clock).await;
             Self { clock, database, clients, server: Some(server) }
         }
         .boxed_local()
@@ -95,14 +93,14 @@ impl World {
 
     /// Stops the server, and starts another server on the same database.
     pub fn restart(&mut self) -> LocalBoxFuture<'_, ()> {
-        self.restart_with(Rules { allow_http: true, allow_private: true })
+        self.restart_with(settings(self.database.url()))
     }
 
-    /// Restarts the server, with other rules for the places to which webhooks may be sent.
-    pub fn restart_with(&mut self, webhooks: Rules) -> LocalBoxFuture<'_, ()> {
+    /// Restarts the server, with other settings.
+    pub fn restart_with(&mut self, config: Config) -> LocalBoxFuture<'_, ()> {
         async move {
             self.stop().await;
-            let (server, clients) = serve(self.database.url(), &self.clock, webhooks, None).await;
+            let (server, clients) = serve(config, &self.clock).await;
             (self.server, self.clients) = (Some(server), clients);
         }
         .boxed_local()
@@ -115,13 +113,12 @@ impl World {
 
     /// Starts another server on the same database, which it connects to with this URL.
     pub fn replica_at<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, (Server, Clients)> {
-        serve(url, &self.clock, Rules { allow_http: true, allow_private: true }, None).boxed_local()
+        serve(settings(url), &self.clock).boxed_local()
     }
 
     /// Starts another server on the same database, with this number of lanes.
     pub fn replica_with(&self, lanes: usize) -> LocalBoxFuture<'_, (Server, Clients)> {
-        let webhooks = Rules { allow_http: true, allow_private: true };
-        serve(self.database.url(), &self.clock, webhooks, Some(lanes)).boxed_local()
+        serve(Config { lanes, ..settings(self.database.url()) }, &self.clock).boxed_local()
     }
 
     /// Makes the server emit WINDOW_CLOSED for windows that are over, as it does by itself every minute.
@@ -180,18 +177,22 @@ fn overlaps() -> bool {
     thread.name().is_some_and(|name| name.bytes().fold(0, u8::wrapping_add) % 2 == 1)
 }
 
-async fn serve(
-    database: &str,
-    clock: &ManualClock,
-    webhooks: Rules,
-    lanes: Option<usize>,
-) -> (Server, Clients) {
-    let listen = "127.0.0.1:0".parse().expect("an address");
-    let mut options = ServerOptions::new(listen, database);
+/// Returns the settings for the server of a test. The server listens on a free port, and webhooks may be sent to this
+/// machine, where the endpoints of tests are.
+pub fn settings(database: impl Into<String>) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        database: database.into(),
+        webhook_allow_http: true,
+        webhook_allow_private: true,
+        ..Config::default()
+    }
+}
+
+async fn serve(config: Config, clock: &ManualClock) -> (Server, Clients) {
+    let mut options = ServerOptions::new(config);
     options.clock = Some(clock.clone());
     options.overlap = overlaps();
-    options.webhooks = webhooks;
-    options.lanes = lanes.unwrap_or(options.lanes);
     let server = Server::start(options).await.expect("the server starts");
     let channel = connect(&format!("http://{}", server.address())).await;
     serving(&channel).await;
