@@ -147,23 +147,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::domain::{event_examples, event_kind::EventKind};
+    use crate::domain::event_examples;
 
     #[test]
-    fn each_kind_is_in_the_schema() {
+    fn the_schema_has_the_type_of_each_event() {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
         let schema: Value =
             serde_json::from_str(include_str!("../../../schemas/webhook.json")).expect("it is JSON");
-        let types = schema["properties"]["type"]["enum"].as_array().expect("a list");
-        let types: BTreeSet<String> = types.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        let kinds = EventKind::ALL.map(|kind| word(kind.name()));
-        assert_eq!(types, kinds.into_iter().chain([TEST_TYPE, UNKNOWN_TYPE].map(str::to_owned)).collect());
-
-        let validator =
-            jsonschema::options().should_validate_formats(true).build(&schema).expect("it is a schema");
-        for example in event_examples::events() {
-            let (_, body) = event([1; 16], &example);
-            let body: Value = serde_json::from_str(&body).expect("it is JSON");
-            assert!(validator.is_valid(&body), "{body:#}");
-        }
+        let listed = schema["properties"]["type"]["enum"].as_array().expect("a list");
+        let listed: BTreeSet<String> = listed.iter().filter_map(text).collect();
+        let events = event_examples::events();
+        let sent = events.iter().map(|example| {
+            let body: Value = serde_json::from_str(&event([1; 16], example).1).expect("it is JSON");
+            text(&body["type"]).expect("a word")
+        });
+        assert_eq!(listed, sent.chain([TEST_TYPE, UNKNOWN_TYPE].map(str::to_owned)).collect());
     }
 }
