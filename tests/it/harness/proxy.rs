@@ -16,8 +16,9 @@ use tokio::{
 
 use super::postgres;
 
-/// The end of the message with which PostgreSQL answers a COMMIT.
-const COMMITTED: &[u8] = b"COMMIT\0";
+/// The message with which PostgreSQL says that it is ready, and in no transaction: after a COMMIT, or after a statement
+/// that is a transaction of its own.
+const COMMITTED: &[u8] = b"Z\0\0\0\x05I";
 
 /// Number of the latest bytes that are kept and searched. A text may arrive in pieces.
 const KEPT: usize = 64 * 1024;
@@ -91,8 +92,11 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
         true
     });
     let answers = pass(answered, answer, &faults, |heard| {
-        let lost = *marked.borrow()
-            && contains(heard, COMMITTED)
+        if !*marked.borrow() {
+            // Answers to earlier statements do not count.
+            heard.clear();
+        }
+        let lost = contains(heard, COMMITTED)
             && faults.sought.lock().expect("the lock is not poisoned").take().is_some();
         faults.lost.fetch_add(usize::from(lost), Ordering::SeqCst);
         !lost
@@ -109,7 +113,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     faults: &Faults,
-    mut look: impl FnMut(&[u8]) -> bool,
+    mut look: impl FnMut(&mut Vec<u8>) -> bool,
 ) {
     let (mut bytes, mut heard) = (vec![0; KEPT], Vec::new());
     let mut silent = faults.silent.subscribe();
@@ -119,7 +123,7 @@ async fn pass(
         }
         heard.extend_from_slice(&bytes[..count]);
         heard.drain(..heard.len().saturating_sub(KEPT));
-        if !look(&heard) || to.write_all(&bytes[..count]).await.is_err() {
+        if !look(&mut heard) || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
     }
