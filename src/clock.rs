@@ -11,7 +11,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::domain::{id::ReservationId, window::Millis};
+use crate::domain::{id::ReservationId, time::Time};
 
 /// The source of the current time.
 #[derive(Clone, Debug)]
@@ -25,12 +25,12 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// Returns the current time in milliseconds since 1970-01-01 UTC. `None`: the database must be asked for it.
-    pub fn now(&self) -> Option<Millis> {
+    /// Returns the current time. `None`: the database must be asked for it.
+    pub fn now(&self) -> Option<Time> {
         match self {
             Clock::System => Some(system_now()),
             Clock::Database => None,
-            Clock::Manual(clock) => Some(clock.now()),
+            Clock::Manual(clock) => Some(Time(clock.now())),
         }
     }
 }
@@ -44,9 +44,9 @@ static MINTED: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(u64::from(r
 
 /// Makes a UUID of version 7 for an instant. It sorts after all ids that this process made for earlier instants, and
 /// after those that it made for this instant before.
-pub fn mint(now: Millis) -> ReservationId {
+pub fn mint(now: Time) -> ReservationId {
     let counter = MINTED.fetch_add(1, Ordering::Relaxed) % (1 << COUNTER_BITS);
-    let millis = u64::try_from(now).unwrap_or(0);
+    let millis = u64::try_from(now.0).unwrap_or(0);
     // The counter's upper 12 bits follow the version, its lower 30 bits the variant. The last 32 bits are random, so
     // that two processes do not make the same id.
     let upper = (millis << 16) | 0x7000 | (counter >> 30);
@@ -81,37 +81,38 @@ pub fn new_log_id() -> [u8; 16] {
     Uuid::new_v4().into_bytes()
 }
 
-/// A clock for tests: it stands still until it is set. Clones share the same time.
+/// A clock for tests: it stands still until it is set. Clones share the same time. Its instants are plain numbers, as in
+/// the tables of tests.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
-    /// Makes a clock that stands at `now`.
-    pub fn at(now: Millis) -> Self {
+    /// Makes a clock that stands at `now`, in milliseconds since 1970-01-01 UTC.
+    pub fn at(now: i64) -> Self {
         Self(Arc::new(AtomicI64::new(now)))
     }
 
     /// Returns the time that the clock shows, in milliseconds since 1970-01-01 UTC.
-    pub fn now(&self) -> Millis {
+    pub fn now(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Sets the clock, forwards or backwards.
-    pub fn set(&self, now: Millis) {
+    /// Sets the clock, forwards or backwards, to milliseconds since 1970-01-01 UTC.
+    pub fn set(&self, now: i64) {
         self.0.store(now, Ordering::SeqCst);
     }
 
     /// Moves the clock on by `millis`.
-    pub fn advance(&self, millis: Millis) {
+    pub fn advance(&self, millis: i64) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
-/// Returns the time of day of this machine, in milliseconds since 1970-01-01 UTC. 0 if the clock is before 1970.
+/// Returns the time of day of this machine, or [`Time::EPOCH`] if the clock is before 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-pub fn system_now() -> Millis {
+pub fn system_now() -> Time {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since_epoch.as_millis()).map_or(Time::NEVER, Time)
 }
 
 #[cfg(test)]
@@ -122,12 +123,12 @@ mod tests {
 
     #[test]
     fn ids_are_in_the_order_of_their_instants_and_of_their_making() {
-        let instants = [5, 5, 1_700_000_000_000, 1_700_000_000_000, 1_700_000_000_001];
+        let instants = [5, 5, 1_700_000_000_000, 1_700_000_000_000, 1_700_000_000_001].map(Time);
         let ids = instants.map(mint);
         assert!(ids.is_sorted_by(|a, b| a.0 < b.0), "{ids:?}");
         // Ids of other instants that were made in between do not disturb the order.
-        assert!(ids[1].0 < mint(5).0);
-        let uuid = Uuid::from_bytes(mint(1_700_000_000_000).0);
+        assert!(ids[1].0 < mint(Time(5)).0);
+        let uuid = Uuid::from_bytes(mint(Time(1_700_000_000_000)).0);
         assert_eq!((uuid.get_version(), uuid.get_variant()), (Some(Version::SortRand), Variant::RFC4122));
         assert_eq!(uuid.get_timestamp().map(|time| time.to_unix()), Some((1_700_000_000, 0)));
     }

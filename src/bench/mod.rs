@@ -14,7 +14,7 @@ pub mod replay;
 pub mod report;
 pub mod workload;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
 use clap::Args;
 
@@ -41,8 +41,8 @@ const DISK_TIME: Duration = Duration::from_millis(500);
 /// Duration of each step of a search.
 const SEARCH_STEP: Duration = Duration::from_secs(1);
 /// First and last number of single calls in flight that a search tries. Each step doubles the number.
-const SEARCH_UNARY: (usize, usize) = (32, 8_192);
-const SEARCH_BATCH: (usize, usize) = (1, 64);
+const SEARCH_UNARY: RangeInclusive<usize> = 32..=8_192;
+const SEARCH_BATCH: RangeInclusive<usize> = 1..=64;
 
 /// Options of `tope bench`. Without options the bench ends within 40 seconds.
 #[derive(Debug, Clone, Args)]
@@ -239,7 +239,12 @@ async fn compare(
     Ok(report)
 }
 
-async fn pace_of(side: &Arc<Side>, rate: Option<u32>, in_flight: InFlight, range: (usize, usize)) -> Pace {
+async fn pace_of(
+    side: &Arc<Side>,
+    rate: Option<u32>,
+    in_flight: InFlight,
+    range: RangeInclusive<usize>,
+) -> Pace {
     match (rate, in_flight) {
         (Some(rate), _) => Pace::Open(rate),
         (None, InFlight::Fixed(calls)) => Pace::Closed(calls),
@@ -248,11 +253,11 @@ async fn pace_of(side: &Arc<Side>, rate: Option<u32>, in_flight: InFlight, range
 }
 
 /// Doubles the calls in flight until two steps in a row give no higher rate. Returns the best number.
-async fn find_best(side: &Arc<Side>, (first, last): (usize, usize)) -> usize {
-    side.run(Pace::Closed(first), SEARCH_STEP).await;
-    let (mut best, mut best_rate, mut without_gain) = (first, 0.0, 0);
-    let mut calls = first;
-    while calls <= last && without_gain < 2 {
+async fn find_best(side: &Arc<Side>, range: RangeInclusive<usize>) -> usize {
+    let mut calls = *range.start();
+    side.run(Pace::Closed(calls), SEARCH_STEP).await;
+    let (mut best, mut best_rate, mut without_gain) = (calls, 0.0, 0);
+    while range.contains(&calls) && without_gain < 2 {
         let Figures { per_second, .. } = side.run(Pace::Closed(calls), SEARCH_STEP).await;
         if per_second > best_rate {
             (best, best_rate, without_gain) = (calls, per_second, 0);

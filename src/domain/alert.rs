@@ -147,7 +147,8 @@ mod tests {
 
     fn limit(quantity: i64, thresholds: &[i32]) -> Limit {
         let (resource, period) = (ResourceKey(1), Period::Day);
-        let shape = Shape { resource, period, anchor_day: 0, selectors: [None, None, None], per: [false; 3] };
+        let (selectors, per) = Default::default();
+        let shape = Shape { resource, period, anchor_day: 0, selectors, per };
         let (id, thresholds) = ("daily".to_owned(), thresholds.to_vec());
         Limit {
             id,

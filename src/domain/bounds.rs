@@ -1,4 +1,6 @@
-//! All bounds of the contract. Each name ends with the unit, unless the bound is a number of things.
+//! All bounds of the contract. Each name ends with the unit, unless the bound is a span or a number of things.
+
+use super::time::Span;
 
 /// Maximum length of an id or name, in UTF-8.
 pub const NAME_LENGTH_MAX_BYTES: usize = 128;
@@ -15,11 +17,11 @@ pub const LABEL_KEY_MAX_BYTES: usize = 64;
 /// Maximum length of a label's value.
 pub const LABEL_VALUE_MAX_BYTES: usize = 256;
 /// Time to the deadline if the request has no `ttl`.
-pub const TTL_DEFAULT_MILLIS: i64 = 5 * 60 * 1_000;
+pub const TTL_DEFAULT: Span = Span::minutes(5);
 /// Maximum `ttl` of a request.
-pub const TTL_MAX_MILLIS: i64 = 24 * 3_600 * 1_000;
+pub const TTL_MAX: Span = Span::hours(24);
 /// Maximum time from a hold's creation to its deadline, including Extends.
-pub const LIFETIME_MAX_MILLIS: i64 = 48 * 3_600 * 1_000;
+pub const LIFETIME_MAX: Span = Span::hours(48);
 /// Minimum retention of a `request_id`.
 pub const REQUEST_ID_RETENTION_MIN_HOURS: u32 = 24;
 /// Maximum number of limits of one plan.
@@ -58,8 +60,8 @@ pub const SECRET_MIN_BYTES: usize = 24;
 /// Maximum length of a webhook's secret.
 pub const SECRET_MAX_BYTES: usize = 64;
 /// How long the previous secret stays valid if the request names no time.
-pub const SECRET_OVERLAP_DEFAULT_MILLIS: i64 = 24 * 3_600 * 1_000;
+pub const SECRET_OVERLAP_DEFAULT: Span = Span::hours(24);
 /// Maximum time for which the previous secret stays valid.
-pub const SECRET_OVERLAP_MAX_MILLIS: i64 = 7 * 24 * 3_600 * 1_000;
+pub const SECRET_OVERLAP_MAX: Span = Span::days(7);
 /// Maximum number of deliveries that one Redeliver names by place in the log.
 pub const REDELIVER_MAX: usize = 1_000;

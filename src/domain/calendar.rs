@@ -3,7 +3,10 @@
 use chrono_tz::Tz;
 use foldhash::HashMap;
 
-use super::window::{Millis, Period, Window, window_at};
+use super::{
+    time::Time,
+    window::{Period, Window, window_at},
+};
 
 /// The window that was computed last for each zone, period and anchor day.
 #[derive(Debug, Default)]
@@ -13,7 +16,7 @@ pub struct Calendar {
 
 impl Calendar {
     /// Returns the window that contains the instant `at`.
-    pub fn window(&mut self, zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
+    pub fn window(&mut self, zone: Tz, period: Period, anchor_day: u8, at: Time) -> Window {
         let place = self
             .windows
             .entry((zone, period, anchor_day))

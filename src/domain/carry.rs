@@ -109,7 +109,8 @@ fn without_repeats(mut lineages: Vec<Lineage>) -> Vec<Lineage> {
     // of the order of the argument.
     lineages.sort_by_cached_key(|Lineage { shape, since }| {
         let Shape { resource, period, anchor_day, selectors, per } = shape;
-        (*since, selectors.iter().flatten().count(), *resource, *period, *anchor_day, selectors.clone(), *per)
+        let selected = selectors.iter().filter(|(_, selector)| selector.is_some()).count();
+        (*since, selected, *resource, *period, *anchor_day, selectors.clone(), *per)
     });
     let mut kept: Vec<Lineage> = Vec::new();
     for lineage in lineages {

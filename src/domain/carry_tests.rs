@@ -6,9 +6,10 @@ use super::*;
 use crate::domain::{
     id::{PlanKey, ResourceKey, TenantKey},
     plan::Enforcement,
-    shape::Subject,
+    shape::{PerDimension, Subject},
     tenant::TenantState,
-    window::{Millis, Period, Window},
+    time::Time,
+    window::{Period, Window},
 };
 
 /// Returns a shape for each user, for all users together, or for one user.
@@ -17,8 +18,8 @@ fn shape(user: Option<&str>, per_user: bool) -> Shape {
         resource: ResourceKey(1),
         period: Period::Lifetime,
         anchor_day: 0,
-        selectors: [None, user.map(str::to_owned), None],
-        per: [false, per_user, false],
+        selectors: PerDimension { user: user.map(str::to_owned), ..PerDimension::default() },
+        per: PerDimension { user: per_user, ..PerDimension::default() },
     }
 }
 
@@ -35,12 +36,12 @@ fn limits(shapes: &[Shape]) -> Vec<Limit> {
     shapes.iter().map(limit).collect()
 }
 
-fn at(at: Millis) -> Since {
-    Since { at, order: 1 }
+fn at(at: i64) -> Since {
+    Since { at: Time(at), order: 1 }
 }
 
 /// Returns a plan that got these shapes at these instants, one set after the other.
-fn plan(history: &[(Millis, &[Shape])]) -> Plan {
+fn plan(history: &[(i64, &[Shape])]) -> Plan {
     let mut replaced: Vec<Arc<Limit>> = Vec::new();
     for (now, shapes) in history {
         replaced = replace_limits(&replaced, &limits(shapes), at(*now));
@@ -50,8 +51,8 @@ fn plan(history: &[(Millis, &[Shape])]) -> Plan {
         id: String::new(),
         display_name: String::new(),
         limits: replaced,
-        created_at: 0,
-        updated_at: 0,
+        created_at: Time::EPOCH,
+        updated_at: Time::EPOCH,
     }
 }
 
@@ -63,22 +64,22 @@ fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
         plan: PlanKey(1),
         zone: Tz::UTC,
         state: TenantState::Active,
-        decided_at: 0,
-        next_due: Millis::MAX,
+        decided_at: Time::EPOCH,
+        next_due: Time::NEVER,
         version: 0,
         plan_since,
         carried,
-        created_at: 0,
-        updated_at: 0,
+        created_at: Time::EPOCH,
+        updated_at: Time::EPOCH,
         event_number: 0,
     }
 }
 
 /// Returns since when the counters of user a, of user b and of all users together count.
-fn since(tenant: &Tenant, plan: &Plan) -> [Option<Millis>; 3] {
+fn since(tenant: &Tenant, plan: &Plan) -> [Option<i64>; 3] {
     let key = |user: &str, per_user: bool| {
         let subject = Subject { user: user.to_owned(), ..Subject::default() };
-        CounterKey::of_shape(&shape(None, per_user), 0, &subject)
+        CounterKey::of_shape(&shape(None, per_user), Time::EPOCH, &subject)
     };
     let counters = [key("a", true), key("b", true), key("", false)];
     counters.map(|key| {
@@ -86,7 +87,7 @@ fn since(tenant: &Tenant, plan: &Plan) -> [Option<Millis>; 3] {
         let told: Vec<Since> = reading.iter().map(|limit| tenant.counts_since(limit, &key)).collect();
         assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "{told:?} of {plan:#?}");
         assert_eq!(tenant.counted_since(plan, &key), told.first().copied());
-        told.first().map(|since| since.at)
+        told.first().map(|since| since.at.0)
     })
 }
 
@@ -96,7 +97,7 @@ fn a_counter_counts_since_the_plan_counts_it_without_a_gap() {
         (shape(None, false), shape(None, true), shape(Some("a"), false), shape(Some("b"), true));
     let (all, each, a, b) = (&[all][..], &[each][..], &[a][..], &[b][..]);
     let both = |one: &[Shape], other: &[Shape]| [one, other].concat();
-    type Row<'a> = (Vec<(Millis, Vec<Shape>)>, [Option<Millis>; 3]);
+    type Row<'a> = (Vec<(i64, Vec<Shape>)>, [Option<i64>; 3]);
     let rows: Vec<Row<'_>> = vec![
         (vec![(1, all.to_vec())], [None, None, Some(1)]),
         (vec![(1, all.to_vec()), (2, vec![]), (3, all.to_vec())], [None, None, Some(3)]),
@@ -116,8 +117,7 @@ fn a_counter_counts_since_the_plan_counts_it_without_a_gap() {
         (vec![(1, a.to_vec()), (2, b.to_vec()), (3, both(a, each))], [Some(3), Some(2), None]),
     ];
     for (history, expected) in rows {
-        let steps: Vec<(Millis, &[Shape])> =
-            history.iter().map(|(now, shapes)| (*now, &shapes[..])).collect();
+        let steps: Vec<(i64, &[Shape])> = history.iter().map(|(now, shapes)| (*now, &shapes[..])).collect();
         assert_eq!(since(&tenant(at(0), vec![]), &plan(&steps)), expected, "{history:#?}");
     }
 }
@@ -144,18 +144,19 @@ fn what_two_plans_count_is_carried_on_from_the_one_to_the_other() {
 
 #[test]
 fn changes_of_one_instant_are_told_apart() {
-    let first = Since::of_revision(5, 7);
-    let moved = Since::of_tenant(5, 7, first);
-    let again = Since::of_tenant(5, 7, moved);
-    let changed = Since::of_revision(5, 8);
-    let order = [first, moved, again, changed, Since::of_tenant(5, 8, again), Since::of_revision(6, 1)];
+    let first = Since::of_revision(Time(5), 7);
+    let moved = Since::of_tenant(Time(5), 7, first);
+    let again = Since::of_tenant(Time(5), 7, moved);
+    let changed = Since::of_revision(Time(5), 8);
+    let order =
+        [first, moved, again, changed, Since::of_tenant(Time(5), 8, again), Since::of_revision(Time(6), 1)];
     for pair in order.windows(2) {
         assert!(pair[0] < pair[1] && pair[0].is_before(pair[1]), "{pair:?}");
     }
     // A row from before orders were stored counts as if it had counted since its instant.
-    assert!(!Since { at: 5, order: 0 }.is_before(first));
-    let window = Window { start: 10, end: 20 };
-    assert_eq!([5, 10, 15, 30].map(|since| at(since).in_window(window).at), [10, 10, 15, 20]);
+    assert!(!Since { at: Time(5), order: 0 }.is_before(first));
+    let window = Window { start: Time(10), end: Time(20) };
+    assert_eq!([5, 10, 15, 30].map(|since| at(since).in_window(window).at.0), [10, 10, 15, 20]);
 }
 
 #[test]

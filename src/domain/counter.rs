@@ -6,8 +6,9 @@ use super::{
     id::ResourceKey,
     lineage::Since,
     plan::Limit,
-    shape::{Shape, Subject},
-    window::{Millis, Period, Window},
+    shape::{Dimension, PerDimension, Shape, Subject},
+    time::Time,
+    window::{Period, Window},
 };
 
 /// The key of a counter within its tenant: resource, period, anchor day, window start, and the values of the
@@ -28,10 +29,10 @@ const WINDOWS_LENGTH: usize = 6;
 
 impl CounterKey {
     /// Makes the key of the counter that limits of this shape have for a subject.
-    pub fn of_shape(shape: &Shape, window_start: Millis, subject: &Subject) -> Self {
+    pub fn of_shape(shape: &Shape, window_start: Time, subject: &Subject) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, shape.resource, shape.period, shape.anchor_day, window_start);
-        for (dimension, value) in subject.values().into_iter().enumerate() {
+        for (dimension, value) in subject.values() {
             if shape.counts_apart(dimension) {
                 bytes.push(1);
                 // A name has at most 128 bytes, so its length fits into a byte.
@@ -45,7 +46,7 @@ impl CounterKey {
     }
 
     /// Makes the key of a resource's meter, which counts when no limit covers the resource.
-    pub fn of_meter(resource: ResourceKey, window_start: Millis) -> Self {
+    pub fn of_meter(resource: ResourceKey, window_start: Time) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, resource, Period::Meter, 0, window_start);
         bytes.extend_from_slice(&[0, 0, 0]);
@@ -53,7 +54,7 @@ impl CounterKey {
     }
 
     /// Returns the first bytes of the keys of all counters of one resource, period, anchor day and window.
-    pub fn prefix(resource: ResourceKey, period: Period, anchor_day: u8, window_start: Millis) -> Vec<u8> {
+    pub fn prefix(resource: ResourceKey, period: Period, anchor_day: u8, window_start: Time) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH);
         push_prefix(&mut bytes, resource, period, anchor_day, window_start);
         bytes
@@ -97,29 +98,28 @@ impl CounterKey {
     }
 
     /// Returns the first instant of the counter's window.
-    pub fn window_start(&self) -> Millis {
+    pub fn window_start(&self) -> Time {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.0[6..PREFIX_LENGTH]);
-        i64::from_be_bytes(bytes) ^ i64::MIN
+        Time(i64::from_be_bytes(bytes) ^ i64::MIN)
     }
 
-    /// Returns the dimension values for which the counter counts separately, in the order of
-    /// [`super::shape::Dimension`].
-    pub fn dimensions(&self) -> [Option<&str>; 3] {
+    /// Returns the dimension values for which the counter counts separately.
+    pub fn dimensions(&self) -> PerDimension<Option<&str>> {
         self.parse().unwrap_or_default()
     }
 
-    fn parse(&self) -> Option<[Option<&str>; 3]> {
+    fn parse(&self) -> Option<PerDimension<Option<&str>>> {
         Period::from_code(*self.0.get(4)?)?;
         let mut rest = self.0.get(PREFIX_LENGTH..)?;
-        let mut values = [None; 3];
-        for value in &mut values {
+        let mut values = PerDimension::default();
+        for dimension in Dimension::ALL {
             let (mark, tail) = rest.split_first()?;
             rest = tail;
             if *mark == 1 {
                 let (length, tail) = rest.split_first()?;
                 let (text, tail) = tail.split_at_checked(usize::from(*length))?;
-                *value = Some(std::str::from_utf8(text).ok()?);
+                values[dimension] = Some(std::str::from_utf8(text).ok()?);
                 rest = tail;
             }
         }
@@ -131,22 +131,22 @@ impl Shape {
     /// Returns whether a limit of this shape reads the counter.
     pub fn counts(&self, key: &CounterKey) -> bool {
         let values = key.dimensions();
-        let dimension = |place: usize| {
-            self.counts_apart(place) == values[place].is_some()
-                && self.selectors[place].as_deref().is_none_or(|selected| values[place] == Some(selected))
+        let counted = |dimension: Dimension| {
+            let (selector, value) = (self.selectors[dimension].as_deref(), values[dimension]);
+            self.counts_apart(dimension) == value.is_some() && (selector.is_none() || selector == value)
         };
         self.resource == key.resource()
             && self.period == key.period()
             && self.anchor_day == key.anchor_day()
-            && (0..3).all(dimension)
+            && Dimension::ALL.into_iter().all(counted)
     }
 }
 
-fn push_prefix(bytes: &mut Vec<u8>, resource: ResourceKey, period: Period, anchor_day: u8, start: Millis) {
+fn push_prefix(bytes: &mut Vec<u8>, resource: ResourceKey, period: Period, anchor_day: u8, start: Time) {
     bytes.extend_from_slice(&resource.0.to_be_bytes());
     bytes.push(period.code());
     bytes.push(anchor_day);
-    bytes.extend_from_slice(&(start ^ i64::MIN).to_be_bytes());
+    bytes.extend_from_slice(&(start.0 ^ i64::MIN).to_be_bytes());
 }
 
 /// The figures of one counter.
@@ -162,14 +162,14 @@ pub struct Counter {
     pub counted_since: Since,
     /// Charges at deadlines up to this instant no longer count: a ResetUsage, or the return of a limit, set the
     /// counter to zero. They are not subtracted a second time (R4.27).
-    pub forgiven_until: Millis,
+    pub forgiven_until: Time,
 }
 
 impl Counter {
     /// Makes a counter in which nothing was entered yet.
     pub fn fresh(window: Window, since: Since) -> Self {
         let counted_since = since.in_window(window);
-        Self { committed: 0, reserved: 0, window, counted_since, forgiven_until: 0 }
+        Self { committed: 0, reserved: 0, window, counted_since, forgiven_until: Time::EPOCH }
     }
 
     /// Returns the counter after its limits started to count from zero at `since`: nothing is committed, and reserved
@@ -215,8 +215,8 @@ mod tests {
             resource: ResourceKey(7),
             period: Period::Month,
             anchor_day: 31,
-            selectors: selectors.map(|selector| selector.map(str::to_owned)),
-            per,
+            selectors: selectors.map(|selector| selector.map(str::to_owned)).into(),
+            per: per.into(),
         }
     }
 
@@ -229,13 +229,13 @@ mod tests {
             (shape([None, None, None], [false, true, true]), [None, Some(""), Some("ü")]),
         ];
         for (shape, dimensions) in cases {
-            for start in [0, -1, 1_700_000_000_000, i64::MIN, i64::MAX] {
+            for start in [0, -1, 1_700_000_000_000, i64::MIN, i64::MAX].map(Time) {
                 let key = CounterKey::of_shape(&shape, start, &subject);
                 let read = CounterKey::from_bytes(key.as_bytes()).expect("it was a key");
                 assert_eq!(read.resource(), ResourceKey(7));
                 assert_eq!(read.period(), Period::Month);
                 assert_eq!(read.window_start(), start);
-                assert_eq!(read.dimensions(), dimensions);
+                assert_eq!(read.dimensions(), dimensions.into());
                 let prefix = CounterKey::prefix(ResourceKey(7), Period::Month, 31, start);
                 assert!(key.as_bytes().starts_with(&prefix));
             }
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_key_are_refused() {
-        let key = CounterKey::of_meter(ResourceKey(1), 0);
+        let key = CounterKey::of_meter(ResourceKey(1), Time::EPOCH);
         for end in 0..key.as_bytes().len() {
             assert_eq!(CounterKey::from_bytes(&key.as_bytes()[..end]), None);
         }

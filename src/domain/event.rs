@@ -12,8 +12,8 @@ use super::{
     plan::{Enforcement, Policy},
     reservation::Reservation,
     tenant::Tenant,
+    time::Time,
     webhook::WebhookState,
-    window::Millis,
 };
 
 /// The figures of one counter at the time of an event, with one limit or without.
@@ -220,7 +220,7 @@ pub struct Event {
     /// The tenant's id at that time; empty without a tenant.
     pub tenant: Arc<str>,
     /// The instant of the decision that caused the event.
-    pub occurred_at: Millis,
+    pub occurred_at: Time,
     /// The keys and ids that the event's resources had at that time.
     pub resources: Vec<(ResourceKey, String)>,
     /// What the event reports.
@@ -243,7 +243,7 @@ pub const NO_TENANT: TenantKey = TenantKey(0);
 
 impl Event {
     /// Makes an event without a tenant.
-    pub fn of_no_tenant(occurred_at: Millis, fact: Fact) -> Self {
+    pub fn of_no_tenant(occurred_at: Time, fact: Fact) -> Self {
         Self { tenant_key: NO_TENANT, tenant: Arc::from(""), occurred_at, resources: Vec::new(), fact }
     }
 
@@ -421,6 +421,6 @@ fn is_of_agent(event: &Event, agent: &str) -> bool {
     let parts = event.fact.parts();
     match parts.reservation {
         Some(reservation) => reservation.subject.agent == agent,
-        None => parts.figures.iter().any(|figures| figures.key.dimensions()[0] == Some(agent)),
+        None => parts.figures.iter().any(|figures| figures.key.dimensions().agent == Some(agent)),
     }
 }

@@ -11,6 +11,7 @@ use super::{
     plan::Enforcement,
     reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
     shape::Subject,
+    time::Time,
     webhook::WebhookState,
     window::Window,
 };
@@ -26,7 +27,7 @@ pub(crate) fn events() -> Vec<LoggedEvent> {
 pub(crate) fn logged(fact: Fact) -> LoggedEvent {
     let resources = vec![(TOKENS, "tokens".to_owned())];
     let event =
-        Event { tenant_key: TenantKey(5), tenant: Arc::from("acme"), occurred_at: 11, resources, fact };
+        Event { tenant_key: TenantKey(5), tenant: Arc::from("acme"), occurred_at: Time(11), resources, fact };
     LoggedEvent { sequence: 7, number: 2, event }
 }
 
@@ -54,9 +55,10 @@ fn fact(kind: EventKind) -> Fact {
 fn figures() -> Figures {
     let enforcement = Enforcement::Observe;
     let limit = LimitFigures { id: "daily".into(), quantity: 10, allowance: 12, enforcement };
-    let window = Window { start: -5, end: i64::MAX };
-    let counter = Counter { committed: 7, reserved: 2, ..Counter::fresh(window, Since { at: -1, order: 0 }) };
-    Figures { key: CounterKey::of_meter(TOKENS, 0), limit: Some(limit), counter, refused: 4 }
+    let window = Window { start: Time(-5), end: Time::NEVER };
+    let since = Since { at: Time(-1), order: 0 };
+    let counter = Counter { committed: 7, reserved: 2, ..Counter::fresh(window, since) };
+    Figures { key: CounterKey::of_meter(TOKENS, Time::EPOCH), limit: Some(limit), counter, refused: 4 }
 }
 
 fn settlement() -> Settlement {
@@ -67,11 +69,11 @@ fn settlement() -> Settlement {
         late: false,
         record: false,
         on_expiry: OnExpiry::Charge,
-        created_at: 1,
-        deadline: 2,
-        settled_at: 2,
+        created_at: Time(1),
+        deadline: Time(2),
+        settled_at: Some(Time(2)),
         amounts: vec![ReservedAmount { resource: TOKENS, reserved: 5, committed: 5 }],
-        lines: vec![Line { key: CounterKey::of_meter(TOKENS, 0), held: 5, charged: 5 }],
+        lines: vec![Line { key: CounterKey::of_meter(TOKENS, Time::EPOCH), held: 5, charged: 5 }],
         labels: Vec::new(),
         request_id: String::new(),
         first: None,

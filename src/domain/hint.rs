@@ -7,7 +7,7 @@ use super::{
     counter::Counter,
     id::ReservationId,
     refusal::{Retry, Violation},
-    window::{Millis, WINDOW_END_NONE},
+    time::{Span, Time},
 };
 
 /// What must happen before a refused request passes.
@@ -25,26 +25,26 @@ pub struct Freeing {
     /// The id of the hold.
     pub hold: ReservationId,
     /// The deadline of the hold.
-    pub deadline: Millis,
+    pub deadline: Time,
     /// The units that it gives back then.
     pub units: i64,
 }
 
 /// Returns the seconds from `now` to `at`: whole, rounded up, and at least 1.
-pub fn wait_seconds(at: Millis, now: Millis) -> i64 {
-    at.saturating_sub(now).max(1).saturating_add(999) / 1_000
+pub fn wait_seconds(at: Time, now: Time) -> i64 {
+    at.saturating_since(now).max(Span::MILLISECOND).0.saturating_add(999) / 1_000
 }
 
 impl Violation {
     /// Returns what must happen before the request passes, by the present figures of its counter.
-    pub fn wait(&self, counter: &Counter, now: Millis) -> Wait {
+    pub fn wait(&self, counter: &Counter, now: Time) -> Wait {
         let allowance = self.balance.allowance().unwrap_or(i64::MAX);
         let [needed, committed, reserved] =
             [self.needed, counter.committed, counter.reserved].map(i128::from);
         let missing = needed + committed + reserved - i128::from(allowance);
         match i64::try_from(missing) {
             // Later operations of the same batch have already made room.
-            Ok(missing) if missing <= 0 => Wait::Over(self.at(now.saturating_add(1), now)),
+            Ok(missing) if missing <= 0 => Wait::Over(self.at(now.saturating_add(Span::MILLISECOND), now)),
             Ok(missing) if missing <= counter.reserved => Wait::Freed(missing),
             Ok(_) | Err(_) => Wait::Over(self.next_window()),
         }
@@ -53,7 +53,7 @@ impl Violation {
     /// Returns the instant at which holds have given back `missing` units. `holds` are in the order of their
     /// deadlines. If not all holds were read, `beyond` is the last deadline that was read. The hint may then be too
     /// early, but never too late.
-    pub fn freed(&self, mut missing: i64, holds: &[Freeing], beyond: Option<Millis>, now: Millis) -> Retry {
+    pub fn freed(&self, mut missing: i64, holds: &[Freeing], beyond: Option<Time>, now: Time) -> Retry {
         let own = self.extends.map(|extended| extended.hold);
         for hold in holds.iter().filter(|hold| Some(hold.hold) != own) {
             missing = missing.saturating_sub(hold.units);
@@ -69,19 +69,19 @@ impl Violation {
 
     /// Returns the instant `at`, or the end of the window if that comes first. Clients get whole seconds. So for an
     /// Extend the rounded instant is the one that must lie before `until`.
-    fn at(&self, at: Millis, now: Millis) -> Retry {
+    fn at(&self, at: Time, now: Time) -> Retry {
         match self.extends {
             None => Retry::At(at.min(self.balance.counter.window.end)),
             Some(extended) => {
-                let told = now.saturating_add(wait_seconds(at, now).saturating_mul(1_000));
+                let told = now.saturating_add(Span(wait_seconds(at, now).saturating_mul(1_000)));
                 if told < extended.until { Retry::At(at) } else { Retry::Never }
             }
         }
     }
 
     fn next_window(&self) -> Retry {
-        let end = self.balance.counter.window.end;
+        let window = self.balance.counter.window;
         let fits = self.balance.allowance().is_none_or(|allowance| self.needed <= allowance);
-        if self.extends.is_none() && fits && end != WINDOW_END_NONE { Retry::At(end) } else { Retry::Never }
+        if self.extends.is_none() && fits && window.has_end() { Retry::At(window.end) } else { Retry::Never }
     }
 }

@@ -1,5 +1,7 @@
 //! Ids: the names that people choose, and the keys of rows.
 
+use std::fmt;
+
 use data_encoding::BASE64URL_NOPAD;
 
 use super::bounds::NAME_LENGTH_MAX_BYTES;
@@ -43,6 +45,9 @@ pub struct PlanKey(pub i32);
 pub struct ReservationId(pub [u8; 16]);
 
 impl ReservationId {
+    /// Sorts after every reservation's id.
+    pub const MAX: Self = Self([u8::MAX; 16]);
+
     /// Returns one of the ids that one operation gives to the rows it makes: `number` replaces the last four bytes.
     /// These bytes are random in minted ids, and no two operations share the other twelve.
     pub fn part(self, number: u32) -> Self {
@@ -52,22 +57,34 @@ impl ReservationId {
     }
 }
 
-/// Returns the name of a reservation: the tenant's key and the reservation's id in base64url. It contains the tenant,
-/// so no index over all tenants is needed to find the reservation.
-pub fn reservation_name(tenant: TenantKey, id: ReservationId) -> String {
-    let mut bytes = [0; 24];
-    bytes[..8].copy_from_slice(&tenant.0.to_be_bytes());
-    bytes[8..].copy_from_slice(&id.0);
-    BASE64URL_NOPAD.encode(&bytes)
+/// The name by which clients know a reservation. Its text is the tenant's key and the reservation's id in base64url.
+/// The name contains the tenant, so no index over all tenants is needed to find the reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReservationName {
+    /// The key of the reservation's tenant.
+    pub tenant: TenantKey,
+    /// The id of the reservation within its tenant.
+    pub id: ReservationId,
 }
 
-/// Parses a reservation's name. `None` if Reserve never returns such a name.
-pub fn parse_reservation_name(name: &str) -> Option<(TenantKey, ReservationId)> {
-    let bytes: [u8; 24] = BASE64URL_NOPAD.decode(name.as_bytes()).ok()?.try_into().ok()?;
-    let (mut tenant, mut id) = ([0; 8], [0; 16]);
-    tenant.copy_from_slice(&bytes[..8]);
-    id.copy_from_slice(&bytes[8..]);
-    Some((TenantKey(i64::from_be_bytes(tenant)), ReservationId(id)))
+impl ReservationName {
+    /// Parses the text of a name. `None` if Reserve never returns such a text. Two texts never give the same name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; 24] = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok()?;
+        let (mut tenant, mut id) = ([0; 8], [0; 16]);
+        tenant.copy_from_slice(&bytes[..8]);
+        id.copy_from_slice(&bytes[8..]);
+        Some(Self { tenant: TenantKey(i64::from_be_bytes(tenant)), id: ReservationId(id) })
+    }
+}
+
+impl fmt::Display for ReservationName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.tenant.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.id.0);
+        BASE64URL_NOPAD.encode_display(&bytes).fmt(formatter)
+    }
 }
 
 /// Returns what is wrong with a name, if anything. A name must have 1-128 bytes without control characters.
@@ -190,11 +207,12 @@ mod tests {
 
     #[test]
     fn a_name_stands_for_what_it_was_made_of() {
-        let (tenant, id) = (TenantKey(0x0123_4567_89ab_cdef), ReservationId([9; 16]));
-        let name = reservation_name(tenant, id);
-        assert_eq!(parse_reservation_name(&name), Some((tenant, id)));
-        for other in ["", "x", &name[1..], &format!("{name}A"), "ääääääääääääääää"] {
-            assert_eq!(parse_reservation_name(other), None, "{other}");
+        let name = ReservationName { tenant: TenantKey(0x0123_4567_89ab_cdef), id: ReservationId([9; 16]) };
+        let text = name.to_string();
+        assert_eq!(text, "ASNFZ4mrze8JCQkJCQkJCQkJCQkJCQkJ");
+        assert_eq!(ReservationName::parse(&text), Some(name));
+        for other in ["", "x", &text[1..], &format!("{text}A"), "ääääääääääääääää"] {
+            assert_eq!(ReservationName::parse(other), None, "{other}");
         }
     }
 }

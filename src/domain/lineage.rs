@@ -1,9 +1,6 @@
 //! A lineage says since which change the counters of a shape have counted without a gap (R4.25, R4.26).
 
-use super::{
-    shape::Shape,
-    window::{Millis, Window},
-};
+use super::{shape::Shape, time::Time, window::Window};
 
 /// Size of the range of [`Since::order`] that one policy revision has. The range orders the changes of one tenant's
 /// plan within that revision and one millisecond.
@@ -12,21 +9,21 @@ const ORDERS_PER_REVISION: i64 = 1 << 20;
 /// When a change happened: an instant, and a number that orders the changes of that instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Since {
-    /// Milliseconds since 1970-01-01 UTC.
-    pub at: Millis,
+    /// The instant of the change.
+    pub at: Time,
     /// Of two changes at the same instant, the later change has the larger number. 0: the order is not known.
     pub order: i64,
 }
 
 impl Since {
     /// Returns the position of the policy change that made this revision.
-    pub fn of_revision(at: Millis, revision: i64) -> Self {
+    pub fn of_revision(at: Time, revision: i64) -> Self {
         Self { at, order: revision.saturating_mul(ORDERS_PER_REVISION) }
     }
 
     /// Returns the position of a change of a tenant's plan at this policy revision. `before` is the tenant's previous
     /// change of plan.
-    pub fn of_tenant(at: Millis, revision: i64, before: Since) -> Self {
+    pub fn of_tenant(at: Time, revision: i64, before: Since) -> Self {
         let last = if before.at == at { before.order } else { 0 };
         Self { at, order: last.max(revision.saturating_mul(ORDERS_PER_REVISION)).saturating_add(1) }
     }

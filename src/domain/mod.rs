@@ -1,6 +1,6 @@
 //! The rules of quota. Pure: no I/O, no clock and no randomness; time and ids are arguments.
 //!
-//! Read in this order: what is counted ([`id`], [`window`], [`shape`], [`plan`], [`counter`]), since when
+//! Read in this order: what is counted ([`id`], [`time`], [`window`], [`shape`], [`plan`], [`counter`]), since when
 //! ([`lineage`], [`carry`]), what is held ([`reservation`]), the operations ([`operation`]), every refusal
 //! ([`refusal`], [`faults`]) and its retry hint ([`hint`]), the events ([`alert`], [`event_kind`], [`event`]), the
 //! state of one tenant ([`books`]), and the function that decides an operation ([`decide`]).
@@ -27,5 +27,6 @@ pub mod refusal;
 pub mod reservation;
 pub mod shape;
 pub mod tenant;
+pub mod time;
 pub mod webhook;
 pub mod window;

@@ -4,7 +4,12 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::{id::ReservationId, reservation::OnExpiry, shape::Subject, window::Millis};
+use super::{
+    id::ReservationId,
+    reservation::OnExpiry,
+    shape::{PerDimension, Subject},
+    time::Span,
+};
 
 /// The first half of the SHA-256 of a request's parsed fields.
 pub type Fingerprint = [u8; 16];
@@ -56,8 +61,8 @@ pub struct Reserve {
     pub subject: Subject,
     /// The quantities to hold.
     pub amounts: Vec<Ask>,
-    /// Time to the deadline, in milliseconds.
-    pub ttl: Millis,
+    /// Time to the deadline.
+    pub ttl: Span,
     /// Whether a grant of less than `quantity` is accepted.
     pub allow_partial: bool,
     /// What happens to the hold at its deadline.
@@ -82,8 +87,8 @@ pub struct Extend {
     pub target: Target,
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Time from now to the new deadline, in milliseconds.
-    pub ttl: Option<Millis>,
+    /// Time from now to the new deadline.
+    pub ttl: Option<Span>,
     /// The quantities to add, each 1 or more.
     pub amounts: Vec<Units>,
 }
@@ -112,9 +117,9 @@ pub struct Check {
     pub allow_partial: bool,
 }
 
-/// Per dimension the value that a counter must have, in the order of [`super::shape::Dimension`]. `None`: the value
-/// does not matter. Each method defines whether a counter passes that counts all values of the dimension together.
-pub type DimensionFilter = [Option<String>; 3];
+/// Per dimension the value that a counter must have. `None`: the value does not matter. Each method defines whether a
+/// counter passes that counts all values of the dimension together.
+pub type DimensionFilter = PerDimension<Option<String>>;
 
 /// ResetUsage: sets `committed` of running windows to zero.
 #[derive(Clone, Debug)]

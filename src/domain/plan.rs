@@ -10,7 +10,7 @@ use super::{
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
     shape::{Shape, Subject},
-    window::Millis,
+    time::Time,
 };
 
 /// What a limit does when its allowance is used up.
@@ -57,9 +57,9 @@ pub struct Plan {
     /// The limits in the order in which they were given.
     pub limits: Vec<Arc<Limit>>,
     /// When the plan was created.
-    pub created_at: Millis,
+    pub created_at: Time,
     /// When the plan was last changed.
-    pub updated_at: Millis,
+    pub updated_at: Time,
 }
 
 impl Plan {
@@ -89,9 +89,9 @@ pub struct Resource {
     /// Whether it was deleted. Its usage can still be read, and its holds settled.
     pub deleted: bool,
     /// When the resource was declared.
-    pub created_at: Millis,
+    pub created_at: Time,
     /// When the resource was last changed.
-    pub updated_at: Millis,
+    pub updated_at: Time,
 }
 
 /// All resources and plans at one revision. A policy is immutable, and lanes and readers share it.

@@ -1,6 +1,11 @@
 //! Every refusal of the rules, by name.
 
-use super::{counter::Balance, id::ReservationId, reservation::ReservationState, window::Millis};
+use super::{
+    counter::Balance,
+    id::{ReservationId, ReservationName},
+    reservation::ReservationState,
+    time::Time,
+};
 
 /// A field of a request with what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ pub enum Retry {
     /// No later repeat of the request passes.
     Never,
     /// From this instant on the request passes.
-    At(Millis),
+    At(Time),
 }
 
 /// The hold that a refused Extend named.
@@ -49,7 +54,7 @@ pub struct Extended {
     pub hold: ReservationId,
     /// From this instant on the same Extend is refused for another reason: the hold's deadline has come, or the new
     /// deadline would exceed the longest life of a hold.
-    pub until: Millis,
+    pub until: Time,
 }
 
 /// Why an operation or a change is refused. Its text is the error's message.
@@ -61,9 +66,12 @@ pub enum Refusal {
     /// No tenant has this id.
     #[error("tenant {0:?} does not exist")]
     TenantNotFound(String),
-    /// No such reservation. The text is the name that the client gave.
+    /// No reservation has this name.
+    #[error("reservation {:?} does not exist", .0.to_string())]
+    ReservationNotFound(ReservationName),
+    /// No reservation can have this name, because Reserve never returns such a text.
     #[error("reservation {0:?} does not exist")]
-    ReservationNotFound(String),
+    ReservationNameMalformed(String),
     /// No reservation was made with this `request_id`.
     #[error("no reservation was found for request_id {0:?}")]
     RequestNotFound(String),

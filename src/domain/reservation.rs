@@ -5,7 +5,7 @@ use super::{
     counter::CounterKey,
     id::{ReservationId, ResourceKey},
     shape::Subject,
-    window::Millis,
+    time::Time,
 };
 
 /// The state of a reservation.
@@ -74,7 +74,7 @@ pub struct HoldAnswer {
     /// Resources and units that were granted in all.
     pub granted: Vec<(ResourceKey, i64)>,
     /// The deadline in that reply.
-    pub deadline: Millis,
+    pub deadline: Time,
 }
 
 /// A reservation in any state. A Record is a reservation that is born COMMITTED.
@@ -93,11 +93,11 @@ pub struct Reservation {
     /// What happens to the hold at its deadline.
     pub on_expiry: OnExpiry,
     /// When it was made. It is charged to the windows that contain this instant (R4.4).
-    pub created_at: Millis,
+    pub created_at: Time,
     /// From this instant on the hold does not count (R4.3).
-    pub deadline: Millis,
-    /// When it was committed, released or expired; 0 while it is RESERVED.
-    pub settled_at: Millis,
+    pub deadline: Time,
+    /// When it was committed, released or expired. `None`: it is RESERVED.
+    pub settled_at: Option<Time>,
     /// The resources that it holds or has charged.
     pub amounts: Vec<ReservedAmount>,
     /// The counters that it holds or has charged.
@@ -112,7 +112,7 @@ pub struct Reservation {
 
 impl Reservation {
     /// Returns whether the reservation is RESERVED although its deadline has come.
-    pub fn is_due(&self, now: Millis) -> bool {
+    pub fn is_due(&self, now: Time) -> bool {
         self.state == ReservationState::Reserved && self.deadline <= now
     }
 
@@ -126,7 +126,7 @@ impl Reservation {
             amount.committed = if charge { amount.reserved } else { 0 };
         }
         self.state = ReservationState::Expired;
-        self.settled_at = self.deadline;
+        self.settled_at = Some(self.deadline);
         self
     }
 
@@ -146,7 +146,7 @@ impl Reservation {
         Reservation {
             state: ReservationState::Reserved,
             late: false,
-            settled_at: 0,
+            settled_at: None,
             deadline: answer.deadline,
             amounts: answer.granted.iter().map(held).collect(),
             ..self.clone()

@@ -1,5 +1,7 @@
 //! The dimensions of a subject, and the shapes of limits, which decide for what counters count separately.
 
+use std::ops::{Index, IndexMut};
+
 use super::{id::ResourceKey, window::Period};
 
 /// Who spends, apart from the tenant. The names are free; an absent name is empty.
@@ -14,14 +16,13 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Returns agent, user and model, in the order of [`Dimension`].
-    pub fn values(&self) -> [&str; 3] {
-        [&self.agent, &self.user, &self.model]
+    /// Returns the names of agent, user and model.
+    pub fn values(&self) -> PerDimension<&str> {
+        PerDimension { agent: &self.agent, user: &self.user, model: &self.model }
     }
 }
 
-/// A part of the subject that a limit can select, or for whose values it can count separately. The order is that of
-/// [`Subject::values`].
+/// A part of the subject that a limit can select, or for whose values it can count separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dimension {
     /// The agent of a subject.
@@ -33,7 +34,7 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    /// All dimensions, in the order of [`Subject::values`].
+    /// All dimensions, in the order in which counters and rows store them.
     pub const ALL: [Dimension; 3] = [Dimension::Agent, Dimension::User, Dimension::Model];
 
     /// Returns the name of the dimension in the contract.
@@ -43,6 +44,74 @@ impl Dimension {
             Dimension::User => "user",
             Dimension::Model => "model",
         }
+    }
+}
+
+/// A value for each dimension, indexed by [`Dimension`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PerDimension<T> {
+    /// The value for [`Dimension::Agent`].
+    pub agent: T,
+    /// The value for [`Dimension::User`].
+    pub user: T,
+    /// The value for [`Dimension::Model`].
+    pub model: T,
+}
+
+impl<T> PerDimension<T> {
+    /// Applies a function to each value.
+    pub fn map<U>(self, mut function: impl FnMut(T) -> U) -> PerDimension<U> {
+        PerDimension { agent: function(self.agent), user: function(self.user), model: function(self.model) }
+    }
+
+    /// Returns the dimensions and references to their values, in the order of [`Dimension::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Dimension, &T)> {
+        let Self { agent, user, model } = self;
+        PerDimension { agent, user, model }.into_iter()
+    }
+}
+
+impl<T> Index<Dimension> for PerDimension<T> {
+    type Output = T;
+
+    fn index(&self, dimension: Dimension) -> &T {
+        match dimension {
+            Dimension::Agent => &self.agent,
+            Dimension::User => &self.user,
+            Dimension::Model => &self.model,
+        }
+    }
+}
+
+impl<T> IndexMut<Dimension> for PerDimension<T> {
+    fn index_mut(&mut self, dimension: Dimension) -> &mut T {
+        match dimension {
+            Dimension::Agent => &mut self.agent,
+            Dimension::User => &mut self.user,
+            Dimension::Model => &mut self.model,
+        }
+    }
+}
+
+impl<T> IntoIterator for PerDimension<T> {
+    type Item = (Dimension, T);
+    type IntoIter = std::array::IntoIter<(Dimension, T), 3>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        [(Dimension::Agent, self.agent), (Dimension::User, self.user), (Dimension::Model, self.model)]
+            .into_iter()
+    }
+}
+
+impl<T> From<[T; 3]> for PerDimension<T> {
+    fn from([agent, user, model]: [T; 3]) -> Self {
+        Self { agent, user, model }
+    }
+}
+
+impl<T> From<PerDimension<T>> for [T; 3] {
+    fn from(values: PerDimension<T>) -> Self {
+        [values.agent, values.user, values.model]
     }
 }
 
@@ -56,40 +125,40 @@ pub struct Shape {
     pub period: Period,
     /// Day of the month on which a MONTH begins, 1-31; 0 for other periods.
     pub anchor_day: u8,
-    /// The value that each dimension must have so that the limit applies, in the order of [`Dimension`].
-    pub selectors: [Option<String>; 3],
-    /// Whether each value of a dimension has a counter of its own, in the order of [`Dimension`].
-    pub per: [bool; 3],
+    /// The value that each dimension must have so that the limit applies.
+    pub selectors: PerDimension<Option<String>>,
+    /// Whether each value of a dimension has a counter of its own.
+    pub per: PerDimension<bool>,
 }
 
 impl Shape {
     /// Returns whether a limit of this shape applies to the subject.
     pub fn applies_to(&self, subject: &Subject) -> bool {
-        self.selectors
-            .iter()
-            .zip(subject.values())
-            .all(|(selector, value)| selector.as_deref().is_none_or(|selected| selected == value))
+        let values = subject.values();
+        self.selectors.iter().all(|(dimension, selector)| {
+            selector.as_deref().is_none_or(|selected| selected == values[dimension])
+        })
     }
 
     /// Returns the subject that the selectors name. A shape without `per` has counters for this subject only.
     pub fn selected(&self) -> Subject {
-        let [agent, user, model] = self.selectors.clone().map(Option::unwrap_or_default);
+        let PerDimension { agent, user, model } = self.selectors.clone().map(Option::unwrap_or_default);
         Subject { agent, user, model }
     }
 
     /// Returns the shape of exactly the counters that both shapes count. `None`: they share no counter.
     pub fn shared_with(&self, other: &Shape) -> Option<Shape> {
         let mut shared = self.clone();
-        for place in 0..3 {
-            if self.counts_apart(place) != other.counts_apart(place) {
+        for dimension in Dimension::ALL {
+            if self.counts_apart(dimension) != other.counts_apart(dimension) {
                 return None;
             }
-            let selector = match (&self.selectors[place], &other.selectors[place]) {
+            let selector = match (&self.selectors[dimension], &other.selectors[dimension]) {
                 (Some(own), Some(others)) if own != others => return None,
                 (own, others) => own.as_ref().or(others.as_ref()).cloned(),
             };
-            shared.per[place] = selector.is_none() && self.per[place];
-            shared.selectors[place] = selector;
+            shared.per[dimension] = selector.is_none() && self.per[dimension];
+            shared.selectors[dimension] = selector;
         }
         let same =
             (self.resource, self.period, self.anchor_day) == (other.resource, other.period, other.anchor_day);
@@ -98,16 +167,16 @@ impl Shape {
 
     /// Returns whether this shape counts every counter that the other shape counts.
     pub fn covers(&self, other: &Shape) -> bool {
-        let dimension = |place: usize| {
-            self.counts_apart(place) == other.counts_apart(place)
-                && (self.selectors[place].is_none() || self.selectors[place] == other.selectors[place])
+        let covered = |dimension: Dimension| {
+            let (own, others) = (&self.selectors[dimension], &other.selectors[dimension]);
+            self.counts_apart(dimension) == other.counts_apart(dimension) && (own.is_none() || own == others)
         };
         (self.resource, self.period, self.anchor_day) == (other.resource, other.period, other.anchor_day)
-            && (0..3).all(dimension)
+            && Dimension::ALL.into_iter().all(covered)
     }
 
     /// Returns whether the value of the dimension is part of the counter's key.
-    pub fn counts_apart(&self, dimension: usize) -> bool {
+    pub fn counts_apart(&self, dimension: Dimension) -> bool {
         self.per[dimension] || self.selectors[dimension].is_some()
     }
 }

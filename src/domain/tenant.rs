@@ -8,7 +8,7 @@ use super::{
     codes::codes,
     id::{PlanKey, TenantKey},
     lineage::{Lineage, Since},
-    window::Millis,
+    time::Time,
 };
 
 /// Whether a tenant may take new holds.
@@ -38,9 +38,9 @@ pub struct Tenant {
     /// Whether the tenant may take new holds.
     pub state: TenantState,
     /// The instant of the tenant's latest decision. A later decision never gets an earlier instant (I9).
-    pub decided_at: Millis,
-    /// No open hold has a deadline before this instant. `i64::MAX`: the tenant has no open hold.
-    pub next_due: Millis,
+    pub decided_at: Time,
+    /// No open hold has a deadline before this instant. [`Time::NEVER`]: the tenant has no open hold.
+    pub next_due: Time,
     /// Each change of the tenant's row or books sets a new value. Books that a lane remembers are current if they have
     /// the same version.
     pub version: i64,
@@ -49,9 +49,9 @@ pub struct Tenant {
     /// Shapes that both the previous plan and this plan count, with the change since which they are counted.
     pub carried: Vec<Lineage>,
     /// When the tenant was created.
-    pub created_at: Millis,
+    pub created_at: Time,
     /// When the tenant was last changed.
-    pub updated_at: Millis,
+    pub updated_at: Time,
     /// The number of the tenant's latest event. 0: no event was emitted yet.
     pub event_number: i64,
 }

@@ -8,7 +8,7 @@ use super::{
     bounds::{SECRET_MAX_BYTES, SECRET_MIN_BYTES},
     codes::codes,
     event_kind::EventKind,
-    window::Millis,
+    time::{Span, Time},
 };
 
 /// The prefix of a secret's text, from Standard Webhooks.
@@ -19,7 +19,7 @@ const SECRET_PREFIX: &str = "whsec_";
 const RETRY_SECONDS: [i64; 10] = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 28_800];
 
 /// A webhook is disabled if all its deliveries failed for this time.
-const FAILING_MAX_MILLIS: Millis = 5 * 24 * 3_600 * 1_000;
+const FAILING_MAX: Span = Span::days(5);
 
 /// The internal key of a webhook: random, and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,15 +104,15 @@ pub struct Webhook {
     /// The secret with which events are signed.
     pub secret: Secret,
     /// The previous secret, and until when events are signed with it, too.
-    pub old_secret: Option<(Secret, Millis)>,
+    pub old_secret: Option<(Secret, Time)>,
     /// The place in the log up to which the webhook's deliveries were created.
     pub cursor: i64,
     /// Since when every delivery has failed. `None`: the last attempt succeeded, or there was none.
-    pub failing_since: Option<Millis>,
+    pub failing_since: Option<Time>,
     /// When the webhook was created.
-    pub created_at: Millis,
+    pub created_at: Time,
     /// When the webhook was last changed.
-    pub updated_at: Millis,
+    pub updated_at: Time,
 }
 
 impl Webhook {
@@ -124,13 +124,13 @@ impl Webhook {
 
     /// Returns the webhook as it is at `now`: without the previous secret if that is no longer valid.
     #[must_use]
-    pub fn at(mut self, now: Millis) -> Self {
+    pub fn at(mut self, now: Time) -> Self {
         self.old_secret = self.old_secret.filter(|(_, until)| now < *until);
         self
     }
 
     /// Returns the secrets with which events are signed at `now`.
-    pub fn secrets(&self, now: Millis) -> impl Iterator<Item = &Secret> {
+    pub fn secrets(&self, now: Time) -> impl Iterator<Item = &Secret> {
         let old = self.old_secret.iter().filter(move |(_, until)| now < *until).map(|(secret, _)| secret);
         std::iter::once(&self.secret).chain(old)
     }
@@ -159,15 +159,15 @@ pub struct Delivery {
     /// The number of attempts so far.
     pub attempts: i32,
     /// When the next attempt is due, if the delivery is PENDING.
-    pub next_attempt_at: Millis,
+    pub next_attempt_at: Time,
     /// When the last attempt was made.
-    pub attempted_at: Option<Millis>,
+    pub attempted_at: Option<Time>,
     /// HTTP status of the last answer; 0 if there was none.
     pub response_status: i16,
     /// The fault of the last attempt, for people; empty if it succeeded.
     pub error: String,
     /// When the delivery was created.
-    pub created_at: Millis,
+    pub created_at: Time,
 }
 
 /// The result of one attempt.
@@ -194,23 +194,19 @@ impl Attempt {
 /// Returns the instant of the next attempt of a delivery, after its `attempts`-th attempt failed at `now`. `None`:
 /// there is no next attempt. `chance` delays the attempt by up to a quarter of the pause, so that the retries after an
 /// outage do not come all at once.
-pub fn retry_at(attempts: i32, now: Millis, chance: u32) -> Option<Millis> {
+pub fn retry_at(attempts: i32, now: Time, chance: u32) -> Option<Time> {
     let place = usize::try_from(attempts - 1).ok()?;
-    let pause = RETRY_SECONDS.get(place)? * 1_000;
-    let jitter = i128::from(pause / 4) * i128::from(chance) / i128::from(u32::MAX);
-    now.checked_add(pause)?.checked_add(i64::try_from(jitter).ok()?)
+    let pause = Span::seconds(*RETRY_SECONDS.get(place)?);
+    let jitter = i128::from(pause.0 / 4) * i128::from(chance) / i128::from(u32::MAX);
+    now.checked_add(pause)?.checked_add(Span(i64::try_from(jitter).ok()?))
 }
 
 /// Returns the state of an active webhook after a failed attempt, and since when its deliveries have failed.
-pub fn after_failure(
-    attempt: &Attempt,
-    failing_since: Option<Millis>,
-    now: Millis,
-) -> (WebhookState, Millis) {
+pub fn after_failure(attempt: &Attempt, failing_since: Option<Time>, now: Time) -> (WebhookState, Time) {
     let since = failing_since.unwrap_or(now);
     let state = match attempt {
         attempt if attempt.is_gone() => WebhookState::Gone,
-        _ if now - since >= FAILING_MAX_MILLIS => WebhookState::Failed,
+        _ if now - since >= FAILING_MAX => WebhookState::Failed,
         _ => WebhookState::Active,
     };
     (state, since)
@@ -223,17 +219,17 @@ mod tests {
     #[test]
     fn retries_go_on_for_a_day() {
         for (chance, hours) in [(0, 23..=24), (u32::MAX, 29..=30)] {
-            let mut now = 0;
+            let mut now = Time::EPOCH;
             let mut attempts = 1;
             while let Some(next) = retry_at(attempts, now, chance) {
                 assert!(next > now, "{attempts}");
                 (now, attempts) = (next, attempts + 1);
             }
-            assert!(hours.contains(&(now / 3_600_000)), "{now}");
+            assert!(hours.contains(&(now.0 / 3_600_000)), "{now:?}");
             assert_eq!(attempts, 11);
         }
-        assert_eq!(retry_at(0, 0, 0), None);
-        assert_eq!(retry_at(1, i64::MAX, 0), None);
+        assert_eq!(retry_at(0, Time::EPOCH, 0), None);
+        assert_eq!(retry_at(1, Time::NEVER, 0), None);
     }
 
     #[test]
@@ -258,12 +254,13 @@ mod tests {
 
     #[test]
     fn a_webhook_that_fails_for_five_days_is_given_up() {
-        let day = 24 * 3_600 * 1_000;
+        let days = |count| Time::EPOCH + Span::days(count);
+        let before = days(5).saturating_sub(Span::MILLISECOND);
         let failed = Attempt { response_status: 500, error: "no".into() };
         let gone = Attempt { response_status: 410, error: "gone".into() };
-        assert_eq!(after_failure(&failed, None, day), (WebhookState::Active, day));
-        assert_eq!(after_failure(&failed, Some(0), 5 * day - 1), (WebhookState::Active, 0));
-        assert_eq!(after_failure(&failed, Some(0), 5 * day), (WebhookState::Failed, 0));
-        assert_eq!(after_failure(&gone, None, day), (WebhookState::Gone, day));
+        assert_eq!(after_failure(&failed, None, days(1)), (WebhookState::Active, days(1)));
+        assert_eq!(after_failure(&failed, Some(days(0)), before), (WebhookState::Active, days(0)));
+        assert_eq!(after_failure(&failed, Some(days(0)), days(5)), (WebhookState::Failed, days(0)));
+        assert_eq!(after_failure(&gone, None, days(1)), (WebhookState::Gone, days(1)));
     }
 }

@@ -10,22 +10,13 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
-use super::codes::codes;
-
-/// An instant in milliseconds since 1970-01-01 UTC, or a span in milliseconds.
-pub type Millis = i64;
-
-/// Start of the window that has no start.
-pub const WINDOW_START_NONE: Millis = 0;
-
-/// End of a window that has no end.
-pub const WINDOW_END_NONE: Millis = Millis::MAX;
+use super::{codes::codes, time::Time};
 
 /// 0001-01-01T00:00:00Z, the earliest instant of a protobuf Timestamp. Earlier instants share its window.
-const CALENDAR_FIRST: Millis = -62_135_596_800_000;
+const CALENDAR_FIRST: Time = Time(-62_135_596_800_000);
 
 /// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. Later instants share its window.
-const CALENDAR_LAST: Millis = 253_402_300_799_999;
+const CALENDAR_LAST: Time = Time(253_402_300_799_999);
 
 /// A bound on the distance of any zone from UTC. Local mean times are the farthest, and stay below 16 hours.
 const OFFSET_SECONDS_MAX: i64 = 24 * 60 * 60;
@@ -50,19 +41,24 @@ codes!(Period as u8: Meter = 0, Day = 3, Month = 5, Lifetime = 7);
 /// `start` is negative before 1970, which only a clock that is far wrong asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Window {
-    /// First instant of the window, or [`WINDOW_START_NONE`].
-    pub start: Millis,
-    /// First instant after the window, or [`WINDOW_END_NONE`].
-    pub end: Millis,
+    /// First instant of the window. [`Time::EPOCH`] if the window has no start.
+    pub start: Time,
+    /// First instant after the window. [`Time::NEVER`] if the window has no end.
+    pub end: Time,
 }
 
 impl Window {
     /// The window of LIFETIME, which contains every instant.
-    pub const ENDLESS: Window = Window { start: WINDOW_START_NONE, end: WINDOW_END_NONE };
+    pub const ENDLESS: Window = Window { start: Time::EPOCH, end: Time::NEVER };
 
     /// Returns whether the instant `at` lies in the window.
-    pub fn contains(self, at: Millis) -> bool {
-        self == Window::ENDLESS || (self.start <= at && (at < self.end || self.end == WINDOW_END_NONE))
+    pub fn contains(self, at: Time) -> bool {
+        self == Window::ENDLESS || (self.start <= at && (at < self.end || !self.has_end()))
+    }
+
+    /// Returns whether the window ends at some time.
+    pub fn has_end(self) -> bool {
+        self.end != Time::NEVER
     }
 }
 
@@ -72,7 +68,7 @@ impl Window {
 /// value outside 1-31 counts as the nearest day inside. Other periods ignore it.
 ///
 /// All instants before year 1 share one window, and so do all instants after year 9999.
-pub fn window_at(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
+pub fn window_at(zone: Tz, period: Period, anchor_day: u8, at: Time) -> Window {
     let boundaries = match period {
         Period::Meter | Period::Lifetime => return Window::ENDLESS,
         Period::Day => Boundaries::Daily,
@@ -86,8 +82,8 @@ pub fn window_at(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window
         let end = first_instant_of(zone, date_next);
         if inside < end {
             return Window {
-                start: if start <= CALENDAR_FIRST { Millis::MIN } else { start },
-                end: if end > CALENDAR_LAST { WINDOW_END_NONE } else { end },
+                start: if start <= CALENDAR_FIRST { Time::MIN } else { start },
+                end: if end > CALENDAR_LAST { Time::NEVER } else { end },
             };
         }
         // The next window has begun already: local time went back across its first midnight, or the zone left that
@@ -139,22 +135,22 @@ fn month_after(date: NaiveDate) -> NaiveDate {
 }
 
 /// Returns the date of a local calendar at the instant `at`.
-fn local_date(zone: Tz, at: Millis) -> NaiveDate {
-    let utc = DateTime::from_timestamp_millis(at).expect(IN_RANGE);
+fn local_date(zone: Tz, at: Time) -> NaiveDate {
+    let utc = DateTime::from_timestamp_millis(at.0).expect(IN_RANGE);
     utc.with_timezone(&zone).date_naive()
 }
 
 /// Returns the first instant at which local time reaches the midnight at which `date` begins.
-fn first_instant_of(zone: Tz, date: NaiveDate) -> Millis {
+fn first_instant_of(zone: Tz, date: NaiveDate) -> Time {
     let midnight = date.and_time(NaiveTime::MIN);
     match zone.from_local_datetime(&midnight) {
-        LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => instant.timestamp_millis(),
+        LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => Time(instant.timestamp_millis()),
         LocalResult::None => end_of_gap(zone, midnight),
     }
 }
 
 /// Returns the first instant after the gap in local time that contains `missing`, which does not exist.
-fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Millis {
+fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Time {
     let wanted = missing.and_utc().timestamp();
     // At `before` local time is before the gap, and at `after` it is after the gap.
     let (mut before, mut after) = (wanted - OFFSET_SECONDS_MAX, wanted + OFFSET_SECONDS_MAX);
@@ -162,7 +158,7 @@ fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Millis {
         let middle = before + (after - before) / 2;
         if local_seconds(zone, middle) < wanted { before = middle } else { after = middle }
     }
-    after * 1000
+    Time(after * 1000)
 }
 
 /// Returns local time at a unix time in seconds, in seconds as if it were UTC.

@@ -4,13 +4,14 @@ use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use proptest::prelude::*;
 
-use super::{Millis, Period, WINDOW_END_NONE, WINDOW_START_NONE, Window, window_at};
+use super::{Period, Time, Window, window_at};
+use crate::domain::time::Span;
 
-const HOUR: Millis = 60 * 60 * 1000;
-const DAY: Millis = 24 * HOUR;
+const HOUR: i64 = 60 * 60 * 1000;
+const DAY: i64 = 24 * HOUR;
 
 /// From 1970-01-01 to 2100-12-31, in milliseconds.
-const SPAN: std::ops::Range<Millis> = 0..4_133_894_400_000;
+const SPAN: std::ops::Range<i64> = 0..4_133_894_400_000;
 
 /// Zone, period, anchor day, an instant, and the window that it falls into.
 type Row = (&'static str, Period, u8, &'static str, &'static str, &'static str);
@@ -23,12 +24,13 @@ fn check(rows: &[Row]) {
     }
 }
 
-fn millis(text: &str) -> Millis {
-    DateTime::parse_from_rfc3339(text).unwrap_or_else(|e| panic!("{text}: {e}")).timestamp_millis()
+fn millis(text: &str) -> Time {
+    let instant = DateTime::parse_from_rfc3339(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+    Time(instant.timestamp_millis())
 }
 
 fn shown(window: Window) -> String {
-    let show = |at| DateTime::from_timestamp_millis(at).map_or("none".to_owned(), |t| t.to_rfc3339());
+    let show = |at: Time| DateTime::from_timestamp_millis(at.0).map_or("none".to_owned(), |t| t.to_rfc3339());
     format!("{} to {}", show(window.start), show(window.end))
 }
 
@@ -144,10 +146,10 @@ fn a_month_begins_on_its_anchor_day_or_on_its_last_and_does_not_drift() {
 #[test]
 fn lifetime_and_meter_have_one_window_without_end() {
     for period in [Period::Lifetime, Period::Meter] {
-        for at in [Millis::MIN, -1, 0, 1, Millis::MAX] {
+        for at in [Time::MIN, Time(-1), Time::EPOCH, Time(1), Time::NEVER] {
             let window = window_at(Tz::Asia__Tokyo, period, 1, at);
-            assert_eq!(window, Window { start: WINDOW_START_NONE, end: WINDOW_END_NONE });
-            assert!(window.contains(at), "{period:?} at {at}");
+            assert_eq!(window, Window { start: Time::EPOCH, end: Time::NEVER });
+            assert!(window.contains(at), "{period:?} at {at:?}");
         }
     }
 }
@@ -156,15 +158,15 @@ fn lifetime_and_meter_have_one_window_without_end() {
 fn instants_beyond_the_calendar_share_its_first_and_last_windows() {
     for zone in TZ_VARIANTS {
         for period in [Period::Day, Period::Month] {
-            let first = window_at(zone, period, 31, Millis::MIN);
-            assert_eq!(first.start, Millis::MIN, "{zone}");
-            assert!(first.contains(Millis::MIN) && first.contains(millis("0001-01-01T00:00:00Z")), "{zone}");
+            let first = window_at(zone, period, 31, Time::MIN);
+            assert_eq!(first.start, Time::MIN, "{zone}");
+            assert!(first.contains(Time::MIN) && first.contains(millis("0001-01-01T00:00:00Z")), "{zone}");
             assert_eq!(window_at(zone, period, 31, first.end).start, first.end, "{zone}");
 
-            let last = window_at(zone, period, 31, Millis::MAX);
-            assert_eq!(last.end, WINDOW_END_NONE, "{zone}");
-            assert!(last.contains(Millis::MAX) && last.contains(millis("9999-12-31T23:59:59Z")), "{zone}");
-            assert_eq!(window_at(zone, period, 31, last.start - 1).end, last.start, "{zone}");
+            let last = window_at(zone, period, 31, Time::NEVER);
+            assert_eq!(last.end, Time::NEVER, "{zone}");
+            assert!(last.contains(Time::NEVER) && last.contains(millis("9999-12-31T23:59:59Z")), "{zone}");
+            assert_eq!(window_at(zone, period, 31, before(last.start)).end, last.start, "{zone}");
         }
     }
 }
@@ -183,14 +185,14 @@ fn a_code_stands_for_one_period() {
 fn wherever_a_zone_changes_its_clock_the_days_around_agree_with_the_model() {
     let mut changes = 0;
     for zone in TZ_VARIANTS {
-        let mut offset = offset_seconds(zone, SPAN.start);
-        for at in SPAN.step_by(usize::try_from(DAY).unwrap()) {
+        let mut offset = offset_seconds(zone, Time(SPAN.start));
+        for at in SPAN.step_by(usize::try_from(DAY).unwrap()).map(Time) {
             if offset_seconds(zone, at) == offset {
                 continue;
             }
             offset = offset_seconds(zone, at);
             changes += 1;
-            let mut day = window_at(zone, Period::Day, 1, at - 3 * DAY / 2);
+            let mut day = window_at(zone, Period::Day, 1, at.saturating_sub(Span(3 * DAY / 2)));
             for _ in 0..3 {
                 let want = model(zone, Period::Day, 1, day.start);
                 assert_eq!(day, want, "{zone}: {}, the model: {}", shown(day), shown(want));
@@ -205,43 +207,52 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn windows_agree_with_the_model(zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in SPAN) {
+    fn windows_agree_with_the_model(zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in instants()) {
         prop_assert_eq!(window_at(zone, period, anchor_day, at), model(zone, period, anchor_day, at));
     }
 
     #[test]
     fn a_window_contains_its_instant_and_is_the_window_of_all_that_it_contains(
-        zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in any::<Millis>(), share in 0.0..1.0_f64,
+        zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in any::<i64>(), share in 0.0..1.0_f64,
     ) {
-        for at in [at, at % SPAN.end] {
+        for at in [at, at % SPAN.end].map(Time) {
             let window = window_at(zone, period, anchor_day, at);
             prop_assert!(window.start < window.end && window.contains(at));
             let away = part(window, share);
-            let other = if window.start == Millis::MIN { window.end - 1 - away } else { window.start + away };
+            let other = if window.start == Time::MIN { before(window.end).saturating_sub(away) } else { window.start + away };
             prop_assert_eq!(window_at(zone, period, anchor_day, other), window);
         }
     }
 
     #[test]
-    fn windows_tile_time(zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in SPAN) {
+    fn windows_tile_time(zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in instants()) {
         let mut window = window_at(zone, period, anchor_day, at);
         for _ in 0..40 {
             let next = window_at(zone, period, anchor_day, window.end);
             prop_assert_eq!(next.start, window.end);
-            prop_assert_eq!(window_at(zone, period, anchor_day, window.end - 1), window);
-            prop_assert!(!window.contains(window.end) && !next.contains(window.end - 1));
+            prop_assert_eq!(window_at(zone, period, anchor_day, before(window.end)), window);
+            prop_assert!(!window.contains(window.end) && !next.contains(before(window.end)));
             window = next;
         }
     }
 
     #[test]
     fn a_later_instant_never_has_an_earlier_window(
-        zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in SPAN, later in 0..70 * DAY,
+        zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in instants(), later in 0..70 * DAY,
     ) {
         let window = window_at(zone, period, anchor_day, at);
-        let next = window_at(zone, period, anchor_day, at + later);
+        let next = window_at(zone, period, anchor_day, at + Span(later));
         prop_assert!(next == window || next.start >= window.end);
     }
+}
+
+fn instants() -> impl Strategy<Value = Time> {
+    SPAN.prop_map(Time)
+}
+
+/// Returns the instant before another.
+fn before(at: Time) -> Time {
+    at.saturating_sub(Span::MILLISECOND)
 }
 
 fn zones() -> impl Strategy<Value = Tz> {
@@ -253,29 +264,29 @@ fn periods() -> impl Strategy<Value = Period> {
 }
 
 /// Returns a share of the window's length, which counts as ten days at most.
-fn part(window: Window, share: f64) -> Millis {
-    let length = window.end.saturating_sub(window.start).min(10 * DAY);
+fn part(window: Window, share: f64) -> Span {
+    let length = window.end.saturating_since(window.start).0.min(10 * DAY);
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "ten days are few")]
-    let part = (length as f64 * share) as Millis;
-    part
+    let part = (length as f64 * share) as i64;
+    Span(part)
 }
 
 /// Computes a window as the model does: walks through time in steps of a quarter of an hour and looks at the local
 /// date. A window is the time during which the latest period that local time has reached so far stays the same.
-fn model(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
-    const STEP: Millis = HOUR / 4;
+fn model(zone: Tz, period: Period, anchor_day: u8, at: Time) -> Window {
+    const STEP: i64 = HOUR / 4;
     let reach = if period == Period::Day { 3 * DAY } else { 34 * DAY };
-    let label = |at| label(period, anchor_day, wall_date(zone, at));
+    let label = |at| label(period, anchor_day, wall_date(zone, Time(at)));
     // Nearly every midnight is on a grid of quarters; `refine` finds the others.
-    let from = (at - reach).div_euclid(STEP) * STEP;
+    let from = (at.0 - reach).div_euclid(STEP) * STEP;
     let mut started = (label(from), from);
     let mut last = from;
     loop {
         let next = last + STEP;
         if label(next) > started.0 {
             let boundary = refine(last, next, |t| label(t) > started.0);
-            if boundary > at {
-                return Window { start: started.1, end: boundary };
+            if boundary > at.0 {
+                return Window { start: Time(started.1), end: Time(boundary) };
             }
             started = (label(next), boundary);
         }
@@ -284,7 +295,7 @@ fn model(zone: Tz, period: Period, anchor_day: u8, at: Millis) -> Window {
 }
 
 /// Returns the first instant after `no`, up to `yes`, for which `answer` is true. It must stay true from there on.
-fn refine(mut no: Millis, mut yes: Millis, answer: impl Fn(Millis) -> bool) -> Millis {
+fn refine(mut no: i64, mut yes: i64, answer: impl Fn(i64) -> bool) -> i64 {
     while yes - no > 1 {
         let middle = no + (yes - no) / 2;
         if answer(middle) { yes = middle } else { no = middle }
@@ -303,12 +314,12 @@ fn label(period: Period, anchor_day: u8, date: NaiveDate) -> i32 {
     date.year() * 12 + date.month0().cast_signed() - i32::from(!begun)
 }
 
-fn wall_date(zone: Tz, at: Millis) -> NaiveDate {
-    let seconds = at.div_euclid(1000) + i64::from(offset_seconds(zone, at));
+fn wall_date(zone: Tz, at: Time) -> NaiveDate {
+    let seconds = at.0.div_euclid(1000) + i64::from(offset_seconds(zone, at));
     DateTime::from_timestamp_secs(seconds).unwrap().date_naive()
 }
 
-fn offset_seconds(zone: Tz, at: Millis) -> i32 {
-    let utc = DateTime::from_timestamp_millis(at).unwrap().naive_utc();
+fn offset_seconds(zone: Tz, at: Time) -> i32 {
+    let utc = DateTime::from_timestamp_millis(at.0).unwrap().naive_utc();
     zone.offset_from_utc_datetime(&utc).fix().local_minus_utc()
 }

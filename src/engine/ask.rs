@@ -6,12 +6,12 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     domain::{
-        decide::Reply,
+        decide::{Reply, not_found},
         id::{TenantKey, name_hash},
-        operation::Operation,
+        operation::{Operation, Target},
         plan::Policy,
         refusal::Refusal,
-        window::Millis,
+        time::Time,
     },
     store::StoreError,
 };
@@ -32,6 +32,17 @@ impl TenantRef {
             TenantRef::Key(key) => key.hash(),
         }
     }
+
+    /// Makes the failure of a call whose tenant does not exist, or was deleted after the reservation was made.
+    pub(super) fn unknown(&self, target: Option<&Target>) -> Failure {
+        let refusal = match (self, target) {
+            (TenantRef::Id(id), _) => Refusal::TenantNotFound(id.clone()),
+            (TenantRef::Key(tenant), Some(target)) => not_found(*tenant, target),
+            // Only a sweep of due holds names a tenant like this, and a sweep does not report refusals.
+            (TenantRef::Key(tenant), None) => Refusal::TenantNotFound(tenant.0.to_string()),
+        };
+        Failure::Refused { refusal, frame: None }
+    }
 }
 
 /// An operation, and the tenant on whose books it works.
@@ -47,14 +58,14 @@ pub struct Request {
 /// of the decision.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// The tenant's key; 0 if there is no such tenant.
+    /// The internal key of the tenant.
     pub tenant_key: TenantKey,
-    /// The tenant's id. If there is no such tenant: the id that the client gave.
+    /// The id of the tenant.
     pub tenant: Arc<str>,
     /// The resources and plans by which the engine decided.
     pub policy: Arc<Policy>,
-    /// The instant of the decision, in milliseconds since 1970-01-01 UTC.
-    pub now: Millis,
+    /// The instant of the decision.
+    pub now: Time,
 }
 
 /// The outcome of an operation that was not refused.
@@ -73,8 +84,8 @@ pub enum Failure {
     Refused {
         /// The reason, with its details.
         refusal: Refusal,
-        /// The context that the error needs in addition to the reason.
-        frame: Box<Frame>,
+        /// The context that the error needs in addition to the reason. `None`: there is no such tenant.
+        frame: Option<Box<Frame>>,
     },
     /// The queue of the lane is full.
     Overloaded,

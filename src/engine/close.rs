@@ -16,7 +16,7 @@ use crate::{
         counter::CounterKey,
         event::{Fact, Figures},
         id::{ReservationId, TenantKey},
-        window::Millis,
+        time::Time,
     },
     policy::PolicyCache,
     store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, Writing, is_made_before},
@@ -44,11 +44,11 @@ pub struct Closed {
 pub async fn close_windows(
     store: &Store,
     policies: &PolicyCache,
-    shown: Option<Millis>,
+    shown: Option<Time>,
     bound: usize,
 ) -> Result<Closed, StoreError> {
     let mut done = Closed::default();
-    let mut after: ClosePlace = (Millis::MIN, TenantKey(i64::MIN), Vec::new());
+    let mut after: ClosePlace = (Time::MIN, TenantKey(i64::MIN), Vec::new());
     while done.counters < bound {
         let transaction = store.begin_read("read ended windows").await?;
         let now = transaction.now(shown).await?;
@@ -73,7 +73,7 @@ pub async fn close_windows(
 async fn close_free(
     store: &Store,
     policies: &PolicyCache,
-    now: Millis,
+    now: Time,
     page: &[ClosePlace],
 ) -> Result<Closed, StoreError> {
     let transaction = store.begin_write("close windows").await?;
@@ -101,7 +101,7 @@ fn tenants_of(page: &[ClosePlace]) -> Vec<TenantKey> {
 async fn close(
     transaction: Transaction<Writing>,
     policies: &PolicyCache,
-    now: Millis,
+    now: Time,
     page: &[ClosePlace],
 ) -> Result<Closed, StoreError> {
     let keys = tenants_of(page);

@@ -56,6 +56,15 @@ struct LaneDoor {
     waiting: Arc<AtomicUsize>,
 }
 
+/// How many lanes run, and how they run.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneOptions {
+    /// Number of lanes, 1 or more.
+    pub count: usize,
+    /// Whether a lane decides a batch while the previous batch commits, which uses one more core.
+    pub overlap: bool,
+}
+
 /// The lanes, as callers see them.
 #[derive(Debug)]
 pub struct Engine {
@@ -73,13 +82,12 @@ pub struct Lanes {
 }
 
 impl Engine {
-    /// Starts `count` lanes. With `overlap`, a lane decides a batch while the previous batch commits, which uses one
-    /// more core. Fails if the operating system gives no threads.
+    /// Starts the lanes. Fails if the operating system gives no threads.
     pub fn start(
         store: &Store,
         policies: &Arc<PolicyCache>,
         clock: &Clock,
-        (count, overlap): (usize, bool),
+        LaneOptions { count, overlap }: LaneOptions,
     ) -> io::Result<(Engine, Lanes)> {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
@@ -94,9 +102,12 @@ impl Engine {
                 let waiting = Arc::new(AtomicUsize::new(0));
                 let batcher = Batcher::new(store.clone(), Arc::clone(policies), clock.clone());
                 let lane = Lane::new(
-                    (submissions, Arc::clone(&waiting)),
-                    (batcher, store.clone()),
-                    (overlap, stop.clone()),
+                    submissions,
+                    Arc::clone(&waiting),
+                    batcher,
+                    store.clone(),
+                    overlap,
+                    stop.clone(),
                 );
                 tasks.spawn_on(lane.run(), runtime.handle());
                 LaneDoor { queue, waiting }

@@ -2,7 +2,7 @@
 
 use super::feed::Feed;
 use crate::{
-    domain::{event::LoggedEvent, event_kind::EventKind, id::TenantKey, refusal::Refusal, window::Millis},
+    domain::{event::LoggedEvent, event_kind::EventKind, id::TenantKey, refusal::Refusal, time::Time},
     store::{AdminError, Reading, StoreError, Transaction},
 };
 
@@ -26,9 +26,9 @@ pub struct EventQuery {
     /// Only events of these kinds. Empty: all kinds.
     pub kinds: Vec<EventKind>,
     /// Only events at or after this instant.
-    pub from: Option<Millis>,
+    pub from: Option<Time>,
     /// Only events before this instant.
-    pub until: Option<Millis>,
+    pub until: Option<Time>,
     /// Only events after this place in the log. 0: all.
     pub after: i64,
     /// Maximum number of events on the page.

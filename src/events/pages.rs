@@ -109,7 +109,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Event, Fact, NO_TENANT};
+    use crate::domain::{
+        event::{Event, Fact, NO_TENANT},
+        time::Time,
+    };
 
     fn filled(pages: &Pages, first: i64, count: usize) -> Arc<Page> {
         let page = Arc::default();
@@ -121,7 +124,7 @@ mod tests {
         let events = (first..).take(count).map(|sequence| {
             let fact = Fact::BooksDisagree { faults: 1 };
             let (tenant, resources) = ("".into(), Vec::new());
-            let event = Event { tenant_key: NO_TENANT, tenant, occurred_at: 0, resources, fact };
+            let event = Event { tenant_key: NO_TENANT, tenant, occurred_at: Time::EPOCH, resources, fact };
             Arc::new(LoggedEvent { sequence, number: 0, event })
         });
         pages.fill(page, events.collect());

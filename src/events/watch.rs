@@ -22,6 +22,7 @@ use crate::{
         event::{EventFilter, LoggedEvent},
         plan::Policy,
         refusal::{Fault, Refusal},
+        shape::PerDimension,
     },
     engine::{Failure, Names, Snapshot, UsageQuery},
     store::LogHead,
@@ -291,7 +292,7 @@ impl Watch {
     async fn take_snapshot(&mut self) -> Result<(), WatchEnd> {
         let query = UsageQuery {
             tenant: self.filter.tenant.clone().unwrap_or_default(),
-            filter: [self.filter.agent.clone(), None, None],
+            filter: PerDimension { agent: self.filter.agent.clone(), ..PerDimension::default() },
             resources: self.filter.resources.clone(),
             after: None,
             limit: PART_BALANCES,

@@ -7,7 +7,7 @@ use crate::domain::event::{ChangePart, LoggedEvent};
 pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
     let event = &logged.event;
     let parts = event.fact.parts();
-    let tenant = (event.tenant_key, &*event.tenant);
+    let (key, tenant) = (event.tenant_key, &event.tenant);
     let name = |resource| event.resource_id(resource);
     v1::Event {
         sequence: logged.sequence,
@@ -19,7 +19,7 @@ pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
         percent: parts.percent.unwrap_or_default(),
         generation: parts.generation.unwrap_or_default(),
         requested: parts.requested.unwrap_or_default(),
-        reservation: parts.reservation.map(|reservation| wire::reservation(reservation, tenant, name)),
+        reservation: parts.reservation.map(|reservation| wire::reservation(reservation, key, tenant, name)),
         adjusted: parts.adjusted.unwrap_or_default(),
         reason: parts.reason.unwrap_or_default().to_owned(),
         operator: parts.operator.unwrap_or_default().to_owned(),

@@ -22,10 +22,12 @@ pub(super) fn check_resources(faults: &mut Faults, names: &[String]) {
     check_names(faults, "resources", names, RESOURCES_MAX);
 }
 
-/// Parses a list of enum values. Returns each value once, in the order of the first occurrences.
+/// Parses a list of enum values. Returns each value once, in the order of the first occurrences. `wanted` is what is
+/// wrong with a value that does not exist, in the form "must be …".
 pub(super) fn choices<T: PartialEq>(
     faults: &mut Faults,
-    (field, wanted): (&str, &str),
+    field: &str,
+    wanted: &str,
     codes: &[i32],
     parse: impl Fn(i32) -> Option<T>,
 ) -> Vec<T> {
@@ -45,7 +47,7 @@ pub(super) fn choices<T: PartialEq>(
 /// Parses the kinds of events in a field. Returns each kind once.
 pub(super) fn kinds(faults: &mut Faults, field: &str, codes: &[i32]) -> Vec<EventKind> {
     let kind = |code| i16::try_from(code).ok().and_then(EventKind::from_code);
-    choices(faults, (field, "must be a kind of event, such as EVENT_KIND_LIMIT_REACHED"), codes, kind)
+    choices(faults, field, "must be a kind of event, such as EVENT_KIND_LIMIT_REACHED", codes, kind)
 }
 
 /// Returns the request_id with the fingerprint of the payload. `None` if the request has no request_id.

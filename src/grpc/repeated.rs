@@ -178,7 +178,7 @@ fn requests(descriptors: &FileDescriptorSet) -> HashMap<String, Request> {
     let mut requests = HashMap::new();
     for method in methods {
         let mut request = Request::default();
-        request.message = message(&messages, &mut request.lists, method.input_type(), ("", 1));
+        request.message = message(&messages, &mut request.lists, method.input_type(), "", 1);
         requests.insert(method.input_type().trim_start_matches('.').to_owned(), request);
     }
     requests
@@ -202,7 +202,8 @@ fn message(
     messages: &HashMap<String, &DescriptorProto>,
     lists: &mut Vec<List>,
     name: &str,
-    (path, times): (&str, usize),
+    path: &str,
+    times: usize,
 ) -> Message {
     let descriptor = messages.get(name).copied();
     let mut fields = Vec::new();
@@ -215,7 +216,7 @@ fn message(
             list = Some(lists.len());
             lists.push(List { path: path.clone(), most, most_in_all: times });
         }
-        let inner = message(messages, lists, field.type_name(), (&path, times));
+        let inner = message(messages, lists, field.type_name(), &path, times);
         if list.is_some() || !inner.0.is_empty() {
             let packs = !matches!(field.r#type(), Type::Message | Type::String | Type::Bytes);
             let tag = u32::try_from(field.number()).unwrap_or(0);

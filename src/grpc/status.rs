@@ -11,8 +11,7 @@ use crate::{
     domain::{
         bounds::FAULTS_MAX_BYTES,
         refusal::{Fault, Refusal, Violation},
-        shape::Dimension,
-        window::{Millis, WINDOW_END_NONE},
+        time::Time,
     },
     engine::{Failure, Frame},
     events::WatchEnd,
@@ -34,7 +33,7 @@ const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
 /// Makes the status of an operation that the engine refused or could not carry out.
 pub(super) fn of_failure(failure: &Failure) -> Status {
     match failure {
-        Failure::Refused { refusal, frame } => of_refusal(refusal, Some(frame)),
+        Failure::Refused { refusal, frame } => of_refusal(refusal, frame.as_deref()),
         Failure::Overloaded => unavailable("OVERLOADED", "the queue is full; repeat the call later"),
         Failure::Draining => unavailable("DRAINING", "the server is shutting down; repeat the call"),
         Failure::DatabaseUnavailable => {
@@ -115,8 +114,11 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     match refusal {
         Refusal::Invalid(faults) => invalid(faults, details),
         Refusal::TenantNotFound(id) => not_found("TENANT_NOT_FOUND", "tenant", id, &text, details),
-        Refusal::ReservationNotFound(id) => {
-            not_found("RESERVATION_NOT_FOUND", "reservation", id, &text, details)
+        Refusal::ReservationNotFound(name) => {
+            not_found("RESERVATION_NOT_FOUND", "reservation", &name.to_string(), &text, details)
+        }
+        Refusal::ReservationNameMalformed(name) => {
+            not_found("RESERVATION_NOT_FOUND", "reservation", name, &text, details)
         }
         Refusal::RequestNotFound(id) => {
             details.set_resource_info("reservation", "", "", text.as_str());
@@ -253,11 +255,11 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
         ("remaining".to_owned(), remaining.to_string()),
         ("allowance".to_owned(), allowance.to_string()),
     ]);
-    if balance.counter.window.end != WINDOW_END_NONE {
+    if balance.counter.window.has_end() {
         dimensions.insert("window_end".to_owned(), rfc3339(balance.counter.window.end));
     }
     let mut subject = format!("tenant:{tenant}");
-    for (dimension, value) in Dimension::ALL.into_iter().zip(balance.key.dimensions()) {
+    for (dimension, value) in balance.key.dimensions() {
         if let Some(value) = value {
             dimensions.insert(dimension.name().to_owned(), value.to_owned());
             subject.push_str(&format!(",{}:{value}", dimension.name()));
@@ -279,8 +281,8 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
 }
 
 /// Formats an instant for people, as in RFC 3339: 2026-12-01T00:00:00Z.
-fn rfc3339(millis: Millis) -> String {
-    chrono::DateTime::from_timestamp_millis(millis)
+fn rfc3339(time: Time) -> String {
+    chrono::DateTime::from_timestamp_millis(time.0)
         .map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
         .unwrap_or_default()
 }

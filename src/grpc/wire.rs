@@ -7,14 +7,15 @@ use crate::domain::{
     counter::{Balance, Counter, CounterKey},
     event::{Event, Figures},
     hint::wait_seconds,
-    id::{ResourceKey, TenantKey, reservation_name},
+    id::{ReservationName, ResourceKey, TenantKey},
     plan::{Enforcement, Policy},
     refusal::{Retry, Violation},
     reservation::{OnExpiry, Reservation, ReservationState},
-    shape::Dimension,
+    shape::{Dimension, PerDimension},
     tenant::TenantState,
+    time::Time,
     webhook::{DeliveryState, WebhookState},
-    window::{Millis, Period, WINDOW_END_NONE},
+    window::Period,
 };
 
 /// Implements the conversions between enums of the domain and enums of the same names in the protos, in both
@@ -55,14 +56,14 @@ words! {
 }
 
 /// Returns the message of an instant.
-pub(super) fn timestamp(millis: Millis) -> prost_types::Timestamp {
+pub(super) fn timestamp(Time(millis): Time) -> prost_types::Timestamp {
     let nanos = millis.rem_euclid(1_000) * 1_000_000;
     prost_types::Timestamp { seconds: millis.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
 /// Returns the time after which no violation is left, in whole seconds, rounded up. `None` if waiting never helps, or
 /// if there is no violation.
-pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> {
+pub(super) fn retry_delay(violations: &[Violation], now: Time) -> Option<i64> {
     let mut latest = None;
     for violation in violations {
         match violation.retry {
@@ -76,7 +77,8 @@ pub(super) fn retry_delay(violations: &[Violation], now: Millis) -> Option<i64> 
 /// Returns the message of a reservation of the tenant with this key and id. `name` returns the ids of resources.
 pub(super) fn reservation<'a>(
     reservation: &Reservation,
-    (tenant_key, tenant): (TenantKey, &str),
+    tenant_key: TenantKey,
+    tenant: &str,
     name: impl Fn(ResourceKey) -> &'a str,
 ) -> v1::Reservation {
     let mut amounts: Vec<v1::ReservationAmount> = reservation
@@ -90,10 +92,9 @@ pub(super) fn reservation<'a>(
         })
         .collect();
     amounts.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
-    let held = reservation.state == ReservationState::Reserved;
     let on_expiry = if reservation.record { v1::OnExpiry::Unspecified } else { reservation.on_expiry.into() };
     v1::Reservation {
-        name: reservation_name(tenant_key, reservation.id),
+        name: ReservationName { tenant: tenant_key, id: reservation.id }.to_string(),
         tenant: tenant.to_owned(),
         agent: reservation.subject.agent.clone(),
         user: reservation.subject.user.clone(),
@@ -102,7 +103,7 @@ pub(super) fn reservation<'a>(
         amounts,
         create_time: Some(timestamp(reservation.created_at)),
         expire_time: (!reservation.record).then(|| timestamp(reservation.deadline)),
-        settle_time: (!held).then(|| timestamp(reservation.settled_at)),
+        settle_time: reservation.settled_at.map(timestamp),
         on_expiry: on_expiry.into(),
         late: reservation.late,
         labels: reservation.labels.iter().cloned().collect::<HashMap<_, _>>(),
@@ -139,8 +140,8 @@ fn wire_balance(
     counter: &Counter,
     refused: i64,
 ) -> v1::Balance {
-    let endless = counter.window.end == WINDOW_END_NONE;
-    let [agent, user, model] = key.dimensions().map(|value| value.map(str::to_owned));
+    let window = Some(counter.window).filter(|window| window.has_end());
+    let PerDimension { agent, user, model } = key.dimensions().map(|value| value.map(str::to_owned));
     let allowance = limit.map(|(_, _, allowance, _)| allowance);
     let used = counter.committed.saturating_add(counter.reserved);
     let remaining = allowance.map(|allowance| allowance.saturating_sub(used));
@@ -152,8 +153,8 @@ fn wire_balance(
         committed: counter.committed,
         reserved: counter.reserved,
         remaining: remaining.map(|remaining| remaining.max(0)),
-        window_start: (!endless).then(|| timestamp(counter.window.start)),
-        window_end: (!endless).then(|| timestamp(counter.window.end)),
+        window_start: window.map(|window| timestamp(window.start)),
+        window_end: window.map(|window| timestamp(window.end)),
         counted_since: Some(timestamp(counter.counted_since.at)),
         enforcement: limit
             .map_or(v1::Enforcement::Unspecified, |(.., enforcement)| enforcement.into())

@@ -9,7 +9,7 @@ use super::{
     table::{JOBS, Job},
     tools::Tools,
 };
-use crate::{clock::Clock, domain::window::Millis, events::webhook::Deliverer};
+use crate::{clock::Clock, domain::time::Time, events::webhook::Deliverer};
 
 /// A job and its runs in this process.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct JobState {
     /// Whether the job is running now.
     pub running: bool,
     /// The instant of the next tick of the job. `None` without a schedule.
-    pub next_at: Option<Millis>,
+    pub next_at: Option<Time>,
     /// The latest run that has ended. `None` if no run has ended yet.
     pub last: Option<Run>,
 }

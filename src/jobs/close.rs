@@ -1,7 +1,7 @@
 //! close-windows: emits WINDOW_CLOSED for windows that are over.
 
 use super::tools::{Course, JobError, Tools};
-use crate::{domain::window::Millis, engine::close_windows};
+use crate::{domain::time::Time, engine::close_windows};
 
 /// Maximum number of counters that one step closes.
 const STEP_COUNTERS: usize = 10_000;
@@ -11,7 +11,7 @@ const STEPS_MAX: u32 = 10;
 
 /// Emits WINDOW_CLOSED for windows that are over. A window is over as soon as its end has come, even if this job does
 /// not run. Each window is closed once, by the first process that closes it.
-pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
+pub(super) async fn run(tools: &Tools, now: Option<Time>, course: &Course) -> Result<(), JobError> {
     let mut counters = 0;
     for _ in 0..STEPS_MAX {
         let closed = close_windows(&tools.store, &tools.policies, now, STEP_COUNTERS).await?;

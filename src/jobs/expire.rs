@@ -6,7 +6,7 @@
 
 use super::tools::{Course, JobError, Tools};
 use crate::{
-    domain::{id::TenantKey, window::Millis},
+    domain::{id::TenantKey, time::Time},
     engine::Failure,
     store::{DueTenants, StoreError},
 };
@@ -20,9 +20,9 @@ const ROUNDS_MAX: u32 = 500;
 /// Sweeps tenants by the engine, which locks each tenant as for any other operation. Holds that are settled in the
 /// meantime are skipped. If the sweep of a tenant fails, later rounds skip the tenant, so that it does not delay other
 /// tenants.
-pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
+pub(super) async fn run(tools: &Tools, now: Option<Time>, course: &Course) -> Result<(), JobError> {
     let mut sweep = Sweep { tools, now, course, tenants: 0, holds: 0, rounds: 0, failure: None };
-    let mut after = (Millis::MIN, TenantKey(i64::MIN));
+    let mut after = (Time::MIN, TenantKey(i64::MIN));
     sweep.record_figures();
     loop {
         let DueTenants { due, last } = tools.store.list_due_tenants(now, after).await?;
@@ -42,7 +42,7 @@ pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> 
 
 struct Sweep<'a> {
     tools: &'a Tools,
-    now: Option<Millis>,
+    now: Option<Time>,
     course: &'a Course,
     tenants: u64,
     holds: u64,

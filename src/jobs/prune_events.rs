@@ -1,11 +1,11 @@
 //! prune-events: removes events that are older than their retention, and deliveries of such events.
 
 use super::tools::{Course, JobError, Tools};
-use crate::{domain::window::Millis, store::PrunedDeliveries};
+use crate::{domain::time::Time, store::PrunedDeliveries};
 
 /// Removes old events, and then the deliveries whose event was removed. Removes the deliveries even if removing events
 /// failed.
-pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
+pub(super) async fn run(tools: &Tools, now: Option<Time>, course: &Course) -> Result<(), JobError> {
     let go_on = |pruned: PrunedDeliveries| {
         course.count("deliveries", pruned.deliveries);
         course.count("unsent", pruned.unsent);

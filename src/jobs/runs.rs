@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, system_now},
-    domain::window::Millis,
+    domain::time::Time,
     seldom::Seldom,
 };
 
@@ -49,8 +49,8 @@ pub enum Outcome {
 /// One run of a job in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// When the run began, in milliseconds since 1970-01-01 UTC.
-    pub began_at: Millis,
+    /// When the run began.
+    pub began_at: Time,
     /// How long the run took.
     pub took: Duration,
     /// How the run ended.

@@ -19,17 +19,20 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{runs::Runner, table::JOBS};
-use crate::{clock::system_now, domain::window::Millis};
+use crate::{
+    clock::system_now,
+    domain::time::{Span, Time},
+};
 
 /// Pause between two checks of the clock.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Minimum step of the clock, between two checks, after which all jobs are scheduled again. A smaller step delays a job
 /// only by the length of the step.
-const STEP_MIN_MILLIS: Millis = 1_000;
+const STEP_MIN: Span = Span::seconds(1);
 
 /// Maximum time to the next tick of a job that runs each second. The scheduler is up to half a second late.
-const NEXT_TICK_MAX_MILLIS: Millis = 3_000;
+const NEXT_TICK_MAX: Span = Span::seconds(3);
 
 /// The job whose next tick is checked. A step of the clock that delays another job delays this job, too.
 const EACH_SECOND: &str = "deliver-webhooks";
@@ -75,7 +78,7 @@ impl Schedule {
     }
 
     /// Returns the instant of the next tick of the job at this place of the table.
-    pub(super) async fn next(&self, place: usize) -> Option<Millis> {
+    pub(super) async fn next(&self, place: usize) -> Option<Time> {
         self.ticks.next(place).await
     }
 
@@ -93,13 +96,13 @@ impl Ticks {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(place).copied()
     }
 
-    async fn next(&self, place: usize) -> Option<Millis> {
+    async fn next(&self, place: usize) -> Option<Time> {
         let id = self.id(place)?;
         let tick = self.scheduler.clone().next_tick_for_job(id).await;
-        tick.ok().flatten().map(|tick| tick.timestamp_millis())
+        tick.ok().flatten().map(|tick| Time(tick.timestamp_millis()))
     }
 
-    async fn next_of_each_second(&self) -> Option<Millis> {
+    async fn next_of_each_second(&self) -> Option<Time> {
         self.next(JOBS.iter().position(|job| job.name == EACH_SECOND)?).await
     }
 
@@ -146,9 +149,9 @@ async fn watch(ticks: Arc<Ticks>) {
         checks.tick().await;
         let now = (Instant::now(), system_now());
         let (step, next) = (step(before, now), ticks.next_of_each_second().await);
-        if is_set(step, next.map(|next| next.saturating_sub(now.1))) {
+        if is_set(step, next.map(|next| next.saturating_since(now.1))) {
             tracing::warn!(
-                clock.step_millis = step,
+                clock.step_millis = step.0,
                 "the clock of this machine was set; rescheduling all jobs"
             );
             if let Err(error) = ticks.renew().await {
@@ -164,19 +167,18 @@ async fn watch(ticks: Arc<Ticks>) {
     }
 }
 
-/// Returns the step of the clock: how many milliseconds it advanced more than the time that has passed. Negative if the
-/// clock was set back.
-fn step(before: (Instant, Millis), now: (Instant, Millis)) -> Millis {
-    let passed = now.0.saturating_duration_since(before.0).as_millis();
-    let passed = Millis::try_from(passed).unwrap_or(Millis::MAX);
-    now.1.saturating_sub(before.1).saturating_sub(passed)
+/// Returns the step of the clock: how much further it advanced than the time that has passed. Negative if the clock was
+/// set back.
+fn step(before: (Instant, Time), now: (Instant, Time)) -> Span {
+    let passed = now.0.saturating_duration_since(before.0).into();
+    now.1.saturating_since(before.1.saturating_add(passed))
 }
 
 /// Returns whether jobs may wait for a wrong time, because the clock was set since the last check. `next_in` is the
-/// number of milliseconds to the next tick of a job that runs each second. It shows whether the clock was set forward
-/// and back since the last check.
-fn is_set(step: Millis, next_in: Option<Millis>) -> bool {
-    step.abs() >= STEP_MIN_MILLIS || next_in.is_some_and(|millis| millis > NEXT_TICK_MAX_MILLIS)
+/// time to the next tick of a job that runs each second. It shows whether the clock was set forward and back since the
+/// last check.
+fn is_set(step: Span, next_in: Option<Span>) -> bool {
+    step.abs() >= STEP_MIN || next_in.is_some_and(|next_in| next_in > NEXT_TICK_MAX)
 }
 
 #[cfg(test)]
@@ -196,8 +198,8 @@ mod tests {
             (-3_600_000, -3_601_000, true),
             (86_401_000, 86_400_000, true),
         ] {
-            let found = step((start, 1_000), (later, 1_000 + went));
-            assert_eq!((found, is_set(found, Some(1_000))), (by, set), "{went}");
+            let found = step((start, Time(1_000)), (later, Time(1_000 + went)));
+            assert_eq!((found, is_set(found, Some(Span::seconds(1)))), (Span(by), set), "{went}");
         }
     }
 
@@ -210,7 +212,7 @@ mod tests {
             (Some(3_001), true),
             (Some(86_400_000), true),
         ] {
-            assert_eq!(is_set(0, next_in), set, "{next_in:?}");
+            assert_eq!(is_set(Span::ZERO, next_in.map(Span)), set, "{next_in:?}");
         }
         let job = JOBS.iter().find(|job| job.name == EACH_SECOND).expect("the job exists");
         assert_eq!(job.schedule, "* * * * * *");
@@ -225,7 +227,7 @@ mod tests {
         let new = ids();
         assert!(new.len() == JOBS.len() && new.iter().all(|id| !old.contains(id)), "{old:?} {new:?}");
         for (place, job) in JOBS.iter().enumerate() {
-            assert!(schedule.next(place).await.is_some_and(|next| next > 0), "{}", job.name);
+            assert!(schedule.next(place).await.is_some_and(|next| next > Time::EPOCH), "{}", job.name);
         }
         for id in old {
             let tick = schedule.ticks.scheduler.clone().next_tick_for_job(id).await;

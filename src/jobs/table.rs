@@ -9,7 +9,7 @@ use super::{
     tools::{Course, JobError, Tools},
     verify,
 };
-use crate::domain::window::Millis;
+use crate::domain::time::Time;
 
 /// A row of the table: one job.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Job {
     pub(super) run: Function,
 }
 
-type Function = for<'a> fn(&'a Tools, Option<Millis>, &'a Course) -> BoxFuture<'a, Result<(), JobError>>;
+type Function = for<'a> fn(&'a Tools, Option<Time>, &'a Course) -> BoxFuture<'a, Result<(), JobError>>;
 
 /// All jobs, sorted by name.
 pub static JOBS: [Job; 7] = [

@@ -3,7 +3,7 @@
 use super::tools::{Course, JobError, Tools};
 use crate::{
     clock::random,
-    domain::{id::TenantKey, window::Millis},
+    domain::{id::TenantKey, time::Time},
 };
 
 /// Number of tenants of one sample.
@@ -11,7 +11,7 @@ const TENANTS: usize = 100;
 
 /// Checks a sample in one snapshot. The keys of tenants are hashes, so the tenants after a random key are a random
 /// sample.
-pub(super) async fn run(tools: &Tools, now: Option<Millis>, course: &Course) -> Result<(), JobError> {
+pub(super) async fn run(tools: &Tools, now: Option<Time>, course: &Course) -> Result<(), JobError> {
     let start = TenantKey((i64::from(random() >> 1) << 32) | i64::from(random()));
     let report = tokio::select! {
         report = tools.store.verify_sample(start, TENANTS) => report?,

@@ -15,7 +15,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     clock::{Clock, ManualClock},
     config::{Config, overlap_default},
-    engine::{Engine, Lanes, Reader},
+    engine::{Engine, LaneOptions, Lanes, Reader},
     events::{
         Feed,
         webhook::{Deliverer, Rules},
@@ -156,8 +156,9 @@ impl Server {
             Err(_) => false,
         };
         let policies = Arc::new(PolicyCache::default());
-        let (engine, lanes) = Engine::start(&store, &policies, &clock, (lanes, options.overlap))
-            .map_err(ServerError::Threads)?;
+        let lanes = LaneOptions { count: lanes, overlap: options.overlap };
+        let (engine, lanes) =
+            Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
         let stop = CancellationToken::new();
@@ -194,7 +195,7 @@ impl Server {
         let feeding = tokio::spawn(feed.run());
         let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain));
         let probe = tokio::spawn(
-            probe::Probe::new(&store, clock, (options.demo, prepared), health.clone()).run(stop.clone()),
+            probe::Probe::new(&store, clock, options.demo, prepared, health.clone()).run(stop.clone()),
         );
         Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }

@@ -76,11 +76,13 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Makes a probe of a database that may have been prepared already.
+    /// Makes a probe of a database. If the database is not `prepared` yet, the probe prepares it, with the data of
+    /// `--demo` if `demo` is set.
     pub(super) fn new(
         store: &Store,
         clock: Clock,
-        (demo, prepared): (bool, bool),
+        demo: bool,
+        prepared: bool,
         health: HealthReporter,
     ) -> Self {
         let (now, serving) = (Instant::now(), store.is_available());

@@ -6,10 +6,10 @@ use super::{
     row::Row,
     transaction::{Statements, Transaction},
 };
-use crate::domain::window::Millis;
+use crate::domain::time::Time;
 
 /// The policy's revision, and the database's time if it was requested, on PostgreSQL.
-pub type Head = (i64, Option<Millis>);
+pub type Head = (i64, Option<Time>);
 
 /// Whether the head contains the database's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum HeadTime {
 
 impl HeadTime {
     /// Requests the database's time if `shown`, the time of the process's clock, is `None`.
-    pub fn beside(shown: Option<Millis>) -> Self {
+    pub fn beside(shown: Option<Time>) -> Self {
         if shown.is_none() { HeadTime::Database } else { HeadTime::None }
     }
 }
@@ -47,7 +47,7 @@ impl<W: Statements> Transaction<W> {
     }
 
     /// Returns the database's time of day at this statement, not at BEGIN.
-    pub async fn database_now(&self) -> Result<Millis, StoreError> {
+    pub async fn database_now(&self) -> Result<Time, StoreError> {
         let text = match self.dialect() {
             Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
             Dialect::Postgres => concat!("SELECT ", postgres_now!()),
@@ -58,7 +58,7 @@ impl<W: Statements> Transaction<W> {
     }
 
     /// Returns the time that counts: `shown`, the time of the process's clock, or the database's if `shown` is `None`.
-    pub async fn now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
+    pub async fn now(&self, shown: Option<Time>) -> Result<Time, StoreError> {
         match shown {
             Some(now) => Ok(now),
             None => self.database_now().await,

@@ -25,6 +25,7 @@ mod probe;
 mod pulse;
 mod row;
 mod sqlite;
+mod time;
 mod transaction;
 mod verify;
 mod webhooks;

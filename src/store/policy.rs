@@ -16,7 +16,8 @@ use crate::domain::{
     lineage::{Lineage, Since},
     plan::{Enforcement, Limit, Plan, Policy, Resource},
     shape::Shape,
-    window::{Millis, Period},
+    time::Time,
+    window::Period,
 };
 
 /// The key of the one row of `policy`.
@@ -121,7 +122,7 @@ struct LimitRow {
     per: [bool; 3],
     enforcement: EnforcementRow,
     thresholds: Vec<i32>,
-    since: Millis,
+    since: i64,
     #[serde(default)]
     since_order: i64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -136,7 +137,7 @@ struct LineageRow {
     anchor_day: u8,
     selectors: [Option<String>; 3],
     per: [bool; 3],
-    since: Millis,
+    since: i64,
     since_order: i64,
 }
 
@@ -151,7 +152,7 @@ pub(super) struct Carried {
 
 #[derive(Serialize, Deserialize)]
 struct CarriedRow {
-    since: Millis,
+    since: i64,
     since_order: i64,
     lineages: Vec<LineageRow>,
 }
@@ -180,7 +181,7 @@ fn limits_from_text(text: &str) -> Option<Vec<Arc<Limit>>> {
 /// Returns the text of the column `carried` of a tenant.
 pub(super) fn carried_to_text(carried: &Carried) -> Result<String, StoreError> {
     let row = CarriedRow {
-        since: carried.plan_since.at,
+        since: carried.plan_since.at.0,
         since_order: carried.plan_since.order,
         lineages: carried.lineages.iter().map(row_from_lineage).collect(),
     };
@@ -193,7 +194,7 @@ pub(super) fn carried_from_text(text: &str) -> Result<Carried, StoreError> {
     let corrupt = || StoreError::Corrupt("the column `carried` of a tenant".to_owned());
     let row: CarriedRow = serde_json::from_str(text).map_err(|_| corrupt())?;
     let lineages: Option<_> = row.lineages.into_iter().map(lineage_from_row).collect();
-    let plan_since = Since { at: row.since, order: row.since_order };
+    let plan_since = Since { at: Time(row.since), order: row.since_order };
     Ok(Carried { plan_since, lineages: lineages.ok_or_else(corrupt)? })
 }
 
@@ -203,9 +204,9 @@ fn row_from_lineage(lineage: &Lineage) -> LineageRow {
         resource: shape.resource.0,
         period: shape.period.code(),
         anchor_day: shape.anchor_day,
-        selectors: shape.selectors.clone(),
-        per: shape.per,
-        since: since.at,
+        selectors: shape.selectors.clone().into(),
+        per: shape.per.into(),
+        since: since.at.0,
         since_order: since.order,
     }
 }
@@ -215,10 +216,10 @@ fn lineage_from_row(row: LineageRow) -> Option<Lineage> {
         resource: ResourceKey(row.resource),
         period: Period::from_code(row.period)?,
         anchor_day: row.anchor_day,
-        selectors: row.selectors,
-        per: row.per,
+        selectors: row.selectors.into(),
+        per: row.per.into(),
     };
-    Some(Lineage { shape, since: Since { at: row.since, order: row.since_order } })
+    Some(Lineage { shape, since: Since { at: Time(row.since), order: row.since_order } })
 }
 
 fn row_from_limit(limit: &Limit) -> LimitRow {
@@ -228,15 +229,15 @@ fn row_from_limit(limit: &Limit) -> LimitRow {
         quantity: limit.quantity,
         period: limit.shape.period.code(),
         anchor_day: limit.shape.anchor_day,
-        selectors: limit.shape.selectors.clone(),
-        per: limit.shape.per,
+        selectors: limit.shape.selectors.clone().into(),
+        per: limit.shape.per.into(),
         enforcement: match limit.enforcement {
             Enforcement::Hard => EnforcementRow::Hard,
             Enforcement::Soft => EnforcementRow::Soft,
             Enforcement::Observe => EnforcementRow::Observe,
         },
         thresholds: limit.thresholds.clone(),
-        since: limit.since.at,
+        since: limit.since.at.0,
         since_order: limit.since.order,
         kept: limit.kept.iter().map(row_from_lineage).collect(),
     }
@@ -249,8 +250,8 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
             resource: ResourceKey(row.resource),
             period: Period::from_code(row.period)?,
             anchor_day: row.anchor_day,
-            selectors: row.selectors,
-            per: row.per,
+            selectors: row.selectors.into(),
+            per: row.per.into(),
         },
         quantity: row.quantity,
         enforcement: match row.enforcement {
@@ -259,7 +260,7 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
             EnforcementRow::Observe => Enforcement::Observe,
         },
         thresholds: row.thresholds,
-        since: Since { at: row.since, order: row.since_order },
+        since: Since { at: Time(row.since), order: row.since_order },
         kept: row.kept.into_iter().map(lineage_from_row).collect::<Option<_>>()?,
     })
 }
@@ -274,11 +275,11 @@ mod tests {
             resource: ResourceKey(3),
             period: Period::Day,
             anchor_day: 0,
-            selectors: [None, Some("u1".to_owned()), None],
-            per: [true, false, false],
+            selectors: [None, Some("u1".to_owned()), None].into(),
+            per: [true, false, false].into(),
         };
-        let kept = Lineage { shape, since: Since { at: -1, order: 9 } };
-        let carried = Carried { plan_since: Since { at: 5, order: 6 }, lineages: vec![kept.clone()] };
+        let kept = Lineage { shape, since: Since { at: Time(-1), order: 9 } };
+        let carried = Carried { plan_since: Since { at: Time(5), order: 6 }, lineages: vec![kept.clone()] };
         let text = carried_to_text(&carried).expect("JSON");
         assert_eq!(carried_from_text(&text).expect("JSON"), carried);
         let limit = |enforcement, period| Limit {
@@ -287,13 +288,13 @@ mod tests {
                 resource: ResourceKey(3),
                 period,
                 anchor_day: 31,
-                selectors: [Some("planner".to_owned()), None, Some(String::new())],
-                per: [false, true, false],
+                selectors: [Some("planner".to_owned()), None, Some(String::new())].into(),
+                per: [false, true, false].into(),
             },
             quantity: i64::MAX,
             enforcement,
             thresholds: vec![80, 100, 1_000],
-            since: Since { at: 1_700_000_000_000, order: 7 },
+            since: Since { at: Time(1_700_000_000_000), order: 7 },
             kept: vec![kept.clone()],
         };
         let limits = [

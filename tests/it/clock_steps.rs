@@ -16,7 +16,7 @@ const SECONDS_MAX: Duration = Duration::from_secs(10);
 /// how long the wait took.
 async fn ran(clients: &Clients, job: &str, shift: i64) -> Duration {
     let began = Instant::now();
-    let from = system_now() + shift;
+    let from = system_now().0 + shift;
     eventually(job, async || {
         let jobs = clients.jobs().await;
         let last = jobs.iter().find(|state| state.name == job)?.last_run.as_ref()?;

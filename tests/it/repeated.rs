@@ -64,7 +64,7 @@ fn lists() -> Vec<List> {
         for service in &file.service {
             for rpc in &service.method {
                 let path = format!("/tope.v1.{}/{}", service.name(), rpc.name());
-                find(&messages, &mut lists, rpc.input_type(), (&path, "", &[]));
+                find(&messages, &mut lists, rpc.input_type(), &path, "", &[]);
             }
         }
     }
@@ -75,20 +75,22 @@ fn find(
     messages: &HashMap<String, &DescriptorProto>,
     lists: &mut Vec<List>,
     message: &str,
-    (path, parent, around): (&str, &str, &[u32]),
+    path: &str,
+    parent: &str,
+    around: &[u32],
 ) {
     for field in messages.get(message).iter().flat_map(|message| &message.field) {
         let tag = u32::try_from(field.number()).expect("a number");
         let name = format!("{parent}{}", field.name());
         if field.label() == Label::Repeated {
-            push(lists, field, (path, &name, around));
+            push(lists, field, path, &name, around);
         }
         let inner = [&[tag], around].concat();
-        find(messages, lists, field.type_name(), (path, &format!("{name}."), &inner));
+        find(messages, lists, field.type_name(), path, &format!("{name}."), &inner);
     }
 }
 
-fn push(lists: &mut Vec<List>, field: &FieldDescriptorProto, (path, name, around): (&str, &str, &[u32])) {
+fn push(lists: &mut Vec<List>, field: &FieldDescriptorProto, path: &str, name: &str, around: &[u32]) {
     let tag = u32::try_from(field.number()).expect("a number");
     let mut add = |element, packed| {
         let (path, field, around) = (path.to_owned(), name.to_owned(), around.to_vec());

@@ -89,7 +89,7 @@ both! {
     }
 
     async fn a_webhook_gets_events_of_a_later_version_as_unknown(world: World) {
-        world.clock.set(tope::clock::system_now());
+        world.clock.set(tope::clock::system_now().0);
         let receiver = Receiver::start().await;
         crate::webhooks::webhook(world, "all", &receiver.url(), &[]).await;
         limited(world, "acme").await;

@@ -16,7 +16,7 @@ async fn test(clients: &Clients, id: &str) -> TestWebhookResponse {
 
 both! {
     async fn test_webhook_sends_a_signed_post_and_reports_the_outcome(world: World) {
-        world.clock.set(system_now());
+        world.clock.set(system_now().0);
         let receiver = Receiver::start().await;
         let webhook = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let tested = test(world, "chat").await;
@@ -43,7 +43,7 @@ both! {
     }
 
     async fn both_secrets_are_valid_during_a_rotation(world: World) {
-        world.clock.set(system_now());
+        world.clock.set(system_now().0);
         let receiver = Receiver::start().await;
         let before = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let overlap = Some(prost_types::Duration { seconds: 60, nanos: 0 });
@@ -60,7 +60,7 @@ both! {
     /// The client has not received the first reply, and repeats the rotation.
     async fn a_repeated_rotation_keeps_the_previous_secret(world: World) {
         const GIVEN: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        world.clock.set(system_now());
+        world.clock.set(system_now().0);
         let receiver = Receiver::start().await;
         let before = create(world, "chat", &receiver.url()).await.expect("the webhook is new");
         let rotate = async |seconds| {

@@ -72,7 +72,7 @@ pub async fn redeliver(clients: &Clients, webhook: &str, sequences: &[i64]) -> i
 
 /// Creates a tenant, and sets the clock to the real time, because receivers refuse old posts.
 pub async fn prepare(world: &World) {
-    world.clock.set(system_now());
+    world.clock.set(system_now().0);
     world.tenant_with("acme", &[lifetime("tokens", 1_000_000)]).await;
 }
 
@@ -261,7 +261,7 @@ both! {
         assert_eq!(millis(get(world, "chat").await.failing_since.as_ref()), Some(start));
 
         // The failed delivery is kept, and can be sent again.
-        world.clock.set(system_now());
+        world.clock.set(system_now().0);
         receiver.answer(|_| Answer::Status(200));
         assert_eq!(redeliver(world, "chat", &[]).await, 1);
         let found = delivered(world, "chat", DeliveryState::Delivered, 1).await;

@@ -8,7 +8,7 @@ use crate::domain::{
     id::ReservationId,
     plan::Plan,
     tenant::Tenant,
-    window::Millis,
+    time::Time,
 };
 
 /// The `reason` of an adjustment that is made because the limits of a counter return.
@@ -65,7 +65,7 @@ impl Books {
         let delta = slot.counter.committed.saturating_neg();
         slot.counter = slot.counter.restarted(since);
         slot.told = true;
-        slot.change(key, &self.plan, (&mut self.changed_counters, &mut self.facts));
+        slot.change(key, &self.plan, &mut self.changed_counters, &mut self.facts);
         if delta == 0 {
             return;
         }
@@ -83,7 +83,7 @@ impl Books {
     /// Subtracts everything that the counter has committed up to `until`. Returns the (negative) quantity that was
     /// added to the counter's row. Charges that are due and not yet swept are not in the row; the sweep will not count
     /// them.
-    pub fn forgive(&mut self, key: &CounterKey, until: Millis, fresh: Counter) -> i64 {
+    pub fn forgive(&mut self, key: &CounterKey, until: Time, fresh: Counter) -> i64 {
         self.begin_anew(key);
         let delta = slot_counter(self, key).map_or(0, |counter| counter.committed.saturating_neg());
         self.due.forgive(key);
@@ -97,7 +97,7 @@ impl Books {
 
     /// Returns whether the counter was set to zero at or after this deadline. If so, the charge of a hold with this
     /// deadline no longer counts.
-    pub fn is_forgiven(&self, key: &CounterKey, deadline: Millis) -> bool {
+    pub fn is_forgiven(&self, key: &CounterKey, deadline: Time) -> bool {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         slot.is_some_and(|slot| deadline <= slot.shown().forgiven_until)
     }
@@ -129,8 +129,8 @@ fn slot_counter(books: &Books, key: &CounterKey) -> Option<Counter> {
 
 /// Makes a UUID of version 7 with random bits from the new version of the books, so that no other batch makes the same
 /// id.
-fn id_of_version(at: Millis, version: i64) -> ReservationId {
-    let (time, chance) = (at.to_be_bytes(), version.to_be_bytes());
+fn id_of_version(at: Time, version: i64) -> ReservationId {
+    let (time, chance) = (at.0.to_be_bytes(), version.to_be_bytes());
     let mut id = [0; 16];
     id[..6].copy_from_slice(&time[2..]);
     id[6] = 0x70 | (chance[0] & 0x0f);

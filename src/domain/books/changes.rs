@@ -9,7 +9,7 @@ use crate::domain::{
     event::Event,
     id::{ReservationId, TenantKey},
     reservation::{Reservation, ReservationState},
-    window::Millis,
+    time::Time,
 };
 
 /// The changes of a batch to the books of one tenant.
@@ -22,9 +22,9 @@ pub struct Changes {
     /// The new version of the books.
     pub version: i64,
     /// The instant of the batch's decision.
-    pub decided_at: Millis,
-    /// No open hold has a deadline before this instant. `i64::MAX`: the tenant has no open hold.
-    pub next_due: Millis,
+    pub decided_at: Time,
+    /// No open hold has a deadline before this instant. [`Time::NEVER`]: the tenant has no open hold.
+    pub next_due: Time,
     /// Whether `next_due` differs from the tenant's row.
     pub due_moved: bool,
     /// New counters, with their alerts if they have any.
@@ -87,17 +87,38 @@ impl Changes {
 
     /// Returns whether nothing changed apart from the time of the decision.
     pub fn is_empty(&self) -> bool {
-        !self.due_moved
-            && self.new_counters.is_empty()
-            && self.counters.is_empty()
-            && self.told_counters.is_empty()
-            && self.new_holds.is_empty()
-            && self.holds.is_empty()
-            && self.ended_holds.is_empty()
-            && self.settled.is_empty()
-            && self.resettled.is_empty()
-            && self.requests.is_empty()
-            && self.adjustments.is_empty()
-            && self.events.is_empty()
+        let Self {
+            due_moved,
+            new_counters,
+            counters,
+            told_counters,
+            new_holds,
+            holds,
+            ended_holds,
+            settled,
+            resettled,
+            requests,
+            adjustments,
+            events,
+            // They name the books and the batch, or change only together with a field above.
+            tenant: _,
+            seen: _,
+            version: _,
+            decided_at: _,
+            next_due: _,
+            event_number: _,
+        } = self;
+        !due_moved
+            && new_counters.is_empty()
+            && counters.is_empty()
+            && told_counters.is_empty()
+            && new_holds.is_empty()
+            && holds.is_empty()
+            && ended_holds.is_empty()
+            && settled.is_empty()
+            && resettled.is_empty()
+            && requests.is_empty()
+            && adjustments.is_empty()
+            && events.is_empty()
     }
 }

@@ -8,7 +8,7 @@ use super::Books;
 use crate::domain::{
     counter::{Counter, CounterKey},
     reservation::{OnExpiry, Reservation},
-    window::Millis,
+    time::Time,
 };
 
 /// Maximum number of counters whose sums are remembered. If there are more, no sums are remembered.
@@ -29,7 +29,7 @@ struct Due {
 pub(super) struct DueHolds {
     /// The sums contain the due holds with deadlines up to this instant, except for those that a batch has swept.
     /// `None`: the sums are empty.
-    until: Option<Millis>,
+    until: Option<Time>,
     sums: HashMap<CounterKey, Due>,
 }
 
@@ -73,12 +73,12 @@ impl DueHolds {
 
 impl Books {
     /// Returns the deadline up to which due holds are in the sums. `None`: the sums are empty.
-    pub fn due_until(&self) -> Option<Millis> {
+    pub fn due_until(&self) -> Option<Time> {
         self.due.until
     }
 
     /// Sets the deadline up to which due holds are in the sums. `None` empties the sums, since no hold is due.
-    pub fn set_due_until(&mut self, until: Option<Millis>) {
+    pub fn set_due_until(&mut self, until: Option<Time>) {
         match until {
             Some(_) => self.due.until = until,
             None => self.due = DueHolds::default(),

@@ -24,7 +24,7 @@ use super::{
     plan::{Limit, Plan, Policy},
     reservation::{HoldAnswer, Reservation, ReservationState},
     tenant::Tenant,
-    window::Millis,
+    time::Time,
 };
 
 /// The method that came with a `request_id`.
@@ -127,7 +127,8 @@ impl CounterSlot {
         &mut self,
         key: &CounterKey,
         plan: &Plan,
-        (changed, facts): (&mut Vec<CounterKey>, &mut Vec<Fact>),
+        changed: &mut Vec<CounterKey>,
+        facts: &mut Vec<Fact>,
     ) {
         if !self.changed {
             self.changed = true;
@@ -146,9 +147,9 @@ pub struct Books {
     /// The plan by which the batch decides.
     pub plan: Arc<Plan>,
     /// `decided_at` of the tenant's row in the database.
-    stored_at: Millis,
+    stored_at: Time,
     /// `next_due` of the tenant's row in the database.
-    stored_due: Millis,
+    stored_due: Time,
     known: Known,
     requests: HashMap<String, (Request, Origin)>,
     adjustments: Vec<Adjustment>,
@@ -338,7 +339,7 @@ impl Books {
             self.begin_anew(key);
             return self.add(key, committed, reserved, fresh);
         }
-        slot.change(key, &self.plan, (&mut self.changed_counters, &mut self.facts));
+        slot.change(key, &self.plan, &mut self.changed_counters, &mut self.facts);
         slot.counter.committed = slot.counter.committed.saturating_add(committed);
         slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
         if !slot.quiet.contains(slot.counter.committed) {

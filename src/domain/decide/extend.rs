@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::{
     super::{
         books::{Books, Method, Request},
-        bounds::LIFETIME_MAX_MILLIS,
-        id::ReservationId,
+        bounds::LIFETIME_MAX,
+        id::{ReservationId, ReservationName},
         operation::{Extend, Target, Units},
         refusal::{Extended, Fault, Refusal},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
+        time::{Span, Time},
     },
     reply::Held,
     reserve::grants,
@@ -84,9 +85,8 @@ fn names(books: &Books, target: &Target, hold: ReservationId) -> bool {
 }
 
 fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result<Held, Stop> {
-    let found = books
-        .find_reservation(request.reservation)
-        .ok_or_else(|| Refusal::ReservationNotFound(String::new()))?;
+    let name = ReservationName { tenant: books.tenant.key, id: request.reservation };
+    let found = books.find_reservation(name.id).ok_or(Refusal::ReservationNotFound(name))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
     let answered =
         request.answer.as_ref().map_or_else(|| found.as_first_answered(), |a| found.as_answered(a));
@@ -98,18 +98,19 @@ fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result
 /// life of a hold.
 fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refusal {
     if let Refusal::QuotaExceeded(violations) = &mut refusal {
-        let ttl = extend.ttl.unwrap_or(0);
-        let last = found.created_at.saturating_add(LIFETIME_MAX_MILLIS).saturating_sub(ttl);
-        let extended = Extended { hold: found.id, until: found.deadline.min(last.saturating_add(1)) };
+        let ttl = extend.ttl.unwrap_or(Span::ZERO);
+        let last = found.created_at.saturating_add(LIFETIME_MAX).saturating_sub(ttl);
+        let extended =
+            Extended { hold: found.id, until: found.deadline.min(last.saturating_add(Span::MILLISECOND)) };
         violations.iter_mut().for_each(|violation| violation.extends = Some(extended));
     }
     refusal
 }
 
 /// Returns the new deadline: the later of the old deadline and now + `ttl`, at most 48 hours after the hold was made.
-fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Result<i64, Refusal> {
+fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Result<Time, Refusal> {
     let asked = extend.ttl.map_or(found.deadline, |ttl| context.now.saturating_add(ttl));
-    if asked > found.created_at.saturating_add(LIFETIME_MAX_MILLIS) {
+    if asked > found.created_at.saturating_add(LIFETIME_MAX) {
         let text = "must not take the deadline past 48 hours after the reservation was made";
         return Err(Refusal::Invalid(vec![Fault::new("ttl", text)]));
     }
@@ -124,10 +125,10 @@ fn counters(
     extend: &Extend,
     found: &Reservation,
 ) -> Result<Vec<Touched>, Refusal> {
-    let (tenant, calendar) = (&books.tenant, &mut *context.calendar);
+    let calendar = &mut *context.calendar;
     let mut all_touched = Vec::with_capacity(1);
     for resource in resolve_held(context.policy, found, &extend.amounts)? {
-        let mut applied = applied(tenant, &books.plan, calendar, resource, &found.subject, found.created_at);
+        let mut applied = applied(books, calendar, resource, &found.subject, found.created_at);
         for line in found.lines_of(resource) {
             if applied.iter().all(|applied| applied.key != line.key) {
                 let fresh = fresh_of_line(books, calendar, &line.key, found.created_at);

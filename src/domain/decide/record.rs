@@ -44,7 +44,7 @@ pub(super) fn record(
         on_expiry: OnExpiry::Release,
         created_at: context.now,
         deadline: context.now,
-        settled_at: context.now,
+        settled_at: Some(context.now),
         amounts: amounts
             .map(|(t, units)| ReservedAmount { resource: t.resource, reserved: 0, committed: units.quantity })
             .collect(),

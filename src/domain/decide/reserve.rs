@@ -46,7 +46,7 @@ pub(super) fn reserve(
         on_expiry: reserve.on_expiry,
         created_at: context.now,
         deadline: context.now.saturating_add(reserve.ttl),
-        settled_at: 0,
+        settled_at: None,
         amounts: Vec::with_capacity(touched.len()),
         lines: Vec::with_capacity(touched.len() * 2),
         labels: reserve.labels.clone(),

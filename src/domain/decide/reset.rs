@@ -128,8 +128,9 @@ impl<'a> Choice<'a> {
 
     /// Returns whether this counter is chosen.
     pub fn contains(&self, key: &CounterKey) -> bool {
-        let mut values = self.filter.iter().zip(key.dimensions());
-        let fits = values.all(|(wanted, value)| wanted.as_deref().is_none_or(|wanted| value == Some(wanted)));
-        fits && self.contains_resource(key.resource())
+        let values = key.dimensions();
+        let mut filter = self.filter.iter();
+        filter.all(|(dimension, wanted)| wanted.is_none() || wanted.as_deref() == values[dimension])
+            && self.contains_resource(key.resource())
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
     }
     settled.late = found.state == ReservationState::Expired;
     settled.state = ReservationState::Committed;
-    settled.settled_at = context.now;
+    settled.settled_at = Some(context.now);
     take(books, context, settled.late, settled, steps)
 }
 
@@ -98,7 +98,7 @@ pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Tar
         amount.committed = 0;
     }
     settled.state = ReservationState::Released;
-    settled.settled_at = context.now;
+    settled.settled_at = Some(context.now);
     take(books, context, found.state == ReservationState::Expired, settled, steps)
 }
 
@@ -194,8 +194,7 @@ fn join_unreserved(
         if settled.lines_of(resource).next().is_some() {
             continue;
         }
-        let (tenant, plan) = (&books.tenant, &books.plan);
-        let joined = applied(tenant, plan, context.calendar, resource, &settled.subject, settled.created_at);
+        let joined = applied(books, context.calendar, resource, &settled.subject, settled.created_at);
         for applied in joined {
             if settled.lines.iter().all(|line| line.key != applied.key) {
                 settled.lines.push(Line { key: applied.key, held: 0, charged: 0 });

@@ -6,11 +6,12 @@ use super::super::{
     books::{Books, Method, Request},
     calendar::Calendar,
     counter::CounterKey,
+    id::{ReservationName, TenantKey},
     operation::{RequestKey, Target},
     plan::Policy,
     refusal::{Fault, Refusal},
     reservation::Reservation,
-    window::Millis,
+    time::Time,
 };
 
 /// The input of a decision, in addition to the books and the operation.
@@ -21,7 +22,7 @@ pub struct Context<'a> {
     /// Computes windows, and remembers the running windows.
     pub calendar: &'a mut Calendar,
     /// The time of the batch.
-    pub now: Millis,
+    pub now: Time,
 }
 
 /// The reason why there is no reply.
@@ -51,14 +52,14 @@ pub(super) fn get_target(books: &Books, target: &Target) -> Result<Arc<Reservati
         Target::Id(id) => Some(*id),
         Target::Request(request) => books.find_request(request).and_then(Request::made),
     };
-    id.and_then(|id| books.find_reservation(id)).cloned().ok_or_else(|| not_found(target))
+    let found = id.and_then(|id| books.find_reservation(id)).cloned();
+    found.ok_or_else(|| not_found(books.tenant.key, target))
 }
 
-/// Makes the refusal for an unknown reservation. The text that the client gave is not known here; the caller enters
-/// it.
-pub fn not_found(target: &Target) -> Refusal {
+/// Makes the refusal for an unknown reservation of this tenant.
+pub fn not_found(tenant: TenantKey, target: &Target) -> Refusal {
     match target {
-        Target::Id(_) => Refusal::ReservationNotFound(String::new()),
+        Target::Id(id) => Refusal::ReservationNotFound(ReservationName { tenant, id: *id }),
         Target::Request(request) => Refusal::RequestNotFound(request.clone()),
     }
 }

@@ -11,12 +11,12 @@ use super::super::{
     id::ResourceKey,
     lineage::Since,
     operation::{Check, Operation, Record, Reserve, Units},
-    plan::{Limit, Plan, Policy},
+    plan::{Limit, Policy},
     refusal::{Fault, Refusal},
     reservation::Reservation,
     shape::Subject,
-    tenant::Tenant,
-    window::{Millis, Period},
+    time::Time,
+    window::Period,
 };
 use super::stop::Stop;
 
@@ -58,13 +58,13 @@ impl Touched {
 
 /// Returns the limits that apply to a resource and a subject at an instant, or the resource's meter.
 pub(super) fn applied(
-    tenant: &Tenant,
-    plan: &Plan,
+    books: &Books,
     calendar: &mut Calendar,
     resource: ResourceKey,
     subject: &Subject,
-    at: Millis,
+    at: Time,
 ) -> Vec<Applied> {
+    let (tenant, plan) = (&books.tenant, &books.plan);
     let mut applied = Vec::with_capacity(2);
     for limit in plan.limits_for(resource, subject) {
         let shape = &limit.shape;
@@ -86,14 +86,15 @@ pub(super) fn applied(
 
 /// Returns the counters of the resources, in their order, or the fields at fault.
 fn touch<'a>(
-    (tenant, plan): (&Tenant, &Plan),
-    (policy, calendar): (&Policy, &mut Calendar),
+    books: &Books,
+    policy: &Policy,
+    calendar: &mut Calendar,
     subject: &Subject,
     resources: impl Iterator<Item = &'a str>,
-    at: Millis,
+    at: Time,
 ) -> Result<Vec<Touched>, Vec<Fault>> {
     let touched = resolve(resources, |name| policy.find_resource(name))?.into_iter().map(|resource| {
-        let applied = applied(tenant, plan, calendar, resource, subject, at);
+        let applied = applied(books, calendar, resource, subject, at);
         Touched { resource, applied }
     });
     Ok(touched.collect())
@@ -137,18 +138,17 @@ pub fn touch_operation(
     policy: &Policy,
     calendar: &mut Calendar,
     operation: &Operation,
-    now: Millis,
+    now: Time,
 ) -> Result<Vec<Touched>, Vec<Fault>> {
-    let tenant = (&books.tenant, books.plan.as_ref());
     match operation {
         Operation::Reserve(Reserve { subject, amounts, .. })
         | Operation::Check(Check { subject, amounts, .. }) => {
             let names = amounts.iter().map(|ask| ask.resource.as_str());
-            touch(tenant, (policy, calendar), subject, names, now)
+            touch(books, policy, calendar, subject, names, now)
         }
         Operation::Record(Record { subject, amounts, .. }) => {
             let names = amounts.iter().map(|units| units.resource.as_str());
-            touch(tenant, (policy, calendar), subject, names, now)
+            touch(books, policy, calendar, subject, names, now)
         }
         Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
             Ok(Vec::new())
@@ -180,7 +180,7 @@ pub(super) fn fresh_of_line(
     books: &Books,
     calendar: &mut Calendar,
     key: &CounterKey,
-    since: Millis,
+    since: Time,
 ) -> Counter {
     if let Some(counter) = books.find_counter(key) {
         return counter;

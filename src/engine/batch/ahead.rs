@@ -28,7 +28,7 @@ use crate::{
         id::{ReservationId, TenantKey},
         operation::{Operation, Target},
         plan::Policy,
-        window::Millis,
+        time::Time,
     },
     seldom::Seldom,
     store::{Dialect, Expected, Store, StoreError},
@@ -41,7 +41,7 @@ static ANEW: Seldom<&str> = Seldom::new();
 pub(in super::super) struct Ahead {
     expected: Expected,
     policy: Arc<Policy>,
-    now: Millis,
+    now: Time,
     books: HashMap<TenantKey, Books>,
     /// The outcomes of the items decided so far. `None`: the item already had its outcome.
     outcomes: Vec<Option<Outcome>>,
@@ -55,7 +55,7 @@ pub(in super::super) struct Planned {
 
 impl Planned {
     /// Writes and commits the batch. Returns the database's time if that is the clock.
-    pub(in super::super) async fn commit(self, store: Store) -> Result<Option<Millis>, StoreError> {
+    pub(in super::super) async fn commit(self, store: Store) -> Result<Option<Time>, StoreError> {
         let begun = Instant::now();
         let commit = store.commit_ahead(&self.changes, self.expected);
         let committed =
@@ -115,7 +115,7 @@ impl Batcher {
     }
 
     /// Notes the database's time after a batch was committed.
-    pub(in super::super) fn note_time(&mut self, database_now: Option<Millis>) {
+    pub(in super::super) fn note_time(&mut self, database_now: Option<Time>) {
         if let Some(now) = database_now {
             self.caution.see_time(now);
         }
@@ -157,7 +157,7 @@ impl Batcher {
         })
     }
 
-    fn now_ahead(&self) -> Option<Millis> {
+    fn now_ahead(&self) -> Option<Time> {
         self.clock.now().or_else(|| self.caution.seen()?.database_now())
     }
 
@@ -179,7 +179,7 @@ impl Batcher {
     /// items need. Sets the time to the latest of the clock and the tenants' `decided_at`.
     fn keys_ahead(&self, ahead: &mut Ahead, items: &[Item]) -> Option<Vec<Option<TenantKey>>> {
         let shown = self.now_ahead()?;
-        let (mut latest, mut next_due) = (ahead.now.max(shown), Millis::MAX);
+        let (mut latest, mut next_due) = (ahead.now.max(shown), Time::NEVER);
         let mut keys = Vec::with_capacity(items.len());
         for item in items {
             if item.outcome.is_some() {
@@ -216,7 +216,7 @@ impl Batcher {
             keys.push(Some(key));
         }
         // If the clock is far behind the latest decision, a batch under the lock must run, which logs the fault.
-        let far = latest.saturating_sub(shown) > TIME_AGE_MAX;
+        let far = latest.saturating_since(shown) > TIME_AGE_MAX;
         ahead.now = latest;
         (next_due > latest && !far).then_some(keys)
     }

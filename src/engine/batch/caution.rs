@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::look::Look;
 use crate::{
-    domain::window::Millis,
+    domain::time::{Span, Time},
     store::{Expected, StoreError},
 };
 
@@ -50,8 +50,8 @@ const MOVES_MAX: u32 = 8;
 /// Pause before the first repeat. It doubles for each further repeat.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Maximum age of a time that PostgreSQL reported, in milliseconds. Until then the lane adds the time that has passed.
-pub(super) const TIME_AGE_MAX: Millis = 1_000;
+/// Maximum age of a time that PostgreSQL reported. Until then the lane adds the time that has passed.
+pub(super) const TIME_AGE_MAX: Span = Span::seconds(1);
 
 /// The states that keep a lane from deciding ahead.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ pub(super) struct Caution {
 pub(super) struct Seen {
     pub(super) expected: Expected,
     /// The database's time, with the instant at which it arrived.
-    pub(super) database: Option<(Instant, Millis)>,
+    pub(super) database: Option<(Instant, Time)>,
 }
 
 /// How often one batch was repeated, for each reason.
@@ -198,7 +198,7 @@ impl Caution {
     }
 
     /// Notes the database's time, which arrived with a reply.
-    pub(super) fn see_time(&mut self, now: Millis) {
+    pub(super) fn see_time(&mut self, now: Time) {
         if let Some(seen) = &mut self.seen {
             seen.database = Some((Instant::now(), now));
         }
@@ -213,9 +213,9 @@ impl Caution {
 impl Seen {
     /// Returns the database's time plus the time that has passed since it arrived. `None`: no time arrived within
     /// [`TIME_AGE_MAX`].
-    pub(super) fn database_now(&self) -> Option<Millis> {
+    pub(super) fn database_now(&self) -> Option<Time> {
         let (came, now) = self.database?;
-        let age = Millis::try_from(came.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        let age = Span::from(came.elapsed());
         (age < TIME_AGE_MAX).then(|| now.saturating_add(age))
     }
 }

@@ -15,13 +15,10 @@ use crate::{
         id::{ReservationId, TenantKey},
         refusal::{Refusal, Violation},
         reservation::{OnExpiry, Reservation},
-        window::Millis,
+        time::Time,
     },
     store::{Batch, StoreError, Transaction},
 };
-
-/// Sorts after every reservation id.
-pub(super) const LAST_ID: ReservationId = ReservationId([u8::MAX; 16]);
 
 /// Maximum number of a tenant's holds that are read for its hints, in the order of deadlines (R4.11).
 const HOLDS_SCANNED_MAX: usize = 256;
@@ -46,13 +43,13 @@ struct Open {
 pub(super) fn collect<'a>(
     outcomes: &'a mut [Outcome],
     books: &HashMap<TenantKey, Books>,
-    now: Millis,
+    now: Time,
 ) -> Vec<Waiting<'a>> {
     let mut waiting = Vec::new();
     for outcome in outcomes {
         let (tenant, violations) = match outcome {
             Ok(answer) => (answer.frame.tenant_key, check_violations(&mut answer.reply)),
-            Err(Failure::Refused { refusal: Refusal::QuotaExceeded(violations), frame }) => {
+            Err(Failure::Refused { refusal: Refusal::QuotaExceeded(violations), frame: Some(frame) }) => {
                 (frame.tenant_key, Some(violations))
             }
             Err(_) => continue,
@@ -74,7 +71,7 @@ pub(super) fn collect<'a>(
 /// Lists the open holds as the batch leaves them, and sets the remaining hints.
 pub(super) async fn resolve(
     transaction: &Transaction<Batch>,
-    now: Millis,
+    now: Time,
     waiting: Vec<Waiting<'_>>,
 ) -> Result<(), StoreError> {
     let mut holds: HashMap<TenantKey, Vec<Reservation>> = HashMap::new();
@@ -83,8 +80,8 @@ pub(super) async fn resolve(
         let holds = match holds.entry(tenant) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(place) => {
-                let after = Some((now, LAST_ID));
-                let found = transaction.list_holds_by_deadline(tenant, after, Millis::MAX, HOLDS_SCANNED_MAX);
+                let after = Some((now, ReservationId::MAX));
+                let found = transaction.list_holds_by_deadline(tenant, after, Time::NEVER, HOLDS_SCANNED_MAX);
                 place.insert(found.await?)
             }
         };

@@ -12,7 +12,7 @@ use crate::{
     clock::mint,
     domain::{
         id::{ReservationId, TenantKey},
-        window::Millis,
+        time::Time,
     },
 };
 
@@ -52,7 +52,7 @@ impl Item {
     }
 
     /// Returns the id for the rows that the operation makes. Each repeat gets the same id.
-    pub(super) fn mint(&self, now: Millis) -> ReservationId {
+    pub(super) fn mint(&self, now: Time) -> ReservationId {
         *self.id.get_or_init(|| mint(now))
     }
 

@@ -2,7 +2,7 @@
 
 use foldhash::{HashSet, HashSetExt};
 
-use super::{hints::LAST_ID, item::Item, look::Look, session::Session};
+use super::{item::Item, look::Look, session::Session};
 use crate::{
     domain::{
         books::{Books, Method, Origin},
@@ -14,7 +14,7 @@ use crate::{
         operation::{Operation, Reset, Target},
         refusal::Fault,
         reservation::{OnExpiry, Reservation},
-        window::Millis,
+        time::Time,
     },
     store::StoreError,
 };
@@ -188,9 +188,9 @@ impl Loader<'_, '_> {
         Ok(due)
     }
 
-    fn note_swept(&mut self, tenant: TenantKey, next: Option<Millis>, due_until: Option<Millis>) {
+    fn note_swept(&mut self, tenant: TenantKey, next: Option<Time>, due_until: Option<Time>) {
         if let Some(books) = self.session.books.get_mut(&tenant) {
-            books.tenant.next_due = next.unwrap_or(Millis::MAX);
+            books.tenant.next_due = next.unwrap_or(Time::NEVER);
             books.set_due_until(due_until);
         }
     }
@@ -217,10 +217,10 @@ impl Loader<'_, '_> {
 
     /// Adds due holds, from `first` on, to the sums of due holds. Skips holds that an earlier batch added. Returns the
     /// deadline up to which all due holds are in the sums.
-    async fn set_aside(&mut self, tenant: TenantKey, first: &Reservation) -> Result<Millis, StoreError> {
+    async fn set_aside(&mut self, tenant: TenantKey, first: &Reservation) -> Result<Time, StoreError> {
         let now = self.session.now;
-        let until = self.session.books.get(&tenant).and_then(Books::due_until).unwrap_or(Millis::MIN);
-        let mut after = (until, LAST_ID);
+        let until = self.session.books.get(&tenant).and_then(Books::due_until).unwrap_or(Time::MIN);
+        let mut after = (until, ReservationId::MAX);
         if first.deadline > until {
             after = (first.deadline, first.id);
             self.load_due(tenant, std::slice::from_ref(first)).await?;

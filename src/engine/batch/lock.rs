@@ -20,7 +20,7 @@ use crate::{
         operation::Target,
         plan::Policy,
         tenant::Tenant,
-        window::Millis,
+        time::Time,
     },
     seldom::Seldom,
     store::{Along, Batch, Dialect, Expected, HeadTime, Locked, StoreError, Transaction},
@@ -125,10 +125,11 @@ impl Batcher {
         }
     }
 
-    /// Locks the tenants that are not locked yet, and then reads the policy and the time.
+    /// Locks the tenants that are not `held` yet, and then reads the policy and the time.
     pub(super) async fn lock<'a>(
         &mut self,
-        (transaction, held): (&'a Transaction<Batch>, Vec<Tenant>),
+        transaction: &'a Transaction<Batch>,
+        held: Vec<Tenant>,
         items: &'a [Item],
         open: &[usize],
     ) -> Result<Session<'a>, StoreError> {
@@ -165,8 +166,8 @@ impl Batcher {
             && let Some(left_out) = BEHIND.due(())
         {
             tracing::error!(
-                clock.now = clock_now,
-                clock.decided_at = latest,
+                clock.now = clock_now.0,
+                clock.decided_at = latest.0,
                 log.left_out = left_out,
                 "the clock is earlier than the latest decision; time stands still until the clock catches up"
             );
@@ -229,7 +230,7 @@ impl Batcher {
         transaction: &Transaction<Batch>,
         keys: &[TenantKey],
         along: &mut Along,
-    ) -> Result<(Locked, Arc<Policy>, Millis), StoreError> {
+    ) -> Result<(Locked, Arc<Policy>, Time), StoreError> {
         let shown = self.clock.now();
         let data_version = transaction.data_version();
         let known = self.caution.seen().map(|seen| seen.expected);
@@ -241,7 +242,7 @@ impl Batcher {
         let database = database_now.map(|now| (Instant::now(), now));
         self.caution.see(Seen { expected: Expected { data_version, revision }, database });
         let policy = self.policies.get(transaction, revision).await?;
-        Ok((locked, policy, shown.or(database_now).unwrap_or(0)))
+        Ok((locked, policy, shown.or(database_now).unwrap_or_default()))
     }
 
     /// Finds the internal keys of the tenants that operations name by id. A remembered key may be out of date; see

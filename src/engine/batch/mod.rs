@@ -178,7 +178,7 @@ impl Batcher {
         let mut pace = Pace::start();
         let (transaction, held) = self.begin().await?;
         pace.mark(Phase::Begin);
-        let decided = self.decide((&transaction, held), items, &open, look, &mut pace).await;
+        let decided = self.decide(&transaction, held, items, &open, look, &mut pace).await;
         match decided {
             Ok(Decided { outcomes, changes, remembered }) => {
                 let seen = transaction.data_version();
@@ -203,13 +203,14 @@ impl Batcher {
     /// Locks, loads and decides, and returns the changes to write.
     async fn decide(
         &mut self,
-        (transaction, held): (&Transaction<Batch>, Vec<Tenant>),
+        transaction: &Transaction<Batch>,
+        held: Vec<Tenant>,
         items: &[Item],
         open: &[usize],
         look: Look,
         pace: &mut Pace,
     ) -> Result<Decided, StoreError> {
-        let mut session = self.lock((transaction, held), items, open).await?;
+        let mut session = self.lock(transaction, held, items, open).await?;
         pace.mark(Phase::Lock);
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(open.len());
@@ -217,7 +218,9 @@ impl Batcher {
             let item = &items[place];
             match session.find_tenant(&item.request.tenant) {
                 _ if item.is_late(look) => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
-                None => outcomes.push(Some(Err(session.unknown(&item.request)))),
+                None => {
+                    outcomes.push(Some(Err(item.request.tenant.unknown(item.request.operation.target()))))
+                }
                 Some(key) => {
                     outcomes.push(None);
                     work.push((key, item));
@@ -280,7 +283,7 @@ impl Batcher {
                     return Ok(Ok(Answer { reply, frame }));
                 }
                 Err(Stop::Refused(refusal)) => {
-                    return Ok(Err(Failure::Refused { refusal, frame: Box::new(frame) }));
+                    return Ok(Err(Failure::Refused { refusal, frame: Some(Box::new(frame)) }));
                 }
                 Err(Stop::Missing(keys)) => {
                     let keys = keys.into_iter().map(|key| (tenant, key)).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::super::ask::{Failure, Frame, Request, TenantRef};
+use super::super::ask::TenantRef;
 use crate::{
     clock::mint_version,
     domain::{
@@ -12,10 +12,9 @@ use crate::{
         counter::CounterKey,
         id::TenantKey,
         plan::{Plan, Policy},
-        refusal::Refusal,
         reservation::Reservation,
         tenant::Tenant,
-        window::Millis,
+        time::Time,
     },
     store::{Batch, Owned, StoreError, StoredCounter, Transaction},
 };
@@ -24,7 +23,7 @@ use crate::{
 pub(super) struct Session<'a> {
     pub(super) transaction: &'a Transaction<Batch>,
     pub(super) policy: Arc<Policy>,
-    pub(super) now: Millis,
+    pub(super) now: Time,
     pub(super) books: HashMap<TenantKey, Books>,
     /// Internal keys of the tenants that the operations name by id.
     pub(super) keys: HashMap<&'a str, TenantKey>,
@@ -40,21 +39,6 @@ impl Session<'_> {
     /// Returns the internal key of the tenant that an operation names. `None`: there is no such tenant.
     pub(super) fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
         find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))
-    }
-
-    /// Makes the failure of an operation whose tenant does not exist, or was deleted after the reservation was made.
-    pub(super) fn unknown(&self, request: &Request) -> Failure {
-        let (refusal, name) = match &request.tenant {
-            TenantRef::Id(id) => (Refusal::TenantNotFound(id.clone()), id.as_str()),
-            TenantRef::Key(_) => (Refusal::ReservationNotFound(String::new()), ""),
-        };
-        let frame = Frame {
-            tenant_key: TenantKey(0),
-            tenant: Arc::from(name),
-            policy: Arc::clone(&self.policy),
-            now: self.now,
-        };
-        Failure::Refused { refusal, frame: Box::new(frame) }
     }
 
     /// Takes the rows to write out of the books. Also returns the books that the lane remembers once the rows are

@@ -36,7 +36,7 @@ use super::{
     batch::{Ahead, Batcher, Planned},
 };
 use crate::{
-    domain::{id::TenantKey, window::Millis},
+    domain::{id::TenantKey, time::Time},
     store::{Store, StoreError},
 };
 
@@ -71,13 +71,16 @@ struct Flight {
 
 /// The result of a commit: the database's time, if the database is the clock. Or the error, with the batch, whose
 /// operations then have no outcomes.
-type Landed = Result<Option<Millis>, (Batch, StoreError)>;
+type Landed = Result<Option<Time>, (Batch, StoreError)>;
 
 impl Lane {
     pub(super) fn new(
-        (submissions, waiting): (mpsc::UnboundedReceiver<Submission>, Arc<AtomicUsize>),
-        (batcher, store): (Batcher, Store),
-        (overlap, stop): (bool, CancellationToken),
+        submissions: mpsc::UnboundedReceiver<Submission>,
+        waiting: Arc<AtomicUsize>,
+        batcher: Batcher,
+        store: Store,
+        overlap: bool,
+        stop: CancellationToken,
     ) -> Self {
         let (deferred, aside) = (VecDeque::new(), Aside::new(store.clone()));
         Self { submissions, waiting, batcher, store, overlap, stop, deferred, aside, answering: None }

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::super::{Engine, Failure, Lanes, Outcome, Request, TenantRef};
+use super::super::{Engine, Failure, LaneOptions, Lanes, Outcome, Request, TenantRef};
 use crate::{
     clock::{Clock, ManualClock, random},
     domain::{
@@ -17,6 +17,7 @@ use crate::{
         operation::{Operation, Record, Units},
         shape::Subject,
         tenant::TenantState,
+        time::Time,
     },
     policy::PolicyCache,
     store::{
@@ -29,7 +30,7 @@ const TENANTS: [&str; 3] = ["acme", "bolt", "cobalt"];
 const NOW: i64 = 1_790_000_000_000;
 
 async fn prepare(store: &Store) {
-    let shown = Some(NOW);
+    let shown = Some(Time(NOW));
     let resource = NewResource { id: "tokens".to_owned(), display_name: String::new(), unit: String::new() };
     store.create_resource(shown, &resource).await.expect("declared");
     let plan = NewPlan { id: "plan".to_owned(), display_name: String::new(), limits: Vec::new() };
@@ -211,7 +212,8 @@ async fn what_waits_for_a_row_has_a_bound_that_others_do_not_feel() {
 fn start(store: &Store, overlap: bool) -> (Engine, Lanes) {
     store.set_available(true);
     let clock = Clock::Manual(ManualClock::at(NOW));
-    Engine::start(store, &Arc::new(PolicyCache::default()), &clock, (1, overlap)).expect("started")
+    Engine::start(store, &Arc::new(PolicyCache::default()), &clock, LaneOptions { count: 1, overlap })
+        .expect("started")
 }
 
 async fn end(mut lanes: Lanes) {

@@ -18,7 +18,7 @@ pub use self::{
 use super::ask::{Failure, Frame, TenantRef};
 use crate::{
     clock::Clock,
-    domain::{id::TenantKey, plan::Policy, refusal::Refusal, tenant::Tenant, window::Millis},
+    domain::{operation::Target, plan::Policy, refusal::Refusal, tenant::Tenant, time::Time},
     policy::PolicyCache,
     seldom::Seldom,
     store::{HeadTime, Reading, Store, StoreError, Transaction},
@@ -54,7 +54,7 @@ struct View {
     transaction: Transaction<Reading>,
     tenant: Tenant,
     policy: Arc<Policy>,
-    now: Millis,
+    now: Time,
 }
 
 impl Reader {
@@ -79,18 +79,21 @@ impl Reader {
         Ok(policy)
     }
 
-    async fn open(&self, name: &'static str, tenant: &TenantRef) -> Result<View, Failure> {
-        if !self.store.is_available() {
-            return Err(Failure::DatabaseUnavailable);
-        }
-        self.begin(name, tenant).await.map_err(failed)?.map_err(|(refusal, frame)| refused(refusal, &frame))
-    }
-
-    async fn begin(
+    /// Opens a view of a tenant for a call. Refused with the reservation that the call names, if it names one, or with
+    /// the tenant, if the tenant does not exist.
+    async fn open(
         &self,
         name: &'static str,
         tenant: &TenantRef,
-    ) -> Result<Result<View, (Refusal, Frame)>, StoreError> {
+        target: Option<&Target>,
+    ) -> Result<View, Failure> {
+        if !self.store.is_available() {
+            return Err(Failure::DatabaseUnavailable);
+        }
+        self.begin(name, tenant).await.map_err(failed)?.ok_or_else(|| tenant.unknown(target))
+    }
+
+    async fn begin(&self, name: &'static str, tenant: &TenantRef) -> Result<Option<View>, StoreError> {
         let transaction = self.store.begin_read(name).await?;
         let (id, key) = match tenant {
             TenantRef::Id(id) => (Some(id.as_str()), None),
@@ -99,18 +102,11 @@ impl Reader {
         let found = transaction.find_tenant(id, key).await?;
         let (revision, database_now) = transaction.read_head(HeadTime::beside(self.clock.now())).await?;
         let policy = self.policies.get(&transaction, revision).await?;
-        let now = self.clock.now().or(database_now).unwrap_or(0);
-        Ok(match found {
-            Some(tenant) => {
-                let now = now.max(tenant.decided_at);
-                Ok(View { transaction, tenant, policy, now })
-            }
-            None => {
-                let name = id.unwrap_or_default();
-                let frame = Frame { tenant_key: TenantKey(0), tenant: Arc::from(name), policy, now };
-                Err((Refusal::TenantNotFound(name.to_owned()), frame))
-            }
-        })
+        let now = self.clock.now().or(database_now).unwrap_or_default();
+        Ok(found.map(|tenant| {
+            let now = now.max(tenant.decided_at);
+            View { transaction, tenant, policy, now }
+        }))
     }
 }
 
@@ -126,7 +122,7 @@ impl View {
 }
 
 fn refused(refusal: Refusal, frame: &Frame) -> Failure {
-    Failure::Refused { refusal, frame: Box::new(frame.clone()) }
+    Failure::Refused { refusal, frame: Some(Box::new(frame.clone())) }
 }
 
 fn failed(error: StoreError) -> Failure {

@@ -9,9 +9,8 @@ use crate::{
         decide::not_found,
         id::ReservationId,
         operation::Target,
-        refusal::Refusal,
         reservation::{Reservation, ReservationState},
-        window::Millis,
+        time::{Span, Time},
     },
     store::StoreError,
 };
@@ -25,8 +24,8 @@ pub struct ReservationQuery {
     pub states: Vec<ReservationState>,
     /// The agent whose reservations pass. `None`: every agent.
     pub agent: Option<String>,
-    /// Minimum age of a reservation, in milliseconds.
-    pub min_age: Millis,
+    /// Minimum age of a reservation.
+    pub min_age: Span,
     /// The last reservation that the previous page has looked at. The page contains only older reservations.
     pub before: Option<ReservationId>,
     /// Maximum number of reservations on the page.
@@ -40,18 +39,12 @@ impl Reader {
         tenant: &TenantRef,
         target: &Target,
     ) -> Result<(Reservation, Frame), Failure> {
-        let view = match (self.open("get_reservation", tenant).await, target) {
-            // The tenant was deleted, or no tenant ever had this key.
-            (Err(Failure::Refused { frame, .. }), Target::Id(_)) => {
-                return Err(refused(Refusal::ReservationNotFound(String::new()), &frame));
-            }
-            (view, _) => view?,
-        };
+        let view = self.open("get_reservation", tenant, Some(target)).await?;
         let frame = view.frame();
         let found = view.find_reservation(target).await.map_err(failed)?;
         match found {
             Some(reservation) => Ok((shown(reservation, view.now), frame)),
-            None => Err(refused(not_found(target), &frame)),
+            None => Err(refused(not_found(frame.tenant_key, target), &frame)),
         }
     }
 
@@ -60,9 +53,9 @@ impl Reader {
         &self,
         query: &ReservationQuery,
     ) -> Result<Page<Reservation, ReservationId>, Failure> {
-        let view = self.open("list_reservations", &TenantRef::Id(query.tenant.clone())).await?;
+        let view = self.open("list_reservations", &TenantRef::Id(query.tenant.clone()), None).await?;
         let mut page = Page { entries: Vec::new(), next: None, frame: view.frame() };
-        let mut before = query.before.unwrap_or(ReservationId([u8::MAX; 16]));
+        let mut before = query.before.unwrap_or(ReservationId::MAX);
         let settled = query.states.iter().any(|state| *state != ReservationState::Reserved);
         let mut scanned = 0;
         loop {
@@ -133,11 +126,11 @@ impl View {
 }
 
 /// Returns the reservation as clients see it: a due hold is EXPIRED, although its row says RESERVED.
-fn shown(reservation: Reservation, now: Millis) -> Reservation {
+fn shown(reservation: Reservation, now: Time) -> Reservation {
     if reservation.is_due(now) { reservation.into_expired() } else { reservation }
 }
 
-fn matches(query: &ReservationQuery, reservation: &Reservation, now: Millis) -> bool {
+fn matches(query: &ReservationQuery, reservation: &Reservation, now: Time) -> bool {
     query.states.contains(&reservation.state)
         && query.agent.as_ref().is_none_or(|agent| *agent == reservation.subject.agent)
         && reservation.created_at.saturating_add(query.min_age) <= now

@@ -1,7 +1,5 @@
 //! The snapshot with which a watch begins: balances, and the place in the log up to which they contain events.
 
-use std::sync::Arc;
-
 use super::{
     super::ask::{Failure, Frame, TenantRef},
     Reader, failed, refused,
@@ -44,7 +42,7 @@ impl Reader {
     /// Returns the balances that the query chooses, in parts of its page size, and the end of the log at the same
     /// instant.
     pub async fn snapshot(&self, query: &UsageQuery) -> Result<Snapshot, Failure> {
-        let view = self.open("snapshot", &TenantRef::Id(query.tenant.clone())).await?;
+        let view = self.open("snapshot", &TenantRef::Id(query.tenant.clone()), None).await?;
         let head = view.transaction.read_log().await.map_err(failed)?;
         let (mut query, mut parts, mut count) = (query.clone(), Vec::new(), 0);
         for _ in 0..SNAPSHOT_PAGES_MAX {
@@ -85,19 +83,12 @@ impl Reader {
         if !required {
             return Ok(names);
         }
-        let name = tenant.unwrap_or_default();
         let revision = transaction.read_revision().await.map_err(failed)?;
         let policy = self.policies.get(&transaction, revision).await.map_err(failed)?;
-        let frame = Frame {
-            tenant_key: found.unwrap_or(TenantKey(0)),
-            tenant: Arc::from(name),
-            policy: Arc::clone(&policy),
-            now: 0,
-        };
         let unknown = tenant.filter(|_| found.is_none()).map(|id| Refusal::TenantNotFound(id.to_owned()));
         match unknown.map_or_else(|| chosen(&policy, resources).map(|_| ()), Err) {
             Ok(()) => Ok(names),
-            Err(refusal) => Err(refused(refusal, &frame)),
+            Err(refusal) => Err(Failure::Refused { refusal, frame: None }),
         }
     }
 }

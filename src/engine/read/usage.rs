@@ -83,7 +83,7 @@ struct Found {
 impl Reader {
     /// Reads a page of the balances of a tenant.
     pub async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
-        self.open("usage", &TenantRef::Id(query.tenant.clone())).await?.usage(query).await
+        self.open("usage", &TenantRef::Id(query.tenant.clone()), None).await?.usage(query).await
     }
 }
 
@@ -179,7 +179,8 @@ impl View {
     ) -> Result<Found, StoreError> {
         let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
         let tenant = self.tenant.key;
-        let Some(limit) = counted.limit.as_ref().filter(|limit| limit.shape.per.contains(&true)) else {
+        let per_value = |limit: &&Arc<Limit>| limit.shape.per.iter().any(|(_, apart)| *apart);
+        let Some(limit) = counted.limit.as_ref().filter(per_value) else {
             // Such a limit or meter has at most one counter.
             return if place.key.is_some() {
                 Ok(Found::default())
@@ -252,10 +253,9 @@ fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) ->
 }
 
 fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {
-    let wanted = filter.iter().zip(key.dimensions());
-    let mut fits = wanted.map(|(wanted, value)| match (wanted, value) {
+    let values = key.dimensions();
+    filter.iter().all(|(dimension, wanted)| match (wanted, values[dimension]) {
         (Some(wanted), Some(value)) => wanted == value,
         (None, _) | (_, None) => true,
-    });
-    fits.all(|fits| fits)
+    })
 }

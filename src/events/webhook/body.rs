@@ -9,11 +9,10 @@ use crate::{
     domain::{
         counter::CounterKey,
         event::{ChangePart, Event, Figures, LimitFigures, LoggedEvent},
-        id::reservation_name,
+        id::ReservationName,
         reservation::Reservation,
-        shape::Dimension,
+        time::Time,
         webhook::Webhook,
-        window::{Millis, WINDOW_END_NONE},
     },
 };
 
@@ -24,7 +23,7 @@ const TEST_TYPE: &str = "test";
 const UNKNOWN_TYPE: &str = "unknown";
 
 /// Returns the `webhook-id` and the body of a test.
-pub(super) fn test(webhook: &Webhook, now: Millis) -> (String, String) {
+pub(super) fn test(webhook: &Webhook, now: Time) -> (String, String) {
     let data = json!({ "webhook": { "id": webhook.id } });
     (format!("test_{:08x}{:08x}", random(), random()), envelope(TEST_TYPE, now, data))
 }
@@ -41,7 +40,7 @@ pub(super) fn event(log_id: [u8; 16], logged: &LoggedEvent) -> (String, String) 
     (id, envelope(&kind, event.occurred_at, data(logged)))
 }
 
-fn envelope(kind: &str, at: Millis, data: Value) -> String {
+fn envelope(kind: &str, at: Time, data: Value) -> String {
     json!({ "type": kind, "timestamp": instant(at), "data": data }).to_string()
 }
 
@@ -85,7 +84,7 @@ fn figures(event: &Event, figures: &Figures) -> Value {
     value.insert("refused".to_owned(), int64(figures.refused));
     // The start of a window without an end means nothing.
     let window = figures.counter.window;
-    if window.end != WINDOW_END_NONE {
+    if window.has_end() {
         value.insert("window_start".to_owned(), instant(window.start).into());
         value.insert("window_end".to_owned(), instant(window.end).into());
     }
@@ -93,7 +92,7 @@ fn figures(event: &Event, figures: &Figures) -> Value {
 }
 
 fn insert_dimensions(value: &mut Map<String, Value>, key: &CounterKey) {
-    for (dimension, name) in Dimension::ALL.into_iter().zip(key.dimensions()) {
+    for (dimension, name) in key.dimensions() {
         if let Some(name) = name {
             value.insert(dimension.name().to_owned(), name.into());
         }
@@ -110,8 +109,9 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
     });
     let labels: Map<String, Value> =
         reservation.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    let name = ReservationName { tenant: event.tenant_key, id: reservation.id };
     json!({
-        "name": reservation_name(event.tenant_key, reservation.id),
+        "name": name.to_string(),
         "state": word(reservation.state.name()),
         "agent": reservation.subject.agent,
         "user": reservation.subject.user,
@@ -137,8 +137,8 @@ fn int64(number: i64) -> Value {
 }
 
 /// Returns an instant in RFC 3339, such as 2026-12-01T00:00:00.000Z.
-fn instant(at: Millis) -> String {
-    let instant = DateTime::from_timestamp_millis(at).unwrap_or_default();
+fn instant(at: Time) -> String {
+    let instant = DateTime::from_timestamp_millis(at.0).unwrap_or_default();
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 

@@ -21,18 +21,18 @@ use super::{
 use crate::{
     clock::{Clock, random},
     domain::{
+        time::{Span, Time},
         webhook::{Attempt, Webhook, WebhookKey},
-        window::Millis,
     },
     seldom::Seldom,
     store::{Errand, Lease, Next, Store, StoreError},
 };
 
 /// Length of a lease, during which one process alone sends to a webhook: an attempt, and the steps before and after it.
-const LEASE_MILLIS: Millis = 2 * 1_000 * ATTEMPT_TIMEOUT.as_secs().cast_signed();
+const LEASE: Span = Span::seconds(2 * ATTEMPT_TIMEOUT.as_secs().cast_signed());
 
 /// Minimum remaining time of a lease when an attempt begins: it covers the attempt and the steps after it.
-const LEFT_MIN_MILLIS: Millis = LEASE_MILLIS / 4 * 3;
+const LEFT_MIN: Span = Span(LEASE.0 / 4 * 3);
 
 /// Number of failed attempts in a row after which a task pauses the webhook until the next look.
 const FAILURES_MAX: u32 = 5;
@@ -77,7 +77,7 @@ pub struct Deliverer {
     cut: CancellationToken,
     /// Whether this is the first look of the process, which releases the leases of an earlier process on a SQLite file.
     fresh: AtomicBool,
-    /// The time of the latest look. Before the first look it is `Millis::MAX`, so the first look counts as a clock that
+    /// The time of the latest look. Before the first look it is `Time::NEVER`, so the first look counts as a clock that
     /// went back.
     latest: AtomicI64,
 }
@@ -95,7 +95,7 @@ impl Deliverer {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             fresh: AtomicBool::new(true),
-            latest: AtomicI64::new(Millis::MAX),
+            latest: AtomicI64::new(Time::NEVER.0),
         })
     }
 
@@ -111,7 +111,7 @@ impl Deliverer {
     /// # Errors
     ///
     /// The first error, after all webhooks were tried.
-    pub async fn begin(self: &Arc<Self>, now: Option<Millis>) -> Result<Begun, StoreError> {
+    pub async fn begin(self: &Arc<Self>, now: Option<Time>) -> Result<Begun, StoreError> {
         if self.fresh.load(Ordering::Acquire) {
             self.store.release_webhooks_of_file().await?;
             self.fresh.store(false, Ordering::Release);
@@ -131,7 +131,7 @@ impl Deliverer {
     }
 
     /// Expands the log for each webhook that is behind, one step at a time, so that all of them progress.
-    async fn expand(&self, now: Option<Millis>, faults: &mut Faults) -> Result<u64, StoreError> {
+    async fn expand(&self, now: Option<Time>, faults: &mut Faults) -> Result<u64, StoreError> {
         let mut deliveries = 0;
         let mut behind = self.store.list_webhooks_behind().await?;
         for _ in 0..STEPS_MAX {
@@ -153,22 +153,18 @@ impl Deliverer {
         Ok(deliveries)
     }
 
-    async fn claim_due(
-        self: &Arc<Self>,
-        now: Option<Millis>,
-        faults: &mut Faults,
-    ) -> Result<u64, StoreError> {
+    async fn claim_due(self: &Arc<Self>, now: Option<Time>, faults: &mut Faults) -> Result<u64, StoreError> {
         let mut webhooks = 0;
-        let mut due = self.store.list_webhooks_due(now, LEASE_MILLIS).await?;
-        if due.now < self.latest.swap(due.now, Ordering::AcqRel) {
+        let mut due = self.store.list_webhooks_due(now, LEASE).await?;
+        if due.now < Time(self.latest.swap(due.now.0, Ordering::AcqRel)) {
             self.store.mend_retries(due.now).await?;
-            due = self.store.list_webhooks_due(now, LEASE_MILLIS).await?;
+            due = self.store.list_webhooks_due(now, LEASE).await?;
         }
         for key in due.keys {
             if self.stop.is_cancelled() {
                 break;
             }
-            match self.store.claim_webhook(key, now, LEASE_MILLIS).await {
+            match self.store.claim_webhook(key, now, LEASE).await {
                 Ok(Some(lease)) => {
                     webhooks += 1;
                     self.tracker.spawn(Arc::clone(self).tell(key, lease));
@@ -181,7 +177,7 @@ impl Deliverer {
     }
 
     /// Sends a test now, whatever the webhook's state.
-    pub async fn test(&self, webhook: &Webhook, now: Millis) -> Attempt {
+    pub async fn test(&self, webhook: &Webhook, now: Time) -> Attempt {
         let (id, body) = body::test(webhook, now);
         let letter = Letter { url: &webhook.url, id: &id, now, body: &body };
         self.sender.send(&letter, webhook.secrets(now)).await
@@ -240,9 +236,9 @@ impl Deliverer {
                 failures += 1;
                 log_failure(&errand, &attempt);
             }
-            let kept = (LEASE_MILLIS, random());
             let _turn = self.turns.acquire().await;
-            match self.store.record_attempt(errand, attempt, lease, self.clock.now(), kept).await? {
+            let (shown, chance) = (self.clock.now(), random());
+            match self.store.record_attempt(errand, attempt, lease, shown, LEASE, chance).await? {
                 Some(kept) => lease = kept,
                 None => return Ok(()),
             }
@@ -262,10 +258,10 @@ impl Deliverer {
         let Some(errand) = self.store.find_errand(key, lease, next, self.clock.now()).await? else {
             return Ok(None);
         };
-        if (LEFT_MIN_MILLIS..=LEASE_MILLIS).contains(&(lease.until() - errand.now)) {
+        if (LEFT_MIN..=LEASE).contains(&(lease.until() - errand.now)) {
             return Ok(Some((errand, lease)));
         }
-        let renewed = self.store.renew_webhook(key, lease, self.clock.now(), LEASE_MILLIS).await?;
+        let renewed = self.store.renew_webhook(key, lease, self.clock.now(), LEASE).await?;
         Ok(renewed.map(|lease| (errand, lease)))
     }
 }

@@ -13,8 +13,8 @@ use super::{
     sign::signatures,
 };
 use crate::domain::{
+    time::Time,
     webhook::{Attempt, Secret},
-    window::Millis,
 };
 
 /// Longest attempt, from the look-up of the address to the end of the answer.
@@ -38,7 +38,7 @@ pub(super) struct Letter<'a> {
     /// The `webhook-id`, which is the same at each attempt.
     pub(super) id: &'a str,
     /// The time of the attempt.
-    pub(super) now: Millis,
+    pub(super) now: Time,
     /// The JSON of the event.
     pub(super) body: &'a str,
 }
@@ -88,7 +88,7 @@ impl Sender {
         let client = self.client.as_ref().map_err(Clone::clone)?;
         // The settings may have changed since the webhook was created.
         let url = parse_url(self.rules, letter.url).map_err(|fault| format!("the URL {fault}"))?;
-        let seconds = letter.now.div_euclid(1_000);
+        let seconds = letter.now.0.div_euclid(1_000);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in [

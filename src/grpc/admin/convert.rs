@@ -12,6 +12,7 @@ use crate::{
         operation::{Fingerprinter, Reset},
         plan::{Plan, Policy, Resource},
         refusal::{Fault, Refusal},
+        shape::PerDimension,
         tenant::TenantState,
     },
     grpc::{
@@ -134,10 +135,10 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     };
     faults.check("reason", reason);
     faults.check("operator", name_fault(&request.operator));
-    let filter = [request.agent, request.user, request.model];
+    let filter = PerDimension { agent: request.agent, user: request.user, model: request.model };
     let key = request_key(&mut faults, request.request_id, || {
         let print = Fingerprinter::new("ResetUsage").set(&request.resources);
-        let print = filter.iter().fold(print, |print, wanted| print.optional(wanted.as_deref()));
+        let print = filter.iter().fold(print, |print, (_, wanted)| print.optional(wanted.as_deref()));
         print.text(&request.reason).text(&request.operator)
     });
     let (reason, operator) = (request.reason, request.operator);

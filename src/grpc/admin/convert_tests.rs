@@ -6,6 +6,7 @@ use crate::domain::{
     plan::{Enforcement, Policy, Resource},
     refusal::Refusal,
     tenant::TenantState,
+    time::Time,
     window::Period,
 };
 
@@ -16,8 +17,8 @@ fn policy() -> Policy {
         display_name: String::new(),
         unit: String::new(),
         deleted,
-        created_at: 0,
-        updated_at: 0,
+        created_at: Time::EPOCH,
+        updated_at: Time::EPOCH,
     };
     Policy::new(2, vec![resource(1, "tokens", false), resource(2, "gone", true)], Vec::new())
 }
@@ -121,7 +122,7 @@ fn a_limit_comes_back_as_it_was_given() {
     };
     let lifetime = v1::Limit { id: "all".to_owned(), period: v1::Period::Lifetime.into(), ..limit() };
     let new = new_plan(plan_of(vec![given.clone(), lifetime]), &policy()).expect("valid");
-    assert_eq!(new.limits[0].shape.per, [true, false, true]);
+    assert_eq!(new.limits[0].shape.per, [true, false, true].into());
     assert_eq!(
         (new.limits[1].enforcement, new.limits[1].shape.period),
         (Enforcement::Hard, Period::Lifetime)
@@ -131,8 +132,8 @@ fn a_limit_comes_back_as_it_was_given() {
         id: new.id,
         display_name: new.display_name,
         limits: new.limits.into_iter().map(std::sync::Arc::new).collect(),
-        created_at: 1_500,
-        updated_at: 2_000,
+        created_at: Time(1_500),
+        updated_at: Time(2_000),
     };
     let told = plan(&stored, &policy());
     assert_eq!(told.limits[0], given);
@@ -236,5 +237,5 @@ fn a_reset_says_why_and_who() {
         ..v1::ResetUsageRequest::default()
     };
     let (tenant, reset) = reset(right).expect("valid");
-    assert_eq!((tenant.as_str(), reset.filter), ("acme", [None, Some(String::new()), None]));
+    assert_eq!((tenant.as_str(), reset.filter), ("acme", [None, Some(String::new()), None].into()));
 }

@@ -1,7 +1,7 @@
 //! The request of ListEvents.
 
 use crate::{
-    domain::{faults::Faults, id::optional_name_fault, refusal::Refusal, window::Millis},
+    domain::{faults::Faults, id::optional_name_fault, refusal::Refusal, time::Time},
     events::EventQuery,
     grpc::{
         faults::kinds,
@@ -27,7 +27,7 @@ pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery,
     if request.after_sequence < 0 {
         faults.add("after_sequence", "must be 0 or more");
     }
-    let numbers = [from, until].map(|time| time.map(|time| time.to_string()));
+    let numbers = [from, until].map(|time| time.map(|time| time.0.to_string()));
     let codes: Vec<String> = kinds.iter().map(|kind| kind.name().to_owned()).collect();
     let list = Token::new("ListEvents")
         .text(&request.tenant)
@@ -49,11 +49,11 @@ pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery,
     faults.into_result((query, list))
 }
 
-fn instant(faults: &mut Faults, field: &str, given: Option<prost_types::Timestamp>) -> Option<Millis> {
+fn instant(faults: &mut Faults, field: &str, given: Option<prost_types::Timestamp>) -> Option<Time> {
     let given = given?;
     if !(0..1_000_000_000).contains(&given.nanos) {
         faults.add(field, "must have nanos of 0 to 999,999,999");
     }
     // Rounds down to milliseconds.
-    Some(given.seconds.saturating_mul(1_000).saturating_add(i64::from(given.nanos) / 1_000_000))
+    Some(Time(given.seconds.saturating_mul(1_000).saturating_add(i64::from(given.nanos) / 1_000_000)))
 }

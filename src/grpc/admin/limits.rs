@@ -9,7 +9,7 @@ use crate::{
         id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
         lineage::Since,
         plan::{Enforcement, Limit, Plan, Policy},
-        shape::{Dimension, Shape},
+        shape::{Dimension, PerDimension, Shape},
         window::Period,
     },
     grpc::v1,
@@ -46,8 +46,8 @@ pub(super) fn parse(
 /// Returns the message of a limit.
 pub(super) fn tell(limit: &Limit, policy: &Policy) -> v1::Limit {
     let shape = &limit.shape;
-    let [agent, user, model] = shape.selectors.clone().map(Option::unwrap_or_default);
-    let per = Dimension::ALL.into_iter().zip(shape.per).filter(|(_, apart)| *apart);
+    let PerDimension { agent, user, model } = shape.selectors.clone().map(Option::unwrap_or_default);
+    let per = shape.per.into_iter().filter(|(_, apart)| *apart);
     v1::Limit {
         id: limit.id.clone(),
         resource: policy.resource_id(shape.resource).to_owned(),
@@ -87,7 +87,8 @@ impl Fields<'_> {
         }
         let period = self.period(limit.period);
         let anchor_day = self.anchor_day(limit.anchor_day, period);
-        let selectors = self.selectors([limit.agent, limit.user, limit.model]);
+        let selectors =
+            self.selectors(PerDimension { agent: limit.agent, user: limit.user, model: limit.model });
         let per = self.per(&limit.per, &selectors);
         let enforcement = self.enforcement(limit.enforcement);
         let thresholds = self.thresholds(limit.thresholds);
@@ -137,15 +138,15 @@ impl Fields<'_> {
         }
     }
 
-    fn selectors(&mut self, values: [String; 3]) -> [Option<String>; 3] {
-        for (dimension, value) in Dimension::ALL.into_iter().zip(&values) {
+    fn selectors(&mut self, values: PerDimension<String>) -> PerDimension<Option<String>> {
+        for (dimension, value) in values.iter() {
             self.check(dimension.name(), optional_name_fault(value));
         }
         values.map(|value| (!value.is_empty()).then_some(value))
     }
 
-    fn per(&mut self, dimensions: &[i32], selectors: &[Option<String>; 3]) -> [bool; 3] {
-        let mut per = [false; 3];
+    fn per(&mut self, dimensions: &[i32], selectors: &PerDimension<Option<String>>) -> PerDimension<bool> {
+        let mut per = PerDimension::default();
         let field = format_args!("{}.per", self.path);
         if !self.faults.is_within(field, dimensions.len(), DIMENSIONS_MAX) {
             return per;
@@ -159,16 +160,15 @@ impl Fields<'_> {
                 );
                 continue;
             };
-            let position = dimension as usize;
-            if per[position] {
+            if per[dimension] {
                 self.add(format_args!("per[{place}]"), "must not be given twice");
-            } else if selectors[position].is_some() {
+            } else if selectors[dimension].is_some() {
                 self.add(
                     format_args!("per[{place}]"),
                     "must not be a dimension that the limit has a selector for",
                 );
             }
-            per[position] = true;
+            per[dimension] = true;
         }
         per
     }

@@ -12,14 +12,12 @@ use super::{
 use crate::{
     clock::{random, random_bytes},
     domain::{
-        bounds::{
-            REDELIVER_MAX, SECRET_OVERLAP_DEFAULT_MILLIS, SECRET_OVERLAP_MAX_MILLIS, WEBHOOK_TENANTS_MAX,
-        },
+        bounds::{REDELIVER_MAX, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX, WEBHOOK_TENANTS_MAX},
         faults::Faults,
         id::{name_fault, new_id_fault},
         refusal::Refusal,
+        time::{Span, Time},
         webhook::{Delivery, DeliveryState, Secret, Webhook, WebhookKey, WebhookState},
-        window::Millis,
     },
     events::webhook::{Rules, check_host, parse_url},
     grpc::{
@@ -151,8 +149,8 @@ impl DeliveryPage {
     fn read(request: &v1::ListDeliveriesRequest) -> Result<Self, Refusal> {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
-        let wanted = ("states", "must be a DeliveryState, such as DELIVERY_STATE_FAILED");
-        let states = choices(&mut faults, wanted, &request.states, |code| {
+        let wanted = "must be a DeliveryState, such as DELIVERY_STATE_FAILED";
+        let states = choices(&mut faults, "states", wanted, &request.states, |code| {
             v1::DeliveryState::try_from(code).ok()?.into()
         });
         let token = Token::new("ListDeliveries").text(&request.webhook);
@@ -253,15 +251,14 @@ fn secret(faults: &mut Faults, field: &str, text: &str) -> Secret {
     })
 }
 
-fn overlap(faults: &mut Faults, overlap: Option<prost_types::Duration>) -> Millis {
-    let Some(overlap) = overlap else { return SECRET_OVERLAP_DEFAULT_MILLIS };
-    let given = std::time::Duration::try_from(overlap).ok();
-    let millis = given.and_then(|given| i64::try_from(given.as_millis()).ok());
-    match millis {
-        Some(millis) if millis <= SECRET_OVERLAP_MAX_MILLIS => millis,
+fn overlap(faults: &mut Faults, overlap: Option<prost_types::Duration>) -> Span {
+    let Some(overlap) = overlap else { return SECRET_OVERLAP_DEFAULT };
+    let given = std::time::Duration::try_from(overlap).ok().map(Span::from);
+    match given {
+        Some(given) if given <= SECRET_OVERLAP_MAX => given,
         Some(_) | None => {
             faults.add("overlap", "must be 0 to 7 days");
-            0
+            Span::ZERO
         }
     }
 }
@@ -290,7 +287,7 @@ pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
 }
 
 fn delivery(delivery: Delivery) -> v1::Delivery {
-    let pending = delivery.state == DeliveryState::Pending && delivery.next_attempt_at > 0;
+    let pending = delivery.state == DeliveryState::Pending && delivery.next_attempt_at > Time::EPOCH;
     v1::Delivery {
         sequence: delivery.sequence,
         state: v1::DeliveryState::from(delivery.state).into(),

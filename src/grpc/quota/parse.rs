@@ -4,19 +4,16 @@ use std::collections::HashMap;
 
 use crate::{
     domain::{
-        bounds::{
-            AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT_MILLIS,
-            TTL_MAX_MILLIS,
-        },
+        bounds::{AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT, TTL_MAX},
         decide,
         faults::Faults,
-        id::{name_fault, optional_name_fault, parse_reservation_name, text_fault},
+        id::{ReservationName, name_fault, optional_name_fault, text_fault},
         operation::{Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, Reserve, Target, Units},
         plan::Policy,
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
         shape::Subject,
-        window::Millis,
+        time::Span,
     },
     engine::{Request, TenantRef},
     grpc::{faults::request_key, v1},
@@ -89,7 +86,7 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
     let amounts = asks(&mut faults, request.amounts, request.allow_partial);
     let ttl = match request.ttl {
         Some(ttl) => duration(&mut faults, "ttl", ttl),
-        None => TTL_DEFAULT_MILLIS,
+        None => TTL_DEFAULT,
     };
     let on_expiry = match v1::OnExpiry::try_from(request.on_expiry) {
         Ok(given) => Option::from(given).unwrap_or(OnExpiry::Release),
@@ -103,7 +100,7 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
         Fingerprinter::new("Reserve")
             .subject(&subject)
             .asks(&amounts)
-            .number(ttl)
+            .number(ttl.0)
             .number(i64::from(request.allow_partial))
             .number(i64::from(on_expiry == OnExpiry::Charge))
             .labels(&labels)
@@ -144,7 +141,7 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
         units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
     // The fingerprint leaves the hold out, because a hold can be named in two ways. The decision compares it.
     let key = request_key(&mut faults, request.request_id, || {
-        Fingerprinter::new("Extend").number(ttl.unwrap_or(0)).units(&amounts)
+        Fingerprinter::new("Extend").number(ttl.unwrap_or_default().0).units(&amounts)
     });
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
@@ -207,28 +204,28 @@ pub(super) fn target(
     } else if !tenant.is_empty() || !request_id.is_empty() {
         faults.add("reservation", "must not be given together with tenant or reserve_request_id");
     } else {
-        return match parse_reservation_name(&reservation) {
-            Some((tenant, id)) => Ok((TenantRef::Key(tenant), Target::Id(id))),
-            None => Err(Refusal::ReservationNotFound(reservation)),
+        return match ReservationName::parse(&reservation) {
+            Some(name) => Ok((TenantRef::Key(name.tenant), Target::Id(name.id))),
+            None => Err(Refusal::ReservationNameMalformed(reservation)),
         };
     }
     Ok((TenantRef::Id(tenant), Target::Request(request_id)))
 }
 
 /// Parses a duration of 1 millisecond to 24 hours, in whole milliseconds, rounded down.
-fn duration(faults: &mut Faults, field: &str, duration: prost_types::Duration) -> Millis {
+fn duration(faults: &mut Faults, field: &str, duration: prost_types::Duration) -> Span {
     let nanos = i64::from(duration.nanos);
     let valid =
         (0..1_000_000_000).contains(&nanos) || (duration.seconds <= 0 && nanos < 0 && nanos > -1_000_000_000);
-    let millis = duration.seconds.saturating_mul(1_000).saturating_add(nanos.div_euclid(1_000_000));
+    let span = Span(duration.seconds.saturating_mul(1_000).saturating_add(nanos.div_euclid(1_000_000)));
     if !valid {
         faults.add(field, "must be a valid duration");
-    } else if millis < 1 {
+    } else if span < Span::MILLISECOND {
         faults.add(field, "must be 1 millisecond or more");
-    } else if millis > TTL_MAX_MILLIS {
+    } else if span > TTL_MAX {
         faults.add(field, "must be at most 24 hours");
     }
-    millis
+    span
 }
 
 fn tenant(faults: &mut Faults, tenant: String) -> TenantRef {

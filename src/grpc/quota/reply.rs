@@ -67,7 +67,7 @@ fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
 /// Returns the message of a reservation of the answer's tenant.
 pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reservation {
     let name = |resource| frame.policy.resource_id(resource);
-    wire::reservation(reservation, (frame.tenant_key, &frame.tenant), name)
+    wire::reservation(reservation, frame.tenant_key, &frame.tenant, name)
 }
 
 fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {

@@ -14,13 +14,14 @@ use crate::{
         bounds::BATCH_MAX,
         counter::CounterKey,
         faults::Faults,
-        id::{ReservationId, TenantKey, name_fault, optional_name_fault, reservation_name},
-        operation::Target,
+        id::{ReservationId, name_fault, optional_name_fault},
         plan::Policy,
         refusal::{Fault, Refusal},
         reservation::ReservationState,
+        shape::PerDimension,
+        time::Span,
     },
-    engine::{self, Engine, Failure, Outcome, Reader, ReservationQuery, TenantRef, UsagePlace, UsageQuery},
+    engine::{self, Engine, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
     events::Feed,
     grpc::{
         faults::{check_resources, choices},
@@ -77,11 +78,10 @@ impl Quota {
                 return Err(status::of_refusal(&unfit.told(policy.as_deref()), None));
             }
         };
-        let named = named(&request);
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         match self.engine.submit(request, deadline).await {
             Ok(answer) => taken(reply::of(&answer), take).map(Response::new),
-            Err(failure) => Err(status::of_failure(&name_it(failure, named))),
+            Err(failure) => Err(status::of_failure(&failure)),
         }
     }
 
@@ -188,7 +188,7 @@ impl QuotaService for Quota {
         let (tenant, target) = target.map_err(|refusal| status::of_refusal(&refusal, None))?;
         match self.reader.get_reservation(&tenant, &target).await {
             Ok((reservation, frame)) => Ok(Response::new(reply::reservation(&reservation, &frame))),
-            Err(failure) => Err(status::of_failure(&name_it(failure, named_by(&tenant, Some(&target))))),
+            Err(failure) => Err(status::of_failure(&failure)),
         }
     }
 
@@ -216,19 +216,14 @@ impl QuotaService for Quota {
         }
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         let mut requests = Vec::with_capacity(count);
-        let parse = |operation| {
-            parse::operation(operation, &self.policies).map(|request| {
-                let named = named(&request);
-                requests.push(request);
-                named
-            })
-        };
-        let parsed: Vec<Result<Named, Unfit>> = message.operations.into_iter().map(parse).collect();
+        let parse =
+            |operation| parse::operation(operation, &self.policies).map(|request| requests.push(request));
+        let parsed: Vec<Result<(), Unfit>> = message.operations.into_iter().map(parse).collect();
         let unfit: Vec<&Unfit> = parsed.iter().filter_map(|parsed| parsed.as_ref().err()).collect();
         let policy = self.policy_for(&unfit).await;
         let mut outcomes = self.engine.submit_all(requests, deadline).await.into_iter();
         let results = parsed.into_iter().map(|parsed| match parsed {
-            Ok(named) => result(outcomes.next(), named),
+            Ok(()) => result(outcomes.next()),
             Err(unfit) => error_result(&status::of_refusal(&unfit.told(policy.as_deref()), None)),
         });
         Ok(Response::new(abridge::batch(results.collect())))
@@ -241,10 +236,10 @@ fn taken<T>(answered: Option<Answered>, take: impl FnOnce(Answered) -> Option<T>
 }
 
 /// Returns the result of one operation of a Batch. An operation without an outcome is a defect, and INTERNAL.
-fn result(outcome: Option<Outcome>, named: Named) -> v1::OperationResult {
+fn result(outcome: Option<Outcome>) -> v1::OperationResult {
     let answered = match outcome {
         Some(Ok(answer)) => taken(reply::of(&answer), Some),
-        Some(Err(failure)) => Err(status::of_failure(&name_it(failure, named))),
+        Some(Err(failure)) => Err(status::of_failure(&failure)),
         None => Err(status::of_mismatch("an outcome")),
     };
     match answered {
@@ -255,30 +250,6 @@ fn result(outcome: Option<Outcome>, named: Named) -> v1::OperationResult {
 
 fn error_result(status: &Status) -> v1::OperationResult {
     v1::OperationResult { result: Some(v1::operation_result::Result::Error(status::to_rpc(status))) }
-}
-
-/// Returns the reservation that a request names by its name, for the error if it does not exist.
-fn named(request: &engine::Request) -> Named {
-    named_by(&request.tenant, request.operation.target())
-}
-
-type Named = Option<(TenantKey, ReservationId)>;
-
-fn named_by(tenant: &TenantRef, target: Option<&Target>) -> Named {
-    match (tenant, target) {
-        (TenantRef::Key(tenant), Some(Target::Id(id))) => Some((*tenant, *id)),
-        (TenantRef::Id(_), _) | (_, Some(Target::Request(_)) | None) => None,
-    }
-}
-
-/// Puts the reservation's name into the failure, because the engine does not know how reservations are named.
-fn name_it(failure: Failure, named: Named) -> Failure {
-    match (failure, named) {
-        (Failure::Refused { refusal: Refusal::ReservationNotFound(_), frame }, Some((tenant, id))) => {
-            Failure::Refused { refusal: Refusal::ReservationNotFound(reservation_name(tenant, id)), frame }
-        }
-        (other, _) => other,
-    }
 }
 
 fn usage_query(request: v1::GetUsageRequest) -> Result<(UsageQuery, Token), Refusal> {
@@ -298,7 +269,7 @@ fn usage_query(request: v1::GetUsageRequest) -> Result<(UsageQuery, Token), Refu
     let after = token::decode(&mut faults, &list, &request.page_token, parse_place);
     let query = UsageQuery {
         tenant: request.tenant,
-        filter: [request.agent, request.user, request.model],
+        filter: PerDimension { agent: request.agent, user: request.user, model: request.model },
         resources: request.resources,
         after,
         limit,
@@ -310,8 +281,8 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     let mut faults = Faults::default();
     faults.check("tenant", name_fault(&request.tenant));
     faults.check("agent", request.agent.as_deref().and_then(optional_name_fault));
-    let wanted = ("states", "must be a ReservationState, such as RESERVATION_STATE_RESERVED");
-    let mut states: Vec<ReservationState> = choices(&mut faults, wanted, &request.states, |code| {
+    let wanted = "must be a ReservationState, such as RESERVATION_STATE_RESERVED";
+    let mut states: Vec<ReservationState> = choices(&mut faults, "states", wanted, &request.states, |code| {
         v1::ReservationState::try_from(code).ok()?.into()
     });
     let names: Vec<String> = states.iter().map(|state| state.name().to_owned()).collect();
@@ -332,8 +303,14 @@ fn reservation_query(request: v1::ListReservationsRequest) -> Result<(Reservatio
     let before = token::decode(&mut faults, &list, &request.page_token, |bytes| {
         bytes.try_into().ok().map(ReservationId)
     });
-    let query =
-        ReservationQuery { tenant: request.tenant, states, agent: request.agent, min_age, before, limit };
+    let query = ReservationQuery {
+        tenant: request.tenant,
+        states,
+        agent: request.agent,
+        min_age: Span(min_age),
+        before,
+        limit,
+    };
     faults.into_result((query, list))
 }
 
@@ -365,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_operation_without_an_outcome_is_an_internal_error() {
-        match result(None, None).result {
+        match result(None).result {
             Some(Answered::Error(status)) => assert_eq!(status.code, i32::from(tonic::Code::Internal)),
             other => panic!("{other:?}"),
         }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::domain::{
     event::{ChangeAction, ChangedKind, Event, Fact},
-    window::Millis,
+    time::Time,
 };
 
 /// One page of a list, in the order of ids.
@@ -70,8 +70,10 @@ async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Res
 /// Emits POLICY_CHANGED for a resource or a plan. The last step of a transaction: it locks the row of the log.
 async fn tell(
     transaction: &Transaction<Writing>,
-    now: Millis,
-    (kind, id, action): (ChangedKind, &str, ChangeAction),
+    now: Time,
+    kind: ChangedKind,
+    id: &str,
+    action: ChangeAction,
 ) -> Result<(), StoreError> {
     let fact = Fact::Changed { kind, id: id.to_owned(), action };
     transaction.append_event(&Event::of_no_tenant(now, fact)).await

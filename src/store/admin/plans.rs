@@ -25,7 +25,7 @@ use crate::domain::{
     lineage::Since,
     plan::{Limit, Plan, Policy},
     refusal::Refusal,
-    window::Millis,
+    time::Time,
 };
 
 /// A plan to be created.
@@ -53,7 +53,7 @@ const NO_LIMITS: [Arc<Limit>; 0] = [];
 
 impl Store {
     /// Creates a plan. Refused when the id is taken, or a limit's resource is not declared.
-    pub async fn create_plan(&self, shown: Option<Millis>, new: &NewPlan) -> Result<Plan, AdminError> {
+    pub async fn create_plan(&self, shown: Option<Time>, new: &NewPlan) -> Result<Plan, AdminError> {
         self.run("create plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             if find_row(&transaction, &new.id).await?.is_some() {
@@ -72,7 +72,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()).await?;
-            tell(&transaction, now, (ChangedKind::Plan, &new.id, ChangeAction::Created)).await?;
+            tell(&transaction, now, ChangedKind::Plan, &new.id, ChangeAction::Created).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -81,7 +81,7 @@ impl Store {
     /// Changes a plan. Has no effect when nothing would be different.
     pub async fn update_plan(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         id: &str,
         change: &PlanChange,
     ) -> Result<Plan, AdminError> {
@@ -106,14 +106,14 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            tell(&transaction, now, (ChangedKind::Plan, id, ChangeAction::Updated)).await?;
+            tell(&transaction, now, ChangedKind::Plan, id, ChangeAction::Updated).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
     }
 
     /// Deletes a plan, unless a tenant has it.
-    pub async fn delete_plan(&self, shown: Option<Millis>, id: &str) -> Result<(), AdminError> {
+    pub async fn delete_plan(&self, shown: Option<Time>, id: &str) -> Result<(), AdminError> {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
@@ -129,7 +129,7 @@ impl Store {
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key).exec(connection).await?;
             let now = transaction.now(shown).await?.max(found.updated_at);
-            tell(&transaction, now, (ChangedKind::Plan, id, ChangeAction::Deleted)).await?;
+            tell(&transaction, now, ChangedKind::Plan, id, ChangeAction::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

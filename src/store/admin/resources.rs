@@ -23,7 +23,7 @@ use crate::domain::{
     id::ResourceKey,
     plan::{Plan, Resource},
     refusal::Refusal,
-    window::Millis,
+    time::Time,
 };
 
 /// A resource to be declared.
@@ -51,7 +51,7 @@ impl Store {
     /// counts; likewise in all functions of administration.
     pub async fn create_resource(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         new: &NewResource,
     ) -> Result<Resource, AdminError> {
         self.run("create resource", move |transaction| async move {
@@ -70,7 +70,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()).await?;
-            tell(&transaction, now, (ChangedKind::Resource, &new.id, ChangeAction::Created)).await?;
+            tell(&transaction, now, ChangedKind::Resource, &new.id, ChangeAction::Created).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -79,7 +79,7 @@ impl Store {
     /// Changes a resource. Has no effect when nothing would be different.
     pub async fn update_resource(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         id: &str,
         change: &ResourceChange,
     ) -> Result<Resource, AdminError> {
@@ -99,14 +99,14 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            tell(&transaction, now, (ChangedKind::Resource, id, ChangeAction::Updated)).await?;
+            tell(&transaction, now, ChangedKind::Resource, id, ChangeAction::Updated).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
     }
 
     /// Marks a resource as deleted, unless a limit of a plan names it.
-    pub async fn delete_resource(&self, shown: Option<Millis>, id: &str) -> Result<(), AdminError> {
+    pub async fn delete_resource(&self, shown: Option<Time>, id: &str) -> Result<(), AdminError> {
         self.run("delete resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
@@ -125,7 +125,7 @@ impl Store {
                 ..Default::default()
             };
             row.update(transaction.connection()).await?;
-            tell(&transaction, now, (ChangedKind::Resource, id, ChangeAction::Deleted)).await?;
+            tell(&transaction, now, ChangedKind::Resource, id, ChangeAction::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

@@ -25,7 +25,7 @@ use crate::domain::{
     plan::Policy,
     refusal::Refusal,
     tenant::{Tenant, TenantState},
-    window::Millis,
+    time::Time,
 };
 
 /// A tenant to be created.
@@ -69,7 +69,7 @@ impl Store {
     /// Creates a tenant. Refused when the id is taken, or the plan does not exist.
     pub async fn create_tenant(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         new: &NewTenant,
     ) -> Result<PlannedTenant, AdminError> {
         self.run("create tenant", move |transaction| async move {
@@ -88,7 +88,7 @@ impl Store {
                 zone: Set(new.zone.name().to_owned()),
                 state: Set(new.state.code()),
                 decided_at: Set(now),
-                next_due: Set(Millis::MAX),
+                next_due: Set(Time::NEVER),
                 version: Set(0),
                 plan_since: Set(now),
                 created_at: Set(now),
@@ -106,7 +106,7 @@ impl Store {
     /// Changes a tenant. Has no effect when nothing would be different.
     pub async fn update_tenant(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         id: &str,
         change: &TenantChange,
     ) -> Result<PlannedTenant, AdminError> {
@@ -125,8 +125,7 @@ impl Store {
                 return Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }));
             }
             let now = transaction.now(shown).await?.max(found.decided_at);
-            let carried =
-                if other_plan { Some(carry(&found, (present, &plan), (now, revision))?) } else { None };
+            let carried = if other_plan { Some(carry(&found, present, &plan, now, revision)?) } else { None };
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
                 carried: set_if(carried),
@@ -149,12 +148,7 @@ impl Store {
 
     /// Deletes a tenant: the tenant loses its id, and its rows stay. Refused while the tenant has open holds, unless
     /// `force` is given. A hold whose deadline has come is not open, whether or not it was swept.
-    pub async fn delete_tenant(
-        &self,
-        shown: Option<Millis>,
-        id: &str,
-        force: bool,
-    ) -> Result<(), AdminError> {
+    pub async fn delete_tenant(&self, shown: Option<Time>, id: &str, force: bool) -> Result<(), AdminError> {
         self.run("delete tenant", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
@@ -232,11 +226,13 @@ async fn tell(
     transaction.insert_event(&event, tenant.event_number).await
 }
 
-/// Returns the column `carried`: the shapes that both plans count, and the instant of the change of plan.
+/// Returns the column `carried` for a change of plan at `now`: that instant, and the shapes that both plans count.
 fn carry(
     found: &tenant::Model,
-    (from, to): (plan::Model, &plan::Model),
-    (now, revision): (Millis, i64),
+    from: plan::Model,
+    to: &plan::Model,
+    now: Time,
+    revision: i64,
 ) -> Result<Option<String>, StoreError> {
     let tenant = tenant_from_model(found.clone())?;
     let (from, to) = (plan_from_model(from)?, plan_from_model(to.clone())?);
@@ -246,8 +242,8 @@ fn carry(
 
 /// Returns a version that no lane has seen, even if a failover has lost changes. So the books that lanes remember of
 /// the tenant become invalid.
-fn next_version(found: &tenant::Model, now: Millis) -> i64 {
-    found.version.wrapping_add(now)
+fn next_version(found: &tenant::Model, now: Time) -> i64 {
+    found.version.wrapping_add(now.0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

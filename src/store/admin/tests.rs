@@ -12,14 +12,15 @@ use crate::{
         lineage::Since,
         plan::{Enforcement, Limit, Plan, Resource},
         refusal::Refusal,
-        shape::Shape,
+        shape::{PerDimension, Shape},
         tenant::TenantState,
-        window::{Millis, Period},
+        time::{Span, Time},
+        window::Period,
     },
     store::{AdminError, Store, entity::hold, fixture::databases},
 };
 
-const NOON: Millis = 1_750_000_000_000;
+const NOON: Time = Time(1_750_000_000_000);
 
 /// Fixed numbers instead of random numbers, so that each run of a test does the same.
 fn next_number() -> u32 {
@@ -27,16 +28,16 @@ fn next_number() -> u32 {
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-async fn resource(store: &Store, id: &str, now: Millis) -> Result<Resource, AdminError> {
+async fn resource(store: &Store, id: &str, now: Time) -> Result<Resource, AdminError> {
     let new = NewResource { id: id.to_owned(), display_name: "Name".to_owned(), unit: "unit".to_owned() };
     store.create_resource(Some(now), &new).await
 }
 
-async fn plan(store: &Store, id: &str, limits: Vec<Limit>, now: Millis) -> Result<Plan, AdminError> {
+async fn plan(store: &Store, id: &str, limits: Vec<Limit>, now: Time) -> Result<Plan, AdminError> {
     store.create_plan(Some(now), &NewPlan { id: id.to_owned(), display_name: String::new(), limits }).await
 }
 
-async fn tenant(store: &Store, id: &str, plan: &str, now: Millis) -> Result<PlannedTenant, AdminError> {
+async fn tenant(store: &Store, id: &str, plan: &str, now: Time) -> Result<PlannedTenant, AdminError> {
     let new = NewTenant {
         key: TenantKey::mint(id, next_number()),
         id: id.to_owned(),
@@ -51,7 +52,13 @@ async fn tenant(store: &Store, id: &str, plan: &str, now: Millis) -> Result<Plan
 fn limit(id: &str, resource: ResourceKey, period: Period) -> Limit {
     Limit {
         id: id.to_owned(),
-        shape: Shape { resource, period, anchor_day: 0, selectors: [None, None, None], per: [false; 3] },
+        shape: Shape {
+            resource,
+            period,
+            anchor_day: 0,
+            selectors: PerDimension::default(),
+            per: PerDimension::default(),
+        },
         quantity: 100,
         enforcement: Enforcement::Hard,
         thresholds: Vec::new(),
@@ -72,7 +79,7 @@ async fn revision(store: &Store) -> i64 {
     transaction.read_revision().await.expect("a revision")
 }
 
-async fn hold_until(store: &Store, tenant: TenantKey, deadline: Millis) {
+async fn hold_until(store: &Store, tenant: TenantKey, deadline: Time) {
     let transaction = store.begin_write("test").await.expect("begun");
     let row = hold::ActiveModel {
         tenant_key: Set(tenant.0),
@@ -95,9 +102,9 @@ async fn a_resource_lives_and_its_name_can_be_used_again() {
             Refusal::NameTaken { kind: "resource", id } if id == "tokens"
         ));
         let change = ResourceChange { display_name: Some("Tokens".to_owned()), unit: None };
-        let changed = store.update_resource(Some(NOON + 5), "tokens", &change).await.expect("changed");
+        let changed = store.update_resource(Some(NOON + Span(5)), "tokens", &change).await.expect("changed");
         assert_eq!((changed.display_name.as_str(), changed.unit.as_str()), ("Tokens", "unit"));
-        assert_eq!((changed.created_at, changed.updated_at), (NOON, NOON + 5));
+        assert_eq!((changed.created_at, changed.updated_at), (NOON, NOON + Span(5)));
         store.delete_resource(Some(NOON), "tokens").await.expect("deleted");
         assert!(matches!(
             refusal(store.delete_resource(Some(NOON), "tokens").await),
@@ -154,15 +161,19 @@ async fn a_limit_counts_since_its_shape_was_in_the_plan() {
         assert_eq!(made.limits[0].since.at, NOON);
         let change = |limits| PlanChange { display_name: None, limits: Some(limits) };
         let limits = vec![day("renamed"), limit("new", tokens, Period::Month)];
-        let changed = store.update_plan(Some(NOON + 10), "free", &change(limits)).await.expect("changed");
-        assert_eq!(changed.limits.iter().map(|limit| limit.since.at).collect::<Vec<_>>(), [NOON, NOON + 10]);
-        store.update_plan(Some(NOON + 20), "free", &change(Vec::new())).await.expect("changed");
+        let changed =
+            store.update_plan(Some(NOON + Span(10)), "free", &change(limits)).await.expect("changed");
+        assert_eq!(
+            changed.limits.iter().map(|limit| limit.since.at).collect::<Vec<_>>(),
+            [NOON, NOON + Span(10)]
+        );
+        store.update_plan(Some(NOON + Span(20)), "free", &change(Vec::new())).await.expect("changed");
         let again =
-            store.update_plan(Some(NOON + 30), "free", &change(vec![day("a")])).await.expect("changed");
-        assert_eq!(again.limits[0].since.at, NOON + 30);
+            store.update_plan(Some(NOON + Span(30)), "free", &change(vec![day("a")])).await.expect("changed");
+        assert_eq!(again.limits[0].since.at, NOON + Span(30));
         let named = PlanChange { display_name: Some("Free".to_owned()), limits: None };
-        let named = store.update_plan(Some(NOON + 40), "free", &named).await.expect("changed");
-        assert_eq!((named.limits[0].since.at, named.display_name.as_str()), (NOON + 30, "Free"));
+        let named = store.update_plan(Some(NOON + Span(40)), "free", &named).await.expect("changed");
+        assert_eq!((named.limits[0].since.at, named.display_name.as_str()), (NOON + Span(30), "Free"));
         let read = store.begin_read("test").await.expect("begun");
         assert_eq!(read.get_plan("free").await.expect("there"), named);
         assert_eq!(
@@ -184,7 +195,7 @@ async fn a_tenant_changes_and_its_time_never_goes_back() {
         let made = tenant(store, "acme", "free", NOON).await.expect("made");
         assert_eq!(
             (made.plan_id.as_str(), made.tenant.decided_at, made.tenant.next_due),
-            ("free", NOON, Millis::MAX)
+            ("free", NOON, Time::NEVER)
         );
         assert_eq!(made.tenant.zone, chrono_tz::Europe::Lisbon);
         assert!(matches!(
@@ -192,19 +203,20 @@ async fn a_tenant_changes_and_its_time_never_goes_back() {
             Refusal::NameTaken { kind: "tenant", .. }
         ));
         let same = TenantChange { plan: Some("free".to_owned()), ..TenantChange::default() };
-        let unchanged = store.update_tenant(Some(NOON + 5), "acme", &same).await.expect("the tenant exists");
+        let unchanged =
+            store.update_tenant(Some(NOON + Span(5)), "acme", &same).await.expect("the tenant exists");
         assert_eq!(unchanged, made);
         let named = TenantChange { display_name: Some("Acme".to_owned()), ..same };
-        let named = store.update_tenant(Some(NOON + 10), "acme", &named).await.expect("changed");
-        assert_eq!((named.tenant.plan_since.at, named.tenant.updated_at), (NOON, NOON + 10));
+        let named = store.update_tenant(Some(NOON + Span(10)), "acme", &named).await.expect("changed");
+        assert_eq!((named.tenant.plan_since.at, named.tenant.updated_at), (NOON, NOON + Span(10)));
         let other = TenantChange {
             plan: Some("pro".to_owned()),
             state: Some(TenantState::Suspended),
             ..TenantChange::default()
         };
         // The clock jumped back.
-        let other = store.update_tenant(Some(NOON - 10), "acme", &other).await.expect("changed");
-        assert_eq!((other.tenant.plan_since.at, other.tenant.decided_at), (NOON + 10, NOON + 10));
+        let other = store.update_tenant(Some(NOON + Span(-10)), "acme", &other).await.expect("changed");
+        assert_eq!((other.tenant.plan_since.at, other.tenant.decided_at), (NOON + Span(10), NOON + Span(10)));
         assert_eq!((other.plan_id.as_str(), other.tenant.state), ("pro", TenantState::Suspended));
         let read = store.begin_read("test").await.expect("begun");
         assert_eq!(read.get_tenant("acme").await.expect("there"), other);
@@ -222,7 +234,7 @@ async fn a_tenant_with_open_holds_goes_by_force_only() {
         let first = tenant(store, "acme", "free", NOON).await.expect("made").tenant;
         // At its deadline a hold is not open any more.
         hold_until(store, first.key, NOON).await;
-        hold_until(store, first.key, NOON + 1).await;
+        hold_until(store, first.key, NOON + Span(1)).await;
         assert!(matches!(
             refusal(store.delete_tenant(Some(NOON), "acme", false).await),
             Refusal::TenantHasHolds { id, holds: 1 } if id == "acme"

@@ -7,7 +7,7 @@ use super::{
     write::{known_request, writes_of_tenants},
 };
 use crate::{
-    domain::{books::Changes, window::Millis},
+    domain::{books::Changes, time::Time},
     store::{
         DataVersion, Dialect, Store, StoreError,
         bulk::join_checked,
@@ -35,7 +35,7 @@ impl Store {
         &self,
         changes: &[Changes],
         expected: Expected,
-    ) -> Result<Option<Millis>, StoreError> {
+    ) -> Result<Option<Time>, StoreError> {
         if let LaneWay::Wire(wire) = self.lane_way() {
             return self.commit_ahead_on(wire, changes, expected.revision).await.map(Some);
         }
@@ -56,7 +56,7 @@ impl Store {
         wire: &Wire,
         changes: &[Changes],
         revision: i64,
-    ) -> Result<Millis, StoreError> {
+    ) -> Result<Time, StoreError> {
         // The tenants come first, so that their rows are locked in the order in which all transactions lock them.
         let mut writes = Vec::from(update_tenants(Dialect::Postgres, changes));
         writes.extend(writes_of_tenants(changes));

@@ -12,6 +12,7 @@ use crate::{
         id::{ReservationId, ResourceKey},
         reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
         shape::Subject,
+        time::Time,
     },
     store::StoreError,
 };
@@ -94,9 +95,9 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
     for (tag, text) in [(1, &subject.agent), (2, &subject.user), (3, &subject.model)] {
         put_bytes(tag, text.as_bytes(), &mut body);
     }
-    put_number(4, reservation.created_at, &mut body);
-    put_number(5, reservation.deadline, &mut body);
-    put_number(6, reservation.settled_at, &mut body);
+    put_number(4, reservation.created_at.0, &mut body);
+    put_number(5, reservation.deadline.0, &mut body);
+    put_number(6, reservation.settled_at.map_or(0, |at| at.0), &mut body);
     put_number(7, i64::from(reservation.state.code()), &mut body);
     put_number(8, i64::from(reservation.late), &mut body);
     put_number(9, i64::from(reservation.record), &mut body);
@@ -169,9 +170,9 @@ pub(in crate::store) fn decode_reservation(
         late: body.late,
         record: body.record,
         on_expiry: if body.charge_on_expiry { OnExpiry::Charge } else { OnExpiry::Release },
-        created_at: body.created_at,
-        deadline: body.deadline,
-        settled_at: body.settled_at,
+        created_at: Time(body.created_at),
+        deadline: Time(body.deadline),
+        settled_at: (state != ReservationState::Reserved).then_some(Time(body.settled_at)),
         amounts: body.amounts.iter().map(decode_amount).collect(),
         lines: lines.collect::<Result<_, StoreError>>()?,
         labels: body.labels.into_iter().map(|label| (label.key, label.value)).collect(),
@@ -210,12 +211,12 @@ fn answer_body(answer: &HoldAnswer) -> AnswerBody {
         reserved,
         committed: 0,
     };
-    AnswerBody { granted: answer.granted.iter().map(amount).collect(), deadline: answer.deadline }
+    AnswerBody { granted: answer.granted.iter().map(amount).collect(), deadline: answer.deadline.0 }
 }
 
 fn hold_answer(body: AnswerBody) -> HoldAnswer {
     let granted = body.granted.iter().map(|amount| (ResourceKey(amount.resource), amount.reserved)).collect();
-    HoldAnswer { granted, deadline: body.deadline }
+    HoldAnswer { granted, deadline: Time(body.deadline) }
 }
 
 #[cfg(test)]
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_reservation_comes_back_as_it_was_stored() {
-        let key = CounterKey::of_meter(ResourceKey(3), 0);
+        let key = CounterKey::of_meter(ResourceKey(3), Time::EPOCH);
         let reservation = Reservation {
             id: ReservationId([7; 16]),
             subject: Subject { agent: "planner".into(), user: "ü".into(), model: String::new() },
@@ -232,14 +233,14 @@ mod tests {
             late: true,
             record: false,
             on_expiry: OnExpiry::Charge,
-            created_at: 1,
-            deadline: 2,
-            settled_at: 3,
+            created_at: Time(1),
+            deadline: Time(2),
+            settled_at: Some(Time(3)),
             amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: -6 }],
             lines: vec![Line { key, held: 5, charged: -6 }],
             labels: vec![("a".into(), String::new()), ("b".into(), "c".into())],
             request_id: "r".into(),
-            first: Some(HoldAnswer { granted: vec![(ResourceKey(3), 4)], deadline: 9 }),
+            first: Some(HoldAnswer { granted: vec![(ResourceKey(3), 4)], deadline: Time(9) }),
         };
         let bytes = encode_reservation(&reservation);
         let body = Body::decode(bytes.as_slice()).expect("it is a body");

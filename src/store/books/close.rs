@@ -15,7 +15,7 @@ use crate::{
         books::Changes,
         counter::CounterKey,
         id::{ReservationId, TenantKey},
-        window::Millis,
+        time::Time,
     },
     store::{
         Reading, StoreError, Transaction, Writing,
@@ -54,13 +54,13 @@ static CLOSE_COUNTERS: Bulk = Bulk {
 };
 
 /// A place in the list of counters that are not closed, whose order is: end of the window, tenant, key of the counter.
-pub type ClosePlace = (Millis, TenantKey, Vec<u8>);
+pub type ClosePlace = (Time, TenantKey, Vec<u8>);
 
 impl Transaction<Reading> {
     /// Lists counters after a place that are not closed and whose windows have ended at `now`.
     pub async fn list_ended_windows(
         &self,
-        now: Millis,
+        now: Time,
         after: &ClosePlace,
         limit: usize,
     ) -> Result<Vec<ClosePlace>, StoreError> {
@@ -117,6 +117,6 @@ impl Transaction<Writing> {
 }
 
 /// Returns whether a hold was made before an instant.
-pub fn is_made_before(hold: ReservationId, instant: Millis) -> bool {
+pub fn is_made_before(hold: ReservationId, instant: Time) -> bool {
     hold < first_id(instant)
 }

@@ -4,7 +4,7 @@
 use sea_orm::Value;
 
 use crate::{
-    domain::{id::TenantKey, window::Millis},
+    domain::{id::TenantKey, time::Time},
     store::{Store, StoreError, bulk::Bulk},
 };
 
@@ -30,7 +30,7 @@ pub(super) static COUNT_DUE: Bulk = Bulk {
 };
 
 /// A place in the list of tenants in the order of `next_due`.
-pub type DuePlace = (Millis, TenantKey);
+pub type DuePlace = (Time, TenantKey);
 
 /// A page of tenants whose `next_due` has come.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn list_due_tenants(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         after: DuePlace,
     ) -> Result<DueTenants, StoreError> {
         let transaction = self.begin_read("list due tenants").await?;
@@ -77,7 +77,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn count_due_holds(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         tenants: &[TenantKey],
     ) -> Result<Vec<(TenantKey, u64)>, StoreError> {
         let transaction = self.begin_read("count due holds").await?;

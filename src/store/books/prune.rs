@@ -16,7 +16,7 @@ use crate::{
     domain::{
         counter::CounterKey,
         id::{ReservationId, TenantKey},
-        window::Millis,
+        time::{Span, Time},
     },
     store::{
         Dialect, Job, Reading, Store, StoreError, Transaction,
@@ -90,22 +90,21 @@ static ADD_PRUNED: Bulk = Bulk {
 /// How long the database keeps rows that are no longer needed, for each kind of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Milliseconds from when a reservation was settled. An expired reservation is kept as long, for its late Commit.
-    pub reservations_millis: Millis,
-    /// Milliseconds from when a request id took effect. Never longer than reservations, to which request ids lead.
-    pub requests_millis: Millis,
-    /// Milliseconds from when an event happened.
-    pub events_millis: Millis,
+    /// Time from when a reservation was settled. An expired reservation is kept as long, for its late Commit.
+    pub reservations: Span,
+    /// Time from when a request id took effect. Never longer than reservations, to which request ids lead.
+    pub requests: Span,
+    /// Time from when an event happened.
+    pub events: Span,
 }
 
 impl Retention {
     /// Makes a retention from days and hours, which are the units of the settings.
     pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32) -> Self {
-        const HOUR_MILLIS: Millis = 3_600_000;
         Self {
-            reservations_millis: Millis::from(reservations_days) * 24 * HOUR_MILLIS,
-            requests_millis: Millis::from(requests_hours) * HOUR_MILLIS,
-            events_millis: Millis::from(events_days) * 24 * HOUR_MILLIS,
+            reservations: Span::days(reservations_days.into()),
+            requests: Span::hours(requests_hours.into()),
+            events: Span::days(events_days.into()),
         }
     }
 }
@@ -155,26 +154,26 @@ impl Store {
     /// When the database fails. What was removed before stays removed.
     pub async fn prune(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         retention: Retention,
         go_on: &GoOn<'_>,
     ) -> Result<(), StoreError> {
         let now = self.read_now(shown).await?;
-        let requests_millis = retention.requests_millis.min(retention.reservations_millis);
+        let requests = retention.requests.min(retention.reservations);
         let mut walk = Walk::default();
         // A `request_id` takes effect before its reservation is settled, and its retention is not longer. So once all
         // old request ids are removed, none leads to an old reservation, not even the request id of an Extend. Only
         // then are reservations removed, so that no `request_id` ever leads to a missing reservation.
-        let end = self.prune_requests(now.saturating_sub(requests_millis), &mut walk, go_on).await?;
+        let end = self.prune_requests(now.saturating_sub(requests), &mut walk, go_on).await?;
         if end == End::Reached {
-            let until = now.saturating_sub(retention.reservations_millis);
+            let until = now.saturating_sub(retention.reservations);
             self.prune_reservations(until, &mut walk, go_on).await?;
         }
         Ok(())
     }
 
     /// Reads the time that counts: see [`Transaction::now`].
-    pub(in crate::store) async fn read_now(&self, shown: Option<Millis>) -> Result<Millis, StoreError> {
+    pub(in crate::store) async fn read_now(&self, shown: Option<Time>) -> Result<Time, StoreError> {
         let transaction = self.begin_read("read the time").await?;
         let now = transaction.now(shown).await?;
         transaction.rollback().await?;
@@ -183,7 +182,7 @@ impl Store {
 
     async fn prune_requests(
         &self,
-        until: Millis,
+        until: Time,
         walk: &mut Walk,
         go_on: &GoOn<'_>,
     ) -> Result<End, StoreError> {
@@ -213,7 +212,7 @@ impl Store {
 
     async fn prune_reservations(
         &self,
-        until: Millis,
+        until: Time,
         walk: &mut Walk,
         go_on: &GoOn<'_>,
     ) -> Result<End, StoreError> {
@@ -247,7 +246,7 @@ impl Store {
     async fn remove_reservations(
         &self,
         rows: &[(Uuid, i64)],
-        until: Millis,
+        until: Time,
         walk: &mut Walk,
     ) -> Result<(), StoreError> {
         let mut parts = vec![rows];
@@ -273,7 +272,7 @@ impl Store {
     }
 
     /// Removes rows in one transaction, then pauses. Returns how many rows were still there and still old.
-    async fn remove(&self, old: &Old, until: Millis, walk: &mut Walk) -> Result<u64, StoreError> {
+    async fn remove(&self, old: &Old, until: Time, walk: &mut Walk) -> Result<u64, StoreError> {
         let mut attempt = 1;
         loop {
             walk.pruned.transactions += 1;
@@ -328,7 +327,7 @@ impl Transaction<Reading> {
     async fn list_old_requests(
         &self,
         after: &(String, i64),
-        until: Millis,
+        until: Time,
     ) -> Result<Vec<(String, i64)>, StoreError> {
         let text = "SELECT request_id, tenant_key FROM (
                 SELECT request_id, tenant_key, created_at FROM requests WHERE (request_id, tenant_key) > ($1, $2)
@@ -352,18 +351,18 @@ impl Transaction<Reading> {
     async fn list_settled_until(
         &self,
         after: (Uuid, i64),
-        until: Millis,
-    ) -> Result<Vec<((Uuid, i64), Millis)>, StoreError> {
+        until: Time,
+    ) -> Result<Vec<((Uuid, i64), Time)>, StoreError> {
         let text = "SELECT id, tenant_key, settled_at FROM reservations
               WHERE (id, tenant_key) > ($1, $2) AND id < $3 ORDER BY id, tenant_key LIMIT $4";
-        let end = uuid(first_id(until.saturating_add(1)));
+        let end = uuid(first_id(until.saturating_add(Span::MILLISECOND)));
         let rows = self.rows(text, vec![after.0.into(), after.1.into(), end, page_rows()]).await?;
         rows.iter().map(|row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?))).collect()
     }
 }
 
 impl Transaction<Job> {
-    async fn remove(self, old: &Old, locked: &[TenantKey], until: Millis) -> Result<u64, StoreError> {
+    async fn remove(self, old: &Old, locked: &[TenantKey], until: Time) -> Result<u64, StoreError> {
         self.lock_owners(&old.owners(locked)).await?;
         let is_free = |owner: &i64| !locked.contains(&TenantKey(*owner));
         let removed = match old {
@@ -389,7 +388,7 @@ impl Transaction<Job> {
     async fn delete_requests(
         &self,
         rows: impl Iterator<Item = &(String, i64)>,
-        until: Millis,
+        until: Time,
     ) -> Result<u64, StoreError> {
         let mut columns = empty_columns(3);
         for (id, owner) in rows {
@@ -403,7 +402,7 @@ impl Transaction<Job> {
     async fn delete_settled(
         &self,
         rows: impl Iterator<Item = &(Uuid, i64)>,
-        until: Millis,
+        until: Time,
     ) -> Result<u64, StoreError> {
         let mut columns = empty_columns(3);
         for (id, owner) in rows {
@@ -433,9 +432,9 @@ fn page_rows() -> Value {
 
 /// Returns the smallest id of an instant: all ids of that instant, and of later instants, are greater (RFC 9562,
 /// section 5.7).
-pub(super) fn first_id(instant: Millis) -> ReservationId {
+pub(super) fn first_id(instant: Time) -> ReservationId {
     let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&instant.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
+    bytes[..6].copy_from_slice(&instant.0.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
     ReservationId(bytes)
 }
 
@@ -452,12 +451,12 @@ mod tests {
             ReservationId(id.into_bytes())
         };
         for millis in [0_u32, 1, u32::MAX] {
-            let (first, next) = (first_id(millis.into()), first_id(Millis::from(millis) + 1));
+            let (first, next) = (first_id(Time(millis.into())), first_id(Time(i64::from(millis) + 1)));
             for id in [id(millis.into(), 0), id(millis.into(), u8::MAX)] {
                 assert!(first <= id && id < next, "{millis}");
             }
         }
-        assert_eq!(first_id(-1), first_id(0));
-        assert_eq!(first_id(Millis::MAX).0[..6], [0xff; 6]);
+        assert_eq!(first_id(Time(-1)), first_id(Time::EPOCH));
+        assert_eq!(first_id(Time::NEVER).0[..6], [0xff; 6]);
     }
 }

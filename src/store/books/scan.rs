@@ -13,7 +13,7 @@ use crate::{
         counter::CounterKey,
         id::{ReservationId, TenantKey},
         reservation::Reservation,
-        window::Millis,
+        time::Time,
     },
     store::{Statements, StoreError, Transaction, bulk::Bulk, row::Row},
 };
@@ -45,11 +45,11 @@ impl<W: Statements> Transaction<W> {
     pub async fn list_holds_by_deadline(
         &self,
         tenant: TenantKey,
-        after: Option<(Millis, ReservationId)>,
-        until: Millis,
+        after: Option<(Time, ReservationId)>,
+        until: Time,
         limit: usize,
     ) -> Result<Vec<Reservation>, StoreError> {
-        let (deadline, id) = after.unwrap_or((Millis::MIN, ReservationId([0; 16])));
+        let (deadline, id) = after.unwrap_or((Time::MIN, ReservationId([0; 16])));
         let values = vec![tenant.0.into(), deadline.into(), uuid(id), until.into(), limit_value(limit)];
         let rows = self.rows(LIST_HOLDS_BY_DEADLINE, values).await?;
         rows.iter().map(|row| Ok(reservation_from_row(row)?.1)).collect()
@@ -77,17 +77,17 @@ impl<W: Statements> Transaction<W> {
     pub async fn find_next_deadline(
         &self,
         tenant: TenantKey,
-        after: Millis,
-    ) -> Result<Option<Millis>, StoreError> {
+        after: Time,
+    ) -> Result<Option<Time>, StoreError> {
         let rows = self.rows(FIND_NEXT_DEADLINE, vec![tenant.0.into(), after.into()]).await?;
-        Ok(rows.first().map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten())
+        Ok(rows.first().map(|row| row.get(0)).transpose()?.flatten())
     }
 
     /// Finds the earliest deadline of each tenant's open holds; `None` for a tenant without holds.
     pub async fn find_earliest_deadlines(
         &self,
         tenants: &[TenantKey],
-    ) -> Result<Vec<Owned<Option<Millis>>>, StoreError> {
+    ) -> Result<Vec<Owned<Option<Time>>>, StoreError> {
         let keys = tenants.iter().map(|tenant| Value::from(tenant.0)).collect();
         let rows = self.find(&FIND_EARLIEST_DEADLINES, vec![keys]).await?;
         rows.iter().map(|row| Ok((TenantKey(row.get(0)?), row.get(1)?))).collect()

@@ -52,7 +52,7 @@ pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2
     let (mut moved, mut still) = (empty_columns(6), empty_columns(5));
     for change in changes {
         let [key, decided_at, version, event_number, seen] =
-            [change.tenant.0, change.decided_at, change.version, change.event_number, change.seen]
+            [change.tenant.0, change.decided_at.0, change.version, change.event_number, change.seen]
                 .map(Value::from);
         if change.due_moved || dialect == Dialect::Postgres {
             let next_due = change.next_due.into();

@@ -14,7 +14,7 @@ use super::{
     told::push_told,
 };
 use crate::{
-    domain::{books::Changes, id::ReservationId, reservation::Reservation},
+    domain::{books::Changes, id::ReservationId, reservation::Reservation, shape::PerDimension},
     store::{
         Batch, Dialect, StoreError, Transaction,
         bulk::{Bulk, Write, empty_columns, push},
@@ -146,7 +146,7 @@ pub(super) fn known_request(error: StoreError) -> StoreError {
 fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut columns = empty_columns(15);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.new_counters) {
-        let [agent, user, model] = key.dimensions().map(Value::from);
+        let PerDimension { agent, user, model } = key.dimensions().map(Value::from);
         let row = [
             tenant.0.into(),
             key.as_bytes().to_vec().into(),
@@ -243,7 +243,7 @@ fn settled_columns<'a>(owned: impl Iterator<Item = Owned<&'a Arc<Reservation>>>)
             uuid(reservation.id),
             tenant.0.into(),
             reservation.state.code().into(),
-            reservation.settled_at.into(),
+            reservation.settled_at.unwrap_or_default().into(),
             body::encode_reservation(reservation).into(),
         ];
         push(&mut columns, row);

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `adjustments`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "adjustments")]
@@ -16,7 +18,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) delta: i64,
     pub(in crate::store) reason: String,
     pub(in crate::store) operator: String,
-    pub(in crate::store) created_at: i64,
+    pub(in crate::store) created_at: Time,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `holds`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "holds")]
@@ -12,7 +14,7 @@ pub(in crate::store) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: Uuid,
     /// From this instant on the hold does not count.
-    pub(in crate::store) deadline: i64,
+    pub(in crate::store) deadline: Time,
     /// The rest of the reservation, see `body.rs`.
     pub(in crate::store) body: Vec<u8>,
 }

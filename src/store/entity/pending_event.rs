@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `pending_events`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "pending_events")]
@@ -13,7 +15,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) number: i64,
     /// The code of an event kind, see `EventKind::code`.
     pub(in crate::store) kind: i16,
-    pub(in crate::store) occurred_at: i64,
+    pub(in crate::store) occurred_at: Time,
     /// The rest of the event, see `log/body.rs`.
     pub(in crate::store) body: Vec<u8>,
 }

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `plans`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "plans")]
@@ -14,8 +16,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) display_name: String,
     /// JSON, see `LimitRow` in `store/policy.rs`.
     pub(in crate::store) limits: String,
-    pub(in crate::store) created_at: i64,
-    pub(in crate::store) updated_at: i64,
+    pub(in crate::store) created_at: Time,
+    pub(in crate::store) updated_at: Time,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

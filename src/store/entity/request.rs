@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `requests`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "requests")]
@@ -21,7 +23,7 @@ pub(in crate::store) struct Model {
     /// The part of the first reply that the reservation no longer shows.
     pub(in crate::store) reply: Option<Vec<u8>>,
     /// When the request took effect.
-    pub(in crate::store) created_at: i64,
+    pub(in crate::store) created_at: Time,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `reservations`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "reservations")]
@@ -13,7 +15,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) tenant_key: i64,
     /// 2 COMMITTED, 3 RELEASED, 4 EXPIRED.
     pub(in crate::store) state: i16,
-    pub(in crate::store) settled_at: i64,
+    pub(in crate::store) settled_at: Time,
     /// The rest of the reservation, see `body.rs`.
     pub(in crate::store) body: Vec<u8>,
 }

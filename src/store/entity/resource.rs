@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `resources`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "resources")]
@@ -16,8 +18,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) unit: String,
     /// 1 when the resource was deleted, else 0.
     pub(in crate::store) deleted: i16,
-    pub(in crate::store) created_at: i64,
-    pub(in crate::store) updated_at: i64,
+    pub(in crate::store) created_at: Time,
+    pub(in crate::store) updated_at: Time,
 }
 
 /// None: the tenant is part of every key, and no constraint crosses tenants.

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::time::Time;
+
 /// A row of `tenants`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "tenants")]
@@ -20,16 +22,16 @@ pub(in crate::store) struct Model {
     /// 1 ACTIVE, 2 SUSPENDED.
     pub(in crate::store) state: i16,
     /// The latest time of a batch that decided for the tenant.
-    pub(in crate::store) decided_at: i64,
-    /// A lower bound of the deadlines of open holds; `i64::MAX` when there are none.
-    pub(in crate::store) next_due: i64,
+    pub(in crate::store) decided_at: Time,
+    /// A lower bound of the deadlines of open holds; [`Time::NEVER`] when there are none.
+    pub(in crate::store) next_due: Time,
     /// Another number after each change of the books.
     pub(in crate::store) version: i64,
     /// When the tenant got its plan.
-    pub(in crate::store) plan_since: i64,
-    pub(in crate::store) created_at: i64,
+    pub(in crate::store) plan_since: Time,
+    pub(in crate::store) created_at: Time,
     /// When an operator last changed the tenant.
-    pub(in crate::store) updated_at: i64,
+    pub(in crate::store) updated_at: Time,
     /// The number of the tenant's last event; 0 before the first event.
     pub(in crate::store) event_number: i64,
     /// JSON: the shapes that are counted since before `plan_since`; `None` when there are none.

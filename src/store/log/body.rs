@@ -16,8 +16,9 @@ use crate::{
         lineage::Since,
         plan::Enforcement,
         reservation::Reservation,
+        time::Time,
         webhook::WebhookState,
-        window::{Millis, Window},
+        window::Window,
     },
     store::{StoreError, books::body},
 };
@@ -130,7 +131,7 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
 /// Reads the event of a row. An event that cannot be read keeps its place, as `Fact::Unknown`. While servers of a
 /// later version replace others, they may write events that the others do not know; the rest of the log still reaches
 /// subscribers.
-pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Millis, bytes: &[u8]) -> Event {
+pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Time, bytes: &[u8]) -> Event {
     let body = EventBody::decode(bytes).map_err(|_| corrupt("an event's body"));
     let mut event = Event {
         tenant_key,
@@ -197,9 +198,9 @@ fn encode_figures(figures: &Figures) -> FiguresBody {
         key: figures.key.as_bytes().to_vec(),
         committed: figures.counter.committed,
         reserved: figures.counter.reserved,
-        window_start: figures.counter.window.start,
-        window_end: figures.counter.window.end,
-        counted_since: figures.counter.counted_since.at,
+        window_start: figures.counter.window.start.0,
+        window_end: figures.counter.window.end.0,
+        counted_since: figures.counter.counted_since.at.0,
         refused: figures.refused,
         limit: figures.limit.as_ref().map(|limit| LimitBody {
             id: limit.id.clone(),
@@ -222,9 +223,9 @@ fn decode_figures(body: FiguresBody) -> Result<Figures, StoreError> {
         counter: Counter {
             committed: body.committed,
             reserved: body.reserved,
-            window: Window { start: body.window_start, end: body.window_end },
-            counted_since: Since { at: body.counted_since, order: 0 },
-            forgiven_until: 0,
+            window: Window { start: Time(body.window_start), end: Time(body.window_end) },
+            counted_since: Since { at: Time(body.counted_since), order: 0 },
+            forgiven_until: Time::EPOCH,
         },
         refused: body.refused,
     })
@@ -250,8 +251,8 @@ mod tests {
     #[test]
     fn what_cannot_be_read_keeps_its_place() {
         for (code, bytes) in [(1, &b"\xff"[..]), (1, &b""[..]), (99, &b""[..]), (9, &b"\x0a\x04acme"[..])] {
-            let event = decode_event(TenantKey(1), code, 7, bytes);
-            assert_eq!((event.tenant_key, event.occurred_at), (TenantKey(1), 7));
+            let event = decode_event(TenantKey(1), code, Time(7), bytes);
+            assert_eq!((event.tenant_key, event.occurred_at), (TenantKey(1), Time(7)));
             assert_eq!((event.fact.clone(), event.kind().code()), (Fact::Unknown { code }, code));
             assert_eq!(&*event.tenant, if code == 9 { "acme" } else { "" });
         }

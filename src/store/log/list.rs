@@ -4,7 +4,7 @@ use sea_orm::Value;
 
 use super::{body::decode_event, head::lost_log};
 use crate::{
-    domain::{event::LoggedEvent, id::TenantKey, window::Millis},
+    domain::{event::LoggedEvent, id::TenantKey, time::Time},
     store::{Statements, StoreError, Transaction, row::Row},
 };
 
@@ -49,7 +49,7 @@ impl<W: Statements> Transaction<W> {
         &self,
         tenant: Option<TenantKey>,
         after: i64,
-        from: Millis,
+        from: Time,
         limit: usize,
     ) -> Result<LookedAt, StoreError> {
         let values = vec![after.into(), from.into(), Value::from(i64::try_from(limit).unwrap_or(i64::MAX))];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
-    domain::window::Millis,
+    domain::time::Time,
     store::{Job, Pruned, Retention, Statements, Store, StoreError, Transaction},
 };
 
@@ -21,16 +21,16 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails. What was removed before stays removed.
-    pub async fn prune_log(&self, shown: Option<Millis>, retention: Retention) -> Result<u64, StoreError> {
+    pub async fn prune_log(&self, shown: Option<Time>, retention: Retention) -> Result<u64, StoreError> {
         let now = self.read_now(shown).await?;
         let mut pruned = Pruned::default();
-        self.prune_events(now.saturating_sub(retention.events_millis), &mut pruned).await?;
+        self.prune_events(now.saturating_sub(retention.events), &mut pruned).await?;
         Ok(pruned.events)
     }
 
     /// Removes events from the front of the log that happened until an instant. No event is removed before the events
     /// in front of it, so that the log has no gaps.
-    async fn prune_events(&self, until: Millis, pruned: &mut Pruned) -> Result<(), StoreError> {
+    async fn prune_events(&self, until: Time, pruned: &mut Pruned) -> Result<(), StoreError> {
         loop {
             let transaction = self.begin_read("read old events").await?;
             let old = transaction.count_old_events(until).await?;
@@ -47,13 +47,13 @@ impl Store {
 
 impl<W: Statements> Transaction<W> {
     /// Counts the old events at the front of the log: those before the first event that is not old.
-    async fn count_old_events(&self, until: Millis) -> Result<i64, StoreError> {
+    async fn count_old_events(&self, until: Time) -> Result<i64, StoreError> {
         let text = "SELECT occurred_at FROM events
               WHERE sequence > (SELECT pruned_through FROM event_log WHERE id = 1) ORDER BY sequence LIMIT $1";
         let rows = self.rows(text, vec![STEP_EVENTS.into()]).await?;
         let mut count = 0;
         for row in &rows {
-            if row.get::<i64>(0)? > until {
+            if row.get::<Time>(0)? > until {
                 break;
             }
             count += 1;
@@ -63,7 +63,7 @@ impl<W: Statements> Transaction<W> {
 }
 
 impl Transaction<Job> {
-    async fn remove_events(self, until: Millis) -> Result<u64, StoreError> {
+    async fn remove_events(self, until: Time) -> Result<u64, StoreError> {
         // Another process may have removed events since they were counted.
         let head = self.lock_log().await?;
         let count = self.count_old_events(until).await?;

@@ -50,7 +50,8 @@ impl Checkpointer {
     pub(super) fn start(
         path: &Path,
         turn: Arc<tokio::sync::Mutex<()>>,
-        (files, room): (Arc<Files>, Arc<Room>),
+        files: Arc<Files>,
+        room: Arc<Room>,
     ) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;

@@ -35,7 +35,8 @@ impl Lane {
         available: Arc<AtomicBool>,
     ) -> Result<Self, StoreError> {
         let connection = ThreadConnection::open(path, available)?;
-        let checkpointer = Checkpointer::start(path, Arc::clone(turn), connection.ground())?;
+        let (files, room) = connection.ground();
+        let checkpointer = Checkpointer::start(path, Arc::clone(turn), files, room)?;
         Ok(Self { connection, checkpointer })
     }
 

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sea_orm::{ConnectionTrait, DbErr};
 
 use super::*;
-use crate::store::{error::AdminError, fixture::databases};
+use crate::{
+    domain::time::Time,
+    store::{error::AdminError, fixture::databases},
+};
 
 fn collision() -> AdminError {
     StoreError::Serialization(DbErr::Custom("another one was faster".to_owned())).into()
@@ -71,7 +74,7 @@ async fn the_time_goes_on_within_a_transaction() {
     for fixture in databases().await {
         let read = fixture.store.begin_read("test").await.expect("begun");
         let first = read.database_now().await.expect("a time");
-        assert!(first > 1_700_000_000_000, "{first}");
+        assert!(first > Time(1_700_000_000_000), "{first:?}");
         let mut later = first;
         for _ in 0..100_000 {
             later = read.database_now().await.expect("a time");
@@ -80,6 +83,6 @@ async fn the_time_goes_on_within_a_transaction() {
             }
         }
         assert!(later > first, "it stands still");
-        assert_eq!(read.now(Some(7)).await.expect("a time"), 7);
+        assert_eq!(read.now(Some(Time(7))).await.expect("a time"), Time(7));
     }
 }

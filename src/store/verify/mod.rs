@@ -25,7 +25,8 @@ use crate::domain::{
     event::{Event, Fact},
     id::{ReservationId, TenantKey},
     reservation::{Reservation, ReservationState},
-    window::Millis,
+    shape::PerDimension,
+    time::{Span, Time},
 };
 
 /// Maximum number of rows of one page.
@@ -77,7 +78,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails. Then nothing is emitted.
-    pub async fn tell_books_disagree(&self, shown: Option<Millis>, faults: u64) -> Result<(), StoreError> {
+    pub async fn tell_books_disagree(&self, shown: Option<Time>, faults: u64) -> Result<(), StoreError> {
         let transaction = self.begin_write("emit that the books disagree").await?;
         let now = transaction.now(shown).await?;
         let fact = Fact::BooksDisagree { faults: i64::try_from(faults).unwrap_or(i64::MAX) };
@@ -127,10 +128,10 @@ async fn verify_holds(
     transaction: &Transaction<Reading>,
     report: &mut Report,
     sums: &mut Sums,
-) -> Result<HashMap<TenantKey, Millis>, StoreError> {
+) -> Result<HashMap<TenantKey, Time>, StoreError> {
     use hold::Column::{Deadline, Id, TenantKey as Tenant};
-    let mut deadlines: HashMap<TenantKey, Millis> = HashMap::new();
-    let mut after = (report.scope.place_before(), Millis::MIN, Uuid::nil());
+    let mut deadlines: HashMap<TenantKey, Time> = HashMap::new();
+    let mut after = (report.scope.place_before(), Time::MIN, Uuid::nil());
     loop {
         let place = [after.0.into(), after.1.into(), after.2.into()];
         // The index that begins with the tenant covers rows with a deadline. All rows have one, but the query must
@@ -191,7 +192,8 @@ async fn verify_settled(
             let tenant = TenantKey(row.tenant_key);
             let reservation = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.settled += 1;
-            let agrees = (row.state, row.settled_at) == (reservation.state.code(), reservation.settled_at);
+            let agrees =
+                (row.state, Some(row.settled_at)) == (reservation.state.code(), reservation.settled_at);
             if reservation.state == ReservationState::Reserved || !agrees {
                 let told = report.told(tenant, reservation.id);
                 report.fault(format!(
@@ -300,8 +302,8 @@ async fn came_again_late(
     let text = "SELECT created_at FROM requests WHERE request_id = $1 AND tenant_key = $2";
     let key = vec![reservation.request_id.as_str().into(), tenant.0.into()];
     let rows = transaction.rows(text, key).await?;
-    let again: Option<Millis> = rows.first().map(|row| row.get(0)).transpose()?;
-    let forgotten_at = reservation.created_at + Millis::from(REQUEST_ID_RETENTION_MIN_HOURS) * 3_600_000;
+    let again: Option<Time> = rows.first().map(|row| row.get(0)).transpose()?;
+    let forgotten_at = reservation.created_at + Span::hours(REQUEST_ID_RETENTION_MIN_HOURS.into());
     Ok(again.is_some_and(|again| again >= forgotten_at))
 }
 
@@ -400,7 +402,8 @@ async fn verify_counters(
 fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
     row.resource_key == key.resource().0
         && row.period == i16::from(key.period().code())
-        && [&row.agent, &row.user_name, &row.model].map(|value| value.as_deref()) == key.dimensions()
+        && PerDimension::from([&row.agent, &row.user_name, &row.model]).map(|name| name.as_deref())
+            == key.dimensions()
         && row.window_start == key.window_start()
         && row.window_end > row.window_start
 }
@@ -409,7 +412,7 @@ fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
 async fn verify_tenants(
     transaction: &Transaction<Reading>,
     report: &mut Report,
-    deadlines: &HashMap<TenantKey, Millis>,
+    deadlines: &HashMap<TenantKey, Time>,
 ) -> Result<(), StoreError> {
     use tenant::Column::Key;
     let mut after = report.scope.place_before();
@@ -424,7 +427,7 @@ async fn verify_tenants(
                 let told = report.told_tenant(tenant);
                 report.fault(format!(
                     "{told}: a hold is due before next_due of the tenant's row ({})",
-                    row.next_due
+                    row.next_due.0
                 ));
             }
         }

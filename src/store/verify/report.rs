@@ -7,7 +7,6 @@ use uuid::Uuid;
 use crate::domain::{
     counter::CounterKey,
     id::{ReservationId, TenantKey},
-    shape::Dimension,
 };
 
 /// Maximum number of faults that are reported individually.
@@ -85,10 +84,10 @@ impl Report {
 
     pub(super) fn told_counter(&self, tenant: TenantKey, key: &CounterKey) -> String {
         let mut text = format!("of resource {}, {:?}", key.resource().0, key.period());
-        if let Some(start) = chrono::DateTime::from_timestamp_millis(key.window_start()) {
+        if let Some(start) = chrono::DateTime::from_timestamp_millis(key.window_start().0) {
             text.push_str(&format!(" from {}", start.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)));
         }
-        for (dimension, value) in Dimension::ALL.into_iter().zip(key.dimensions()) {
+        for (dimension, value) in key.dimensions() {
             if let Some(value) = value {
                 text.push_str(&format!(", {} {value:?}", dimension.name()));
             }

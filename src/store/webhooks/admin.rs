@@ -7,8 +7,8 @@ use crate::{
         bounds::WEBHOOKS_MAX,
         event_kind::EventKind,
         refusal::Refusal,
+        time::{Span, Time},
         webhook::{Secret, Webhook, WebhookKey, WebhookState},
-        window::Millis,
     },
     store::{
         AdminError, Reading, Statements, Store, StoreError, Transaction,
@@ -79,11 +79,7 @@ impl WebhookChange {
 
 impl Store {
     /// Creates a webhook, which is notified of the events that get their places from now on.
-    pub async fn create_webhook(
-        &self,
-        shown: Option<Millis>,
-        new: &NewWebhook,
-    ) -> Result<Webhook, AdminError> {
+    pub async fn create_webhook(&self, shown: Option<Time>, new: &NewWebhook) -> Result<Webhook, AdminError> {
         self.run("create webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
             if find(&transaction, &new.id).await?.is_some() {
@@ -122,7 +118,7 @@ impl Store {
     /// where it stopped.
     pub async fn update_webhook(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         id: &str,
         change: &WebhookChange,
     ) -> Result<Webhook, AdminError> {
@@ -164,14 +160,14 @@ impl Store {
         .await
     }
 
-    /// Gives a webhook another secret. The previous secret stays valid for `overlap` milliseconds. The secret that
+    /// Gives a webhook another secret. The previous secret stays valid for the `overlap`. The secret that
     /// the webhook has already changes nothing: the call may be a retry.
     pub async fn rotate_webhook_secret(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         id: &str,
         secret: &Secret,
-        overlap: Millis,
+        overlap: Span,
     ) -> Result<Webhook, AdminError> {
         self.run("rotate webhook secret", move |transaction| async move {
             lock_policy(&transaction).await?;
@@ -242,7 +238,7 @@ impl Store {
 impl Transaction<Reading> {
     /// Returns the webhook of an id, without a previous secret that is no longer valid; or the refusal
     /// WEBHOOK_NOT_FOUND.
-    pub async fn get_webhook(&self, shown: Option<Millis>, id: &str) -> Result<Webhook, AdminError> {
+    pub async fn get_webhook(&self, shown: Option<Time>, id: &str) -> Result<Webhook, AdminError> {
         let now = self.now(shown).await?;
         Ok(get(self, id).await?.at(now))
     }
@@ -251,7 +247,7 @@ impl Transaction<Reading> {
     /// valid.
     pub async fn list_webhooks(
         &self,
-        shown: Option<Millis>,
+        shown: Option<Time>,
         after: Option<&str>,
         size: usize,
     ) -> Result<Page<Webhook>, StoreError> {
@@ -282,7 +278,7 @@ pub(super) fn webhook_from_row(row: &Row) -> Result<Webhook, StoreError> {
     let tenants: String = row.get(4)?;
     let kinds: String = row.get(5)?;
     let old_secret: Option<Vec<u8>> = row.get(8)?;
-    let old_secret_until: Option<Millis> = row.get(9)?;
+    let old_secret_until: Option<Time> = row.get(9)?;
     Ok(Webhook {
         key: WebhookKey(row.get(0)?),
         url: row.get(2)?,

@@ -11,10 +11,10 @@ use super::admin::{webhook_columns, webhook_from_row};
 use crate::{
     domain::{
         event::{Event, Fact, LoggedEvent},
+        time::{Span, Time},
         webhook::{
             Attempt, Delivery, DeliveryState, Webhook, WebhookKey, WebhookState, after_failure, retry_at,
         },
-        window::Millis,
     },
     store::{
         Dialect, Job, Reading, Store, StoreError, Transaction,
@@ -49,11 +49,11 @@ static INSERT_DELIVERIES: Bulk = Bulk {
 
 /// A process's right to a webhook. The lease is lost once `claimed_until` of the webhook's row has another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease(i64);
+pub struct Lease(Time);
 
 impl Lease {
     /// Returns the end of the lease, unless it is renewed.
-    pub fn until(self) -> Millis {
+    pub fn until(self) -> Time {
         self.0
     }
 }
@@ -71,7 +71,7 @@ pub struct Expanded {
 #[derive(Clone, Debug)]
 pub struct DueWebhooks {
     /// The time at which the webhooks were looked for.
-    pub now: Millis,
+    pub now: Time,
     /// The webhooks, in the order of keys.
     pub keys: Vec<WebhookKey>,
 }
@@ -98,7 +98,7 @@ pub struct Errand {
     /// The id of the event's log.
     pub log_id: [u8; 16],
     /// The time at which the delivery was looked for.
-    pub now: Millis,
+    pub now: Time,
 }
 
 impl Store {
@@ -113,12 +113,12 @@ impl Store {
         self.list_keys("list webhooks behind", text, Vec::new()).await
     }
 
-    /// Lists the active webhooks that have due deliveries and no valid lease. A lease that ends more than `millis`
+    /// Lists the active webhooks that have due deliveries and no valid lease. A lease that ends more than `length`
     /// from now was taken before the clock was set back, and is not valid.
     pub async fn list_webhooks_due(
         &self,
-        shown: Option<Millis>,
-        millis: Millis,
+        shown: Option<Time>,
+        length: Span,
     ) -> Result<DueWebhooks, StoreError> {
         let transaction = self.begin_read("read the time").await?;
         let now = transaction.now(shown).await?;
@@ -128,13 +128,13 @@ impl Store {
                 SELECT 1 FROM deliveries d
                  WHERE d.webhook_key = w.key AND d.state = 1 AND d.next_attempt_at <= $1
             ) ORDER BY w.key";
-        let values = vec![now.into(), now.saturating_add(millis).into()];
+        let values = vec![now.into(), now.saturating_add(length).into()];
         Ok(DueWebhooks { now, keys: self.list_keys("list webhooks due", text, values).await? })
     }
 
     /// Makes deliveries due whose last attempt is in the future: the clock was ahead then, so their next attempt
     /// would be too late.
-    pub async fn mend_retries(&self, now: Millis) -> Result<(), StoreError> {
+    pub async fn mend_retries(&self, now: Time) -> Result<(), StoreError> {
         let mend = move |transaction: Transaction<Job>| async move {
             let text = "UPDATE deliveries SET next_attempt_at = $1
                   WHERE webhook_key IN (SELECT key FROM webhooks) AND state = 1 AND next_attempt_at > $1
@@ -158,11 +158,7 @@ impl Store {
     }
 
     /// Makes the deliveries of a webhook for the next events after its cursor.
-    pub async fn expand_webhook(
-        &self,
-        key: WebhookKey,
-        shown: Option<Millis>,
-    ) -> Result<Expanded, StoreError> {
+    pub async fn expand_webhook(&self, key: WebhookKey, shown: Option<Time>) -> Result<Expanded, StoreError> {
         self.run_job("expand webhook", move |transaction| transaction.expand(key, shown)).await
     }
 
@@ -180,14 +176,14 @@ impl Store {
         self.run_job("release webhooks", release).await
     }
 
-    /// Takes a webhook for this process, for `millis` milliseconds. Returns `None` if another process was faster.
+    /// Takes a webhook for this process, for a span of `length`. Returns `None` if another process was faster.
     pub async fn claim_webhook(
         &self,
         key: WebhookKey,
-        shown: Option<Millis>,
-        millis: Millis,
+        shown: Option<Time>,
+        length: Span,
     ) -> Result<Option<Lease>, StoreError> {
-        self.run_job("claim webhook", move |transaction| transaction.claim(key, shown, millis)).await
+        self.run_job("claim webhook", move |transaction| transaction.claim(key, shown, length)).await
     }
 
     /// Ends a lease, if this process still has it.
@@ -201,16 +197,16 @@ impl Store {
         self.run_job("release webhook", release).await
     }
 
-    /// Renews a lease for `millis` milliseconds from now. Returns `None` if the lease was lost.
+    /// Renews a lease, to a `length` from now. Returns `None` if the lease was lost.
     pub async fn renew_webhook(
         &self,
         key: WebhookKey,
         lease: Lease,
-        shown: Option<Millis>,
-        millis: Millis,
+        shown: Option<Time>,
+        length: Span,
     ) -> Result<Option<Lease>, StoreError> {
         let renew = move |transaction: Transaction<Job>| async move {
-            let kept = Lease(transaction.now(shown).await?.saturating_add(millis));
+            let kept = Lease(transaction.now(shown).await?.saturating_add(length));
             let text =
                 "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3 RETURNING key";
             let rows = transaction.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
@@ -227,7 +223,7 @@ impl Store {
         key: WebhookKey,
         lease: Lease,
         next: Next,
-        shown: Option<Millis>,
+        shown: Option<Time>,
     ) -> Result<Option<Errand>, StoreError> {
         let transaction = self.begin_read("find errand").await?;
         let now = transaction.now(shown).await?;
@@ -243,10 +239,10 @@ impl Store {
         };
         let mut delivery = None;
         if next == Next::Retry {
-            delivery = transaction.find_due(key, 1, now).await?;
+            delivery = transaction.find_due(key, Time(1), now).await?;
         }
         if delivery.is_none() {
-            delivery = transaction.find_due(key, 0, now).await?;
+            delivery = transaction.find_due(key, Time::EPOCH, now).await?;
         }
         let Some(delivery) = delivery else {
             transaction.rollback().await?;
@@ -258,18 +254,19 @@ impl Store {
         Ok(event.map(|event| Errand { webhook, delivery, event, log_id, now }))
     }
 
-    /// Records the outcome of an attempt, and renews the lease for `millis` milliseconds. `chance` spreads retries.
+    /// Records the outcome of an attempt, and renews the lease, to a `length` from now. `chance` spreads retries.
     /// Returns `None` if the lease was lost, or the webhook is no longer active.
     pub async fn record_attempt(
         &self,
         errand: Errand,
         attempt: Attempt,
         lease: Lease,
-        shown: Option<Millis>,
-        (millis, chance): (Millis, u32),
+        shown: Option<Time>,
+        length: Span,
+        chance: u32,
     ) -> Result<Option<Lease>, StoreError> {
         let record = move |transaction: Transaction<Job>| {
-            transaction.record(errand, attempt, lease, shown, (millis, chance))
+            transaction.record(errand, attempt, lease, shown, length, chance)
         };
         self.run_job("record attempt", record).await
     }
@@ -277,12 +274,7 @@ impl Store {
 
 impl Transaction<Reading> {
     /// Finds the delivery that is due first, among those with `next_attempt_at` from `from` to `now`.
-    async fn find_due(
-        &self,
-        key: WebhookKey,
-        from: Millis,
-        now: Millis,
-    ) -> Result<Option<Delivery>, StoreError> {
+    async fn find_due(&self, key: WebhookKey, from: Time, now: Time) -> Result<Option<Delivery>, StoreError> {
         let text = concat!(
             "SELECT ",
             delivery_columns!(),
@@ -296,7 +288,7 @@ impl Transaction<Reading> {
 }
 
 impl Transaction<Job> {
-    async fn expand(self, key: WebhookKey, shown: Option<Millis>) -> Result<Expanded, StoreError> {
+    async fn expand(self, key: WebhookKey, shown: Option<Time>) -> Result<Expanded, StoreError> {
         // The update locks the webhook, so that two replicas do not make the same deliveries.
         let text = concat!(
             "UPDATE webhooks SET cursor = cursor WHERE key = $1 AND state = 1 RETURNING ",
@@ -327,11 +319,11 @@ impl Transaction<Job> {
     async fn claim(
         self,
         key: WebhookKey,
-        shown: Option<Millis>,
-        millis: Millis,
+        shown: Option<Time>,
+        length: Span,
     ) -> Result<Option<Lease>, StoreError> {
         let now = self.now(shown).await?;
-        let lease = Lease(now.saturating_add(millis));
+        let lease = Lease(now.saturating_add(length));
         // A lease that ends later than this one was taken before the clock was set back.
         let text = "UPDATE webhooks SET claimed_until = $1
               WHERE key = $2 AND state = 1 AND (claimed_until <= $3 OR claimed_until > $1) RETURNING key";
@@ -345,11 +337,12 @@ impl Transaction<Job> {
         errand: Errand,
         attempt: Attempt,
         lease: Lease,
-        shown: Option<Millis>,
-        (millis, chance): (Millis, u32),
+        shown: Option<Time>,
+        length: Span,
+        chance: u32,
     ) -> Result<Option<Lease>, StoreError> {
         let now = self.now(shown).await?;
-        let kept = Lease(now.saturating_add(millis));
+        let kept = Lease(now.saturating_add(length));
         let key = errand.webhook.key;
         let text = "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3
               RETURNING state, failing_since, url";
@@ -360,7 +353,7 @@ impl Transaction<Job> {
         };
         self.save_attempt(&errand, &attempt, now, chance).await?;
         let active = row.get::<i16>(0)? == WebhookState::Active.code();
-        let failing_since: Option<Millis> = row.get(1)?;
+        let failing_since: Option<Time> = row.get(1)?;
         // The answer of another URL says nothing about this URL, and failures of a webhook that is not active do not
         // count.
         let concerned = active && row.get::<String>(2)? == errand.webhook.url;
@@ -396,16 +389,16 @@ impl Transaction<Job> {
         &self,
         errand: &Errand,
         attempt: &Attempt,
-        now: Millis,
+        now: Time,
         chance: u32,
     ) -> Result<(), StoreError> {
         let attempts = errand.delivery.attempts.saturating_add(1);
         let (state, next_attempt_at) = if attempt.succeeded() {
-            (DeliveryState::Delivered, 0)
+            (DeliveryState::Delivered, Time::EPOCH)
         } else {
             match retry_at(attempts, now, chance) {
                 Some(next) => (DeliveryState::Pending, next),
-                None => (DeliveryState::Failed, 0),
+                None => (DeliveryState::Failed, Time::EPOCH),
             }
         };
         let text = "UPDATE deliveries SET state = $1, attempts = $2, next_attempt_at = $3, attempted_at = $4,

@@ -1,0 +1,104 @@
+//! Instants and spans of time, in milliseconds. The domain reads no clock, so both are only numbers.
+
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+/// An instant, in milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Time(pub i64);
+
+impl Time {
+    /// 1970-01-01 UTC.
+    pub const EPOCH: Time = Time(0);
+
+    /// The first instant of all.
+    pub const MIN: Time = Time(i64::MIN);
+
+    /// Later than every instant that a clock shows. What is to happen at this instant does not happen.
+    pub const NEVER: Time = Time(i64::MAX);
+
+    /// Returns the instant a span after this one. If there is none, returns the first or the last instant of all.
+    pub const fn saturating_add(self, span: Span) -> Time {
+        Time(self.0.saturating_add(span.0))
+    }
+
+    /// Returns the instant a span before this one. If there is none, returns the first or the last instant of all.
+    pub const fn saturating_sub(self, span: Span) -> Time {
+        Time(self.0.saturating_sub(span.0))
+    }
+
+    /// Returns the instant a span after this one. `None`: there is no such instant.
+    pub fn checked_add(self, span: Span) -> Option<Time> {
+        self.0.checked_add(span.0).map(Time)
+    }
+
+    /// Returns the span from another instant to this one, negative if the other is later. If no span is long enough,
+    /// returns the longest.
+    pub const fn saturating_since(self, other: Time) -> Span {
+        Span(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Add<Span> for Time {
+    type Output = Time;
+
+    fn add(self, span: Span) -> Time {
+        Time(self.0 + span.0)
+    }
+}
+
+impl Sub for Time {
+    type Output = Span;
+
+    fn sub(self, other: Time) -> Span {
+        Span(self.0 - other.0)
+    }
+}
+
+/// The distance from one instant to another, in milliseconds. Negative if the other is earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Span(pub i64);
+
+impl Span {
+    /// The span from an instant to itself.
+    pub const ZERO: Span = Span(0);
+
+    /// The span from an instant to the next one.
+    pub const MILLISECOND: Span = Span(1);
+
+    /// Returns the span without its sign.
+    pub const fn abs(self) -> Span {
+        Span(self.0.saturating_abs())
+    }
+
+    /// Makes a span of whole seconds.
+    pub const fn seconds(count: i64) -> Span {
+        Span(count * 1_000)
+    }
+
+    /// Makes a span of whole minutes.
+    pub const fn minutes(count: i64) -> Span {
+        Span::seconds(count * 60)
+    }
+
+    /// Makes a span of whole hours.
+    pub const fn hours(count: i64) -> Span {
+        Span::minutes(count * 60)
+    }
+
+    /// Makes a span of days, each of 24 hours.
+    pub const fn days(count: i64) -> Span {
+        Span::hours(count * 24)
+    }
+}
+
+impl From<Duration> for Span {
+    /// Rounds down to milliseconds. A duration that is too long for a span becomes the longest span.
+    fn from(duration: Duration) -> Self {
+        Span(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    }
+}
