@@ -296,7 +296,9 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         .merge(Env::prefixed("TOPE_").only(NAMES))
         .merge(Serialized::defaults(flags))
         .extract()
-        .map_err(|error| error.into_iter().map(|one| told(&one, file)).collect::<Vec<_>>().join("; "))?;
+        .map_err(|error| {
+            error.into_iter().map(|one| describe_error(&one, file)).collect::<Vec<_>>().join("; ")
+        })?;
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     check_ranges(&config)?;
     check_request_ids(&config)?;
@@ -317,7 +319,7 @@ fn check_request_ids(config: &Config) -> Result<(), String> {
 }
 
 /// Describes an error, with the setting and the place where it was given.
-fn told(error: &figment::Error, file: Option<&Path>) -> String {
+fn describe_error(error: &figment::Error, file: Option<&Path>) -> String {
     use figment::error::Kind;
     let source = error.metadata.as_ref();
     let from_environment = source.is_some_and(|metadata| metadata.name.contains("environment"));
@@ -399,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_has_no_effect_is_named_with_the_one_that_was_meant() {
+    fn a_warning_names_the_unknown_variable_and_the_most_similar_variable() {
         let given = ["TOPE_DATABSE", "TOPE_LANES", "TOPE_CONFIG", "TOPE_XYZ", "HOME"].map(str::to_owned);
         assert_eq!(
             unknown_variables(given.into_iter()),
@@ -411,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_can_be_read_back() {
+    fn printed_settings_can_be_read_back() {
         let directory = tempfile::tempdir().expect("a folder");
         let file = directory.path().join("tope.toml");
         let config = Config { lanes: 7, database: "sqlite://a \"b\".db".to_owned(), ..Config::default() };

@@ -80,13 +80,13 @@ pub async fn connect(target: &str) -> Result<Channel, CliError> {
     let endpoint =
         endpoint(target)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let channel = endpoint.connect().await.map_err(|error| {
-        CliError::caused(format_args!("cannot connect to {target}"), &error).exiting(Exit::Unreachable)
+        CliError::caused(format_args!("cannot connect to {target}"), &error).with_exit(Exit::Unreachable)
     })?;
     if speaks_http1(&endpoint).await.unwrap_or(false) {
         let text = format!(
             "cannot connect to {target}: it speaks HTTP/1, and gRPC needs HTTP/2; is it the port of `tope serve`?"
         );
-        return Err(CliError::new(text).exiting(Exit::Unreachable));
+        return Err(CliError::new(text).with_exit(Exit::Unreachable));
     }
     Ok(channel)
 }

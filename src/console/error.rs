@@ -20,7 +20,7 @@ pub enum Exit {
     /// An argument or a setting is wrong.
     Usage = 2,
     /// The command worked, but the quota does not suffice.
-    No = 3,
+    QuotaExceeded = 3,
     /// The server or the database cannot be reached.
     Unreachable = 4,
 }
@@ -33,11 +33,11 @@ impl CliError {
 
     /// Makes the error of an invalid argument or setting.
     pub fn usage(text: impl Into<String>) -> Self {
-        Self::new(text).exiting(Exit::Usage)
+        Self::new(text).with_exit(Exit::Usage)
     }
 
     /// Returns the same error with another exit code.
-    pub fn exiting(self, exit: Exit) -> Self {
+    pub fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
@@ -84,11 +84,11 @@ impl CliError {
         };
         let exit = match status.code() {
             Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
-            Code::ResourceExhausted => Exit::No,
+            Code::ResourceExhausted => Exit::QuotaExceeded,
             Code::Unavailable => Exit::Unreachable,
             _ => Exit::Error,
         };
-        Self::new(text).exiting(exit)
+        Self::new(text).with_exit(exit)
     }
 }
 

@@ -127,7 +127,7 @@ impl Feed {
 
     /// Numbers events and reads new events, until the feed is stopped.
     pub async fn run(self: Arc<Self>) {
-        let told = Arc::clone(self.store.told());
+        let numbering = Arc::clone(self.store.numbering());
         loop {
             if self.store.is_available()
                 && let Err(error) = caught(self.step()).await
@@ -145,7 +145,7 @@ impl Feed {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = told.notified() => {}
+                () = numbering.notified() => {}
                 () = sleep(POLL_INTERVAL) => {}
             }
         }
@@ -178,8 +178,8 @@ impl Feed {
             return Ok(());
         };
         loop {
-            listener.heard().await?;
-            self.store.told().notify_one();
+            listener.wait().await?;
+            self.store.numbering().notify_one();
         }
     }
 
@@ -196,7 +196,7 @@ impl Feed {
             // call.
             let Numbered { events, last_sequence } = self.store.number_events(STEP_EVENTS).await?;
             if events > 0 {
-                self.store.told().notify_one();
+                self.store.numbering().notify_one();
             }
             // A step that is not full has left no event without a place.
             if events < STEP_EVENTS {
@@ -208,7 +208,7 @@ impl Feed {
     /// Numbers all events that have no place, and reads new events.
     async fn step(&self) -> Result<(), StoreError> {
         let transaction = self.store.begin_read("look at the log").await?;
-        let (_, pending) = transaction.look_at_log().await?;
+        let (_, pending) = transaction.read_log_and_pending().await?;
         transaction.rollback().await?;
         let mut more = pending;
         while more {

@@ -106,9 +106,9 @@ async fn pass_by(
         return Ok((after, true));
     };
     for _ in 0..TIMES_MAX / TIMES_CHUNK {
-        let looked_at = transaction.look_for_time(tenant, after, from, TIMES_CHUNK).await?;
-        after = looked_at.first.map(|first| first - 1).or(looked_at.last).unwrap_or(after);
-        if looked_at.first.is_some() || looked_at.rows < TIMES_CHUNK {
+        let scanned = transaction.scan_for_time(tenant, after, from, TIMES_CHUNK).await?;
+        after = scanned.first.map(|first| first - 1).or(scanned.last).unwrap_or(after);
+        if scanned.first.is_some() || scanned.rows < TIMES_CHUNK {
             return Ok((after, true));
         }
     }

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_change_are_those_of_the_contract() {
+    fn the_values_of_a_change_are_those_of_the_protos() {
         use v1::policy_change::{Action, Subject};
         for kind in ChangedKind::ALL {
             let wire = Subject::try_from(kind.code()).expect("it is in the contract");

@@ -274,8 +274,9 @@ mod tests {
         let comments = comments();
         for (name, most) in BOUNDS.iter().filter(|(name, _)| name.starts_with("tope.")) {
             let comment = comments[*name].replace(',', "");
-            let told = comment.split(|c: char| !c.is_ascii_digit()).any(|word| word == most.to_string());
-            assert!(told, "the comment of {name} does not say {most}: {comment}");
+            let states_bound =
+                comment.split(|c: char| !c.is_ascii_digit()).any(|word| word == most.to_string());
+            assert!(states_bound, "the comment of {name} does not say {most}: {comment}");
         }
         let names: BTreeSet<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), BOUNDS.len(), "each is there once");
@@ -296,19 +297,19 @@ mod tests {
 
     #[test]
     fn bytes_after_the_bound_are_not_read() {
-        let told = |field: &str, text: &str| Some((field.to_owned(), text.to_owned()));
+        let fault = |field: &str, text: &str| Some((field.to_owned(), text.to_owned()));
         let amounts = [&[0x32, 0].repeat(17)[..], &[0xff; 32]].concat();
-        assert_eq!(excess::<v1::ReserveRequest>(&amounts), told("amounts", "must have at most 16 elements"));
+        assert_eq!(excess::<v1::ReserveRequest>(&amounts), fault("amounts", "must have at most 16 elements"));
         assert_eq!(excess::<v1::ReserveRequest>(&[0xff; 32]), None, "it is no message");
         let states = [0x10, 1].repeat(33);
         assert_eq!(
             excess::<v1::ListReservationsRequest>(&states),
-            told("states", "must have at most 32 elements")
+            fault("states", "must have at most 32 elements")
         );
         let packed = [&[0x12, 66][..], &[0x81, 0].repeat(33)].concat();
         assert_eq!(
             excess::<v1::ListReservationsRequest>(&packed),
-            told("states", "must have at most 32 elements")
+            fault("states", "must have at most 32 elements")
         );
     }
 
@@ -318,12 +319,12 @@ mod tests {
         let operation = v1::Operation { operation: Some(v1::operation::Operation::Commit(commit)) };
         let batch = v1::BatchRequest { operations: vec![operation; 941] };
         assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()[..9_000]), None, "one may be at fault");
-        let told = Some((
+        let fault = Some((
             "operations.commit.amounts".to_owned(),
             "must have at most 16 elements in each list".to_owned(),
         ));
         let batch = v1::BatchRequest { operations: [&batch.operations[..], &batch.operations[..1]].concat() };
-        assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()), told);
+        assert_eq!(excess::<v1::BatchRequest>(&batch.encode_to_vec()), fault);
     }
 
     #[test]

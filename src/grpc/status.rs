@@ -229,15 +229,15 @@ fn quota(
     mut details: ErrorDetails,
 ) -> Status {
     let mut room = VIOLATIONS_MAX_BYTES;
-    let told =
-        violations.iter().map(|violation| quota_violation(violation, tenant, frame)).take_while(|told| {
-            let dimensions = told.quota_dimensions.iter().map(|(name, value)| name.len() + value.len() + 6);
-            let size = told.subject.len() + told.description.len() + dimensions.sum::<usize>() + 40;
+    let shown =
+        violations.iter().map(|violation| quota_violation(violation, tenant, frame)).take_while(|shown| {
+            let dimensions = shown.quota_dimensions.iter().map(|(name, value)| name.len() + value.len() + 6);
+            let size = shown.subject.len() + shown.description.len() + dimensions.sum::<usize>() + 40;
             let fits = room >= size || room == VIOLATIONS_MAX_BYTES;
             room = room.saturating_sub(size);
             fits
         });
-    details.set_quota_failure(told.collect::<Vec<_>>());
+    details.set_quota_failure(shown.collect::<Vec<_>>());
     if let Some(seconds) = frame.and_then(|frame| retry_delay(violations, frame.now)) {
         details.set_retry_info(Some(std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))));
     }

@@ -21,12 +21,12 @@ use crate::domain::{
 /// Implements the conversions between enums of the domain and enums of the same names in the protos, in both
 /// directions, from one table. If only one of the two enums has a value, the code does not compile, unless the table
 /// names another value for it (`as`).
-macro_rules! words {
-    ($($enum:ident: $($word:ident)+ $(, $own:ident as $wire:ident)?;)+) => {$(
+macro_rules! enum_conversions {
+    ($($enum:ident: $($value:ident)+ $(, $own:ident as $wire:ident)?;)+) => {$(
         impl From<$enum> for v1::$enum {
             fn from(value: $enum) -> Self {
                 match value {
-                    $($enum::$word => v1::$enum::$word,)+
+                    $($enum::$value => v1::$enum::$value,)+
                     $($enum::$own => v1::$enum::$wire,)?
                 }
             }
@@ -34,17 +34,17 @@ macro_rules! words {
 
         impl From<v1::$enum> for Option<$enum> {
             /// Converts a value of the enum in the protos. `None`: the field was not set.
-            fn from(word: v1::$enum) -> Self {
-                match word {
+            fn from(value: v1::$enum) -> Self {
+                match value {
                     v1::$enum::Unspecified => None,
-                    $(v1::$enum::$word => Some($enum::$word),)+
+                    $(v1::$enum::$value => Some($enum::$value),)+
                 }
             }
         }
     )+};
 }
 
-words! {
+enum_conversions! {
     DeliveryState: Pending Delivered Failed;
     Dimension: Agent User Model;
     Enforcement: Hard Soft Observe;

@@ -25,7 +25,7 @@ pub(super) async fn run(tools: &Tools, now: Option<Time>, course: &Course) -> Re
         tracing::error!(verify.fault = %fault, "a row of the books does not add up");
     }
     if report.fault_count > 0 {
-        tools.store.tell_books_disagree(now, report.fault_count).await?;
+        tools.store.emit_books_disagree(now, report.fault_count).await?;
         return Err(JobError::BooksDisagree(report.fault_count));
     }
     Ok(())

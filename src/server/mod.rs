@@ -182,7 +182,7 @@ impl Server {
         );
 
         let (health, health_service) = tonic_health::server::health_reporter();
-        tell(&health, store.is_available()).await;
+        report_health(&health, store.is_available()).await;
         let routes = Routes::new(QuotaServiceServer::new(quota))
             .add_service(AdminServiceServer::new(admin))
             .add_service(health_service)
@@ -213,7 +213,7 @@ impl Server {
 
     async fn shutdown_unboxed(mut self) {
         self.probe.abort();
-        tell(&self.health, false).await;
+        report_health(&self.health, false).await;
         self.stop.cancel();
         // An open health watch would keep its connection open. Clearing the status ends the watch, after NOT_SERVING.
         for service in SERVICES {
@@ -266,7 +266,7 @@ fn webhook_rules(config: &Config) -> Rules {
     Rules { allow_http: config.webhook_allow_http, allow_private: config.webhook_allow_private }
 }
 
-async fn tell(health: &HealthReporter, serving: bool) {
+async fn report_health(health: &HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in SERVICES {
         health.set_service_status(service, status).await;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use super::{ServerError, demo, tell};
+use super::{ServerError, demo, report_health};
 use crate::{
     clock::Clock,
     store::{Dialect, Signs, Store, StoreError},
@@ -44,7 +44,7 @@ pub(super) async fn prepare(store: &Store, clock: &Clock, demo: bool) -> Result<
     if demo {
         demo::create(store, clock).await?;
     }
-    store.look().await?;
+    store.try_read().await?;
     let written = store.try_write(false).await;
     if let Err(error) = &written {
         tracing::error!(
@@ -110,7 +110,7 @@ impl Probe {
             let serving = self.store.is_available() && self.failing < MISSES_MAX;
             if serving != self.serving {
                 self.serving = serving;
-                tell(&self.health, serving).await;
+                report_health(&self.health, serving).await;
                 tracing::info!(health.serving = serving, "health changed");
             }
             if self.store.is_taken() {
@@ -143,7 +143,7 @@ impl Probe {
 
     /// Checks whether the database answers. Also checks whether it accepts writes, unless batches have just shown it.
     async fn ask(&mut self, signs: Signs) -> Result<(), StoreError> {
-        self.store.look().await?;
+        self.store.try_read().await?;
         let doubtful = signs.failed || self.misses > 0 || self.failing > 0;
         // On SQLite the server also recognizes its file by the mark that this write makes.
         let shown = signs.written && !signs.failed && self.store.dialect() == Dialect::Postgres;

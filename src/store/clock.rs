@@ -22,7 +22,7 @@ pub enum HeadTime {
 
 impl HeadTime {
     /// Requests the database's time if `shown`, the time of the process's clock, is `None`.
-    pub fn beside(shown: Option<Time>) -> Self {
+    pub fn unless_shown(shown: Option<Time>) -> Self {
         if shown.is_none() { HeadTime::Database } else { HeadTime::None }
     }
 }

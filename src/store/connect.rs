@@ -85,7 +85,7 @@ pub struct Store {
     /// Whether calls should be taken: the schema is up to date, and the last probes succeeded.
     available: Arc<AtomicBool>,
     /// Wakes the numbering task after each commit that wrote events.
-    told: Arc<Notify>,
+    numbering: Arc<Notify>,
     /// The signs by which batches show the state of the database.
     pulse: Arc<Pulse>,
     /// The identity of the database at the first look. PostgreSQL only.
@@ -236,8 +236,8 @@ impl Store {
     }
 
     /// Wakes the numbering task after each commit of this process that wrote events.
-    pub fn told(&self) -> &Arc<Notify> {
-        &self.told
+    pub fn numbering(&self) -> &Arc<Notify> {
+        &self.numbering
     }
 
     pub(super) fn pulse(&self) -> &Arc<Pulse> {
@@ -284,7 +284,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         postgres: None,
         lock,
         available,
-        told: Arc::default(),
+        numbering: Arc::default(),
         pulse: Arc::default(),
         identity: Arc::default(),
     })
@@ -313,7 +313,7 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
         postgres,
         lock: None,
         available: Arc::default(),
-        told: Arc::default(),
+        numbering: Arc::default(),
         pulse: Arc::default(),
         identity: Arc::default(),
     })
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_opened_is_refused_with_the_reason() {
+    async fn a_database_that_cannot_be_opened_is_refused_with_the_reason() {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let path = |name: &str| folder.path().join(name);
         fs::write(path("text"), "this is not a database, but long enough for one").expect("writable");

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_says_what_helps() {
+    fn the_code_of_an_error_decides_its_kind() {
         let postgres = [
             ("40001", Kind::Serialization),
             ("40P01", Kind::Serialization),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_not_found_is_a_fault_under_the_lock_and_somebody_else_s_change_ahead_of_it() {
+    fn a_missing_row_means_a_fault_under_the_lock_and_another_writer_without_the_lock() {
         let error = || DbErr::Custom(String::new());
         assert!(matches!(Kind::Miscounted.of(error()), StoreError::Corrupt(_)));
         assert!(matches!(Kind::Miscounted.of_ahead(error()), StoreError::Outdated));

@@ -43,12 +43,12 @@ pub use clock::{Head, HeadTime};
 pub use connect::{Store, StoreOptions};
 pub use dialect::Dialect;
 pub use error::{AdminError, StoreError, classify};
-pub use log::{LogHead, LookedAt, Numbered};
+pub use log::{LogHead, Numbered, Scanned};
 pub use postgres::Listener;
 pub use pulse::Signs;
 pub use transaction::{Batch, DataVersion, Reading, Statements, Transaction, Writing};
 pub use verify::Report;
 pub use webhooks::{
-    DeliveryPage, DeliveryQuery, DueWebhooks, Errand, Expanded, Lease, NewWebhook, Next, PrunedDeliveries,
-    WebhookChange,
+    DeliveryPage, DeliveryQuery, DueDelivery, DueWebhooks, Expanded, Lease, NewWebhook, Next,
+    PrunedDeliveries, WebhookChange,
 };

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_come_back_as_they_were() {
+    fn limits_are_decoded_as_they_were_encoded() {
         let shape = Shape {
             resource: ResourceKey(3),
             period: Period::Day,

@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// Checks that the database answers. On PostgreSQL, also that it is the one that the first look found.
-    pub async fn look(&self) -> Result<(), StoreError> {
+    pub async fn try_read(&self) -> Result<(), StoreError> {
         let LaneWay::Wire(wire) = self.lane_way() else {
             return self.ping().await;
         };

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use crate::{
     harness::{
         v1::{EventKind::*, watch_usage_response::Update, *},
-        world::hold,
+        world::run_in_world,
         *,
     },
     webhooks::webhook,
@@ -51,7 +51,7 @@ async fn watch_after_answers_of_another_replica(world: &mut World) {
 
 #[test]
 fn a_watcher_gets_no_event_of_calls_that_another_replica_answered_before() {
-    hold(Kind::Postgres, |world| watch_after_answers_of_another_replica(world).boxed_local());
+    run_in_world(Kind::Postgres, |world| watch_after_answers_of_another_replica(world).boxed_local());
 }
 
 both! {

@@ -9,7 +9,7 @@ use crate::harness::{
     postgres::psql,
     process::{run, said, tope},
     v1::*,
-    world::hold,
+    world::run_in_world,
     *,
 };
 
@@ -245,7 +245,7 @@ async fn expire_holds_on_two_replicas(world: &mut World) {
 
 #[test]
 fn two_replicas_expire_each_hold_once() {
-    hold(Kind::Postgres, |world| expire_holds_on_two_replicas(world).boxed_local());
+    run_in_world(Kind::Postgres, |world| expire_holds_on_two_replicas(world).boxed_local());
 }
 
 on_both! {

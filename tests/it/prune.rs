@@ -5,7 +5,7 @@ use std::future::IntoFuture;
 use futures::{FutureExt, future::join};
 use tonic::Code;
 
-use crate::harness::{postgres::psql, v1::*, world::hold, *};
+use crate::harness::{postgres::psql, v1::*, world::run_in_world, *};
 
 const KEPT: i64 = 30 * DAY;
 
@@ -310,5 +310,5 @@ async fn prune_on_two_replicas(world: &mut World) {
 
 #[test]
 fn two_replicas_remove_and_count_each_row_once() {
-    hold(Kind::Postgres, |world| prune_on_two_replicas(world).boxed_local());
+    run_in_world(Kind::Postgres, |world| prune_on_two_replicas(world).boxed_local());
 }

@@ -16,7 +16,7 @@ use crate::harness::{
     clients::{done, mask},
     receiver::Answer,
     v1::*,
-    world::hold,
+    world::run_in_world,
     *,
 };
 
@@ -435,5 +435,5 @@ async fn deliver_on_two_replicas(world: &mut World) {
 
 #[test]
 fn two_replicas_send_each_event_once() {
-    hold(Kind::Postgres, |world| deliver_on_two_replicas(world).boxed_local());
+    run_in_world(Kind::Postgres, |world| deliver_on_two_replicas(world).boxed_local());
 }

@@ -144,7 +144,7 @@ mod tests {
     use crate::grpc::v1::{Heartbeat, Period};
 
     #[test]
-    fn what_is_of_no_tenant_says_what_it_is_about() {
+    fn a_message_of_no_tenant_names_its_subject() {
         let of = |event: Event| {
             message(&WatchUsageResponse { update: Some(Update::Event(event)), cursor: "c".into() })
         };
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_balance_and_a_reservation_are_whole() {
+    fn a_balance_and_a_reservation_are_printed_with_all_fields() {
         let given = Balance {
             period: Period::Day.into(),
             remaining: Some(0),
@@ -171,20 +171,20 @@ mod tests {
             counted_since: Some(prost_types::Timestamp { seconds: 1_773_662_400, nanos: 0 }),
             ..Balance::default()
         };
-        let told = balance(&given);
+        let printed = balance(&given);
         assert_eq!(
-            (&told["period"], &told["remaining"], &told["exceeded"]),
+            (&printed["period"], &printed["remaining"], &printed["exceeded"]),
             (&json!("day"), &json!("0"), &json!(true))
         );
-        assert_eq!(told["counted_since"], "2026-03-16T12:00:00Z");
+        assert_eq!(printed["counted_since"], "2026-03-16T12:00:00Z");
         let given = Reservation {
             late: true,
             on_expiry: 2,
             settle_time: Some(prost_types::Timestamp { seconds: 1_773_662_400, nanos: 0 }),
             ..Reservation::default()
         };
-        let told = reservation(&given);
-        assert_eq!((&told["late"], &told["on_expiry"]), (&json!(true), &json!("charge")));
-        assert_eq!(told["settle_time"], "2026-03-16T12:00:00Z");
+        let printed = reservation(&given);
+        assert_eq!((&printed["late"], &printed["on_expiry"]), (&json!(true), &json!("charge")));
+        assert_eq!(printed["settle_time"], "2026-03-16T12:00:00Z");
     }
 }

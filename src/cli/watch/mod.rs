@@ -101,7 +101,7 @@ pub async fn run(args: WatchArgs) -> Result<(), CliError> {
             pause = PAUSE_FIRST;
         }
         let delay = find_retry_delay(&status).unwrap_or(pause);
-        tell(&format!(
+        print_notice(&format!(
             "the watch was interrupted: {}; resuming in {} ms",
             status.message(),
             delay.as_millis()
@@ -213,7 +213,7 @@ fn colour() -> bool {
 }
 
 /// Prints a message to stderr, since stdout is for data.
-fn tell(text: &str) {
+fn print_notice(text: &str) {
     // If stderr is closed, there is no place left to write the message to.
     let _ = writeln!(io::stderr(), "tope: {text}");
 }
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_named_as_in_the_contract() {
+    fn a_kind_is_named_as_in_the_protos() {
         assert_eq!(parse_kind("limit_reached"), Ok(EventKind::LimitReached));
         assert_eq!(parse_kind("WINDOW-CLOSED"), Ok(EventKind::WindowClosed));
         for text in ["", "unspecified", "reached"] {

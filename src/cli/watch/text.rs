@@ -32,7 +32,7 @@ fn line(event: &Event, colour: bool) -> String {
     };
     let (begin, end) = if colour { (paint(event.kind()), PLAIN) } else { ("", "") };
     let tenant = if event.tenant.is_empty() { "-" } else { &event.tenant };
-    format!("{}  {tenant}  {begin}{name}{end}  {}", time(event.occur_time.as_ref()), told(event))
+    format!("{}  {tenant}  {begin}{name}{end}  {}", time(event.occur_time.as_ref()), details(event))
 }
 
 fn paint(kind: EventKind) -> &'static str {
@@ -44,7 +44,7 @@ fn paint(kind: EventKind) -> &'static str {
     }
 }
 
-fn told(event: &Event) -> String {
+fn details(event: &Event) -> String {
     let balances = |text: fn(&Balance) -> String| -> String {
         event.balances.iter().map(text).collect::<Vec<_>>().join("; ")
     };

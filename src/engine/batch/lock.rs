@@ -236,7 +236,7 @@ impl Batcher {
         let known = self.caution.seen().map(|seen| seen.expected);
         let known =
             known.filter(|known| data_version.is_unchanged_since(known.data_version) && shown.is_some());
-        along.head = if known.is_some() { None } else { Some(HeadTime::beside(shown)) };
+        along.head = if known.is_some() { None } else { Some(HeadTime::unless_shown(shown)) };
         let locked = transaction.lock_and_read(keys, along).await?;
         let (revision, database_now) = locked.head.unwrap_or((known.map_or(0, |known| known.revision), None));
         let database = database_now.map(|now| (Instant::now(), now));

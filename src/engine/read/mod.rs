@@ -100,7 +100,8 @@ impl Reader {
             TenantRef::Key(key) => (None, Some(*key)),
         };
         let found = transaction.find_tenant(id, key).await?;
-        let (revision, database_now) = transaction.read_head(HeadTime::beside(self.clock.now())).await?;
+        let (revision, database_now) =
+            transaction.read_head(HeadTime::unless_shown(self.clock.now())).await?;
         let policy = self.policies.get(&transaction, revision).await?;
         let now = self.clock.now().or(database_now).unwrap_or_default();
         Ok(found.map(|tenant| {

@@ -74,7 +74,7 @@ impl Reader {
             return Err(Failure::DatabaseUnavailable);
         }
         let transaction = self.store.begin_read("check names").await.map_err(failed)?;
-        let (head, pending) = transaction.look_at_log().await.map_err(failed)?;
+        let (head, pending) = transaction.read_log_and_pending().await.map_err(failed)?;
         let found = match tenant {
             Some(id) => transaction.find_tenant(Some(id), None).await.map_err(failed)?.map(|found| found.key),
             None => None,

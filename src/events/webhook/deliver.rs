@@ -25,7 +25,7 @@ use crate::{
         webhook::{Attempt, Webhook, WebhookKey},
     },
     seldom::Seldom,
-    store::{Errand, Lease, Next, Store, StoreError},
+    store::{DueDelivery, Lease, Next, Store, StoreError},
 };
 
 /// Length of a lease, during which one process alone sends to a webhook: an attempt, and the steps before and after it.
@@ -183,10 +183,10 @@ impl Deliverer {
         self.sender.send(&letter, webhook.secrets(now)).await
     }
 
-    async fn attempt(&self, errand: &Errand) -> Attempt {
-        let (id, body) = body::event(errand.log_id, &errand.event);
-        let letter = Letter { url: &errand.webhook.url, id: &id, now: errand.now, body: &body };
-        self.sender.send(&letter, errand.webhook.secrets(errand.now)).await
+    async fn attempt(&self, due: &DueDelivery) -> Attempt {
+        let (id, body) = body::event(due.log_id, &due.event);
+        let letter = Letter { url: &due.webhook.url, id: &id, now: due.now, body: &body };
+        self.sender.send(&letter, due.webhook.secrets(due.now)).await
     }
 
     /// Begins no new attempt. Attempts under way continue.
@@ -223,22 +223,22 @@ impl Deliverer {
 
     /// Sends the deliveries that are due, one after the other.
     async fn tell_all(&self, key: WebhookKey, mut lease: Lease) -> Result<(), StoreError> {
-        let (mut failures, mut errands) = (0, 0_u32);
+        let (mut failures, mut count) = (0, 0_u32);
         while failures < FAILURES_MAX && !self.stop.is_cancelled() {
-            errands = errands.wrapping_add(1);
-            let next = if errands.is_multiple_of(RETRY_TURN) { Next::Retry } else { Next::Fresh };
-            let Some((errand, kept)) = self.prepare(key, lease, next).await? else { break };
+            count = count.wrapping_add(1);
+            let next = if count.is_multiple_of(RETRY_TURN) { Next::Retry } else { Next::Fresh };
+            let Some((due, kept)) = self.prepare(key, lease, next).await? else { break };
             lease = kept;
-            let attempt = self.attempt(&errand).await;
+            let attempt = self.attempt(&due).await;
             if attempt.succeeded() {
                 failures = 0;
             } else {
                 failures += 1;
-                log_failure(&errand, &attempt);
+                log_failure(&due, &attempt);
             }
             let _turn = self.turns.acquire().await;
             let (shown, chance) = (self.clock.now(), random());
-            match self.store.record_attempt(errand, attempt, lease, shown, LEASE, chance).await? {
+            match self.store.record_attempt(due, attempt, lease, shown, LEASE, chance).await? {
                 Some(kept) => lease = kept,
                 None => return Ok(()),
             }
@@ -253,26 +253,26 @@ impl Deliverer {
         key: WebhookKey,
         lease: Lease,
         next: Next,
-    ) -> Result<Option<(Errand, Lease)>, StoreError> {
+    ) -> Result<Option<(DueDelivery, Lease)>, StoreError> {
         let _turn = self.turns.acquire().await;
-        let Some(errand) = self.store.find_errand(key, lease, next, self.clock.now()).await? else {
+        let Some(due) = self.store.find_due_delivery(key, lease, next, self.clock.now()).await? else {
             return Ok(None);
         };
-        if (LEFT_MIN..=LEASE).contains(&(lease.until() - errand.now)) {
-            return Ok(Some((errand, lease)));
+        if (LEFT_MIN..=LEASE).contains(&(lease.until() - due.now)) {
+            return Ok(Some((due, lease)));
         }
         let renewed = self.store.renew_webhook(key, lease, self.clock.now(), LEASE).await?;
-        Ok(renewed.map(|lease| (errand, lease)))
+        Ok(renewed.map(|lease| (due, lease)))
     }
 }
 
 /// Logs a failed attempt, but seldom, because ListDeliveries reports each of them.
-fn log_failure(errand: &Errand, attempt: &Attempt) {
-    if let Some(left_out) = FAILED.due(errand.webhook.key.0) {
+fn log_failure(due: &DueDelivery, attempt: &Attempt) {
+    if let Some(left_out) = FAILED.due(due.webhook.key.0) {
         tracing::info!(
-            webhook.id = errand.webhook.id,
-            event.sequence = errand.delivery.sequence,
-            delivery.attempts = errand.delivery.attempts + 1,
+            webhook.id = due.webhook.id,
+            event.sequence = due.delivery.sequence,
+            delivery.attempts = due.delivery.attempts + 1,
             delivery.error = attempt.error,
             log.left_out = left_out,
             "a delivery to a webhook failed"

@@ -171,7 +171,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
     v1::Plan {
         id: plan.id.clone(),
         display_name: plan.display_name.clone(),
-        limits: plan.limits.iter().map(|limit| limits::tell(limit, policy)).collect(),
+        limits: plan.limits.iter().map(|limit| limits::message(limit, policy)).collect(),
         create_time: Some(timestamp(plan.created_at)),
         update_time: Some(timestamp(plan.updated_at)),
     }

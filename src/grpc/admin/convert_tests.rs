@@ -60,7 +60,7 @@ fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
 }
 
 #[test]
-fn each_limit_tells_all_of_its_fields_at_fault() {
+fn a_refused_limit_names_every_wrong_field() {
     let month = v1::Period::Month.into();
     let agent = v1::Dimension::Agent.into();
     let cases: Vec<(v1::Limit, &[&str])> = vec![
@@ -95,7 +95,7 @@ fn each_limit_tells_all_of_its_fields_at_fault() {
 }
 
 #[test]
-fn a_plan_tells_the_faults_of_all_of_its_fields() {
+fn a_refused_plan_names_every_wrong_field() {
     let message = v1::Plan {
         id: String::new(),
         display_name: "x".repeat(257),
@@ -110,7 +110,7 @@ fn a_plan_tells_the_faults_of_all_of_its_fields() {
 }
 
 #[test]
-fn a_limit_comes_back_as_it_was_given() {
+fn a_limit_is_returned_as_it_was_given() {
     let given = v1::Limit {
         period: v1::Period::Month.into(),
         user: "ada".to_owned(),
@@ -135,10 +135,10 @@ fn a_limit_comes_back_as_it_was_given() {
         created_at: Time(1_500),
         updated_at: Time(2_000),
     };
-    let told = plan(&stored, &policy());
-    assert_eq!(told.limits[0], given);
-    assert_eq!(told.limits[1].enforcement(), v1::Enforcement::Hard);
-    assert_eq!(told.create_time, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
+    let message = plan(&stored, &policy());
+    assert_eq!(message.limits[0], given);
+    assert_eq!(message.limits[1].enforcement(), v1::Enforcement::Hard);
+    assert_eq!(message.create_time, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn the_anchor_of_a_month_is_its_first_day_unless_given() {
 }
 
 #[test]
-fn a_resource_tells_its_fields_at_fault() {
+fn a_refused_resource_names_every_wrong_field() {
     let message = v1::Resource {
         id: "a\u{7f}".to_owned(),
         display_name: "a\n".to_owned(),
@@ -165,7 +165,7 @@ fn a_resource_tells_its_fields_at_fault() {
 }
 
 #[test]
-fn a_tenant_has_defaults_and_tells_its_fields_at_fault() {
+fn a_tenant_has_defaults_and_a_refused_tenant_names_every_wrong_field() {
     let tenant = v1::Tenant { id: "acme".to_owned(), plan: "free".to_owned(), ..v1::Tenant::default() };
     let new = new_tenant(Some(tenant.clone())).expect("valid");
     assert_eq!((new.zone, new.state), (chrono_tz::UTC, TenantState::Active));
@@ -179,7 +179,7 @@ fn a_tenant_has_defaults_and_tells_its_fields_at_fault() {
 }
 
 #[test]
-fn a_mask_names_what_changes() {
+fn only_the_fields_of_the_mask_change() {
     let resource =
         v1::Resource { id: "tokens".to_owned(), unit: "token".to_owned(), ..v1::Resource::default() };
     let change = |update_mask| {
@@ -221,7 +221,7 @@ fn the_zone_of_a_tenant_does_not_change() {
 }
 
 #[test]
-fn a_reset_says_why_and_who() {
+fn a_reset_needs_a_reason_and_an_operator() {
     let wrong = v1::ResetUsageRequest {
         resources: vec![String::new()],
         agent: Some("a\t".to_owned()),

@@ -44,7 +44,7 @@ pub(super) fn parse(
 }
 
 /// Returns the message of a limit.
-pub(super) fn tell(limit: &Limit, policy: &Policy) -> v1::Limit {
+pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
     let shape = &limit.shape;
     let PerDimension { agent, user, model } = shape.selectors.clone().map(Option::unwrap_or_default);
     let per = shape.per.into_iter().filter(|(_, apart)| *apart);

@@ -68,7 +68,7 @@ async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Res
 }
 
 /// Emits POLICY_CHANGED for a resource or a plan. The last step of a transaction: it locks the row of the log.
-async fn tell(
+async fn emit_change(
     transaction: &Transaction<Writing>,
     now: Time,
     kind: ChangedKind,

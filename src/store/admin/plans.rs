@@ -16,7 +16,7 @@ use super::{
         policy::{limits_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction},
     },
-    Page, changes, lock_policy, next_revision, rows_to_read, set_if, tell,
+    Page, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
 };
 use crate::domain::{
     carry::replace_limits,
@@ -72,7 +72,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()).await?;
-            tell(&transaction, now, ChangedKind::Plan, &new.id, ChangeAction::Created).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, &new.id, ChangeAction::Created).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -106,7 +106,7 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            tell(&transaction, now, ChangedKind::Plan, id, ChangeAction::Updated).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, id, ChangeAction::Updated).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -129,7 +129,7 @@ impl Store {
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key).exec(connection).await?;
             let now = transaction.now(shown).await?.max(found.updated_at);
-            tell(&transaction, now, ChangedKind::Plan, id, ChangeAction::Deleted).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, id, ChangeAction::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

@@ -16,7 +16,7 @@ use super::{
         policy::resource_from_model,
         transaction::{Entities, Reading, Transaction},
     },
-    Page, changes, lock_policy, next_revision, rows_to_read, set_if, tell,
+    Page, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
 };
 use crate::domain::{
     event::{ChangeAction, ChangedKind},
@@ -70,7 +70,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()).await?;
-            tell(&transaction, now, ChangedKind::Resource, &new.id, ChangeAction::Created).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, &new.id, ChangeAction::Created).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -99,7 +99,7 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            tell(&transaction, now, ChangedKind::Resource, id, ChangeAction::Updated).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, id, ChangeAction::Updated).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -125,7 +125,7 @@ impl Store {
                 ..Default::default()
             };
             row.update(transaction.connection()).await?;
-            tell(&transaction, now, ChangedKind::Resource, id, ChangeAction::Deleted).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, id, ChangeAction::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

@@ -97,7 +97,7 @@ impl Store {
                 carried: Set(None),
             };
             let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
-            tell(&transaction, &tenant, ChangeAction::Created).await?;
+            emit_tenant_change(&transaction, &tenant, ChangeAction::Created).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
@@ -140,7 +140,7 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            tell(&transaction, &tenant, ChangeAction::Updated).await?;
+            emit_tenant_change(&transaction, &tenant, ChangeAction::Updated).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
@@ -173,7 +173,7 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            tell(&transaction, &tenant, ChangeAction::Deleted).await?;
+            emit_tenant_change(&transaction, &tenant, ChangeAction::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -216,7 +216,7 @@ impl Transaction<Reading> {
 }
 
 /// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
-async fn tell(
+async fn emit_tenant_change(
     transaction: &Transaction<Writing>,
     tenant: &Tenant,
     action: ChangeAction,

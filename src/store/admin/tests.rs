@@ -92,7 +92,7 @@ async fn hold_until(store: &Store, tenant: TenantKey, deadline: Time) {
 }
 
 #[tokio::test]
-async fn a_resource_lives_and_its_name_can_be_used_again() {
+async fn the_id_of_a_deleted_resource_can_be_used_again() {
     for fixture in databases().await {
         let store = &fixture.store;
         let first = resource(store, "tokens", NOON).await.expect("declared");
@@ -121,7 +121,7 @@ async fn a_resource_lives_and_its_name_can_be_used_again() {
 }
 
 #[tokio::test]
-async fn what_is_in_use_is_not_deleted() {
+async fn a_resource_or_plan_in_use_is_not_deleted() {
     for fixture in databases().await {
         let store = &fixture.store;
         let tokens = resource(store, "tokens", NOON).await.expect("declared").key;
@@ -184,7 +184,7 @@ async fn a_limit_counts_since_its_shape_was_in_the_plan() {
 }
 
 #[tokio::test]
-async fn a_tenant_changes_and_its_time_never_goes_back() {
+async fn a_tenant_changes_and_its_time_never_decreases() {
     for fixture in databases().await {
         let store = &fixture.store;
         for name in ["free", "pro"] {
@@ -227,7 +227,7 @@ async fn a_tenant_changes_and_its_time_never_goes_back() {
 }
 
 #[tokio::test]
-async fn a_tenant_with_open_holds_goes_by_force_only() {
+async fn a_tenant_with_open_holds_is_deleted_only_by_force() {
     for fixture in databases().await {
         let store = &fixture.store;
         plan(store, "free", Vec::new(), NOON).await.expect("made");
@@ -287,7 +287,7 @@ async fn pages_follow_the_order_of_bytes() {
 }
 
 #[tokio::test]
-async fn changes_at_once_happen_one_after_the_other() {
+async fn simultaneous_changes_happen_one_after_another() {
     for fixture in databases().await {
         let store = &fixture.store;
         let tasks: Vec<_> = (0..8)

@@ -65,7 +65,7 @@ impl Store {
         let found = wire.run_ahead(&Question::of_writes(&text, &writes).and(&revision)).await;
         let mut rows = found.map_err(known_request)?;
         if changes.iter().any(|change| !change.events.is_empty()) {
-            self.told().notify_one();
+            self.numbering().notify_one();
         }
         self.pulse().note_written();
         let row = rows.pop().map(Row::Wire);

@@ -30,12 +30,12 @@ struct LimitAlertsBody {
 
 /// Encodes a counter's alerts, for the counter's row.
 pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
-    let limits = alerts.limits.iter().map(|told| LimitAlertsBody {
-        limit: told.limit.clone(),
-        reached: told.reached.clone(),
-        generation: told.generation,
-        refused: told.refused,
-        observed: told.observed,
+    let limits = alerts.limits.iter().map(|alert| LimitAlertsBody {
+        limit: alert.limit.clone(),
+        reached: alert.reached.clone(),
+        generation: alert.generation,
+        refused: alert.refused,
+        observed: alert.observed,
     });
     AlertsBody { limits: limits.collect() }.encode_to_vec()
 }
@@ -44,12 +44,12 @@ pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
 pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
     let body =
         AlertsBody::decode(bytes).map_err(|_| StoreError::Corrupt("the alerts of a counter".to_owned()))?;
-    let limits = body.limits.into_iter().map(|told| LimitAlerts {
-        limit: told.limit,
-        reached: told.reached,
-        generation: told.generation,
-        refused: told.refused,
-        observed: told.observed,
+    let limits = body.limits.into_iter().map(|alert| LimitAlerts {
+        limit: alert.limit,
+        reached: alert.reached,
+        generation: alert.generation,
+        refused: alert.refused,
+        observed: alert.observed,
     });
     Ok(Alerts { limits: limits.collect() })
 }
@@ -59,15 +59,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_told_comes_back_as_it_was_stored() {
-        let told = LimitAlerts {
+    fn alerts_are_decoded_as_they_were_encoded() {
+        let daily = LimitAlerts {
             limit: "daily".into(),
             reached: vec![80, 100],
             generation: 3,
             refused: 1_000,
             observed: 7,
         };
-        let alerts = Alerts { limits: vec![told] };
+        let alerts = Alerts { limits: vec![daily] };
         assert_eq!(decode_alerts(&encode_alerts(&alerts)).expect("it was encoded"), alerts);
         assert!(decode_alerts(b"\xff").is_err());
     }

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reservation_comes_back_as_it_was_stored() {
+    fn a_reservation_is_decoded_as_it_was_encoded() {
         let key = CounterKey::of_meter(ResourceKey(3), Time::EPOCH);
         let reservation = Reservation {
             id: ReservationId([7; 16]),

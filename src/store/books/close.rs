@@ -6,9 +6,9 @@ use uuid::Uuid;
 use super::{
     columns::Owned,
     prune::first_id,
+    rare::push_rare,
     rows::{StoredCounter, counter_from_row},
     tenant::update_tenants,
-    told::push_told,
 };
 use crate::{
     domain::{
@@ -109,7 +109,7 @@ impl Transaction<Writing> {
             push(&mut columns, [tenant.0.into(), key.as_bytes().to_vec().into()]);
         }
         let mut writes: Vec<Write> = vec![(&CLOSE_COUNTERS, columns)];
-        push_told(&mut writes, changes);
+        push_rare(&mut writes, changes);
         writes.extend(update_tenants(self.dialect(), changes));
         self.note_events_of(changes);
         self.write(writes).await

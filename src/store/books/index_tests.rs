@@ -23,7 +23,7 @@ const FEW: &str = "
     ANALYZE requests, reservations, holds, counters;";
 
 #[tokio::test]
-async fn no_table_is_so_small_that_it_is_read_from_end_to_end_ever_after() {
+async fn postgres_reads_by_index_even_if_tables_were_analyzed_almost_empty() {
     let mut fixtures = databases().await;
     fixtures.retain(|fixture| fixture.store.dialect() == Dialect::Postgres);
     let transaction = fixtures[0].store.begin_write("test").await.expect("begun");
@@ -52,7 +52,7 @@ async fn no_table_is_so_small_that_it_is_read_from_end_to_end_ever_after() {
 }
 
 #[tokio::test]
-async fn on_sqlite_what_is_about_deadlines_takes_their_index_and_does_not_read_all_holds() {
+async fn sqlite_reads_holds_by_deadline_from_the_index_of_deadlines() {
     let mut fixtures = databases().await;
     fixtures.retain(|fixture| fixture.store.dialect() == Dialect::Sqlite);
     let transaction = fixtures[0].store.begin_write("test").await.expect("begun");

@@ -65,7 +65,7 @@ pub struct Locked {
 }
 
 /// The shortest possible wait for a row: `lock_timeout` counts milliseconds, and 0 means no bound.
-const GLANCE: Duration = Duration::from_millis(1);
+const WAIT_MIN: Duration = Duration::from_millis(1);
 
 impl Store {
     /// Finds those of the tenants whose rows somebody else has locked now. Waits up to `patience` for the row of the
@@ -78,7 +78,7 @@ impl Store {
     ) -> Result<Vec<TenantKey>, StoreError> {
         let LaneWay::Wire(wire) = self.lane_way() else { return Ok(Vec::new()) };
         let lock = |(number, key): (usize, &TenantKey)| {
-            let wait_millis = if number == 0 { GLANCE.max(patience) } else { GLANCE }.as_millis();
+            let wait_millis = if number == 0 { WAIT_MIN.max(patience) } else { WAIT_MIN }.as_millis();
             // This is the only statement whose text varies, so it is not prepared.
             format!(
                 "SET LOCAL lock_timeout = {wait_millis}; SELECT key FROM tenants WHERE key = {} FOR UPDATE",

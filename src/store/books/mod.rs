@@ -14,10 +14,10 @@ mod find;
 mod index_tests;
 mod lock;
 mod prune;
+mod rare;
 pub(super) mod rows;
 mod scan;
 pub(super) mod tenant;
-mod told;
 mod write;
 
 pub use ahead::Expected;

@@ -118,7 +118,7 @@ enum End {
     /// The walk has looked at all rows.
     Reached,
     /// `go_on` stopped the walk before the end.
-    Left,
+    Stopped,
 }
 
 /// Counts of what was removed so far.
@@ -196,7 +196,7 @@ impl Store {
                 let removed = self.remove(&Old::Requests(rows.into()), until, walk).await?;
                 walk.pruned.requests += removed;
                 if !go_on(walk.pruned) {
-                    return Ok(End::Left);
+                    return Ok(End::Stopped);
                 }
             }
             match last {
@@ -204,7 +204,7 @@ impl Store {
                 None => return Ok(End::Reached),
             }
             if !go_on(walk.pruned) {
-                return Ok(End::Left);
+                return Ok(End::Stopped);
             }
             sleep(PAGE_PAUSE).await;
         }
@@ -228,7 +228,7 @@ impl Store {
             for rows in old.chunks(DELETED_ROWS_MAX) {
                 self.remove_reservations(rows, until, walk).await?;
                 if !go_on(walk.pruned) {
-                    return Ok(End::Left);
+                    return Ok(End::Stopped);
                 }
             }
             match page.last() {
@@ -236,7 +236,7 @@ impl Store {
                 Some(_) | None => return Ok(End::Reached),
             }
             if !go_on(walk.pruned) {
-                return Ok(End::Left);
+                return Ok(End::Stopped);
             }
             sleep(PAGE_PAUSE).await;
         }

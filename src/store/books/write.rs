@@ -9,9 +9,9 @@ use super::{
     alerts::encode_alerts,
     body,
     columns::{Owned, owned, uuid},
+    rare::push_rare,
     rows::method_code,
     tenant::update_tenants,
-    told::push_told,
 };
 use crate::{
     domain::{books::Changes, id::ReservationId, reservation::Reservation, shape::PerDimension},
@@ -130,7 +130,7 @@ pub(super) fn writes_of_tenants(changes: &[Changes]) -> Vec<Write> {
     push_reservations(&mut writes, changes);
     push_requests(&mut writes, changes);
     push_adjustments(&mut writes, changes);
-    push_told(&mut writes, changes);
+    push_rare(&mut writes, changes);
     writes
 }
 

@@ -241,7 +241,7 @@ mod tests {
     use crate::domain::event_examples;
 
     #[test]
-    fn an_event_comes_back_as_it_was_stored() {
+    fn an_event_is_decoded_as_it_was_encoded() {
         for event in event_examples::events().into_iter().map(|logged| logged.event) {
             let bytes = encode_event(&event);
             assert_eq!(decode_event(event.tenant_key, event.kind().code(), event.occurred_at, &bytes), event);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_keeps_its_place() {
+    fn an_event_that_cannot_be_read_keeps_its_place() {
         for (code, bytes) in [(1, &b"\xff"[..]), (1, &b""[..]), (99, &b""[..]), (9, &b"\x0a\x04acme"[..])] {
             let event = decode_event(TenantKey(1), code, Time(7), bytes);
             assert_eq!((event.tenant_key, event.occurred_at), (TenantKey(1), Time(7)));

@@ -57,11 +57,11 @@ impl<W: Writes> Transaction<W> {
 impl Transaction<Reading> {
     /// Reads the log's id, and how far the log goes.
     pub async fn read_log(&self) -> Result<LogHead, StoreError> {
-        Ok(self.look_at_log().await?.0)
+        Ok(self.read_log_and_pending().await?.0)
     }
 
     /// Reads the head of the log, and whether there are events without places.
-    pub async fn look_at_log(&self) -> Result<(LogHead, bool), StoreError> {
+    pub async fn read_log_and_pending(&self) -> Result<(LogHead, bool), StoreError> {
         let text = "SELECT log_id, last_sequence, pruned_through,
                     CASE WHEN EXISTS (SELECT 1 FROM pending_events) THEN 1 ELSE 0 END
                FROM event_log WHERE id = 1";

@@ -10,7 +10,7 @@ use crate::{
 
 /// The result of looking at the times of some events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LookedAt {
+pub struct Scanned {
     /// The place of the first event that is late enough.
     pub first: Option<i64>,
     /// The place of the last event that was looked at.
@@ -45,13 +45,13 @@ impl<W: Statements> Transaction<W> {
 
     /// Finds the first event at or after an instant among the next `limit` events after a place; with a tenant, only
     /// among that tenant's. Bodies are not read.
-    pub async fn look_for_time(
+    pub async fn scan_for_time(
         &self,
         tenant: Option<TenantKey>,
         after: i64,
         from: Time,
         limit: usize,
-    ) -> Result<LookedAt, StoreError> {
+    ) -> Result<Scanned, StoreError> {
         let values = vec![after.into(), from.into(), Value::from(i64::try_from(limit).unwrap_or(i64::MAX))];
         let rows = match tenant {
             None => {
@@ -70,7 +70,7 @@ impl<W: Statements> Transaction<W> {
         };
         let row = rows.first().ok_or_else(lost_log)?;
         let rows = usize::try_from(row.get::<i64>(2)?).unwrap_or(0);
-        Ok(LookedAt { first: row.get(0)?, last: row.get(1)?, rows })
+        Ok(Scanned { first: row.get(0)?, last: row.get(1)?, rows })
     }
 }
 

@@ -10,5 +10,5 @@ mod prune;
 pub(super) mod write;
 
 pub use head::LogHead;
-pub use list::LookedAt;
+pub use list::Scanned;
 pub use number::Numbered;

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_another_one_when_both_its_log_and_its_tables_are() {
+    fn a_database_with_another_log_and_other_tables_is_another_database() {
         let first = OnceLock::new();
         let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
         recognize(&first, (here, 1)).expect("the first is remembered");

@@ -35,7 +35,7 @@ impl Listener {
     /// # Errors
     ///
     /// When there is no connection any more.
-    pub async fn heard(&mut self) -> Result<(), StoreError> {
+    pub async fn wait(&mut self) -> Result<(), StoreError> {
         self.0.try_recv().await.map(|_| ()).map_err(unreachable)
     }
 }

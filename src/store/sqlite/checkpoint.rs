@@ -58,7 +58,7 @@ impl Checkpointer {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
             .name("tope-checkpoint".to_owned())
-            .spawn(move || Looker { connection, turn, files, room }.run(&stopped))
+            .spawn(move || Copier { connection, turn, files, room }.run(&stopped))
             .map_err(|error| StoreError::Unusable(format!("cannot start the checkpoint thread: {error}")))?;
         Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))
     }
@@ -79,14 +79,14 @@ impl Checkpointer {
 static FAILED: Seldom<()> = Seldom::new();
 
 /// The state of the thread.
-struct Looker {
+struct Copier {
     connection: Connection,
     turn: Arc<tokio::sync::Mutex<()>>,
     files: Arc<Files>,
     room: Arc<Room>,
 }
 
-impl Looker {
+impl Copier {
     fn run(&self, stopped: &Receiver<()>) {
         while matches!(stopped.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
             if self.check().is_err() {

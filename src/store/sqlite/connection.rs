@@ -75,7 +75,7 @@ impl ThreadConnection {
     }
 
     /// Returns the watch over the database's files, and the state of room on their file system.
-    pub(super) fn ground(&self) -> (Arc<Files>, Arc<Room>) {
+    pub(super) fn files_and_room(&self) -> (Arc<Files>, Arc<Room>) {
         (Arc::clone(&self.files), Arc::clone(&self.room))
     }
 

@@ -35,7 +35,7 @@ impl Lane {
         available: Arc<AtomicBool>,
     ) -> Result<Self, StoreError> {
         let connection = ThreadConnection::open(path, available)?;
-        let (files, room) = connection.ground();
+        let (files, room) = connection.files_and_room();
         let checkpointer = Checkpointer::start(path, Arc::clone(turn), files, room)?;
         Ok(Self { connection, checkpointer })
     }

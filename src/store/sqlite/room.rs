@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_without_room_has_the_log_copied_and_kept_short() {
+    fn after_a_write_without_room_the_log_is_copied_and_kept_short() {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let path = folder.path().join("tope.db");
         let log = || fs::metadata(folder.path().join("tope.db-wal")).expect("the file exists").len();

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_many_of_a_kind_wait_the_others_have_their_turn() {
+    async fn many_waiting_writers_of_one_kind_do_not_delay_other_kinds() {
         let turns = Turns::of_one_writer(Arc::default());
         for (many, few) in [(Writer::Administration, Writer::Job), (Writer::Job, Writer::Administration)] {
             let mut waiting = vec![many; 200];
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_several_write_at_once_only_administration_waits_for_itself() {
+    async fn with_several_writers_only_administrative_changes_wait_for_each_other() {
         let turns = Turns::of_many_writers();
         let held = turns.take(Writer::Administration).await.expect("it is free");
         for writer in [Writer::Batch, Writer::Job, Writer::Job] {

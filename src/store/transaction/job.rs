@@ -92,7 +92,7 @@ impl Store {
         };
         let turn = self.turns().take(Writer::Job).await?;
         let (connection, numbering, runtime) =
-            (lane.connection.clone(), Arc::clone(self.told()), Handle::current());
+            (lane.connection.clone(), Arc::clone(self.numbering()), Handle::current());
         let run = move || {
             let way = Job(JobTransaction::Thread(ThreadTransaction::begin(connection, turn)?));
             runtime.block_on(steps(Transaction::new(way, name, numbering)))

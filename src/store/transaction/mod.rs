@@ -174,7 +174,7 @@ impl<W> Transaction<W> {
 
 impl Store {
     fn transaction<W>(&self, way: W, name: &'static str) -> Transaction<W> {
-        Transaction::new(way, name, Arc::clone(self.told()))
+        Transaction::new(way, name, Arc::clone(self.numbering()))
     }
 }
 

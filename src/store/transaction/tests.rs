@@ -15,7 +15,7 @@ fn collision() -> AdminError {
 }
 
 #[tokio::test]
-async fn a_transaction_that_runs_into_others_is_repeated_with_a_bound() {
+async fn a_transaction_that_collides_is_repeated_a_bounded_number_of_times() {
     for fixture in databases().await {
         let begun = AtomicU32::new(0);
         let third =
@@ -35,7 +35,7 @@ async fn a_transaction_that_runs_into_others_is_repeated_with_a_bound() {
 }
 
 #[tokio::test]
-async fn what_was_not_committed_did_not_happen() {
+async fn changes_that_are_not_committed_have_no_effect() {
     for fixture in databases().await {
         let bump = "UPDATE policy SET revision = revision + 1";
         let failed = fixture.store.run("test", async |transaction| {
@@ -54,7 +54,7 @@ async fn what_was_not_committed_did_not_happen() {
 }
 
 #[tokio::test]
-async fn a_reader_sees_one_state_of_the_whole() {
+async fn a_reader_sees_one_state_of_the_database() {
     for fixture in databases().await {
         let read = fixture.store.begin_read("test").await.expect("begun");
         assert_eq!(read.read_revision().await.expect("a revision"), 0);
@@ -70,7 +70,7 @@ async fn a_reader_sees_one_state_of_the_whole() {
 }
 
 #[tokio::test]
-async fn the_time_goes_on_within_a_transaction() {
+async fn the_time_advances_within_a_transaction() {
     for fixture in databases().await {
         let read = fixture.store.begin_read("test").await.expect("begun");
         let first = read.database_now().await.expect("a time");

@@ -78,7 +78,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails. Then nothing is emitted.
-    pub async fn tell_books_disagree(&self, shown: Option<Time>, faults: u64) -> Result<(), StoreError> {
+    pub async fn emit_books_disagree(&self, shown: Option<Time>, faults: u64) -> Result<(), StoreError> {
         let transaction = self.begin_write("emit that the books disagree").await?;
         let now = transaction.now(shown).await?;
         let fact = Fact::BooksDisagree { faults: i64::try_from(faults).unwrap_or(i64::MAX) };
@@ -146,9 +146,9 @@ async fn verify_holds(
             let hold = decode_reservation(ReservationId(row.id.into_bytes()), &row.body)?;
             report.holds += 1;
             if hold.state != ReservationState::Reserved || hold.deadline != row.deadline {
-                let told = report.told(tenant, hold.id);
+                let described = report.describe_reservation(tenant, hold.id);
                 report.fault(format!(
-                    "hold {told}: its body is not RESERVED, or has another deadline than its row"
+                    "hold {described}: its body is not RESERVED, or has another deadline than its row"
                 ));
             }
             let first = deadlines.entry(tenant).or_insert(hold.deadline);
@@ -163,8 +163,9 @@ async fn verify_holds(
         verify_request_ids(transaction, report, &holds).await?;
         let ids: Vec<_> = holds.iter().map(|(tenant, hold)| (*tenant, hold.id)).collect();
         for (tenant, settled) in transaction.find_settled(&ids).await? {
-            let told = report.told(tenant, settled.id);
-            report.fault(format!("reservation {told}: it is both in `holds` and in `reservations` (I3)"));
+            let described = report.describe_reservation(tenant, settled.id);
+            report
+                .fault(format!("reservation {described}: it is both in `holds` and in `reservations` (I3)"));
         }
         if rows.len() < PAGE_ROWS {
             return Ok(deadlines);
@@ -195,9 +196,9 @@ async fn verify_settled(
             let agrees =
                 (row.state, Some(row.settled_at)) == (reservation.state.code(), reservation.settled_at);
             if reservation.state == ReservationState::Reserved || !agrees {
-                let told = report.told(tenant, reservation.id);
+                let described = report.describe_reservation(tenant, reservation.id);
                 report.fault(format!(
-                    "reservation {told}: its body is not settled, or has another state or time than its row"
+                    "reservation {described}: its body is not settled, or has another state or time than its row"
                 ));
             }
             for line in &reservation.lines {
@@ -240,9 +241,11 @@ async fn verify_requests(transaction: &Transaction<Reading>, report: &mut Report
             transaction.find_settled(&ids).await?.into_iter().map(|(tenant, found)| (tenant, found.id)),
         );
         for row in naming().filter(|row| !there.contains(&named_by(row))) {
-            let told = report.told_tenant(TenantKey(row.tenant_key));
-            report
-                .fault(format!("request_id {:?} of {told}: its reservation is missing (I3)", row.request_id));
+            let described = report.describe_tenant(TenantKey(row.tenant_key));
+            report.fault(format!(
+                "request_id {:?} of {described}: its reservation is missing (I3)",
+                row.request_id
+            ));
         }
         report.requests += u64::try_from(rows.len()).unwrap_or(0);
         match rows.last() {
@@ -282,9 +285,9 @@ async fn verify_request_ids(
         {
             let text = format!(
                 "reservation {}: its request_id {:?} also made reservation {} (I3)",
-                report.told(*tenant, reservation.id),
+                report.describe_reservation(*tenant, reservation.id),
                 reservation.request_id,
-                report.told(*tenant, *other),
+                report.describe_reservation(*tenant, *other),
             );
             report.fault(text);
         }
@@ -326,10 +329,10 @@ async fn add_adjustments(
             match CounterKey::from_bytes(&row.counter_key) {
                 Some(key) => sums.entry((tenant, key)).or_default().committed += i128::from(row.delta),
                 None => {
-                    let told = report.told(tenant, ReservationId(row.id.into_bytes()));
+                    let described = report.describe_reservation(tenant, ReservationId(row.id.into_bytes()));
                     let (reason, operator) = (&row.reason, &row.operator);
                     report.fault(format!(
-                        "adjustment {told} ({reason:?}, {operator:?}): its counter key cannot be read"
+                        "adjustment {described} ({reason:?}, {operator:?}): its counter key cannot be read"
                     ));
                 }
             }
@@ -356,9 +359,9 @@ async fn verify_counters(
             let tenant = TenantKey(row.tenant_key);
             report.counters += 1;
             let Some(key) = CounterKey::from_bytes(&row.key).filter(|key| columns_agree(row, key)) else {
-                let told = report.told_tenant(tenant);
+                let described = report.describe_tenant(tenant);
                 report.fault(format!(
-                    "counter {:02x?} of {told}: its columns do not agree with its key",
+                    "counter {:02x?} of {described}: its columns do not agree with its key",
                     row.key
                 ));
                 continue;
@@ -371,7 +374,7 @@ async fn verify_counters(
                 let text = format!(
                     "counter {}: committed {committed}, reserved {reserved}; but the rows that name it, and \
                      what was pruned, add up to committed {} and reserved {} (I2)",
-                    report.told_counter(tenant, &key),
+                    report.describe_counter(tenant, &key),
                     sum.committed,
                     sum.reserved,
                 );
@@ -388,7 +391,7 @@ async fn verify_counters(
             let text = format!(
                 "counter {}: it is missing; the rows that name it add up to committed {} and reserved {} \
                  (I2)",
-                report.told_counter(tenant, &key),
+                report.describe_counter(tenant, &key),
                 sum.committed,
                 sum.reserved,
             );
@@ -424,9 +427,9 @@ async fn verify_tenants(
             report.tenants += 1;
             let tenant = TenantKey(row.key);
             if deadlines.get(&tenant).is_some_and(|deadline| *deadline < row.next_due) {
-                let told = report.told_tenant(tenant);
+                let described = report.describe_tenant(tenant);
                 report.fault(format!(
-                    "{told}: a hold is due before next_due of the tenant's row ({})",
+                    "{described}: a hold is due before next_due of the tenant's row ({})",
                     row.next_due.0
                 ));
             }

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 /// Maximum number of faults that are reported individually.
-const FAULTS_TOLD_MAX: usize = 1_000;
+const FAULTS_LISTED_MAX: usize = 1_000;
 
 /// The tenants whose keys are from `first` to `last`.
 #[derive(Clone, Copy, Debug)]
@@ -66,23 +66,23 @@ pub struct Report {
 impl Report {
     pub(super) fn fault(&mut self, text: String) {
         self.fault_count += 1;
-        if self.faults.len() < FAULTS_TOLD_MAX {
+        if self.faults.len() < FAULTS_LISTED_MAX {
             self.faults.push(text);
         }
     }
 
-    pub(super) fn told(&self, tenant: TenantKey, id: ReservationId) -> String {
-        format!("{} of {}", Uuid::from_bytes(id.0), self.told_tenant(tenant))
+    pub(super) fn describe_reservation(&self, tenant: TenantKey, id: ReservationId) -> String {
+        format!("{} of {}", Uuid::from_bytes(id.0), self.describe_tenant(tenant))
     }
 
-    pub(super) fn told_tenant(&self, tenant: TenantKey) -> String {
+    pub(super) fn describe_tenant(&self, tenant: TenantKey) -> String {
         match self.names.get(&tenant) {
             Some(name) => format!("tenant {name:?} ({})", tenant.0),
             None => format!("tenant {}", tenant.0),
         }
     }
 
-    pub(super) fn told_counter(&self, tenant: TenantKey, key: &CounterKey) -> String {
+    pub(super) fn describe_counter(&self, tenant: TenantKey, key: &CounterKey) -> String {
         let mut text = format!("of resource {}, {:?}", key.resource().0, key.period());
         if let Some(start) = chrono::DateTime::from_timestamp_millis(key.window_start().0) {
             text.push_str(&format!(" from {}", start.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)));
@@ -92,6 +92,6 @@ impl Report {
                 text.push_str(&format!(", {} {value:?}", dimension.name()));
             }
         }
-        format!("{text}, of {}", self.told_tenant(tenant))
+        format!("{text}, of {}", self.describe_tenant(tenant))
     }
 }

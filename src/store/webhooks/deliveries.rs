@@ -88,7 +88,7 @@ pub enum Next {
 
 /// A delivery to be sent next, with all that its attempt needs.
 #[derive(Clone, Debug)]
-pub struct Errand {
+pub struct DueDelivery {
     /// The webhook, as it is now.
     pub webhook: Webhook,
     /// The delivery to be sent.
@@ -218,14 +218,14 @@ impl Store {
 
     /// Finds the next delivery of a webhook to be sent. Returns `None` if none is due, if the webhook is no longer
     /// active, or if the lease was lost.
-    pub async fn find_errand(
+    pub async fn find_due_delivery(
         &self,
         key: WebhookKey,
         lease: Lease,
         next: Next,
         shown: Option<Time>,
-    ) -> Result<Option<Errand>, StoreError> {
-        let transaction = self.begin_read("find errand").await?;
+    ) -> Result<Option<DueDelivery>, StoreError> {
+        let transaction = self.begin_read("find due delivery").await?;
         let now = transaction.now(shown).await?;
         let text = concat!(
             "SELECT ",
@@ -251,14 +251,14 @@ impl Store {
         let event = transaction.list_events(None, delivery.sequence - 1, 1).await?.pop();
         let log_id = transaction.read_log().await?.log_id;
         transaction.rollback().await?;
-        Ok(event.map(|event| Errand { webhook, delivery, event, log_id, now }))
+        Ok(event.map(|event| DueDelivery { webhook, delivery, event, log_id, now }))
     }
 
     /// Records the outcome of an attempt, and renews the lease, to a `length` from now. `chance` spreads retries.
     /// Returns `None` if the lease was lost, or the webhook is no longer active.
     pub async fn record_attempt(
         &self,
-        errand: Errand,
+        due: DueDelivery,
         attempt: Attempt,
         lease: Lease,
         shown: Option<Time>,
@@ -266,7 +266,7 @@ impl Store {
         chance: u32,
     ) -> Result<Option<Lease>, StoreError> {
         let record = move |transaction: Transaction<Job>| {
-            transaction.record(errand, attempt, lease, shown, length, chance)
+            transaction.record(due, attempt, lease, shown, length, chance)
         };
         self.run_job("record attempt", record).await
     }
@@ -334,7 +334,7 @@ impl Transaction<Job> {
 
     async fn record(
         self,
-        errand: Errand,
+        due: DueDelivery,
         attempt: Attempt,
         lease: Lease,
         shown: Option<Time>,
@@ -343,7 +343,7 @@ impl Transaction<Job> {
     ) -> Result<Option<Lease>, StoreError> {
         let now = self.now(shown).await?;
         let kept = Lease(now.saturating_add(length));
-        let key = errand.webhook.key;
+        let key = due.webhook.key;
         let text = "UPDATE webhooks SET claimed_until = $1 WHERE key = $2 AND claimed_until = $3
               RETURNING state, failing_since, url";
         let rows = self.rows(text, vec![kept.0.into(), key.0.into(), lease.0.into()]).await?;
@@ -351,12 +351,12 @@ impl Transaction<Job> {
             self.rollback().await?;
             return Ok(None);
         };
-        self.save_attempt(&errand, &attempt, now, chance).await?;
+        self.save_attempt(&due, &attempt, now, chance).await?;
         let active = row.get::<i16>(0)? == WebhookState::Active.code();
         let failing_since: Option<Time> = row.get(1)?;
         // The answer of another URL says nothing about this URL, and failures of a webhook that is not active do not
         // count.
-        let concerned = active && row.get::<String>(2)? == errand.webhook.url;
+        let concerned = active && row.get::<String>(2)? == due.webhook.url;
         let (state, since) = if !concerned {
             (WebhookState::Active, failing_since)
         } else if attempt.succeeded() {
@@ -378,7 +378,7 @@ impl Transaction<Job> {
         if active {
             let text = "UPDATE webhooks SET state = $1 WHERE key = $2 RETURNING key";
             self.rows(text, vec![state.code().into(), key.0.into()]).await?;
-            let fact = Fact::WebhookDisabled { id: errand.webhook.id.clone(), state };
+            let fact = Fact::WebhookDisabled { id: due.webhook.id.clone(), state };
             self.append_event(&Event::of_no_tenant(now, fact)).await?;
         }
         self.commit().await?;
@@ -387,12 +387,12 @@ impl Transaction<Job> {
 
     async fn save_attempt(
         &self,
-        errand: &Errand,
+        due: &DueDelivery,
         attempt: &Attempt,
         now: Time,
         chance: u32,
     ) -> Result<(), StoreError> {
-        let attempts = errand.delivery.attempts.saturating_add(1);
+        let attempts = due.delivery.attempts.saturating_add(1);
         let (state, next_attempt_at) = if attempt.succeeded() {
             (DeliveryState::Delivered, Time::EPOCH)
         } else {
@@ -405,17 +405,17 @@ impl Transaction<Job> {
                    response_status = $5, error = $6
               WHERE webhook_key = $7 AND sequence = $8 AND state = 1 AND attempts = $9 AND next_attempt_at = $10
               RETURNING sequence";
-        let told: [Value; 3] = [now.into(), attempt.response_status.into(), attempt.error.as_str().into()];
-        let place: [Value; 2] = [errand.webhook.key.0.into(), errand.delivery.sequence.into()];
+        let outcome: [Value; 3] = [now.into(), attempt.response_status.into(), attempt.error.as_str().into()];
+        let place: [Value; 2] = [due.webhook.key.0.into(), due.delivery.sequence.into()];
         let mut values: Vec<Value> = vec![state.code().into(), attempts.into(), next_attempt_at.into()];
-        values.extend(told.clone());
+        values.extend(outcome.clone());
         values.extend(place.clone());
-        values.extend([errand.delivery.attempts.into(), errand.delivery.next_attempt_at.into()]);
+        values.extend([due.delivery.attempts.into(), due.delivery.next_attempt_at.into()]);
         if self.rows(text, values).await?.is_empty() {
             // Redeliver was called meanwhile: the delivery is still to be sent.
             let text = "UPDATE deliveries SET attempted_at = $1, response_status = $2, error = $3
                   WHERE webhook_key = $4 AND sequence = $5 RETURNING sequence";
-            self.rows(text, told.into_iter().chain(place).collect()).await?;
+            self.rows(text, outcome.into_iter().chain(place).collect()).await?;
         }
         Ok(())
     }

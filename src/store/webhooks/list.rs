@@ -67,7 +67,7 @@ impl Transaction<Reading> {
     pub async fn list_deliveries(&self, query: &DeliveryQuery) -> Result<DeliveryPage, StoreError> {
         let has = |state| query.states.contains(&state);
         if query.states.is_empty() || has(DeliveryState::Delivered) {
-            return self.look_through_deliveries(query).await;
+            return self.search_deliveries(query).await;
         }
         let mut found = Vec::new();
         for (state, text) in [(DeliveryState::Pending, PENDING), (DeliveryState::Failed, FAILED)] {
@@ -79,7 +79,7 @@ impl Transaction<Reading> {
         Ok(cut(found, query.limit, None))
     }
 
-    async fn look_through_deliveries(&self, query: &DeliveryQuery) -> Result<DeliveryPage, StoreError> {
+    async fn search_deliveries(&self, query: &DeliveryQuery) -> Result<DeliveryPage, StoreError> {
         let wanted = |state: DeliveryState| query.states.is_empty() || query.states.contains(&state);
         let (mut found, mut before) = (Vec::new(), query.before);
         for _ in 0..STEPS_MAX {

@@ -8,6 +8,6 @@ mod list;
 mod prune;
 
 pub use admin::{NewWebhook, WebhookChange};
-pub use deliveries::{DueWebhooks, Errand, Expanded, Lease, Next};
+pub use deliveries::{DueDelivery, DueWebhooks, Expanded, Lease, Next};
 pub use list::{DeliveryPage, DeliveryQuery};
 pub use prune::PrunedDeliveries;

@@ -62,12 +62,12 @@ macro_rules! both {
 
             #[test]
             fn sqlite() {
-                crate::harness::world::hold(crate::harness::Kind::Sqlite, |world| Box::pin(claim(world)));
+                crate::harness::world::run_in_world(crate::harness::Kind::Sqlite, |world| Box::pin(claim(world)));
             }
 
             #[test]
             fn postgres() {
-                crate::harness::world::hold(crate::harness::Kind::Postgres, |world| Box::pin(claim(world)));
+                crate::harness::world::run_in_world(crate::harness::Kind::Postgres, |world| Box::pin(claim(world)));
             }
         }
     )*};

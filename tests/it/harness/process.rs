@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Pause between two measurements of the memory of a process.
-const LOOK: Duration = Duration::from_millis(20);
+const MEASURE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Maximum time that a command may run. The longest command, a Python client that replays the trace, takes a minute or
 /// two.
@@ -152,7 +152,7 @@ impl Process {
         let looking = tokio::spawn({
             let most = Arc::clone(&most);
             async move {
-                let mut ticks = interval(LOOK);
+                let mut ticks = interval(MEASURE_PAUSE);
                 while let Ok(text) = fs::read_to_string(&status) {
                     most.fetch_max(own_kib(&text), Ordering::Relaxed);
                     ticks.tick().await;

@@ -108,12 +108,12 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
     }
 }
 
-/// Copies bytes in one direction, until the connection ends or `look` returns false.
+/// Copies bytes in one direction, until the connection ends or `inspect` returns false.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     faults: &Faults,
-    mut look: impl FnMut(&mut Vec<u8>) -> bool,
+    mut inspect: impl FnMut(&mut Vec<u8>) -> bool,
 ) {
     let (mut bytes, mut heard) = (vec![0; KEPT], Vec::new());
     let mut silent = faults.silent.subscribe();
@@ -123,7 +123,7 @@ async fn pass(
         }
         heard.extend_from_slice(&bytes[..count]);
         heard.drain(..heard.len().saturating_sub(KEPT));
-        if !look(&mut heard) || to.write_all(&bytes[..count]).await.is_err() {
+        if !inspect(&mut heard) || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
     }

@@ -52,7 +52,7 @@ impl Deref for World {
 pub type Claim = for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, ()>;
 
 /// Runs a test in a new world, and verifies the books at the end.
-pub fn hold(kind: Kind, claim: Claim) {
+pub fn run_in_world(kind: Kind, claim: Claim) {
     run(async move {
         let mut world = World::start(kind).await;
         claim(&mut world).await;
