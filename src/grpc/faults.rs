@@ -8,9 +8,9 @@ use crate::domain::{
     operation::{Fingerprinter, RequestKey},
 };
 
-/// Checks a list of names, which may have at most `most` elements.
-pub(super) fn check_names(faults: &mut Faults, field: &str, names: &[String], most: usize) {
-    if faults.is_within(field, names.len(), most) {
+/// Checks a list of names, which may have at most `max` elements.
+pub(super) fn check_names(faults: &mut Faults, field: &str, names: &[String], max: usize) {
+    if faults.is_within(field, names.len(), max) {
         for (place, name) in names.iter().enumerate() {
             faults.check(format_args!("{field}[{place}]"), name_fault(name));
         }

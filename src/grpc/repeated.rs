@@ -86,9 +86,9 @@ struct List {
     /// The path of the field in the request, as in a field mask.
     path: String,
     /// Maximum number of elements of this field in one message.
-    most: usize,
+    max: usize,
     /// Maximum number of elements of this field in the whole request.
-    most_in_all: usize,
+    max_in_request: usize,
 }
 
 /// The fields of a message that are repeated or contain repeated fields, by tag.
@@ -146,7 +146,7 @@ impl Request {
                 let packed = field.packs && kind == WireType::LengthDelimited;
                 // A varint ends with its only byte below 128.
                 counts[list] += if packed { value.iter().filter(|byte| **byte < 0x80).count() } else { 1 };
-                if counts[list] > self.lists[list].most_in_all {
+                if counts[list] > self.lists[list].max_in_request {
                     return Err(self.lists.get(list));
                 }
             }
@@ -161,8 +161,8 @@ impl Request {
 impl List {
     fn status(&self) -> Status {
         let mut faults = Faults::default();
-        let each = if self.most_in_all > self.most { " in each list" } else { "" };
-        faults.add(&self.path, format_args!("must have at most {} elements{each}", self.most));
+        let each = if self.max_in_request > self.max { " in each list" } else { "" };
+        faults.add(&self.path, format_args!("must have at most {} elements{each}", self.max));
         status::of_refusal(&faults.into_refusal(), None)
     }
 }
@@ -211,10 +211,10 @@ fn message(
         let path = if path.is_empty() { field.name().to_owned() } else { format!("{path}.{}", field.name()) };
         let (mut list, mut times) = (None, times);
         if field.label() == Label::Repeated {
-            let most = bound(name, field).unwrap_or(0);
-            times *= most;
+            let max = bound(name, field).unwrap_or(0);
+            times *= max;
             list = Some(lists.len());
-            lists.push(List { path: path.clone(), most, most_in_all: times });
+            lists.push(List { path: path.clone(), max, max_in_request: times });
         }
         let inner = message(messages, lists, field.type_name(), &path, times);
         if list.is_some() || !inner.0.is_empty() {
@@ -228,7 +228,7 @@ fn message(
 
 fn bound(message: &str, field: &FieldDescriptorProto) -> Option<usize> {
     let name = format!("{}.{}", message.trim_start_matches('.'), field.name());
-    BOUNDS.iter().find(|(known, _)| *known == name).map(|(_, most)| *most)
+    BOUNDS.iter().find(|(known, _)| *known == name).map(|(_, max)| *max)
 }
 
 #[cfg(test)]
@@ -267,16 +267,16 @@ mod tests {
     #[test]
     fn every_repeated_field_of_a_request_has_a_bound_that_the_protos_state() {
         let lists = REQUESTS.values().flat_map(|request| &request.lists);
-        let unbound: Vec<&str> = lists.filter(|list| list.most == 0).map(|list| list.path.as_str()).collect();
+        let unbound: Vec<&str> = lists.filter(|list| list.max == 0).map(|list| list.path.as_str()).collect();
         assert_eq!(unbound, Vec::<&str>::new(), "BOUNDS has no row for these");
         let of_requests: usize = REQUESTS.values().map(|request| request.lists.len()).sum();
         assert!(of_requests >= BOUNDS.len(), "some are of no request");
         let comments = comments();
-        for (name, most) in BOUNDS.iter().filter(|(name, _)| name.starts_with("tope.")) {
+        for (name, max) in BOUNDS.iter().filter(|(name, _)| name.starts_with("tope.")) {
             let comment = comments[*name].replace(',', "");
             let states_bound =
-                comment.split(|c: char| !c.is_ascii_digit()).any(|word| word == most.to_string());
-            assert!(states_bound, "the comment of {name} does not say {most}: {comment}");
+                comment.split(|c: char| !c.is_ascii_digit()).any(|word| word == max.to_string());
+            assert!(states_bound, "the comment of {name} does not say {max}: {comment}");
         }
         let names: BTreeSet<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), BOUNDS.len(), "each is there once");

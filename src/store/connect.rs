@@ -29,18 +29,18 @@ use super::{
     error::{StoreError, read_only, unusable},
     location::{Location, parse_url},
     postgres::{
-        access::{DIAGNOSIS_TIMEOUT, no_access, place_of, refused_url, wire_config},
+        access::{DIAGNOSIS_TIMEOUT, address_of, no_access, refused_url, wire_config},
         identity::Identity,
         pool::{
-            POSTGRES_HOLDER_SETTINGS, POSTGRES_PATIENT_SETTINGS, POSTGRES_READER_SETTINGS, POSTGRES_SETTINGS,
-            POSTGRES_WRITER_SETTINGS, Setting, postgres_options,
+            POSTGRES_LOST_CLIENT_SETTINGS, POSTGRES_PATIENT_SETTINGS, POSTGRES_READER_SETTINGS,
+            POSTGRES_SETTINGS, POSTGRES_WRITER_SETTINGS, Setting, postgres_options,
         },
         wire::Wire,
     },
     pulse::Pulse,
     sqlite::{
+        check::{check_file, lock_file},
         lane::Lane,
-        place::{check_file, lock_file},
         pool::{Access, has_no_log, is_readable, sqlite_options},
         turn::Turns,
     },
@@ -170,7 +170,7 @@ impl Store {
                 let _ = connection.close().await;
                 Ok(())
             }
-            Ok(Err(error)) => Err(no_access(&place_of(options), &error)),
+            Ok(Err(error)) => Err(no_access(&address_of(options), &error)),
             Err(_) => Err(self.no_answer()),
         }
     }
@@ -182,8 +182,8 @@ impl Store {
 
     /// Makes the error of a database that has not answered in time.
     pub fn no_answer(&self) -> StoreError {
-        let place = self.postgres.as_deref().map_or_else(|| "the database".to_owned(), place_of);
-        StoreError::Unreachable(format!("{place} does not answer"))
+        let address = self.postgres.as_deref().map_or_else(|| "the database".to_owned(), address_of);
+        StoreError::Unreachable(format!("{address} does not answer"))
     }
 
     /// Closes all connections, so that SQLite leaves no write-ahead log behind, and releases the lock of the file.
@@ -295,13 +295,13 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
         let options = postgres_options(url, settings, connections_max);
         Database::connect(options).await.map_err(|_| refused_url())
     };
-    let holder = || POSTGRES_WRITER_SETTINGS.into_iter().chain(POSTGRES_HOLDER_SETTINGS);
-    let writer = holder().chain(POSTGRES_PATIENT_SETTINGS).collect();
+    let base = || POSTGRES_WRITER_SETTINGS.into_iter().chain(POSTGRES_LOST_CLIENT_SETTINGS);
+    let writer = base().chain(POSTGRES_PATIENT_SETTINGS).collect();
     let writer = Some(open(writer, options.writers_max).await?);
     let reader = open(POSTGRES_READER_SETTINGS.to_vec(), options.readers_max).await?;
     let row_wait = format!("{}ms", options.row_wait.as_millis());
     let options: PgConnectOptions = url.parse().map_err(|_| refused_url())?;
-    let settings = POSTGRES_SETTINGS.into_iter().chain(holder()).chain([("lock_timeout", &*row_wait)]);
+    let settings = POSTGRES_SETTINGS.into_iter().chain(base()).chain([("lock_timeout", &*row_wait)]);
     let lane_way = LaneWay::Wire(Arc::new(Wire::new(wire_config(&options), settings)));
     let postgres = Some(Box::new(options));
     Ok(Store {

@@ -133,7 +133,7 @@ on_both! {
         let ends = all_end(&mut calls).await;
         assert_eq!(ends.len(), 2_500);
         assert!(ends.iter().any(|no| no.code == Code::DeadlineExceeded), "some had room, and no end");
-        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        assert!(memory.peak_mib() < MEMORY_MAX_MIB, "{} MiB", memory.peak_mib());
         is_served(&clients).await;
         process.stop().await;
     }
@@ -159,7 +159,7 @@ on_both! {
         clients.reserve("acme").tokens(1).await.expect("there is room for a small request of others");
         let ends = all_end(&mut calls).await;
         assert!(ends.iter().any(|no| no.code == Code::Unavailable), "not all of it has room");
-        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        assert!(memory.peak_mib() < MEMORY_MAX_MIB, "{} MiB", memory.peak_mib());
         is_served(&clients).await;
         process.stop().await;
     }
@@ -191,7 +191,7 @@ on_both! {
         assert!(page.encoded_len() > 1_700_000, "{} bytes", page.encoded_len());
         all_end(&mut calls).await;
         assert!(deaf.iter().all(Raw::is_closed), "who takes nothing is not served");
-        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        assert!(memory.peak_mib() < MEMORY_MAX_MIB, "{} MiB", memory.peak_mib());
         is_served(&clients).await;
         process.stop().await;
     }
@@ -233,7 +233,7 @@ on_both! {
         }
         clients.reserve("acme").tokens(1).await.expect("there is room for a small request of others");
         all_end(&mut calls).await;
-        assert!(memory.most_mib() < MEMORY_MAX_MIB, "{} MiB", memory.most_mib());
+        assert!(memory.peak_mib() < MEMORY_MAX_MIB, "{} MiB", memory.peak_mib());
         is_served(&clients).await;
         process.stop().await;
     }
@@ -309,7 +309,7 @@ on_both! {
         // `clients` has one of the 1,024 connections.
         assert_eq!(open.len(), 1_023);
         is_served(&clients).await;
-        assert!(memory.most_mib() < MEMORY_MAX_MIB / 2, "{} MiB for connections alone", memory.most_mib());
+        assert!(memory.peak_mib() < MEMORY_MAX_MIB / 2, "{} MiB for connections alone", memory.peak_mib());
         open.clear();
         eventually("there is room again", async || {
             let mut one = Vec::new();

@@ -47,7 +47,7 @@ pub(super) fn parse(
 pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
     let shape = &limit.shape;
     let PerDimension { agent, user, model } = shape.selectors.clone().map(Option::unwrap_or_default);
-    let per = shape.per.into_iter().filter(|(_, apart)| *apart);
+    let per = shape.per.into_iter().filter(|(_, counted)| *counted);
     v1::Limit {
         id: limit.id.clone(),
         resource: policy.resource_id(shape.resource).to_owned(),

@@ -207,7 +207,7 @@ impl Transaction<Reading> {
         let used = rows.iter().map(|row| row.plan_key);
         let used = plan::Entity::find().filter(plan::Column::Key.is_in(used)).all(self.connection()).await?;
         let with_plan = |row: tenant::Model| {
-            let plan = used.iter().find(|plan| plan.key == row.plan_key).ok_or_else(|| lost_plan(&row))?;
+            let plan = used.iter().find(|plan| plan.key == row.plan_key).ok_or_else(|| missing_plan(&row))?;
             Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id.clone() })
         };
         let items = rows.into_iter().map(with_plan).collect::<Result<_, StoreError>>()?;
@@ -279,9 +279,9 @@ async fn plan_of(
     row: &tenant::Model,
 ) -> Result<plan::Model, StoreError> {
     let found = plan::Entity::find_by_id(row.plan_key).one(transaction.connection()).await?;
-    found.ok_or_else(|| lost_plan(row))
+    found.ok_or_else(|| missing_plan(row))
 }
 
-fn lost_plan(row: &tenant::Model) -> StoreError {
+fn missing_plan(row: &tenant::Model) -> StoreError {
     StoreError::Corrupt(format!("the plan of tenant {} is missing", row.key))
 }

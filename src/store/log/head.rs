@@ -82,12 +82,12 @@ impl Transaction<Writing> {
 }
 
 fn head_from_row(row: Option<&Row>) -> Result<LogHead, StoreError> {
-    let row = row.ok_or_else(lost_log)?;
+    let row = row.ok_or_else(missing_log)?;
     let log_id = row.get::<Uuid>(0)?.into_bytes();
     Ok(LogHead { log_id, last_sequence: row.get(1)?, pruned_through: row.get(2)? })
 }
 
 /// Makes the error of a log without its row.
-pub(super) fn lost_log() -> StoreError {
+pub(super) fn missing_log() -> StoreError {
     StoreError::Corrupt("the table event_log has no row".to_owned())
 }

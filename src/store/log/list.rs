@@ -2,7 +2,7 @@
 
 use sea_orm::Value;
 
-use super::{body::decode_event, head::lost_log};
+use super::{body::decode_event, head::missing_log};
 use crate::{
     domain::{event::LoggedEvent, id::TenantKey, time::Time},
     store::{Statements, StoreError, Transaction, row::Row},
@@ -58,17 +58,18 @@ impl<W: Statements> Transaction<W> {
                 let text =
                     "SELECT MIN(CASE WHEN occurred_at >= $2 THEN sequence END), MAX(sequence), COUNT(*)
                        FROM (SELECT sequence, occurred_at FROM events
-                              WHERE sequence > $1 ORDER BY sequence LIMIT $3) AS looked_at";
+                              WHERE sequence > $1 ORDER BY sequence LIMIT $3) AS scanned";
                 self.rows(text, values).await?
             }
             Some(tenant) => {
-                let text = "SELECT MIN(CASE WHEN occurred_at >= $2 THEN sequence END), MAX(sequence), COUNT(*)
+                let text =
+                    "SELECT MIN(CASE WHEN occurred_at >= $2 THEN sequence END), MAX(sequence), COUNT(*)
                        FROM (SELECT sequence, occurred_at FROM events
-                              WHERE tenant_key = $4 AND sequence > $1 ORDER BY sequence LIMIT $3) AS looked_at";
+                              WHERE tenant_key = $4 AND sequence > $1 ORDER BY sequence LIMIT $3) AS scanned";
                 self.rows(text, [values, vec![tenant.0.into()]].concat()).await?
             }
         };
-        let row = rows.first().ok_or_else(lost_log)?;
+        let row = rows.first().ok_or_else(missing_log)?;
         let rows = usize::try_from(row.get::<i64>(2)?).unwrap_or(0);
         Ok(Scanned { first: row.get(0)?, last: row.get(1)?, rows })
     }

@@ -15,24 +15,24 @@ pub(in crate::store) const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Makes the error that says why PostgreSQL accepts no connection. The codes are SQLSTATE codes: class 28 is a wrong
 /// user or password, or a rule of `pg_hba.conf`; 3D000 is a database that does not exist; 42501 is a user who may not
 /// connect to the database.
-pub(in crate::store) fn no_access(place: &str, error: &SqlxError) -> StoreError {
+pub(in crate::store) fn no_access(address: &str, error: &SqlxError) -> StoreError {
     match error {
         SqlxError::Database(reason) => {
-            let text = format!("{place} refuses the connection: {}", reason.message());
+            let text = format!("{address} refuses the connection: {}", reason.message());
             match reason.code().as_deref() {
                 Some(code) if code.starts_with("28") || ["3D000", "42501"].contains(&code) => unusable(text),
                 _ => StoreError::Unreachable(text),
             }
         }
-        SqlxError::Io(reason) => StoreError::Unreachable(format!("{place} cannot be reached: {reason}")),
-        SqlxError::Tls(reason) => unusable(format!("{place} cannot be used: {reason}")),
-        SqlxError::Configuration(reason) => unusable(format!("{place} cannot be used: {reason}")),
-        reason => StoreError::Unreachable(format!("{place} cannot be used: {reason}")),
+        SqlxError::Io(reason) => StoreError::Unreachable(format!("{address} cannot be reached: {reason}")),
+        SqlxError::Tls(reason) => unusable(format!("{address} cannot be used: {reason}")),
+        SqlxError::Configuration(reason) => unusable(format!("{address} cannot be used: {reason}")),
+        reason => StoreError::Unreachable(format!("{address} cannot be used: {reason}")),
     }
 }
 
 /// Formats the address and the port, for messages.
-pub(in crate::store) fn place_of(options: &PgConnectOptions) -> String {
+pub(in crate::store) fn address_of(options: &PgConnectOptions) -> String {
     format!("PostgreSQL at {}:{}", options.get_host(), options.get_port())
 }
 

@@ -19,7 +19,7 @@ pub(in crate::store) const POSTGRES_SETTINGS: [Setting; 4] = [
 /// transactions wait only for the database, so a live process continues within milliseconds. The second setting is for
 /// data that PostgreSQL has sent and the process does not acknowledge. Both settings end the session, and so its
 /// transaction, within 5 seconds. If the process wakes up later, it repeats the transaction.
-pub(in crate::store) const POSTGRES_HOLDER_SETTINGS: [Setting; 2] =
+pub(in crate::store) const POSTGRES_LOST_CLIENT_SETTINGS: [Setting; 2] =
     [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
 
 /// How long administration and jobs wait for a locked row.

@@ -32,7 +32,7 @@ const COUNT_BYTES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Files {
     /// The database, its write-ahead log, and the log's index.
-    places: [Place; 3],
+    known: [KnownFile; 3],
     /// The database file. It stays open as long as SQLite has it open: closing any handle releases all locks that this
     /// process has on the file.
     database: File,
@@ -50,7 +50,7 @@ pub(super) struct Files {
 
 /// A path, and the file that was there when the database was opened: device and inode.
 #[derive(Debug)]
-struct Place {
+struct KnownFile {
     path: PathBuf,
     file: (u64, u64),
 }
@@ -75,7 +75,7 @@ impl Files {
         let (database, log) = (open(&database_path)?, open(&log_path)?);
         let size = database.metadata().map_err(|error| unreadable(path, &error))?.len();
         Ok(Self {
-            places: [Place::of(database_path)?, Place::of(log_path)?, Place::of(index_path)?],
+            known: [KnownFile::of(database_path)?, KnownFile::of(log_path)?, KnownFile::of(index_path)?],
             database,
             log,
             size: AtomicU64::new(size),
@@ -127,8 +127,8 @@ impl Files {
 
     /// Describes what is wrong with the files. A page that is being written at this moment may look wrong.
     pub(super) fn find_fault(&self) -> Option<String> {
-        self.places.iter().find_map(Place::find_fault).or_else(|| {
-            let name = self.places[0].path.display();
+        self.known.iter().find_map(KnownFile::find_fault).or_else(|| {
+            let name = self.known[0].path.display();
             if self.has_shrunk() {
                 return Some(format!("{name} was truncated"));
             }
@@ -149,7 +149,7 @@ impl Files {
     fn take_away(&self, fault: &str) {
         self.available.store(false, Ordering::Release);
         if !self.taken.swap(true, Ordering::AcqRel) {
-            let name = self.places[0].path.display();
+            let name = self.known[0].path.display();
             tracing::error!(
                 "the files of the database were removed, replaced or overwritten while this server uses them: \
                  {fault}. The server refuses all calls until it is restarted. What to do: end this server; put \
@@ -189,7 +189,7 @@ impl Files {
     }
 }
 
-impl Place {
+impl KnownFile {
     fn of(path: PathBuf) -> Result<Self, StoreError> {
         let file = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
         Ok(Self { file: (file.dev(), file.ino()), path })

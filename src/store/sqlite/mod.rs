@@ -4,11 +4,11 @@
 //! when somebody takes the files away. `lane.rs` puts these parts together.
 
 mod backup;
+pub(super) mod check;
 mod checkpoint;
 pub(super) mod connection;
 mod files;
 pub(super) mod lane;
-pub(super) mod place;
 pub(super) mod pool;
 mod room;
 mod settings;

@@ -19,7 +19,7 @@ use tokio::{
 use crate::store::error::StoreError;
 
 /// Maximum time that a writer waits for earlier writers of the same kind.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(30);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum time that the first writer of a kind waits for the turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(in crate::store) struct Turns {
 pub(in crate::store) struct Turn {
     // The fields are dropped in this order, so that the next writer of the kind finds the turn free.
     _turn: Option<OwnedMutexGuard<()>>,
-    _place: Option<OwnedMutexGuard<()>>,
+    _queued: Option<OwnedMutexGuard<()>>,
 }
 
 impl Turns {
@@ -64,16 +64,16 @@ impl Turns {
         Self { turn: None, administration: Arc::default(), jobs: Arc::default() }
     }
 
-    /// Waits for the turn to write, at most [`PLACE_TIMEOUT`] and then [`TURN_TIMEOUT`].
+    /// Waits for the turn to write, at most [`QUEUE_TIMEOUT`] and then [`TURN_TIMEOUT`].
     pub(in crate::store) async fn take(&self, writer: Writer) -> Result<Turn, StoreError> {
         let queue = match (writer, &self.turn) {
             (Writer::Batch, _) | (Writer::Job, None) => None,
             (Writer::Administration, _) => Some(&self.administration),
             (Writer::Job, Some(_)) => Some(&self.jobs),
         };
-        let place = wait_for(queue, PLACE_TIMEOUT).await?;
+        let queued = wait_for(queue, QUEUE_TIMEOUT).await?;
         let turn = wait_for(self.turn.as_ref(), TURN_TIMEOUT).await?;
-        Ok(Turn { _turn: turn, _place: place })
+        Ok(Turn { _turn: turn, _queued: queued })
     }
 }
 

@@ -281,7 +281,7 @@ async fn verify_request_ids(
         // A pruned `request_id` leads nowhere, and can no longer take effect twice.
         let other = found.get(&(*tenant, reservation.request_id.clone())).filter(|id| **id != reservation.id);
         if let Some(other) = other
-            && !came_again_late(transaction, *tenant, reservation).await?
+            && !is_late_repeat(transaction, *tenant, reservation).await?
         {
             let text = format!(
                 "reservation {}: its request_id {:?} also made reservation {} (I3)",
@@ -297,7 +297,7 @@ async fn verify_request_ids(
 
 /// Returns whether the `request_id` of a reservation took effect again so late that its first row may have been
 /// pruned.
-async fn came_again_late(
+async fn is_late_repeat(
     transaction: &Transaction<Reading>,
     tenant: TenantKey,
     reservation: &Reservation,

@@ -148,18 +148,18 @@ impl Process {
     /// Begins to measure the memory that belongs only to this process.
     pub fn watch_memory(&self) -> Memory {
         let status = PathBuf::from(format!("/proc/{}/status", self.child.id()));
-        let most = Arc::new(AtomicU64::new(0));
-        let looking = tokio::spawn({
-            let most = Arc::clone(&most);
+        let peak = Arc::new(AtomicU64::new(0));
+        let measuring = tokio::spawn({
+            let peak = Arc::clone(&peak);
             async move {
                 let mut ticks = interval(MEASURE_PAUSE);
                 while let Ok(text) = fs::read_to_string(&status) {
-                    most.fetch_max(own_kib(&text), Ordering::Relaxed);
+                    peak.fetch_max(own_kib(&text), Ordering::Relaxed);
                     ticks.tick().await;
                 }
             }
         });
-        Memory { most, looking }
+        Memory { peak, measuring }
     }
 
     /// Kills the process with SIGKILL, and waits for its end.
@@ -194,20 +194,20 @@ fn send_signal(signal: &str, id: u32) {
 
 /// A measurement of the memory of a process. It ends when this value is dropped.
 pub struct Memory {
-    most: Arc<AtomicU64>,
-    looking: JoinHandle<()>,
+    peak: Arc<AtomicU64>,
+    measuring: JoinHandle<()>,
 }
 
 impl Memory {
     /// Returns the largest memory that was measured, in MiB.
-    pub fn most_mib(&self) -> u64 {
-        self.most.load(Ordering::Relaxed) / 1024
+    pub fn peak_mib(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed) / 1024
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.looking.abort();
+        self.measuring.abort();
     }
 }
 
