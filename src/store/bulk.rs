@@ -5,8 +5,8 @@ use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
 
 use super::dialect::{Dialect, POSTGRES_NOW};
 
-/// Rows that one statement asks SQLite's pool for. Any rest is asked for row by row, so that there are only two
-/// texts.
+/// Number of rows that one statement reads on a connection of SQLite's pool. The remaining rows are read one by one, so
+/// that there are only two texts.
 const CHUNK_ROWS: usize = 64;
 
 /// A statement over rows of values.
@@ -21,8 +21,9 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// Makes the statements that a connection of a pool runs for these rows, given column by column. On SQLite for
-    /// queries only: a chunk of rows per statement, since there each statement is a hop to another thread and back.
+    /// Makes the statements that a connection of a pool runs for these rows, which are given column by column. On
+    /// SQLite it makes queries only: one statement reads a chunk of rows, because each statement goes to another thread
+    /// and back.
     pub(super) fn statements(&self, dialect: Dialect, columns: Vec<Vec<Value>>) -> Vec<Statement> {
         let mut rows = columns.first().map_or(0, Vec::len);
         if rows == 0 {
@@ -64,7 +65,7 @@ pub(super) fn empty_columns(count: usize) -> Vec<Vec<Value>> {
     vec![Vec::new(); count]
 }
 
-/// Adds a row to such columns.
+/// Adds a row to the columns of a bulk statement.
 pub(super) fn push<const N: usize>(columns: &mut [Vec<Value>], row: [Value; N]) {
     for (column, value) in columns.iter_mut().zip(row) {
         column.push(value);
@@ -90,11 +91,11 @@ pub(super) fn join_checked(writes: &[Write]) -> String {
 /// Writes as parts of one statement.
 struct Joined {
     parts: String,
-    /// The condition that each row was affected. PostgreSQL evaluates it from the left, so it does the writes in
-    /// their order, and the inserts after them. Inserts are not counted: either all values are inserted, or the
-    /// statement fails.
+    /// The condition that each row was affected. PostgreSQL evaluates the condition from the left, so it does the
+    /// writes in their order, and the inserts after them. Inserts are not counted: either all values are inserted, or
+    /// the statement fails.
     all: String,
-    /// The number of their values.
+    /// The number of values of all writes.
     values: usize,
 }
 

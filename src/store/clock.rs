@@ -8,15 +8,15 @@ use super::{
 };
 use crate::domain::time::Time;
 
-/// The policy's revision, and the database's time if it was requested, on PostgreSQL.
+/// The policy's revision. On PostgreSQL also the database's time, if it was requested.
 pub type Head = (i64, Option<Time>);
 
 /// Whether the head contains the database's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadTime {
-    /// With the time, on PostgreSQL only.
+    /// The head contains the time, on PostgreSQL only.
     Database,
-    /// Without the time, since the process's own clock counts.
+    /// The head contains no time, because the time of the process's clock counts.
     None,
 }
 
@@ -28,8 +28,8 @@ impl HeadTime {
 }
 
 impl<W: Statements> Transaction<W> {
-    /// Reads the policy's revision, and the database's time if requested. The caller must read it after the lock,
-    /// since the time of a batch is not the time of its BEGIN.
+    /// Reads the policy's revision, and the database's time if requested. The caller must read the head after it has
+    /// locked the tenants, since the time of a batch is not the time of its BEGIN.
     pub async fn read_head(&self, time: HeadTime) -> Result<Head, StoreError> {
         let rows = self.rows(self.head_text(time), Vec::new()).await?;
         head_from_rows(&rows, time)

@@ -57,8 +57,8 @@ pub struct StoreOptions {
     pub writers_max: u32,
     /// Maximum number of connections that only read.
     pub readers_max: u32,
-    /// How long a batch waits for a row of PostgreSQL that somebody else has locked, while its other tenants wait as
-    /// well. Replicas that share tenants lock rows for some milliseconds.
+    /// How long a batch waits for a row of PostgreSQL that another session has locked. The other tenants of the batch
+    /// wait, too. Replicas that share tenants lock rows for some milliseconds.
     pub row_wait: Duration,
 }
 
@@ -80,7 +80,7 @@ pub struct Store {
     reader: DatabaseConnection,
     /// The address and the credentials of PostgreSQL, for connections outside the pools.
     postgres: Option<Box<PgConnectOptions>>,
-    /// Held until the database is closed. The operating system releases the lock when the process dies.
+    /// The lock is kept until the database is closed. The operating system releases the lock when the process dies.
     lock: Option<Arc<File>>,
     /// Whether calls should be taken: the schema is up to date, and the last probes succeeded.
     available: Arc<AtomicBool>,
@@ -88,7 +88,7 @@ pub struct Store {
     numbering: Arc<Notify>,
     /// The signs by which batches show the state of the database.
     pulse: Arc<Pulse>,
-    /// The identity of the database at the first look. PostgreSQL only.
+    /// The identity that the first probe found in the database. PostgreSQL only.
     identity: Arc<OnceLock<Identity>>,
 }
 
@@ -118,7 +118,8 @@ impl Store {
         }
     }
 
-    /// Returns whether SQLite's files were taken away. This was logged, and the answer stays the same until a restart.
+    /// Returns whether SQLite's files were taken away. The log has an error then, and the answer stays true until a
+    /// restart.
     pub fn is_taken(&self) -> bool {
         self.lane().is_some_and(|lane| lane.connection.is_taken())
     }
@@ -198,7 +199,7 @@ impl Store {
         if let Some(lane) = self.lane() {
             lane.close();
         }
-        // The lock is released now, and not when the last task that has a `Store` ends.
+        // Without this, the lock would stay until the last task that has a `Store` ends.
         if let Some(lock) = &self.lock {
             lock.unlock().map_err(|error| unusable(format!("the lock file cannot be unlocked: {error}")))?;
         }
@@ -235,7 +236,7 @@ impl Store {
         self.postgres.as_deref()
     }
 
-    /// Wakes the numbering task after each commit of this process that wrote events.
+    /// Returns the notifier of the numbering task. Each commit of this process that wrote events wakes the task.
     pub fn numbering(&self) -> &Arc<Notify> {
         &self.numbering
     }

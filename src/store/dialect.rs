@@ -18,5 +18,5 @@ macro_rules! postgres_now {
 
 pub(super) use postgres_now;
 
-/// The same text, for statements that are assembled at run time.
+/// The text of the macro `postgres_now`, for statements that are assembled at run time.
 pub(super) const POSTGRES_NOW: &str = postgres_now!();

@@ -21,7 +21,7 @@ pub enum StoreError {
     /// The transaction collided with another transaction. The whole transaction can be repeated at once.
     #[error("the transaction conflicts with a concurrent one")]
     Serialization(#[source] DbErr),
-    /// Somebody else has locked a row for longer than the bounded wait. Nothing was changed.
+    /// Another session kept a row locked for longer than the bounded wait. Nothing was changed.
     #[error("another transaction kept a row locked for too long")]
     Locked(#[source] DbErr),
     /// The database refuses the statement, and would refuse it again.
@@ -30,18 +30,18 @@ pub enum StoreError {
     /// A row with this key exists already.
     #[error("a row with this key exists already")]
     Conflict(#[source] DbErr),
-    /// A `request_id` exists already. Look it up, and repeat the whole transaction.
+    /// A `request_id` exists already. The caller must look up the `request_id`, and repeat the whole transaction.
     #[error("a request_id exists already")]
     KnownRequest,
-    /// A tenant's id belongs to another internal key than before. Look up the key by the id, and repeat the whole
-    /// transaction.
+    /// A tenant's id belongs to another internal key than before. The caller must look up the key by the id, and repeat
+    /// the whole transaction.
     #[error("a tenant was deleted or created again meanwhile")]
     TenantMoved,
-    /// Somebody else has changed the rows from which a batch was decided ahead. Decide the batch again, under the
-    /// lock.
+    /// Another session has changed the rows from which a batch was decided ahead. The caller must decide the batch
+    /// again, under the lock.
     #[error("another transaction has changed the books since they were read")]
     Outdated,
-    /// The database cannot be used as configured, or not for this call; the text says why.
+    /// The database cannot be used as configured, or cannot be used for this call. The text says why.
     #[error("{0}")]
     Unusable(String),
     /// A row is missing, or is not as this program writes it.
@@ -101,7 +101,7 @@ pub enum AdminError {
     /// The rules refuse the call.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The store could not carry it out.
+    /// The store could not carry out the call.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -135,8 +135,8 @@ pub(super) fn classify_wire(error: tokio_postgres::Error) -> StoreError {
     kind.of(DbErr::Custom(text))
 }
 
-/// Classifies the error of a statement that writes a batch that was decided ahead. If such a statement misses a row,
-/// somebody else has changed the row, and the database is not faulty.
+/// Classifies the error of a statement that writes a batch that was decided ahead. If such a statement does not find a
+/// row, another session has changed the row, and the database is not faulty.
 pub(super) fn classify_ahead(error: tokio_postgres::Error) -> StoreError {
     let (kind, text) = kind_of_wire(&error);
     kind.of_ahead(DbErr::Custom(text))

@@ -13,7 +13,7 @@ use super::{Store, StoreOptions};
 #[path = "../../tests/it/harness/postgres.rs"]
 mod postgres;
 
-/// Counts the databases that this process made, for their names.
+/// The number of databases that this process has made. The names of the databases contain it.
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A database for one test. A SQLite file is deleted with the fixture; a PostgreSQL database ends with the process.

@@ -9,8 +9,8 @@ use super::{connect::Store, dialect::Dialect, error::StoreError};
 const LOCK_KEY: i64 = 0x74_6f_70_65;
 
 impl Store {
-    /// Applies the missing migrations, all or none. Replicas that migrate at the same time wait for each other;
-    /// SQLite has one process. Refused if the schema is newer than this program.
+    /// Applies the missing migrations, all or none. Replicas that migrate at the same time wait for each other; SQLite
+    /// has one process. Fails if the schema is newer than this program.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let transaction = self.begin_write("migrate").await?;
         let connection = transaction.connection();
@@ -28,7 +28,7 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Refuses a database whose schema is not this program's, for commands that do not migrate.
+    /// Fails if the schema of the database is not that of this program. For commands that do not migrate.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let transaction = self.begin_read("check schema").await?;
         let connection = transaction.connection();

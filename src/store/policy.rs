@@ -33,7 +33,7 @@ impl<W: Statements> Transaction<W> {
         rows.first().ok_or_else(missing)?.get(0)
     }
 
-    /// Loads all resources and plans, all of one revision. That is the present revision, or a later one if the policy
+    /// Loads all resources and plans of one revision. It is the present revision, or a later revision if the policy
     /// changes meanwhile and the transaction sees the change.
     pub async fn load_policy(&self) -> Result<Policy, StoreError> {
         for _ in 0..LOADS_MAX {
@@ -110,7 +110,7 @@ pub(super) fn plan_from_model(row: plan::Model) -> Result<Plan, StoreError> {
     })
 }
 
-/// A limit as stored in the row of its plan. Fields may be added, with a default; none changes its meaning.
+/// A limit as stored in the row of its plan. Fields may be added, with a default. No field changes its meaning.
 #[derive(Serialize, Deserialize)]
 struct LimitRow {
     id: String,
@@ -129,7 +129,7 @@ struct LimitRow {
     kept: Vec<LineageRow>,
 }
 
-/// Since when a shape counts, as stored in rows.
+/// A shape, and the instant from which it counts, as stored in rows.
 #[derive(Serialize, Deserialize)]
 struct LineageRow {
     resource: i32,
@@ -141,12 +141,12 @@ struct LineageRow {
     since_order: i64,
 }
 
-/// The column `carried` of a tenant: what is counted on over the tenant's last change of plan.
+/// The column `carried` of a tenant: the shapes whose counters continued over the tenant's last change of plan.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Carried {
     /// When the tenant got its plan.
     pub(super) plan_since: Since,
-    /// The shapes that the new plan counts on, and since when.
+    /// The shapes that the new plan carries on, each with the instant from which it counts.
     pub(super) lineages: Vec<Lineage>,
 }
 

@@ -1,5 +1,5 @@
-//! Finds out whether the database does what a batch needs: it answers, it is the one on which the server began, and
-//! it takes a write durably.
+//! Checks whether the database works as a batch needs it: it answers, it is the database on which the server started,
+//! and it accepts a durable write.
 
 use sea_orm::{
     Value,
@@ -18,16 +18,17 @@ use super::{
     pulse::Signs,
 };
 
-/// Length of the body of a thorough probe on PostgreSQL, in bytes. The row takes a page of the table: a disk without
-/// room for a new page may still take a small change of an old page.
+/// Length of the body of a thorough probe on PostgreSQL, in bytes. The row needs a page of its own in the table: a disk
+/// that has no room for a new page may still accept a small change of an old page.
 const THOROUGH_BYTES: usize = 8_000;
 
-/// The probe on PostgreSQL, in a transaction of its own, which does not wait for the probe of another replica.
+/// The statement of the probe on PostgreSQL. It is a transaction of its own, and does not wait for the probe of another
+/// replica.
 const PROBE: &str =
     "WITH earlier AS (DELETE FROM probes WHERE id IN (SELECT id FROM probes FOR UPDATE SKIP LOCKED))
      INSERT INTO probes (id, body) VALUES (gen_random_uuid(), $1)";
 
-/// The probe on SQLite, where the table has one row.
+/// The statement of the probe on SQLite, where the table has one row.
 static PUT_PROBE: Bulk = Bulk {
     columns: &[Id, Bytes],
     postgres: "",
@@ -45,7 +46,8 @@ impl Store {
         self.pulse().take()
     }
 
-    /// Checks that the database answers. On PostgreSQL, also that it is the one that the first look found.
+    /// Checks that the database answers. On PostgreSQL, also checks that it is still the database that the first call
+    /// found.
     pub async fn try_read(&self) -> Result<(), StoreError> {
         let LaneWay::Wire(wire) = self.lane_way() else {
             return self.ping().await;
@@ -57,8 +59,8 @@ impl Store {
         }
     }
 
-    /// Checks that the database takes a write as batches make it: on a lane's connection, and committed. If
-    /// `thorough`, the write takes a new page on PostgreSQL.
+    /// Checks that the database accepts a write as batches make it: on a lane's connection, with a commit. On
+    /// PostgreSQL, a `thorough` write needs a new page.
     pub async fn try_write(&self, thorough: bool) -> Result<(), StoreError> {
         match self.lane_way() {
             LaneWay::Wire(wire) => {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What batches have shown of the database since the signs were last taken.
+/// The signs that batches have left since the signs were last taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Signs {
     /// A batch that wrote something was committed.

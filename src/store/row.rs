@@ -1,4 +1,4 @@
-//! A row that a query found. There are three ways to a database, and each has its own type of rows.
+//! A row that a query found. There are three ways to a database, and each way has its own type of rows.
 
 use rusqlite::types::FromSql;
 use sea_orm::{QueryResult, TryGetable};

@@ -11,13 +11,13 @@ use crate::store::{
 };
 
 /// The identity of a database on PostgreSQL: its log's id, which `tope migrate --new-log` changes, and the oid of a
-/// table, which restoring a dump changes. If both have changed, it is another database.
+/// table, which restoring a dump changes. If both have changed, PostgreSQL has another database than before.
 const IDENTITY: &str = "SELECT log_id, 'event_log'::regclass::oid::bigint FROM event_log WHERE id = 1";
 
 /// The log's id, and the oid of the table `event_log`.
 pub(in crate::store) type Identity = (Uuid, i64);
 
-/// Reads the identity of the database that is there now.
+/// Reads the present identity of the database.
 pub(in crate::store) async fn read_identity(wire: &Wire) -> Result<Identity, StoreError> {
     let row = wire.run(&Question::of_values(IDENTITY, &[])).await?.pop().map(Row::Wire);
     let row = row.ok_or_else(|| StoreError::Corrupt("the table event_log has no row".to_owned()))?;

@@ -1,14 +1,14 @@
-//! Wake-ups from other replicas when there are new events. PostgreSQL only. If a wake-up is missed, the numbering
-//! task finds the events at its next regular look.
+//! Wake-ups from other replicas when there are new events. PostgreSQL only. If a wake-up is missed, the numbering task
+//! finds the events at its next regular check.
 
 use sea_orm::sqlx::postgres::{PgListener, PgPoolOptions};
 
 use crate::store::{connect::Store, error::StoreError};
 
-/// The channel that wakes other replicas. A replica that misses a wake-up finds the events at its next regular look.
+/// The channel that wakes other replicas. A replica that misses a wake-up finds the events at its next regular check.
 pub(in crate::store) const CHANNEL: &str = "tope_events";
 
-/// A connection of its own that receives wake-ups.
+/// A connection that does nothing but receive wake-ups.
 #[derive(Debug)]
 pub struct Listener(PgListener);
 
@@ -34,7 +34,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When there is no connection any more.
+    /// When the connection is lost and cannot be made again.
     pub async fn wait(&mut self) -> Result<(), StoreError> {
         self.0.try_recv().await.map(|_| ()).map_err(unreachable)
     }

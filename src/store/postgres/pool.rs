@@ -15,10 +15,10 @@ pub(in crate::store) const POSTGRES_SETTINGS: [Setting; 4] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// How long PostgreSQL keeps a transaction, which may hold locks, of a process that is stopped or cut off. Our
-/// transactions wait only for the database, so a live process continues within milliseconds. The second setting is for
-/// data that PostgreSQL has sent and the process does not acknowledge. Both settings end the session, and so its
-/// transaction, within 5 seconds. If the process wakes up later, it repeats the transaction.
+/// How long PostgreSQL keeps the transaction of a process that is stopped or cut off, since the transaction may have
+/// locked rows. Our transactions wait only for the database, so a live process continues within milliseconds. The
+/// second setting is for data that PostgreSQL has sent and the process does not acknowledge. Both settings end the
+/// session, and so its transaction, within 5 seconds. If the process wakes up later, it repeats the transaction.
 pub(in crate::store) const POSTGRES_LOST_CLIENT_SETTINGS: [Setting; 2] =
     [("idle_in_transaction_session_timeout", "3s"), ("tcp_user_timeout", "4s")];
 
@@ -26,8 +26,8 @@ pub(in crate::store) const POSTGRES_LOST_CLIENT_SETTINGS: [Setting; 2] =
 pub(in crate::store) const POSTGRES_PATIENT_SETTINGS: [Setting; 1] = [("lock_timeout", "5s")];
 
 /// Settings of connections that write. Their statements find rows by key, for lists of any length. The right plan is
-/// always nested loops over an index, so the settings force it. The planner's choice would depend on what the tables
-/// contained when it last looked: a table that was empty then would be scanned ever after.
+/// always nested loops over an index, so the settings force it. Otherwise the planner's choice would depend on the rows
+/// that the tables had when PostgreSQL last analyzed them: a table that was empty then would always be scanned.
 pub(in crate::store) const POSTGRES_WRITER_SETTINGS: [Setting; 7] = [
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
@@ -47,7 +47,7 @@ pub(in crate::store) const POSTGRES_READER_SETTINGS: [Setting; 5] = [
     ("tcp_user_timeout", "30s"),
 ];
 
-/// Makes the settings of a pool. It connects when it is first used.
+/// Makes the settings of a pool. The pool connects when it is first used.
 pub(in crate::store) fn postgres_options(
     url: &str,
     settings: Vec<Setting>,

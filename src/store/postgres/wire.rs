@@ -1,10 +1,10 @@
 //! The lanes' connections to PostgreSQL, on which batches run.
 //!
-//! sqlx waits for the answer to each statement before it sends the next one. On busy cores each answer costs two
-//! waits for a core, together more than the statements of a batch. So batches use a driver that pipelines: BEGIN, the
+//! sqlx waits for the answer to each statement before it sends the next one. On busy cores each answer costs two waits
+//! for a core, which take longer than the statements of a batch. So batches use a driver that pipelines: BEGIN, the
 //! lock and the reads after it are sent at once, and so are the writes and COMMIT. PostgreSQL runs them one after the
-//! other, and skips the rest once one has failed. Probes and looks at locked rows use these connections, too;
-//! everything else goes through the pools.
+//! other, and skips the rest after a statement has failed. Probes and searches for locked rows use these connections,
+//! too. Everything else goes through the pools.
 
 use std::{
     fmt,
@@ -88,14 +88,14 @@ impl Wire {
         Ok(WireTransaction { wire: self.clone(), connection, begun: AtomicBool::new(false) })
     }
 
-    /// Runs one statement in a transaction of its own, which is committed when this returns, and returns the rows
-    /// that it finds. There is one answer to wait for, instead of one each to BEGIN, the statement and COMMIT.
+    /// Runs one statement in a transaction of its own, which is committed when this returns, and returns the rows that
+    /// it finds. So the caller waits for one answer, instead of three answers to BEGIN, the statement and COMMIT.
     pub(in crate::store) async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
         self.run_as(question, classify_wire).await
     }
 
     /// Runs one statement that writes a batch that was decided ahead, as [`Self::run`] does. Fails with
-    /// [`StoreError::Outdated`] if the statement does not find each of its rows, because somebody else has changed
+    /// [`StoreError::Outdated`] if the statement does not find each of its rows, because another session has changed
     /// them.
     pub(in crate::store) async fn run_ahead(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
         self.run_as(question, classify_ahead).await
@@ -112,8 +112,8 @@ impl Wire {
         found
     }
 
-    /// Tries statements, each in a transaction of its own that is rolled back, and returns how each of them ended.
-    /// All are sent at once, in their order.
+    /// Tries statements, each in a transaction of its own that is rolled back, and returns the result of each
+    /// statement. All are sent at once, in their order.
     pub(in crate::store) async fn try_out(
         &self,
         texts: impl Iterator<Item = String>,
@@ -227,8 +227,8 @@ impl WireTransaction {
         self.send(questions, false).await
     }
 
-    /// Runs statements, as [`WireTransaction::ask`] does, and commits. After a failure all is rolled back, and the
-    /// connection is kept if it is sound.
+    /// Runs statements, as [`WireTransaction::ask`] does, and commits. If a statement fails, rolls the transaction
+    /// back, and keeps the connection if it still works.
     pub(in crate::store) async fn commit(
         self,
         questions: &[Question<'_>],
@@ -239,8 +239,8 @@ impl WireTransaction {
                 Ok(answers)
             }
             Err(error) => {
-                // This is needed if COMMIT was not sent. If COMMIT was sent, it has rolled back, and this does
-                // nothing.
+                // If COMMIT was not sent, the transaction must be rolled back here. If COMMIT was sent, it has rolled
+                // back already, and this call does nothing.
                 let _ = self.rollback().await;
                 Err(error)
             }
@@ -299,7 +299,7 @@ impl<'a> Question<'a> {
         Self { text, values: arrays(kinds, columns).collect() }
     }
 
-    /// Makes a question of the statement that [`join`] makes of writes.
+    /// Makes a question from the statement that [`join`] builds for these writes.
     pub(in crate::store) fn of_writes(text: &'a str, writes: &'a [Write]) -> Self {
         let columns = writes.iter().flat_map(|(bulk, columns)| arrays(bulk.columns, columns));
         Self { text, values: columns.collect() }
@@ -383,7 +383,7 @@ impl fmt::Debug for Bound<'_> {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the password.
+        // The password must not be printed.
         formatter.debug_struct("Wire").field("hosts", &self.config.get_hosts()).finish_non_exhaustive()
     }
 }

@@ -20,7 +20,7 @@ impl Store {
         if self.dialect() == Dialect::Sqlite {
             let rows = transaction.rows("PRAGMA journal_mode", Vec::new()).await?;
             let mode = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or_default();
-            // `synchronous` is a property of the connection that writes, and not of the file.
+            // `synchronous` is a property of the connection that writes, but not of the file.
             return Ok(vec![("journal_mode", mode), ("synchronous", SQLITE_SYNCHRONOUS.to_owned())]);
         }
         let mut settings = Vec::with_capacity(POSTGRES_DURABILITY.len());

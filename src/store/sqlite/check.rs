@@ -1,5 +1,5 @@
-//! Checks whether a file can be used as a database, and locks the file for its one writer. SQLite's own messages would
-//! say less.
+//! Checks whether a file can be used as a database, and locks the file for its one writer. The messages are more
+//! helpful than those of SQLite.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},

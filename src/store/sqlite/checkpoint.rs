@@ -1,4 +1,4 @@
-//! Copies SQLite's write-ahead log into the database, beside the batches.
+//! Copies SQLite's write-ahead log into the database, while batches run.
 //!
 //! By default, SQLite copies the log within a COMMIT once the log is long. Then every call that waits for that batch
 //! waits until thousands of pages are written and synced. Here, a thread with its own connection copies the log a few
@@ -7,7 +7,7 @@
 //! While the file system has little room, the lane itself keeps the log short.
 //!
 //! Before each copy, the thread checks that the files are still those that the server opened. It must not copy pages
-//! into a file that somebody else has put there.
+//! into a file that another program has put there.
 
 use std::{
     path::Path,
@@ -24,13 +24,13 @@ use rusqlite::Connection;
 use super::{files::Files, room::Room, settings::SQLITE_BUSY_TIMEOUT};
 use crate::{seldom::Seldom, store::error::StoreError};
 
-/// Pause between two looks at the log.
+/// Pause between two copies of the log.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Length of the log, in pages, from which on the thread tries to copy all of it, so that SQLite overwrites the log
 /// from its beginning.
 const LONG_PAGES: i64 = 8_192;
-/// The thread takes the turn only if at most this many pages remain to copy. More pages remain while a reader uses an
-/// old state of the database.
+/// The thread takes the turn to write only if at most this many pages remain to copy. More pages remain while a reader
+/// uses an old state of the database.
 const REST_PAGES: i64 = 1_024;
 
 /// The thread that copies the log. It ends when it is stopped, or when all copies of the store are dropped.
@@ -121,7 +121,7 @@ impl Copier {
         if !self.room.is_ample() || copy(&self.connection)?.pages < LONG_PAGES {
             return Ok(());
         }
-        // Few pages came during the first copy, so the second copy is faster.
+        // Batches added few pages during the first copy, so the second copy is fast.
         if copy(&self.connection)?.rest <= REST_PAGES {
             let _turn = self.turn.blocking_lock();
             copy(&self.connection)?;

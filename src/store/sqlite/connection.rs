@@ -1,9 +1,9 @@
 //! Runs SQLite in the caller's thread, on the connection of the lane.
 //!
-//! sqlx gives SQLite a thread of its own. Each statement is a message to that thread and back: two waits for a core,
-//! while the statement itself takes a microsecond. A lane has a thread already, so its batches call the driver there,
-//! with one prepared statement per table and one execution per row. Jobs that change no rows that a lane remembers use
-//! the connection, too. All other transactions use the pools.
+//! sqlx gives SQLite a thread of its own. Each statement is a message to that thread and back: that costs two waits for
+//! a core, while the statement itself takes a microsecond. A lane has a thread already, so its batches call the driver
+//! there, with one prepared statement per table and one execution per row. Jobs that change no rows that a lane
+//! remembers use the connection, too. All other transactions use the pools.
 
 use std::{
     path::Path,
@@ -47,7 +47,7 @@ impl ThreadConnection {
         for (name, value) in SQLITE_LANE_PRAGMAS {
             connection.pragma_update(None, name, value)?;
         }
-        // From here on the log and its index exist as well.
+        // From here on the files of the log and of its index exist, too.
         let room = Arc::new(Room::new(&connection));
         let files = Arc::new(Files::open(path, available)?);
         Ok(Self { connection: Arc::new(Mutex::new(Some(connection))), files, room })
@@ -57,7 +57,7 @@ impl ThreadConnection {
     pub(super) fn close(&self) {
         let connection = self.lock().take();
         if let (Some(connection), true) = (connection, self.is_taken()) {
-            // Files that somebody else has put there stay as they are.
+            // SQLite must not copy the log into a file that another program has put there.
             let flag = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             if let Err(error) = connection.set_db_config(flag, true) {
                 tracing::error!(
@@ -74,7 +74,7 @@ impl ThreadConnection {
         if self.room.is_ample() { Ok(()) } else { self.run(|connection| self.room.make(connection)) }
     }
 
-    /// Returns the watch over the database's files, and the state of room on their file system.
+    /// Returns the checks of the database's files, and the state of room on their file system.
     pub(super) fn files_and_room(&self) -> (Arc<Files>, Arc<Room>) {
         (Arc::clone(&self.files), Arc::clone(&self.room))
     }

@@ -113,7 +113,7 @@ impl Files {
         if database && log { Ok(()) } else { self.check() }
     }
 
-    /// Makes all checks. Meanwhile nobody else in this process may write to the files.
+    /// Makes all checks. No other thread of this process may write to the files meanwhile.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.refuse_taken()?;
         match self.find_fault() {

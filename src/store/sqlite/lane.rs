@@ -18,7 +18,7 @@ pub(in crate::store) struct Lane {
     checkpointer: Checkpointer,
 }
 
-/// The turn that a writing transaction on a pool's connection holds until its end.
+/// The turn to write, which a writing transaction on a pool's connection keeps until its end.
 #[derive(Debug)]
 pub(in crate::store) struct PoolTurn {
     _turn: Turn,
@@ -48,8 +48,8 @@ impl Lane {
 }
 
 impl PoolTurn {
-    /// Prepares a write: checks that SQLite's files are in place, and makes room if there was none. Fails if the files
-    /// were taken away.
+    /// Prepares a write: checks that SQLite's files are in place, and makes room if the file system had none. Fails if
+    /// the files were taken away.
     pub(in crate::store) fn begin(turn: Turn, lane: Option<&Lane>) -> Result<Self, StoreError> {
         let connection = lane.map(|lane| lane.connection.clone());
         connection.as_ref().map_or(Ok(()), ThreadConnection::make_ready)?;

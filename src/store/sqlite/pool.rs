@@ -29,12 +29,12 @@ pub(in crate::store) enum Access {
     Write,
     /// Reads only, while another process may write.
     Read,
-    /// Reads a file in a folder to which not even the log and its index can be written. Nobody else may write
-    /// meanwhile.
+    /// Reads a file in a folder to which this process cannot write the log and its index. No other process may write
+    /// the file meanwhile.
     ReadAsItIs,
 }
 
-/// Makes the settings of a pool of such connections.
+/// Makes the settings of a pool whose connections have this access.
 pub(in crate::store) fn sqlite_options(path: &Path, connections_max: u32, access: Access) -> ConnectOptions {
     // The path is set below as it is, because the driver would decode a path in a URL.
     let mut options = pool_options("sqlite:tope", connections_max);

@@ -25,14 +25,14 @@ use crate::seldom::Seldom;
 const SCARCE_AUTOCHECKPOINT: &str = "256";
 /// Room counts as scarce for this time after the last write that found none.
 const SCARCE_TIME: Duration = Duration::from_secs(600);
-/// Longest wait for readers of an old state, which keep the log from being truncated.
+/// Maximum time to wait for readers of an old state of the database. While they read, the log cannot be truncated.
 const READERS_WAIT: Duration = Duration::from_millis(500);
 /// Free space that is needed for the log, its index and a batch, in addition to the pages by which the database must
 /// grow.
 const SPARE_BYTES: u64 = 1 << 20;
 const MEGABYTE: u64 = 1_000_000;
 
-/// The state of room on the file system, as far as writes have shown it.
+/// The state of room on the file system, as writes have shown it.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     /// Whether no write has lacked room lately, so that the log may grow to its usual length.
@@ -52,7 +52,7 @@ struct State {
 static SHORT: Seldom<()> = Seldom::new();
 
 impl Room {
-    /// Copies the log that a server may have left on a full file system.
+    /// Makes the state, and copies the log that an earlier server may have left on a full file system.
     pub(super) fn new(connection: &Connection) -> Self {
         let room = Self { ample: AtomicBool::new(true), state: Mutex::default() };
         if let Err(error) = copy_all(connection) {

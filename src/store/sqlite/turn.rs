@@ -6,7 +6,7 @@
 //! administrative changes delay a batch by only one of them.
 //!
 //! PostgreSQL needs no turn. Administrative changes wait for each other there, too. Nearly all of them lock the
-//! policy's row, so they would only occupy connections while they wait. The pool keeps these connections for jobs.
+//! policy's row, so they would only occupy connections of the pool while they wait. Jobs need these connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,10 +44,11 @@ pub(in crate::store) struct Turns {
     jobs: Arc<Mutex<()>>,
 }
 
-/// The turn, and the first place in the queue of the writer's kind. Dropping this value gives both back.
+/// The turn, and the first place in the queue of the writer's kind. Dropping this value releases both.
 #[derive(Debug)]
 pub(in crate::store) struct Turn {
-    // The fields are dropped in this order, so that the next writer of the kind finds the turn free.
+    // The turn is dropped before the place in the queue. So the next writer of the same kind never waits for a turn
+    // that this writer still has.
     _turn: Option<OwnedMutexGuard<()>>,
     _queued: Option<OwnedMutexGuard<()>>,
 }

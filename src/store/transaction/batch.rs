@@ -36,12 +36,14 @@ pub enum DataVersion {
     /// `PRAGMA data_version` of SQLite. The number stays the same while only the lane's connection writes: batches, and
     /// jobs that change no rows that the lane remembers.
     File(i64),
-    /// PostgreSQL has no such number. Others may have written at any time, which only the versions of rows show.
+    /// PostgreSQL has no such number. Other sessions may write at any time. Only the versions of rows show their
+    /// writes.
     Rows,
 }
 
 impl DataVersion {
-    /// Returns whether certainly nobody else has written since a batch saw `earlier`. Never certain on PostgreSQL.
+    /// Returns whether it is certain that nobody else has written since a batch saw `earlier`. On PostgreSQL this is
+    /// never certain.
     pub fn is_unchanged_since(self, earlier: DataVersion) -> bool {
         matches!(self, DataVersion::File(_)) && self == earlier
     }
@@ -49,7 +51,7 @@ impl DataVersion {
 
 /// A query, and the values for it.
 pub(in crate::store) enum Asked {
-    /// A query over rows of values, given column by column. It is not run without rows.
+    /// A query over rows of values, given column by column. If there are no rows, the query is not run.
     Rows(&'static Bulk, Vec<Vec<Value>>),
     /// A query without any values.
     One(&'static str),
@@ -183,7 +185,7 @@ impl Store {
         self.begin_batch_as("batch").await
     }
 
-    /// Begins such a transaction under another name, for the probe.
+    /// Begins the transaction of a batch under another name, for the probe.
     pub(in crate::store) async fn begin_batch_as(
         &self,
         name: &'static str,

@@ -89,7 +89,7 @@ pub trait Statements: Send + Sync {
 
 /// A way to the database that also writes.
 pub trait Writes: Statements {
-    /// Writes rows. Fails unless each row is affected. There is at least one write, and none is without rows.
+    /// Writes rows. Fails unless each row is affected. There is at least one write, and each write has rows.
     fn write(&self, writes: Vec<Write>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Commits the transaction. After [`StoreError::Unavailable`] the outcome is unknown.

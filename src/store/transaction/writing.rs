@@ -19,10 +19,10 @@ use crate::store::{
 /// Maximum number of attempts of a transaction that collides with other transactions.
 pub(in crate::store) const ATTEMPTS_MAX: u32 = 5;
 
-/// Milliseconds. The pause after attempt N is this, doubled N times.
+/// The pause after attempt N is this number of milliseconds, doubled N times.
 pub(in crate::store) const PAUSE_MILLIS: u64 = 10;
 
-/// The way of a transaction that reads and writes on a connection of a pool. On SQLite it has the turn.
+/// The way of a transaction that reads and writes on a connection of a pool. On SQLite it has the turn to write.
 #[derive(Debug)]
 pub struct Writing {
     transaction: DatabaseTransaction,
