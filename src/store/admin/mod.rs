@@ -35,7 +35,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of rows, of which one more was read than the page shows.
+    /// Makes a page from rows. The caller has read one row more than the page shows.
     pub(super) fn of(mut items: Vec<T>, size: usize) -> Self {
         let more = items.len() > size;
         items.truncate(size);
@@ -54,7 +54,7 @@ pub(super) async fn lock_policy(transaction: &Transaction<Writing>) -> Result<i6
 }
 
 /// Raises the revision after a change of resources or plans, so that every engine loads them again. Returns the new
-/// revision, which is also the key of what the change creates.
+/// revision, which is also the key of the resource or plan that the change creates.
 async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Result<i32, StoreError> {
     let next = i32::try_from(revision + 1)
         .map_err(|_| StoreError::Corrupt("the policy's revision is above 2,147,483,647".to_owned()))?;
@@ -67,7 +67,8 @@ async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Res
     Ok(next)
 }
 
-/// Emits POLICY_CHANGED for a resource or a plan. The last step of a transaction: it locks the row of the log.
+/// Emits POLICY_CHANGED for a resource or a plan. It must be the last step of a transaction, because it locks the row
+/// of the log.
 async fn emit_change(
     transaction: &Transaction<Writing>,
     now: Time,

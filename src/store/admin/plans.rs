@@ -52,7 +52,7 @@ pub struct PlanChange {
 const NO_LIMITS: [Arc<Limit>; 0] = [];
 
 impl Store {
-    /// Creates a plan. Refused when the id is taken, or a limit's resource is not declared.
+    /// Creates a plan. Refuses if the id is taken, or if a limit's resource is not declared.
     pub async fn create_plan(&self, shown: Option<Time>, new: &NewPlan) -> Result<Plan, AdminError> {
         self.run("create plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
@@ -78,7 +78,7 @@ impl Store {
         .await
     }
 
-    /// Changes a plan. Has no effect when nothing would be different.
+    /// Changes a plan. Has no effect if all given values are equal to the present values.
     pub async fn update_plan(
         &self,
         shown: Option<Time>,
@@ -154,7 +154,8 @@ impl Transaction<Reading> {
     }
 }
 
-/// Checks again within the transaction: a resource may have been deleted since the request was parsed.
+/// Refuses limits of undeclared resources. The transaction checks this again, since a resource may have been deleted
+/// since the request was parsed.
 fn refuse_undeclared(policy: &Policy, limits: &[Limit]) -> Result<(), Refusal> {
     let declared =
         |limit: &Limit| policy.resources.get(&limit.shape.resource).is_some_and(|found| !found.deleted);

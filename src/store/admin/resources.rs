@@ -47,8 +47,8 @@ pub struct ResourceChange {
 }
 
 impl Store {
-    /// Declares a resource. `shown` is the time on the process's clock. When it is `None`, the database's clock
-    /// counts; likewise in all functions of administration.
+    /// Declares a resource. `shown` is the time on the process's clock. If it is `None`, the time of the database's
+    /// clock counts. This is true for all administrative functions.
     pub async fn create_resource(
         &self,
         shown: Option<Time>,
@@ -76,7 +76,7 @@ impl Store {
         .await
     }
 
-    /// Changes a resource. Has no effect when nothing would be different.
+    /// Changes a resource. Has no effect if all given values are equal to the present values.
     pub async fn update_resource(
         &self,
         shown: Option<Time>,

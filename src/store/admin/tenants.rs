@@ -66,7 +66,7 @@ pub struct PlannedTenant {
 }
 
 impl Store {
-    /// Creates a tenant. Refused when the id is taken, or the plan does not exist.
+    /// Creates a tenant. Refuses if the id is taken, or if the plan does not exist.
     pub async fn create_tenant(
         &self,
         shown: Option<Time>,
@@ -103,7 +103,7 @@ impl Store {
         .await
     }
 
-    /// Changes a tenant. Has no effect when nothing would be different.
+    /// Changes a tenant. Has no effect if all given values are equal to the present values.
     pub async fn update_tenant(
         &self,
         shown: Option<Time>,
@@ -146,8 +146,8 @@ impl Store {
         .await
     }
 
-    /// Deletes a tenant: the tenant loses its id, and its rows stay. Refused while the tenant has open holds, unless
-    /// `force` is given. A hold whose deadline has come is not open, whether or not it was swept.
+    /// Deletes a tenant: the tenant loses its id, and its rows stay. Refuses while the tenant has open holds, unless
+    /// `force` is given. A hold whose deadline has come is not open, even if it was not swept yet.
     pub async fn delete_tenant(&self, shown: Option<Time>, id: &str, force: bool) -> Result<(), AdminError> {
         self.run("delete tenant", move |transaction| async move {
             lock_policy(&transaction).await?;
@@ -188,7 +188,7 @@ impl Transaction<Reading> {
         Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id })
     }
 
-    /// Lists the tenants after an id, or from the first tenant on; with a plan, only the tenants of that plan.
+    /// Lists the tenants after an id, or from the first tenant on. With a plan, lists only the tenants of that plan.
     pub async fn list_tenants(
         &self,
         plan: Option<&str>,
@@ -240,8 +240,8 @@ fn carry(
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to) }).map(Some)
 }
 
-/// Returns a version that no lane has seen, even if a failover has lost changes. So the books that lanes remember of
-/// the tenant become invalid.
+/// Returns a version that no lane has seen, even if a failover has lost changes. So the rows of the tenant that lanes
+/// remember become invalid.
 fn next_version(found: &tenant::Model, now: Time) -> i64 {
     found.version.wrapping_add(now.0)
 }

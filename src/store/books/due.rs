@@ -43,7 +43,7 @@ pub struct DueTenants {
 
 impl Store {
     /// Lists the tenants after a place whose `next_due` has come, one page of them. The cost grows with the number of
-    /// such tenants, and not with the number of all tenants or open holds.
+    /// such tenants, but not with the number of all tenants or open holds.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Store {
         Ok(DueTenants { due, last })
     }
 
-    /// Finds those of the tenants that have due holds, each with the number of its due holds.
+    /// Finds the tenants that have due holds, each with the number of its due holds.
     ///
     /// # Errors
     ///

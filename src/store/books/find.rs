@@ -20,10 +20,10 @@ use crate::{
 
 use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
 
-// In a join, PostgreSQL may read a whole table: if the table was almost empty when PostgreSQL last analyzed it, or if
-// it has few live rows and thousands of dead rows, as `holds` has. So each row is looked up by itself: LATERAL, with
-// OFFSET 0 so that PostgreSQL does not turn the look-up into a join. Holds and reservations are then changed by their
-// `ctid`.
+// In a join, PostgreSQL reads a whole table if the table was almost empty when PostgreSQL last analyzed it. It does the
+// same if the table has few live rows and thousands of dead rows, as `holds` has. So each row is looked up separately,
+// with LATERAL. OFFSET 0 keeps PostgreSQL from turning the look-up into a join. Holds and reservations are then changed
+// by their `ctid`.
 
 static FIND_TENANT_KEYS: Bulk = Bulk {
     columns: &[Text],

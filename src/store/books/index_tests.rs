@@ -1,4 +1,4 @@
-//! How the databases look up rows: by their indexes.
+//! Claims about how the databases look up rows: by indexes.
 
 use sea_orm::{ConnectionTrait, Statement};
 

@@ -1,4 +1,4 @@
-//! Locks the tenants of a batch, reads rows along with the lock, and finds tenants that somebody else has locked.
+//! Locks the tenants of a batch, reads rows along with the lock, and finds tenants that another session has locked.
 //!
 //! On PostgreSQL, a statement that waits for a row's lock sees other tables as they were before the wait. So the
 //! statement that locks tenants does nothing else, and later statements read everything else.
@@ -43,7 +43,7 @@ static LOCK_TENANTS: Bulk = Bulk {
 /// The rows to read in the same round trip as the lock.
 #[derive(Debug, Default)]
 pub struct Along {
-    /// Whether to read the head, and whether it contains the time.
+    /// Whether the head contains the time. `None`: the head is not read.
     pub head: Option<HeadTime>,
     /// The holds to read, by their ids.
     pub holds: Vec<Owned<ReservationId>>,
@@ -68,9 +68,9 @@ pub struct Locked {
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 impl Store {
-    /// Finds those of the tenants whose rows somebody else has locked now. Waits up to `patience` for the row of the
+    /// Finds the tenants whose rows another session has locked at the moment. Waits up to `patience` for the row of the
     /// first tenant, and a millisecond for each other row. Each row is locked for a moment, in a separate transaction
-    /// that holds no other lock. On SQLite there are no row locks.
+    /// that takes no other lock. On SQLite there are no row locks.
     pub async fn find_locked_tenants(
         &self,
         keys: &[TenantKey],

@@ -66,8 +66,8 @@ static DELETE_REQUESTS: Bulk = Bulk {
       RETURNING tenant_key",
 };
 /// The tenant's version stays, since lanes do not remember the column `pruned`. The sum wraps around beyond an int64,
-/// as `wrapping_add` does: it contains charges that a ResetUsage subtracted, but not the adjustments by which it did
-/// so.
+/// as `wrapping_add` does. The sum contains charges that a ResetUsage subtracted, but not the adjustments by which the
+/// ResetUsage subtracted them.
 static ADD_PRUNED: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt],
     postgres: "UPDATE counters c SET pruned = CASE
@@ -112,10 +112,10 @@ impl Retention {
 /// A function that decides whether a walk goes on. It gets the counts of what was removed so far.
 pub type GoOn<'a> = dyn Fn(Pruned) -> bool + Sync + 'a;
 
-/// Whether a walk came to its end.
+/// Whether a walk has read all rows or was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// The walk has looked at all rows.
+    /// The walk has read all rows.
     Reached,
     /// `go_on` stopped the walk before the end.
     Stopped,
@@ -271,7 +271,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes rows in one transaction, then pauses. Returns how many rows were still there and still old.
+    /// Removes rows in one transaction, then pauses. Returns how many rows still existed and were still old.
     async fn remove(&self, old: &Old, until: Time, walk: &mut Walk) -> Result<u64, StoreError> {
         let mut attempt = 1;
         loop {
@@ -283,8 +283,8 @@ impl Store {
             let outcome = self.run_job("prune", remove).await;
             sleep(DELETED_PAUSE).await;
             match outcome {
-                // The locked tenants are left out: while the transaction waited for them, calls would wait for the
-                // tenants that it has locked.
+                // The next attempt leaves out the locked tenants. If the transaction waited for them, calls would wait
+                // meanwhile for the tenants that the transaction has locked.
                 Err(StoreError::Locked(_)) if attempt < ATTEMPTS_MAX => {
                     let owners = old.owners(&walk.left_out);
                     walk.left_out.extend(self.find_locked_tenants(&owners, Duration::ZERO).await?);
@@ -397,7 +397,7 @@ impl Transaction<Job> {
         Ok(self.find(&DELETE_REQUESTS, columns).await?.len() as u64)
     }
 
-    /// Deletes those of the settled reservations that are still old, and adds their charges to `pruned` of their
+    /// Deletes the settled reservations that are still old, and adds their charges to the column `pruned` of their
     /// counters. Returns how many were deleted.
     async fn delete_settled(
         &self,

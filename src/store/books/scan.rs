@@ -41,7 +41,7 @@ pub(super) static FIND_EARLIEST_DEADLINES: Bulk = Bulk {
 };
 
 impl<W: Statements> Transaction<W> {
-    /// Lists the open holds of a tenant in the order of deadlines: those after a place and up to `until`.
+    /// Lists the open holds of a tenant after a place and with deadlines up to `until`, in the order of deadlines.
     pub async fn list_holds_by_deadline(
         &self,
         tenant: TenantKey,

@@ -46,8 +46,8 @@ static UPDATE_STILL_TENANTS: Bulk = Bulk {
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, version = ?3, event_number = ?4 WHERE key = ?1 AND version = ?5",
 };
 
-/// Returns the writes of the tenants' own rows. On PostgreSQL one statement updates all of them: it locks the rows in
-/// their order, and detects by itself whether `next_due` changes.
+/// Returns the writes of the tenants' own rows. On PostgreSQL one statement updates all of these rows. It locks the
+/// rows in their order, and detects by itself whether `next_due` changes.
 pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2] {
     let (mut moved, mut still) = (empty_columns(6), empty_columns(5));
     for change in changes {

@@ -25,9 +25,9 @@ use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 
 // Holds and reservations are changed by their `ctid`: see the comment in `find.rs`.
 
-/// UNNEST in the list of SELECT passes rows on one by one; in FROM, PostgreSQL would first store each whole column. OR
-/// FAIL, here and below: without it SQLite keeps a journal to undo a single statement, but these statements are only
-/// undone with their transaction.
+/// UNNEST in the list of SELECT passes on each row at once. With UNNEST in FROM, PostgreSQL would first store each
+/// whole column. Without OR FAIL, here and below, SQLite would keep a journal to undo a single statement. But these
+/// statements are only undone with their transaction.
 static INSERT_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes, BigInt, BigInt],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,

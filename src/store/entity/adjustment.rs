@@ -14,14 +14,14 @@ pub(in crate::store) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) tenant_key: i64,
     pub(in crate::store) counter_key: Vec<u8>,
-    /// Units added to `committed`; negative when taken off.
+    /// Units added to `committed`. Negative if units were subtracted.
     pub(in crate::store) delta: i64,
     pub(in crate::store) reason: String,
     pub(in crate::store) operator: String,
     pub(in crate::store) created_at: Time,
 }
 
-/// None: the tenant is part of every key, and no constraint crosses tenants.
+/// No relations: the database has no foreign keys.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub(in crate::store) enum Relation {}
 

@@ -1,4 +1,4 @@
-//! Counters: committed and reserved of one subject scope, resource and window.
+//! Counters: committed and reserved of one resource in one window, for a tenant or for certain agents, users or models.
 
 use sea_orm::entity::prelude::*;
 
@@ -18,7 +18,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) window_start: Time,
     /// The first instant after the window.
     pub(in crate::store) window_end: Time,
-    /// `None` when the shape does not count agents apart; likewise for users and models.
+    /// `None` if the counter counts all agents together. Likewise `user_name` and `model`.
     pub(in crate::store) agent: Option<String>,
     pub(in crate::store) user_name: Option<String>,
     pub(in crate::store) model: Option<String>,
@@ -30,15 +30,15 @@ pub(in crate::store) struct Model {
     pub(in crate::store) pruned: i64,
     /// The encoding of `books/alerts.rs`; `None` when nothing was emitted and no refusal was counted.
     pub(in crate::store) alerts: Option<Vec<u8>>,
-    /// 1 once WINDOW_CLOSED was emitted, or need not be; else 0.
+    /// 1 if WINDOW_CLOSED was emitted or need not be emitted, else 0.
     pub(in crate::store) closed: i16,
     /// The order of several changes at the instant `counted_since`; 0 when unknown.
     pub(in crate::store) since_order: i64,
-    /// Charges made at deadlines up to this instant were taken off; 0 when none were.
+    /// Charges that were made at deadlines up to this instant no longer count. 0 if no charges were taken back.
     pub(in crate::store) forgiven_until: Time,
 }
 
-/// None: the tenant is part of every key, and no constraint crosses tenants.
+/// No relations: the database has no foreign keys.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub(in crate::store) enum Relation {}
 

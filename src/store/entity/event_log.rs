@@ -1,4 +1,4 @@
-//! The row of the log: its id, and how far it goes. Numbering locks this row.
+//! The row of the log: its id, and its first and last places. Numbering locks this row.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::*;
 pub(in crate::store) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: i32,
-    /// A copy of the database gets another id: its events may get other places than the original's.
+    /// A copy of the database gets another id, because its next events differ from those of the original.
     pub(in crate::store) log_id: Uuid,
     /// The place of the last event; 0 before the first event.
     pub(in crate::store) last_sequence: i64,
@@ -16,7 +16,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) pruned_through: i64,
 }
 
-/// None: the tenant is part of every key, and no constraint crosses tenants.
+/// No relations: the database has no foreign keys.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub(in crate::store) enum Relation {}
 

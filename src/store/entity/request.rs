@@ -26,7 +26,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) created_at: Time,
 }
 
-/// None: the tenant is part of every key, and no constraint crosses tenants.
+/// No relations: the database has no foreign keys.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub(in crate::store) enum Relation {}
 

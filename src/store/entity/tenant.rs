@@ -25,7 +25,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) decided_at: Time,
     /// A lower bound of the deadlines of open holds; [`Time::NEVER`] when there are none.
     pub(in crate::store) next_due: Time,
-    /// Another number after each change of the books.
+    /// Changes with each change of the tenant's books.
     pub(in crate::store) version: i64,
     /// When the tenant got its plan.
     pub(in crate::store) plan_since: Time,
@@ -34,11 +34,11 @@ pub(in crate::store) struct Model {
     pub(in crate::store) updated_at: Time,
     /// The number of the tenant's last event; 0 before the first event.
     pub(in crate::store) event_number: i64,
-    /// JSON: the shapes that are counted since before `plan_since`; `None` when there are none.
+    /// JSON: the shapes that count since before `plan_since`. `None` if there are no such shapes.
     pub(in crate::store) carried: Option<String>,
 }
 
-/// None: the tenant is part of every key, and no constraint crosses tenants.
+/// No relations: the database has no foreign keys.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub(in crate::store) enum Relation {}
 

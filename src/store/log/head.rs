@@ -10,7 +10,7 @@ use crate::store::{
 /// The key of the one row of `event_log`.
 const LOG_ROW: i32 = 1;
 
-/// The log's id, and how far the log goes.
+/// The log's id, and the first and last places of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogHead {
     /// A copy of the database has another id.
@@ -35,7 +35,7 @@ impl Store {
 }
 
 impl<W: Writes> Transaction<W> {
-    /// Locks the log until the transaction ends, and returns how far it goes. SQLite has one writer and needs no
+    /// Locks the log until the transaction ends, and returns the head of the log. SQLite has one writer and needs no
     /// lock.
     pub(super) async fn lock_log(&self) -> Result<LogHead, StoreError> {
         let text = match self.dialect() {
@@ -47,7 +47,7 @@ impl<W: Writes> Transaction<W> {
         head_from_row(self.rows(text, Vec::new()).await?.first())
     }
 
-    /// Writes how far the log goes. The transaction has locked the log.
+    /// Writes the last place of the log. The transaction has locked the log.
     pub(super) async fn set_last_sequence(&self, sequence: i64) -> Result<(), StoreError> {
         self.rows("UPDATE event_log SET last_sequence = $1 WHERE id = 1", vec![sequence.into()]).await?;
         Ok(())
@@ -55,7 +55,7 @@ impl<W: Writes> Transaction<W> {
 }
 
 impl Transaction<Reading> {
-    /// Reads the log's id, and how far the log goes.
+    /// Reads the head of the log.
     pub async fn read_log(&self) -> Result<LogHead, StoreError> {
         Ok(self.read_log_and_pending().await?.0)
     }
@@ -87,7 +87,7 @@ fn head_from_row(row: Option<&Row>) -> Result<LogHead, StoreError> {
     Ok(LogHead { log_id, last_sequence: row.get(1)?, pruned_through: row.get(2)? })
 }
 
-/// Makes the error of a log without its row.
+/// Makes the error of a database whose table `event_log` has no row.
 pub(super) fn missing_log() -> StoreError {
     StoreError::Corrupt("the table event_log has no row".to_owned())
 }

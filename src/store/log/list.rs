@@ -8,19 +8,19 @@ use crate::{
     store::{Statements, StoreError, Transaction, row::Row},
 };
 
-/// The result of looking at the times of some events.
+/// The result of a scan of the times of some events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scanned {
-    /// The place of the first event that is late enough.
+    /// The place of the first event at or after the instant. `None`: all scanned events are earlier.
     pub first: Option<i64>,
-    /// The place of the last event that was looked at.
+    /// The place of the last scanned event. `None`: no event was scanned.
     pub last: Option<i64>,
-    /// How many events were looked at.
+    /// The number of scanned events.
     pub rows: usize,
 }
 
 impl<W: Statements> Transaction<W> {
-    /// Lists the events after a place in the log, in order; with a tenant, only that tenant's.
+    /// Lists the events after a place in the log, in order. With a tenant, lists only events of that tenant.
     pub async fn list_events(
         &self,
         tenant: Option<TenantKey>,
@@ -43,8 +43,8 @@ impl<W: Statements> Transaction<W> {
         rows.iter().map(event_from_row).collect()
     }
 
-    /// Finds the first event at or after an instant among the next `limit` events after a place; with a tenant, only
-    /// among that tenant's. Bodies are not read.
+    /// Finds the first event at or after an instant among the next `limit` events after a place. With a tenant, scans
+    /// only events of that tenant. Does not read the bodies of events.
     pub async fn scan_for_time(
         &self,
         tenant: Option<TenantKey>,

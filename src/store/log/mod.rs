@@ -1,6 +1,6 @@
 //! The log of events. Transactions write events without places (`write.rs`), and numbering gives them places
-//! (`number.rs`, which says why, and is the file to read first). `head.rs` knows how far the log goes, `list.rs` reads
-//! it, and `prune.rs` removes its front.
+//! (`number.rs`, which says why, and is the file to read first). `head.rs` reads and writes the first and last places
+//! of the log, `list.rs` reads events, and `prune.rs` removes the oldest events.
 
 mod body;
 mod head;

@@ -15,8 +15,8 @@ pub struct Numbered {
 }
 
 impl Store {
-    /// Gives places to at most `limit` events that have none, in the order of time, and of numbers within a tenant.
-    /// One process does so at a time. The others wait, and then find less to do.
+    /// Gives places to at most `limit` events that have none, in the order of time, and of numbers within a tenant. One
+    /// process numbers events at a time. Other processes wait, and then find fewer events without places.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ impl Transaction<Job> {
 }
 
 impl<W: Writes> Transaction<W> {
-    /// Notifies other replicas of new events. Called once per step, because NOTIFY locks the whole database when its
-    /// transaction commits.
+    /// Wakes other replicas, since there are new events. Called once per step, because NOTIFY locks the whole database
+    /// when its transaction commits.
     pub(super) async fn wake_replicas(&self) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             self.rows("SELECT pg_notify($1, '')", vec![CHANNEL.into()]).await?;

@@ -16,7 +16,7 @@ const STEP_EVENTS: i64 = 500;
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// Removes events that are older than their retention. Returns how many.
+    /// Removes events that are older than their retention. Returns the number of removed events.
     ///
     /// # Errors
     ///

@@ -27,8 +27,8 @@ pub(in crate::store) static INSERT_EVENTS: Bulk = Bulk {
 };
 
 impl<W: Writes> Transaction<W> {
-    /// Adds an event of no tenant to the log. The last step of a transaction: until the transaction ends, nobody else
-    /// can change the log.
+    /// Adds an event of no tenant to the log. It must be the last step of a transaction: until the transaction ends, no
+    /// other transaction can change the log.
     pub async fn append_event(&self, event: &Event) -> Result<(), StoreError> {
         let sequence = self.lock_log().await?.last_sequence + 1;
         let text = "INSERT INTO events (sequence, tenant_key, number, kind, occurred_at, body)
@@ -64,7 +64,7 @@ impl Transaction<Writing> {
     }
 }
 
-/// Adds the rows of a tenant's events. `last_number` is the number of the last of them.
+/// Adds the rows of a tenant's events. `last_number` is the number of the last of these events.
 pub(in crate::store) fn push_events(
     columns: &mut [Vec<Value>],
     tenant: TenantKey,

@@ -42,7 +42,7 @@ struct Sum {
 type Sums = HashMap<(TenantKey, CounterKey), Sum>;
 
 impl Store {
-    /// Checks I2: each counter is the sum of the rows that name it and of what was pruned. Checks I3: a `request_id`
+    /// Checks I2: each counter is the sum of the rows that name it and of its pruned part. Checks I3: a `request_id`
     /// took effect once, and a reservation was settled once.
     ///
     /// # Errors
@@ -53,8 +53,9 @@ impl Store {
         verify_scope(transaction, Scope::default()).await
     }
 
-    /// Verifies the books of `tenants_max` tenants from a key on, as [`Store::verify`] does. If there are fewer from
-    /// that key on, verifies the first tenants instead. Does not check that each `request_id` leads to a reservation.
+    /// Verifies the books of `tenants_max` tenants from a key on, as [`Store::verify`] does. If there are fewer tenants
+    /// from that key on, verifies the first tenants instead. Does not check that each `request_id` leads to a
+    /// reservation.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ async fn verify_scope(transaction: Transaction<Reading>, scope: Scope) -> Result
     load_names(&transaction, &mut report).await?;
     let deadlines = verify_holds(&transaction, &mut report, &mut sums).await?;
     verify_settled(&transaction, &mut report, &mut sums).await?;
-    // The rows are in the order of ids that clients chose, so a check of some tenants would read all rows.
+    // The rows are in the order of ids that clients chose, so a check of a few tenants would have to read all rows.
     if scope.is_all() {
         verify_requests(&transaction, &mut report).await?;
     }
@@ -134,8 +135,8 @@ async fn verify_holds(
     let mut after = (report.scope.place_before(), Time::MIN, Uuid::nil());
     loop {
         let place = [after.0.into(), after.1.into(), after.2.into()];
-        // The index that begins with the tenant covers rows with a deadline. All rows have one, but the query must
-        // say so.
+        // The index that begins with the tenant covers rows with a deadline. All rows have a deadline, but the query
+        // must say so.
         let all = hold::Entity::find().filter(Deadline.is_not_null());
         let key = [Tenant, Deadline, Id];
         let rows: Vec<hold::Model> = page_after(transaction, all, report.scope, Tenant, key, place).await?;
@@ -369,7 +370,7 @@ async fn verify_counters(
             let sum = sums.remove(&(tenant, key.clone())).unwrap_or_default();
             let (committed, reserved) = (i128::from(row.committed), i128::from(row.reserved));
             let sum = Sum { committed: sum.committed + i128::from(row.pruned), ..sum };
-            // The sum of what was pruned wraps around beyond an int64.
+            // The sum of the pruned rows wraps around beyond an int64.
             if (sum.committed - committed) % (1 << 64) != 0 || sum.reserved != reserved {
                 let text = format!(
                     "counter {}: committed {committed}, reserved {reserved}; but the rows that name it, and \
@@ -440,8 +441,9 @@ async fn verify_tenants(
     }
 }
 
-/// Returns the next page of a table in the order of its key, for the tenants of a scope, after a place. The key is
-/// compared as a whole: with `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its index.
+/// Returns the next page of a table in the order of its key, for the tenants of a scope, after a place. All columns of
+/// the key are compared at once: with `a > ? OR a = ? AND b > ?` the databases would not start in the middle of its
+/// index.
 async fn page_after<E: EntityTrait, const N: usize>(
     transaction: &Transaction<Reading>,
     all: Select<E>,

@@ -114,8 +114,8 @@ impl Store {
         .await
     }
 
-    /// Changes a webhook. Has no effect when nothing would be different. A webhook that becomes active again goes on
-    /// where it stopped.
+    /// Changes a webhook. Has no effect if all given values are equal to the present values. If a webhook becomes
+    /// active again, it resumes after its last event.
     pub async fn update_webhook(
         &self,
         shown: Option<Time>,
@@ -130,7 +130,7 @@ impl Store {
                 return Ok((transaction, found.at(now)));
             }
             let change = change.clone();
-            // The failures of another endpoint say nothing about this one.
+            // The failures of the old endpoint say nothing about the new endpoint.
             let text =
                 "UPDATE webhooks SET url = $2, description = $3, tenants = $4, kinds = $5, updated_at = $6,
                        failing_since = CASE WHEN url = $2 THEN failing_since END,
@@ -160,8 +160,8 @@ impl Store {
         .await
     }
 
-    /// Gives a webhook another secret. The previous secret stays valid for the `overlap`. The secret that
-    /// the webhook has already changes nothing: the call may be a retry.
+    /// Gives a webhook another secret. The previous secret stays valid for the `overlap`. If the webhook has the given
+    /// secret already, nothing changes: the call may be a retry.
     pub async fn rotate_webhook_secret(
         &self,
         shown: Option<Time>,
@@ -192,8 +192,8 @@ impl Store {
         .await
     }
 
-    /// Has deliveries of a webhook sent again, at once: those of the events at `sequences`, or, if there are none,
-    /// the oldest that are FAILED. Returns how many.
+    /// Makes deliveries of a webhook due at once, so that they are sent again: the deliveries of the events at
+    /// `sequences`, or the oldest FAILED deliveries if `sequences` is empty. Returns the number of these deliveries.
     pub async fn redeliver(&self, id: &str, sequences: &[i64]) -> Result<u64, AdminError> {
         self.run("redeliver", move |transaction| async move {
             let webhook = get(&transaction, id).await?;
@@ -236,14 +236,14 @@ impl Store {
 }
 
 impl Transaction<Reading> {
-    /// Returns the webhook of an id, without a previous secret that is no longer valid; or the refusal
-    /// WEBHOOK_NOT_FOUND.
+    /// Returns the webhook of an id, or the refusal WEBHOOK_NOT_FOUND. Leaves out a previous secret that is no longer
+    /// valid.
     pub async fn get_webhook(&self, shown: Option<Time>, id: &str) -> Result<Webhook, AdminError> {
         let now = self.now(shown).await?;
         Ok(get(self, id).await?.at(now))
     }
 
-    /// Lists the webhooks after an id, or from the first webhook on, without previous secrets that are no longer
+    /// Lists the webhooks after an id, or from the first webhook on. Leaves out previous secrets that are no longer
     /// valid.
     pub async fn list_webhooks(
         &self,

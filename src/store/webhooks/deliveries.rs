@@ -2,8 +2,8 @@
 //! records the outcome of each attempt.
 //!
 //! A webhook belongs to one process at a time. The process writes the end of its lease into `claimed_until`, and
-//! postpones it with each attempt. If a process dies, another takes the webhook after the end of the lease. Deliveries
-//! that the dead process sent and did not record are sent again.
+//! postpones it with each attempt. If a process dies, another process takes the webhook after the end of the lease. If
+//! the dead process has sent deliveries and not recorded them, they are sent again.
 
 use sea_orm::{Value, sea_query::ArrayType};
 
@@ -36,7 +36,7 @@ macro_rules! delivery_columns {
 }
 pub(super) use delivery_columns;
 
-/// The webhook's row is locked, so nobody else makes the same deliveries.
+/// The webhook's row is locked, so no other process makes the same deliveries.
 static INSERT_DELIVERIES: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt],
     postgres: "INSERT INTO deliveries (webhook_key, sequence, state, attempts, next_attempt_at, response_status, error,
@@ -52,7 +52,7 @@ static INSERT_DELIVERIES: Bulk = Bulk {
 pub struct Lease(Time);
 
 impl Lease {
-    /// Returns the end of the lease, unless it is renewed.
+    /// Returns when the lease ends, unless it is renewed.
     pub fn until(self) -> Time {
         self.0
     }
@@ -63,14 +63,14 @@ impl Lease {
 pub struct Expanded {
     /// How many deliveries were made.
     pub deliveries: u64,
-    /// Whether there may be more events.
+    /// Whether there may be more events that need deliveries.
     pub more: bool,
 }
 
 /// The webhooks that have deliveries to be sent now.
 #[derive(Clone, Debug)]
 pub struct DueWebhooks {
-    /// The time at which the webhooks were looked for.
+    /// The time of the query that found the webhooks.
     pub now: Time,
     /// The webhooks, in the order of keys.
     pub keys: Vec<WebhookKey>,
@@ -89,7 +89,7 @@ pub enum Next {
 /// A delivery to be sent next, with all that its attempt needs.
 #[derive(Clone, Debug)]
 pub struct DueDelivery {
-    /// The webhook, as it is now.
+    /// The webhook that the delivery is sent to.
     pub webhook: Webhook,
     /// The delivery to be sent.
     pub delivery: Delivery,
@@ -97,7 +97,7 @@ pub struct DueDelivery {
     pub event: LoggedEvent,
     /// The id of the event's log.
     pub log_id: [u8; 16],
-    /// The time at which the delivery was looked for.
+    /// The time of the query that found the delivery.
     pub now: Time,
 }
 
@@ -106,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the database does not answer; likewise for all functions below.
+    /// When the database does not answer. This is true for all functions below.
     pub async fn list_webhooks_behind(&self) -> Result<Vec<WebhookKey>, StoreError> {
         let text = "SELECT w.key FROM webhooks w, event_log l
               WHERE w.state = 1 AND w.cursor < l.last_sequence ORDER BY w.key";
@@ -132,8 +132,8 @@ impl Store {
         Ok(DueWebhooks { now, keys: self.list_keys("list webhooks due", text, values).await? })
     }
 
-    /// Makes deliveries due whose last attempt is in the future: the clock was ahead then, so their next attempt
-    /// would be too late.
+    /// Makes deliveries due whose last attempt is in the future. The clock was ahead at that attempt, so the next
+    /// attempt would come too late.
     pub async fn mend_retries(&self, now: Time) -> Result<(), StoreError> {
         let mend = move |transaction: Transaction<Job>| async move {
             let text = "UPDATE deliveries SET next_attempt_at = $1
@@ -162,8 +162,8 @@ impl Store {
         self.run_job("expand webhook", move |transaction| transaction.expand(key, shown)).await
     }
 
-    /// Ends all leases on webhooks of a SQLite file. The file has one process, so the holders are dead. On PostgreSQL
-    /// other replicas may be alive, so nothing is done.
+    /// Ends all leases on webhooks of a SQLite file. Only one process uses the file, so the processes that took the
+    /// leases no longer run. On PostgreSQL other replicas may run, so this does nothing.
     pub async fn release_webhooks_of_file(&self) -> Result<(), StoreError> {
         if self.dialect() == Dialect::Postgres {
             return Ok(());
@@ -412,7 +412,7 @@ impl Transaction<Job> {
         values.extend(place.clone());
         values.extend([due.delivery.attempts.into(), due.delivery.next_attempt_at.into()]);
         if self.rows(text, values).await?.is_empty() {
-            // Redeliver was called meanwhile: the delivery is still to be sent.
+            // Redeliver was called meanwhile, so the delivery must still be sent.
             let text = "UPDATE deliveries SET attempted_at = $1, response_status = $2, error = $3
                   WHERE webhook_key = $4 AND sequence = $5 RETURNING sequence";
             self.rows(text, outcome.into_iter().chain(place).collect()).await?;

@@ -6,13 +6,13 @@ use crate::{
     store::{Reading, StoreError, Transaction},
 };
 
-/// Deliveries that one statement reads.
+/// Maximum number of deliveries that one statement reads.
 const STEP_ROWS: usize = 2_000;
 
 /// Maximum number of statements for one page. If they do not fill the page, the next page continues the search.
 const STEPS_MAX: usize = 5;
 
-/// Pending deliveries: few, unless the endpoint fails.
+/// Reads pending deliveries. There are few, unless the endpoint fails.
 const PENDING: &str = concat!(
     "SELECT ",
     delivery_columns!(),
@@ -20,7 +20,7 @@ const PENDING: &str = concat!(
       ORDER BY d.sequence DESC LIMIT $3"
 );
 
-/// Deliveries that were given up.
+/// Reads deliveries that were given up.
 const FAILED: &str = concat!(
     "SELECT ",
     delivery_columns!(),
@@ -28,14 +28,14 @@ const FAILED: &str = concat!(
       ORDER BY d.sequence DESC LIMIT $3"
 );
 
-/// Deliveries in any state.
+/// Reads deliveries in any state.
 const ALL: &str = concat!(
     "SELECT ",
     delivery_columns!(),
     " FROM deliveries d WHERE d.webhook_key = $1 AND d.sequence < $2 ORDER BY d.sequence DESC LIMIT $3"
 );
 
-/// Which deliveries of a webhook to list.
+/// The filter of a list of deliveries.
 #[derive(Clone, Debug)]
 pub struct DeliveryQuery {
     /// The key of the webhook.
@@ -58,8 +58,9 @@ pub struct DeliveryPage {
 }
 
 impl Transaction<Reading> {
-    /// Lists deliveries of a webhook, newest first. Pending and failed deliveries each have an index. Delivered
-    /// deliveries have no index, since nearly all are delivered: the search reads all deliveries in bounded steps.
+    /// Lists deliveries of a webhook, newest first. Pending and failed deliveries each have an index. Deliveries that
+    /// are DELIVERED have no index, since nearly all deliveries are. The search for them reads all deliveries, in
+    /// bounded steps.
     ///
     /// # Errors
     ///

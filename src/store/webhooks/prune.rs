@@ -25,8 +25,8 @@ pub struct PrunedDeliveries {
 }
 
 impl Store {
-    /// Removes deliveries whose events or webhooks no longer exist. After each step, `go_on` gets what was removed so
-    /// far, and decides whether to go on.
+    /// Removes deliveries whose events or webhooks no longer exist. After each step, `go_on` gets the counts so far,
+    /// and decides whether to go on.
     ///
     /// # Errors
     ///
