@@ -19,7 +19,7 @@ use crate::domain::bounds::REQUEST_ID_RETENTION_MIN_HOURS;
 /// Default of `database`: a SQLite file in the current folder.
 pub const DATABASE_DEFAULT: &str = "sqlite://tope.db";
 
-/// Default of `drain_seconds`: longest time that open calls may take when the server ends.
+/// Default of `drain_seconds`: maximum time that open calls may still take when the server shuts down.
 pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
 
 /// Largest value of `drain_seconds`: a day.
@@ -58,7 +58,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Declares the settings. One declaration gives the field of [`Config`] with its default, the flag, the key of the
+/// Declares the settings. One declaration makes the field of [`Config`] with its default, the flag, the key of the
 /// file, the environment variable, and the error text that says what the value must be. A range after that text is
 /// checked, and is shown in the help and in errors.
 macro_rules! settings {
@@ -133,7 +133,7 @@ settings! {
     [value_name = "FORMAT", value_enum]
     log_format: LogFormat = LogFormat::Text, "text or json";
 
-    /// Longest time, in seconds, that open calls may take when the server ends
+    /// Maximum time, in seconds, that open calls may still take when the server shuts down
     [value_name = "SECONDS"]
     drain_seconds: u64 = DRAIN_DEFAULT_SECONDS, "a number of seconds" in ..=DRAIN_MAX_SECONDS;
 
@@ -191,8 +191,8 @@ pub fn lanes_default() -> usize {
     (cores / 2).clamp(1, LANES_DEFAULT_MAX)
 }
 
-/// Returns whether a batch is decided while the previous batch commits. On two cores, which clients and database keep
-/// busy, the changes between threads cost more than they gain.
+/// Returns whether a batch is decided while the previous batch commits. On two cores, clients and the database keep
+/// both cores busy. Switching between threads then costs more than it gains.
 pub fn overlap_default() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 2)
 }
@@ -265,7 +265,7 @@ fn variable(setting: &str) -> String {
     format!("TOPE_{}", setting.to_uppercase())
 }
 
-/// Finds the known name that is most similar to a name, if any is similar enough.
+/// Finds the known name that is most similar to a name. `None`: no known name is similar enough.
 fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let alike =
         known.iter().map(|known| (strsim::normalized_damerau_levenshtein(name, known), known.as_str()));
@@ -277,7 +277,7 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
 ///
 /// # Errors
 ///
-/// A text for a person: which setting is at fault, and where it was given.
+/// A text for a person: which setting is wrong, and where it was given.
 pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
     if let Some(file) = file {
@@ -305,7 +305,7 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
     Ok(config)
 }
 
-/// A repeated request is answered from its reservation, which must therefore exist as long as the request id.
+/// Checks that reservations are kept as long as request ids, since a repeated request is answered from its reservation.
 fn check_request_ids(config: &Config) -> Result<(), String> {
     let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
     if hours > days * 24 {
@@ -341,7 +341,7 @@ fn describe_error(error: &figment::Error, file: Option<&Path>) -> String {
         Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => {
             format!("{place} must be {}, but is {found}", wanted(setting))
         }
-        // The file is not TOML: print the place and the reason, without the line at fault, which may have a secret.
+        // The file is not TOML: print the place and the reason, without the wrong line, which may contain a secret.
         Kind::Message(text) if setting.is_empty() => {
             let said: Vec<&str> = text.lines().filter(|line| !line.contains('|')).map(str::trim).collect();
             let file = file.unwrap_or(Path::new(""));

@@ -118,7 +118,7 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// Returns the attempted act, for the beginning of an error.
+    /// Returns the beginning of an error: what the command tried to do, and with which database.
     fn tried(&self, verb: &str) -> String {
         format!("cannot {verb} {}", without_password(&self.database))
     }

@@ -89,7 +89,7 @@ pub fn print(
     }
 }
 
-/// Makes an error from the attempted act and the refusal, with the delay after which to try again.
+/// Makes an error from what the command tried to do and the refusal, with the delay after which to try again.
 pub fn refused(tried: &str, status: &Status) -> CliError {
     let mut error = CliError::refused(tried, status);
     let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
@@ -120,7 +120,7 @@ fn reservation_line(reservation: &Reservation) -> String {
     format!("{}  {state}{until}  {}", reservation.name, amounts.join("; "))
 }
 
-/// Lays out one row per balance, below a row of headings.
+/// Makes one row per balance, below a row of headings.
 fn rows(balances: &[Balance]) -> Vec<[String; 8]> {
     let headings =
         ["LIMIT", "RESOURCE", "COUNTS", "ALLOWANCE", "COMMITTED", "RESERVED", "REMAINING", "WINDOW ENDS"];

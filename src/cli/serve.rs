@@ -36,7 +36,7 @@ pub struct ServeArgs {
 ///
 /// # Errors
 ///
-/// When the settings are at fault, or the server cannot start.
+/// When a setting is wrong, or the server cannot start.
 pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let config = config::load(args.config.as_deref(), &args.settings).map_err(CliError::usage)?;
     if args.print_config {

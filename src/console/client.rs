@@ -37,7 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// While a call is open, the client pings a connection that was silent for this time.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Maximum time in which the server must answer a keepalive ping. After that the connection is closed.
+/// Maximum time in which the server must answer a keepalive ping. After this time the client closes the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time that the client waits for the answer to [`HTTP1_REQUEST`].
@@ -124,7 +124,7 @@ pub fn find_retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
-/// Returns sixteen random hex digits. So two runs never use the same request_ids.
+/// Returns sixteen random hex digits, so that two runs never use the same request_ids.
 pub fn run_id() -> String {
     // The keys of the standard library's hash are random, and this is random enough here.
     format!("{:016x}", RandomState::new().build_hasher().finish())

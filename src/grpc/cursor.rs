@@ -1,4 +1,5 @@
-//! The text of cursors. A cursor is a place in the log of events; clients must not interpret its text.
+//! The text of cursors. A cursor is the id of a log and a place in this log. Clients must not interpret the text of a
+//! cursor.
 
 use data_encoding::BASE64URL_NOPAD;
 

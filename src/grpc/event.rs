@@ -29,7 +29,7 @@ pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
     }
 }
 
-/// The codes of the kinds and of the actions are those of the contract.
+/// The kinds and the actions have the same codes in the domain as in the protos.
 fn change(change: ChangePart<'_>) -> v1::PolicyChange {
     let ChangePart { kind, id, action } = change;
     v1::PolicyChange { subject: kind.code(), id: id.to_owned(), action: action.code() }

@@ -22,8 +22,8 @@ pub(super) fn check_resources(faults: &mut Faults, names: &[String]) {
     check_names(faults, "resources", names, RESOURCES_MAX);
 }
 
-/// Parses a list of enum values. Returns each value once, in the order of the first occurrences. `wanted` is what is
-/// wrong with a value that does not exist, in the form "must be …".
+/// Parses a list of enum values. Returns each value once, in the order of the first occurrences. `wanted` is the text
+/// of the fault for a value that does not exist, in the form "must be …".
 pub(super) fn choices<T: PartialEq>(
     faults: &mut Faults,
     field: &str,

@@ -42,7 +42,7 @@ fn reflection_builder() -> Builder<'static> {
     )
 }
 
-/// Returns the reflection service in its version v1.
+/// Returns the reflection service, in version v1.
 pub fn reflection_v1() -> reflection::ServerReflectionServer<impl reflection::ServerReflection> {
     reflection_builder().build_v1().expect("the descriptors were compiled with this program")
 }

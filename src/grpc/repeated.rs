@@ -25,7 +25,7 @@ use crate::domain::{
     faults::Faults,
 };
 
-/// The elements of a request up to this size are not counted: when decoded, they take less than one MiB.
+/// Requests up to this size are decoded without counting their elements: the decoded elements take less than one MiB.
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
@@ -105,7 +105,8 @@ struct Field {
 }
 
 impl Request {
-    /// Finds a list that is too long. `None` if the bytes are no message: the decoder fails at the same place.
+    /// Finds a list that is too long. Returns `None` if there is none, or if the bytes are no message. In that case the
+    /// decoder reports the error.
     fn find_excess(&self, encoded: &[u8]) -> Option<&List> {
         let mut counts = vec![0; self.lists.len()];
         self.count(&self.message, encoded, &mut counts).err().flatten()

@@ -174,7 +174,7 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     }
 }
 
-/// Returns the same status as a google.rpc.Status, for a result of Batch.
+/// Converts a status to a google.rpc.Status, for a result of Batch.
 pub(super) fn to_rpc(status: &Status) -> tonic_types::pb::Status {
     // The details of our statuses are an encoded google.rpc.Status.
     tonic_types::pb::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::pb::Status {

@@ -8,7 +8,7 @@ use crate::domain::{
     operation::Fingerprinter,
 };
 
-/// The fingerprint of a list, made from its rpc and its filters.
+/// The fingerprint of a list, made from the rpc and the filters of the list.
 pub(super) struct Token(Fingerprinter);
 
 impl Token {
@@ -27,7 +27,7 @@ impl Token {
         Self(self.0.optional(text))
     }
 
-    /// Adds a filter with several values. Another order of the values is another list.
+    /// Adds a filter with several values. If the values have another order, the list is another list.
     pub(super) fn texts(self, texts: &[String]) -> Self {
         let counted = self.0.number(i64::try_from(texts.len()).unwrap_or(i64::MAX));
         Self(texts.iter().fold(counted, |print, text| print.text(text)))

@@ -1,4 +1,4 @@
-//! The composition root: starts database, engine, jobs and services, and ends them in order.
+//! The composition root: starts database, engine, jobs and services, and stops them in order.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ pub struct ServerOptions {
     pub demo: bool,
     /// Decide a batch while the previous batch commits. This needs a core that neither callers nor the database use.
     pub overlap: bool,
-    /// Let PostgreSQL's NOTIFY wake this server when another replica writes events. Otherwise the feed looks for new
+    /// Let PostgreSQL's NOTIFY wake this server when another replica writes events. If false, the feed searches for new
     /// events twice a second.
     pub listens: bool,
 }
@@ -121,14 +121,14 @@ pub struct Server {
 
 impl Server {
     /// Starts a server, which listens when this function returns. SQLite is then ready. If PostgreSQL cannot be
-    /// reached, the server waits for it in the background, and calls are UNAVAILABLE meanwhile. If PostgreSQL will
-    /// never accept this program, the start fails.
+    /// reached, the server waits for it in the background, and calls fail with UNAVAILABLE meanwhile. If PostgreSQL
+    /// will never accept this program, the start fails.
     ///
     /// # Errors
     ///
     /// The address or the database cannot be used, or the threads or the jobs cannot be started.
     pub fn start(options: ServerOptions) -> BoxFuture<'static, Result<Server, ServerError>> {
-        // The box makes the future compile once, in the library, and not again in each program that calls it.
+        // The box makes the future compile once, in the library, instead of once in each program that calls it.
         Box::pin(Self::start_unboxed(options))
     }
 
@@ -205,8 +205,8 @@ impl Server {
         self.address
     }
 
-    /// Ends the server: accepts no more calls, answers the accepted ones, and closes the database. If the database
-    /// does not answer, whatever still waits for it is given up after `drain`.
+    /// Shuts the server down: accepts no more calls, answers the accepted calls, and closes the database. If the
+    /// database does not answer, the server abandons after `drain` the operations that still wait for it.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.shutdown_unboxed())
     }

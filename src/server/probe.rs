@@ -20,10 +20,11 @@ use crate::{
 /// Pause between two probes, and between two attempts to connect.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// If the database does not answer a probe within this time, the probe has failed.
+/// Maximum time that a probe waits for the database. After this time the probe has failed.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// If nothing was written for this time, the probe makes a small write. On SQLite it does so even if batches write.
+/// If nothing was written for this time, the probe makes a small write. On SQLite the probe does so even if batches
+/// write.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// After a failed batch, if no batch is tried for this time, successful probes are enough for SERVING.
@@ -70,7 +71,7 @@ pub(super) struct Probe {
     misses: u32,
     /// Number of consecutive probes that found failed batches, but no successful batch, since the previous probe.
     failing: u32,
-    /// When the latest write succeeded. `failed` is when the latest batch failed.
+    /// The time of the latest successful write. `failed` is the time of the latest failed batch.
     written: Instant,
     failed: Instant,
 }

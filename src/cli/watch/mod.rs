@@ -166,8 +166,8 @@ async fn next(stream: &mut Streaming<WatchUsageResponse>) -> Result<WatchUsageRe
     }
 }
 
-/// Decides whether the watch resumes. A broken connection is UNKNOWN or CANCELLED to the client, a defect of the
-/// server is INTERNAL.
+/// Decides whether the watch resumes. The client reports a broken connection as UNKNOWN or CANCELLED, and the server
+/// reports a defect as INTERNAL.
 fn ended(status: Status) -> End {
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded => {
@@ -214,7 +214,7 @@ fn colour() -> bool {
 
 /// Prints a message to stderr, since stdout is for data.
 fn print_notice(text: &str) {
-    // If stderr is closed, there is no place left to write the message to.
+    // If stderr is closed, the message cannot be written anywhere.
     let _ = writeln!(io::stderr(), "tope: {text}");
 }
 

@@ -1,4 +1,4 @@
-//! Messages of the control plane ⇄ arguments and results of the store. Parsing collects every field at fault.
+//! Messages of the control plane ⇄ arguments and results of the store. Parsing collects every wrong field.
 
 use std::sync::Arc;
 
@@ -148,7 +148,7 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     ))
 }
 
-/// Parses the id of a thing to read or delete. It may be an older id that new things cannot have.
+/// Parses the id of an object to read or delete. It may be an older id, which new objects cannot have.
 pub(super) fn id(id: String) -> Result<String, Refusal> {
     let mut faults = Faults::default();
     faults.check("id", name_fault(&id));
@@ -191,10 +191,10 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     }
 }
 
-/// The field that every message has and no update can change, with the reason.
+/// The field that every message has and that no update can change, with the reason.
 pub(super) const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation")];
 
-/// Fields that the server sets. They are ignored in a message, and refused in a mask.
+/// Fields that the server sets. The server ignores them in a message, and refuses them in a mask.
 const SET_BY_SERVER: [&str; 4] = ["create_time", "failing_since", "old_secret_expire_time", "update_time"];
 
 /// The fields that an update is to change.
@@ -260,7 +260,7 @@ fn unit_fault(text: &str) -> Option<&'static str> {
     if text.len() > UNIT_LENGTH_MAX_BYTES { Some("must be at most 64 bytes") } else { text_fault(text) }
 }
 
-/// Parses a tenant's state. `None` if it is unset or at fault.
+/// Parses a tenant's state. `None` if the state is unset or wrong.
 fn state(faults: &mut Faults, state: i32) -> Option<TenantState> {
     match v1::TenantState::try_from(state) {
         Ok(given) => given.into(),

@@ -1,4 +1,4 @@
-//! Claims about the control plane's messages: which fields are at fault, and what valid fields mean.
+//! Claims about the control plane's messages: which fields are wrong, and what valid fields mean.
 
 use super::*;
 use crate::domain::{
@@ -23,7 +23,7 @@ fn policy() -> Policy {
     Policy::new(2, vec![resource(1, "tokens", false), resource(2, "gone", true)], Vec::new())
 }
 
-/// Returns the fields at fault, in order.
+/// Returns the wrong fields of a refusal, in order.
 fn fields<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Vec<String> {
     match outcome {
         Ok(_) => Vec::new(),

@@ -15,7 +15,7 @@ pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery,
     let mut faults = Faults::default();
     faults.check("tenant", optional_name_fault(&request.tenant));
     let mut kinds = kinds(&mut faults, "kinds", &request.kinds);
-    // The order of the kinds makes no other list.
+    // Requests with the same kinds in another order ask for the same list.
     kinds.sort_unstable();
     let from = instant(&mut faults, "start_time", request.start_time);
     let until = instant(&mut faults, "end_time", request.end_time);
@@ -54,6 +54,6 @@ fn instant(faults: &mut Faults, field: &str, given: Option<prost_types::Timestam
     if !(0..1_000_000_000).contains(&given.nanos) {
         faults.add(field, "must have nanos of 0 to 999,999,999");
     }
-    // Rounds down to milliseconds.
+    // The instant is rounded down to milliseconds.
     Some(Time(given.seconds.saturating_mul(1_000).saturating_add(i64::from(given.nanos) / 1_000_000)))
 }

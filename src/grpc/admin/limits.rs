@@ -1,4 +1,4 @@
-//! Limits of a plan: messages ⇄ domain. Parsing collects every field at fault.
+//! Limits of a plan: messages ⇄ domain. Parsing collects every wrong field.
 
 use std::{collections::HashSet, fmt::Display};
 
@@ -15,8 +15,8 @@ use crate::{
     grpc::v1,
 };
 
-/// Parses the limits of a plan, and leaves out those that cannot be built. The store sets their `since`. An id that the
-/// plan had before need not follow the rules of new ids.
+/// Parses the limits of a plan, and leaves out limits that cannot be built. The store sets `since` of the limits. If
+/// the plan has an id already, the id need not follow the rules of new ids.
 pub(super) fn parse(
     faults: &mut Faults,
     limits: Vec<v1::Limit>,
@@ -63,7 +63,7 @@ pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
     }
 }
 
-/// Parses the fields of one limit, and notes their faults.
+/// Parses the fields of one limit, and collects their faults.
 struct Fields<'a> {
     faults: &'a mut Faults,
     /// The path of the limit in the request, such as `plan.limits[2]`.
@@ -79,7 +79,7 @@ impl Fields<'_> {
         self.faults.check(format_args!("{}.{field}", self.path), fault);
     }
 
-    /// Returns the limit. `None` if its resource or its period is at fault.
+    /// Returns the limit. `None` if its resource or its period is wrong.
     fn limit(&mut self, limit: v1::Limit, policy: &Policy) -> Option<Limit> {
         let resource = self.resource(&limit.resource, policy);
         if limit.quantity < 0 {
@@ -123,7 +123,7 @@ impl Fields<'_> {
 
     fn anchor_day(&mut self, day: i32, period: Option<Period>) -> u8 {
         match (period, u8::try_from(day)) {
-            // Without a period nobody knows whether an anchor day is allowed.
+            // Without a period it is unknown whether an anchor day is allowed.
             (None, _) | (Some(Period::Day | Period::Lifetime | Period::Meter), Ok(0)) => 0,
             (Some(Period::Month), Ok(0)) => 1,
             (Some(Period::Month), Ok(day @ 1..=31)) => day,

@@ -63,7 +63,7 @@ impl Admin {
         Ok(self.policies.get(transaction, revision).await?)
     }
 
-    /// Returns the policy of now. It contains all resources that were ever declared, also deleted ones.
+    /// Returns the present policy. It contains all resources that were ever declared, also deleted resources.
     pub(super) async fn policy(&self) -> Result<Arc<Policy>, Status> {
         let transaction = self.read("read policy").await?;
         self.policy_in(&transaction).await.map_err(of_error)

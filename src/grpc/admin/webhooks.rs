@@ -228,7 +228,7 @@ fn check_tenants(faults: &mut Faults, tenants: &[String]) {
     check_names(faults, "webhook.tenants", tenants, WEBHOOK_TENANTS_MAX);
 }
 
-/// Parses a webhook's state. `None` if it is unset or at fault.
+/// Parses a webhook's state. `None` if the state is unset or wrong.
 fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
     match v1::WebhookState::try_from(state).map(Option::from) {
         Ok(state @ (None | Some(WebhookState::Active | WebhookState::Disabled))) => state,
@@ -239,7 +239,7 @@ fn state(faults: &mut Faults, state: i32) -> Option<WebhookState> {
     }
 }
 
-/// Returns the secret that was given, or a new random one.
+/// Returns the given secret, or a new random secret if none is given.
 fn secret(faults: &mut Faults, field: &str, text: &str) -> Secret {
     let minted = || Secret::from_bytes(random_bytes::<SECRET_BYTES>().to_vec());
     if text.is_empty() {

@@ -42,7 +42,7 @@ impl<Q> Call<Q> {
         Self { quota: quota.clone(), request }
     }
 
-    /// Changes the request. Use this if there is no short method for the change.
+    /// Changes the request. For changes that have no short method.
     pub fn with(mut self, change: impl FnOnce(&mut Q)) -> Self {
         change(&mut self.request);
         self

@@ -150,7 +150,8 @@ pub fn url(port: u16, database: &str) -> String {
     format!("postgres://{USER}@127.0.0.1:{port}/{database}")
 }
 
-/// Returns the cluster that all tests of this process share. It is never dropped; it ends when the process ends.
+/// Returns the cluster that all tests of this process share. The cluster is never dropped. It ends when the process
+/// ends.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());

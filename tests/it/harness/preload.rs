@@ -12,8 +12,8 @@ use super::process::{run, said, tope};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness");
 
-/// A clock that is ahead of the machine's clock or behind it. For the whole server, this is the same as if the
-/// machine's clock was set.
+/// A clock that is ahead of the machine's clock or behind it. The server sees this clock as if the machine's clock had
+/// been set.
 pub struct ShiftedClock(Preload);
 
 impl ShiftedClock {

@@ -178,7 +178,7 @@ impl Process {
         eventually("the server ends", async || self.child.try_wait().expect("the process is our child")).await
     }
 
-    /// Asks the server to shut down, waits for the end of the process, and checks that its exit code is 0.
+    /// Asks the server to shut down, waits for the end of the process, and checks that the exit code is 0.
     pub async fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended().await;
@@ -192,7 +192,7 @@ fn send_signal(signal: &str, id: u32) {
     assert!(status.success(), "{order}");
 }
 
-/// A measurement of the memory of a process. It ends when this value is dropped.
+/// A measurement of the memory of a process. The measurement ends when this value is dropped.
 pub struct Memory {
     peak: Arc<AtomicU64>,
     measuring: JoinHandle<()>,

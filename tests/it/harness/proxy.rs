@@ -20,7 +20,7 @@ use super::postgres;
 /// that is a transaction of its own.
 const COMMITTED: &[u8] = b"Z\0\0\0\x05I";
 
-/// Number of the latest bytes that are kept and searched. A text may arrive in pieces.
+/// Number of the latest bytes that the proxy keeps and searches, since a text may arrive in pieces.
 const KEPT: usize = 64 * 1024;
 
 /// The proxy. It listens on a free port of loopback.

@@ -1,4 +1,4 @@
-//! An endpoint of webhooks. It keeps all posts, and the test sets its answers.
+//! An endpoint of webhooks. The endpoint keeps all posts, and the test sets its answers.
 
 use std::{
     convert::Infallible,

@@ -22,7 +22,7 @@ pub type KindAndPercent = (EventKind, i32);
 /// An open WatchUsage stream.
 pub struct Watcher {
     stream: Streaming<WatchUsageResponse>,
-    /// Cursor of the last message that had a cursor.
+    /// The cursor of the last message that had a cursor.
     pub cursor: String,
 }
 

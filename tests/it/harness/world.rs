@@ -111,7 +111,7 @@ impl World {
         self.replica_at(self.database.url())
     }
 
-    /// Starts another server on the same database, which it connects to with this URL.
+    /// Starts another server on the same database. The server connects to the database with this URL.
     pub fn replica_at<'a>(&'a self, url: &'a str) -> LocalBoxFuture<'a, (Server, Clients)> {
         serve(settings(url), &self.clock).boxed_local()
     }
@@ -121,7 +121,7 @@ impl World {
         serve(Config { lanes, ..settings(self.database.url()) }, &self.clock).boxed_local()
     }
 
-    /// Makes the server emit WINDOW_CLOSED for windows that are over, as it does by itself every minute.
+    /// Makes the server emit WINDOW_CLOSED for windows that are over, as the server does by itself every minute.
     pub fn close_windows(&self) -> BoxFuture<'_, Closed> {
         async move {
             let figures = self.job("close-windows").await;
@@ -131,7 +131,7 @@ impl World {
         .boxed()
     }
 
-    /// Makes the server prune events, as it does by itself every hour. Returns how many events it removed.
+    /// Makes the server prune events, as the server does by itself every hour. Returns the number of removed events.
     pub fn prune_events(&self) -> BoxFuture<'_, i64> {
         async move { self.job("prune-events").await["events"] }.boxed()
     }
@@ -162,7 +162,7 @@ impl World {
         process::verify(self.database.url()).boxed()
     }
 
-    /// Stops the server. It answers all calls that it has accepted before it ends.
+    /// Stops the server. Before the server stops, it answers all calls that it has accepted.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown().await;
@@ -170,8 +170,8 @@ impl World {
     }
 }
 
-/// Returns whether the lanes of the server decide a batch while the previous batch commits. This depends on the name of
-/// the test: about half of the tests do so, and always the same tests.
+/// Returns whether the lanes of the server decide a batch while the previous batch commits. The answer depends on the
+/// name of the test. It is true for about half of the tests, and always for the same tests.
 fn overlaps() -> bool {
     let thread = std::thread::current();
     thread.name().is_some_and(|name| name.bytes().fold(0, u8::wrapping_add) % 2 == 1)
