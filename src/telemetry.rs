@@ -51,7 +51,7 @@ fn start_with(format: LogFormat, filter: &str) {
 }
 
 /// Lists the faults of a filter such as `info,tope=debug`. A single word that is no level is a fault, too: it would
-/// be taken for a module's name, and nothing else would be logged.
+/// count as the name of a module, and nothing else would be logged.
 fn faults_of_filter(text: &str) -> Vec<String> {
     let level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
     let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());

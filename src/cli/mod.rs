@@ -65,8 +65,8 @@ pub enum Command {
     Replay(replay::ReplayArgs),
 }
 
-/// Parses the command line and runs the command. The function is not generic, so it is compiled once, with the
-/// library, and not again with each program.
+/// Parses the command line and runs the command. The function is not generic, so it is compiled once, with the library,
+/// instead of once with each program.
 pub fn main() -> ExitCode {
     let command = Cli::command().mut_subcommand("serve", crate::config::describe);
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());

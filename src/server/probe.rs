@@ -161,13 +161,14 @@ impl Probe {
         match probed {
             Ok(()) => {
                 if self.misses >= MISSES_MAX {
-                    // The probe failed for the same reason as the batches. It succeeds now, so the reason is gone.
+                    // The probe failed for the same reason as the batches. The probe succeeds now, so the reason no
+                    // longer exists.
                     self.failing = 0;
                 }
                 self.misses = 0;
             }
-            // If PostgreSQL has not answered, the whole timeout has passed already. Another database is no brief fault,
-            // either. But SQLite may only be waiting for another process.
+            // If PostgreSQL has not answered, the whole timeout has passed already. If the database is another
+            // database, this is no brief fault, either. But SQLite may only be waiting for another process.
             Err(error) => {
                 let silent = silent && self.store.dialect() == Dialect::Postgres;
                 let certain = silent || matches!(error, StoreError::Unusable(_));

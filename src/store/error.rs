@@ -18,7 +18,7 @@ pub enum StoreError {
     /// files were taken away.
     #[error("{0}")]
     Unreachable(String),
-    /// The transaction collided with another transaction. The whole transaction can be repeated at once.
+    /// The transaction collided with another transaction. The caller can repeat the whole transaction at once.
     #[error("the transaction conflicts with a concurrent one")]
     Serialization(#[source] DbErr),
     /// Another session kept a row locked for longer than the bounded wait. Nothing was changed.

@@ -1,4 +1,4 @@
-//! Where a database is: what its URL means.
+//! The location of a database: a file or a server, as its URL says.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::error::{StoreError, unusable};
 /// The accepted URLs, for error messages.
 const ACCEPTED: &str = "sqlite://FILE, sqlite:FILE, postgres://… or postgresql://…";
 
-/// Where a database is.
+/// The location of a database.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Location {
     /// The path of a SQLite file.

@@ -1,5 +1,5 @@
-//! The books in a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. The only module
-//! that knows SeaORM, rusqlite, tokio-postgres, and SQL. It knows nothing of lanes, protos, or why a row changes.
+//! The tables of a database, SQLite or PostgreSQL: connections, named transactions, rows ⇄ domain. Only this module
+//! uses SeaORM, rusqlite, tokio-postgres and SQL. It does not use lanes or protos, and does not know why a row changes.
 //!
 //! Read `connect.rs` and `transaction` first: they open a database, and run transactions on it. They use `sqlite`
 //! and `postgres`, which contain the parts that only one kind of database needs. `books`, `log`, `webhooks`, `admin`

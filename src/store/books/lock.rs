@@ -51,7 +51,7 @@ pub struct Along {
     pub counters: Vec<Owned<CounterKey>>,
 }
 
-/// Locked tenants, and what was read along with the lock. Rows that do not exist are missing.
+/// Locked tenants, and the rows that were read along with the lock. Rows that do not exist are left out.
 #[derive(Debug)]
 pub struct Locked {
     /// The tenants that exist.

@@ -1,7 +1,7 @@
 //! The books of tenants: counters, holds, reservations, requests and adjustments. A batch locks its tenants
-//! (`lock.rs`), finds what it needs (`find.rs`) and writes what changed (`write.rs`): read these three first. A batch
-//! that was decided ahead is written by `ahead.rs` alone. These files convert rows with `rows.rs` and `body.rs`. Lists
-//! and jobs have `scan.rs`, `due.rs`, `close.rs` and `prune.rs`.
+//! (`lock.rs`), finds the rows that it needs (`find.rs`) and writes the changed rows (`write.rs`): read these three
+//! files first. A batch that was decided ahead is written by `ahead.rs` alone. These files convert rows with `rows.rs`
+//! and `body.rs`. Lists and jobs have `scan.rs`, `due.rs`, `close.rs` and `prune.rs`.
 
 mod ahead;
 mod alerts;

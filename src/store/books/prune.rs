@@ -1,9 +1,9 @@
-//! Prunes settled reservations and request ids by age. Counters keep the sum of what was removed (I2).
+//! Prunes settled reservations and request ids by age. Counters keep the sum of the removed charges (I2).
 //!
-//! A walk reads both tables from the first key to the last, page by page and without a lock. It deletes the old rows
-//! of a page in transactions of bounded size. It pauses after each transaction, so that decisions can be made
-//! meanwhile. After an interruption, the next walk starts at the first key again. Several processes may prune at the
-//! same time: each row is deleted, and counted, by exactly one of them.
+//! A walk reads both tables from the first key to the last, page by page and without a lock. It deletes the old rows of
+//! a page in transactions of bounded size. It pauses after each transaction, so that decisions can be made meanwhile.
+//! After an interruption, the next walk starts at the first key again. Several processes may prune at the same time:
+//! exactly one process deletes and counts each row.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -109,7 +109,7 @@ impl Retention {
     }
 }
 
-/// A function that decides whether a walk goes on. It gets the counts of what was removed so far.
+/// A function that decides whether a walk goes on. It gets the counts of the rows that were removed so far.
 pub type GoOn<'a> = dyn Fn(Pruned) -> bool + Sync + 'a;
 
 /// Whether a walk has read all rows or was stopped.
@@ -121,7 +121,7 @@ enum End {
     Stopped,
 }
 
-/// Counts of what was removed so far.
+/// Counts of the rows that were removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Settled reservations that were removed.
@@ -151,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the database fails. What was removed before stays removed.
+    /// When the database fails. Rows that were removed before stay removed.
     pub async fn prune(
         &self,
         shown: Option<Time>,
@@ -242,7 +242,7 @@ impl Store {
         }
     }
 
-    /// Removes reservations. If the database refuses to remove one of them, the others are still removed.
+    /// Removes reservations. If the database refuses to remove a reservation, the others are still removed.
     async fn remove_reservations(
         &self,
         rows: &[(Uuid, i64)],
@@ -308,7 +308,7 @@ enum Old {
 }
 
 impl Old {
-    /// Returns the tenants of these rows, sorted, without the locked ones.
+    /// Returns the tenants of these rows, sorted, without the locked tenants.
     fn owners(&self, locked: &[TenantKey]) -> Vec<TenantKey> {
         let mut owners: Vec<TenantKey> = match self {
             Old::Requests(rows) => rows.iter().map(|(_, owner)| TenantKey(*owner)).collect(),

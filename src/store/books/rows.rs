@@ -17,7 +17,7 @@ use crate::{
     store::{StoreError, row::Row},
 };
 
-/// A counter, and its alerts; `None` if it has none.
+/// A counter, and its alerts. `None`: the counter has no alerts.
 pub type StoredCounter = (Counter, Option<Box<Alerts>>);
 
 /// Returns the code that stands for a method in rows.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 // To use the index of deadlines, PostgreSQL needs the condition `deadline IS NOT NULL`, though it is always true.
-// SQLite drops such a condition before it chooses an index, and needs a range of deadlines instead.
+// SQLite drops a condition that is always true before it chooses an index, so it needs a range of deadlines instead.
 pub(super) const LIST_HOLDS: &str = "WITH own AS MATERIALIZED (
         SELECT tenant_key, id FROM holds WHERE tenant_key = $1 AND deadline IS NOT NULL AND deadline >= 0
     ), page AS MATERIALIZED (SELECT tenant_key, id FROM own WHERE id < $2 ORDER BY id DESC LIMIT $3)

@@ -1,4 +1,4 @@
-//! Adjustments: what was added to counters, with reason and operator.
+//! Adjustments: quantities that were added to counters, with reason and operator.
 
 use sea_orm::entity::prelude::*;
 

@@ -20,7 +20,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the database fails. What was removed before stays removed.
+    /// When the database fails. Events that were removed before stay removed.
     pub async fn prune_log(&self, shown: Option<Time>, retention: Retention) -> Result<u64, StoreError> {
         let now = self.read_now(shown).await?;
         let mut pruned = Pruned::default();

@@ -1,10 +1,10 @@
 //! The lanes' connections to PostgreSQL, on which batches run.
 //!
-//! sqlx waits for the answer to each statement before it sends the next one. On busy cores each answer costs two waits
-//! for a core, which take longer than the statements of a batch. So batches use a driver that pipelines: BEGIN, the
-//! lock and the reads after it are sent at once, and so are the writes and COMMIT. PostgreSQL runs them one after the
-//! other, and skips the rest after a statement has failed. Probes and searches for locked rows use these connections,
-//! too. Everything else goes through the pools.
+//! sqlx waits for the answer to each statement before it sends the next statement. On busy cores each answer costs two
+//! waits for a core, which take longer than the statements of a batch. So batches use a driver that pipelines: BEGIN,
+//! the lock and the reads after it are sent at once, and so are the writes and COMMIT. PostgreSQL runs them one after
+//! the other, and skips the rest after a statement has failed. Probes and searches for locked rows use these
+//! connections, too. Everything else goes through the pools.
 
 use std::{
     fmt,
@@ -88,8 +88,8 @@ impl Wire {
         Ok(WireTransaction { wire: self.clone(), connection, begun: AtomicBool::new(false) })
     }
 
-    /// Runs one statement in a transaction of its own, which is committed when this returns, and returns the rows that
-    /// it finds. So the caller waits for one answer, instead of three answers to BEGIN, the statement and COMMIT.
+    /// Runs one statement in a transaction of its own, commits the transaction, and returns the rows that the statement
+    /// finds. So the caller waits for one answer, instead of three answers to BEGIN, the statement and COMMIT.
     pub(in crate::store) async fn run(&self, question: &Question<'_>) -> Result<Vec<Row>, StoreError> {
         self.run_as(question, classify_wire).await
     }
@@ -113,7 +113,7 @@ impl Wire {
     }
 
     /// Tries statements, each in a transaction of its own that is rolled back, and returns the result of each
-    /// statement. All are sent at once, in their order.
+    /// statement. All statements are sent at once, in their order.
     pub(in crate::store) async fn try_out(
         &self,
         texts: impl Iterator<Item = String>,

@@ -63,7 +63,8 @@ impl Store {
     }
 }
 
-/// Gives the copy, which nobody else uses yet, another log id. A copy with an older schema may have no log of events.
+/// Gives another log id to the copy, which no other program uses yet. A copy with an older schema may have no log of
+/// events.
 fn renew_log(copy: &Path, log_id: [u8; 16]) -> Result<(), StoreError> {
     let connection = rusqlite::Connection::open(copy)?;
     let found = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'event_log'";

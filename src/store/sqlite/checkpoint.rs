@@ -2,9 +2,9 @@
 //!
 //! By default, SQLite copies the log within a COMMIT once the log is long. Then every call that waits for that batch
 //! waits until thousands of pages are written and synced. Here, a thread with its own connection copies the log a few
-//! times a second, while batches run. SQLite starts to write the log from its beginning again when all of it is copied
-//! and nobody writes. So once the log is long, the thread takes the turn to write, and copies the last few pages.
-//! While the file system has little room, the lane itself keeps the log short.
+//! times a second, while batches run. When the whole log is copied and nobody writes, SQLite starts to write the log
+//! from its beginning again. So once the log is long, the thread takes the turn to write, and copies the last few
+//! pages. While the file system has little room, the lane itself keeps the log short.
 //!
 //! Before each copy, the thread checks that the files are still those that the server opened. It must not copy pages
 //! into a file that another program has put there.

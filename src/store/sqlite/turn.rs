@@ -1,9 +1,9 @@
 //! Turns to write: they decide which writer may write to a database next.
 //!
 //! A SQLite file has one writer at a time. There are three kinds of writers: batches, for which callers wait,
-//! administrative changes, and jobs. Each kind has a queue, and only the first writer of each queue waits for the
-//! turn. The turn goes to these in the order of arrival. So the kinds alternate, and even 2,000 simultaneous
-//! administrative changes delay a batch by only one of them.
+//! administrative changes, and jobs. Each kind has a queue, and only the first writer of each queue waits for the turn.
+//! The turn goes to these in the order of arrival. So the kinds alternate. Even among 2,000 simultaneous administrative
+//! changes, a batch waits for only one change.
 //!
 //! PostgreSQL needs no turn. Administrative changes wait for each other there, too. Nearly all of them lock the
 //! policy's row, so they would only occupy connections of the pool while they wait. Jobs need these connections.

@@ -16,8 +16,8 @@ use crate::store::{
     sqlite::{connection::ThreadTransaction, turn::Writer},
 };
 
-/// The way of a job: on SQLite the lane's connection, on PostgreSQL one of a pool. It has no entities, since SeaORM
-/// does not run on the lane's connection.
+/// The way of a job: on SQLite the lane's connection, on PostgreSQL a connection of a pool. It has no entities, since
+/// SeaORM does not run on the lane's connection.
 #[derive(Debug)]
 pub(in crate::store) struct Job(JobTransaction);
 

@@ -53,7 +53,7 @@ pub struct Transaction<W> {
     after: AfterCommit,
 }
 
-/// What a transaction does after its commit.
+/// The actions of a transaction after its commit.
 #[derive(Debug)]
 struct AfterCommit {
     name: &'static str,

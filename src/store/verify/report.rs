@@ -41,7 +41,7 @@ impl Default for Scope {
 /// The report of a verification: what was checked, and what does not add up.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Tenants that were checked, deleted ones included.
+    /// Tenants that were checked, also deleted tenants.
     pub tenants: u64,
     /// Counters that were checked.
     pub counters: u64,
@@ -59,7 +59,7 @@ pub struct Report {
     pub(super) names: HashMap<TenantKey, String>,
     /// The number of all faults, including those that `faults` leaves out.
     pub fault_count: u64,
-    /// The first 1,000 faults: which row, and what is wrong with it.
+    /// The first 1,000 faults. Each text names a row and says what is wrong with the row.
     pub faults: Vec<String>,
 }
 

@@ -15,7 +15,7 @@ const STEP_ROWS: i64 = 500;
 /// Pause after a transaction that deleted: about ten times as long as the transaction takes.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
-/// Counts of what was removed so far.
+/// Counts of the deliveries that were removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrunedDeliveries {
     /// Deliveries that were removed.
@@ -30,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the database fails. What was removed before stays removed.
+    /// When the database fails. Deliveries that were removed before stay removed.
     pub async fn prune_deliveries(
         &self,
         go_on: &(dyn Fn(PrunedDeliveries) -> bool + Sync),

@@ -37,8 +37,8 @@ impl Load {
             let (clients, tenant) = (clients.clone(), tenant.to_owned());
             let (ending, acknowledged) = (Arc::clone(&ending), Arc::clone(&acknowledged));
             tokio::spawn(async move {
-                // Without the pause, calls that are refused at once would make busy loops, which would starve the
-                // server.
+                // Without the pause, a client whose calls are refused at once would loop without waiting, and would
+                // take the server's processor time.
                 let mut ticks = interval(PAUSE);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 while !ending.load(Ordering::Relaxed) {
