@@ -87,7 +87,7 @@ async fn run_one(name: String, server: &ServerArgs) -> Result<(), CliError> {
     let run = reply.map_err(|status| CliError::refused(&tried, &status))?.into_inner();
     match server.output {
         Output::Json => print_line(pretty(&run_json(&run)))?,
-        Output::Table => print_line(format!("{name}  {}", in_words(&run)))?,
+        Output::Table => print_line(format!("{name}  {}", describe_run(&run)))?,
     }
     match run.outcome() {
         JobOutcome::Succeeded => Ok(()),
@@ -100,9 +100,9 @@ async fn run_one(name: String, server: &ServerArgs) -> Result<(), CliError> {
 fn print_table(jobs: &[Job]) -> Result<(), CliError> {
     let mut rows = vec![["NAME", "SCHEDULE (UTC)", "NEXT RUN", "LAST RUN"].map(str::to_owned)];
     for job in jobs {
-        let next = if job.running { "runs now".to_owned() } else { shown(job.next_run_time.as_ref()) };
+        let next = if job.running { "runs now".to_owned() } else { format_time(job.next_run_time.as_ref()) };
         let last = match &job.last_run {
-            Some(run) => format!("{}  {}", shown(run.start_time.as_ref()), in_words(run)),
+            Some(run) => format!("{}  {}", format_time(run.start_time.as_ref()), describe_run(run)),
             None => "none".to_owned(),
         };
         rows.push([job.name.clone(), job.schedule.clone(), next, last]);
@@ -117,7 +117,7 @@ fn print_table(jobs: &[Job]) -> Result<(), CliError> {
 }
 
 /// Describes a run: `SUCCEEDED in 0.012 s: reservations 5, request_ids 0`.
-fn in_words(run: &JobRun) -> String {
+fn describe_run(run: &JobRun) -> String {
     let figures: Vec<String> =
         run.figures.iter().map(|figure| format!("{} {}", figure.name, figure.value)).collect();
     let said = [run.error.clone(), figures.join(", ")];
@@ -137,7 +137,7 @@ fn job_json(job: &Job) -> Value {
         "description": job.description,
         "timeout_seconds": seconds(job.timeout.as_ref()),
         "running": job.running,
-        "next_run_time": job.next_run_time.as_ref().map(|at| shown(Some(at))),
+        "next_run_time": job.next_run_time.as_ref().map(|at| format_time(Some(at))),
         "last_run": job.last_run.as_ref().map(run_json),
     })
 }
@@ -146,7 +146,7 @@ fn run_json(run: &JobRun) -> Value {
     let figures: Map<String, Value> =
         run.figures.iter().map(|figure| (figure.name.clone(), figure.value.to_string().into())).collect();
     json!({
-        "start_time": run.start_time.as_ref().map(|at| shown(Some(at))),
+        "start_time": run.start_time.as_ref().map(|at| format_time(Some(at))),
         "duration_seconds": seconds(run.duration.as_ref()),
         "outcome": outcome(run),
         "error": run.error,
@@ -159,7 +159,7 @@ fn pretty(value: &Value) -> String {
 }
 
 /// Formats an instant in whole seconds, in UTC: 2026-12-01T00:00:00Z; `-` if absent.
-fn shown(at: Option<&Timestamp>) -> String {
+fn format_time(at: Option<&Timestamp>) -> String {
     let instant = at.and_then(|at| chrono::DateTime::from_timestamp(at.seconds, 0));
     let text = instant.map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     text.unwrap_or_else(|| "-".to_owned())

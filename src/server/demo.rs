@@ -30,7 +30,7 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
     let now = clock.now();
     for (id, unit) in RESOURCES {
         let new = NewResource { id: id.to_owned(), display_name: String::new(), unit: unit.to_owned() };
-        unless_there(store.create_resource(now, &new).await)?;
+        allow_existing(store.create_resource(now, &new).await)?;
     }
     let reading = store.begin_read("demo").await?;
     let tokens = reading.get_resource("tokens").await?.key;
@@ -41,7 +41,7 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
             limit("tokens-per-month", tokens, Period::Month, month),
         ];
         let new = NewPlan { id: id.to_owned(), display_name: String::new(), limits };
-        unless_there(store.create_plan(now, &new).await)?;
+        allow_existing(store.create_plan(now, &new).await)?;
     }
     for (id, plan) in TENANTS {
         let new = NewTenant {
@@ -52,7 +52,7 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
             zone: Tz::UTC,
             state: TenantState::Active,
         };
-        unless_there(store.create_tenant(now, &new).await)?;
+        allow_existing(store.create_tenant(now, &new).await)?;
     }
     Ok(())
 }
@@ -75,7 +75,7 @@ fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limi
     }
 }
 
-fn unless_there<T>(outcome: Result<T, AdminError>) -> Result<(), AdminError> {
+fn allow_existing<T>(outcome: Result<T, AdminError>) -> Result<(), AdminError> {
     match outcome {
         Ok(_) | Err(AdminError::Refused(Refusal::NameTaken { .. })) => Ok(()),
         Err(error) => Err(error),

@@ -58,7 +58,7 @@ fn line(line: &Line) -> (String, String, Option<String>, Option<String>, i64, i6
 on_both! {
     async fn a_migrated_database_keeps_its_usage_and_events(kind: Kind) {
         for schema in SCHEMAS {
-            let world = World::on(Database::landed(kind, schema), THEN).await;
+            let world = World::on(Database::from_fixture(kind, schema), THEN).await;
             world.verify().await;
             assert_eq!(usage(&world).await, USAGE.iter().map(line).collect::<Vec<_>>(), "{schema}");
             let events = world.admin.clone().list_events(ListEventsRequest::default()).await;
@@ -70,7 +70,7 @@ on_both! {
 
     async fn a_migrated_database_keeps_its_holds_and_request_ids(kind: Kind) {
         for schema in SCHEMAS {
-            let world = World::on(Database::landed(kind, schema), THEN).await;
+            let world = World::on(Database::from_fixture(kind, schema), THEN).await;
             let again = world.reserve("acme").tokens(100).ttl(HOUR).id("extended").await.expect("the first reply");
             assert_eq!(again.held().request_id, "extended", "{schema}");
             let no = world.reserve("acme").tokens(101).id("extended").await.expect_err("another payload");

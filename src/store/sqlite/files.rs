@@ -70,7 +70,7 @@ impl Files {
     /// Remembers the files of a database that SQLite has opened. Clears `available` when the files are taken away.
     pub(super) fn open(path: &Path, available: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let open = |path: &Path| File::open(path).map_err(|error| unreadable(path, &error));
-        let [database_path, log_path, index_path] = ["", "-wal", "-shm"].map(|end| beside(path, end));
+        let [database_path, log_path, index_path] = ["", "-wal", "-shm"].map(|end| with_suffix(path, end));
         // The index is not opened, since closing it would release SQLite's locks on it.
         let (database, log) = (open(&database_path)?, open(&log_path)?);
         let size = database.metadata().map_err(|error| unreadable(path, &error))?.len();
@@ -240,7 +240,7 @@ pub(super) fn database_size(connection: &Connection) -> Result<u64, rusqlite::Er
     Ok(u64::from(pages) * u64::from(size))
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+fn with_suffix(path: &Path, end: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(end);
     PathBuf::from(path)

@@ -46,7 +46,7 @@ impl Database {
 
     /// Copies the database that an earlier version left in `tests/fixtures`, in a folder named after its last
     /// migration.
-    pub fn landed(kind: Kind, migration: &str) -> Self {
+    pub fn from_fixture(kind: Kind, migration: &str) -> Self {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(migration);
         let database = Self::fresh(kind);
         match kind {
