@@ -127,7 +127,7 @@ impl Feed {
 
     /// Numbers events and reads new events, until the feed is stopped.
     pub async fn run(self: Arc<Self>) {
-        let numbering = Arc::clone(self.store.numbering());
+        let wake_up = Arc::clone(self.store.numbering());
         loop {
             if self.store.is_available()
                 && let Err(error) = caught(self.step()).await
@@ -145,7 +145,7 @@ impl Feed {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = numbering.notified() => {}
+                () = wake_up.notified() => {}
                 () = sleep(POLL_INTERVAL) => {}
             }
         }

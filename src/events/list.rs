@@ -106,9 +106,9 @@ async fn pass_by(
         return Ok((after, true));
     };
     for _ in 0..TIMES_MAX / TIMES_CHUNK {
-        let scanned = transaction.scan_for_time(tenant, after, from, TIMES_CHUNK).await?;
-        after = scanned.first.map(|first| first - 1).or(scanned.last).unwrap_or(after);
-        if scanned.first.is_some() || scanned.rows < TIMES_CHUNK {
+        let searched = transaction.scan_for_time(tenant, after, from, TIMES_CHUNK).await?;
+        after = searched.first.map(|first| first - 1).or(searched.last).unwrap_or(after);
+        if searched.first.is_some() || searched.rows < TIMES_CHUNK {
             return Ok((after, true));
         }
     }

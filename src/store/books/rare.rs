@@ -15,7 +15,7 @@ use crate::{
 use ArrayType::{BigInt, Bytes};
 
 /// Updates all columns of a counter that may change.
-static UPDATE_WHOLE_COUNTERS: Bulk = Bulk {
+static UPDATE_FULL_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt],
     postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts,
             counted_since = w.counted_since, since_order = w.since_order, forgiven_until = w.forgiven_until
@@ -52,7 +52,7 @@ pub(super) fn push_rare(writes: &mut Vec<Write>, changes: &[Changes]) {
         ];
         push(&mut counters, row);
     }
-    writes.push((&UPDATE_WHOLE_COUNTERS, counters));
+    writes.push((&UPDATE_FULL_COUNTERS, counters));
     let mut events = empty_columns(5);
     for change in changes.iter().filter(|change| !change.events.is_empty()) {
         push_events(&mut events, change.tenant, &change.events, change.event_number);
