@@ -158,7 +158,7 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}")
 }
 
-/// Formats an instant in whole seconds, in UTC: 2026-12-01T00:00:00Z; `-` if absent.
+/// Formats an instant in whole seconds, in UTC: 2026-12-01T00:00:00Z. Returns `-` for an absent instant.
 fn format_time(at: Option<&Timestamp>) -> String {
     let instant = at.and_then(|at| chrono::DateTime::from_timestamp(at.seconds, 0));
     let text = instant.map(|instant| instant.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));

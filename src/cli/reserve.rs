@@ -56,7 +56,7 @@ pub struct ReserveArgs {
 ///
 /// # Errors
 ///
-/// When the server cannot be reached or refuses; the exit code is 3 if there is not enough quota.
+/// When the server cannot be reached or refuses. The exit code is 3 if the quota does not suffice.
 pub async fn run(args: ReserveArgs) -> Result<(), CliError> {
     let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
     let amounts = args.amounts.into_iter().map(|AmountArg { resource, quantity }| ReserveAmount {

@@ -41,7 +41,7 @@ impl CliError {
         Self { exit, ..self }
     }
 
-    /// Appends a text to the error, behind a semicolon.
+    /// Appends a semicolon and a text to the error.
     pub fn with(self, more: impl fmt::Display) -> Self {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
@@ -51,7 +51,8 @@ impl CliError {
         self.exit
     }
 
-    /// Makes an error. Its text contains the attempted act, `error`, and all sources of `error`, each text once.
+    /// Makes an error. Its text contains what the command tried to do, `error`, and all sources of `error`, each text
+    /// once.
     pub fn caused(tried: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         let mut text = tried.to_string();
         let mut cause = Some(error);
@@ -66,7 +67,8 @@ impl CliError {
         Self::new(text)
     }
 
-    /// Makes an error from the attempted act and the status that the server replied. The code decides the exit code.
+    /// Makes an error from what the command tried to do and the status that the server replied. The code decides the
+    /// exit code.
     pub fn refused(tried: impl fmt::Display, status: &Status) -> Self {
         let mut text = format!("{tried}: {}", status.message());
         if let Some(bad) = status.get_details_bad_request() {

@@ -243,7 +243,7 @@ impl Server {
             Ok(Err(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "closing the database failed");
             }
-            // PostgreSQL notices by itself that its client is gone.
+            // PostgreSQL notices by itself that its client no longer exists.
             Err(_) => tracing::error!(
                 "the connections to the database did not close within {} seconds; the server ends without \
                  closing them",

@@ -1,9 +1,9 @@
 //! Opens a database: its connections, and the lock of a file.
 //!
-//! SQLite runs in WAL mode. It has a writing connection for the lane, one for administration, and a few that only
-//! read. One process writes at a time: it holds a lock on `<file>.lock`. Within that process, writers take turns.
-//! PostgreSQL has a connection per lane, a pool for administration and jobs, and a pool for reads. It is connected
-//! when first used, so that a server can start before its database.
+//! SQLite runs in WAL mode. It has a writing connection for the lane, one for administration, and a few that only read.
+//! One process writes at a time: it has a lock on `<file>.lock`. Within that process, writers take turns to write.
+//! PostgreSQL has a connection per lane, a pool for administration and jobs, and a pool for reads. It is connected when
+//! first used, so that a server can start before its database.
 
 use std::{
     fs::File,
@@ -75,7 +75,7 @@ pub struct Store {
     /// `None` if the database is only read.
     writer: Option<DatabaseConnection>,
     lane_way: LaneWay,
-    /// Gives each writer its turn.
+    /// Gives each writer its turn to write.
     turns: Turns,
     reader: DatabaseConnection,
     /// The address and the credentials of PostgreSQL, for connections outside the pools.
@@ -92,7 +92,7 @@ pub struct Store {
     identity: Arc<OnceLock<Identity>>,
 }
 
-/// The way of lanes to the database, for batches.
+/// How the batches of lanes reach the database.
 #[derive(Clone, Debug)]
 pub(super) enum LaneWay {
     /// SQLite in the lane's thread, on the connection that this lane shares with jobs.

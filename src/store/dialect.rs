@@ -9,7 +9,8 @@ pub enum Dialect {
     Postgres,
 }
 
-/// PostgreSQL's time of day at this point, rounded down to milliseconds; `now()` would be the time of BEGIN.
+/// PostgreSQL's time of day at this point, rounded down to milliseconds. The function `now()` would return the time of
+/// BEGIN.
 macro_rules! postgres_now {
     () => {
         "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

@@ -79,7 +79,7 @@ impl StoreError {
     }
 }
 
-/// Makes the error of a database that cannot be opened; the text says why.
+/// Makes the error of a database that cannot be opened. The text says why.
 pub(super) fn unusable(text: impl Into<String>) -> StoreError {
     StoreError::Unusable(text.into())
 }

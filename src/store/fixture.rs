@@ -16,7 +16,8 @@ mod postgres;
 /// The number of databases that this process has made. The names of the databases contain it.
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// A database for one test. A SQLite file is deleted with the fixture; a PostgreSQL database ends with the process.
+/// A database for one test. A SQLite file is deleted with the fixture. A PostgreSQL database exists until the process
+/// ends.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     url: String,

@@ -22,10 +22,11 @@ use crate::{
     grpc::v1::{EventKind, WatchUsageRequest, WatchUsageResponse, quota_service_client::QuotaServiceClient},
 };
 
-/// First pause before a new attempt, if the server sent no `RetryInfo`; each pause is twice the one before.
+/// First pause before a new attempt, if the server sent no `RetryInfo`. Each further pause is twice as long as the
+/// previous pause.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 
-/// Longest pause without a `RetryInfo`.
+/// Maximum pause before a new attempt, if the server sent no `RetryInfo`.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A stream without a message for this long counts as lost: the server sends a heartbeat every 15 seconds.

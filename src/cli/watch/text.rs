@@ -15,7 +15,7 @@ const YELLOW: &str = "\x1b[33m";
 const BLUE: &str = "\x1b[34m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Renders a message as lines; a heartbeat has none.
+/// Renders a message as lines. A heartbeat has no lines.
 pub(super) fn lines(message: &WatchUsageResponse, colour: bool) -> Vec<String> {
     match &message.update {
         Some(Update::Event(event)) => vec![line(event, colour)],
@@ -127,7 +127,7 @@ fn change(change: &PolicyChange) -> String {
     format!("{subject} {} {action}", change.id)
 }
 
-/// Formats an instant in UTC (RFC 3339); empty if absent.
+/// Formats an instant in UTC (RFC 3339). The text is empty if the instant is absent.
 pub(in crate::cli) fn time(at: Option<&Timestamp>) -> String {
     let at = at.and_then(|at| DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).unwrap_or(0)));
     at.map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true)).unwrap_or_default()

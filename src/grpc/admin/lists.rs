@@ -27,12 +27,12 @@ impl List {
         faults.into_result(Self { token, after, size }).map_err(of_refusal)
     }
 
-    /// Returns the last id of the previous page; `None` on the first page.
+    /// Returns the last id of the previous page, or `None` for the first page.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
-    /// Returns the token of the next page; empty on the last page.
+    /// Returns the token of the next page. The token is empty on the last page.
     pub(super) fn next(&self, more: bool, last_id: Option<&str>) -> String {
         match last_id {
             Some(last_id) if more => token::encode(&self.token, last_id.as_bytes()),

@@ -37,7 +37,7 @@ pub type DuePlace = (Time, TenantKey);
 pub struct DueTenants {
     /// The tenants, each with the number of its due holds: 0 if all of them were settled before.
     pub due: Vec<(TenantKey, u64)>,
-    /// The place after which the next page begins; `None` on the last page.
+    /// The place after which the next page begins. `None`: this is the last page.
     pub last: Option<DuePlace>,
 }
 

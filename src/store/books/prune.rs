@@ -92,7 +92,8 @@ static ADD_PRUNED: Bulk = Bulk {
 pub struct Retention {
     /// Time from when a reservation was settled. An expired reservation is kept as long, for its late Commit.
     pub reservations: Span,
-    /// Time from when a request id took effect. Never longer than reservations, to which request ids lead.
+    /// Time from when a request id took effect. Never longer than for reservations, since request ids name
+    /// reservations.
     pub requests: Span,
     /// Time from when an event happened.
     pub events: Span,
@@ -140,8 +141,8 @@ pub struct Pruned {
 #[derive(Debug, Default)]
 struct Walk {
     pruned: Pruned,
-    /// Tenants that another transaction had locked. Their request ids stay for the next walk. So do their
-    /// reservations, because request ids still lead to them.
+    /// Tenants that another transaction had locked. Their request ids stay for the next walk. Their reservations stay,
+    /// too, because request ids still name them.
     left_out: Vec<TenantKey>,
 }
 
@@ -161,9 +162,9 @@ impl Store {
         let now = self.read_now(shown).await?;
         let requests = retention.requests.min(retention.reservations);
         let mut walk = Walk::default();
-        // A `request_id` takes effect before its reservation is settled, and its retention is not longer. So once all
-        // old request ids are removed, none leads to an old reservation, not even the request id of an Extend. Only
-        // then are reservations removed, so that no `request_id` ever leads to a missing reservation.
+        // A `request_id` takes effect before its reservation is settled, and its retention is not longer. So after all
+        // old request ids are removed, no request id names an old reservation, not even the request id of an Extend.
+        // Only then the walk removes reservations. So no `request_id` ever names a missing reservation.
         let end = self.prune_requests(now.saturating_sub(requests), &mut walk, go_on).await?;
         if end == End::Reached {
             let until = now.saturating_sub(retention.reservations);

@@ -83,7 +83,7 @@ impl<W: Statements> Transaction<W> {
         Ok(rows.first().map(|row| row.get(0)).transpose()?.flatten())
     }
 
-    /// Finds the earliest deadline of each tenant's open holds; `None` for a tenant without holds.
+    /// Finds the earliest deadline of each tenant's open holds. It is `None` for a tenant without holds.
     pub async fn find_earliest_deadlines(
         &self,
         tenants: &[TenantKey],

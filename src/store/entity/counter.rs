@@ -28,11 +28,11 @@ pub(in crate::store) struct Model {
     pub(in crate::store) counted_since: Time,
     /// The part of `committed` whose reservations were pruned.
     pub(in crate::store) pruned: i64,
-    /// The encoding of `books/alerts.rs`; `None` when nothing was emitted and no refusal was counted.
+    /// The encoding of `books/alerts.rs`; `None` if no threshold event was emitted and no refusal was counted.
     pub(in crate::store) alerts: Option<Vec<u8>>,
     /// 1 if WINDOW_CLOSED was emitted or need not be emitted, else 0.
     pub(in crate::store) closed: i16,
-    /// The order of several changes at the instant `counted_since`; 0 when unknown.
+    /// The order of several changes at the instant `counted_since`. 0 if the order is unknown.
     pub(in crate::store) since_order: i64,
     /// Charges that were made at deadlines up to this instant no longer count. 0 if no charges were taken back.
     pub(in crate::store) forgiven_until: Time,

@@ -10,7 +10,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) id: i32,
     /// A copy of the database gets another id, because its next events differ from those of the original.
     pub(in crate::store) log_id: Uuid,
-    /// The place of the last event; 0 before the first event.
+    /// The place of the last event. It is 0 before the first event.
     pub(in crate::store) last_sequence: i64,
     /// Events up to this place were pruned.
     pub(in crate::store) pruned_through: i64,

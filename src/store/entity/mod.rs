@@ -1,4 +1,4 @@
-//! The tables as SeaORM sees them. They are visible in the store only; migrations never import them. Times are
+//! The tables as SeaORM sees them. They are visible in the store only. Migrations never import them. Times are
 //! milliseconds since 1970-01-01 UTC.
 
 pub(super) mod adjustment;

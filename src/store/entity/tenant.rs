@@ -11,9 +11,9 @@ pub(in crate::store) struct Model {
     /// A hash of the name and a random half.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) key: i64,
-    /// The id as clients write it; `None` when the tenant was deleted.
+    /// The id as clients write it. `None` if the tenant was deleted.
     pub(in crate::store) id: Option<String>,
-    /// The id before the deletion; `None` when not deleted.
+    /// The id before the deletion. `None` if the tenant was not deleted.
     pub(in crate::store) deleted_id: Option<String>,
     pub(in crate::store) display_name: String,
     pub(in crate::store) plan_key: i32,
@@ -23,7 +23,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) state: i16,
     /// The latest time of a batch that decided for the tenant.
     pub(in crate::store) decided_at: Time,
-    /// A lower bound of the deadlines of open holds; [`Time::NEVER`] when there are none.
+    /// A lower bound of the deadlines of open holds. [`Time::NEVER`] if there are no open holds.
     pub(in crate::store) next_due: Time,
     /// Changes with each change of the tenant's books.
     pub(in crate::store) version: i64,
@@ -32,7 +32,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) created_at: Time,
     /// When an operator last changed the tenant.
     pub(in crate::store) updated_at: Time,
-    /// The number of the tenant's last event; 0 before the first event.
+    /// The number of the tenant's last event. It is 0 before the first event.
     pub(in crate::store) event_number: i64,
     /// JSON: the shapes that count since before `plan_since`. `None` if there are no such shapes.
     pub(in crate::store) carried: Option<String>,

@@ -15,7 +15,7 @@ const LOG_ROW: i32 = 1;
 pub struct LogHead {
     /// A copy of the database has another id.
     pub log_id: [u8; 16],
-    /// The place of the last event; 0 before the first event.
+    /// The place of the last event. It is 0 before the first event.
     pub last_sequence: i64,
     /// Events up to this place were pruned.
     pub pruned_through: i64,

@@ -46,7 +46,7 @@ struct Copied {
 }
 
 impl Checkpointer {
-    /// Starts the thread for an existing file. `turn` is the turn of all writers.
+    /// Starts the thread for an existing file. `turn` is the turn to write, which all writers share.
     pub(super) fn start(
         path: &Path,
         turn: Arc<tokio::sync::Mutex<()>>,

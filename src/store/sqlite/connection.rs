@@ -28,8 +28,8 @@ use crate::store::error::StoreError;
 /// Maximum number of prepared statements that the connection keeps. It exceeds the number of different statements.
 const STATEMENTS_MAX: usize = 64;
 
-/// The lane's connection, until it is closed. The mutex is never contended, since only the writer that has the turn
-/// uses the connection.
+/// The lane's connection, until it is closed. The mutex is never contended, since only the writer that has the turn to
+/// write uses the connection.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct ThreadConnection {
     connection: Arc<Mutex<Option<Connection>>>,
@@ -68,7 +68,8 @@ impl ThreadConnection {
         }
     }
 
-    /// Fails if the files were taken away. Makes room if the file system had none. The caller must have the turn.
+    /// Fails if the files were taken away. Makes room if the file system had none. The caller must have the turn to
+    /// write.
     pub(super) fn make_ready(&self) -> Result<(), StoreError> {
         self.files.refuse_taken()?;
         if self.room.is_ample() { Ok(()) } else { self.run(|connection| self.room.make(connection)) }
@@ -89,7 +90,7 @@ impl ThreadConnection {
         self.files.until_taken().await;
     }
 
-    /// Checks that the last commit went into the database's own files. The caller must have the turn.
+    /// Checks that the last commit went into the database's own files. The caller must have the turn to write.
     pub(super) fn check_files(&self) -> Result<(), StoreError> {
         self.files.check_quickly()
     }

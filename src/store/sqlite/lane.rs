@@ -1,4 +1,4 @@
-//! The parts that all writers of a SQLite file share: the lane's connection, which watches the files, and the thread
+//! The parts that all writers of a SQLite file share: the lane's connection, which checks the files, and the thread
 //! that copies the write-ahead log.
 
 use std::{
@@ -22,13 +22,13 @@ pub(in crate::store) struct Lane {
 #[derive(Debug)]
 pub(in crate::store) struct PoolTurn {
     _turn: Turn,
-    /// The lane's connection, which watches the files; `None` on PostgreSQL.
+    /// The lane's connection, which checks the files. `None` on PostgreSQL.
     connection: Option<ThreadConnection>,
 }
 
 impl Lane {
-    /// Opens an existing file that is in WAL mode. `turn` is the turn of all writers. Clears `available` when the file
-    /// is taken away.
+    /// Opens an existing file that is in WAL mode. `turn` is the turn to write, which all writers share. Clears
+    /// `available` when the file is taken away.
     pub(in crate::store) fn open(
         path: &Path,
         turn: &Arc<Mutex<()>>,

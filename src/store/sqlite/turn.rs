@@ -1,12 +1,13 @@
 //! Turns to write: they decide which writer may write to a database next.
 //!
 //! A SQLite file has one writer at a time. There are three kinds of writers: batches, for which callers wait,
-//! administrative changes, and jobs. Each kind has a queue, and only the first writer of each queue waits for the turn.
-//! The turn goes to these in the order of arrival. So the kinds alternate. Even among 2,000 simultaneous administrative
-//! changes, a batch waits for only one change.
+//! administrative changes, and jobs. Each kind has a queue, and only the first writer of each queue waits for the turn
+//! to write. These writers get the turn in the order of their arrival. So the kinds alternate. Even among 2,000
+//! simultaneous administrative changes, a batch waits for only one change.
 //!
-//! PostgreSQL needs no turn. Administrative changes wait for each other there, too. Nearly all of them lock the
-//! policy's row, so they would only occupy connections of the pool while they wait. Jobs need these connections.
+//! PostgreSQL needs no turn to write, because it has several writers at once. Administrative changes wait for each
+//! other there, too. Nearly all of them lock the policy's row, so they would only occupy connections of the pool while
+//! they wait. Jobs need these connections.
 
 use std::{sync::Arc, time::Duration};
 

@@ -54,8 +54,7 @@ impl Store {
     }
 
     /// Verifies the books of `tenants_max` tenants from a key on, as [`Store::verify`] does. If there are fewer tenants
-    /// from that key on, verifies the first tenants instead. Does not check that each `request_id` leads to a
-    /// reservation.
+    /// from that key on, verifies the first tenants instead. Does not check that each `request_id` names a reservation.
     ///
     /// # Errors
     ///
@@ -213,7 +212,8 @@ async fn verify_settled(
     Ok(())
 }
 
-/// Finds the last id of the page of settled reservations after an id, of all tenants; `None` if the page is not full.
+/// Finds the last id of the page of settled reservations after an id, of all tenants. Returns `None` if the page is not
+/// full.
 async fn find_end_of_page(
     transaction: &Transaction<Reading>,
     after: Uuid,
@@ -224,7 +224,7 @@ async fn find_end_of_page(
     found.first().map(|row| row.get(0)).transpose()
 }
 
-/// Checks that each `request_id`, except those of ResetUsage, leads to a reservation that exists.
+/// Checks that each `request_id`, except those of ResetUsage, names a reservation that exists.
 async fn verify_requests(transaction: &Transaction<Reading>, report: &mut Report) -> Result<(), StoreError> {
     use request::Column::{RequestId, TenantKey as Tenant};
     let mut after = (String::new(), i64::MIN);
@@ -260,8 +260,8 @@ fn named_by(row: &request::Model) -> (TenantKey, ReservationId) {
     (TenantKey(row.tenant_key), ReservationId(row.reservation_id.into_bytes()))
 }
 
-/// Checks that each `request_id` leads to the one reservation that it made. After a `request_id` was pruned, it may
-/// make another reservation.
+/// Checks that each `request_id` names the one reservation that it made. After a `request_id` was pruned, it may make
+/// another reservation.
 async fn verify_request_ids(
     transaction: &Transaction<Reading>,
     report: &mut Report,
@@ -279,7 +279,7 @@ async fn verify_request_ids(
         if reservation.request_id.is_empty() {
             continue;
         }
-        // A pruned `request_id` leads nowhere, and can no longer take effect twice.
+        // A pruned `request_id` has no row, so `found` does not contain it.
         let other = found.get(&(*tenant, reservation.request_id.clone())).filter(|id| **id != reservation.id);
         if let Some(other) = other
             && !is_late_repeat(transaction, *tenant, reservation).await?

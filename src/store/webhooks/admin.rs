@@ -40,9 +40,9 @@ pub struct NewWebhook {
     pub url: String,
     /// A description for people to read.
     pub description: String,
-    /// Only events of these tenants are sent; when empty, of all tenants.
+    /// Only events of these tenants are sent. If empty, events of all tenants are sent.
     pub tenants: Vec<String>,
-    /// Only events of these kinds are sent; when empty, of all kinds.
+    /// Only events of these kinds are sent. If empty, events of all kinds are sent.
     pub kinds: Vec<EventKind>,
     /// Whether the webhook is notified of events.
     pub state: WebhookState,
@@ -57,9 +57,9 @@ pub struct WebhookChange {
     pub url: Option<String>,
     /// A description for people to read.
     pub description: Option<String>,
-    /// Only events of these tenants are sent; when empty, of all tenants.
+    /// Only events of these tenants are sent. If empty, events of all tenants are sent.
     pub tenants: Option<Vec<String>>,
-    /// Only events of these kinds are sent; when empty, of all kinds.
+    /// Only events of these kinds are sent. If empty, events of all kinds are sent.
     pub kinds: Option<Vec<EventKind>>,
     /// Whether the webhook is notified of events.
     pub state: Option<WebhookState>,

@@ -79,10 +79,9 @@ pub struct DueWebhooks {
 /// Which of the due deliveries is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The first delivery in the order of the log that was not tried yet; if there is none, the longest overdue
-    /// retry.
+    /// The first delivery in the order of the log that was not tried yet. If all were tried, the longest overdue retry.
     Fresh,
-    /// The longest overdue retry; if there is none, the first delivery that was not tried yet.
+    /// The longest overdue retry. If no retry is due, the first delivery that was not tried yet.
     Retry,
 }
 

@@ -40,7 +40,7 @@ const ALL: &str = concat!(
 pub struct DeliveryQuery {
     /// The key of the webhook.
     pub webhook: WebhookKey,
-    /// Only deliveries in these states; when empty, in all states.
+    /// Only deliveries in these states. If empty, deliveries in all states.
     pub states: Vec<DeliveryState>,
     /// Only deliveries before this place in the log.
     pub before: i64,
@@ -53,7 +53,7 @@ pub struct DeliveryQuery {
 pub struct DeliveryPage {
     /// The deliveries, newest first. The page may be short.
     pub deliveries: Vec<Delivery>,
-    /// The `before` of the next page; `None` on the last page.
+    /// The value of `before` for the next page. `None`: this is the last page.
     pub before: Option<i64>,
 }
 

@@ -29,7 +29,7 @@ impl ShiftedClock {
         self.0.command("SHIFTED_CLOCK")
     }
 
-    /// Sets the clock to this number of milliseconds ahead of the right time; a negative number sets it behind.
+    /// Sets the clock to this number of milliseconds ahead of the right time. A negative number sets the clock behind.
     pub fn set(&self, millis: i64) {
         self.0.set(millis);
     }
