@@ -105,10 +105,11 @@ fn reservation(reservation: &Reservation) -> String {
         .map(|amount| format!("{} of {} {} charged", amount.committed, amount.reserved, amount.resource));
     let amounts: Vec<String> = amounts.collect();
     let released = reservation.state() == ReservationState::Released;
-    let how = if released { ", given back" } else { "" };
+    let outcome = if released { ", given back" } else { "" };
     let late = if reservation.late { ", late" } else { "" };
-    let who = if reservation.agent.is_empty() { String::new() } else { format!(" of {}", reservation.agent) };
-    format!("{}{who}: {}{how}{late}", reservation.name, amounts.join(", "))
+    let agent =
+        if reservation.agent.is_empty() { String::new() } else { format!(" of {}", reservation.agent) };
+    format!("{}{agent}: {}{outcome}{late}", reservation.name, amounts.join(", "))
 }
 
 fn change(change: &PolicyChange) -> String {

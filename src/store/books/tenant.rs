@@ -40,7 +40,7 @@ static UPDATE_TENANTS: Bulk = Bulk {
 };
 /// Only for SQLite, for tenants whose `next_due` stays. SQLite writes the index of each column that an update names,
 /// even if the value stays.
-static UPDATE_STILL_TENANTS: Bulk = Bulk {
+static UPDATE_TENANTS_EXCEPT_DUE: Bulk = Bulk {
     columns: &[BigInt, BigInt, BigInt, BigInt, BigInt],
     postgres: "",
     sqlite: "UPDATE OR FAIL tenants SET decided_at = ?2, version = ?3, event_number = ?4 WHERE key = ?1 AND version = ?5",
@@ -49,19 +49,19 @@ static UPDATE_STILL_TENANTS: Bulk = Bulk {
 /// Returns the writes of the tenants' own rows. On PostgreSQL one statement updates all of these rows. It locks the
 /// rows in their order, and detects by itself whether `next_due` changes.
 pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2] {
-    let (mut moved, mut still) = (empty_columns(6), empty_columns(5));
+    let (mut all_columns, mut except_due) = (empty_columns(6), empty_columns(5));
     for change in changes {
         let [key, decided_at, version, event_number, seen] =
             [change.tenant.0, change.decided_at.0, change.version, change.event_number, change.seen]
                 .map(Value::from);
         if change.due_moved || dialect == Dialect::Postgres {
             let next_due = change.next_due.into();
-            push(&mut moved, [key, decided_at, next_due, version, event_number, seen]);
+            push(&mut all_columns, [key, decided_at, next_due, version, event_number, seen]);
         } else {
-            push(&mut still, [key, decided_at, version, event_number, seen]);
+            push(&mut except_due, [key, decided_at, version, event_number, seen]);
         }
     }
-    [(&UPDATE_TENANTS, moved), (&UPDATE_STILL_TENANTS, still)]
+    [(&UPDATE_TENANTS, all_columns), (&UPDATE_TENANTS_EXCEPT_DUE, except_due)]
 }
 
 /// Reads a tenant from the columns of `tenant_columns`, in that order.
