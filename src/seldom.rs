@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_comes_once_a_minute_with_the_number_of_those_left_out() {
+    fn a_line_is_logged_once_a_minute_with_the_number_of_lines_left_out() {
         let (place, start) = (Seldom::new(), Instant::now());
         let at = |subject: u32, millis: u64| place.due_at(subject, start + Duration::from_millis(millis));
         assert_eq!(at(1, 0), Some(0));

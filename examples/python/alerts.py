@@ -24,10 +24,10 @@ with grpc.insecure_channel(target, OPTIONS) as channel:
         try:
             for update in quota.WatchUsage(tope.WatchUsageRequest(kinds=KINDS, cursor=cursor)):
                 if update.HasField("event"):
-                    told = update.event
-                    name = event.EventKind.Name(told.kind).removeprefix("EVENT_KIND_")
-                    for b in told.balances:
-                        print(told.tenant, name, b.limit_id, b.committed, "of", b.allowance, flush=True)
+                    alert = update.event
+                    name = event.EventKind.Name(alert.kind).removeprefix("EVENT_KIND_")
+                    for b in alert.balances:
+                        print(alert.tenant, name, b.limit_id, b.committed, "of", b.allowance, flush=True)
                 if not cursor:
                     print("watching", target, file=sys.stderr, flush=True)
                 # Every message has a cursor, except the parts of a snapshot before the last part.

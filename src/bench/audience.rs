@@ -43,20 +43,20 @@ const STREAMS_MAX: u32 = 64;
 pub struct Audience {
     watchers: Vec<Arc<AtomicU64>>,
     delivered: Arc<AtomicU64>,
-    speaking: watch::Sender<bool>,
+    active: watch::Sender<bool>,
     admin: AdminServiceClient<Channel>,
     webhook: String,
     _tasks: JoinSet<()>,
 }
 
 impl Audience {
-    /// Opens `watchers` streams, and creates a webhook. After `speak(true)`, a task causes `events_per_second` events a
+    /// Opens `watchers` streams, and creates a webhook. After `cause_events(true)`, a task causes `events_per_second` events a
     /// second for them.
     ///
     /// # Errors
     ///
     /// When the server refuses any of these calls.
-    pub async fn gather(target: &str, watchers: u32, events_per_second: u32) -> Result<Self, CliError> {
+    pub async fn open(target: &str, watchers: u32, events_per_second: u32) -> Result<Self, CliError> {
         let mut tasks = JoinSet::new();
         let channel = connect(target).await?;
         let admin = AdminServiceClient::new(channel.clone());
@@ -82,14 +82,14 @@ impl Audience {
         }
         let delivered = Arc::new(AtomicU64::new(0));
         let webhook = make_webhook(&admin, &mut tasks, &delivered).await?;
-        let speaking = watch::Sender::new(false);
-        tasks.spawn(speak(channel, admin.clone(), events_per_second, speaking.subscribe()));
-        Ok(Self { watchers: counts, delivered, speaking, admin, webhook, _tasks: tasks })
+        let active = watch::Sender::new(false);
+        tasks.spawn(cause_events(channel, admin.clone(), events_per_second, active.subscribe()));
+        Ok(Self { watchers: counts, delivered, active, admin, webhook, _tasks: tasks })
     }
 
     /// Starts or stops the events.
-    pub fn speak(&self, speaking: bool) {
-        self.speaking.send_replace(speaking);
+    pub fn cause_events(&self, active: bool) {
+        self.active.send_replace(active);
     }
 
     /// Prints how many events were received, and deletes the webhook.
@@ -101,8 +101,8 @@ impl Audience {
         let request = DeleteWebhookRequest { id: self.webhook.clone() };
         let gone = self.admin.delete_webhook(request).await;
         gone.map_err(|status| CliError::refused("DeleteWebhook", &status))?;
-        let heard = || self.watchers.iter().map(|count| count.load(Ordering::Relaxed));
-        let (least, most) = (heard().min().unwrap_or(0), heard().max().unwrap_or(0));
+        let received = || self.watchers.iter().map(|count| count.load(Ordering::Relaxed));
+        let (least, most) = (received().min().unwrap_or(0), received().max().unwrap_or(0));
         let delivered = self.delivered.load(Ordering::Relaxed);
         print_line(format_args!(
             "audience  {} watchers received {least} to {most} events each, the webhook {delivered}",
@@ -185,18 +185,18 @@ async fn receive(connection: TcpStream, delivered: Arc<AtomicU64>) -> Option<()>
 }
 
 /// Causes one event per tick: it sends a Record, and then a ResetUsage that sets the usage to zero again.
-async fn speak(
+async fn cause_events(
     channel: Channel,
     mut admin: AdminServiceClient<Channel>,
     events_per_second: u32,
-    speaking: watch::Receiver<bool>,
+    active: watch::Receiver<bool>,
 ) {
     let mut quota = QuotaServiceClient::new(channel);
     let mut ticks = interval(Duration::from_secs(1) / events_per_second.max(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if !*speaking.borrow() {
+        if !*active.borrow() {
             continue;
         }
         let record = RecordRequest {

@@ -155,7 +155,7 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
     let replies = workload.prepare(&connect(&targets[0]).await?).await?;
     let audience = match args.watchers {
         0 => None,
-        watchers => Some(Audience::gather(&targets[0], watchers, args.events).await?),
+        watchers => Some(Audience::open(&targets[0], watchers, args.events).await?),
     };
     let report = compare(&args, &targets, &replies, workload, audience.as_ref()).await?;
     if let Some(audience) = audience {
@@ -192,8 +192,8 @@ async fn print_durability(database: &str) -> Result<(), CliError> {
     let store = Store::connect(database, StoreOptions::default()).await.map_err(failed)?;
     let settings = store.durability().await.map_err(failed)?;
     store.close().await.map_err(failed)?;
-    let told: Vec<String> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    print_line(format_args!("durable   {}", told.join(", ")))
+    let texts: Vec<String> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    print_line(format_args!("durable   {}", texts.join(", ")))
 }
 
 async fn compare(
@@ -231,9 +231,9 @@ async fn compare(
             Some(pace) => Some(empty.run(pace, seconds).await),
             None => None,
         };
-        audience.inspect(|audience| audience.speak(true));
+        audience.inspect(|audience| audience.cause_events(true));
         let of_tope = tope.run(tope_pace, seconds).await;
-        audience.inspect(|audience| audience.speak(false));
+        audience.inspect(|audience| audience.cause_events(false));
         report.add_round(of_empty, of_tope)?;
     }
     Ok(report)

@@ -61,16 +61,16 @@ impl LimitAlerts {
 impl Alerts {
     /// Finds the alerts for a limit, if there are any.
     pub fn find(&self, limit: &str) -> Option<&LimitAlerts> {
-        self.limits.iter().find(|told| told.limit == limit)
+        self.limits.iter().find(|alerts| alerts.limit == limit)
     }
 
     /// Returns the alerts for a limit. Makes them if there are none.
     pub(super) fn of_limit(&mut self, limit: &str, plan: &Plan) -> &mut LimitAlerts {
-        let place = self.limits.iter().position(|told| told.limit == limit);
+        let place = self.limits.iter().position(|alerts| alerts.limit == limit);
         let place = place.unwrap_or_else(|| {
             if self.limits.len() >= LIMITS_KEPT_MAX {
                 // Only a tenant with many changes of plan within one window gets here.
-                self.limits.retain(|told| plan.limits.iter().any(|limit| limit.id == told.limit));
+                self.limits.retain(|alerts| plan.limits.iter().any(|limit| limit.id == alerts.limit));
             }
             let (limit, reached) = (limit.to_owned(), Vec::new());
             self.limits.push(LimitAlerts { limit, reached, generation: 1, refused: 0, observed: 0 });
@@ -106,10 +106,10 @@ pub enum Edge {
     Cleared(i32),
 }
 
-/// Returns the percentages that `committed` has crossed since the percentages in `told` were reached. Cleared
+/// Returns the percentages that `committed` has crossed since the percentages in `before` were reached. Cleared
 /// percentages come first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the
 /// range in which no other percentage is crossed.
-pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
+pub fn edges(limit: &Limit, committed: i64, before: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
     let mut edges = Vec::new();
     let of_limit = (!limit.thresholds.contains(&LIMIT_PERCENT)).then_some(LIMIT_PERCENT);
     for percent in limit.thresholds.iter().copied().chain(of_limit) {
@@ -120,7 +120,7 @@ pub fn edges(limit: &Limit, committed: i64, told: &[i32], quiet: &mut Quiet) -> 
             Some(units) => quiet.last = quiet.last.min(units - 1),
             None => {}
         }
-        match (told.contains(&percent), reached) {
+        match (before.contains(&percent), reached) {
             (false, true) => edges.push(Edge::Reached(percent)),
             (true, false) => edges.push(Edge::Cleared(percent)),
             (true, true) | (false, false) => {}
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_is_told_where_the_figure_comes_to_it() {
+    fn a_percentage_is_reached_or_cleared_when_committed_crosses_it() {
         type Row = (i64, &'static [i32], i64, &'static [i32], &'static [Edge]);
         let rows: &[Row] = &[
             (1_000, &[80], 799, &[], &[]),
@@ -186,20 +186,20 @@ mod tests {
             (1 << 62, &[199], i64::MAX, &[100], &[Reached(199)]),
             (i64::MAX, &[101, 1_000], i64::MAX, &[], &[Reached(100)]),
         ];
-        for &(quantity, thresholds, committed, told, expected) in rows {
+        for &(quantity, thresholds, committed, before, expected) in rows {
             let found =
-                edges(&limit(quantity, thresholds), committed, told, &mut Quiet { ..Quiet::EVERYWHERE });
-            assert_eq!(found, expected, "{committed} of {quantity}, {thresholds:?}, {told:?}");
+                edges(&limit(quantity, thresholds), committed, before, &mut Quiet { ..Quiet::EVERYWHERE });
+            assert_eq!(found, expected, "{committed} of {quantity}, {thresholds:?}, {before:?}");
         }
     }
 
     #[test]
-    fn in_the_quiet_nothing_is_told() {
+    fn within_the_quiet_range_no_percentage_is_crossed() {
         let limit = limit(1_000, &[50, 80, 120]);
         for committed in [0, 499, 500, 799, 800, 999, 1_000, 1_199, 1_200, 5_000] {
             let mut quiet = Quiet::EVERYWHERE;
             let reached = edges(&limit, committed, &[], &mut quiet);
-            let told: Vec<i32> = reached
+            let before: Vec<i32> = reached
                 .iter()
                 .map(|edge| match edge {
                     Reached(percent) | Cleared(percent) => *percent,
@@ -207,7 +207,7 @@ mod tests {
                 .collect();
             assert!(quiet.contains(committed));
             for other in 0..5_001 {
-                let found = edges(&limit, other, &told, &mut Quiet { ..Quiet::EVERYWHERE });
+                let found = edges(&limit, other, &before, &mut Quiet { ..Quiet::EVERYWHERE });
                 assert_eq!(found.is_empty(), quiet.contains(other), "{other} after {committed}");
             }
         }

@@ -84,10 +84,10 @@ fn since(tenant: &Tenant, plan: &Plan) -> [Option<i64>; 3] {
     let counters = [key("a", true), key("b", true), key("", false)];
     counters.map(|key| {
         let reading: Vec<_> = plan.limits.iter().filter(|limit| limit.shape.counts(&key)).collect();
-        let told: Vec<Since> = reading.iter().map(|limit| tenant.counts_since(limit, &key)).collect();
-        assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "{told:?} of {plan:#?}");
-        assert_eq!(tenant.counted_since(plan, &key), told.first().copied());
-        told.first().map(|since| since.at.0)
+        let found: Vec<Since> = reading.iter().map(|limit| tenant.counts_since(limit, &key)).collect();
+        assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{found:?} of {plan:#?}");
+        assert_eq!(tenant.counted_since(plan, &key), found.first().copied());
+        found.first().map(|since| since.at.0)
     })
 }
 
@@ -123,7 +123,7 @@ fn a_counter_counts_since_the_plan_counts_it_without_a_gap() {
 }
 
 #[test]
-fn what_two_plans_count_is_carried_on_from_the_one_to_the_other() {
+fn counters_that_both_plans_count_are_carried_on() {
     let (each, a) = (shape(None, true), shape(Some("a"), false));
     let old = plan(&[(1, std::slice::from_ref(&each))]);
     let narrow = plan(&[(3, std::slice::from_ref(&a))]);
@@ -143,7 +143,7 @@ fn what_two_plans_count_is_carried_on_from_the_one_to_the_other() {
 }
 
 #[test]
-fn changes_of_one_instant_are_told_apart() {
+fn changes_at_the_same_instant_have_an_order() {
     let first = Since::of_revision(Time(5), 7);
     let moved = Since::of_tenant(Time(5), 7, first);
     let again = Since::of_tenant(Time(5), 7, moved);
@@ -160,7 +160,7 @@ fn changes_of_one_instant_are_told_apart() {
 }
 
 #[test]
-fn more_shapes_than_are_remembered_begin_anew() {
+fn with_too_many_shapes_all_counters_start_from_zero() {
     let user = |number: usize| shape(Some(&format!("user-{number}")), false);
     let many: Vec<Shape> = (0..CARRIED_MAX + 1).map(user).collect();
     let each = shape(None, true);

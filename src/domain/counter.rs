@@ -33,7 +33,7 @@ impl CounterKey {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, shape.resource, shape.period, shape.anchor_day, window_start);
         for (dimension, value) in subject.values() {
-            if shape.counts_apart(dimension) {
+            if shape.counts_separately(dimension) {
                 bytes.push(1);
                 // A name has at most 128 bytes, so its length fits into a byte.
                 bytes.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
@@ -133,7 +133,7 @@ impl Shape {
         let values = key.dimensions();
         let counted = |dimension: Dimension| {
             let (selector, value) = (self.selectors[dimension].as_deref(), values[dimension]);
-            self.counts_apart(dimension) == value.is_some() && (selector.is_none() || selector == value)
+            self.counts_separately(dimension) == value.is_some() && (selector.is_none() || selector == value)
         };
         self.resource == key.resource()
             && self.period == key.period()
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_says_what_it_was_made_of() {
+    fn a_key_contains_its_resource_period_window_and_dimensions() {
         let subject = Subject { agent: "planner".into(), user: String::new(), model: "ü".into() };
         let cases = [
             (shape([None, None, None], [false; 3]), [None, None, None]),

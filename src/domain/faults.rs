@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_made_than_an_answer_can_carry() {
+    fn faults_without_room_are_counted_and_not_formatted() {
         let (mut faults, written) = (Faults::default(), Cell::new(0));
         for place in 0..1_000_000 {
             faults.add(format_args!("amounts[{place}]"), Counted(&written));

@@ -73,8 +73,8 @@ impl Violation {
         match self.extends {
             None => Retry::At(at.min(self.balance.counter.window.end)),
             Some(extended) => {
-                let told = now.saturating_add(Span(wait_seconds(at, now).saturating_mul(1_000)));
-                if told < extended.until { Retry::At(at) } else { Retry::Never }
+                let rounded = now.saturating_add(Span(wait_seconds(at, now).saturating_mul(1_000)));
+                if rounded < extended.until { Retry::At(at) } else { Retry::Never }
             }
         }
     }

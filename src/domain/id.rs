@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_id_can_be_seen() {
+    fn each_character_of_a_new_id_is_visible() {
         let blank = "must not begin or end with U+0020, a blank";
         let cases = [
             ("acme", None),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_what_it_was_made_of() {
+    fn the_text_of_a_reservation_name_is_parsed_to_the_same_name() {
         let name = ReservationName { tenant: TenantKey(0x0123_4567_89ab_cdef), id: ReservationId([9; 16]) };
         let text = name.to_string();
         assert_eq!(text, "ASNFZ4mrze8JCQkJCQkJCQkJCQkJCQkJ");

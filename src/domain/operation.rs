@@ -180,7 +180,7 @@ impl Operation {
 
     /// Returns whether the operation is carried out even if its client is gone (R4.10): it reports what has happened
     /// already.
-    pub fn is_owed(&self) -> bool {
+    pub fn must_take_effect(&self) -> bool {
         match self {
             Operation::Commit(_) | Operation::Release(_) | Operation::Record(_) | Operation::Reset(_) => true,
             Operation::Reserve(_) | Operation::Extend(_) | Operation::Check(_) => false,

@@ -150,7 +150,7 @@ impl Shape {
     pub fn shared_with(&self, other: &Shape) -> Option<Shape> {
         let mut shared = self.clone();
         for dimension in Dimension::ALL {
-            if self.counts_apart(dimension) != other.counts_apart(dimension) {
+            if self.counts_separately(dimension) != other.counts_separately(dimension) {
                 return None;
             }
             let selector = match (&self.selectors[dimension], &other.selectors[dimension]) {
@@ -169,14 +169,15 @@ impl Shape {
     pub fn covers(&self, other: &Shape) -> bool {
         let covered = |dimension: Dimension| {
             let (own, others) = (&self.selectors[dimension], &other.selectors[dimension]);
-            self.counts_apart(dimension) == other.counts_apart(dimension) && (own.is_none() || own == others)
+            self.counts_separately(dimension) == other.counts_separately(dimension)
+                && (own.is_none() || own == others)
         };
         (self.resource, self.period, self.anchor_day) == (other.resource, other.period, other.anchor_day)
             && Dimension::ALL.into_iter().all(covered)
     }
 
     /// Returns whether the value of the dimension is part of the counter's key.
-    pub fn counts_apart(&self, dimension: Dimension) -> bool {
+    pub fn counts_separately(&self, dimension: Dimension) -> bool {
         self.per[dimension] || self.selectors[dimension].is_some()
     }
 }

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_read_as_it_is_shown() {
+    fn the_text_of_a_secret_is_parsed_to_the_same_secret() {
         let secret = Secret::from_bytes(vec![7; 32]);
         assert_eq!(Secret::parse(&secret.text()), Ok(secret.clone()));
         assert_eq!(format!("{secret:?}"), "Secret");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_that_fails_for_five_days_is_given_up() {
+    fn a_webhook_that_fails_for_five_days_is_disabled() {
         let days = |count| Time::EPOCH + Span::days(count);
         let before = days(5).saturating_sub(Span::MILLISECOND);
         let failed = Attempt { response_status: 500, error: "no".into() };

@@ -76,7 +76,7 @@ fn days_on_which_the_clock_changes_have_23_or_25_hours() {
 }
 
 #[test]
-fn a_midnight_that_does_not_exist_is_the_first_instant_after_the_gap() {
+fn without_a_midnight_a_day_begins_at_the_first_instant_after_the_gap() {
     use Period::{Day, Month};
     check(&[
         ("America/Sao_Paulo", Day, 1, "2018-11-04T03:00:00Z", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"),
@@ -97,7 +97,7 @@ fn a_midnight_that_does_not_exist_is_the_first_instant_after_the_gap() {
 }
 
 #[test]
-fn a_midnight_that_exists_twice_is_the_first() {
+fn with_two_midnights_a_day_begins_at_the_first() {
     use Period::Day;
     check(&[
         // 01:00 is followed by 00:00.
@@ -125,7 +125,7 @@ fn a_day_that_a_zone_left_out_has_no_window() {
 }
 
 #[test]
-fn a_month_begins_on_its_anchor_day_or_on_its_last_and_does_not_drift() {
+fn a_month_begins_on_its_anchor_day_or_on_its_last_day_and_does_not_drift() {
     use Period::Month;
     check(&[
         ("UTC", Month, 1, "2026-02-14T00:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
@@ -212,7 +212,7 @@ proptest! {
     }
 
     #[test]
-    fn a_window_contains_its_instant_and_is_the_window_of_all_that_it_contains(
+    fn a_window_is_the_window_of_each_instant_in_it(
         zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in any::<i64>(), share in 0.0..1.0_f64,
     ) {
         for at in [at, at % SPAN.end].map(Time) {

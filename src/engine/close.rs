@@ -138,7 +138,7 @@ async fn close(
         let plan = plan
             .ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))?;
         let mut books = Books::open(tenant, plan, None);
-        counters.into_iter().for_each(|(key, stored)| tell(&mut books, key, stored));
+        counters.into_iter().for_each(|(key, stored)| note_closed(&mut books, key, stored));
         changes.push(books.into_changes(&policy, version).0);
     }
     transaction.save_closed(&closed, &changes).await?;
@@ -147,7 +147,7 @@ async fn close(
 }
 
 /// Notes the event for a counter, if the counter was used.
-fn tell(books: &mut Books, key: CounterKey, stored: StoredCounter) {
+fn note_closed(books: &mut Books, key: CounterKey, stored: StoredCounter) {
     books.load_counter(key.clone(), Some(stored));
     let Some(counter) = books.find_counter(&key) else { return };
     let balances = books.balances_of(&key, counter);

@@ -50,7 +50,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-struct LaneDoor {
+struct LaneHandle {
     queue: mpsc::UnboundedSender<Submission>,
     /// Number of operations in the queue. It bounds the unbounded channel.
     waiting: Arc<AtomicUsize>,
@@ -68,7 +68,7 @@ pub struct LaneOptions {
 /// The lanes, as callers see them.
 #[derive(Debug)]
 pub struct Engine {
-    lanes: Vec<LaneDoor>,
+    lanes: Vec<LaneHandle>,
     store: Store,
 }
 
@@ -110,7 +110,7 @@ impl Engine {
                     stop.clone(),
                 );
                 tasks.spawn_on(lane.run(), runtime.handle());
-                LaneDoor { queue, waiting }
+                LaneHandle { queue, waiting }
             })
             .collect();
         Ok((Engine { lanes, store: store.clone() }, Lanes { tasks, stop, runtime }))

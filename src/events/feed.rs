@@ -153,9 +153,9 @@ impl Feed {
 
     /// Lets the commits of other replicas wake the feed, until the feed is stopped. Listens again after a failure.
     pub async fn listen(self: Arc<Self>) {
-        let heard = async {
+        let listening = async {
             loop {
-                if let Err(error) = self.hear().await {
+                if let Err(error) = self.wake_on_commits().await {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "cannot listen for commits of other replicas; trying again in a second"
@@ -168,12 +168,12 @@ impl Feed {
         };
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = heard => {}
+            () = listening => {}
         }
     }
 
     /// Wakes the feed when another replica has committed events. Returns at once on SQLite, which has no other replicas.
-    async fn hear(&self) -> Result<(), StoreError> {
+    async fn wake_on_commits(&self) -> Result<(), StoreError> {
         let Some(mut listener) = self.store.listen().await? else {
             return Ok(());
         };

@@ -63,7 +63,7 @@ impl Feed {
         };
         let last_sequence = transaction.read_log().await?.last_sequence;
         let mut page = EventPage { events: Vec::new(), next: None, last_sequence };
-        let (mut after, reached) = pass_by(&transaction, query, tenant).await?;
+        let (mut after, reached) = find_start(&transaction, query, tenant).await?;
         if !reached {
             page.next = Some(after);
             return end(transaction, page).await;
@@ -96,7 +96,7 @@ impl Feed {
 
 /// Returns the place after which the events of the query's time begin, and whether the search has reached this place.
 /// Events are only roughly in the order of their times, so the search reads the time of each event.
-async fn pass_by(
+async fn find_start(
     transaction: &Transaction<Reading>,
     query: &EventQuery,
     tenant: Option<TenantKey>,

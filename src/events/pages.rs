@@ -16,10 +16,10 @@ const EVENTS_MAX: usize = 16_384;
 
 /// The pages of all watchers, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Pages(Mutex<Held>);
+pub(super) struct Pages(Mutex<Kept>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct Kept {
     events: usize,
     pages: VecDeque<Filled>,
 }
@@ -61,13 +61,13 @@ impl Pages {
     pub(super) fn fill(&self, page: &Arc<Page>, events: VecDeque<Arc<LoggedEvent>>) {
         let count = events.len();
         let time = page.fill(events);
-        let mut held = lock(&self.0);
-        held.events += count;
-        held.pages.push_back(Filled { page: Arc::downgrade(page), time, events: count });
-        while held.events > EVENTS_MAX
-            && let Some(oldest) = held.pages.pop_front()
+        let mut kept = lock(&self.0);
+        kept.events += count;
+        kept.pages.push_back(Filled { page: Arc::downgrade(page), time, events: count });
+        while kept.events > EVENTS_MAX
+            && let Some(oldest) = kept.pages.pop_front()
         {
-            held.events -= oldest.events;
+            kept.events -= oldest.events;
             if let Some(page) = oldest.page.upgrade() {
                 page.drop_events(oldest.time);
             }
@@ -147,8 +147,8 @@ mod tests {
         assert_eq!([next(&stalled[0]), next(&stalled[0])], [Some(-1), None]);
         assert_eq!([next(&stalled[1]), next(&newest)], [Some(1), Some(7)]);
         drop(stalled);
-        let held: usize = lock(&pages.0).pages.iter().filter_map(|filled| filled.page.upgrade()).count();
-        assert_eq!(held, 1, "a page goes with its watcher");
+        let kept: usize = lock(&pages.0).pages.iter().filter_map(|filled| filled.page.upgrade()).count();
+        assert_eq!(kept, 1, "a page goes with its watcher");
     }
 
     #[test]

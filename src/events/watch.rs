@@ -126,7 +126,7 @@ pub struct Watch {
     sent: i64,
     /// The instant at which a heartbeat is due. The first is due at once, so that the client gets a cursor.
     beat: Instant,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Feed {
@@ -139,7 +139,7 @@ impl Feed {
         if self.stop.is_cancelled() {
             return Err(WatchEnd::Draining);
         }
-        let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| WatchEnd::Crowded)?;
+        let permit = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| WatchEnd::Crowded)?;
         let (names, ends_at) = self.begin(&query).await?;
         query.filter.tenant_key = names.tenant_key;
         query.filter.resources.sort_unstable();
@@ -160,7 +160,7 @@ impl Feed {
             page: Arc::default(),
             sent: cursor.sequence,
             beat: Instant::now(),
-            _place: place,
+            _permit: permit,
         };
         if query.snapshot {
             watch.take_snapshot().await?;

@@ -32,7 +32,7 @@ pub struct Changes {
     /// Counters that have a row, and of which only `committed` and `reserved` changed.
     pub counters: Vec<(CounterKey, Counter)>,
     /// Counters that have a row, and of which the alerts, `counted_since` or `forgiven_until` changed as well.
-    pub told_counters: Vec<(CounterKey, Counter, Alerts)>,
+    pub full_counters: Vec<(CounterKey, Counter, Alerts)>,
     /// Open holds that have no row yet.
     pub new_holds: Vec<Arc<Reservation>>,
     /// Open holds whose rows change.
@@ -56,13 +56,13 @@ pub struct Changes {
 impl Changes {
     /// Adds a counter that changed to these changes, and marks its slot as written.
     pub(super) fn take_counter(&mut self, key: CounterKey, slot: &mut CounterSlot) {
-        let told = || slot.alerts.as_deref().cloned();
-        match (slot.stored, slot.told) {
-            (false, _) => self.new_counters.push((key, slot.counter, told())),
-            (true, true) => self.told_counters.push((key, slot.counter, told().unwrap_or_default())),
+        let alerts = || slot.alerts.as_deref().cloned();
+        match (slot.stored, slot.full) {
+            (false, _) => self.new_counters.push((key, slot.counter, alerts())),
+            (true, true) => self.full_counters.push((key, slot.counter, alerts().unwrap_or_default())),
             (true, false) => self.counters.push((key, slot.counter)),
         }
-        (slot.changed, slot.told, slot.stored) = (false, false, true);
+        (slot.changed, slot.full, slot.stored) = (false, false, true);
     }
 
     /// Adds a reservation to these changes if it changed, and marks its slot as written.
@@ -91,7 +91,7 @@ impl Changes {
             due_moved,
             new_counters,
             counters,
-            told_counters,
+            full_counters,
             new_holds,
             holds,
             ended_holds,
@@ -111,7 +111,7 @@ impl Changes {
         !due_moved
             && new_counters.is_empty()
             && counters.is_empty()
-            && told_counters.is_empty()
+            && full_counters.is_empty()
             && new_holds.is_empty()
             && holds.is_empty()
             && ended_holds.is_empty()

@@ -1,19 +1,19 @@
 //! The part of one tenant's books that a batch needs, with the changes that the batch makes.
 
-mod anew;
 mod changes;
 mod due;
-mod notices;
+mod facts;
+mod restart;
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt};
 
-use self::{anew::Correction, due::DueHolds};
 pub use self::{
-    anew::{FORGIVEN_REASON, OPERATOR, RETURNED_REASON},
     changes::Changes,
+    restart::{FORGIVEN_REASON, OPERATOR, RETURNED_REASON},
 };
+use self::{due::DueHolds, restart::Correction};
 use super::{
     alert::{Alerts, Quiet},
     counter::{Balance, Counter, CounterKey},
@@ -109,17 +109,17 @@ struct CounterSlot {
     quiet: Quiet,
     changed: bool,
     /// Whether the alerts, `counted_since` or `forgiven_until` differ from the row.
-    told: bool,
+    full: bool,
     /// Whether the counter has a row.
     stored: bool,
     /// The change since which the counter's limits count from zero, if the counter was not used since then. `counter`
     /// still has the old figures.
-    anew: Option<Since>,
+    restart: Option<Since>,
 }
 
 impl CounterSlot {
     fn new(counter: Counter, alerts: Option<Box<Alerts>>, stored: bool) -> Self {
-        Self { counter, alerts, quiet: Quiet::EVERYWHERE, changed: false, told: false, stored, anew: None }
+        Self { counter, alerts, quiet: Quiet::EVERYWHERE, changed: false, full: false, stored, restart: None }
     }
 
     /// Marks the counter as changed.
@@ -134,7 +134,7 @@ impl CounterSlot {
             self.changed = true;
             changed.push(key.clone());
             // The allowances may have changed since the counter last changed.
-            self.look(key, plan, facts);
+            self.note_edges(key, plan, facts);
         }
     }
 }
@@ -335,15 +335,15 @@ impl Books {
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
         let slot = self.known.counters.entry(key.clone()).or_default();
         let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, None, false));
-        if slot.anew.is_some() {
-            self.begin_anew(key);
+        if slot.restart.is_some() {
+            self.restart(key);
             return self.add(key, committed, reserved, fresh);
         }
         slot.change(key, &self.plan, &mut self.changed_counters, &mut self.facts);
         slot.counter.committed = slot.counter.committed.saturating_add(committed);
         slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
         if !slot.quiet.contains(slot.counter.committed) {
-            slot.look(key, &self.plan, &mut self.facts);
+            slot.note_edges(key, &self.plan, &mut self.facts);
         }
     }
 
@@ -398,7 +398,7 @@ impl Books {
             due_moved: self.tenant.next_due != self.stored_due,
             new_counters: Vec::new(),
             counters: Vec::with_capacity(self.changed_counters.len()),
-            told_counters: Vec::new(),
+            full_counters: Vec::new(),
             new_holds: Vec::new(),
             holds: Vec::new(),
             ended_holds: Vec::new(),

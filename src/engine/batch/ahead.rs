@@ -18,7 +18,7 @@ use super::{
     BATCH_TIME_MAX, Batcher,
     caution::TIME_AGE_MAX,
     item::Item,
-    look::Look,
+    search::Search,
 };
 use crate::{
     clock::mint_version,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// A failing database fails every batch, so each kind of error is logged at most once a minute.
-static ANEW: Seldom<&str> = Seldom::new();
+static COMMIT_FAILED: Seldom<&str> = Seldom::new();
 
 /// A batch that is being decided ahead.
 pub(in super::super) struct Ahead {
@@ -123,7 +123,7 @@ impl Batcher {
 
     /// Decides a batch under the lock, after it was decided ahead and its commit failed. Gives every item an outcome.
     pub(in super::super) async fn run_after(&mut self, items: &mut [Item], error: &StoreError) {
-        self.caution.was_overtaken(error);
+        self.caution.has_failed_to_commit(error);
         // On SQLite the lane does not check the books that it remembers, so it must forget them. On PostgreSQL the
         // version of each tenant's row is checked.
         if self.store.dialect() == Dialect::Sqlite {
@@ -132,7 +132,7 @@ impl Batcher {
         if matches!(error, StoreError::Locked(_)) {
             self.find_locked(items).await;
         } else if !matches!(error, StoreError::Outdated)
-            && let Some(left_out) = ANEW.due(error.kind())
+            && let Some(left_out) = COMMIT_FAILED.due(error.kind())
         {
             tracing::warn!(
                 transaction.name = "batch",
@@ -167,7 +167,7 @@ impl Batcher {
         for (item, key) in more.iter().zip(keys) {
             let outcome = match key {
                 None => None,
-                Some(_) if item.is_late(Look::Nowhere) => Some(Err(Failure::DeadlineExceeded)),
+                Some(_) if item.is_late(Search::Nothing) => Some(Err(Failure::DeadlineExceeded)),
                 Some(key) => Some(self.decide_one_ahead(&mut ahead, key, item)?),
             };
             ahead.outcomes.push(outcome);
@@ -193,7 +193,7 @@ impl Batcher {
             };
             // If an operation may have been carried out, its effects must be looked up in the database, under the
             // lock.
-            if item.lost {
+            if item.in_doubt {
                 return None;
             }
             let hold = hold_ahead(&item.request.operation)?;

@@ -6,16 +6,16 @@
 //! | `seen` | a batch has locked its tenants, and read policy and time | when the lane forgets what it remembers |
 //! | `behind` | a batch could not be decided ahead, or was not written then | after 16 batches under the lock |
 //! | `contended` | a locked row differed from the remembered row | after 16 batches that lock rows |
-//! | `looking` | a `request_id` was taken for new and was known | after 64 batches under the lock |
-//! | `lost` | the outcome of a COMMIT is unknown | with the batch; operations that it set aside keep it |
+//! | `searching` | a `request_id` was taken for new and was known | after 64 batches under the lock |
+//! | `in_doubt` | the outcome of a COMMIT is unknown | with the batch; operations that it set aside keep it |
 //!
-//! While `behind`, `contended` or `looking` lasts, no batch is decided ahead.
+//! While `behind`, `contended` or `searching` lasts, no batch is decided ahead.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::look::Look;
+use super::search::Search;
 use crate::{
     domain::time::{Span, Time},
     store::{Expected, StoreError},
@@ -31,7 +31,7 @@ pub(super) const CONTENDED_BATCHES: u32 = 16;
 
 /// Number of batches that look up `request_id`s after a batch met one that had taken effect before. Clients that
 /// repeat one call often repeat several.
-const LOOKING_BATCHES: u32 = 64;
+const SEARCHING_BATCHES: u32 = 64;
 
 /// Maximum number of times that a batch is repeated because it collided with other transactions.
 const COLLISIONS_MAX: u32 = 8;
@@ -59,8 +59,8 @@ pub(super) struct Caution {
     seen: Option<Seen>,
     behind: u32,
     contended: u32,
-    looking: u32,
-    lost: bool,
+    searching: u32,
+    in_doubt: bool,
 }
 
 /// The policy revision, data version and time that the last batch read.
@@ -96,7 +96,7 @@ pub(super) enum Next {
 impl Caution {
     /// Returns whether the next batch may be decided ahead. If not, counts it as one of the batches under the lock.
     pub(super) fn may_decide_ahead(&mut self) -> bool {
-        let may = self.behind == 0 && self.looking == 0 && self.contended == 0;
+        let may = self.behind == 0 && self.searching == 0 && self.contended == 0;
         self.behind = self.behind.saturating_sub(1);
         may
     }
@@ -107,32 +107,32 @@ impl Caution {
     }
 
     /// Notes that the commit of a batch that was decided ahead failed.
-    pub(super) fn was_overtaken(&mut self, error: &StoreError) {
+    pub(super) fn has_failed_to_commit(&mut self, error: &StoreError) {
         self.fell_behind();
         if matches!(error, StoreError::KnownRequest) {
-            self.looking = LOOKING_BATCHES;
+            self.searching = SEARCHING_BATCHES;
         }
-        self.lost = matches!(error, StoreError::Unavailable(_));
+        self.in_doubt = matches!(error, StoreError::Unavailable(_));
     }
 
-    /// Notes that a batch begins. `lost`: an earlier COMMIT, whose outcome is unknown, may have carried out one of the
+    /// Notes that a batch begins. `in_doubt`: an earlier COMMIT, whose outcome is unknown, may have carried out one of the
     /// batch's operations.
-    pub(super) fn begin(&mut self, lost: bool) {
-        self.lost = lost;
+    pub(super) fn begin(&mut self, in_doubt: bool) {
+        self.in_doubt = in_doubt;
     }
 
     /// Returns whether the outcome of an earlier COMMIT of this batch is unknown.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// Returns where the batch looks for earlier effects of its operations.
-    pub(super) fn look(&self) -> Look {
-        match (self.lost, self.looking) {
-            (false, 0) => Look::Nowhere,
-            (false, _) => Look::AtRequests,
+    pub(super) fn search(&self) -> Search {
+        match (self.in_doubt, self.searching) {
+            (false, 0) => Search::Nothing,
+            (false, _) => Search::Requests,
             // The halves of a batch inherit the unknown outcome.
-            (true, _) => Look::AtOwn,
+            (true, _) => Search::Own,
         }
     }
 
@@ -147,8 +147,8 @@ impl Caution {
     }
 
     /// Notes that a batch was decided under the lock and committed.
-    pub(super) fn has_settled(&mut self) {
-        self.looking = self.looking.saturating_sub(1);
+    pub(super) fn has_committed(&mut self) {
+        self.searching = self.searching.saturating_sub(1);
     }
 
     /// Notes a failed attempt. Returns what the batch does next.
@@ -162,8 +162,8 @@ impl Caution {
                     Next::GiveUp
                 }
             }
-            StoreError::KnownRequest if self.look() == Look::Nowhere => {
-                self.looking = LOOKING_BATCHES;
+            StoreError::KnownRequest if self.search() == Search::Nothing => {
+                self.searching = SEARCHING_BATCHES;
                 Next::Repeat
             }
             StoreError::Serialization(_) => again_after(&mut tries.collisions, COLLISIONS_MAX),
@@ -175,7 +175,7 @@ impl Caution {
                 }
             }
             StoreError::Unavailable(_) => {
-                self.lost = true;
+                self.in_doubt = true;
                 again_after(&mut tries.losses, LOSSES_MAX)
             }
             StoreError::KnownRequest
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn no_batch_is_decided_ahead_while_there_is_a_reason_for_caution() {
-        for (behind, contended, looking, may) in [
+        for (behind, contended, searching, may) in [
             (0, 0, 0, true),
             (1, 0, 0, false),
             (0, 1, 0, false),
@@ -255,35 +255,35 @@ mod tests {
             (0, 1, 1, false),
             (1, 1, 1, false),
         ] {
-            let mut caution = Caution { behind, contended, looking, ..Caution::default() };
+            let mut caution = Caution { behind, contended, searching, ..Caution::default() };
             assert_eq!(caution.may_decide_ahead(), may, "{caution:?}");
             assert_eq!(
-                (caution.behind, caution.contended, caution.looking),
-                (0, contended, looking),
+                (caution.behind, caution.contended, caution.searching),
+                (0, contended, searching),
                 "only batches that are not decided ahead count against `behind`"
             );
         }
     }
 
     #[test]
-    fn a_batch_looks_where_it_may_have_been_before() {
-        for (lost, looking, look) in [
-            (false, 0, Look::Nowhere),
-            (false, 1, Look::AtRequests),
-            (true, 0, Look::AtOwn),
-            (true, 1, Look::AtOwn),
+    fn a_batch_searches_the_rows_that_it_may_have_written() {
+        for (in_doubt, searching, search) in [
+            (false, 0, Search::Nothing),
+            (false, 1, Search::Requests),
+            (true, 0, Search::Own),
+            (true, 1, Search::Own),
         ] {
-            let mut caution = Caution { lost, looking, ..Caution::default() };
-            assert_eq!(caution.look(), look);
-            caution.has_settled();
-            assert_eq!(caution.looking, 0);
+            let mut caution = Caution { in_doubt, searching, ..Caution::default() };
+            assert_eq!(caution.search(), search);
+            caution.has_committed();
+            assert_eq!(caution.searching, 0);
             caution.begin(false);
-            assert_eq!(caution.look(), Look::Nowhere, "what was lost was so of the batch before");
+            assert_eq!(caution.search(), Search::Nothing, "what was lost was so of the batch before");
         }
     }
 
     #[test]
-    fn each_reason_for_caution_ends_after_so_many_batches() {
+    fn each_reason_for_caution_ends_after_a_number_of_batches() {
         let mut caution = Caution::default();
         caution.fell_behind();
         caution.has_locked(true);
@@ -291,35 +291,35 @@ mod tests {
         let (mut batches, mut contended) = (0, 0);
         while !caution.may_decide_ahead() {
             caution.has_locked(false);
-            caution.has_settled();
+            caution.has_committed();
             contended += u32::from(caution.is_contended());
             batches += 1;
             assert!(batches < 1_000, "{caution:?}");
         }
-        assert_eq!((batches, contended), (LOOKING_BATCHES, CONTENDED_BATCHES - 1));
+        assert_eq!((batches, contended), (SEARCHING_BATCHES, CONTENDED_BATCHES - 1));
     }
 
     #[test]
-    fn a_batch_that_was_overtaken_is_decided_under_the_lock() {
-        for (error, looking, lost) in [
+    fn a_batch_that_failed_to_commit_is_decided_under_the_lock() {
+        for (error, searching, in_doubt) in [
             (StoreError::Outdated, 0, false),
-            (StoreError::KnownRequest, LOOKING_BATCHES, false),
+            (StoreError::KnownRequest, SEARCHING_BATCHES, false),
             (StoreError::silent(), 0, true),
             (StoreError::of_code(SERIALIZATION_FAILURE), 0, false),
             (StoreError::of_code(LOCK_NOT_AVAILABLE), 0, false),
         ] {
-            let mut caution = Caution { lost: true, ..Caution::default() };
-            caution.was_overtaken(&error);
+            let mut caution = Caution { in_doubt: true, ..Caution::default() };
+            caution.has_failed_to_commit(&error);
             assert_eq!(
-                (caution.behind, caution.looking, caution.lost),
-                (BEHIND_BATCHES, looking, lost),
+                (caution.behind, caution.searching, caution.in_doubt),
+                (BEHIND_BATCHES, searching, in_doubt),
                 "{error}"
             );
         }
     }
 
     #[test]
-    fn every_repeat_has_a_bound_and_what_helps_is_done() {
+    fn each_error_has_its_reaction_and_a_bound_of_repeats() {
         let pauses =
             |count: u32| (0..count).map(|n| Next::RepeatAfter(RETRY_PAUSE * (1 << n))).collect::<Vec<_>>();
         let rows: [(StoreError, Vec<Next>, bool); 11] = [
@@ -335,13 +335,13 @@ mod tests {
             (StoreError::Unreachable(String::new()), Vec::new(), false),
             (StoreError::Unusable(String::new()), Vec::new(), false),
         ];
-        for (error, repeats, lost) in rows {
+        for (error, repeats, in_doubt) in rows {
             let (mut caution, mut tries) = (Caution::default(), Tries::default());
             for next in repeats {
                 assert_eq!(caution.after(&error, &mut tries), next, "{error}");
             }
             assert_eq!(caution.after(&error, &mut tries), Next::GiveUp, "{error}");
-            assert_eq!(caution.lost, lost, "{error}");
+            assert_eq!(caution.in_doubt, in_doubt, "{error}");
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     super::ask::{Failure, Outcome, Request},
-    look::Look,
+    search::Search,
 };
 use crate::{
     clock::mint,
@@ -30,18 +30,18 @@ pub(in super::super) struct Item {
     /// The tenant whose row another transaction has locked. The operation is then not decided in this batch.
     pub(in super::super) locked: Option<TenantKey>,
     /// Whether an earlier COMMIT with an unknown outcome may have carried the operation out.
-    pub(super) lost: bool,
+    pub(super) in_doubt: bool,
 }
 
 impl Item {
     pub(in super::super) fn new(request: Request, deadline: Option<Instant>) -> Self {
-        Self { id: OnceLock::new(), request, deadline, outcome: None, locked: None, lost: false }
+        Self { id: OnceLock::new(), request, deadline, outcome: None, locked: None, in_doubt: false }
     }
 
     /// Gives the operation DEADLINE_EXCEEDED if its caller is gone. Does nothing if the operation must take effect in
     /// any case (R4.10), or may have taken effect.
-    pub(in super::super) fn drop_unless_owed(&mut self, gone: bool) {
-        if gone && !self.lost && !self.request.operation.is_owed() {
+    pub(in super::super) fn drop_if_gone(&mut self, gone: bool) {
+        if gone && !self.in_doubt && !self.request.operation.must_take_effect() {
             self.outcome = Some(Err(Failure::DeadlineExceeded));
         }
     }
@@ -63,10 +63,10 @@ impl Item {
 
     /// Returns whether the caller's time has run out, so that the operation is not decided. An operation is never late
     /// if it must take effect in any case (R4.10), or may have taken effect: its outcome is reported.
-    pub(super) fn is_late(&self, look: Look) -> bool {
-        let may_have_counted = look == Look::AtOwn && self.minted().is_some();
+    pub(super) fn is_late(&self, search: Search) -> bool {
+        let may_have_counted = search == Search::Own && self.minted().is_some();
         !may_have_counted
-            && !self.request.operation.is_owed()
+            && !self.request.operation.must_take_effect()
             && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 }

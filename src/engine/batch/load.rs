@@ -2,7 +2,7 @@
 
 use foldhash::{HashSet, HashSetExt};
 
-use super::{item::Item, look::Look, session::Session};
+use super::{item::Item, search::Search, session::Session};
 use crate::{
     domain::{
         books::{Books, Method, Origin},
@@ -35,12 +35,12 @@ pub(super) struct Loader<'a, 's> {
 }
 
 impl Loader<'_, '_> {
-    /// Loads the reservations that the operations name, and `request_id`s if `look` demands it. Returns the ids of the
+    /// Loads the reservations that the operations name, and `request_id`s if `search` demands it. Returns the ids of the
     /// reservations.
     pub(super) async fn load_reservations(
         &mut self,
         work: &[(TenantKey, &Item)],
-        look: Look,
+        search: Search,
     ) -> Result<Vec<(TenantKey, ReservationId)>, StoreError> {
         let mut ids: HashSet<(TenantKey, ReservationId)> = HashSet::new();
         let mut resets: HashSet<(TenantKey, ReservationId)> = HashSet::new();
@@ -48,14 +48,14 @@ impl Loader<'_, '_> {
         let mut names: HashSet<(TenantKey, &str)> = HashSet::new();
         for &(tenant, item) in work {
             let operation = &item.request.operation;
-            if look >= Look::AtRequests {
+            if search >= Search::Requests {
                 names.extend(operation.request().map(|request| (tenant, request.id.as_str())));
             }
             names.extend(request_of_target(operation).map(|request| (tenant, request)));
             if let Some(Target::Id(id)) = operation.target() {
                 ids.insert((tenant, *id));
             }
-            if let Some(id) = item.minted().filter(|_| look == Look::AtOwn) {
+            if let Some(id) = item.minted().filter(|_| search == Search::Own) {
                 ids.insert((tenant, id));
                 minted.push((tenant, minted_request_id(id)));
                 if matches!(operation, Operation::Reset(_)) {
@@ -162,7 +162,7 @@ impl Loader<'_, '_> {
                 None => self.session.transaction.find_next_deadline(tenant, now).await?,
             };
             let until = match first_left {
-                Some(left) => Some(self.set_aside(tenant, &left).await?),
+                Some(left) => Some(self.add_due(tenant, &left).await?),
                 None => None,
             };
             self.note_swept(tenant, next, until);
@@ -217,7 +217,7 @@ impl Loader<'_, '_> {
 
     /// Adds due holds, from `first` on, to the sums of due holds. Skips holds that an earlier batch added. Returns the
     /// deadline up to which all due holds are in the sums.
-    async fn set_aside(&mut self, tenant: TenantKey, first: &Reservation) -> Result<Time, StoreError> {
+    async fn add_due(&mut self, tenant: TenantKey, first: &Reservation) -> Result<Time, StoreError> {
         let now = self.session.now;
         let until = self.session.books.get(&tenant).and_then(Books::due_until).unwrap_or(Time::MIN);
         let mut after = (until, ReservationId::MAX);

@@ -34,7 +34,7 @@ const COUNTERS_ALONG_MAX: usize = 8;
 static BEHIND: Seldom<()> = Seldom::new();
 
 /// A transaction that holds the locks of a batch, while operations can still join the batch.
-pub(super) struct Held {
+pub(super) struct EarlyLock {
     transaction: Transaction<Batch>,
     tenants: Vec<Tenant>,
 }
@@ -43,7 +43,7 @@ impl Batcher {
     /// If others write the same tenants, locks the tenants of a batch while operations can still join. Such a batch
     /// mostly waits for locks, and operations for these tenants that arrive meanwhile can join. Returns the locked
     /// tenants; the next run uses these locks. `None`: the batch locks its tenants when it runs.
-    pub(in super::super) async fn hold(&mut self, items: &mut [Item]) -> Option<HashSet<TenantKey>> {
+    pub(in super::super) async fn lock_early(&mut self, items: &mut [Item]) -> Option<HashSet<TenantKey>> {
         if !self.caution.is_contended() || self.store.dialect() == Dialect::Sqlite {
             return None;
         }
@@ -60,7 +60,7 @@ impl Batcher {
         let lock = async {
             let transaction = self.store.begin_batch().await?;
             match transaction.lock_tenants(&sorted).await {
-                Ok(tenants) => Ok(Held { transaction, tenants }),
+                Ok(tenants) => Ok(EarlyLock { transaction, tenants }),
                 Err(error) => {
                     // Dropping the transaction instead would close its connection.
                     let _ = transaction.rollback().await;
@@ -69,8 +69,8 @@ impl Batcher {
             }
         };
         match timeout(BATCH_TIME_MAX, lock).await {
-            Ok(Ok(held)) => {
-                self.held = Some(held);
+            Ok(Ok(early_lock)) => {
+                self.early_lock = Some(early_lock);
                 Some(keys)
             }
             Ok(Err(StoreError::Locked(_))) => {
@@ -105,7 +105,7 @@ impl Batcher {
         for item in items.iter_mut().filter(|item| item.is_open()) {
             let key = self.find_key(&item.request.tenant);
             item.locked = key.filter(|key| self.locked.contains(key));
-            item.lost |= item.locked.is_some() && self.caution.is_lost();
+            item.in_doubt |= item.locked.is_some() && self.caution.is_in_doubt();
         }
     }
 
@@ -119,17 +119,17 @@ impl Batcher {
 
     /// Begins a transaction for a batch. Returns the transaction, and the tenants that it has already locked.
     pub(super) async fn begin(&mut self) -> Result<(Transaction<Batch>, Vec<Tenant>), StoreError> {
-        match self.held.take() {
-            Some(Held { transaction, tenants }) => Ok((transaction, tenants)),
+        match self.early_lock.take() {
+            Some(EarlyLock { transaction, tenants }) => Ok((transaction, tenants)),
             None => Ok((self.store.begin_batch().await?, Vec::new())),
         }
     }
 
-    /// Locks the tenants that are not `held` yet, and then reads the policy and the time.
+    /// Locks the tenants that are not `early` yet, and then reads the policy and the time.
     pub(super) async fn lock<'a>(
         &mut self,
         transaction: &'a Transaction<Batch>,
-        held: Vec<Tenant>,
+        early: Vec<Tenant>,
         items: &'a [Item],
         open: &[usize],
     ) -> Result<Session<'a>, StoreError> {
@@ -156,9 +156,9 @@ impl Batcher {
             Dialect::Postgres => self.along(&older, items, open),
             Dialect::Sqlite => Along::default(),
         };
-        keys.retain(|key| held.binary_search_by_key(key, |tenant| tenant.key).is_err());
+        keys.retain(|key| early.binary_search_by_key(key, |tenant| tenant.key).is_err());
         let (mut locked, policy, clock_now) = self.lock_and_read(transaction, &keys, &mut along).await?;
-        locked.tenants.extend(held);
+        locked.tenants.extend(early);
         let decided_at =
             remembered.iter().map(Remembered::tenant).chain(&locked.tenants).map(|t| t.decided_at);
         let latest = decided_at.max().unwrap_or(clock_now);

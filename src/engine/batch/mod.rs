@@ -10,9 +10,9 @@ mod hints;
 mod item;
 mod load;
 mod lock;
-mod look;
 mod memory;
 mod pace;
+mod search;
 mod session;
 
 pub(super) use self::{
@@ -23,10 +23,10 @@ pub(super) use self::{
 use self::{
     caution::{Caution, Next, Tries},
     load::Loader,
-    lock::Held,
-    look::Look,
+    lock::EarlyLock,
     memory::Memory,
     pace::{Pace, Phase},
+    search::Search,
     session::Session,
 };
 
@@ -69,7 +69,7 @@ pub(super) struct Batcher {
     /// The reasons why the next batch may not be decided ahead.
     caution: Caution,
     /// A transaction that has already locked the tenants of the next batch.
-    held: Option<Held>,
+    early_lock: Option<EarlyLock>,
     /// Tenants of this batch whose rows another transaction has locked.
     locked: HashSet<TenantKey>,
 }
@@ -84,22 +84,22 @@ struct Decided {
 impl Batcher {
     pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
         let (calendar, memory) = (Calendar::default(), Memory::default());
-        let (caution, held, locked) = (Caution::default(), None, HashSet::default());
-        Self { store, policies, clock, calendar, memory, caution, held, locked }
+        let (caution, early_lock, locked) = (Caution::default(), None, HashSet::default());
+        Self { store, policies, clock, calendar, memory, caution, early_lock, locked }
     }
 
     /// Forgets everything that the lane remembers of the database.
     pub(super) fn forget(&mut self) {
         self.memory = Memory::default();
         self.caution.forget();
-        self.held = None;
+        self.early_lock = None;
         self.locked.clear();
     }
 
     /// Gives every item an outcome. If another transaction has locked the row of an item's tenant, notes the tenant in
     /// the item instead.
     pub(super) async fn run(&mut self, items: &mut [Item]) {
-        self.caution.begin(items.iter().any(|item| item.lost));
+        self.caution.begin(items.iter().any(|item| item.in_doubt));
         self.run_all(items).await;
     }
 
@@ -112,7 +112,7 @@ impl Batcher {
         let all = 0..items.len();
         let mut ranges = vec![all];
         while let Some(range) = ranges.pop() {
-            match self.settle(&mut items[range.clone()]).await {
+            match self.run_part(&mut items[range.clone()]).await {
                 Ok(()) => {}
                 // The database refuses at least one of these operations. Halving the range finds that operation, so
                 // that the others do not fail with it (R4.14).
@@ -137,15 +137,15 @@ impl Batcher {
     }
 
     /// Decides items in one transaction. Repeats the transaction within bounds if it fails.
-    async fn settle(&mut self, items: &mut [Item]) -> Result<(), StoreError> {
+    async fn run_part(&mut self, items: &mut [Item]) -> Result<(), StoreError> {
         let mut tries = Tries::default();
         self.mark_locked(items);
         loop {
-            let look = self.caution.look();
-            let attempt = timeout(BATCH_TIME_MAX, self.attempt(items, look)).await;
+            let search = self.caution.search();
+            let attempt = timeout(BATCH_TIME_MAX, self.attempt(items, search)).await;
             let error = match attempt.unwrap_or_else(|_| Err(StoreError::silent())) {
                 Ok(()) => {
-                    self.caution.has_settled();
+                    self.caution.has_committed();
                     return Ok(());
                 }
                 Err(error) => error,
@@ -170,15 +170,15 @@ impl Batcher {
         }
     }
 
-    async fn attempt(&mut self, items: &mut [Item], look: Look) -> Result<(), StoreError> {
+    async fn attempt(&mut self, items: &mut [Item], search: Search) -> Result<(), StoreError> {
         let open: Vec<usize> = (0..items.len()).filter(|&place| items[place].is_open()).collect();
         if open.is_empty() {
             return Ok(());
         }
         let mut pace = Pace::start();
-        let (transaction, held) = self.begin().await?;
+        let (transaction, early) = self.begin().await?;
         pace.mark(Phase::Begin);
-        let decided = self.decide(&transaction, held, items, &open, look, &mut pace).await;
+        let decided = self.decide(&transaction, early, items, &open, search, &mut pace).await;
         match decided {
             Ok(Decided { outcomes, changes, remembered }) => {
                 let seen = transaction.data_version();
@@ -204,20 +204,20 @@ impl Batcher {
     async fn decide(
         &mut self,
         transaction: &Transaction<Batch>,
-        held: Vec<Tenant>,
+        early: Vec<Tenant>,
         items: &[Item],
         open: &[usize],
-        look: Look,
+        search: Search,
         pace: &mut Pace,
     ) -> Result<Decided, StoreError> {
-        let mut session = self.lock(transaction, held, items, open).await?;
+        let mut session = self.lock(transaction, early, items, open).await?;
         pace.mark(Phase::Lock);
         let mut work: Vec<(TenantKey, &Item)> = Vec::with_capacity(open.len());
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(open.len());
         for &place in open {
             let item = &items[place];
             match session.find_tenant(&item.request.tenant) {
-                _ if item.is_late(look) => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
+                _ if item.is_late(search) => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
                 None => {
                     outcomes.push(Some(Err(item.request.tenant.unknown(item.request.operation.target()))))
                 }
@@ -228,7 +228,7 @@ impl Batcher {
             }
         }
         let mut loader = Loader { session: &mut session, calendar: &mut self.calendar };
-        let named = loader.load_reservations(&work, look).await?;
+        let named = loader.load_reservations(&work, search).await?;
         let touched = loader.load_counters(&work, &named).await?;
         loader.sweep().await?;
         pace.mark(Phase::Load);
@@ -237,7 +237,7 @@ impl Batcher {
         for ((tenant, item), touched) in work.iter().zip(&touched) {
             decided.push(self.decide_one(&mut session, *tenant, item, touched).await?);
         }
-        if look == Look::Nowhere {
+        if search == Search::Nothing {
             refuse_known_requests(transaction, &work, &decided).await?;
         }
         let now = session.now;

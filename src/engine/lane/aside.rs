@@ -29,17 +29,17 @@ const ASIDE_OPERATIONS_MAX: usize = QUEUE_OPERATIONS_MAX;
 const ASIDE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Pause before each look at locked rows.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+const QUERY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Maximum number of tenants in one look. Each locked tenant delays the look by a millisecond.
-const LOOK_TENANTS_MAX: usize = 100;
+const QUERY_TENANTS_MAX: usize = 100;
 
 /// How long a look waits for the row of its first tenant; tenants take turns to be the first. If others want the same
 /// row, the look waits in the row's queue, and so gets the row in time.
-const LOOK_PATIENCE: Duration = Duration::from_millis(100);
+const QUERY_PATIENCE: Duration = Duration::from_millis(100);
 
 /// If the database does not answer a look within this time, the next batch finds out which rows are free.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A contended row is often locked for too long, so these lines are logged at most once a minute.
 static SET_ASIDE: Seldom<()> = Seldom::new();
@@ -58,7 +58,7 @@ pub(super) struct Aside {
     /// Number of operations that are set aside or ready.
     operations: usize,
     /// A running look, which returns the tenants whose rows are free.
-    look: Option<JoinHandle<Vec<TenantKey>>>,
+    query: Option<JoinHandle<Vec<TenantKey>>>,
 }
 
 /// A tenant that is set aside.
@@ -76,7 +76,7 @@ impl Aside {
             names: HashMap::default(),
             ready: VecDeque::new(),
             operations: 0,
-            look: None,
+            query: None,
         }
     }
 
@@ -115,7 +115,7 @@ impl Aside {
                 self.push(key, waiting);
             }
         }
-        self.look_again();
+        self.start_query();
     }
 
     /// Sets aside the operations of a new batch whose tenants are set aside already. `find` gives the key of a
@@ -165,24 +165,24 @@ impl Aside {
 
     /// Takes the result of a look that has ended, without waiting.
     pub(super) fn collect(&mut self) {
-        if let Some(found) = self.look.as_mut().and_then(FutureExt::now_or_never) {
-            self.end_look(found);
+        if let Some(found) = self.query.as_mut().and_then(FutureExt::now_or_never) {
+            self.end_query(found);
         }
     }
 
     /// Waits for the end of the look; without a look, for ever.
     pub(super) async fn changed(&mut self) {
-        match &mut self.look {
-            Some(look) => {
-                let found = look.await;
-                self.end_look(found);
+        match &mut self.query {
+            Some(query) => {
+                let found = query.await;
+                self.end_query(found);
             }
             None => pending().await,
         }
     }
 
-    fn end_look(&mut self, found: Result<Vec<TenantKey>, JoinError>) {
-        self.look = None;
+    fn end_query(&mut self, found: Result<Vec<TenantKey>, JoinError>) {
+        self.query = None;
         // After a panic of the look, all rows count as free. When the next batch locks them, it finds out which are
         // not.
         let free = found.unwrap_or_else(|_| self.order.iter().copied().collect());
@@ -207,7 +207,7 @@ impl Aside {
             self.operations -= tenant.waiting.len();
             tenant.waiting.into_iter().for_each(|waiting| waiting.answer(Failure::DatabaseUnavailable));
         }
-        self.look_again();
+        self.start_query();
     }
 
     fn remove(&mut self, key: TenantKey) -> Option<Tenant> {
@@ -217,21 +217,21 @@ impl Aside {
     }
 
     /// Starts a look, unless no tenant is set aside or a look is running.
-    fn look_again(&mut self) {
-        if self.tenants.is_empty() || self.look.is_some() {
+    fn start_query(&mut self) {
+        if self.tenants.is_empty() || self.query.is_some() {
             return;
         }
-        let count = self.order.len().min(LOOK_TENANTS_MAX);
+        let count = self.order.len().min(QUERY_TENANTS_MAX);
         let keys: Vec<TenantKey> = self.order.iter().take(count).copied().collect();
         self.order.rotate_left(if count < self.order.len() { count } else { 1 });
-        self.look = Some(tokio::spawn(look(self.store.clone(), keys)));
+        self.query = Some(tokio::spawn(find_free(self.store.clone(), keys)));
     }
 }
 
 /// Returns the tenants whose rows are free; all of them if the database does not answer.
-async fn look(store: Store, keys: Vec<TenantKey>) -> Vec<TenantKey> {
-    sleep(LOOK_PAUSE).await;
-    let found = timeout(LOOK_TIMEOUT, store.find_locked_tenants(&keys, LOOK_PATIENCE)).await;
+async fn find_free(store: Store, keys: Vec<TenantKey>) -> Vec<TenantKey> {
+    sleep(QUERY_PAUSE).await;
+    let found = timeout(QUERY_TIMEOUT, store.find_locked_tenants(&keys, QUERY_PATIENCE)).await;
     let locked: HashSet<TenantKey> =
         found.ok().and_then(Result::ok).unwrap_or_default().into_iter().collect();
     keys.into_iter().filter(|key| !locked.contains(key)).collect()

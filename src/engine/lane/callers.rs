@@ -55,7 +55,7 @@ impl Batch {
     /// Adds an operation that was taken out of an earlier batch.
     pub(super) fn push_waiting(&mut self, waiting: Waiting) {
         let Waiting { mut item, caller } = waiting;
-        item.drop_unless_owed(caller.is_gone());
+        item.drop_if_gone(caller.is_gone());
         self.items.push(item);
         self.callers.push(caller);
     }
@@ -163,6 +163,6 @@ impl Drop for Gathering {
 /// case (R4.10).
 fn item(request: Request, deadline: Option<Instant>, gone: bool) -> Item {
     let mut item = Item::new(request, deadline);
-    item.drop_unless_owed(gone);
+    item.drop_if_gone(gone);
     item
 }

@@ -97,23 +97,23 @@ impl Lane {
             let mut ahead = self.decide_ahead(None, &batch);
             if let Some(mut before) = flight.take() {
                 let landed = (&mut before.landed).await;
-                let is_there = self.land(landed, Some(before.task)).await;
+                let is_written = self.land(landed, Some(before.task)).await;
                 let known = batch.items.len();
                 self.fill(&mut batch);
-                ahead = ahead.filter(|_| is_there);
+                ahead = ahead.filter(|_| is_written);
                 if ahead.is_some() && batch.items.len() > known {
                     ahead = self.decide_ahead(ahead, &batch);
                 }
             }
             match ahead.and_then(|ahead| self.batcher.plan(ahead)) {
                 Some((planned, outcomes)) => {
-                    let (lands, landed) = oneshot::channel();
-                    let flies = fly(batch, planned, outcomes, self.store.clone(), lands);
+                    let (reply, landed) = oneshot::channel();
+                    let commit = commit_flight(batch, planned, outcomes, self.store.clone(), reply);
                     if self.overlap {
-                        flight = Some(Flight { landed, task: tokio::spawn(flies) });
+                        flight = Some(Flight { landed, task: tokio::spawn(commit) });
                     } else {
                         // After a panic `landed` is an error.
-                        let _ = AssertUnwindSafe(flies).catch_unwind().await;
+                        let _ = AssertUnwindSafe(commit).catch_unwind().await;
                         self.land(landed.await, None).await;
                     }
                 }
@@ -127,8 +127,8 @@ impl Lane {
         // The previous batch may have found some of this batch's tenants locked.
         self.aside.take_followers(&mut batch, |tenant| self.batcher.find_key(tenant));
         let run = async {
-            if let Some(held) = self.batcher.hold(&mut batch.items).await {
-                self.join(&held, &mut batch);
+            if let Some(locked) = self.batcher.lock_early(&mut batch.items).await {
+                self.join(&locked, &mut batch);
             }
             self.batcher.run(&mut batch.items).await;
         };
@@ -143,11 +143,11 @@ impl Lane {
 
     /// Adds operations that arrived while the lane waited for the locks, if their tenants are locked by it. Other
     /// operations wait for the next batch.
-    fn join(&mut self, held: &HashSet<TenantKey>, batch: &mut Batch) {
+    fn join(&mut self, locked: &HashSet<TenantKey>, batch: &mut Batch) {
         let mut deferred = VecDeque::new();
         while batch.items.len() < BATCH_OPERATIONS_MAX && deferred.len() < BATCH_OPERATIONS_MAX {
             match self.next_waiting() {
-                Some(more) if self.concerns(&more, held) => self.take(more, batch),
+                Some(more) if self.concerns(&more, locked) => self.take(more, batch),
                 Some(more @ Submission { asked: Asked::One(..), .. }) => deferred.push_back(more),
                 Some(more) => {
                     // Some of these operations may belong to locked tenants. To keep the order, no later operation
@@ -288,21 +288,21 @@ impl Lane {
 }
 
 /// Commits a batch, reports the result to the lane, and then answers the callers.
-async fn fly(
+async fn commit_flight(
     mut batch: Batch,
     planned: Planned,
     outcomes: Vec<Option<Outcome>>,
     store: Store,
-    lands: oneshot::Sender<Landed>,
+    reply: oneshot::Sender<Landed>,
 ) {
     match planned.commit(store).await {
         Ok(time) => {
-            let _ = lands.send(Ok(time));
+            let _ = reply.send(Ok(time));
             for (item, outcome) in batch.items.iter_mut().zip(outcomes) {
                 item.outcome = outcome.or(item.outcome.take());
             }
             batch.answer();
         }
-        Err(error) => drop(lands.send(Err((batch, error)))),
+        Err(error) => drop(reply.send(Err((batch, error)))),
     }
 }

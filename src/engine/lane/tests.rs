@@ -55,13 +55,13 @@ fn record(tenant: &str) -> Request {
 }
 
 #[tokio::test]
-async fn what_waits_is_served_in_the_order_of_arrival() {
+async fn operations_are_decided_in_the_order_of_arrival() {
     for overlap in [false, true] {
-        serve_in_order(overlap).await;
+        decide_in_order(overlap).await;
     }
 }
 
-async fn serve_in_order(overlap: bool) {
+async fn decide_in_order(overlap: bool) {
     for fixture in databases().await {
         prepare(&fixture.store).await;
         let (engine, lanes) = start(&fixture.store, overlap);
@@ -93,7 +93,7 @@ async fn serve_in_order(overlap: bool) {
 }
 
 #[tokio::test]
-async fn what_comes_for_a_shared_tenant_joins_the_batch_that_waits_for_its_lock() {
+async fn operations_of_a_contended_tenant_join_the_batch_that_waits_for_its_lock() {
     let shared = |fixture: &Fixture| fixture.store.dialect() == Dialect::Postgres;
     for fixture in databases().await.into_iter().filter(shared) {
         prepare(&fixture.store).await;
@@ -131,7 +131,7 @@ async fn what_comes_for_a_shared_tenant_joins_the_batch_that_waits_for_its_lock(
 }
 
 #[tokio::test]
-async fn what_is_about_a_locked_tenant_waits_alone_and_in_order() {
+async fn only_operations_of_a_locked_tenant_wait_and_they_keep_their_order() {
     for (overlap, warm) in [(false, false), (false, true), (true, false), (true, true)] {
         for fixture in databases().await.into_iter().filter(is_postgres) {
             wait_alone(&fixture.store, overlap, warm).await;
@@ -180,7 +180,7 @@ async fn wait_alone(store: &Store, overlap: bool, warm: bool) {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_row_has_a_bound_that_others_do_not_feel() {
+async fn operations_that_wait_for_a_row_have_a_bound_of_their_own() {
     for fixture in databases().await.into_iter().filter(is_postgres) {
         prepare(&fixture.store).await;
         let (engine, lanes) = start(&fixture.store, false);

@@ -96,7 +96,7 @@ impl View {
         self.load_due(&mut books).await.map_err(failed)?;
         let counted = counted(&self.policy, &books, &chosen);
         let mut calendar = Calendar::default();
-        let list = self.mark(&counted, &mut calendar);
+        let list = self.fingerprint(&counted, &mut calendar);
         let mut place = query.after.clone().unwrap_or(UsagePlace { list, position: 0, key: None });
         if place.list != list {
             let text = "must be left out to start again, since limits or windows have changed meanwhile";
@@ -128,16 +128,16 @@ impl View {
 
     /// Returns a fingerprint of the list of balances: limits, shapes and windows, in their order. Quantities are not
     /// part of it.
-    fn mark(&self, counted: &[Counted], calendar: &mut Calendar) -> [u8; 8] {
+    fn fingerprint(&self, counted: &[Counted], calendar: &mut Calendar) -> [u8; 8] {
         let print = Fingerprinter::new("balances").number(self.tenant.key.0);
         let print = counted.iter().fold(print, |print, counted| {
             let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
             let id = counted.limit.as_ref().map_or("", |limit| limit.id.as_str());
             print.text(id).bytes(counted.key_of_shape(window).as_bytes())
         });
-        let mut mark = [0; 8];
-        mark.copy_from_slice(&print.finish()[..8]);
-        mark
+        let mut list = [0; 8];
+        list.copy_from_slice(&print.finish()[..8]);
+        list
     }
 
     fn books(&self) -> Result<Books, StoreError> {
@@ -179,7 +179,7 @@ impl View {
     ) -> Result<Found, StoreError> {
         let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
         let tenant = self.tenant.key;
-        let per_value = |limit: &&Arc<Limit>| limit.shape.per.iter().any(|(_, apart)| *apart);
+        let per_value = |limit: &&Arc<Limit>| limit.shape.per.iter().any(|(_, separately)| *separately);
         let Some(limit) = counted.limit.as_ref().filter(per_value) else {
             // Such a limit or meter has at most one counter.
             return if place.key.is_some() {

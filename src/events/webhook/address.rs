@@ -171,7 +171,7 @@ mod tests {
     const LOOSE: Rules = Rules { allow_http: true, allow_private: true };
 
     #[test]
-    fn a_url_leads_to_a_public_place() {
+    fn a_url_must_be_https_and_have_a_public_address() {
         for url in
             ["https://hooks.example.com/tope?x=1", "https://8.8.8.8/", "https://[2606:4700::1111]:8443/a"]
         {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_that_may_be_used_are() {
+    fn addresses_that_are_not_allowed_are_left_out() {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
         let mixed = [address("127.0.0.1:1"), address("8.8.8.8:1"), address("[::1]:1")];
         assert_eq!(usable(STRICT, mixed.into_iter()), Ok(vec![address("8.8.8.8:1")]));

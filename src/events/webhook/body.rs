@@ -34,7 +34,7 @@ pub(super) fn event(log_id: [u8; 16], logged: &LoggedEvent) -> (String, String) 
     let kind = match event.fact.parts().unknown_kind {
         // Written by a later version: the body has its kind, place, tenant and time, and no figures.
         Some(_) => UNKNOWN_TYPE.to_owned(),
-        None => word(event.kind().name()),
+        None => lower_case(event.kind().name()),
     };
     let id = format!("evt_{}_{}", HEXLOWER.encode(&log_id), logged.sequence);
     (id, envelope(&kind, event.occurred_at, data(logged)))
@@ -61,7 +61,10 @@ fn data(logged: &LoggedEvent) -> Value {
         ("reason", parts.reason.map(Value::from)),
         ("operator", parts.operator.map(Value::from)),
         ("changed", parts.change.map(change)),
-        ("webhook", parts.webhook.map(|part| json!({ "id": part.id, "state": word(part.state.name()) }))),
+        (
+            "webhook",
+            parts.webhook.map(|part| json!({ "id": part.id, "state": lower_case(part.state.name()) })),
+        ),
         ("faults", parts.faults.map(int64)),
         ("kind", parts.unknown_kind.map(Value::from)),
         ("balances", (!parts.figures.is_empty()).then(|| balances.collect())),
@@ -77,7 +80,7 @@ fn figures(event: &Event, figures: &Figures) -> Value {
         value.insert("limit_id".to_owned(), id.as_str().into());
         value.insert("quantity".to_owned(), int64(*quantity));
         value.insert("allowance".to_owned(), int64(*allowance));
-        value.insert("enforcement".to_owned(), word(enforcement.name()).into());
+        value.insert("enforcement".to_owned(), lower_case(enforcement.name()).into());
     }
     value.insert("committed".to_owned(), int64(figures.counter.committed));
     value.insert("reserved".to_owned(), int64(figures.counter.reserved));
@@ -112,7 +115,7 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
     let name = ReservationName { tenant: event.tenant_key, id: reservation.id };
     json!({
         "name": name.to_string(),
-        "state": word(reservation.state.name()),
+        "state": lower_case(reservation.state.name()),
         "agent": reservation.subject.agent,
         "user": reservation.subject.user,
         "model": reservation.subject.model,
@@ -123,11 +126,11 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
 }
 
 fn change(change: ChangePart<'_>) -> Value {
-    json!({ "kind": word(change.kind.name()), "id": change.id, "action": word(change.action.name()) })
+    json!({ "kind": lower_case(change.kind.name()), "id": change.id, "action": lower_case(change.action.name()) })
 }
 
 /// Returns a name of the contract as the body has it: in lower case.
-fn word(name: &str) -> String {
+fn lower_case(name: &str) -> String {
     name.to_ascii_lowercase()
 }
 

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     address::Rules,
     body,
-    send::{ATTEMPT_TIMEOUT, Letter, Sender},
+    send::{ATTEMPT_TIMEOUT, Message, Sender},
 };
 use crate::{
     clock::{Clock, random},
@@ -38,7 +38,7 @@ const LEFT_MIN: Span = Span(LEASE.0 / 4 * 3);
 const FAILURES_MAX: u32 = 5;
 
 /// One in this number of deliveries is the most overdue retry, so that retries do not wait for a long log.
-const RETRY_TURN: u32 = 8;
+const RETRY_EVERY: u32 = 8;
 
 /// Maximum number of tasks that use the database at the same time. The database has few connections, and
 /// administration needs them, too.
@@ -49,8 +49,8 @@ const STEPS_MAX: u32 = 20;
 
 /// A webhook that fails mostly fails for each event, so each webhook is logged at most once a minute.
 static FAILED: Seldom<i64> = Seldom::new();
-static BROKEN_OFF: Seldom<i64> = Seldom::new();
-static UNTOLD: Seldom<i64> = Seldom::new();
+static INTERRUPTED: Seldom<i64> = Seldom::new();
+static DATABASE_FAILED: Seldom<i64> = Seldom::new();
 
 /// The result of one look at the webhooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl Deliverer {
             match self.store.claim_webhook(key, now, LEASE).await {
                 Ok(Some(lease)) => {
                     webhooks += 1;
-                    self.tracker.spawn(Arc::clone(self).tell(key, lease));
+                    self.tracker.spawn(Arc::clone(self).deliver(key, lease));
                 }
                 Ok(None) => {}
                 Err(error) => faults.note(key, error),
@@ -179,14 +179,14 @@ impl Deliverer {
     /// Sends a test now, whatever the webhook's state.
     pub async fn test(&self, webhook: &Webhook, now: Time) -> Attempt {
         let (id, body) = body::test(webhook, now);
-        let letter = Letter { url: &webhook.url, id: &id, now, body: &body };
-        self.sender.send(&letter, webhook.secrets(now)).await
+        let message = Message { url: &webhook.url, id: &id, now, body: &body };
+        self.sender.send(&message, webhook.secrets(now)).await
     }
 
     async fn attempt(&self, due: &DueDelivery) -> Attempt {
         let (id, body) = body::event(due.log_id, &due.event);
-        let letter = Letter { url: &due.webhook.url, id: &id, now: due.now, body: &body };
-        self.sender.send(&letter, due.webhook.secrets(due.now)).await
+        let message = Message { url: &due.webhook.url, id: &id, now: due.now, body: &body };
+        self.sender.send(&message, due.webhook.secrets(due.now)).await
     }
 
     /// Begins no new attempt. Attempts under way continue.
@@ -204,13 +204,13 @@ impl Deliverer {
         }
     }
 
-    async fn tell(self: Arc<Self>, key: WebhookKey, lease: Lease) {
+    async fn deliver(self: Arc<Self>, key: WebhookKey, lease: Lease) {
         let outcome = tokio::select! {
-            outcome = self.tell_all(key, lease) => outcome,
+            outcome = self.deliver_due(key, lease) => outcome,
             () = self.cut.cancelled() => return,
         };
         if let Err(error) = outcome
-            && let Some(left_out) = BROKEN_OFF.due(key.0)
+            && let Some(left_out) = INTERRUPTED.due(key.0)
         {
             tracing::warn!(
                 webhook.key = key.0,
@@ -222,11 +222,11 @@ impl Deliverer {
     }
 
     /// Sends the deliveries that are due, one after the other.
-    async fn tell_all(&self, key: WebhookKey, mut lease: Lease) -> Result<(), StoreError> {
+    async fn deliver_due(&self, key: WebhookKey, mut lease: Lease) -> Result<(), StoreError> {
         let (mut failures, mut count) = (0, 0_u32);
         while failures < FAILURES_MAX && !self.stop.is_cancelled() {
             count = count.wrapping_add(1);
-            let next = if count.is_multiple_of(RETRY_TURN) { Next::Retry } else { Next::Fresh };
+            let next = if count.is_multiple_of(RETRY_EVERY) { Next::Retry } else { Next::Fresh };
             let Some((due, kept)) = self.prepare(key, lease, next).await? else { break };
             lease = kept;
             let attempt = self.attempt(&due).await;
@@ -288,7 +288,7 @@ struct Faults {
 
 impl Faults {
     fn note(&mut self, key: WebhookKey, error: StoreError) {
-        if let Some(left_out) = UNTOLD.due(key.0) {
+        if let Some(left_out) = DATABASE_FAILED.due(key.0) {
             tracing::warn!(
                 webhook.key = key.0,
                 error = &error as &dyn std::error::Error,

@@ -32,7 +32,7 @@ const ERROR_MAX_CHARS: usize = 300;
 
 /// What one attempt sends.
 #[derive(Debug)]
-pub(super) struct Letter<'a> {
+pub(super) struct Message<'a> {
     /// The URL to which it is posted.
     pub(super) url: &'a str,
     /// The `webhook-id`, which is the same at each attempt.
@@ -63,7 +63,7 @@ impl Sender {
             .no_proxy()
             .dns_resolver(std::sync::Arc::new(Resolver(rules)))
             .build()
-            .map_err(|error| told(&error));
+            .map_err(|error| text_of(&error));
         if let Err(reason) = &client {
             tracing::error!(reason, "the HTTP client for webhooks cannot be built; no webhook is sent");
         }
@@ -71,8 +71,12 @@ impl Sender {
     }
 
     /// Makes one attempt. Every outcome, also a failure to connect, is reported in the `Attempt`.
-    pub(super) async fn send(&self, letter: &Letter<'_>, secrets: impl Iterator<Item = &Secret>) -> Attempt {
-        match self.try_to_send(letter, secrets).await {
+    pub(super) async fn send(
+        &self,
+        message: &Message<'_>,
+        secrets: impl Iterator<Item = &Secret>,
+    ) -> Attempt {
+        match self.try_to_send(message, secrets).await {
             Ok(response) => judge(response).await,
             Err(error) => {
                 Attempt { response_status: 0, error: error.chars().take(ERROR_MAX_CHARS).collect() }
@@ -82,24 +86,24 @@ impl Sender {
 
     async fn try_to_send(
         &self,
-        letter: &Letter<'_>,
+        message: &Message<'_>,
         secrets: impl Iterator<Item = &Secret>,
     ) -> Result<Response, String> {
         let client = self.client.as_ref().map_err(Clone::clone)?;
         // The settings may have changed since the webhook was created.
-        let url = parse_url(self.rules, letter.url).map_err(|fault| format!("the URL {fault}"))?;
-        let seconds = letter.now.0.div_euclid(1_000);
+        let url = parse_url(self.rules, message.url).map_err(|fault| format!("the URL {fault}"))?;
+        let seconds = message.now.0.div_euclid(1_000);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in [
-            ("webhook-id", letter.id.to_owned()),
+            ("webhook-id", message.id.to_owned()),
             ("webhook-timestamp", seconds.to_string()),
-            ("webhook-signature", signatures(secrets, letter.id, seconds, letter.body)),
+            ("webhook-signature", signatures(secrets, message.id, seconds, message.body)),
         ] {
             headers.insert(name, HeaderValue::try_from(value).map_err(|error| error.to_string())?);
         }
-        let request = client.post(url).headers(headers).body(letter.body.to_owned());
-        request.send().await.map_err(|error| told(&error))
+        let request = client.post(url).headers(headers).body(message.body.to_owned());
+        request.send().await.map_err(|error| text_of(&error))
     }
 }
 
@@ -124,7 +128,7 @@ async fn judge(mut response: Response) -> Attempt {
 }
 
 /// Returns the text of an error, without the URL.
-fn told(error: &reqwest::Error) -> String {
+fn text_of(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs());
     }

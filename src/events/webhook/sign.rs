@@ -28,13 +28,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_that_of_another_implementation() {
+    fn signatures_equal_those_of_another_implementation() {
         let secrets = [Secret::from_bytes(vec![7; 32]), Secret::from_bytes(vec![9; 24])];
-        let told = signatures(secrets.iter(), "evt_1", 1_700_000_000, "{\"a\":\"ü\"}");
+        let signed = signatures(secrets.iter(), "evt_1", 1_700_000_000, "{\"a\":\"ü\"}");
         let oracle = secrets.map(|secret| {
             let oracle = standardwebhooks::Webhook::new(&secret.text()).expect("a secret");
             oracle.sign("evt_1", 1_700_000_000, "{\"a\":\"ü\"}".as_bytes()).expect("it signs")
         });
-        assert_eq!(told, oracle.join(" "));
+        assert_eq!(signed, oracle.join(" "));
     }
 }

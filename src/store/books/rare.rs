@@ -39,7 +39,7 @@ impl<W: Writes> Transaction<W> {
 /// Adds events, and counters whose alerts changed or that started from zero, to a batch's writes.
 pub(super) fn push_rare(writes: &mut Vec<Write>, changes: &[Changes]) {
     let mut counters = empty_columns(8);
-    for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.told_counters) {
+    for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.full_counters) {
         let row = [
             tenant.0.into(),
             key.as_bytes().to_vec().into(),

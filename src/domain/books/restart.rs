@@ -34,7 +34,7 @@ impl CounterSlot {
     pub(super) fn compare(&mut self, key: &CounterKey, tenant: &Tenant, plan: &Plan) {
         let since = tenant.counted_since(plan, key);
         let counter = &self.counter;
-        self.anew = since.filter(|since| {
+        self.restart = since.filter(|since| {
             // If the window ended before the limit returned, its counter keeps its figures.
             counter.counted_since.is_before(*since) && since.at < counter.window.end
         });
@@ -42,7 +42,7 @@ impl CounterSlot {
 
     /// Returns the counter as decisions and replies see it.
     pub(super) fn shown(&self) -> Counter {
-        self.anew.map_or(self.counter, |since| self.counter.restarted(since))
+        self.restart.map_or(self.counter, |since| self.counter.restarted(since))
     }
 }
 
@@ -59,12 +59,12 @@ impl Books {
     }
 
     /// Sets the counter to zero by an adjustment, if its limits started to count from zero.
-    pub(super) fn begin_anew(&mut self, key: &CounterKey) {
+    pub(super) fn restart(&mut self, key: &CounterKey) {
         let Some(Some(slot)) = self.known.counters.get_mut(key) else { return };
-        let Some(since) = slot.anew.take() else { return };
+        let Some(since) = slot.restart.take() else { return };
         let delta = slot.counter.committed.saturating_neg();
         slot.counter = slot.counter.restarted(since);
-        slot.told = true;
+        slot.full = true;
         slot.change(key, &self.plan, &mut self.changed_counters, &mut self.facts);
         if delta == 0 {
             return;
@@ -84,13 +84,13 @@ impl Books {
     /// added to the counter's row. Charges that are due and not yet swept are not in the row; the sweep will not count
     /// them.
     pub fn forgive(&mut self, key: &CounterKey, until: Time, fresh: Counter) -> i64 {
-        self.begin_anew(key);
+        self.restart(key);
         let delta = slot_counter(self, key).map_or(0, |counter| counter.committed.saturating_neg());
         self.due.forgive(key);
         self.add(key, delta, 0, fresh);
         if let Some(Some(slot)) = self.known.counters.get_mut(key) {
             slot.counter.forgiven_until = slot.counter.forgiven_until.max(until);
-            slot.told = true;
+            slot.full = true;
         }
         delta
     }

@@ -2,12 +2,12 @@
 
 /// Where a batch looks for earlier effects of its operations. Each value includes the values before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Look {
+pub(super) enum Search {
     /// Nowhere: the batch assumes that each `request_id` is new. If one is known, its row cannot be inserted, and the
     /// batch is repeated.
-    Nowhere,
+    Nothing,
     /// Among the `request_id`s, because a recent batch had one that was known.
-    AtRequests,
+    Requests,
     /// Among all rows that the batch itself may have written, because the outcome of its last COMMIT is unknown.
-    AtOwn,
+    Own,
 }

@@ -12,38 +12,38 @@ use crate::domain::{
 impl CounterSlot {
     /// Notes the thresholds that `committed` has reached or cleared. Computes the range of `committed` in which no
     /// other threshold is reached or cleared.
-    pub(super) fn look(&mut self, key: &CounterKey, plan: &Plan, facts: &mut Vec<Fact>) {
+    pub(super) fn note_edges(&mut self, key: &CounterKey, plan: &Plan, facts: &mut Vec<Fact>) {
         self.quiet = Quiet::EVERYWHERE;
         for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key)) {
-            let told = self.alerts.as_ref().and_then(|alerts| alerts.find(&limit.id));
-            let reached = told.map_or(&[][..], |told| &told.reached);
+            let known = self.alerts.as_ref().and_then(|alerts| alerts.find(&limit.id));
+            let reached = known.map_or(&[][..], |alerts| &alerts.reached);
             let edges = edges(limit, self.counter.committed, reached, &mut self.quiet);
             if edges.is_empty() {
                 continue;
             }
-            let told = self.alerts.get_or_insert_default().of_limit(&limit.id, plan);
-            self.told = true;
-            let refused = told.refused_as(limit.enforcement);
+            let alerts = self.alerts.get_or_insert_default().of_limit(&limit.id, plan);
+            self.full = true;
+            let refused = alerts.refused_as(limit.enforcement);
             let (key, limit) = (key.clone(), Some(limit.clone()));
             let figures = Figures::from(Balance { key, limit, counter: self.counter, refused });
             let mut cleared = false;
             for edge in edges {
-                let (figures, generation) = (figures.clone(), told.generation);
+                let (figures, generation) = (figures.clone(), alerts.generation);
                 facts.push(match edge {
                     Edge::Cleared(percent) => {
-                        told.reached.retain(|reached| *reached != percent);
+                        alerts.reached.retain(|reached| *reached != percent);
                         cleared = true;
                         Fact::Cleared { percent, generation, figures }
                     }
                     Edge::Reached(percent) => {
-                        told.reached.push(percent);
+                        alerts.reached.push(percent);
                         let generation = generation.saturating_add(i32::from(cleared));
                         Fact::Reached { percent, generation, figures }
                     }
                 });
             }
-            told.reached.sort_unstable();
-            told.generation = told.generation.saturating_add(i32::from(cleared));
+            alerts.reached.sort_unstable();
+            alerts.generation = alerts.generation.saturating_add(i32::from(cleared));
         }
     }
 }
@@ -54,7 +54,9 @@ impl Books {
     pub(in crate::domain) fn refused_by(&self, key: &CounterKey, limit: &Limit) -> i64 {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         let alerts = slot.and_then(|slot| slot.alerts.as_ref());
-        alerts.and_then(|alerts| alerts.find(&limit.id)).map_or(0, |told| told.refused_as(limit.enforcement))
+        alerts
+            .and_then(|alerts| alerts.find(&limit.id))
+            .map_or(0, |alerts| alerts.refused_as(limit.enforcement))
     }
 
     /// Counts the refusals of limits, and what OBSERVE limits would have refused. The first refusal of each limit
@@ -66,9 +68,9 @@ impl Books {
             // Adding 0 marks the counter as changed, and creates the counter if it does not exist.
             self.add(key, 0, 0, fresh);
             let Some(Some(slot)) = self.known.counters.get_mut(key) else { continue };
-            let told = slot.alerts.get_or_insert_default().of_limit(&limit.id, &self.plan);
-            let refused = told.count_refusal(limit.enforcement);
-            slot.told = true;
+            let alerts = slot.alerts.get_or_insert_default().of_limit(&limit.id, &self.plan);
+            let refused = alerts.count_refusal(limit.enforcement);
+            slot.full = true;
             if refused == 1 {
                 let figures = Figures { refused, ..violation.balance.clone().into() };
                 self.facts.push(Fact::Refused { requested: violation.requested, figures });
