@@ -14,7 +14,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The hint, if it does not depend on open holds.
-    Over(Retry),
+    Known(Retry),
     /// Open holds must give back this number of units of the counter.
     Freed(i64),
 }
@@ -44,9 +44,9 @@ impl Violation {
         let missing = needed + committed + reserved - i128::from(allowance);
         match i64::try_from(missing) {
             // Later operations of the same batch have already made room.
-            Ok(missing) if missing <= 0 => Wait::Over(self.at(now.saturating_add(Span::MILLISECOND), now)),
+            Ok(missing) if missing <= 0 => Wait::Known(self.at(now.saturating_add(Span::MILLISECOND), now)),
             Ok(missing) if missing <= counter.reserved => Wait::Freed(missing),
-            Ok(_) | Err(_) => Wait::Over(self.next_window()),
+            Ok(_) | Err(_) => Wait::Known(self.next_window()),
         }
     }
 

@@ -161,18 +161,18 @@ impl Runner {
         if slot.running.swap(true, Ordering::AcqRel) {
             return Err(NotRun::Running(JOBS[place].name));
         }
-        let turn = Turn { runner: Arc::clone(self), place };
-        Ok(self.tracker.spawn(turn.run()))
+        let permit = Permit { runner: Arc::clone(self), place };
+        Ok(self.tracker.spawn(permit.run()))
     }
 }
 
 /// The right to run a job. When this value is dropped, the next run may begin.
-struct Turn {
+struct Permit {
     runner: Arc<Runner>,
     place: usize,
 }
 
-impl Turn {
+impl Permit {
     async fn run(self) -> Run {
         let (job, runner) = (&JOBS[self.place], &self.runner);
         let now = runner.clock.now();
@@ -187,7 +187,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.runner.slots[self.place].running.store(false, Ordering::Release);
     }

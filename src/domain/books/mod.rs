@@ -213,8 +213,8 @@ impl Remembered {
 impl Books {
     /// Opens the books of a tenant whose row was just read. Uses the remembered books if they have the row's version.
     pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
-        let true_still = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
-        let remembered = true_still.map(|remembered| Remembered { tenant: tenant.clone(), ..remembered });
+        let current = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
+        let remembered = current.map(|remembered| Remembered { tenant: tenant.clone(), ..remembered });
         let nothing = || Remembered {
             tenant,
             plan: Arc::clone(&plan),

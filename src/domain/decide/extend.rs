@@ -17,7 +17,7 @@ use super::{
     reserve::grants,
     stop::{Context, Stop, find_replay, get_target},
     touch::{
-        Applied, Touched, applied, fresh_of_line, overflow, require, reservation_balances, resolve_held,
+        Applied, Touched, applied, counter_of_line, overflow, require, reservation_balances, resolve_held,
     },
 };
 
@@ -131,7 +131,7 @@ fn counters(
         let mut applied = applied(books, calendar, resource, &found.subject, found.created_at);
         for line in found.lines_of(resource) {
             if applied.iter().all(|applied| applied.key != line.key) {
-                let fresh = fresh_of_line(books, calendar, &line.key, found.created_at);
+                let fresh = counter_of_line(books, calendar, &line.key, found.created_at);
                 applied.push(Applied { limit: None, key: line.key.clone(), fresh });
             }
         }

@@ -72,7 +72,7 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     books.take_due(&due);
     let ended = Reservation::clone(&due).into_expired();
     for line in &ended.lines {
-        let fresh = touch::fresh_of_line(books, calendar, &line.key, ended.created_at);
+        let fresh = touch::counter_of_line(books, calendar, &line.key, ended.created_at);
         let charged = if books.is_forgiven(&line.key, ended.deadline) { 0 } else { line.charged };
         books.add(&line.key, charged, -line.held, fresh);
         books.correct(&line.key, charged - line.charged, FORGIVEN_REASON);

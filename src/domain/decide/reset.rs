@@ -16,7 +16,7 @@ use super::{
     },
     reply::Reply,
     stop::{Context, Stop, find_replay},
-    touch::{fresh_of_line, require},
+    touch::{counter_of_line, require},
 };
 
 /// Resets the chosen counters. All counters that may match must be in the books, whether or not a limit reads them.
@@ -45,7 +45,7 @@ pub(super) fn reset(
     let mut balances = Vec::new();
     let mut adjusted = Vec::new();
     for (number, key) in (0..).zip(keys) {
-        let counter = fresh_of_line(books, context.calendar, &key, context.now);
+        let counter = counter_of_line(books, context.calendar, &key, context.now);
         let delta = counter.committed.saturating_neg();
         let of_row = books.forgive(&key, context.now, counter);
         // `delta` contains charges that are due and not yet swept. The row does not contain them, and the sweep will
@@ -86,7 +86,7 @@ fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Resu
     let mut balances = Vec::new();
     let mut adjusted = Vec::new();
     for Adjustment { key, delta, .. } in made {
-        let counter = fresh_of_line(books, context.calendar, key, context.now);
+        let counter = counter_of_line(books, context.calendar, key, context.now);
         balances.extend(books.balances_of(key, counter));
         adjusted.resize(balances.len(), *delta);
     }

@@ -16,7 +16,7 @@ use super::{
     reply::Held,
     stop::{Context, Stop, get_target},
     touch::{
-        applied, fresh_of_line, overflow, require, reservation_balances, reservation_figures, resolve_held,
+        applied, counter_of_line, overflow, require, reservation_balances, reservation_figures, resolve_held,
     },
 };
 
@@ -140,7 +140,7 @@ fn step(
     line: &mut Line,
     charge: i64,
 ) -> Option<Step> {
-    let counter = fresh_of_line(books, context.calendar, &line.key, found.created_at);
+    let counter = counter_of_line(books, context.calendar, &line.key, found.created_at);
     let late = found.state == ReservationState::Expired;
     if late && books.is_forgiven(&line.key, found.deadline) {
         return excess(line, charge, counter);

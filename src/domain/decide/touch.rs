@@ -176,7 +176,7 @@ pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterK
 }
 
 /// Returns the counter of a reservation's line as it is now, or a new one if it does not exist yet.
-pub(super) fn fresh_of_line(
+pub(super) fn counter_of_line(
     books: &Books,
     calendar: &mut Calendar,
     key: &CounterKey,
@@ -204,7 +204,7 @@ pub(super) fn reservation_balances(
 ) -> Vec<Balance> {
     let mut balances = Vec::with_capacity(reservation.lines.len());
     for line in &reservation.lines {
-        let fresh = fresh_of_line(books, calendar, &line.key, reservation.created_at);
+        let fresh = counter_of_line(books, calendar, &line.key, reservation.created_at);
         let before = balances.len();
         for limit in books.plan.limits_for(line.key.resource(), &reservation.subject) {
             if limit.shape.counts(&line.key) {

@@ -58,7 +58,7 @@ pub(super) fn collect<'a>(
             let known = books.get(&tenant).and_then(|books| books.find_counter(&violation.balance.key));
             let counter = known.unwrap_or(violation.balance.counter);
             match violation.wait(&counter, now) {
-                Wait::Over(retry) => violation.retry = retry,
+                Wait::Known(retry) => violation.retry = retry,
                 Wait::Freed(missing) => {
                     waiting.push(Waiting { tenant, violation, missing, reserved: counter.reserved });
                 }

@@ -175,10 +175,10 @@ impl Loader<'_, '_> {
     async fn find_due(&mut self) -> Result<Vec<TenantKey>, StoreError> {
         let now = self.session.now;
         let tenants = self.session.books.values().map(|books| &books.tenant);
-        let ripe: Vec<TenantKey> =
+        let candidates: Vec<TenantKey> =
             tenants.filter(|tenant| tenant.next_due <= now).map(|tenant| tenant.key).collect();
         let mut due = Vec::new();
-        for (tenant, earliest) in self.session.transaction.find_earliest_deadlines(&ripe).await? {
+        for (tenant, earliest) in self.session.transaction.find_earliest_deadlines(&candidates).await? {
             if earliest.is_some_and(|deadline| deadline <= now) {
                 due.push(tenant);
             } else {

@@ -186,11 +186,11 @@ impl Lane {
             };
             self.land(landed, Some(before.task)).await;
         }
-        let comes = self.receive().await;
-        if let (false, Some(task)) = (comes, self.answering.take()) {
+        let has_next = self.receive().await;
+        if let (false, Some(task)) = (has_next, self.answering.take()) {
             let _ = task.await;
         }
-        comes
+        has_next
     }
 
     /// Waits for something to decide. Returns false if the lane was stopped and has nothing left.

@@ -70,7 +70,7 @@ pub struct Deliverer {
     rules: Rules,
     tracker: TaskTracker,
     /// Turns of the tasks at the database. A task holds no turn during an attempt.
-    turns: Semaphore,
+    permits: Semaphore,
     /// When cancelled, no new attempt begins.
     stop: CancellationToken,
     /// When cancelled, attempts under way are abandoned.
@@ -91,7 +91,7 @@ impl Deliverer {
             sender: Sender::new(rules),
             rules,
             tracker: TaskTracker::new(),
-            turns: Semaphore::new(DATABASE_TASKS),
+            permits: Semaphore::new(DATABASE_TASKS),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             fresh: AtomicBool::new(true),
@@ -236,14 +236,14 @@ impl Deliverer {
                 failures += 1;
                 log_failure(&due, &attempt);
             }
-            let _turn = self.turns.acquire().await;
+            let _permit = self.permits.acquire().await;
             let (shown, chance) = (self.clock.now(), random());
             match self.store.record_attempt(due, attempt, lease, shown, LEASE, chance).await? {
                 Some(kept) => lease = kept,
                 None => return Ok(()),
             }
         }
-        let _turn = self.turns.acquire().await;
+        let _permit = self.permits.acquire().await;
         self.store.release_webhook(key, lease).await
     }
 
@@ -254,7 +254,7 @@ impl Deliverer {
         lease: Lease,
         next: Next,
     ) -> Result<Option<(DueDelivery, Lease)>, StoreError> {
-        let _turn = self.turns.acquire().await;
+        let _permit = self.permits.acquire().await;
         let Some(due) = self.store.find_due_delivery(key, lease, next, self.clock.now()).await? else {
             return Ok(None);
         };
