@@ -10,8 +10,8 @@ use super::plan::{Enforcement, Limit, Plan};
 /// The percentage at which LIMIT_REACHED is emitted.
 pub const LIMIT_PERCENT: i32 = 100;
 
-/// Maximum number of limits whose alerts a counter keeps. At this number it forgets limits that the plan no longer
-/// has.
+/// Maximum number of limits whose alerts a counter keeps. A counter with this many limits forgets the limits that the
+/// plan no longer has.
 const LIMITS_KEPT_MAX: usize = 64;
 
 /// The alerts of one counter. Most counters have none.
@@ -69,7 +69,7 @@ impl Alerts {
         let place = self.limits.iter().position(|alerts| alerts.limit == limit);
         let place = place.unwrap_or_else(|| {
             if self.limits.len() >= LIMITS_KEPT_MAX {
-                // Only a tenant with many changes of plan within one window gets here.
+                // This happens only if the plan changed many times within one window.
                 self.limits.retain(|alerts| plan.limits.iter().any(|limit| limit.id == alerts.limit));
             }
             let (limit, reached) = (limit.to_owned(), Vec::new());
@@ -88,10 +88,10 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// The range of all figures.
+    /// The range of all values of `committed`.
     pub const EVERYWHERE: Quiet = Quiet { first: i64::MIN, last: i64::MAX };
 
-    /// Returns whether no threshold event is due at this figure.
+    /// Returns whether no threshold event is due at this `committed`.
     pub fn contains(self, committed: i64) -> bool {
         self.first <= committed && committed <= self.last
     }
@@ -100,15 +100,15 @@ impl Quiet {
 /// A percentage that `committed` has crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
-    /// `committed` came up to the percentage.
+    /// `committed` rose to the percentage or above it.
     Reached(i32),
     /// `committed` fell below the percentage.
     Cleared(i32),
 }
 
-/// Returns the percentages that `committed` has crossed since the percentages in `before` were reached. Cleared
-/// percentages come first, from the highest on, then reached percentages, from the lowest on. Narrows `quiet` to the
-/// range in which no other percentage is crossed.
+/// Returns the percentages that `committed` has crossed. `before` contains the percentages that were reached before.
+/// Cleared percentages come first, from the highest on. Then come reached percentages, from the lowest on. Narrows
+/// `quiet` to the range in which `committed` crosses no other percentage.
 pub fn edges(limit: &Limit, committed: i64, before: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
     let mut edges = Vec::new();
     let of_limit = (!limit.thresholds.contains(&LIMIT_PERCENT)).then_some(LIMIT_PERCENT);
@@ -133,8 +133,8 @@ pub fn edges(limit: &Limit, committed: i64, before: &[i32], quiet: &mut Quiet) -
     edges
 }
 
-/// Returns the smallest `committed` that reaches the percentage: rounded up, and at least 1, since a counter with
-/// nothing spent reaches nothing. `None`: more than a counter can hold.
+/// Returns the smallest `committed` that reaches the percentage. The result is rounded up, and at least 1, because a
+/// counter without usage reaches no percentage. `None`: the result is larger than every `committed`.
 fn units(percent: i32, allowance: i64) -> Option<i64> {
     let units = (i128::from(allowance) * i128::from(percent) + 99).div_euclid(100);
     i64::try_from(units.max(1)).ok()

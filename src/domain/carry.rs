@@ -25,7 +25,7 @@ impl Limit {
         earliest(&self.kept, key).map_or(self.since, |kept| kept.min(self.since))
     }
 
-    /// Returns the lineage of this limit's own shape, and those that the limit carries on.
+    /// Returns the lineage of this limit's own shape, and the lineages that the limit carries on.
     fn lineages(&self) -> impl Iterator<Item = Lineage> {
         let own = Lineage { shape: self.shape.clone(), since: self.since };
         std::iter::once(own).chain(self.kept.iter().cloned())
@@ -105,8 +105,8 @@ fn earliest(lineages: &[Lineage], key: &CounterKey) -> Option<Since> {
 
 /// Drops each lineage whose shape is covered by a lineage that is older or equally old.
 fn without_repeats(mut lineages: Vec<Lineage>) -> Vec<Lineage> {
-    // Earlier lineages come first, and of equally early ones the wider. The other columns make the result independent
-    // of the order of the argument.
+    // Earlier lineages come first, and of equally early lineages the wider. The other fields of the sort key make the
+    // result independent of the order of the argument.
     lineages.sort_by_cached_key(|Lineage { shape, since }| {
         let Shape { resource, period, anchor_day, selectors, per } = shape;
         let selected = selectors.iter().filter(|(_, selector)| selector.is_some()).count();

@@ -102,7 +102,7 @@ fn a_counter_counts_since_the_plan_counts_it_without_a_gap() {
         (vec![(1, all.to_vec())], [None, None, Some(1)]),
         (vec![(1, all.to_vec()), (2, vec![]), (3, all.to_vec())], [None, None, Some(3)]),
         (vec![(1, all.to_vec()), (2, both(all, each)), (3, all.to_vec())], [None, None, Some(1)]),
-        // One user's counter counts on, whatever becomes of the others.
+        // The counter of one user continues, even if the counters of other users do not.
         (vec![(1, each.to_vec()), (2, a.to_vec())], [Some(1), None, None]),
         (vec![(1, each.to_vec()), (2, a.to_vec()), (3, each.to_vec())], [Some(1), Some(3), None]),
         (vec![(1, a.to_vec()), (2, both(a, each)), (3, each.to_vec())], [Some(1), Some(2), None]),
@@ -153,7 +153,8 @@ fn changes_at_the_same_instant_have_an_order() {
     for pair in order.windows(2) {
         assert!(pair[0] < pair[1] && pair[0].is_before(pair[1]), "{pair:?}");
     }
-    // A row from before orders were stored counts as if it had counted since its instant.
+    // A row that was stored before orders were stored has the order 0. It counts as if it had counted since its
+    // instant.
     assert!(!Since { at: Time(5), order: 0 }.is_before(first));
     let window = Window { start: Time(10), end: Time(20) };
     assert_eq!([5, 10, 15, 30].map(|since| at(since).in_window(window).at.0), [10, 10, 15, 20]);

@@ -1,7 +1,7 @@
-//! The codes of enums: the numbers that stand for their values in keys, rows and bodies. And the names of enums.
+//! The codes and the names of enums. A code is the number that stands for a value in keys, rows and bodies.
 
-/// Gives an enum its codes, and its names if there are any, and makes all directions from one table. A code never
-/// changes its meaning.
+/// Gives an enum its codes, and its names if there are any. One table gives the functions for all directions. A code
+/// never changes its meaning.
 macro_rules! codes {
     ($enum:ident as $number:ty: $($value:ident = $code:literal $name:literal),+ $(,)?) => {
         codes!($enum as $number: $($value = $code),+);

@@ -11,9 +11,9 @@ use super::{
     window::{Period, Window},
 };
 
-/// The key of a counter within its tenant: resource, period, anchor day, window start, and the values of the
-/// dimensions that the counter's shape counts apart. The key contains neither plan nor limit, so usage survives their
-/// changes (R4.15).
+/// The key of a counter within its tenant: resource, period, anchor day, window start, and the values of the dimensions
+/// for whose values the counter's shape counts separately. The key contains neither plan nor limit, so usage survives
+/// their changes (R4.15).
 ///
 /// The key is the stored bytes: resource (4 bytes), period (1), anchor day (1), window start (8, sign flipped), all
 /// big-endian. Then comes per dimension either 0, or 1, the value's length (1) and the value. In this order the
@@ -160,8 +160,8 @@ pub struct Counter {
     pub window: Window,
     /// The counter contains all that was spent since this instant (R4.25).
     pub counted_since: Since,
-    /// Charges at deadlines up to this instant no longer count: a ResetUsage, or the return of a limit, set the
-    /// counter to zero. They are not subtracted a second time (R4.27).
+    /// Charges at deadlines up to this instant no longer count: a ResetUsage, or the return of a limit, set the counter
+    /// to zero. These charges are not subtracted a second time (R4.27).
     pub forgiven_until: Time,
 }
 
@@ -187,7 +187,7 @@ pub struct Balance {
     pub key: CounterKey,
     /// The limit that reads the counter. `None`: no limit covers the resource.
     pub limit: Option<Arc<Limit>>,
-    /// The figures without holds that are due.
+    /// The counter, without the holds that are due.
     pub counter: Counter,
     /// How often the limit refused in this window or, while OBSERVE, would have refused.
     pub refused: i64,

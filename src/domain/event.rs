@@ -80,7 +80,7 @@ pub enum ChangeAction {
 
 codes!(ChangeAction as i32: Created = 1 "CREATED", Updated = 2 "UPDATED", Deleted = 3 "DELETED");
 
-/// What an event reports. Figures are those after the change, unless the variant says otherwise.
+/// What an event reports. The figures are from after the change, unless the variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// `committed` has reached a percentage of the allowance: [`EventKind::LimitReached`] at 100.
@@ -92,7 +92,7 @@ pub enum Fact {
         /// The figures that reached the percentage.
         figures: Figures,
     },
-    /// `committed` is below a percentage of the allowance again.
+    /// `committed` has fallen below a percentage of the allowance again.
     Cleared {
         /// The percentage that was cleared.
         percent: i32,
@@ -162,8 +162,8 @@ pub struct Settlement {
     pub figures: Vec<Figures>,
 }
 
-/// The details of a fact, side by side: rows, messages and webhooks copy them one by one, whatever the kind. A part is
-/// `None`, and the figures are empty, if facts of the kind do not have it.
+/// The details of a fact, as separate parts. Rows, messages and webhooks copy each part, whatever the kind of the fact.
+/// If facts of a kind do not have a part, the part is `None`, or the figures are empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts<'a> {
     /// The percentage of the allowance that was reached or cleared.
@@ -387,11 +387,11 @@ pub struct EventFilter {
     pub tenant: Option<String>,
     /// The key of that tenant, if known. Tenants that had the same id before do not match it.
     pub tenant_key: Option<TenantKey>,
-    /// Lets pass the reservations of this agent, and counters that count only this agent.
+    /// Events pass if they are about a reservation of this agent, or about a counter that counts only this agent.
     pub agent: Option<String>,
-    /// Lets pass events about at least one of these resources.
+    /// Events pass if they are about at least one of these resources.
     pub resources: Vec<String>,
-    /// Lets pass events of these kinds.
+    /// The kinds of events that pass.
     pub kinds: Vec<EventKind>,
     /// The smallest percentage that passes. Events without a percentage pass.
     pub percent_min: i32,

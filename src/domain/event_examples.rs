@@ -1,4 +1,4 @@
-//! An example of each kind of event, for the tests of all that stores, sends or shows events.
+//! An example of each kind of event, for the tests of the code that stores, sends or shows events.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) fn logged(fact: Fact) -> LoggedEvent {
     LoggedEvent { sequence: 7, number: 2, event }
 }
 
-/// Returns an example of a kind. No kind can be forgotten here, since the match names them all.
+/// Returns an example of a kind. The match names every kind, so no kind can be forgotten here.
 fn fact(kind: EventKind) -> Fact {
     let (reason, operator, id) = ("a test".to_owned(), "ada".to_owned(), "free".to_owned());
     match kind {

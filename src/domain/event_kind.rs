@@ -5,7 +5,7 @@
 pub enum EventKind {
     /// `committed` has reached a threshold.
     ThresholdReached,
-    /// `committed` is below a threshold, or below the allowance, again.
+    /// `committed` has fallen below a threshold or below the allowance again.
     ThresholdCleared,
     /// `committed` has reached the allowance.
     LimitReached,
@@ -29,7 +29,7 @@ pub enum EventKind {
     Later(i16),
 }
 
-/// Gives the kinds their codes and names, and makes both directions from one table.
+/// Gives the kinds their codes and names. One table gives the functions for both directions.
 macro_rules! kinds {
     ($($kind:ident = $code:literal $name:literal),+ $(,)?) => {
         impl EventKind {

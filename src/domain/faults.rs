@@ -32,15 +32,15 @@ impl Faults {
         }
     }
 
-    /// Adds a fault if `fault` is the description of one.
+    /// Adds a fault if `fault` is the description of a fault.
     pub fn check(&mut self, field: impl Display, fault: Option<impl Display>) {
         if let Some(description) = fault {
             self.add(field, description);
         }
     }
 
-    /// Adds a fault if a list is longer than its bound. Returns whether the list is within it: only then may its
-    /// elements be checked (R4.24).
+    /// Adds a fault if a list is longer than its bound. Returns whether the list is within its bound. If it is not, the
+    /// caller must not check its elements (R4.24).
     pub fn is_within(&mut self, field: impl Display, length: usize, most: usize) -> bool {
         if length > most {
             self.add(field, format_args!("must have at most {most} elements"));
@@ -53,7 +53,8 @@ impl Faults {
         self.kept.is_empty() && self.beyond == 0
     }
 
-    /// Returns the collected faults. If some had no room, a last fault without a field says how many.
+    /// Returns the collected faults. If there was no room for some faults, a last fault without a field gives their
+    /// number.
     pub fn into_list(mut self) -> Vec<Fault> {
         if self.beyond > 0 {
             self.kept.push(Fault::new("", format!("{} more field(s) at fault are not listed", self.beyond)));

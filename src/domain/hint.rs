@@ -1,7 +1,7 @@
 //! The retry hint: the instant at which a refused request would pass, if nothing else happens until then (R4.11).
 //!
-//! A Reserve passes when enough holds have come to their deadlines, and at the latest in the next window. An Extend
-//! counts in the window of its hold, so no later window helps, and it can pass only while the hold is open.
+//! A Reserve passes when the deadlines of enough holds have come, or else in the next window. An Extend counts in the
+//! window of its hold, so a later window does not help. It can pass only while the hold is open.
 
 use super::{
     counter::Counter,
@@ -13,20 +13,20 @@ use super::{
 /// What must happen before a refused request passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The hint, if it does not depend on open holds.
+    /// The hint is known, because it does not depend on open holds.
     Known(Retry),
-    /// Open holds must give back this number of units of the counter.
+    /// Open holds must free this number of units of the counter.
     Freed(i64),
 }
 
-/// A RELEASE hold, which gives back its units of one counter at its deadline.
+/// A RELEASE hold, which frees its units of one counter at its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freeing {
     /// The id of the hold.
     pub hold: ReservationId,
     /// The deadline of the hold.
     pub deadline: Time,
-    /// The units that it gives back then.
+    /// The units that the hold frees at its deadline.
     pub units: i64,
 }
 
@@ -50,9 +50,9 @@ impl Violation {
         }
     }
 
-    /// Returns the instant at which holds have given back `missing` units. `holds` are in the order of their
-    /// deadlines. If not all holds were read, `beyond` is the last deadline that was read. The hint may then be too
-    /// early, but never too late.
+    /// Returns the instant at which holds have freed `missing` units. `holds` are in the order of their deadlines. If
+    /// not all holds were read, `beyond` is the last deadline that was read. The hint may then be too early, but never
+    /// too late.
     pub fn freed(&self, mut missing: i64, holds: &[Freeing], beyond: Option<Time>, now: Time) -> Retry {
         let own = self.extends.map(|extended| extended.hold);
         for hold in holds.iter().filter(|hold| Some(hold.hold) != own) {
@@ -68,7 +68,7 @@ impl Violation {
     }
 
     /// Returns the instant `at`, or the end of the window if that comes first. Clients get whole seconds. So for an
-    /// Extend the rounded instant is the one that must lie before `until`.
+    /// Extend, the rounded instant must be before `until`.
     fn at(&self, at: Time, now: Time) -> Retry {
         match self.extends {
             None => Retry::At(at.min(self.balance.counter.window.end)),

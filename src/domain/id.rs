@@ -48,8 +48,8 @@ impl ReservationId {
     /// Sorts after every reservation's id.
     pub const MAX: Self = Self([u8::MAX; 16]);
 
-    /// Returns one of the ids that one operation gives to the rows it makes: `number` replaces the last four bytes.
-    /// These bytes are random in minted ids, and no two operations share the other twelve.
+    /// Returns the id of the row with this number, among the rows that one operation makes: `number` replaces the last
+    /// four bytes. These bytes are random in minted ids. The other twelve bytes are different for each operation.
     pub fn part(self, number: u32) -> Self {
         let mut id = self.0;
         id[12..].copy_from_slice(&number.to_be_bytes());
@@ -115,7 +115,7 @@ pub fn new_id_fault(id: &str) -> Option<String> {
     }
 }
 
-/// Returns whether a character has no width or turns the direction of the text around it. The list is
+/// Returns whether a character has no width or changes the direction of the text around it. The list is
 /// Default_Ignorable_Code_Point of Unicode 16, which contains every Bidi_Control, and the separators of lines and
 /// paragraphs.
 fn is_invisible(character: char) -> bool {

@@ -37,8 +37,8 @@ impl Since {
         Since { at: begun.at.min(window.end), ..begun }
     }
 
-    /// Returns whether this change came before another change. A change of unknown order came before no other change
-    /// of the same instant.
+    /// Returns whether this change came before another change. If the order of this change is not known, it did not
+    /// come before any other change of the same instant.
     pub fn is_before(self, other: Since) -> bool {
         let known = self.order != 0;
         self.at < other.at || (self.at == other.at && known && self.order < other.order)

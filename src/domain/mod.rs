@@ -1,9 +1,14 @@
 //! The rules of quota. Pure: no I/O, no clock and no randomness; time and ids are arguments.
 //!
-//! Read in this order: what is counted ([`id`], [`time`], [`window`], [`shape`], [`plan`], [`counter`]), since when
-//! ([`lineage`], [`carry`]), what is held ([`reservation`]), the operations ([`operation`]), every refusal
-//! ([`refusal`], [`faults`]) and its retry hint ([`hint`]), the events ([`alert`], [`event_kind`], [`event`]), the
-//! state of one tenant ([`books`]), and the function that decides an operation ([`decide`]).
+//! Read the files in this order:
+//!
+//! - the things that are counted: [`id`], [`time`], [`window`], [`shape`], [`plan`], [`counter`]
+//! - the change since which a counter counts: [`lineage`], [`carry`]
+//! - the operations, and the reservations that they make: [`operation`], [`reservation`]
+//! - the refusals, with their retry hints: [`refusal`], [`faults`], [`hint`]
+//! - the events: [`alert`], [`event_kind`], [`event`]
+//! - the state of one tenant: [`books`]
+//! - the function that decides an operation: [`decide`]
 
 pub mod alert;
 pub mod books;

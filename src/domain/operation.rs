@@ -57,7 +57,7 @@ pub enum Target {
 pub struct Reserve {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Who spends, apart from the tenant.
+    /// The agent, user and model that spend.
     pub subject: Subject,
     /// The quantities to hold.
     pub amounts: Vec<Ask>,
@@ -98,9 +98,9 @@ pub struct Extend {
 pub struct Record {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// Who spends, apart from the tenant.
+    /// The agent, user and model that spend.
     pub subject: Subject,
-    /// The quantities that were used. A negative quantity gives back.
+    /// The quantities that were used. A negative quantity reduces the usage.
     pub amounts: Vec<Units>,
     /// Labels, sorted by their keys.
     pub labels: Vec<(String, String)>,
@@ -109,7 +109,7 @@ pub struct Record {
 /// Check: decides what a Reserve would get, and changes nothing.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// Who would spend, apart from the tenant.
+    /// The agent, user and model that would spend.
     pub subject: Subject,
     /// The quantities that Reserve would ask for.
     pub amounts: Vec<Ask>,
@@ -117,8 +117,8 @@ pub struct Check {
     pub allow_partial: bool,
 }
 
-/// Per dimension the value that a counter must have. `None`: the value does not matter. Each method defines whether a
-/// counter passes that counts all values of the dimension together.
+/// For each dimension, the value that a counter must have. `None`: any value. Each method defines whether a counter
+/// passes if it counts all values of the dimension together.
 pub type DimensionFilter = PerDimension<Option<String>>;
 
 /// ResetUsage: sets `committed` of running windows to zero.
@@ -144,7 +144,7 @@ pub enum Operation {
     Reserve(Reserve),
     /// Settles a reservation with what was used.
     Commit(Commit),
-    /// Gives back what the reservation holds.
+    /// Settles a reservation without a charge.
     Release(Target),
     /// Adds time or quantity to a hold.
     Extend(Extend),
@@ -178,8 +178,8 @@ impl Operation {
         }
     }
 
-    /// Returns whether the operation is carried out even if its client is gone (R4.10): it reports what has happened
-    /// already.
+    /// Returns whether the operation must take effect even if its client is gone (R4.10), because it reports something
+    /// that has already happened.
     pub fn must_take_effect(&self) -> bool {
         match self {
             Operation::Commit(_) | Operation::Release(_) | Operation::Record(_) | Operation::Reset(_) => true,

@@ -7,7 +7,7 @@ use super::{
     time::Time,
 };
 
-/// A field of a request with what is wrong with it.
+/// A field of a request, and the fault of the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Path in the request, such as `amounts[1].quantity`.
@@ -34,7 +34,7 @@ pub struct Violation {
     pub balance: Balance,
     /// The hold of a refused Extend. `None`: the request was no Extend.
     pub extends: Option<Extended>,
-    /// The retry hint. `decide` leaves it at never; the engine computes it after the batch, from [`Violation::wait`].
+    /// The retry hint. `decide` sets it to never. The engine computes it after the batch, from [`Violation::wait`].
     pub retry: Retry,
 }
 
@@ -50,7 +50,7 @@ pub enum Retry {
 /// The hold that a refused Extend named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extended {
-    /// The id of the hold. Its own quantity cannot help its Extend.
+    /// The id of the hold. The end of this hold cannot make its own Extend pass.
     pub hold: ReservationId,
     /// From this instant on the same Extend is refused for another reason: the hold's deadline has come, or the new
     /// deadline would exceed the longest life of a hold.
@@ -60,7 +60,7 @@ pub struct Extended {
 /// Why an operation or a change is refused. Its text is the error's message.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Fields at fault, every one of them.
+    /// Some fields have faults. The list contains all of the faults.
     #[error("the request has {} field(s) at fault", .0.len())]
     Invalid(Vec<Fault>),
     /// No tenant has this id.
@@ -84,7 +84,7 @@ pub enum Refusal {
     /// No webhook has this id.
     #[error("webhook {0:?} does not exist")]
     WebhookNotFound(String),
-    /// The event is not one that the webhook was to get, or it was pruned.
+    /// The webhook was not to be notified of this event, or the event was pruned.
     #[error("webhook {webhook:?} has no delivery {sequence}")]
     DeliveryNotFound {
         /// The id of the webhook.
@@ -96,7 +96,7 @@ pub enum Refusal {
     #[error("there are {0} webhooks already, and more are not allowed")]
     TooManyWebhooks(u64),
     /// The tenant is suspended, so it takes no new holds.
-    #[error("tenant {0:?} is suspended: it can settle what it holds, and take no new holds")]
+    #[error("tenant {0:?} is suspended: it can settle its holds, but it cannot take new ones")]
     TenantSuspended(String),
     /// The `request_id` came with another payload before.
     #[error("request_id {0:?} was used before with another payload")]
@@ -149,7 +149,8 @@ pub enum Refusal {
     QuotaExceeded(Vec<Violation>),
 }
 
-/// Returns the message of QUOTA_EXCEEDED. It names limits and not resources: the ids of resources are not known here.
+/// Returns the message of QUOTA_EXCEEDED. It names limits, but no resources, because the ids of resources are not known
+/// here.
 fn quota_text(violations: &[Violation]) -> String {
     let parts: Vec<String> = violations
         .iter()

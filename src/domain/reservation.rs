@@ -15,7 +15,7 @@ pub enum ReservationState {
     Reserved,
     /// The reservation was settled with the quantities that were used.
     Committed,
-    /// The hold was given back.
+    /// The reservation was settled without a charge.
     Released,
     /// The deadline came before the reservation was settled.
     Expired,
@@ -32,9 +32,9 @@ codes! {
 /// What happens to a hold at its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnExpiry {
-    /// The held quantity is given back.
+    /// The reserved quantity becomes free.
     Release,
-    /// The held quantity is charged in full.
+    /// The reserved quantity is charged in full.
     Charge,
 }
 
@@ -56,13 +56,13 @@ impl ReservedAmount {
     }
 }
 
-/// The units that a reservation holds in one counter, and has charged to it.
+/// The units that a reservation has reserved in one counter, and the units that it has charged to the counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The key of the counter.
     pub key: CounterKey,
-    /// Units held in the counter. If an Extend added the counter, this is less than the units that were reserved of
-    /// the resource.
+    /// Units that are reserved in the counter. If an Extend added the counter, this is less than the units that were
+    /// reserved of the resource.
     pub held: i64,
     /// Units that were added to the counter's `committed`.
     pub charged: i64,
@@ -71,9 +71,9 @@ pub struct Line {
 /// The reply of a Reserve or Extend. It is stored for retries, because a later Extend changes the reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldAnswer {
-    /// Resources and units that were granted in all.
+    /// The resources, and the units that were granted in total.
     pub granted: Vec<(ResourceKey, i64)>,
-    /// The deadline in that reply.
+    /// The deadline in the reply.
     pub deadline: Time,
 }
 
@@ -82,25 +82,25 @@ pub struct HoldAnswer {
 pub struct Reservation {
     /// A UUID of version 7.
     pub id: ReservationId,
-    /// Who spends, apart from the tenant.
+    /// The agent, user and model that spend.
     pub subject: Subject,
     /// The state of the reservation.
     pub state: ReservationState,
-    /// Whether it was committed after its deadline.
+    /// Whether the reservation was committed after its deadline.
     pub late: bool,
-    /// Whether it is a Record, which never was a hold.
+    /// Whether the reservation is a Record, which was never a hold.
     pub record: bool,
     /// What happens to the hold at its deadline.
     pub on_expiry: OnExpiry,
-    /// When it was made. It is charged to the windows that contain this instant (R4.4).
+    /// When the reservation was made. It is charged to the windows that contain this instant (R4.4).
     pub created_at: Time,
     /// From this instant on the hold does not count (R4.3).
     pub deadline: Time,
-    /// When it was committed, released or expired. `None`: it is RESERVED.
+    /// When the reservation was committed, released or expired. `None`: it is RESERVED.
     pub settled_at: Option<Time>,
-    /// The resources that it holds or has charged.
+    /// The resources of which the reservation has reserved or charged units.
     pub amounts: Vec<ReservedAmount>,
-    /// The counters that it holds or has charged.
+    /// The counters in which the reservation has reserved units, or to which it has charged units.
     pub lines: Vec<Line>,
     /// The client's labels, sorted by their keys.
     pub labels: Vec<(String, String)>,
@@ -130,7 +130,7 @@ impl Reservation {
         self
     }
 
-    /// Returns the reply of Reserve or Extend that matches its present figures.
+    /// Returns the reply of a Reserve or Extend that leaves the reservation with its present figures.
     pub fn answer(&self) -> HoldAnswer {
         // A resource that was committed without being reserved is not part of a grant.
         let held = self.amounts.iter().filter(|amount| amount.reserved > 0);

@@ -1,10 +1,11 @@
-//! The dimensions of a subject, and the shapes of limits, which decide for what counters count separately.
+//! The dimensions of a subject, and the shapes of limits. A shape decides for which dimensions its counters count
+//! separately.
 
 use std::ops::{Index, IndexMut};
 
 use super::{id::ResourceKey, window::Period};
 
-/// Who spends, apart from the tenant. The names are free; an absent name is empty.
+/// The agent, user and model that spend. The names are free; an absent name is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// The agent's name, or empty.
@@ -22,7 +23,7 @@ impl Subject {
     }
 }
 
-/// A part of the subject that a limit can select, or for whose values it can count separately.
+/// A part of the subject. A limit can select one of its values, or have a counter of its own for each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dimension {
     /// The agent of a subject.

@@ -14,29 +14,29 @@ impl Time {
     /// 1970-01-01 UTC.
     pub const EPOCH: Time = Time(0);
 
-    /// The first instant of all.
+    /// The earliest instant.
     pub const MIN: Time = Time(i64::MIN);
 
-    /// Later than every instant that a clock shows. What is to happen at this instant does not happen.
+    /// An instant that never comes: it is later than every instant that a clock shows.
     pub const NEVER: Time = Time(i64::MAX);
 
-    /// Returns the instant a span after this one. If there is none, returns the first or the last instant of all.
+    /// Returns this instant plus a span. If the result is out of range, returns the earliest or the latest instant.
     pub const fn saturating_add(self, span: Span) -> Time {
         Time(self.0.saturating_add(span.0))
     }
 
-    /// Returns the instant a span before this one. If there is none, returns the first or the last instant of all.
+    /// Returns this instant minus a span. If the result is out of range, returns the earliest or the latest instant.
     pub const fn saturating_sub(self, span: Span) -> Time {
         Time(self.0.saturating_sub(span.0))
     }
 
-    /// Returns the instant a span after this one. `None`: there is no such instant.
+    /// Returns this instant plus a span. `None`: the result is out of range.
     pub fn checked_add(self, span: Span) -> Option<Time> {
         self.0.checked_add(span.0).map(Time)
     }
 
-    /// Returns the span from another instant to this one, negative if the other is later. If no span is long enough,
-    /// returns the longest.
+    /// Returns the span from another instant to this instant. It is negative if the other instant is later. If the
+    /// result is out of range, returns the longest span.
     pub const fn saturating_since(self, other: Time) -> Span {
         Span(self.0.saturating_sub(other.0))
     }
@@ -67,7 +67,7 @@ impl Span {
     /// The span from an instant to itself.
     pub const ZERO: Span = Span(0);
 
-    /// The span from an instant to the next one.
+    /// The span from an instant to the next instant.
     pub const MILLISECOND: Span = Span(1);
 
     /// Returns the span without its sign.

@@ -103,7 +103,7 @@ pub struct Webhook {
     pub state: WebhookState,
     /// The secret with which events are signed.
     pub secret: Secret,
-    /// The previous secret, and until when events are signed with it, too.
+    /// The previous secret, and the instant until which events are signed with it, too.
     pub old_secret: Option<(Secret, Time)>,
     /// The place in the log up to which the webhook's deliveries were created.
     pub cursor: i64,
@@ -143,7 +143,7 @@ pub enum DeliveryState {
     Pending,
     /// The endpoint answered with success.
     Delivered,
-    /// The last attempt failed, and no other follows.
+    /// The last attempt failed, and no other attempt follows.
     Failed,
 }
 

@@ -1,9 +1,9 @@
 //! The calendar: which window of a period an instant falls into.
 //!
-//! A window begins where local time first reaches its date. The rest follows from this rule. A midnight that does not
-//! exist is the first instant after the gap; a midnight that exists twice is the first of the two. A day that a zone
-//! left out has no window. An hour that is repeated across midnight stays in the window that has begun. So the
-//! windows of a period have no gaps and no overlaps (R4.6).
+//! A window begins at the instant at which local time first reaches its date. The rest follows from this rule. If a
+//! midnight does not exist, the window begins at the first instant after the gap. If a midnight exists twice, the
+//! window begins at the first of the two. A day that a zone left out has no window. An hour that is repeated across
+//! midnight stays in the window that has begun. So the windows of a period have no gaps and no overlaps (R4.6).
 
 use chrono::{
     DateTime, Datelike, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone,
@@ -18,17 +18,17 @@ const CALENDAR_FIRST: Time = Time(-62_135_596_800_000);
 /// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. Later instants share its window.
 const CALENDAR_LAST: Time = Time(253_402_300_799_999);
 
-/// A bound on the distance of any zone from UTC. Local mean times are the farthest, and stay below 16 hours.
+/// The maximum distance of a zone from UTC. Local mean times have the largest distances, below 16 hours.
 const OFFSET_SECONDS_MAX: i64 = 24 * 60 * 60;
 
 /// The length of a counter's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Period {
-    /// No end. The period of a meter: its counter is no limit's counter.
+    /// The period of a meter, without an end. No limit reads the counter of a meter.
     Meter,
     /// From one local midnight to the next.
     Day,
-    /// From the anchor day of one month to that of the next.
+    /// From the anchor day of one month to the anchor day of the next month.
     Month,
     /// One window without an end.
     Lifetime,
@@ -36,9 +36,9 @@ pub enum Period {
 
 codes!(Period as u8: Meter = 0, Day = 3, Month = 5, Lifetime = 7);
 
-/// One concrete period: from `start` up to, and without, `end`.
+/// One concrete period: from `start` up to `end`, `end` excluded.
 ///
-/// `start` is negative before 1970, which only a clock that is far wrong asks for.
+/// `start` is negative before 1970. Only a clock that is far wrong leads to such a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Window {
     /// First instant of the window. [`Time::EPOCH`] if the window has no start.
@@ -64,8 +64,8 @@ impl Window {
 
 /// Returns the window of `period` that contains the instant `at`, in the calendar of `zone`.
 ///
-/// `anchor_day` is the day of the month, 1-31, on which a MONTH begins; in a month without that day, its last day. A
-/// value outside 1-31 counts as the nearest day inside. Other periods ignore it.
+/// `anchor_day` is the day of the month, 1-31, on which a MONTH begins. In a month without that day, the MONTH begins
+/// on the last day. A value outside 1-31 counts as the nearest day inside. Other periods ignore it.
 ///
 /// All instants before year 1 share one window, and so do all instants after year 9999.
 pub fn window_at(zone: Tz, period: Period, anchor_day: u8, at: Time) -> Window {
@@ -161,7 +161,7 @@ fn end_of_gap(zone: Tz, missing: NaiveDateTime) -> Time {
     Time(after * 1000)
 }
 
-/// Returns local time at a unix time in seconds, in seconds as if it were UTC.
+/// Returns the local time at a Unix time in seconds. The result is in seconds, too, counted as if local time were UTC.
 fn local_seconds(zone: Tz, at_seconds: i64) -> i64 {
     let utc = DateTime::from_timestamp_secs(at_seconds).expect(IN_RANGE).naive_utc();
     at_seconds + i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())

@@ -1,4 +1,4 @@
-//! Claims about the calendar: a table of awkward dates, and a model that walks through local time.
+//! Tests of the calendar: a table of awkward dates, and a model that walks through local time.
 
 use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone};
 use chrono_tz::{TZ_VARIANTS, Tz};
@@ -271,13 +271,13 @@ fn part(window: Window, share: f64) -> Span {
     Span(part)
 }
 
-/// Computes a window as the model does: walks through time in steps of a quarter of an hour and looks at the local
-/// date. A window is the time during which the latest period that local time has reached so far stays the same.
+/// Computes a window as the model does: walks through time in steps of a quarter of an hour and reads the local date. A
+/// window is the time during which the latest period that local time has reached so far stays the same.
 fn model(zone: Tz, period: Period, anchor_day: u8, at: Time) -> Window {
     const STEP: i64 = HOUR / 4;
     let reach = if period == Period::Day { 3 * DAY } else { 34 * DAY };
     let label = |at| label(period, anchor_day, wall_date(zone, Time(at)));
-    // Nearly every midnight is on a grid of quarters; `refine` finds the others.
+    // Nearly every midnight is at a full quarter of an hour. `refine` finds the other midnights.
     let from = (at.0 - reach).div_euclid(STEP) * STEP;
     let mut started = (label(from), from);
     let mut last = from;

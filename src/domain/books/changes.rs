@@ -29,9 +29,10 @@ pub struct Changes {
     pub due_moved: bool,
     /// New counters, with their alerts if they have any.
     pub new_counters: Vec<(CounterKey, Counter, Option<Alerts>)>,
-    /// Counters that have a row, and of which only `committed` and `reserved` changed.
+    /// Counters that have a row in which only `committed` and `reserved` changed.
     pub counters: Vec<(CounterKey, Counter)>,
-    /// Counters that have a row, and of which the alerts, `counted_since` or `forgiven_until` changed as well.
+    /// Counters that have a row which must be written in full, because the alerts, `counted_since` or `forgiven_until`
+    /// changed.
     pub full_counters: Vec<(CounterKey, Counter, Alerts)>,
     /// Open holds that have no row yet.
     pub new_holds: Vec<Arc<Reservation>>,
@@ -39,7 +40,8 @@ pub struct Changes {
     pub holds: Vec<Arc<Reservation>>,
     /// Holds that were settled or expired. Their rows among the open holds are deleted.
     pub ended_holds: Vec<ReservationId>,
-    /// Reservations that are no longer open holds, or never were. Each gets a new row among the settled reservations.
+    /// Reservations that stopped being open holds, or never were open holds. Each gets a new row among the settled
+    /// reservations.
     pub settled: Vec<Arc<Reservation>>,
     /// Reservations that were settled before, and whose rows change.
     pub resettled: Vec<Arc<Reservation>>,
@@ -85,7 +87,7 @@ impl Changes {
         (slot.changed, slot.origin) = (false, Origin::Hold);
     }
 
-    /// Returns whether nothing changed apart from the time of the decision.
+    /// Returns whether nothing but the time of the decision changed.
     pub fn is_empty(&self) -> bool {
         let Self {
             due_moved,
@@ -100,7 +102,7 @@ impl Changes {
             requests,
             adjustments,
             events,
-            // They name the books and the batch, or change only together with a field above.
+            // These fields name the books and the batch, or change only together with a field above.
             tenant: _,
             seen: _,
             version: _,

@@ -1,6 +1,6 @@
 //! Holds that are due and not yet swept: their rows are still there, but they no longer count (R4.3). A batch sweeps
-//! only a bounded number of them. The sums of the rest, per counter, are remembered from batch to batch, so that not
-//! every batch must read all of them.
+//! only a bounded number of due holds. The sums of the remaining due holds, per counter, are remembered from batch to
+//! batch. So a batch need not read all due holds.
 
 use foldhash::HashMap;
 
@@ -14,7 +14,7 @@ use crate::domain::{
 /// Maximum number of counters whose sums are remembered. If there are more, no sums are remembered.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// Number of sums that count as one remembered row. Really, even more sums fit into the memory of a row.
+/// Number of sums that count as one remembered row. The memory of a row has room for even more sums.
 const SUMS_PER_ROW: usize = 8;
 
 /// The sums of one counter.
@@ -85,8 +85,8 @@ impl Books {
         }
     }
 
-    /// Adds a due hold to the sums, which this batch does not sweep. The counters that the hold charges must be in the
-    /// books.
+    /// Adds a due hold to the sums, because this batch does not sweep it. The counters that the hold charges must be in
+    /// the books.
     pub fn load_due(&mut self, reservation: &Reservation) {
         self.move_due(reservation, 1);
     }

@@ -1,4 +1,4 @@
-//! Emits the events that a change to the books causes.
+//! Notes the facts that a change to the books causes, and makes their events.
 
 use super::{Books, CounterSlot};
 use crate::domain::{
@@ -10,8 +10,8 @@ use crate::domain::{
 };
 
 impl CounterSlot {
-    /// Notes the thresholds that `committed` has reached or cleared. Computes the range of `committed` in which no
-    /// other threshold is reached or cleared.
+    /// Notes a fact for each threshold that `committed` has reached or cleared. Sets `quiet` to the range in which
+    /// `committed` reaches or clears no other threshold.
     pub(super) fn note_edges(&mut self, key: &CounterKey, plan: &Plan, facts: &mut Vec<Fact>) {
         self.quiet = Quiet::EVERYWHERE;
         for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key)) {

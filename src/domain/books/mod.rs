@@ -43,9 +43,9 @@ pub enum Method {
 /// A `request_id` that took effect (R4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The fingerprint of the payload that came with it.
+    /// The fingerprint of the payload that came with the `request_id`.
     pub fingerprint: Fingerprint,
-    /// The method that came with it.
+    /// The method that came with the `request_id`.
     pub method: Method,
     /// The reservation that the operation made or changed. For ResetUsage: the operation's id, whose parts are the
     /// ids of the adjustments.
@@ -108,12 +108,12 @@ struct CounterSlot {
     /// counter.
     quiet: Quiet,
     changed: bool,
-    /// Whether the alerts, `counted_since` or `forgiven_until` differ from the row.
+    /// Whether the row must be written in full, because the alerts, `counted_since` or `forgiven_until` changed.
     full: bool,
     /// Whether the counter has a row.
     stored: bool,
-    /// The change since which the counter's limits count from zero, if the counter was not used since then. `counter`
-    /// still has the old figures.
+    /// The change since which the counter's limits count from zero. `counter` still has the old figures, because the
+    /// counter was not used since that change. `None`: the counter need not start again.
     restart: Option<Since>,
 }
 
@@ -157,7 +157,7 @@ pub struct Books {
     /// Adjustments that were loaded.
     known_adjustments: Vec<Adjustment>,
     due: DueHolds,
-    /// Counters that the batch changed, without repeats.
+    /// Counters that the batch changed, each once.
     changed_counters: Vec<CounterKey>,
     /// Ids of reservations that were loaded, made or changed. An id can occur more than once.
     visited: Vec<ReservationId>,
@@ -259,7 +259,7 @@ impl Books {
         }
     }
 
-    /// Enters a reservation that was loaded. A reservation that is already in the books stays as it is.
+    /// Enters a reservation that was loaded. A reservation that is already in the books is not replaced.
     pub fn load_reservation(&mut self, reservation: Reservation, origin: Origin) {
         let slot = ReservationSlot { reservation: Arc::new(reservation), origin, changed: false };
         self.visited.push(slot.reservation.id);
@@ -307,8 +307,8 @@ impl Books {
         known.filter(|adjustment| adjustment.id.part(0) == id.part(0)).cloned().collect()
     }
 
-    /// Finds a counter as decisions and replies see it: due holds are no longer in `reserved`, and their charges are
-    /// in `committed`. `None`: the books have no such counter.
+    /// Finds a counter with the figures for decisions and replies: due holds are no longer in `reserved`, and their
+    /// charges are in `committed`. `None`: the books have no such counter.
     pub fn find_counter(&self, key: &CounterKey) -> Option<Counter> {
         let counter = self.known.counters.get(key)?.as_ref()?.shown();
         Some(self.without_due(key, counter))
@@ -322,8 +322,8 @@ impl Books {
         Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
     }
 
-    /// Makes the balances of a counter: one for each limit of the plan that reads the counter. If there is none, makes
-    /// one balance without a limit.
+    /// Makes the balances of a counter: one for each limit of the plan that reads the counter. If no limit reads the
+    /// counter, makes one balance without a limit.
     pub fn balances_of(&self, key: &CounterKey, fresh: Counter) -> Vec<Balance> {
         let limits = self.plan.limits.iter().filter(|limit| limit.shape.counts(key));
         let balances: Vec<Balance> = limits.map(|limit| self.balance(key, Some(limit), fresh)).collect();

@@ -1,5 +1,5 @@
-//! Sets counters to zero: when their limits were removed and return (R4.26), or by ResetUsage (R4.18). One adjustment
-//! subtracts what the counter had committed.
+//! Sets counters to zero: when limits that were removed return (R4.26), and when ResetUsage demands it (R4.18). An
+//! adjustment subtracts the counter's `committed`.
 
 use super::{Adjustment, Books, CounterSlot};
 use crate::domain::{
@@ -40,21 +40,21 @@ impl CounterSlot {
         });
     }
 
-    /// Returns the counter as decisions and replies see it.
+    /// Returns the counter with the figures for decisions and replies: at zero, if its limits count from zero.
     pub(super) fn shown(&self) -> Counter {
         self.restart.map_or(self.counter, |since| self.counter.restarted(since))
     }
 }
 
 impl Books {
-    /// Compares all counters with the present plan, after they were loaded by another plan.
+    /// Compares all counters with the present plan. Before, they were compared with another plan.
     pub(super) fn compare_all(&mut self) {
         for (key, slot) in &mut self.known.counters {
             if let Some(slot) = slot {
                 slot.compare(key, &self.tenant, &self.plan);
             }
         }
-        // The plan decides whether a charge that is due counts, so the sums of due holds must be made again.
+        // The plan decides whether a charge that is due counts, so the sums of due holds must be computed again.
         self.due = super::DueHolds::default();
     }
 
@@ -80,9 +80,9 @@ impl Books {
         });
     }
 
-    /// Subtracts everything that the counter has committed up to `until`. Returns the (negative) quantity that was
-    /// added to the counter's row. Charges that are due and not yet swept are not in the row; the sweep will not count
-    /// them.
+    /// Sets the counter's `committed` to zero. Charges at deadlines up to `until` no longer count. Returns the quantity
+    /// that was added to the counter's row, 0 or less. The row does not contain the charges of due holds that are not
+    /// yet swept, and the sweep will not count these charges.
     pub fn forgive(&mut self, key: &CounterKey, until: Time, fresh: Counter) -> i64 {
         self.restart(key);
         let delta = slot_counter(self, key).map_or(0, |counter| counter.committed.saturating_neg());
@@ -102,7 +102,8 @@ impl Books {
         slot.is_some_and(|slot| deadline <= slot.shown().forgiven_until)
     }
 
-    /// Notes an adjustment of `delta` for the difference between the counter and the sum of its reservations.
+    /// Notes an adjustment of `delta`, unless `delta` is 0. The counter is the sum of its reservations and its
+    /// adjustments (I2).
     pub fn correct(&mut self, key: &CounterKey, delta: i64, reason: &'static str) {
         if delta != 0 {
             self.corrections.push(Correction { key: key.clone(), delta, reason });

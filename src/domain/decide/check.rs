@@ -1,4 +1,4 @@
-//! Check: decides what a Reserve would get now. A Check holds nothing, and counts no refusal.
+//! Check: decides what a Reserve would get now. A Check reserves nothing, and counts no refusal.
 
 use super::{
     super::{books::Books, operation::Check, plan::Enforcement, refusal::Refusal, tenant::TenantState},

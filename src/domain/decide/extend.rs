@@ -94,8 +94,8 @@ fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result
     Ok(Held { reservation: Arc::new(answered), balances })
 }
 
-/// Notes in a refusal that its hint ends with the hold's deadline, or when the new deadline would exceed the longest
-/// life of a hold.
+/// Notes in a refusal until when a repeat of the Extend can pass: only before the hold's deadline, and only as long as
+/// the new deadline does not exceed the longest life of a hold.
 fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refusal {
     if let Refusal::QuotaExceeded(violations) = &mut refusal {
         let ttl = extend.ttl.unwrap_or(Span::ZERO);
@@ -107,7 +107,8 @@ fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refu
     refusal
 }
 
-/// Returns the new deadline: the later of the old deadline and now + `ttl`, at most 48 hours after the hold was made.
+/// Returns the new deadline: the later of the old deadline and now + `ttl`. Refused if that is more than 48 hours after
+/// the hold was made.
 fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Result<Time, Refusal> {
     let asked = extend.ttl.map_or(found.deadline, |ttl| context.now.saturating_add(ttl));
     if asked > found.created_at.saturating_add(LIFETIME_MAX) {
@@ -117,8 +118,8 @@ fn deadline(context: &Context<'_>, extend: &Extend, found: &Reservation) -> Resu
     Ok(asked.max(found.deadline))
 }
 
-/// Returns the counters of each amount: those of the limits that apply now, in the windows of the hold, and those in
-/// which the hold already reserves units.
+/// Returns the counters of each amount: the counters of the limits that apply now, in the windows of the hold, and the
+/// counters in which the hold already reserves units.
 fn counters(
     books: &Books,
     context: &mut Context<'_>,
@@ -168,7 +169,7 @@ fn hold(
         for applied in touched.keys() {
             books.add(&applied.key, 0, units.quantity, applied.fresh);
             match extended.lines.iter_mut().find(|line| line.key == applied.key) {
-                // A line never holds more than its amount, which was checked for overflow.
+                // A line never reserves more than its amount, which was checked for overflow.
                 Some(line) => line.held = line.held.saturating_add(units.quantity),
                 None => {
                     extended.lines.push(Line { key: applied.key.clone(), held: units.quantity, charged: 0 })

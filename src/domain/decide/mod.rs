@@ -1,8 +1,8 @@
 //! Decides operations: applies them to the books of their tenant at an instant.
 //!
-//! A refused operation changes nothing, apart from the count of refusals of the limits that refused it. If the books
-//! do not know a counter that the operation needs, `decide` stops with [`Stop::Missing`]. The engine then loads the
-//! counter, and decides again.
+//! A refused operation changes only one thing: the count of refusals of the limits that refused it. If the books do not
+//! know a counter that the operation needs, `decide` stops with [`Stop::Missing`]. The engine then loads the counter,
+//! and decides again.
 
 mod check;
 mod extend;
@@ -33,8 +33,8 @@ use super::{
     reservation::{Reservation, ReservationState},
 };
 
-/// Decides one operation. `id` becomes the id of the reservation or the adjustments that it makes. `touched` is the
-/// result of [`touch_operation`].
+/// Decides one operation. `id` becomes the id of the reservation or the adjustments that the operation makes. `touched`
+/// is the result of [`touch_operation`].
 pub fn decide(
     books: &mut Books,
     context: &mut Context<'_>,

@@ -31,9 +31,9 @@ pub enum Outcome {
 /// A reservation, and the balances of its counters.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// The reservation as it is now. For a retry: as it was in the first reply.
+    /// The present reservation. For a retry: the reservation as in the first reply.
     pub reservation: Arc<Reservation>,
-    /// The balances of the reservation's counters, as they are now.
+    /// The present balances of the reservation's counters.
     pub balances: Vec<Balance>,
 }
 

@@ -1,4 +1,4 @@
-//! Reserve: holds on all limits that apply, or on none (I5).
+//! Reserve: reserves units of all limits that apply, or of none (I5).
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ use super::{
     touch::{counter_of_line, require},
 };
 
-/// Resets the chosen counters. All counters that may match must be in the books, whether or not a limit reads them.
+/// Resets the chosen counters. All counters that may match must be in the books, even if no limit reads them.
 pub(super) fn reset(
     books: &mut Books,
     context: &mut Context<'_>,
@@ -48,8 +48,9 @@ pub(super) fn reset(
         let counter = counter_of_line(books, context.calendar, &key, context.now);
         let delta = counter.committed.saturating_neg();
         let of_row = books.forgive(&key, context.now, counter);
-        // `delta` contains charges that are due and not yet swept. The row does not contain them, and the sweep will
-        // subtract them by adjustments of its own.
+        // `delta` also subtracts the charges of due holds that are not yet swept. No reservation contains these charges
+        // yet, so a correction adds them again. When the sweep enters such a charge in its reservation, it subtracts
+        // the charge by another correction.
         books.correct(&key, of_row - delta, FORGIVEN_REASON);
         books.insert_adjustment(Adjustment {
             id: id.part(number),
@@ -80,7 +81,7 @@ pub(super) fn reset(
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// Returns the reply to a retry: what the first call adjusted, with the balances of now.
+/// Returns the reply to a retry: the adjustments of the first call, and the present balances.
 fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Result<Reply, Stop> {
     require(books, made.iter().map(|adjustment| &adjustment.key))?;
     let mut balances = Vec::new();
@@ -93,7 +94,7 @@ fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Resu
     Ok(Reply::Reset { balances, adjusted })
 }
 
-/// The counters that a ResetUsage chooses, whatever their windows.
+/// The counters that a ResetUsage chooses, in any window.
 #[derive(Debug)]
 pub struct Choice<'a> {
     /// `None`: all resources are chosen.

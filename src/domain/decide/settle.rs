@@ -131,8 +131,8 @@ fn answer(books: &Books, context: &mut Context<'_>, reservation: Arc<Reservation
     Ok(Held { reservation, balances })
 }
 
-/// Returns the change of one counter when `charge` units replace the hold, or the charge at the deadline. `None`: it
-/// would overflow.
+/// Returns the change of one counter when `charge` units replace the hold, or the charge at the deadline. `None`: the
+/// counter would overflow.
 fn step(
     books: &Books,
     context: &mut Context<'_>,
@@ -155,7 +155,8 @@ fn step(
 }
 
 /// Computes the same as [`step`] for a line whose charge at the deadline no longer counts, because the counter was set
-/// to zero since. Units above that charge are added, and units below it are not given back again (R4.27).
+/// to zero since then. If `charge` is larger than that charge, the difference is added. If `charge` is smaller, nothing
+/// is subtracted (R4.27).
 fn excess(line: &mut Line, charge: i64, counter: Counter) -> Option<Step> {
     let added = charge.checked_sub(line.charged)?;
     let committed = added.max(0);

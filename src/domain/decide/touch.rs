@@ -23,7 +23,7 @@ use super::stop::Stop;
 /// A counter that an operation changes, with a limit that reads it.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// The limit. `None`: the counter is a meter, or the hold has it and no present limit of the hold reads it.
+    /// The limit. `None`: the counter is a meter, or a counter of the hold that no present limit reads.
     pub limit: Option<Arc<Limit>>,
     /// The key of the counter.
     pub key: CounterKey,
@@ -40,8 +40,8 @@ pub struct Touched {
     pub applied: Vec<Applied>,
 }
 
-/// The counters of an operation, or its fields at fault. The caller reports the faults only if no other outcome comes
-/// before them, such as a replay.
+/// The counters of an operation, or the faults of its fields. The caller reports the faults only if no other outcome,
+/// such as a replay, takes precedence.
 pub(super) type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
 
 impl Touched {
@@ -84,7 +84,7 @@ pub(super) fn applied(
     applied
 }
 
-/// Returns the counters of the resources, in their order, or the fields at fault.
+/// Returns the counters of the resources, in their order, or the faults of the fields.
 fn touch<'a>(
     books: &Books,
     policy: &Policy,
@@ -100,7 +100,7 @@ fn touch<'a>(
     Ok(touched.collect())
 }
 
-/// Returns the keys of the named resources, in their order, or the fields at fault.
+/// Returns the keys of the named resources, in their order, or the faults of the fields.
 fn resolve<'a>(
     names: impl Iterator<Item = &'a str>,
     find: impl Fn(&str) -> Option<ResourceKey>,
@@ -131,7 +131,7 @@ pub(super) fn resolve_held(
     resolve(names, |name| own(name).or_else(|| policy.find_resource(name))).map_err(Refusal::Invalid)
 }
 
-/// Returns the counters of an operation that names its resources and subject itself. Empty for the others: their
+/// Returns the counters of an operation that names its resources and subject itself. Empty for other operations: their
 /// counters follow from the reservation or the filter.
 pub fn touch_operation(
     books: &Books,
@@ -175,7 +175,7 @@ pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterK
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 
-/// Returns the counter of a reservation's line as it is now, or a new one if it does not exist yet.
+/// Returns the present counter of a reservation's line, or a new counter if there is none yet.
 pub(super) fn counter_of_line(
     books: &Books,
     calendar: &mut Calendar,
