@@ -38,14 +38,15 @@ impl TenantRef {
         let refusal = match (self, target) {
             (TenantRef::Id(id), _) => Refusal::TenantNotFound(id.clone()),
             (TenantRef::Key(tenant), Some(target)) => not_found(*tenant, target),
-            // Only a sweep of due holds names a tenant like this, and a sweep does not report refusals.
+            // Only a sweep of due holds names a tenant by its key and names no reservation. A sweep does not report
+            // refusals.
             (TenantRef::Key(tenant), None) => Refusal::TenantNotFound(tenant.0.to_string()),
         };
         Failure::Refused { refusal, frame: None }
     }
 }
 
-/// An operation, and the tenant on whose books it works.
+/// An operation, and its tenant.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The tenant of the operation.
@@ -89,13 +90,14 @@ pub enum Failure {
     },
     /// The queue of the lane is full.
     Overloaded,
-    /// The server ends and takes no more operations.
+    /// The server is shutting down, and takes no more operations.
     Draining,
     /// The database cannot be reached.
     DatabaseUnavailable,
     /// The caller's time ran out before the decision. Nothing was decided.
     DeadlineExceeded,
-    /// A defect, or an error of the database that a repeat does not help. It was logged.
+    /// A defect, or an error of the database that would occur again if the operation were repeated. The error was
+    /// logged.
     Internal,
 }
 
@@ -128,11 +130,11 @@ pub(super) struct Submission {
     pub(super) deadline: Option<Instant>,
 }
 
-/// The operations, and where their outcomes go.
+/// The operations, and the channel for their outcomes.
 pub(super) enum Asked {
-    /// One operation, and where its outcome goes.
+    /// One operation, and the channel for its outcome.
     One(Request, oneshot::Sender<Outcome>),
-    /// Several operations in their order, and where their outcomes go.
+    /// Several operations in their order, and the channel for their outcomes.
     Several(Vec<Request>, oneshot::Sender<Vec<Outcome>>),
 }
 

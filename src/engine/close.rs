@@ -36,7 +36,7 @@ pub struct Closed {
     pub more: bool,
 }
 
-/// Closes counters whose windows have ended, about `bound` at most. `shown` is the time; `None`: the database's time.
+/// Closes at most about `bound` counters whose windows have ended. `shown` is the time; `None`: the database's time.
 ///
 /// # Errors
 ///

@@ -2,7 +2,7 @@
 //!
 //! A lane takes all operations that wait, up to a bound. It locks their tenants, loads what the operations name,
 //! decides them in order of arrival, saves and commits. Only then does it answer. While one batch commits, the next
-//! one fills. Nothing runs in the caller's task, so a caller that goes away leaves its operation to the lane (R4.10).
+//! batch fills. Nothing runs in the caller's task, so a caller that goes away leaves its operation to the lane (R4.10).
 //!
 //! Read `ask.rs` first: the interface of the engine. Then read `lane`, which collects operations into batches, and
 //! `batch`, which decides and writes a batch. `read` and `close.rs` work without lanes.
@@ -72,8 +72,8 @@ pub struct Engine {
     store: Store,
 }
 
-/// The running lanes. They have their own threads: on the threads of the calls, each step of a batch would wait until
-/// all calls have run that the previous batch answered.
+/// The running lanes. They have threads of their own. On the threads of the calls, each step of a batch would wait
+/// until the calls that the previous batch answered have run.
 #[derive(Debug)]
 pub struct Lanes {
     tasks: JoinSet<()>,
@@ -124,8 +124,8 @@ impl Engine {
         answer.await.unwrap_or_else(|_| Err(self.unanswered(lane)))
     }
 
-    /// Waits until several operations are decided; those of one tenant in their order. Outcome i belongs to request
-    /// i.
+    /// Waits until several operations are decided. The operations of one tenant are decided in their order. Outcome i
+    /// belongs to request i.
     pub async fn submit_all(&self, requests: Vec<Request>, deadline: Option<Instant>) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Err(Failure::Internal)).collect();
         let mut groups: Vec<(Vec<usize>, Vec<Request>)> =
@@ -158,8 +158,8 @@ impl Engine {
         outcomes
     }
 
-    /// Expires due holds of these tenants, as many as a batch may. It submits a Check of nothing, because every batch
-    /// sweeps its tenants first.
+    /// Expires due holds of these tenants, as many as one batch may expire. It submits Checks without amounts, because
+    /// every batch first sweeps its tenants.
     pub async fn sweep(&self, tenants: &[TenantKey]) -> Vec<Outcome> {
         let nothing = Check { subject: Subject::default(), amounts: Vec::new(), allow_partial: false };
         let request =
@@ -195,8 +195,8 @@ impl Engine {
 }
 
 impl Lanes {
-    /// Stops the lanes: accepts no more operations, and answers those that wait. At `until` it gives up the rest.
-    /// Returns whether all operations were answered.
+    /// Stops the lanes: accepts no more operations, and answers those that wait. At `until` it gives up the remaining
+    /// operations. Returns whether all operations were answered.
     pub async fn drain(&mut self, until: Instant) -> bool {
         self.stop.cancel();
         let drained = async { while self.tasks.join_next().await.is_some() {} };

@@ -175,8 +175,8 @@ impl Batcher {
         Some(ahead)
     }
 
-    /// Finds the tenants of the items that have no outcome. `None`: the lane probably does not remember all that the
-    /// items need. Sets the time to the latest of the clock and the tenants' `decided_at`.
+    /// Finds the tenants of the items that have no outcome. `None`: the lane probably does not remember all rows that
+    /// the items need. Sets the time to the latest of the clock and the tenants' `decided_at`.
     fn keys_ahead(&self, ahead: &mut Ahead, items: &[Item]) -> Option<Vec<Option<TenantKey>>> {
         let shown = self.now_ahead()?;
         let (mut latest, mut next_due) = (ahead.now.max(shown), Time::NEVER);

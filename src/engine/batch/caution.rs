@@ -1,5 +1,5 @@
-//! The caution of a lane: whether it may decide its next batch ahead, where a batch looks for earlier effects of its
-//! operations, and what the lane does after an attempt fails.
+//! The caution of a lane: whether it may decide its next batch ahead, among which rows a batch searches for earlier
+//! effects of its operations, and what the lane does after an attempt fails.
 //!
 //! | state | set when | ends |
 //! | --- | --- | --- |
@@ -29,8 +29,8 @@ pub(super) const BEHIND_BATCHES: u32 = 16;
 /// replica that wrote the row will probably write it again.
 pub(super) const CONTENDED_BATCHES: u32 = 16;
 
-/// Number of batches that look up `request_id`s after a batch met one that had taken effect before. Clients that
-/// repeat one call often repeat several.
+/// Number of batches that search for their `request_id`s, after a batch had a `request_id` that had taken effect
+/// before. Clients that repeat one call often repeat several calls.
 const SEARCHING_BATCHES: u32 = 64;
 
 /// Maximum number of times that a batch is repeated because it collided with other transactions.
@@ -115,8 +115,8 @@ impl Caution {
         self.in_doubt = matches!(error, StoreError::Unavailable(_));
     }
 
-    /// Notes that a batch begins. `in_doubt`: an earlier COMMIT, whose outcome is unknown, may have carried out one of the
-    /// batch's operations.
+    /// Notes that a batch begins. `in_doubt`: an earlier COMMIT, whose outcome is unknown, may have carried out some of
+    /// the batch's operations.
     pub(super) fn begin(&mut self, in_doubt: bool) {
         self.in_doubt = in_doubt;
     }
@@ -126,7 +126,7 @@ impl Caution {
         self.in_doubt
     }
 
-    /// Returns where the batch looks for earlier effects of its operations.
+    /// Returns among which rows the batch searches for earlier effects of its operations.
     pub(super) fn search(&self) -> Search {
         match (self.in_doubt, self.searching) {
             (false, 0) => Search::Nothing,
@@ -136,12 +136,13 @@ impl Caution {
         }
     }
 
-    /// Notes that rows were locked. `outdated`: one of them differs from the remembered row.
+    /// Notes that rows were locked. `outdated`: a locked row differs from the remembered row.
     pub(super) fn has_locked(&mut self, outdated: bool) {
         self.contended = if outdated { CONTENDED_BATCHES } else { self.contended.saturating_sub(1) };
     }
 
-    /// Returns whether others write the same tenants, so that the rows that the lane remembers are often stale.
+    /// Returns whether other transactions write the same tenants. The rows that the lane remembers are then often
+    /// stale.
     pub(super) fn is_contended(&self) -> bool {
         self.contended > 0
     }
@@ -278,7 +279,7 @@ mod tests {
             caution.has_committed();
             assert_eq!(caution.searching, 0);
             caution.begin(false);
-            assert_eq!(caution.search(), Search::Nothing, "what was lost was so of the batch before");
+            assert_eq!(caution.search(), Search::Nothing, "only the batch before was in doubt");
         }
     }
 

@@ -27,7 +27,7 @@ const HOLDS_SCANNED_MAX: usize = 256;
 pub(super) struct Waiting<'a> {
     tenant: TenantKey,
     violation: &'a mut Violation,
-    /// Units that open holds must give back before the request passes.
+    /// Units that open holds must free before the request passes.
     missing: i64,
     /// Units of the counter that open holds have reserved.
     reserved: i64,
@@ -39,7 +39,7 @@ struct Open {
     held: i64,
 }
 
-/// Sets the hints of a batch's violations, except for those that depend on open holds. Returns these.
+/// Sets the hints of a batch's violations. Returns the violations whose hints depend on open holds.
 pub(super) fn collect<'a>(
     outcomes: &'a mut [Outcome],
     books: &HashMap<TenantKey, Books>,
@@ -100,7 +100,7 @@ impl Open {
         for hold in holds {
             let Some(line) = hold.lines.iter().find(|line| line.key == *key) else { continue };
             open.held = open.held.saturating_add(line.held);
-            // A CHARGE hold is charged at its deadline and gives nothing back.
+            // A CHARGE hold is charged at its deadline and frees nothing.
             if hold.on_expiry == OnExpiry::Release {
                 let (hold, deadline) = (hold.id, hold.deadline);
                 open.freeing.push(Freeing { hold, deadline, units: line.held });

@@ -170,8 +170,9 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Finds the tenants that have due holds. One statement looks for all tenants whose `next_due` has come: usually
-    /// the hold with that deadline was settled before.
+    /// Finds the tenants that have due holds. One statement reads the earliest deadlines of all tenants whose
+    /// `next_due` has come. Most of these tenants have no due hold, because the hold with that deadline was settled
+    /// before.
     async fn find_due(&mut self) -> Result<Vec<TenantKey>, StoreError> {
         let now = self.session.now;
         let tenants = self.session.books.values().map(|books| &books.tenant);
@@ -302,7 +303,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Returns those of the reservations that are not in the books.
+    /// Returns the reservations that are not in the books.
     fn unknown(&self, ids: &[(TenantKey, ReservationId)]) -> Vec<(TenantKey, ReservationId)> {
         let known = |&(tenant, id): &(TenantKey, ReservationId)| {
             self.session.books.get(&tenant).is_some_and(|books| books.find_reservation(id).is_some())

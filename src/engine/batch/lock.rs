@@ -33,16 +33,16 @@ const COUNTERS_ALONG_MAX: usize = 8;
 /// Every batch notices a clock that is behind, so it is logged at most once a minute.
 static BEHIND: Seldom<()> = Seldom::new();
 
-/// A transaction that holds the locks of a batch, while operations can still join the batch.
+/// A transaction that has locked the tenants of a batch, while operations can still join the batch.
 pub(super) struct EarlyLock {
     transaction: Transaction<Batch>,
     tenants: Vec<Tenant>,
 }
 
 impl Batcher {
-    /// If others write the same tenants, locks the tenants of a batch while operations can still join. Such a batch
-    /// mostly waits for locks, and operations for these tenants that arrive meanwhile can join. Returns the locked
-    /// tenants; the next run uses these locks. `None`: the batch locks its tenants when it runs.
+    /// If other transactions write the same tenants, locks the tenants of a batch before the batch runs. Such a batch
+    /// mostly waits for locks. Operations for its tenants that arrive in the meantime can join the batch. Returns the
+    /// locked tenants. The next run uses these locks. `None`: the batch locks its tenants when it runs.
     pub(in super::super) async fn lock_early(&mut self, items: &mut [Item]) -> Option<HashSet<TenantKey>> {
         if !self.caution.is_contended() || self.store.dialect() == Dialect::Sqlite {
             return None;
@@ -125,7 +125,8 @@ impl Batcher {
         }
     }
 
-    /// Locks the tenants that are not `early` yet, and then reads the policy and the time.
+    /// Locks the tenants, except for the tenants in `early`, which are locked already. Then reads the policy and the
+    /// time.
     pub(super) async fn lock<'a>(
         &mut self,
         transaction: &'a Transaction<Batch>,

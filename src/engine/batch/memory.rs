@@ -1,6 +1,6 @@
-//! The memory of a lane: the tenants' books as its batches left them, so that it need not read rows that it wrote.
-//! Remembered books are valid while the tenant's row has the same version. On SQLite the lane does not even read the
-//! row: [`DataVersion`] shows whether another connection has changed the file.
+//! The memory of a lane: the tenants' books as its batches left them, so that the lane need not read the rows that it
+//! wrote. Remembered books are valid while the tenant's row has the same version. On SQLite the lane does not even read
+//! the row: [`DataVersion`] shows whether another connection has changed the file.
 
 use foldhash::HashMap;
 
@@ -16,7 +16,8 @@ const ROWS_MAX: usize = 40_000;
 /// Maximum number of tenant ids whose keys are remembered.
 const KEYS_MAX: usize = 100_000;
 
-/// Remembered tenants in two generations: those that batches used lately (`young`), and those before (`old`).
+/// Remembered tenants in two generations: the tenants that batches used lately (`young`), and the tenants that were
+/// used before (`old`).
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     young: HashMap<TenantKey, Entry>,

@@ -1,13 +1,14 @@
-//! The places where a batch looks for rows that an earlier attempt, or an earlier call, has written.
+//! Says among which rows a batch searches for the effects of earlier attempts and earlier calls.
 
-/// Where a batch looks for earlier effects of its operations. Each value includes the values before it.
+/// The rows among which a batch searches for earlier effects of its operations. Each value includes the rows of the
+/// values before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Search {
-    /// Nowhere: the batch assumes that each `request_id` is new. If one is known, its row cannot be inserted, and the
-    /// batch is repeated.
+    /// No rows: the batch assumes that each `request_id` is new. If a `request_id` is known, its row cannot be
+    /// inserted, and the batch is repeated.
     Nothing,
-    /// Among the `request_id`s, because a recent batch had one that was known.
+    /// The rows of `request_id`s, because a recent batch had a `request_id` that was known.
     Requests,
-    /// Among all rows that the batch itself may have written, because the outcome of its last COMMIT is unknown.
+    /// All rows that the batch itself may have written, because the outcome of its last COMMIT is unknown.
     Own,
 }

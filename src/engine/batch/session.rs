@@ -67,7 +67,7 @@ impl Session<'_> {
         }
     }
 
-    /// Enters counters that were looked for in the database. A counter in `asked` that was not found does not exist.
+    /// Enters counters that were read from the database. A counter in `asked` that was not found does not exist.
     pub(super) fn enter_counters(
         &mut self,
         asked: Vec<Owned<CounterKey>>,

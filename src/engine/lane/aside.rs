@@ -1,9 +1,9 @@
 //! Sets aside the operations of tenants whose rows another transaction has locked, so that tenants with free rows do
 //! not wait for them (R6.9).
 //!
-//! While a tenant is set aside, its later operations are set aside as well, so that all keep their order. A task
-//! repeatedly looks which rows are free. The operations of their tenants then lead the next batch. If a tenant is
-//! still locked after half a minute, its operations end with UNAVAILABLE.
+//! While a tenant is set aside, its later operations are set aside as well, so that its operations keep their order. A
+//! task repeatedly queries which rows are free. The operations of tenants with free rows then come first in the next
+//! batch. If a tenant's row is still locked after half a minute, the tenant's operations fail with UNAVAILABLE.
 
 use std::{collections::VecDeque, future::pending, time::Duration};
 
@@ -28,17 +28,18 @@ const ASIDE_OPERATIONS_MAX: usize = QUEUE_OPERATIONS_MAX;
 /// Maximum time for which a tenant is set aside.
 const ASIDE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Pause before each look at locked rows.
+/// Pause before each query of locked rows.
 const QUERY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Maximum number of tenants in one look. Each locked tenant delays the look by a millisecond.
+/// Maximum number of tenants in one query. Each locked tenant delays the query by a millisecond.
 const QUERY_TENANTS_MAX: usize = 100;
 
-/// How long a look waits for the row of its first tenant; tenants take turns to be the first. If others want the same
-/// row, the look waits in the row's queue, and so gets the row in time.
+/// How long a query waits for the row of its first tenant. The next query begins with another tenant, so each tenant
+/// comes first at some time. If other transactions want the same row, the query waits in the row's queue, and so gets
+/// the row in time.
 const QUERY_PATIENCE: Duration = Duration::from_millis(100);
 
-/// If the database does not answer a look within this time, the next batch finds out which rows are free.
+/// If the database does not answer a query within this time, the next batch finds out which rows are free.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A contended row is often locked for too long, so these lines are logged at most once a minute.
@@ -49,7 +50,7 @@ static GIVEN_UP: Seldom<()> = Seldom::new();
 pub(super) struct Aside {
     store: Store,
     tenants: HashMap<TenantKey, Tenant>,
-    /// The tenants that are set aside, in the order of the next looks.
+    /// The tenants that are set aside, in the order of the next queries.
     order: VecDeque<TenantKey>,
     /// The keys of these tenants, by the ids in their operations.
     names: HashMap<String, TenantKey>,
@@ -57,7 +58,7 @@ pub(super) struct Aside {
     ready: VecDeque<Waiting>,
     /// Number of operations that are set aside or ready.
     operations: usize,
-    /// A running look, which returns the tenants whose rows are free.
+    /// The running query, which returns the tenants whose rows are free.
     query: Option<JoinHandle<Vec<TenantKey>>>,
 }
 
@@ -163,14 +164,14 @@ impl Aside {
         tenant.waiting.push(waiting);
     }
 
-    /// Takes the result of a look that has ended, without waiting.
+    /// Takes the result of the query if the query has ended. Does not wait.
     pub(super) fn collect(&mut self) {
         if let Some(found) = self.query.as_mut().and_then(FutureExt::now_or_never) {
             self.end_query(found);
         }
     }
 
-    /// Waits for the end of the look; without a look, for ever.
+    /// Waits for the end of the query. If no query is running, waits for ever.
     pub(super) async fn changed(&mut self) {
         match &mut self.query {
             Some(query) => {
@@ -183,8 +184,8 @@ impl Aside {
 
     fn end_query(&mut self, found: Result<Vec<TenantKey>, JoinError>) {
         self.query = None;
-        // After a panic of the look, all rows count as free. When the next batch locks them, it finds out which are
-        // not.
+        // After a panic of the query, all rows count as free. When the next batch locks the rows, it finds out which
+        // rows are not free.
         let free = found.unwrap_or_else(|_| self.order.iter().copied().collect());
         for key in free {
             if let Some(tenant) = self.remove(key) {
@@ -216,7 +217,7 @@ impl Aside {
         self.tenants.remove(&key)
     }
 
-    /// Starts a look, unless no tenant is set aside or a look is running.
+    /// Starts a query if tenants are set aside and no query is running.
     fn start_query(&mut self) {
         if self.tenants.is_empty() || self.query.is_some() {
             return;
@@ -228,7 +229,7 @@ impl Aside {
     }
 }
 
-/// Returns the tenants whose rows are free; all of them if the database does not answer.
+/// Returns the tenants whose rows are free. If the database does not answer, returns all of the tenants.
 async fn find_free(store: Store, keys: Vec<TenantKey>) -> Vec<TenantKey> {
     sleep(QUERY_PAUSE).await;
     let found = timeout(QUERY_TIMEOUT, store.find_locked_tenants(&keys, QUERY_PATIENCE)).await;

@@ -60,7 +60,7 @@ impl Batch {
         self.callers.push(caller);
     }
 
-    /// Takes out the operations that leave, in their order.
+    /// Takes the operations for which `leaves` returns true out of the batch, in their order.
     pub(super) fn take_out(&mut self, leaves: impl Fn(&Item) -> bool) -> Vec<Waiting> {
         if !self.items.iter().any(&leaves) {
             return Vec::new();
@@ -135,7 +135,7 @@ impl Caller {
 }
 
 impl Gathering {
-    /// Splits a caller of `count` operations into one for each of them.
+    /// Splits a caller of `count` operations into one caller for each operation.
     fn split(reply: oneshot::Sender<Vec<Outcome>>, count: usize) -> Vec<Caller> {
         let outcomes = (0..count).map(|_| Err(Failure::Internal)).collect();
         let gathering = Arc::new(Self { outcomes: Mutex::new(outcomes), reply: Some(reply) });

@@ -1,9 +1,9 @@
 //! A lane: takes all operations that wait, decides them as one batch, and answers. While the batch commits, the
-//! operations that arrive are decided ahead as the next batch. Operations of tenants whose rows somebody else has
+//! operations that arrive are decided ahead as the next batch. Operations of tenants whose rows another transaction has
 //! locked are set aside.
 //!
-//! Read [`Lane::run`] first. `callers.rs` has the operations of a batch with those who wait for the outcomes,
-//! `aside.rs` the operations that wait for a row.
+//! Read [`Lane::run`] first. `callers.rs` has the operations of a batch, and the callers who wait for the outcomes.
+//! `aside.rs` has the operations that wait for a row.
 
 mod aside;
 mod callers;
@@ -69,8 +69,8 @@ struct Flight {
     task: JoinHandle<()>,
 }
 
-/// The result of a commit: the database's time, if the database is the clock. Or the error, with the batch, whose
-/// operations then have no outcomes.
+/// The result of a commit: the database's time if the database is the clock, or the error. The error comes with the
+/// batch, whose operations have no outcomes yet.
 type Landed = Result<Option<Time>, (Batch, StoreError)>;
 
 impl Lane {
@@ -141,7 +141,7 @@ impl Lane {
         batch.answer();
     }
 
-    /// Adds operations that arrived while the lane waited for the locks, if their tenants are locked by it. Other
+    /// Adds operations that arrived while the lane waited for the locks, if the lane has locked their tenants. Other
     /// operations wait for the next batch.
     fn join(&mut self, locked: &HashSet<TenantKey>, batch: &mut Batch) {
         let mut deferred = VecDeque::new();
@@ -172,8 +172,8 @@ impl Lane {
         }
     }
 
-    /// Waits until there is an operation for the next batch. Meanwhile a flight may land. Returns false if no
-    /// operation will ever come.
+    /// Waits until there is an operation for the next batch. Meanwhile the commit of a flight may end. Returns false if
+    /// no operation will ever come.
     async fn next(&mut self, flight: &mut Option<Flight>) -> bool {
         if let Some(mut before) = flight.take() {
             let landed = tokio::select! {
@@ -193,7 +193,7 @@ impl Lane {
         has_next
     }
 
-    /// Waits for something to decide. Returns false if the lane was stopped and has nothing left.
+    /// Waits for an operation to decide. Returns false if the lane was stopped and no operation is left.
     async fn receive(&mut self) -> bool {
         loop {
             if self.aside.has_ready() || !self.deferred.is_empty() {

@@ -1,4 +1,4 @@
-//! Tests of what lanes promise to operations that wait.
+//! Tests of the order in which lanes decide operations, and of operations that wait for locked rows.
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
@@ -69,7 +69,7 @@ async fn decide_in_order(overlap: bool) {
         for number in 0..60 {
             engine.submit(record(TENANTS[number % TENANTS.len()]), None).await.expect("recorded");
         }
-        // More operations of three tenants than two batches take now wait for the tenants' locks.
+        // Now more operations than two batches can take wait for the locks of three tenants.
         let stall = lock(&fixture.store, &TENANTS).await;
         let mut calls: Vec<_> = (0..2_500)
             .map(|number| Box::pin(engine.submit(record(TENANTS[number % TENANTS.len()]), None)))
@@ -192,7 +192,8 @@ async fn operations_that_wait_for_a_row_have_a_bound_of_their_own() {
             if let Poll::Ready(outcomes) = futures::poll!(&mut call) {
                 break outcomes;
             }
-            // This operation is behind the call in the lane. When it is decided, the call was taken out of the queue.
+            // This operation is behind the call in the lane. When the operation is decided, the call has been taken out
+            // of the queue.
             engine.submit(record("bolt"), None).await.expect("recorded");
             match futures::poll!(&mut call) {
                 Poll::Ready(outcomes) => break outcomes,

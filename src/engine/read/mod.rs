@@ -1,5 +1,5 @@
-//! Reads: each is one read-only transaction without locks. Holds that are due do not count in them, whether or not a
-//! batch has swept them (R4.3).
+//! Reads. Each read is one read-only transaction without locks. Due holds do not count, even if no batch has swept them
+//! yet (R4.3).
 //!
 //! Read [`Reader`] and its `open` first: a call opens a view of one tenant at one instant. `usage.rs` reads balances
 //! from a view, `reservations.rs` reservations, and `snapshot.rs` the balances with which a watch begins.
@@ -38,7 +38,7 @@ pub struct Reader {
     clock: Clock,
 }
 
-/// A page of a list, with its end if there may be more.
+/// A page of a list, and the place at which the next page begins.
 #[derive(Debug)]
 pub struct Page<T, P> {
     /// The entries of the page.
@@ -79,8 +79,8 @@ impl Reader {
         Ok(policy)
     }
 
-    /// Opens a view of a tenant for a call. Refused with the reservation that the call names, if it names one, or with
-    /// the tenant, if the tenant does not exist.
+    /// Opens a view of a tenant for a call. If the tenant does not exist, the refusal names the reservation that the
+    /// call names. If the call names no reservation, the refusal names the tenant.
     async fn open(
         &self,
         name: &'static str,

@@ -26,14 +26,14 @@ pub struct ReservationQuery {
     pub agent: Option<String>,
     /// Minimum age of a reservation.
     pub min_age: Span,
-    /// The last reservation that the previous page has looked at. The page contains only older reservations.
+    /// The last reservation that was read for the previous page. The page contains only older reservations.
     pub before: Option<ReservationId>,
     /// Maximum number of reservations on the page.
     pub limit: usize,
 }
 
 impl Reader {
-    /// Returns one reservation, as it is now.
+    /// Returns the present state of one reservation.
     pub async fn get_reservation(
         &self,
         tenant: &TenantRef,

@@ -23,7 +23,7 @@ pub struct Names {
     pub tenant_key: Option<TenantKey>,
     /// The log's id and end.
     pub head: LogHead,
-    /// Whether committed events are still without a place in the log.
+    /// Whether there are committed events that have no place in the log yet.
     pub pending: bool,
 }
 
@@ -62,8 +62,8 @@ impl Reader {
         Err(refused(Refusal::TooManyCounters(SNAPSHOT_BALANCES_MAX), &view.frame()))
     }
 
-    /// Checks whether a tenant and resources exist. If they are not `required`, a missing tenant only leaves the key
-    /// out: a watcher may still be about to get the event of its end.
+    /// Checks whether a tenant and resources exist. If the names are not `required`, a missing tenant is no error, and
+    /// only its key is left out: the watcher may not have got the event of the tenant's deletion yet.
     pub async fn check_names(
         &self,
         tenant: Option<&str>,

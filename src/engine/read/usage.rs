@@ -29,8 +29,8 @@ use crate::{
 pub struct UsageQuery {
     /// The id of the tenant.
     pub tenant: String,
-    /// Values that a counter must have. A counter that counts all values of a dimension together passes, whatever the
-    /// value.
+    /// The values that a counter must have. A counter that counts all values of a dimension together passes, whatever
+    /// the value.
     pub filter: DimensionFilter,
     /// The ids of the resources. Empty: all resources.
     pub resources: Vec<String>,
@@ -48,7 +48,7 @@ pub struct UsagePlace {
     pub list: [u8; 8],
     /// Position among the chosen limits of the plan and, after them, the meters of the chosen resources.
     pub position: usize,
-    /// The last counter looked at for this position. `None`: none so far.
+    /// The last counter that was read for this position. `None`: no counter was read yet.
     pub key: Option<CounterKey>,
 }
 
@@ -75,7 +75,7 @@ impl Counted {
 #[derive(Default)]
 struct Found {
     counters: Vec<(CounterKey, StoredCounter)>,
-    /// The last key looked at. `None`: there are no more.
+    /// The last key that was read. `None`: there are no more counters.
     last_key: Option<CounterKey>,
     scanned: usize,
 }
