@@ -39,11 +39,11 @@ impl Clock {
 const COUNTER_BITS: u32 = 42;
 
 /// Counts the minted ids, from a random start. One counter for all lanes keeps the ids of one instant in the order in
-/// which they were made, also when lanes mint for different instants in turn.
+/// which they were made, even if lanes alternately mint ids for different instants.
 static MINTED: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(u64::from(random()) << 9));
 
 /// Makes a UUID of version 7 for an instant. It sorts after all ids that this process made for earlier instants, and
-/// after those that it made for this instant before.
+/// after all earlier ids of this instant.
 pub fn mint(now: Time) -> ReservationId {
     let counter = MINTED.fetch_add(1, Ordering::Relaxed) % (1 << COUNTER_BITS);
     let millis = u64::try_from(now.0).unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Tope: a quota authority for AI token usage.
 //!
-//! A module uses modules further up in this list and no others:
+//! A module uses only modules that are further up in this list:
 //!
-//! - [`domain`]: the rules, which know neither time, chance nor I/O.
+//! - [`domain`]: the rules, without time, chance and I/O.
 //! - [`seldom`]: limits log lines to one a minute.
 //! - [`clock`], [`store`]: time and chance; SQL, connections, rows from and to the domain.
 //! - [`policy`]: resources and plans in memory.
@@ -11,7 +11,7 @@
 //! - [`jobs`]: functions that run on a schedule.
 //! - [`grpc`]: the services, from and to the domain.
 //! - [`config`], [`telemetry`]: settings and log, for `server` and `cli` only.
-//! - [`server`]: starts all of this, and ends it in order.
+//! - [`server`]: starts all of these modules, and shuts them down in order.
 //! - [`console`]: the parts that all commands share: errors, exit codes, the connection to a server.
 //! - `bench`: the commands that load a server, `bench` and `replay`, behind the feature of this name.
 //! - [`cli`]: the command line and all other commands, one file each.

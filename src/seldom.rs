@@ -10,8 +10,8 @@ use std::{
 /// Minimum time between two lines about the same subject.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Maximum number of subjects that one `Seldom` remembers. While each of them was logged within the last minute, a new
-/// subject is not logged.
+/// Maximum number of subjects that one `Seldom` remembers. If each of these subjects was logged within the last minute,
+/// a new subject is not logged.
 const SUBJECTS_MAX: usize = 1_024;
 
 /// A place in the code that logs, with the last line about each subject. A subject is, for example, a webhook's key
@@ -39,8 +39,8 @@ impl<K: Ord> Seldom<K> {
         Self { lines: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Decides whether to log a line about this subject now. `Some`: log it, with the number of lines left out since
-    /// the last one. `None`: the line is left out, and counted if the subject is remembered.
+    /// Decides whether to log a line about this subject now. `Some`: log the line, with the number of lines that were
+    /// left out since the last logged line. `None`: leave the line out. It is counted if the subject is remembered.
     pub fn due(&self, subject: K) -> Option<u64> {
         self.due_at(subject, Instant::now())
     }

@@ -50,8 +50,8 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// Opens `watchers` streams, and creates a webhook. After `cause_events(true)`, a task causes `events_per_second` events a
-    /// second for them.
+    /// Opens `watchers` streams, and creates a webhook. After `cause_events(true)`, a task causes `events_per_second`
+    /// events a second for the watchers and the webhook.
     ///
     /// # Errors
     ///

@@ -36,7 +36,7 @@ pub struct Answer {
     pub overloaded: u64,
     /// Number of operations that failed for another reason.
     pub failed: u64,
-    /// The first failure, in words.
+    /// A text about the first failure.
     pub failure: Option<String>,
     /// Names of the reservations that are still to be committed.
     pub held: Vec<String>,

@@ -68,7 +68,7 @@ pub struct Figures {
     pub overloaded: u64,
     /// Operations that failed for another reason.
     pub failed: u64,
-    /// The first failure, in words.
+    /// A text about the first failure.
     pub failure: Option<String>,
 }
 

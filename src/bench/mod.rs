@@ -1,8 +1,9 @@
 //! Commands that load a server, behind the feature `bench`: `tope bench` in this file, `tope replay` in `replay`.
 //!
 //! `tope bench` measures how fast a server is, and how near it comes to a gRPC call that does nothing. Both sides are
-//! separate processes on this machine. This process loads them in turns, so that other work on the machine slows both
-//! alike. The ratio is the ratio of the median rates. Read [`run`] first, then `load.rs`, which makes the calls.
+//! separate processes on this machine. This process loads the two sides alternately, so that other work on the machine
+//! slows both sides alike. The ratio is the ratio of the median rates. Read [`run`] first, then `load.rs`, which makes
+//! the calls.
 
 pub mod audience;
 pub mod call;
@@ -130,9 +131,9 @@ impl FromStr for InFlight {
 ///
 /// # Errors
 ///
-/// When a server cannot be started or reached, when it refuses the data that the bench creates, when an operation
-/// fails for another reason than overload, or when the bench is interrupted. In each case, the servers that the bench
-/// started end, too.
+/// When a server cannot be started or reached, when it refuses the data that the bench creates, when an operation fails
+/// for another reason than overload, or when the bench is interrupted. In each case, the servers that the bench started
+/// are stopped, too.
 pub async fn run(args: BenchArgs) -> Result<(), CliError> {
     tokio::select! {
         measured = measure(args) => measured,

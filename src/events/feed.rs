@@ -26,10 +26,10 @@ use crate::{
     store::{LogHead, Numbered, Store, StoreError},
 };
 
-/// Maximum time to wait for a wake-up. After this time the feed looks at the log without a wake-up.
+/// Maximum time to wait for a wake-up. After this time the feed reads the log without a wake-up.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Pause after each look, so that events that arrive at about the same time are numbered in one step.
+/// Pause after each step, so that events that arrive at about the same time are numbered in one step.
 const STEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Pause before the feed listens for other replicas again, after listening failed.
@@ -47,8 +47,8 @@ const PAGE_EVENTS: usize = 64;
 /// Maximum number of watchers of one process. A watcher whose client reads nothing uses about 12 KiB of memory.
 pub(super) const WATCHERS_MAX: usize = 3_000;
 
-/// Maximum number of watchers that read the database at the same time. The others wait, so that connections stay free
-/// for reads of balances.
+/// Maximum number of watchers that read the database at the same time. Further watchers wait, so that connections stay
+/// free for reads of balances.
 const CATCHING_UP_MAX: usize = 2;
 
 /// A failed step is repeated twice a second, so each kind of error is logged at most once a minute.
@@ -59,9 +59,9 @@ static WAITING: Seldom<&str> = Seldom::new();
 pub struct Feed {
     pub(super) store: Store,
     pub(super) reader: Arc<Reader>,
-    /// The latest events. The lock is held only while a few pointers are copied.
+    /// The latest events. The lock is taken only to copy a few pointers.
     recent: RwLock<Recent>,
-    /// How far the log goes. `None` until the log was read for the first time.
+    /// The end of the log. `None` until the log was read for the first time.
     pub(super) head: watch::Sender<Option<SeenHead>>,
     pub(super) watchers: Arc<Semaphore>,
     pub(super) pages: Pages,
@@ -198,7 +198,7 @@ impl Feed {
             if events > 0 {
                 self.store.numbering().notify_one();
             }
-            // A step that is not full has left no event without a place.
+            // A step that numbered fewer events than it may number has left no event without a place.
             if events < STEP_EVENTS {
                 return Ok(last_sequence);
             }

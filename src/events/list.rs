@@ -21,7 +21,7 @@ const TIMES_MAX: usize = 100_000;
 /// The filters of a list of events.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
-    /// Only events of the tenant with this id. `None`: events of all tenants, and of none.
+    /// Only events of the tenant with this id. `None`: events of all tenants, and events without a tenant.
     pub tenant: Option<String>,
     /// Only events of these kinds. Empty: all kinds.
     pub kinds: Vec<EventKind>,
@@ -29,7 +29,7 @@ pub struct EventQuery {
     pub from: Option<Time>,
     /// Only events before this instant.
     pub until: Option<Time>,
-    /// Only events after this place in the log. 0: all.
+    /// Only events after this place in the log. 0: all events.
     pub after: i64,
     /// Maximum number of events on the page.
     pub limit: usize,

@@ -24,8 +24,8 @@ struct Kept {
     pages: VecDeque<Filled>,
 }
 
-/// One filling of a page. `time` counts the fillings of this page, and `events` is the number of events in this
-/// filling.
+/// One filling of a page. `time` is the number of this filling among the fillings of the page. `events` is the number
+/// of events in this filling.
 #[derive(Debug)]
 struct Filled {
     page: Weak<Page>,
@@ -83,7 +83,7 @@ impl Page {
         content.times
     }
 
-    /// Drops the remaining events of a page, unless the page was filled again since.
+    /// Drops the remaining events of a page, unless the page was filled again since then.
     fn drop_events(&self, time: u64) {
         let mut content = lock(&self.0);
         if content.times == time && !content.events.is_empty() {

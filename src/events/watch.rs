@@ -1,6 +1,6 @@
 //! One watcher: a snapshot, if requested, then the events after a place, each once and in order, and heartbeats.
 //!
-//! HTTP/2 asks a watcher for the next message after taking the previous message. A watcher holds at most one page of
+//! HTTP/2 asks a watcher for the next message after taking the previous message. A watcher has at most one page of
 //! events, which may be dropped and read again. So a watcher whose client does not read uses one buffer of HTTP/2, and
 //! loses no event.
 
@@ -79,11 +79,11 @@ pub enum WatchEnd {
         /// The cursor after which the events that are kept begin.
         oldest: Cursor,
     },
-    /// The server ends. The watcher can resume on another server.
+    /// The server is shutting down. The watcher can resume on another server.
     Draining,
     /// The server has too many watchers.
     Crowded,
-    /// A field is at fault, or the tenant was deleted.
+    /// A field has a fault, or the tenant was deleted.
     Refused(Refusal),
     /// The engine refused to read, or the database did not answer.
     Failed(Failure),
@@ -124,7 +124,7 @@ pub struct Watch {
     page: Arc<Page>,
     /// The place of the last event of `page` that was sent, or the place after which the page begins.
     sent: i64,
-    /// The instant at which a heartbeat is due. The first is due at once, so that the client gets a cursor.
+    /// The instant at which a heartbeat is due. The first heartbeat is due at once, so that the client gets a cursor.
     beat: Instant,
     _permit: OwnedSemaphorePermit,
 }
@@ -134,7 +134,7 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// The reason why the watch ends before it begins.
+    /// The reason why the watch cannot begin.
     pub async fn watch(self: &Arc<Self>, mut query: WatchQuery) -> Result<Watch, WatchEnd> {
         if self.stop.is_cancelled() {
             return Err(WatchEnd::Draining);
@@ -200,7 +200,7 @@ impl Watch {
         self.snapshot.iter().map(of).sum()
     }
 
-    /// Waits for the next message. After an error there is none.
+    /// Waits for the next message. After an error there are no more messages.
     ///
     /// # Errors
     ///

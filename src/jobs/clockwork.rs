@@ -74,7 +74,7 @@ impl Clockwork {
     }
 
     /// Stops the clockwork. No new run begins, and runs under way take no further step. Waits for these runs and for
-    /// attempts at webhooks. At `until`, the runs and attempts that are still under way are broken off.
+    /// attempts at webhooks. At `until`, the runs and attempts that are still under way are aborted.
     pub async fn end(&self, until: tokio::time::Instant) {
         self.runner.stop();
         let deliverer = self.deliverer();

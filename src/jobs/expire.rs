@@ -1,4 +1,4 @@
-//! expire-holds: ends due holds of tenants for which nothing is decided.
+//! expire-holds: expires due holds of tenants that have no operations at the moment.
 //!
 //! A due hold does not count, even before it is swept. So no decision depends on this job. But the state in the hold's
 //! row and the event RESERVATION_EXPIRED depend on it. A tenant whose due holds were all settled is swept, too: the
@@ -57,7 +57,7 @@ impl Sweep<'_> {
         self.course.count("holds", self.holds);
     }
 
-    /// Sweeps tenants in rounds, until a round ends no holds. `left` has the number of due holds of each tenant.
+    /// Sweeps tenants in rounds, until a round expires no holds. `left` has the number of due holds of each tenant.
     async fn sweep(&mut self, mut left: Vec<(TenantKey, u64)>) -> Result<(), StoreError> {
         self.tenants += left.iter().filter(|(_, count)| *count > 0).count() as u64;
         // Each run makes at least one round.

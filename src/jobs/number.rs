@@ -9,7 +9,8 @@ const STEP_EVENTS: usize = 1_000;
 /// Maximum number of steps of one run.
 const STEPS_MAX: u32 = 1_000;
 
-/// Numbers events in steps. Only one process numbers at a time. Other processes wait for it, and then find less work.
+/// Numbers events in steps. Only one process numbers at a time. Other processes wait for that process, and then find
+/// less work.
 pub(super) async fn run(tools: &Tools, _now: Option<Time>, course: &Course) -> Result<(), JobError> {
     let mut events = 0;
     for _ in 0..STEPS_MAX {

@@ -40,7 +40,7 @@ pub enum Outcome {
     Succeeded,
     /// The run failed, for the reason in the text.
     Failed(String),
-    /// The run took longer than the job's timeout, and was broken off.
+    /// The run took longer than the job's timeout, and was aborted.
     TimedOut,
     /// The server was shutting down, and the run left some of its work undone.
     Stopped,
@@ -89,7 +89,7 @@ pub(super) struct Runner {
     tracker: TaskTracker,
     /// When this token is cancelled, no new run begins.
     stop: CancellationToken,
-    /// When this token is cancelled, runs under way are broken off.
+    /// When this token is cancelled, runs under way are aborted.
     cut: CancellationToken,
 }
 
@@ -138,7 +138,7 @@ impl Runner {
         self.stop.cancel();
     }
 
-    /// Waits for the runs under way. Breaks them off at `until`.
+    /// Waits for the runs under way. Aborts them at `until`.
     pub(super) async fn end(&self, until: tokio::time::Instant) {
         self.tracker.close();
         if timeout_at(until, self.tracker.wait()).await.is_err() {

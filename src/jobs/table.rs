@@ -21,7 +21,7 @@ pub struct Job {
     pub schedule: &'static str,
     /// What the job does, for people.
     pub description: &'static str,
-    /// Maximum duration of a run. A run that takes longer is broken off, but its changes so far stay.
+    /// Maximum duration of a run. A run that takes longer is aborted, but its changes so far stay.
     pub timeout: Duration,
     /// Runs the job, in steps. The instant is the time of the process's clock. Without an instant, the job uses the
     /// time of the database.

@@ -93,7 +93,7 @@ impl Course {
         self.left.load(Ordering::Acquire)
     }
 
-    /// Returns what the run has counted so far.
+    /// Returns the figures that the run has counted so far.
     pub(super) fn figures(&self) -> Figures {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

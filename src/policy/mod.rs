@@ -11,7 +11,7 @@ use crate::{
 /// transaction, so an acknowledged change binds every transaction that begins after it, on every replica (R4.7).
 #[derive(Debug, Default)]
 pub struct PolicyCache {
-    /// Every batch reads the policy, and few batches replace it. The lock is held only while the pointer is copied.
+    /// Every batch reads the policy, and few batches replace it. The lock is taken only to copy the pointer.
     latest: RwLock<Arc<Policy>>,
 }
 

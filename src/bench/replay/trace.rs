@@ -24,7 +24,7 @@ pub struct ModelCall {
     pub generated: i64,
 }
 
-/// Reads a whole trace, so that a fault in its last line is found before the first call is sent.
+/// Reads a trace to its end, so that a fault in its last line is found before the first call is sent.
 ///
 /// # Errors
 ///

@@ -22,7 +22,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Rules {
     /// Allows `http`, which everybody on the way can read.
     pub allow_http: bool,
-    /// Allows addresses of this machine, of private networks, and others that are not public.
+    /// Allows addresses of this machine, of private networks, and other addresses that are not public.
     pub allow_private: bool,
 }
 
@@ -60,8 +60,8 @@ pub fn parse_url(rules: Rules, text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Looks up the addresses of a URL's host, and refuses the URL if none of them is allowed. A look-up that fails passes:
-/// each attempt looks the host up again.
+/// Looks up the addresses of a URL's host, and refuses the URL if none of them is allowed. If the look-up fails, the
+/// URL is accepted, because each attempt looks the host up again.
 ///
 /// # Errors
 ///

@@ -85,7 +85,7 @@ fn figures(event: &Event, figures: &Figures) -> Value {
     value.insert("committed".to_owned(), int64(figures.counter.committed));
     value.insert("reserved".to_owned(), int64(figures.counter.reserved));
     value.insert("refused".to_owned(), int64(figures.refused));
-    // The start of a window without an end means nothing.
+    // If a window has no end, its start has no meaning.
     let window = figures.counter.window;
     if window.has_end() {
         value.insert("window_start".to_owned(), instant(window.start).into());
@@ -129,7 +129,7 @@ fn change(change: ChangePart<'_>) -> Value {
     json!({ "kind": lower_case(change.kind.name()), "id": change.id, "action": lower_case(change.action.name()) })
 }
 
-/// Returns a name of the contract as the body has it: in lower case.
+/// Converts a name of the contract to lower case, as in the body.
 fn lower_case(name: &str) -> String {
     name.to_ascii_lowercase()
 }

@@ -1,6 +1,6 @@
 //! Delivers events to webhooks. For each webhook, the deliverer creates a delivery for each event of the log that
-//! matches, and a task sends them. Each webhook has its own task, so that a slow endpoint never delays another
-//! endpoint.
+//! matches, and a task sends the deliveries. Each webhook has its own task, so that a slow endpoint never delays
+//! another endpoint.
 
 use std::sync::{
     Arc,
@@ -28,23 +28,25 @@ use crate::{
     store::{DueDelivery, Lease, Next, Store, StoreError},
 };
 
-/// Length of a lease, during which one process alone sends to a webhook: an attempt, and the steps before and after it.
+/// Length of a lease, during which only one process sends to a webhook. It covers an attempt, and the steps before and
+/// after the attempt.
 const LEASE: Span = Span::seconds(2 * ATTEMPT_TIMEOUT.as_secs().cast_signed());
 
 /// Minimum remaining time of a lease when an attempt begins: it covers the attempt and the steps after it.
 const LEFT_MIN: Span = Span(LEASE.0 / 4 * 3);
 
-/// Number of failed attempts in a row after which a task pauses the webhook until the next look.
+/// Number of failed attempts in a row after which a task pauses the webhook until the next [`Deliverer::begin`].
 const FAILURES_MAX: u32 = 5;
 
-/// One in this number of deliveries is the most overdue retry, so that retries do not wait for a long log.
+/// Among this number of deliveries, one is the most overdue retry. So retries do not wait until a long log is
+/// delivered.
 const RETRY_EVERY: u32 = 8;
 
 /// Maximum number of tasks that use the database at the same time. The database has few connections, and
 /// administration needs them, too.
 const DATABASE_TASKS: usize = 2;
 
-/// Maximum number of steps in which one look creates deliveries for a webhook.
+/// Maximum number of steps in which one [`Deliverer::begin`] creates deliveries for a webhook.
 const STEPS_MAX: u32 = 20;
 
 /// A webhook that fails mostly fails for each event, so each webhook is logged at most once a minute.
@@ -52,7 +54,7 @@ static FAILED: Seldom<i64> = Seldom::new();
 static INTERRUPTED: Seldom<i64> = Seldom::new();
 static DATABASE_FAILED: Seldom<i64> = Seldom::new();
 
-/// The result of one look at the webhooks.
+/// The result of one [`Deliverer::begin`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Begun {
     /// Number of deliveries that were created from new events.
@@ -69,16 +71,17 @@ pub struct Deliverer {
     sender: Sender,
     rules: Rules,
     tracker: TaskTracker,
-    /// Turns of the tasks at the database. A task holds no turn during an attempt.
+    /// Permits of the tasks to use the database. During an attempt, a task has no permit.
     permits: Semaphore,
     /// When cancelled, no new attempt begins.
     stop: CancellationToken,
     /// When cancelled, attempts under way are abandoned.
     cut: CancellationToken,
-    /// Whether this is the first look of the process, which releases the leases of an earlier process on a SQLite file.
+    /// Whether the leases of an earlier process on a SQLite file are still to be released. The first `begin` releases
+    /// them.
     fresh: AtomicBool,
-    /// The time of the latest look. Before the first look it is `Time::NEVER`, so the first look counts as a clock that
-    /// went back.
+    /// The time of the latest `begin`. Before the first `begin` it is `Time::NEVER`, so for the first `begin` the clock
+    /// seems to have gone back.
     latest: AtomicI64,
 }
 
@@ -99,14 +102,14 @@ impl Deliverer {
         })
     }
 
-    /// Returns the places to which webhooks may be sent.
+    /// Returns the rules that say where webhooks may be sent.
     pub fn rules(&self) -> Rules {
         self.rules
     }
 
-    /// Looks for deliveries that are due, and starts tasks that send them in the background. Replicas may do this at
-    /// the same time, because a lease gives each webhook to one of them. A failure of one webhook does not stop the
-    /// others.
+    /// Creates deliveries for new events, and starts tasks that send the due deliveries in the background. Replicas may
+    /// do this at the same time, because a lease gives each webhook to one replica. If one webhook fails, the other
+    /// webhooks continue.
     ///
     /// # Errors
     ///
@@ -130,7 +133,8 @@ impl Deliverer {
         }
     }
 
-    /// Expands the log for each webhook that is behind, one step at a time, so that all of them progress.
+    /// Creates deliveries for each webhook that is behind the log, one step at a time, so that all of these webhooks
+    /// progress.
     async fn expand(&self, now: Option<Time>, faults: &mut Faults) -> Result<u64, StoreError> {
         let mut deliveries = 0;
         let mut behind = self.store.list_webhooks_behind().await?;
@@ -266,7 +270,7 @@ impl Deliverer {
     }
 }
 
-/// Logs a failed attempt, but seldom, because ListDeliveries reports each of them.
+/// Logs a failed attempt, but at most once a minute for one webhook, because ListDeliveries reports every attempt.
 fn log_failure(due: &DueDelivery, attempt: &Attempt) {
     if let Some(left_out) = FAILED.due(due.webhook.key.0) {
         tracing::info!(
@@ -280,7 +284,7 @@ fn log_failure(due: &DueDelivery, attempt: &Attempt) {
     }
 }
 
-/// The first error of a look. Every error is logged, but seldom for one webhook.
+/// The first error of a `begin`. Errors are logged, but at most once a minute for one webhook.
 #[derive(Debug, Default)]
 struct Faults {
     first: Option<StoreError>,

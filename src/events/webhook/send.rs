@@ -17,23 +17,23 @@ use crate::domain::{
     webhook::{Attempt, Secret},
 };
 
-/// Longest attempt, from the look-up of the address to the end of the answer.
+/// Maximum duration of an attempt, from finding the address to the end of the answer.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest wait for a connection.
+/// Maximum time to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum number of bytes that are read of an answer's body. The body is ignored; reading it makes the connection
 /// usable for the next delivery.
 const ANSWER_MAX_BYTES: usize = 16 * 1_024;
 
-/// Longest text of an error that is saved with a delivery.
+/// Maximum length of an error's text that is saved with a delivery.
 const ERROR_MAX_CHARS: usize = 300;
 
 /// What one attempt sends.
 #[derive(Debug)]
 pub(super) struct Message<'a> {
-    /// The URL to which it is posted.
+    /// The URL to which the message is posted.
     pub(super) url: &'a str,
     /// The `webhook-id`, which is the same at each attempt.
     pub(super) id: &'a str,
@@ -43,10 +43,10 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a str,
 }
 
-/// Sends to endpoints that the rules allow, and to no others.
+/// Sends only to endpoints that the rules allow.
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
-    /// The client, or why it could not be built.
+    /// The client, or the reason why it could not be built.
     client: Result<Client, String>,
     rules: Rules,
 }
@@ -111,7 +111,7 @@ impl Sender {
 async fn judge(mut response: Response) -> Attempt {
     let status = response.status();
     let mut room = ANSWER_MAX_BYTES;
-    // An error here concerns the connection only. A body that is too long is not read to its end.
+    // An error here only affects the connection. A body that is too long is not read to its end.
     while let Ok(Some(chunk)) = response.chunk().await
         && chunk.len() <= room
     {
