@@ -23,7 +23,7 @@ pub enum Call {
     Reserve(ReserveRequest),
     /// Commits one open hold.
     Commit(CommitRequest),
-    /// Commits some holds and makes others.
+    /// Commits some holds, and makes new holds.
     Batch(BatchRequest),
 }
 

@@ -1,4 +1,5 @@
-//! Committed and reserved quantities of one subject scope, resource and window.
+//! Counters: committed and reserved quantities of one resource in one window, for a tenant as a whole or for certain
+//! agents, users or models.
 
 use std::sync::Arc;
 
@@ -16,15 +17,16 @@ use super::{
 /// their changes (R4.15).
 ///
 /// The key is the stored bytes: resource (4 bytes), period (1), anchor day (1), window start (8, sign flipped), all
-/// big-endian. Then comes per dimension either 0, or 1, the value's length (1) and the value. In this order the
-/// counters of one shape and one window follow each other.
+/// big-endian. Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. In this order
+/// the counters of one shape and one window follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
 
-/// Length of the part that all counters of one resource, period, anchor day and window share.
+/// Length, in bytes, of the part of the key that all counters of one resource, period, anchor day and window share.
 const PREFIX_LENGTH: usize = 14;
 
-/// Length of the part that all counters of one resource, period and anchor day share, whatever the window.
+/// Length, in bytes, of the part of the key that all counters of one resource, period and anchor day share, whatever
+/// the window.
 const WINDOWS_LENGTH: usize = 6;
 
 impl CounterKey {

@@ -43,7 +43,7 @@ pub enum OnExpiry {
 pub struct ReservedAmount {
     /// The key of the resource.
     pub resource: ResourceKey,
-    /// Units that were granted, including those of Extends.
+    /// Units that were granted, including the units of Extends.
     pub reserved: i64,
     /// Units that were charged.
     pub committed: i64,

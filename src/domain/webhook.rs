@@ -95,7 +95,7 @@ pub struct Webhook {
     pub url: String,
     /// A description for people to read.
     pub description: String,
-    /// The ids of tenants whose events are sent. Empty: the events of all tenants, and those of no tenant.
+    /// The ids of tenants whose events are sent. Empty: the events of all tenants, and events without a tenant.
     pub tenants: Vec<String>,
     /// The kinds of events that are sent. Empty: all kinds.
     pub kinds: Vec<EventKind>,

@@ -225,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn windows_tile_time(zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in instants()) {
+    fn windows_have_no_gaps_and_no_overlaps(zone in zones(), period in periods(), anchor_day in 1..=31_u8, at in instants()) {
         let mut window = window_at(zone, period, anchor_day, at);
         for _ in 0..40 {
             let next = window_at(zone, period, anchor_day, window.end);
@@ -303,7 +303,7 @@ fn refine(mut no: i64, mut yes: i64, answer: impl Fn(i64) -> bool) -> i64 {
     yes
 }
 
-/// Returns a number that grows from period to period: of the day, or of the month whose anchor day has come.
+/// Returns a number that grows from period to period: the number of the day, or of the month whose anchor day has come.
 fn label(period: Period, anchor_day: u8, date: NaiveDate) -> i32 {
     if period == Period::Day {
         return date.num_days_from_ce();

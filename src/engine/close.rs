@@ -1,8 +1,8 @@
 //! Emits WINDOW_CLOSED for windows that are over, once per counter, with the final figures (R5.7).
 //!
-//! A window is over as soon as its end has come, whether or not this module runs. The event waits as long as there is
-//! an open hold that was made before the window's end. Such a hold is charged to the windows in which it was made,
-//! also for resources that it did not reserve.
+//! A window is over as soon as its end has come, even if this module does not run. The event waits as long as there is
+//! an open hold that was made before the window's end. Such a hold is charged to the windows in which it was made, also
+//! for resources that it did not reserve.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,13 +22,13 @@ use crate::{
     store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, Writing, is_made_before},
 };
 
-/// Maximum number of counters that one transaction closes, and thus of tenants that it locks.
+/// Maximum number of counters that one transaction closes. So the transaction locks at most this many tenants.
 const STEP_COUNTERS: usize = 100;
 
 /// The result of a run of `close_windows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
-    /// Number of counters that were closed. An event was emitted for those that were used.
+    /// Number of counters that were closed. An event was emitted for each counter that was used.
     pub counters: usize,
     /// Number of counters that wait for an open hold, or for a tenant whose row is locked.
     pub waiting: usize,
@@ -97,7 +97,7 @@ fn tenants_of(page: &[ClosePlace]) -> Vec<TenantKey> {
     keys
 }
 
-/// Closes those counters of a page that need not wait for an open hold.
+/// Closes the counters of a page that need not wait for an open hold.
 async fn close(
     transaction: Transaction<Writing>,
     policies: &PolicyCache,

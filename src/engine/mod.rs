@@ -1,8 +1,9 @@
 //! The engine: every operation joins a batch of its tenant's lane, and a batch is one transaction.
 //!
 //! A lane takes all operations that wait, up to a bound. It locks their tenants, loads what the operations name,
-//! decides them in order of arrival, saves and commits. Only then does it answer. While one batch commits, the next
-//! batch fills. Nothing runs in the caller's task, so a caller that goes away leaves its operation to the lane (R4.10).
+//! decides the operations in order of arrival, saves and commits. It answers after the commit. While one batch commits,
+//! the next batch fills. Nothing runs in the caller's task, so a caller that goes away leaves its operation to the lane
+//! (R4.10).
 //!
 //! Read `ask.rs` first: the interface of the engine. Then read `lane`, which collects operations into batches, and
 //! `batch`, which decides and writes a batch. `read` and `close.rs` work without lanes.
@@ -195,8 +196,8 @@ impl Engine {
 }
 
 impl Lanes {
-    /// Stops the lanes: accepts no more operations, and answers those that wait. At `until` it gives up the remaining
-    /// operations. Returns whether all operations were answered.
+    /// Stops the lanes: accepts no more operations, and answers the operations that wait. At `until` it gives up the
+    /// remaining operations. Returns whether all operations were answered.
     pub async fn drain(&mut self, until: Instant) -> bool {
         self.stop.cancel();
         let drained = async { while self.tasks.join_next().await.is_some() {} };

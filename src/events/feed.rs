@@ -130,7 +130,7 @@ impl Feed {
         let wake_up = Arc::clone(self.store.numbering());
         loop {
             if self.store.is_available()
-                && let Err(error) = caught(self.step()).await
+                && let Err(error) = catch_panic(self.step()).await
                 && let Some(left_out) = WAITING.due(error.kind())
             {
                 tracing::warn!(
@@ -303,7 +303,7 @@ impl Feed {
 }
 
 /// Turns a panic of a step into an error.
-async fn caught(step: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+async fn catch_panic(step: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
     let caught = AssertUnwindSafe(step).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(StoreError::Unusable("a step of the feed of events panicked".to_owned())))
 }
@@ -313,8 +313,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_step_that_panics_has_failed() {
-        assert!(caught(async { Ok(()) }).await.is_ok());
-        assert!(caught(async { panic!("as a test") }).await.is_err());
+    async fn a_panic_of_a_step_is_an_error() {
+        assert!(catch_panic(async { Ok(()) }).await.is_ok());
+        assert!(catch_panic(async { panic!("as a test") }).await.is_err());
     }
 }

@@ -9,10 +9,10 @@ use crate::{
 /// Maximum number of rows that one call reads to find rows that match its filters.
 const SCAN_ROWS_MAX: usize = 10_000;
 
-/// Rows that one statement reads.
+/// Maximum number of rows that one statement reads.
 const CHUNK: usize = 1_000;
 
-/// Rows that one statement searches by time alone.
+/// Maximum number of rows that one statement searches by time alone.
 const TIMES_CHUNK: usize = 10_000;
 
 /// Maximum number of rows that one call searches by time, before it reads rows in full.

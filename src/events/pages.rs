@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_page_beyond_the_bound_is_dropped_and_says_so_once() {
+    fn the_oldest_page_beyond_the_bound_is_reported_once_as_dropped() {
         let pages = Pages::default();
         let stalled: Vec<_> = (0..4).map(|_| filled(&pages, 1, EVENTS_MAX / 4)).collect();
         assert_eq!(next(&stalled[0]), Some(1));

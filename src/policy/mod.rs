@@ -34,7 +34,7 @@ impl PolicyCache {
         }
         let loaded = Arc::new(transaction.load_policy().await?);
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-        // A transaction with an older snapshot must not replace a newer policy that others use.
+        // A transaction with an older snapshot must not replace a newer policy that other transactions use.
         if latest.revision < loaded.revision {
             *latest = Arc::clone(&loaded);
         }

@@ -57,8 +57,8 @@ pub(super) fn extend(
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
     let asked = extend.amounts.iter().map(|units| (units.quantity, units.quantity));
-    let observed = grants(books, &touched, asked).map_err(|no| extending(no, extend, &found))?.observed;
-    hold(books, &mut extended, &touched, &extend.amounts)?;
+    let observed = grants(books, &touched, asked).map_err(|no| note_extended(no, extend, &found))?.observed;
+    add_quantities(books, &mut extended, &touched, &extend.amounts)?;
 
     books.note_refusals(&observed);
     let request = Request {
@@ -96,7 +96,7 @@ fn replay(books: &Books, context: &mut Context<'_>, request: &Request) -> Result
 
 /// Notes in a refusal until when a repeat of the Extend can pass: only before the hold's deadline, and only as long as
 /// the new deadline does not exceed the longest life of a hold.
-fn extending(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refusal {
+fn note_extended(mut refusal: Refusal, extend: &Extend, found: &Reservation) -> Refusal {
     if let Refusal::QuotaExceeded(violations) = &mut refusal {
         let ttl = extend.ttl.unwrap_or(Span::ZERO);
         let last = found.created_at.saturating_add(LIFETIME_MAX).saturating_sub(ttl);
@@ -142,7 +142,7 @@ fn counters(
 }
 
 /// Adds the quantities to the hold, and to its counters.
-fn hold(
+fn add_quantities(
     books: &mut Books,
     extended: &mut Reservation,
     touched: &[Touched],

@@ -62,7 +62,7 @@ pub fn decide(
     decided
 }
 
-/// Expires a hold whose deadline has come. Its counters must be in the books.
+/// Expires a hold whose deadline has come. The counters of the hold must be in the books.
 pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     let Some(reservation) = books.find_reservation(id).filter(|r| r.state == ReservationState::Reserved)
     else {

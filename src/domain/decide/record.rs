@@ -1,4 +1,4 @@
-//! Record: charges in one step. No limit refuses it (R4.17).
+//! Record: charges usage in one step, without a hold. No limit refuses a Record (R4.17).
 
 use std::sync::Arc;
 

@@ -77,7 +77,7 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
     settled.late = found.state == ReservationState::Expired;
     settled.state = ReservationState::Committed;
     settled.settled_at = Some(context.now);
-    take(books, context, settled.late, settled, steps)
+    enter(books, context, settled.late, settled, steps)
 }
 
 pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Target) -> Result<Held, Stop> {
@@ -99,12 +99,12 @@ pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Tar
     }
     settled.state = ReservationState::Released;
     settled.settled_at = Some(context.now);
-    take(books, context, found.state == ReservationState::Expired, settled, steps)
+    enter(books, context, found.state == ReservationState::Expired, settled, steps)
 }
 
 /// Enters a settlement in the books. Emits COMMITTED_LATE for a late Commit, and for a late Release that changes a
 /// counter.
-fn take(
+fn enter(
     books: &mut Books,
     context: &mut Context<'_>,
     late: bool,

@@ -64,7 +64,8 @@ pub fn not_found(tenant: TenantKey, target: &Target) -> Refusal {
     }
 }
 
-/// Finds the earlier request with this `request_id`, if there was one. Another payload is refused.
+/// Finds the earlier request with this `request_id`, if there was one. Refused if the earlier request had another
+/// payload.
 pub(super) fn find_replay<'a>(
     books: &'a Books,
     request: Option<&RequestKey>,

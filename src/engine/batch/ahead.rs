@@ -104,7 +104,7 @@ impl Batcher {
             self.memory.put(remembered, expected.data_version);
         }
         // If the books of a tenant did not change, its operations only read, and reads need the lock. The changes of
-        // the other tenants are then not written, so the books that are remembered for them are wrong.
+        // the other tenants are then not written, so the remembered books of those tenants are wrong.
         if changes.iter().any(Changes::is_empty) {
             self.forget();
             return None;

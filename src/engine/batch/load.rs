@@ -92,8 +92,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the counters that the operations need, and those of the reservations that they name. Returns, for each
-    /// operation, the counters that its own resources and subject select.
+    /// Loads the counters that the operations need, and the counters of the reservations that the operations name.
+    /// Returns, for each operation, the counters that its own resources and subject select.
     pub(super) async fn load_counters(
         &mut self,
         work: &[(TenantKey, &Item)],
@@ -133,7 +133,8 @@ impl Loader<'_, '_> {
         Ok(all_touched)
     }
 
-    /// Loads the counters that the books do not know. Afterwards the books also know which of them do not exist.
+    /// Loads the counters that the books do not know. Afterwards the books also know which of these counters do not
+    /// exist.
     pub(super) async fn find_counters(
         &mut self,
         mut keys: Vec<(TenantKey, CounterKey)>,
@@ -250,8 +251,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the counters that a ResetUsage selects in running windows, whether or not a limit reads them. Counter
-    /// keys are sorted by resource, period and anchor day, so one statement finds the next such combination.
+    /// Loads the counters that a ResetUsage selects in running windows, even if no limit reads them. Counter keys are
+    /// sorted by resource, period and anchor day, so one statement finds the next such combination.
     async fn load_running_windows(&mut self, tenant: TenantKey, reset: &Reset) -> Result<(), StoreError> {
         let now = self.session.now;
         let Ok(choice) = Choice::of(&self.session.policy, reset) else { return Ok(()) };
@@ -267,7 +268,7 @@ impl Loader<'_, '_> {
                 let prefix = CounterKey::prefix(key.resource(), key.period(), key.anchor_day(), window.start);
                 loaded += self.load_window(tenant, &prefix, &choice).await?;
             }
-            // With more counters than allowed the ResetUsage is refused, so the rest is not needed.
+            // With more counters than allowed the ResetUsage is refused, so the remaining counters are not needed.
             if loaded > RESET_COUNTERS_MAX {
                 return Ok(());
             }
@@ -275,8 +276,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Loads the selected counters of one window, page by page. Returns how many of them are not at zero. Stops when
-    /// that number exceeds what a ResetUsage may change.
+    /// Loads the selected counters of one window, page by page. Returns how many of these counters are not at zero.
+    /// Stops when this number exceeds the number of counters that a ResetUsage may change.
     async fn load_window(
         &mut self,
         tenant: TenantKey,
@@ -318,8 +319,8 @@ pub(in super::super) fn charged_keys(holds: &[Reservation]) -> impl Iterator<Ite
     charged.flat_map(|hold| &hold.lines).map(|line| &line.key)
 }
 
-/// Returns the `request_id` by which an operation names its reservation. `None`: the operation names it in another
-/// way, or names none.
+/// Returns the `request_id` by which an operation names its reservation. `None`: the operation names its reservation in
+/// another way, or names no reservation.
 fn request_of_target(operation: &Operation) -> Option<&str> {
     match operation.target() {
         Some(Target::Request(id)) => Some(id),

@@ -30,7 +30,7 @@ use crate::{
 /// is re-read.
 const COUNTERS_ALONG_MAX: usize = 8;
 
-/// Every batch notices a clock that is behind, so it is logged at most once a minute.
+/// Every batch notices a clock that is behind, so such a clock is logged at most once a minute.
 static BEHIND: Seldom<()> = Seldom::new();
 
 /// A transaction that has locked the tenants of a batch, while operations can still join the batch.
@@ -225,7 +225,7 @@ impl Batcher {
         along
     }
 
-    /// Locks the tenants. Returns them, and the policy and the time, which are read after the lock.
+    /// Locks the tenants, and then reads the policy and the time. Returns the tenants, the policy and the time.
     async fn lock_and_read(
         &mut self,
         transaction: &Transaction<Batch>,

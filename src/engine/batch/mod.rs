@@ -115,7 +115,7 @@ impl Batcher {
             match self.run_part(&mut items[range.clone()]).await {
                 Ok(()) => {}
                 // The database refuses at least one of these operations. Halving the range finds that operation, so
-                // that the others do not fail with it (R4.14).
+                // that the other operations do not fail (R4.14).
                 Err(
                     StoreError::Permanent(_)
                     | StoreError::Conflict(_)

@@ -22,15 +22,15 @@ pub(super) struct Waiting {
     caller: Caller,
 }
 
-/// A caller who waits for the outcomes of the next items of a batch: of one item or of several.
+/// A caller who waits for the outcome of the next item of a batch, or for the outcomes of the next several items.
 enum Caller {
     One(oneshot::Sender<Outcome>),
     Several(oneshot::Sender<Vec<Outcome>>, usize),
-    /// For one of several operations of a caller. The others may be in other batches.
+    /// For one of several operations of a caller. The other operations may be in other batches.
     Part(Arc<Gathering>, usize),
 }
 
-/// The outcomes of one caller, from several batches. They are sent when the last part is dropped.
+/// The outcomes of one caller, from several batches. The outcomes are sent when the last part is dropped.
 struct Gathering {
     outcomes: Mutex<Vec<Outcome>>,
     reply: Option<oneshot::Sender<Vec<Outcome>>>,

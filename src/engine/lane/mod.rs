@@ -55,7 +55,8 @@ pub(super) struct Lane {
     /// Whether a batch is decided while the previous batch commits.
     overlap: bool,
     stop: CancellationToken,
-    /// Submissions that arrived during the previous batch and did not fit into it. They come before the queue.
+    /// Submissions that arrived during the previous batch and did not fit into it. They are taken before the
+    /// submissions in the queue.
     deferred: VecDeque<Submission>,
     /// Operations that wait until their tenants' rows are free.
     aside: Aside,

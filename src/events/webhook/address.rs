@@ -76,7 +76,7 @@ pub async fn check_host(rules: Rules, url: &Url) -> Result<(), String> {
 }
 
 /// Returns the address that a URL contains, if it contains no name. The URL's parser has already rewritten every
-/// spelling of IPv4 to the usual one.
+/// spelling of an IPv4 address to the usual spelling.
 fn literal(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }

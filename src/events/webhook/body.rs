@@ -134,7 +134,7 @@ fn lower_case(name: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-/// Returns an int64 as a string, as in proto3 JSON, because JavaScript and others round numbers above 2^53.
+/// Returns an int64 as a string, as in proto3 JSON, because JavaScript and other languages round numbers above 2^53.
 fn int64(number: i64) -> Value {
     number.to_string().into()
 }
