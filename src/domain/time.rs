@@ -14,7 +14,7 @@ impl Time {
     /// 1970-01-01 UTC.
     pub const EPOCH: Time = Time(0);
 
-    /// The earliest instant.
+    /// The earliest instant of all.
     pub const MIN: Time = Time(i64::MIN);
 
     /// An instant that never comes: it is later than every instant that a clock shows.
