@@ -11,7 +11,7 @@ use std::{
 pub struct Time(pub i64);
 
 impl Time {
-    /// 1970-01-01 UTC.
+    /// The instant 1970-01-01 00:00 UTC.
     pub const EPOCH: Time = Time(0);
 
     /// The earliest instant of all.
