@@ -79,8 +79,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
 
-    /// Send Batch calls of this many operations, half Reserve and half Commit; operations are counted, and compared
-    /// with single calls of the empty service
+    /// Send Batch calls of this many operations, half Reserve and half Commit; the server's operations a second are
+    /// compared with the single calls a second of the empty service
     #[arg(long, value_name = "OPERATIONS", value_parser = clap::value_parser!(u16).range(2..=1_000))]
     pub batch: Option<u16>,
 
@@ -92,7 +92,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["in_flight", "batch_in_flight"])]
     pub rate: Option<u32>,
 
-    /// Load the server without a comparison: to fill a database, or to see how a server behaves under load
+    /// Send calls only to the server, and none to the empty service: to fill a database, or to see how a server behaves
+    /// under load
     #[arg(long, conflicts_with_all = ["watchers", "rate"])]
     pub alone: bool,
 

@@ -1,4 +1,5 @@
-//! The database's time of day, which replicas share, and the policy's revision, which is read with it.
+//! Reads the policy's revision, and the present time from the database's clock, which all replicas share. On PostgreSQL
+//! one query can read both.
 
 use super::{
     dialect::{Dialect, postgres_now},

@@ -87,15 +87,16 @@ static ADD_PRUNED: Bulk = Bulk {
       WHERE tenant_key = ?1 AND key = ?2",
 };
 
-/// How long the database keeps rows that are no longer needed, for each kind of row.
+/// How long the database keeps rows that are no longer needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Time from when a reservation was settled. An expired reservation is kept as long, for its late Commit.
+    /// How long a reservation is kept after it was committed, released or expired. An expired reservation is kept
+    /// because it can still be committed late.
     pub reservations: Span,
-    /// Time from when a request id took effect. Never longer than for reservations, since request ids name
+    /// How long a request id is kept after it took effect. Never longer than reservations, since request ids name
     /// reservations.
     pub requests: Span,
-    /// Time from when an event happened.
+    /// How long an event is kept after it happened.
     pub events: Span,
 }
 

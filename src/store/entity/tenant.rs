@@ -34,7 +34,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) updated_at: Time,
     /// The number of the tenant's last event. It is 0 before the first event.
     pub(in crate::store) event_number: i64,
-    /// JSON: the shapes that count since before `plan_since`. `None` if there are no such shapes.
+    /// JSON: when the tenant last changed its plan, and the shapes whose counters have been counted without a gap since
+    /// before that change. `None` if the tenant has never changed its plan.
     pub(in crate::store) carried: Option<String>,
 }
 

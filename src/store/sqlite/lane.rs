@@ -40,7 +40,8 @@ impl Lane {
         Ok(Self { connection, checkpointer })
     }
 
-    /// Closes the connection. All other connections must have been closed before.
+    /// Stops the thread that copies the write-ahead log, and closes the lane's connection. The server must have closed all
+    /// its other connections to the file before.
     pub(in crate::store) fn close(&self) {
         self.checkpointer.stop();
         self.connection.close();

@@ -45,6 +45,13 @@ pub(in crate::store) struct Turns {
     jobs: Arc<Mutex<()>>,
 }
 
+/// The first place in the queue of a kind of writers. Dropping this value gives the place to the next writer.
+#[derive(Debug)]
+pub(in crate::store) struct Place {
+    turn: Option<Arc<Mutex<()>>>,
+    queued: Option<OwnedMutexGuard<()>>,
+}
+
 /// The turn, and the first place in the queue of the writer's kind. Dropping this value releases both.
 #[derive(Debug)]
 pub(in crate::store) struct Turn {
@@ -68,14 +75,26 @@ impl Turns {
 
     /// Waits for the turn to write, at most [`QUEUE_TIMEOUT`] and then [`TURN_TIMEOUT`].
     pub(in crate::store) async fn take(&self, writer: Writer) -> Result<Turn, StoreError> {
+        self.queue(writer).await?.take().await
+    }
+
+    /// Waits for the first place in the queue of a kind of writers, at most [`QUEUE_TIMEOUT`].
+    pub(in crate::store) async fn queue(&self, writer: Writer) -> Result<Place, StoreError> {
         let queue = match (writer, &self.turn) {
             (Writer::Batch, _) | (Writer::Job, None) => None,
             (Writer::Administration, _) => Some(&self.administration),
             (Writer::Job, Some(_)) => Some(&self.jobs),
         };
         let queued = wait_for(queue, QUEUE_TIMEOUT).await?;
+        Ok(Place { turn: self.turn.clone(), queued })
+    }
+}
+
+impl Place {
+    /// Waits for the turn to write, at most [`TURN_TIMEOUT`].
+    pub(in crate::store) async fn take(self) -> Result<Turn, StoreError> {
         let turn = wait_for(self.turn.as_ref(), TURN_TIMEOUT).await?;
-        Ok(Turn { _turn: turn, _queued: queued })
+        Ok(Turn { _turn: turn, _queued: self.queued })
     }
 }
 

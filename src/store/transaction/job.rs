@@ -1,7 +1,7 @@
 //! Transactions of jobs that change no rows that a lane remembers. On SQLite they run on the lane's connection, so
 //! that the lane's memory stays valid, in a thread that may block.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc};
 
 use sea_orm::Value;
 use tokio::{runtime::Handle, task::spawn_blocking};
@@ -90,14 +90,21 @@ impl Store {
             let way = Job(JobTransaction::Pool(self.writing(Writer::Job).await?));
             return steps(self.transaction(way, name)).await;
         };
-        let turn = self.turns().take(Writer::Job).await?;
+        let place = self.turns().queue(Writer::Job).await?;
         let (connection, numbering, runtime) =
             (lane.connection.clone(), Arc::clone(self.numbering()), Handle::current());
         let run = move || {
-            let way = Job(JobTransaction::Thread(ThreadTransaction::begin(connection, turn)?));
-            runtime.block_on(steps(Transaction::new(way, name, numbering)))
+            runtime.block_on(async {
+                // Only here: a job that waits for a thread must not keep batches from writing.
+                let turn = place.take().await?;
+                let way = Job(JobTransaction::Thread(ThreadTransaction::begin(connection, turn)?));
+                steps(Transaction::new(way, name, numbering)).await
+            })
         };
-        let done = spawn_blocking(run).await;
-        done.unwrap_or_else(|_| Err(StoreError::Unusable(format!("the job {name:?} panicked"))))
+        match spawn_blocking(run).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            Err(_) => Err(StoreError::Unusable("the server is shutting down".to_owned())),
+        }
     }
 }

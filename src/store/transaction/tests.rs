@@ -1,13 +1,18 @@
 //! Claims about transactions, on both databases.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    atomic::{AtomicU32, Ordering},
+    mpsc,
+};
 
+use futures::{FutureExt, poll};
 use sea_orm::{ConnectionTrait, DbErr};
+use tokio::{runtime::Builder, task::spawn_blocking};
 
 use super::*;
 use crate::{
     domain::time::Time,
-    store::{error::AdminError, fixture::databases},
+    store::{error::AdminError, fixture::databases, sqlite::turn::Writer},
 };
 
 fn collision() -> AdminError {
@@ -85,4 +90,26 @@ async fn the_time_advances_within_a_transaction() {
         assert!(later > first, "it stands still");
         assert_eq!(read.now(Some(Time(7))).await.expect("a time"), Time(7));
     }
+}
+
+#[test]
+fn a_job_that_waits_for_a_thread_does_not_keep_batches_from_writing() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        for fixture in databases().await {
+            let (release, released) = mpsc::channel::<()>();
+            let occupied = spawn_blocking(move || released.recv().is_ok());
+            let store = &fixture.store;
+            let mut job =
+                Box::pin(store.run_job("test", |transaction| async move { transaction.commit().await }));
+            let at_once = poll!(&mut job);
+            let turn = store.turns().take(Writer::Batch).now_or_never().expect("nobody has the turn");
+            drop(turn.expect("taken"));
+            release.send(()).expect("the thread waits");
+            assert!(occupied.await.expect("it does not panic"));
+            if at_once.is_pending() {
+                job.await.expect("committed");
+            }
+        }
+    });
 }

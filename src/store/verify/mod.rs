@@ -285,7 +285,7 @@ async fn verify_request_ids(
             && !is_late_repeat(transaction, *tenant, reservation).await?
         {
             let text = format!(
-                "reservation {}: its request_id {:?} also made reservation {} (I3)",
+                "reservation {}: its request_id {:?} also made reservation {} (invariant I3)",
                 report.describe_reservation(*tenant, reservation.id),
                 reservation.request_id,
                 report.describe_reservation(*tenant, *other),
