@@ -102,7 +102,7 @@ async fn speaks_http1(endpoint: &Endpoint) -> io::Result<bool> {
         socket.read_exact(&mut first).await?;
         Ok(first == HTTP1_ANSWER)
     };
-    // If the server sends nothing, it is not an HTTP/1 server, and the call itself waits for it.
+    // If the server sends nothing in time, the call itself waits for it.
     timeout(SNIFF_TIMEOUT, sniff).await.unwrap_or(Ok(false))
 }
 

@@ -92,7 +92,7 @@ pub enum Fact {
         /// The figures that reached the percentage.
         figures: Figures,
     },
-    /// `committed` has fallen below a percentage of the allowance again.
+    /// `committed` is below a percentage of the allowance again.
     Cleared {
         /// The percentage that was cleared.
         percent: i32,

@@ -5,7 +5,7 @@
 pub enum EventKind {
     /// `committed` has reached a threshold.
     ThresholdReached,
-    /// `committed` has fallen below a threshold or below the allowance again.
+    /// `committed` is below a threshold or below the allowance again.
     ThresholdCleared,
     /// `committed` has reached the allowance.
     LimitReached,

@@ -96,7 +96,7 @@ pub enum Refusal {
     #[error("there are {0} webhooks already, and more are not allowed")]
     TooManyWebhooks(u64),
     /// The tenant is suspended, so it takes no new holds.
-    #[error("tenant {0:?} is suspended: it can settle its holds, but it cannot take new ones")]
+    #[error("tenant {0:?} is suspended: it can settle its holds, but it can take no new holds")]
     TenantSuspended(String),
     /// The `request_id` came with another payload before.
     #[error("request_id {0:?} was used before with another payload")]

@@ -36,7 +36,7 @@ impl Time {
     }
 
     /// Returns the span from another instant to this instant. It is negative if the other instant is later. If the
-    /// result is out of range, returns the longest span.
+    /// result is out of range, returns the longest span with the same sign.
     pub const fn saturating_since(self, other: Time) -> Span {
         Span(self.0.saturating_sub(other.0))
     }

@@ -18,7 +18,7 @@ const CALENDAR_FIRST: Time = Time(-62_135_596_800_000);
 /// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. Later instants share its window.
 const CALENDAR_LAST: Time = Time(253_402_300_799_999);
 
-/// The maximum distance of a zone from UTC. Local mean times have the largest distances, below 16 hours.
+/// More than the distance of any zone from UTC. Local mean times have the largest distances, below 16 hours.
 const OFFSET_SECONDS_MAX: i64 = 24 * 60 * 60;
 
 /// The length of a counter's windows.

@@ -105,8 +105,8 @@ pub(super) fn out_of_time(text: &str) -> Status {
     with_reason(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", text, [], ErrorDetails::new())
 }
 
-/// Makes the status of a refusal. `frame` has the names of the resources and of the tenant for quota violations.
-/// Without `frame` the violations have no names.
+/// Makes the status of a refusal. `frame` has the names of the resources and of the tenant, for quota violations and
+/// for TOO_MANY_COUNTERS. Without `frame` these have no names.
 pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     let mut details = ErrorDetails::new();
     let text = refusal.to_string();

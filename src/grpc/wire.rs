@@ -19,8 +19,8 @@ use crate::domain::{
 };
 
 /// Implements the conversions between enums of the domain and enums of the same names in the protos, in both
-/// directions, from one table. If only one of the two enums has a value, the code does not compile, unless the table
-/// names another value for it (`as`).
+/// directions, from one table. If only one of the two enums has a value, the code does not compile. For a value that
+/// only the domain has, the table can name a value of the proto (`as`).
 macro_rules! enum_conversions {
     ($($enum:ident: $($value:ident)+ $(, $own:ident as $wire:ident)?;)+) => {$(
         impl From<$enum> for v1::$enum {

@@ -51,9 +51,9 @@ static UPDATE_TENANTS_EXCEPT_DUE: Bulk = Bulk {
 pub(super) fn update_tenants(dialect: Dialect, changes: &[Changes]) -> [Write; 2] {
     let (mut all_columns, mut except_due) = (empty_columns(6), empty_columns(5));
     for change in changes {
-        let [key, decided_at, version, event_number, seen] =
-            [change.tenant.0, change.decided_at.0, change.version, change.event_number, change.seen]
-                .map(Value::from);
+        let [key, version, event_number, seen] =
+            [change.tenant.0, change.version, change.event_number, change.seen].map(Value::from);
+        let decided_at = change.decided_at.into();
         if change.due_moved || dialect == Dialect::Postgres {
             let next_due = change.next_due.into();
             push(&mut all_columns, [key, decided_at, next_due, version, event_number, seen]);
