@@ -137,7 +137,8 @@ async fn make_webhook(
     tasks: &mut JoinSet<()>,
     delivered: &Arc<AtomicU64>,
 ) -> Result<String, CliError> {
-    let failed = |error| CliError::caused("cannot listen on 127.0.0.1 for the events of the bench's webhook", &error);
+    let failed =
+        |error| CliError::caused("cannot listen on 127.0.0.1 for the events of the bench's webhook", &error);
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let delivered = Arc::clone(delivered);
