@@ -1,4 +1,4 @@
-//! expire-holds: expires due holds of tenants that have no operations at the moment.
+//! expire-holds: ends holds whose deadline has passed, for tenants that have no operations at the moment.
 //!
 //! A due hold does not count, even before it is swept. So no decision depends on this job. But the state in the hold's
 //! row and the event RESERVATION_EXPIRED depend on it. A tenant whose due holds were all settled is swept, too: the

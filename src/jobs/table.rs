@@ -49,7 +49,7 @@ pub static JOBS: [Job; 7] = [
     Job {
         name: "expire-holds",
         schedule: "*/2 * * * * *",
-        description: "Ends due holds of tenants for which nothing is decided",
+        description: "Ends holds whose deadline has passed, for tenants that have no operations at the moment",
         timeout: Duration::from_secs(50),
         run: |tools, now, course| Box::pin(expire::run(tools, now, course)),
     },
@@ -77,7 +77,7 @@ pub static JOBS: [Job; 7] = [
     Job {
         name: "verify-sample",
         schedule: "0 23 3 * * *",
-        description: "Checks that the books of a hundred tenants, chosen at random, add up",
+        description: "Checks whether the books of a hundred tenants, chosen at random, are correct",
         timeout: Duration::from_secs(1_800),
         run: |tools, now, course| Box::pin(verify::run(tools, now, course)),
     },

@@ -1,5 +1,5 @@
-//! Holds of idle tenants. RESERVATION_EXPIRED is emitted within seconds after the deadline, although nothing is decided
-//! for the tenant.
+//! Holds of idle tenants. RESERVATION_EXPIRED is emitted within seconds after the deadline, although the tenant has no
+//! operations.
 
 use std::time::{Duration, Instant};
 
