@@ -43,18 +43,18 @@ pub enum Command {
     Commit(commit::CommitArgs),
     /// Print the balances of a tenant
     Usage(usage::UsageArgs),
-    /// Bring the schema of a database up to date (`serve` does it at its start, too)
+    /// Bring the schema of a database up to date (`serve` also does this when it starts)
     Migrate(migrate::MigrateArgs),
-    /// Check that the books of a database add up
+    /// Check whether the books of a database are correct
     Verify(verify::VerifyArgs),
     /// Copy a SQLite database while it is in use
     Backup(backup::BackupArgs),
     /// List the jobs of a server, or run a job now
     Jobs(jobs::JobsArgs),
-    /// Measure a server against an empty service
+    /// Compare the speed of a server with that of an empty service
     #[cfg(feature = "bench")]
     Bench(bench::BenchArgs),
-    /// The empty service that `bench` measures against
+    /// The empty service with which `bench` compares a server
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchEmpty(bench::empty::EmptyArgs),

@@ -39,7 +39,7 @@ pub struct ReserveArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..=86_400))]
     pub ttl_seconds: Option<i64>,
 
-    /// If less is left than asked for, reserve what is left instead of refusing
+    /// If the quota does not suffice, reserve the quantity that is left instead of refusing the call
     #[arg(long)]
     pub allow_partial: bool,
 

@@ -23,7 +23,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "TOPE_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
-    /// Print the settings that result from flags, environment and file, and end
+    /// Print the settings that result from flags, environment and file, and exit
     #[arg(long)]
     pub print_config: bool,
 
@@ -55,8 +55,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     if !server.address().ip().is_loopback() {
         tracing::warn!(
             net.address = %server.address(),
-            "listening on an address that other machines can reach; there are no keys and no TLS, so whoever reaches this \
-             port can spend quota and administer tenants"
+            "listening on an address that other machines can reach; there are no API keys and no TLS, so \
+             anybody who reaches this port can spend quota and administer tenants"
         );
     }
     tracing::info!(

@@ -1,4 +1,4 @@
-//! `tope verify`: checks that the books of a database add up.
+//! `tope verify`: checks whether the books of a database are correct.
 
 use clap::Args;
 
@@ -20,7 +20,7 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 ///
-/// When the database cannot be read, or its books do not add up.
+/// When the database cannot be read, or its books are wrong.
 pub async fn run(args: VerifyArgs) -> Result<(), CliError> {
     let tried = args.database.tried("verify");
     let failed = |error| CliError::caused(&tried, &error);
@@ -45,9 +45,9 @@ pub async fn run(args: VerifyArgs) -> Result<(), CliError> {
         print_line(format!("fault         {fault}"))?;
     }
     if report.fault_count == 0 {
-        print_line("the books add up")?;
+        print_line("the books are correct")?;
         Ok(())
     } else {
-        Err(CliError::new(format!("{} fault(s): the books do not add up", report.fault_count)))
+        Err(CliError::new(format!("{} fault(s): the books are wrong", report.fault_count)))
     }
 }

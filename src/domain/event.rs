@@ -25,7 +25,7 @@ pub struct Figures {
     pub limit: Option<LimitFigures>,
     /// The counter with committed and reserved quantities.
     pub counter: Counter,
-    /// How often the limit refused in this window or, while OBSERVE, would have refused.
+    /// How many operations the limit refused in this window or, while it was OBSERVE, would have refused.
     pub refused: i64,
 }
 
@@ -101,7 +101,7 @@ pub enum Fact {
         /// The figures below the percentage.
         figures: Figures,
     },
-    /// A limit refused for the first time in a window.
+    /// A limit refused an operation for the first time in a window, or would have refused it if the limit were HARD.
     Refused {
         /// Units that the request asked of the limit.
         requested: i64,
@@ -141,7 +141,7 @@ pub enum Fact {
         /// The reason: GONE or FAILED.
         state: WebhookState,
     },
-    /// Verification found rows that do not add up.
+    /// Verification found rows of the books that are wrong.
     BooksDisagree {
         /// The number of faults found.
         faults: i64,
@@ -184,7 +184,7 @@ pub struct Parts<'a> {
     pub change: Option<ChangePart<'a>>,
     /// The webhook that is no longer notified.
     pub webhook: Option<WebhookPart<'a>>,
-    /// The number of rows that do not add up.
+    /// The number of rows that are wrong.
     pub faults: Option<i64>,
     /// The number of the kind, if this version cannot read the event.
     pub unknown_kind: Option<i16>,

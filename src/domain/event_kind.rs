@@ -9,7 +9,7 @@ pub enum EventKind {
     ThresholdCleared,
     /// `committed` has reached the allowance.
     LimitReached,
-    /// A limit refused for the first time in a window.
+    /// A limit refused an operation for the first time in a window, or would have refused it if the limit were HARD.
     ReserveRefused,
     /// A hold's deadline came before the hold was settled.
     ReservationExpired,
@@ -23,7 +23,7 @@ pub enum EventKind {
     PolicyChanged,
     /// A webhook is no longer notified. The event has no tenant.
     WebhookDisabled,
-    /// The books do not add up. The event has no tenant.
+    /// Verification found wrong rows. The event has no tenant.
     BooksDisagree,
     /// The number of a kind that a later version of the server emits.
     Later(i16),

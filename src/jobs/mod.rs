@@ -1,7 +1,7 @@
 //! Jobs: functions that run on a schedule, or by hand. Each job is idempotent.
 //!
 //! A tick starts a run of a job, unless a run is still under way in this process. Several replicas may run the same job
-//! at the same time. If a run is missed, the next run makes up for it: each run searches for work, and does the work in
+//! at the same time. If a run is missed, the next run does its work: each run searches for work, and does the work in
 //! bounded steps.
 //!
 //! Read `table.rs` first: it lists the jobs, and each job has a file. `tools.rs` contains the parts of the server that

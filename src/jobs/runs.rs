@@ -125,8 +125,7 @@ impl Runner {
         &self.tools
     }
 
-    /// Handles a tick: starts a run, unless a run is under way. If a run cannot be started, the next tick makes up for
-    /// it.
+    /// Handles a tick: starts a run, unless a run is under way. If a run cannot be started, the next tick starts a run.
     pub(super) fn wake(self: &Arc<Self>, name: &str) {
         if let Err(reason) = self.begin(name) {
             tracing::debug!(job.name = name, reason = %reason, "skipping this run of the job");

@@ -1,7 +1,8 @@
-//! Ticks: the only file that knows the scheduler, `tokio_cron_scheduler`.
+//! Ticks: the only file that uses the scheduler, `tokio_cron_scheduler`.
 //!
-//! The scheduler checks the clock every half second. It forgets the ticks of a downtime, lets runs overlap, does not
-//! wait for runs, and never drops its tasks. So a tick only wakes a job, through a weak reference.
+//! The scheduler checks the clock every half second. It does not repeat the ticks that were missed while the server was
+//! down. It starts a run although the previous run has not ended, does not wait for runs, and never drops its tasks. So
+//! a tick only wakes a job, through a weak reference.
 //!
 //! The scheduler also computes each next tick from the time of day of the previous tick. If the clock is set back by
 //! an hour, or is a day ahead for a moment, the next tick comes only when this time of day comes again. So every second

@@ -39,8 +39,8 @@ pub(super) enum JobError {
     /// The engine did not carry out an operation.
     #[error("an operation failed: {0:?}")]
     Engine(Failure),
-    /// The check found this number of rows that do not add up.
-    #[error("{0} row(s) of the books do not add up; the server's log names them")]
+    /// The check found this number of wrong rows.
+    #[error("{0} row(s) of the books are wrong; the server's log names them")]
     BooksDisagree(u64),
 }
 

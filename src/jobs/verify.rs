@@ -1,4 +1,4 @@
-//! verify-sample: checks that the books of some tenants add up, as `tope verify` does for all tenants.
+//! verify-sample: checks whether the books of some tenants are correct, as `tope verify` does for all tenants.
 
 use super::tools::{Course, JobError, Tools};
 use crate::{
@@ -22,7 +22,7 @@ pub(super) async fn run(tools: &Tools, now: Option<Time>, course: &Course) -> Re
     course.count("holds", report.holds);
     course.count("settled", report.settled);
     for fault in &report.faults {
-        tracing::error!(verify.fault = %fault, "a row of the books does not add up");
+        tracing::error!(verify.fault = %fault, "a row of the books is wrong");
     }
     if report.fault_count > 0 {
         tools.store.emit_books_disagree(now, report.fault_count).await?;

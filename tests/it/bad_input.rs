@@ -214,7 +214,7 @@ both! {
             assert_eq!(world.books("acme").await, before);
             world.release(&hold).await.expect("it is held");
         }
-        // The figures stay within an int64, and the books add up.
+        // The figures stay within an int64, and the books stay correct.
         for change in [i64::MIN, i64::MAX, -i64::MAX, i64::MAX, i64::MIN, 7] {
             world.record("acme").amount("meter", change).await.expect("clamped at zero");
         }

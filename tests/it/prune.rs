@@ -1,4 +1,4 @@
-//! Retention: reservations that were settled long ago are removed, and the books still add up.
+//! Retention: reservations that were settled long ago are removed, and the books stay correct.
 
 use std::future::IntoFuture;
 

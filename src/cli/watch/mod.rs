@@ -52,7 +52,7 @@ pub struct WatchArgs {
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
 
-    /// Only events about counters that count this agent alone, and about its reservations
+    /// Only events about counters that count this agent separately, and about reservations of this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
 
@@ -114,7 +114,7 @@ pub async fn run(args: WatchArgs) -> Result<(), CliError> {
 
 /// Why a stream ended.
 enum End {
-    /// The fault may pass, so the watch resumes.
+    /// The fault may be temporary, so the watch resumes.
     Lost(Status),
     /// The server refused the watch, so the command ends.
     Refused(Status),
@@ -184,7 +184,10 @@ fn refusal(status: &Status) -> String {
     oldest.map_or_else(
         || "cannot watch".to_owned(),
         |oldest| {
-            format!("cannot resume, because the cursor is too old; kept events begin after --cursor {oldest}")
+            format!(
+                "cannot resume, because the cursor is too old; to begin with the oldest event that is kept, use \
+                 --cursor {oldest}"
+            )
         },
     )
 }

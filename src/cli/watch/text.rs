@@ -62,7 +62,7 @@ fn details(event: &Event) -> String {
         }
         EventKind::PolicyChanged => event.change.as_ref().map(change).unwrap_or_default(),
         EventKind::WebhookDisabled => format!("webhook {}", event.webhook),
-        EventKind::BooksDisagree => format!("{} row(s) of the books do not add up", event.faults),
+        EventKind::BooksDisagree => format!("{} row(s) of the books are wrong", event.faults),
         EventKind::Unspecified => format!("kind {}", event.kind),
     }
 }
@@ -105,7 +105,7 @@ fn reservation(reservation: &Reservation) -> String {
         .map(|amount| format!("{} of {} {} charged", amount.committed, amount.reserved, amount.resource));
     let amounts: Vec<String> = amounts.collect();
     let released = reservation.state() == ReservationState::Released;
-    let outcome = if released { ", given back" } else { "" };
+    let outcome = if released { ", released" } else { "" };
     let late = if reservation.late { ", late" } else { "" };
     let agent =
         if reservation.agent.is_empty() { String::new() } else { format!(" of {}", reservation.agent) };
@@ -170,7 +170,7 @@ mod tests {
         let event = Event { kind, webhook: "wh_1".into(), ..Event::default() };
         assert_eq!(line(&event, false), "  -  WEBHOOK_DISABLED  webhook wh_1");
         let event = Event { kind: EventKind::BooksDisagree.into(), faults: 3, ..Event::default() };
-        assert_eq!(line(&event, false), "  -  BOOKS_DISAGREE  3 row(s) of the books do not add up");
+        assert_eq!(line(&event, false), "  -  BOOKS_DISAGREE  3 row(s) of the books are wrong");
         assert_eq!(line(&Event { kind: 99, ..Event::default() }, false), "  -  UNKNOWN  kind 99");
     }
 }

@@ -1,5 +1,5 @@
-//! Checks that the books of all tenants, or of some tenants, add up. `tope verify` and the job `verify-sample` use
-//! this. It reads page by page in one read transaction, and changes nothing.
+//! Checks whether the books of all tenants, or of some tenants, are correct. `tope verify` and the job `verify-sample`
+//! use this. It reads page by page in one read transaction, and changes nothing.
 
 mod report;
 

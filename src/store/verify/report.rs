@@ -1,4 +1,4 @@
-//! The report of a verification: what was checked, and what does not add up, in words for people.
+//! The report of a verification: which rows were checked, and which rows are wrong, in words for people.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ impl Default for Scope {
     }
 }
 
-/// The report of a verification: what was checked, and what does not add up.
+/// The report of a verification: which rows were checked, and which rows are wrong.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Tenants that were checked, also deleted tenants.
