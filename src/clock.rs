@@ -1,5 +1,5 @@
-//! Time and chance: the only file that reads this machine's time of day and makes random numbers. (The store reads
-//! the database's time.)
+//! Time and random numbers: the only file that reads this machine's time of day and makes random numbers. (The store
+//! reads the database's time.)
 
 use std::{
     sync::{
@@ -58,7 +58,7 @@ pub fn mint(now: Time) -> ReservationId {
 }
 
 /// Returns a random number of 32 bits, from a cryptographic generator.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+#[expect(clippy::disallowed_methods, reason = "only this file makes random numbers")]
 pub fn random() -> u32 {
     let bytes = Uuid::new_v4().into_bytes();
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
@@ -76,7 +76,7 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 }
 
 /// Returns a random id for a new log of events.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+#[expect(clippy::disallowed_methods, reason = "only this file makes random numbers")]
 pub fn new_log_id() -> [u8; 16] {
     Uuid::new_v4().into_bytes()
 }
@@ -109,7 +109,7 @@ impl ManualClock {
 }
 
 /// Returns the time of day of this machine, or [`Time::EPOCH`] if the clock is before 1970.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+#[expect(clippy::disallowed_methods, reason = "only this file reads the time of day")]
 pub fn system_now() -> Time {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).map_or(Time::NEVER, Time)

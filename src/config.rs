@@ -154,7 +154,7 @@ settings! {
     [value_name = "DAYS"]
     event_retention_days: u32 = 30, "a number of days" in EVENT_RETENTION_MIN_DAYS..=RETENTION_MAX_DAYS;
 
-    /// Allow webhooks with http URLs, whose bodies everybody on the way can read
+    /// Allow webhooks with http URLs, whose bodies anybody on the network path can read
     [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
     webhook_allow_http: bool = false, "true or false";
 

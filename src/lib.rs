@@ -2,9 +2,9 @@
 //!
 //! A module uses only modules that are further up in this list:
 //!
-//! - [`domain`]: the rules, without time, chance and I/O.
+//! - [`domain`]: the rules, without a clock, random numbers and I/O.
 //! - [`seldom`]: limits log lines to one a minute.
-//! - [`clock`], [`store`]: time and chance; SQL, connections, rows from and to the domain.
+//! - [`clock`], [`store`]: time and random numbers; SQL, connections, rows from and to the domain.
 //! - [`policy`]: resources and plans in memory.
 //! - [`engine`]: lanes and batches, which decide operations; reads.
 //! - [`events`]: delivers the log to watchers and webhooks.

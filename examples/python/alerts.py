@@ -14,7 +14,7 @@ KINDS = [event.EVENT_KIND_THRESHOLD_REACHED, event.EVENT_KIND_LIMIT_REACHED, eve
 # If a watcher keeps its cursor in a file or a table, it misses no event while it does not run.
 cursor = ""
 
-# If the server vanishes, keepalive pings break the connection. Without them the watcher would wait for ever.
+# If the server disappears, keepalive pings break the connection. Without them the watcher would wait for ever.
 OPTIONS = [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000)]
 
 target = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051"

@@ -62,7 +62,7 @@ fn write_and_sync(mut file: File, duration: Duration) -> io::Result<DiskFigures>
 /// Makes a histogram that can record latencies up to [`LATENCY_MAX_MICROS`]. `saturating_record` clamps larger values,
 /// and does not make the histogram larger.
 fn new_histogram() -> Histogram<u64> {
-    Histogram::new_with_max(LATENCY_MAX_MICROS, 3).expect("the bounds are constants that fit")
+    Histogram::new_with_max(LATENCY_MAX_MICROS, 3).expect("the bounds of the histogram are valid constants")
 }
 
 #[cfg(test)]

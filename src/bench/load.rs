@@ -259,8 +259,10 @@ struct Tally {
 
 impl Tally {
     fn new() -> Self {
-        let latency_max = u64::try_from(LATENCY_MAX.as_micros()).expect("a minute has few microseconds");
-        let latency = Histogram::new_with_max(latency_max, 3).expect("the bounds are constants that fit");
+        let latency_max =
+            u64::try_from(LATENCY_MAX.as_micros()).expect("the microseconds of a minute fit into a u64");
+        let latency =
+            Histogram::new_with_max(latency_max, 3).expect("the bounds of the histogram are valid constants");
         Self { succeeded: 0, overloaded: 0, failed: 0, failure: None, latency }
     }
 

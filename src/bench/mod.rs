@@ -88,7 +88,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N|best", default_value = "8", requires = "batch")]
     pub batch_in_flight: InFlight,
 
-    /// Open loop: send this many calls a second to each side, and time each call from when it was due
+    /// Open loop: send this many calls a second to each side, and measure the latency of a call from the time when it
+    /// was due
     #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["in_flight", "batch_in_flight"])]
     pub rate: Option<u32>,
 

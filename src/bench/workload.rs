@@ -181,5 +181,5 @@ fn spread(number: u64, length: usize) -> usize {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^= z >> 31;
-    usize::try_from(z % length as u64).expect("it is below a usize")
+    usize::try_from(z % length as u64).expect("the index is smaller than a usize")
 }

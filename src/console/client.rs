@@ -71,7 +71,7 @@ pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
-/// Connects to a server at once. Keepalive pings break the connection if the server vanishes during a call.
+/// Connects to a server at once. Keepalive pings break the connection if the server disappears during a call.
 ///
 /// # Errors
 ///

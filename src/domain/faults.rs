@@ -57,7 +57,7 @@ impl Faults {
     /// number.
     pub fn into_list(mut self) -> Vec<Fault> {
         if self.beyond > 0 {
-            self.kept.push(Fault::new("", format!("{} more field(s) at fault are not listed", self.beyond)));
+            self.kept.push(Fault::new("", format!("{} more wrong field(s) are not listed", self.beyond)));
         }
         self.kept
     }
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(written.get(), kept.len() + 1, "the one that did not fit, and none after it");
         assert_eq!(
             last.description,
-            format!("{} more field(s) at fault are not listed", 1_000_000 - kept.len())
+            format!("{} more wrong field(s) are not listed", 1_000_000 - kept.len())
         );
         let bytes: usize = kept.iter().map(|fault| fault.field.len() + fault.description.len() + 1).sum();
         assert!((FAULTS_MAX_BYTES - 40..=FAULTS_MAX_BYTES).contains(&bytes), "{bytes}");

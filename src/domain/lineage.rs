@@ -2,8 +2,8 @@
 
 use super::{shape::Shape, time::Time, window::Window};
 
-/// Size of the range of [`Since::order`] that one policy revision has. The range orders the changes of one tenant's
-/// plan within that revision and one millisecond.
+/// Number of values of [`Since::order`] that each policy revision has. They order the changes of one tenant's plan that
+/// are made at the same revision and in the same millisecond.
 const ORDERS_PER_REVISION: i64 = 1 << 20;
 
 /// When a change happened: an instant, and a number that orders the changes of that instant.

@@ -30,7 +30,7 @@ pub struct Ask {
     pub resource: String,
     /// Units, 1 or more.
     pub quantity: i64,
-    /// The smallest grant that is of use: 1 to `quantity`, and `quantity` itself without `allow_partial`.
+    /// The smallest grant that is useful: 1 to `quantity`, and `quantity` itself without `allow_partial`.
     pub minimum: i64,
 }
 

@@ -20,7 +20,7 @@ pub enum Enforcement {
     Hard,
     /// The limit lets Reserve and Extend pass, and the balance shows the excess.
     Soft,
-    /// The limit lets Reserve and Extend pass, and counts what a HARD limit would have refused.
+    /// The limit lets Reserve and Extend pass, and counts the calls that a HARD limit would have refused.
     Observe,
 }
 

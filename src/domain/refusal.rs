@@ -61,7 +61,7 @@ pub struct Extended {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
     /// Some fields have faults. The list contains all of the faults.
-    #[error("the request has {} field(s) at fault", .0.len())]
+    #[error("the request has {} wrong field(s)", .0.len())]
     Invalid(Vec<Fault>),
     /// No tenant has this id.
     #[error("tenant {0:?} does not exist")]
@@ -113,7 +113,7 @@ pub enum Refusal {
     #[error("the reservation is {} already", .0.name())]
     ReservationSettled(ReservationState),
     /// The deadline has passed, so the reservation cannot be extended.
-    #[error("the reservation's deadline has passed: it can be committed or released, and not extended")]
+    #[error("the reservation's deadline has passed: it can be committed or released, but not extended")]
     ReservationExpired,
     /// A limit of a plan counts the resource.
     #[error("resource {id:?} is in use: plan {plan:?} limits it")]
@@ -144,7 +144,7 @@ pub enum Refusal {
     /// ResetUsage matches more counters than one transaction may change.
     #[error("more than {0} counters match; name resources or an agent")]
     TooManyCounters(usize),
-    /// HARD limits refused, each with its violation.
+    /// HARD limits refused the operation. There is one violation for each of them.
     #[error("{}", quota_text(.0))]
     QuotaExceeded(Vec<Violation>),
 }

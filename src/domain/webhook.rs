@@ -116,7 +116,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Returns whether the webhook is to be notified of an event. `tenant` is empty for an event of no tenant.
+    /// Returns whether the webhook must be notified of an event. `tenant` is empty for an event of no tenant.
     pub fn wants(&self, tenant: &str, kind: EventKind) -> bool {
         (self.tenants.is_empty() || self.tenants.iter().any(|name| name == tenant))
             && (self.kinds.is_empty() || self.kinds.contains(&kind))
@@ -185,15 +185,15 @@ impl Attempt {
         self.error.is_empty()
     }
 
-    /// Returns whether the endpoint answered 410, which ends the webhook.
+    /// Returns whether the endpoint answered 410. The server then disables the webhook.
     pub fn is_gone(&self) -> bool {
         self.response_status == 410
     }
 }
 
 /// Returns the instant of the next attempt of a delivery, after its `attempts`-th attempt failed at `now`. `None`:
-/// there is no next attempt. `chance` delays the attempt by up to a quarter of the pause, so that the retries after an
-/// outage do not come all at once.
+/// there is no next attempt. `chance`, a random number, delays the attempt by up to a quarter of the pause, so that the
+/// retries after an outage do not come all at once.
 pub fn retry_at(attempts: i32, now: Time, chance: u32) -> Option<Time> {
     let place = usize::try_from(attempts - 1).ok()?;
     let pause = Span::seconds(*RETRY_SECONDS.get(place)?);

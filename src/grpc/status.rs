@@ -77,7 +77,7 @@ pub(super) fn of_not_run(reason: &NotRun) -> Status {
 pub(super) fn of_watch_end(end: &WatchEnd) -> Status {
     match end {
         WatchEnd::Expired { oldest } => {
-            let text = "events after the cursor were removed by age; begin again from oldest_cursor, or with a snapshot";
+            let text = "events after the cursor are no longer kept; begin again from oldest_cursor, or with a snapshot";
             let metadata = [("oldest_cursor", cursor(*oldest))];
             with_reason(Code::OutOfRange, "CURSOR_EXPIRED", text, metadata, ErrorDetails::new())
         }

@@ -1,4 +1,4 @@
-//! Decides what health reports: whether the database lets calls succeed.
+//! Decides what health reports: whether calls can succeed with this database.
 //!
 //! Once a second a probe checks whether the database answers and is still the same database. Batches show whether the
 //! database accepts writes. While there are no batches, and after batches failed, the probe makes a small write. If

@@ -179,7 +179,9 @@ impl Kind {
             Kind::Serialization => StoreError::Serialization(error),
             Kind::Locked => StoreError::Locked(error),
             Kind::Conflict => StoreError::Conflict(error),
-            Kind::Miscounted => StoreError::Corrupt("rows to be written are missing".to_owned()),
+            Kind::Miscounted => {
+                StoreError::Corrupt("a statement did not find all rows that it must write".to_owned())
+            }
             Kind::Permanent => StoreError::Permanent(error),
         }
     }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{Store, StoreOptions};
 
-#[expect(dead_code, unreachable_pub, reason = "the integration tests use all of it")]
+#[expect(dead_code, unreachable_pub, reason = "the integration tests use all functions of this module")]
 #[path = "../../tests/it/harness/postgres.rs"]
 mod postgres;
 

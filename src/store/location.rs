@@ -32,7 +32,7 @@ pub(super) fn parse_url(url: &str) -> Result<Location, StoreError> {
     }
     if path.contains('?') {
         return Err(unusable(format!(
-            "the database URL {url:?} has parameters; SQLite takes a file name only"
+            "the database URL {url:?} has parameters; a URL of SQLite must contain only the name of a file"
         )));
     }
     Ok(Location::Sqlite(PathBuf::from(path)))

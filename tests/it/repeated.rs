@@ -33,7 +33,7 @@ struct List {
 }
 
 impl List {
-    /// Makes a request with elements of this list, which have about this number of bytes in all.
+    /// Makes a request that contains only this list. The elements of the list have about `bytes` bytes together.
     fn request(&self, bytes: usize) -> Vec<u8> {
         let elements = self.element.repeat(bytes / self.element.len());
         let list = self.packed.map_or(elements.clone(), |tag| within(tag, &elements));

@@ -49,8 +49,8 @@ impl CounterSlot {
 }
 
 impl Books {
-    /// Returns how often a limit, with its present enforcement, refused because of this counter, or would have
-    /// refused.
+    /// Returns how many operations a limit refused because of this counter, or would have refused while it was OBSERVE.
+    /// Counts only refusals under the present enforcement of the limit.
     pub(in crate::domain) fn refused_by(&self, key: &CounterKey, limit: &Limit) -> i64 {
         let slot = self.known.counters.get(key).and_then(Option::as_ref);
         let alerts = slot.and_then(|slot| slot.alerts.as_ref());
@@ -59,8 +59,8 @@ impl Books {
             .map_or(0, |alerts| alerts.refused_as(limit.enforcement))
     }
 
-    /// Counts the refusals of limits, and what OBSERVE limits would have refused. The first refusal of each limit
-    /// emits an event.
+    /// Counts the refusals of HARD limits, and the operations that OBSERVE limits would have refused. For each limit,
+    /// counter and enforcement, the first of them emits an event.
     pub fn note_refusals(&mut self, violations: &[Violation]) {
         for violation in violations {
             let (key, fresh) = (&violation.balance.key, violation.balance.counter);

@@ -102,7 +102,7 @@ struct ReservationSlot {
 #[derive(Debug)]
 struct CounterSlot {
     counter: Counter,
-    /// Which percentages were reached, and how often limits refused. Few counters have this.
+    /// Which percentages were reached, and how many operations limits refused. `None` for most counters.
     alerts: Option<Box<Alerts>>,
     /// The range of `committed` in which no threshold event is due. It is computed when a batch first changes the
     /// counter.

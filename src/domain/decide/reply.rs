@@ -44,7 +44,7 @@ pub struct Checked {
     pub verdicts: Vec<Verdict>,
     /// The quantities that would be granted. Empty: the Reserve would be refused.
     pub granted: Vec<(ResourceKey, i64)>,
-    /// The violations of the HARD limits that would refuse.
+    /// The violations of the HARD limits that would refuse the Reserve.
     pub violations: Vec<Violation>,
     /// Whether the tenant is suspended.
     pub suspended: bool,

@@ -87,7 +87,7 @@ fn replay(books: &Books, context: &mut Context<'_>, first: &Arc<Reservation>) ->
 pub(super) struct Grants {
     /// The granted quantity of each amount.
     pub(super) granted: Vec<i64>,
-    /// The violations that OBSERVE limits would have refused.
+    /// The violations of OBSERVE limits, which would have refused the operation if they were HARD.
     pub(super) observed: Vec<Violation>,
 }
 

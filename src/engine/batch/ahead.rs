@@ -54,7 +54,7 @@ pub(in super::super) struct Planned {
 }
 
 impl Planned {
-    /// Writes and commits the batch. Returns the database's time if that is the clock.
+    /// Writes and commits the batch. Returns the database's time if the database is the clock.
     pub(in super::super) async fn commit(self, store: Store) -> Result<Option<Time>, StoreError> {
         let begun = Instant::now();
         let commit = store.commit_ahead(&self.changes, self.expected);
@@ -65,7 +65,7 @@ impl Planned {
         tracing::debug!(
             batch.tenants = tenants,
             batch.commit_micros = commit_micros,
-            "batch that was decided ahead is committed"
+            "a batch that was decided ahead was committed"
         );
         Ok(committed)
     }
@@ -249,7 +249,7 @@ impl Batcher {
 
 /// Returns the id of the hold that an operation names. Outer `None`: the operation cannot be decided ahead. Inner
 /// `None`: the operation names no hold.
-#[expect(clippy::option_option, reason = "whether, and which")]
+#[expect(clippy::option_option, reason = "the outer option says whether, the inner option says which")]
 fn hold_ahead(operation: &Operation) -> Option<Option<ReservationId>> {
     match operation {
         Operation::Reserve(_) | Operation::Record(_) => Some(None),

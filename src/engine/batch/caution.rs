@@ -6,7 +6,7 @@
 //! | `seen` | a batch has locked its tenants, and read policy and time | when the lane forgets what it remembers |
 //! | `behind` | a batch could not be decided ahead, or was not written then | after 16 batches under the lock |
 //! | `contended` | a locked row differed from the remembered row | after 16 batches that lock rows |
-//! | `searching` | a `request_id` was taken for new and was known | after 64 batches under the lock |
+//! | `searching` | a `request_id` was assumed to be new, but was known | after 64 batches under the lock |
 //! | `in_doubt` | the outcome of a COMMIT is unknown | with the batch, except for operations that the batch set aside |
 //!
 //! While `behind`, `contended` or `searching` lasts, no batch is decided ahead.

@@ -199,7 +199,7 @@ impl Batcher {
     }
 
     /// Chooses the rows to read in the round trip of the lock: named holds that the lane does not remember. If
-    /// remembered rows were stale lately, also named holds and counters that the lane remembers.
+    /// remembered rows were stale in recent batches, also named holds and counters that the lane remembers.
     fn along(&self, remembered: &HashMap<TenantKey, Remembered>, items: &[Item], open: &[usize]) -> Along {
         let mut along = Along::default();
         for &place in open {

@@ -16,7 +16,7 @@ const ROWS_MAX: usize = 40_000;
 /// Maximum number of tenant ids whose keys are remembered.
 const KEYS_MAX: usize = 100_000;
 
-/// Remembered tenants in two generations: the tenants that batches used lately (`young`), and the tenants that were
+/// Remembered tenants in two generations: the tenants that recent batches used (`young`), and the tenants that were
 /// used before (`old`).
 #[derive(Debug, Default)]
 pub(super) struct Memory {

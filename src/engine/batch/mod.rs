@@ -160,7 +160,7 @@ impl Batcher {
                             transaction.operations = items.len(),
                             error = &error as &dyn std::error::Error,
                             log.left_out = left_out,
-                            "batch is repeated after an error"
+                            "a batch is repeated after an error"
                         );
                     }
                     tokio::time::sleep(pause).await;
@@ -322,7 +322,7 @@ fn fail(items: &mut [Item], error: &StoreError) -> Failure {
             transaction.operations = items.len(),
             error = error as &dyn std::error::Error,
             log.left_out = left_out,
-            "batch failed; its callers get an error"
+            "a batch failed; its callers get an error"
         );
     }
     let failure = Failure::from(error);

@@ -20,7 +20,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Places to which webhooks may be sent, in addition to public addresses by `https`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Allows `http`, which everybody on the way can read.
+    /// Allows `http`, which anybody on the network path can read.
     pub allow_http: bool,
     /// Allows addresses of this machine, of private networks, and other addresses that are not public.
     pub allow_private: bool,
@@ -44,12 +44,12 @@ pub fn parse_url(rules: Rules, text: &str) -> Result<Url, String> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(
-            "must have no user and no password: replies show the URL, and signatures prove who sends"
+            "must have no user and no password: replies show the URL, and signatures prove the sender"
                 .to_owned(),
         );
     }
     if url.fragment().is_some() {
-        return Err("must have no fragment: it would not be sent".to_owned());
+        return Err("must have no fragment, because a fragment is not sent".to_owned());
     }
     if url.port() == Some(0) {
         return Err("must not have port 0".to_owned());

@@ -220,7 +220,7 @@ impl Deliverer {
                 webhook.key = key.0,
                 error = &error as &dyn std::error::Error,
                 log.left_out = left_out,
-                "delivery to a webhook was interrupted; it resumes when this server's lease ends"
+                "sending to a webhook was interrupted; it continues after this server's lease on the webhook has ended"
             );
         }
     }

@@ -87,7 +87,7 @@ impl<B> Arriving<B> {
         let room = self.share.take_request(bytes).ok_or_else(|| {
             status::unavailable(
                 "OVERLOADED",
-                "no room for this request: too many others are under way; repeat the call later",
+                "no room for this request: too many other requests are under way; repeat the call later",
             )
         })?;
         (self.room, self.counted) = (Some(Box::new(room)), bytes);

@@ -74,7 +74,7 @@ impl<U: Message + Name + Default> Decoder for MessageDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        debug_assert_eq!(buffer.chunk().len(), buffer.remaining(), "tonic has a message in one piece");
+        debug_assert_eq!(buffer.chunk().len(), buffer.remaining(), "tonic passes a message in one piece");
         repeated::check::<U>(buffer.chunk())?;
         self.0.decode(buffer)
     }
@@ -95,7 +95,7 @@ impl<T: Message> Encoder for MessageEncoder<T> {
     fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         WRITTEN.with_borrow_mut(|written| {
             written.clear();
-            message.encode(written).expect("a Vec takes all that there is room for");
+            message.encode(written).expect("a Vec grows as long as there is memory");
             buffer.put_slice(written);
             if written.capacity() > KEPT_BYTES_MAX {
                 *written = Vec::new();

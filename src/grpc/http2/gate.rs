@@ -143,7 +143,7 @@ async fn answer(
 async fn wait(room: impl Future<Output = TakenRoom>) -> Result<TakenRoom, Status> {
     timeout(ROOM_TIMEOUT, room).await.map_err(|_| {
         let text =
-            "no room for a large reply: too many are under way or unread by clients; repeat the call later";
+            "no room for a large reply: too many other large replies are under way; repeat the call later";
         status::unavailable("OVERLOADED", text)
     })
 }

@@ -62,7 +62,7 @@ pub(super) const UNTAKEN_MAX: Duration = Duration::from_secs(10);
 const PERIODS: usize = 5;
 
 /// Length of one period. [`Share::turn`] is called once in each period.
-pub(super) const PERIOD: Duration = UNTAKEN_MAX.checked_div(5).expect("5 is not 0");
+pub(super) const PERIOD: Duration = UNTAKEN_MAX.checked_div(5).expect("the divisor is not 0");
 
 /// The room that all connections share.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Requests of the data plane → operations. Parsing collects every field at fault.
+//! Requests of the data plane → operations. Parsing collects every wrong field.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use crate::{
 /// A request that cannot be decided.
 #[derive(Debug)]
 pub(super) enum Unfit {
-    /// Some fields are at fault.
+    /// Some fields are wrong.
     Faults {
         /// The faults of all fields, except resources that are not declared.
         faults: Faults,
@@ -41,7 +41,7 @@ impl Unfit {
     }
 
     /// Makes the refusal that the client receives. Without a policy, it does not report undeclared resources.
-    pub(super) fn told(self, policy: Option<&Policy>) -> Refusal {
+    pub(super) fn into_refusal(self, policy: Option<&Policy>) -> Refusal {
         let (mut faults, unknown) = match self {
             Self::Faults { faults, unknown } => (faults, unknown),
             Self::Refused(refusal) => return refusal,
@@ -60,9 +60,9 @@ impl From<Refusal> for Unfit {
     }
 }
 
-/// Ends the request if there are faults. Resources that seem undeclared are reported with the other faults, so that the
-/// client gets all of them at once. Without other faults the decision reports them, because it knows the policy that
-/// counts.
+/// Refuses the request if there are faults. Resources that seem undeclared are reported with the other faults, so that
+/// the client gets all faults at once. If there are no other faults, the decision reports undeclared resources, because
+/// it has read the valid policy.
 fn end<'a>(
     faults: Faults,
     policies: &PolicyCache,
@@ -116,7 +116,7 @@ pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Resu
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
-    // Fields at fault come first: the client must correct them, whatever the name stands for.
+    // Wrong fields come first: the client must correct them, whether or not the reservation exists.
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
     Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts }) })

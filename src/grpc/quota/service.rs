@@ -75,7 +75,7 @@ impl Quota {
             Ok(request) => request,
             Err(unfit) => {
                 let policy = self.policy_for(&[&unfit]).await;
-                return Err(status::of_refusal(&unfit.told(policy.as_deref()), None));
+                return Err(status::of_refusal(&unfit.into_refusal(policy.as_deref()), None));
             }
         };
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
@@ -90,7 +90,7 @@ impl Quota {
         if !unfit.iter().any(|unfit| unfit.is_open()) {
             return None;
         }
-        // Boxed, because requests are seldom at fault, and every call would have the future's size.
+        // Boxed, because few requests have faults. Without the box, the future of every call would be larger.
         Box::pin(self.reader.policy()).await.ok()
     }
 }
@@ -224,7 +224,7 @@ impl QuotaService for Quota {
         let mut outcomes = self.engine.submit_all(requests, deadline).await.into_iter();
         let results = parsed.into_iter().map(|parsed| match parsed {
             Ok(()) => result(outcomes.next()),
-            Err(unfit) => error_result(&status::of_refusal(&unfit.told(policy.as_deref()), None)),
+            Err(unfit) => error_result(&status::of_refusal(&unfit.into_refusal(policy.as_deref()), None)),
         });
         Ok(Response::new(abridge::batch(results.collect())))
     }

@@ -34,8 +34,8 @@ const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 /// The stream of a watcher's messages.
 pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<v1::WatchUsageResponse, Status>> + Send>>;
 
-/// Asks the watch for a message when the last one could be sent, and ends after an error. The room of a snapshot is
-/// given back when all of the snapshot could be sent.
+/// Asks the watch for the next message when HTTP/2 has taken the previous message, and ends after an error. Frees the
+/// room of a snapshot when HTTP/2 has taken its last part.
 pub(super) fn updates(watch: Watch, snapshot: Option<Promise>) -> Updates {
     Box::pin(stream::unfold(Some((watch, snapshot, false)), |state| async {
         let (mut watch, mut snapshot, sent) = state?;

@@ -27,7 +27,7 @@ use crate::{
 
 use ArrayType::{BigInt, Bytes, String as Text, Uuid as Id};
 
-/// Maximum number of rows that one transaction deletes, and thus of tenants that it locks.
+/// Maximum number of rows that one transaction deletes, and so of tenants that it locks.
 const DELETED_ROWS_MAX: usize = 500;
 
 /// Maximum number of rows that one page reads.
@@ -138,7 +138,7 @@ pub struct Pruned {
     pub refused: u64,
 }
 
-/// The state of one walk.
+/// The state of one walk through the tables of request ids and reservations.
 #[derive(Debug, Default)]
 struct Walk {
     pruned: Pruned,

@@ -10,7 +10,7 @@ use crate::domain::time::Time;
 pub(in crate::store) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) tenant_key: i64,
-    /// The event's number among its tenant's, dense from 1.
+    /// The event's number among the events of its tenant: 1, 2, 3 and so on.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) number: i64,
     /// The code of an event kind, see `EventKind::code`.

@@ -129,8 +129,8 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
 }
 
 /// Reads the event of a row. An event that cannot be read keeps its place, as `Fact::Unknown`. While servers of a later
-/// version replace others, they may write events that the others do not know. The rest of the log must still reach
-/// subscribers.
+/// version replace older servers, they may write events that the older servers do not know. The rest of the log must
+/// still reach subscribers.
 pub(super) fn decode_event(tenant_key: TenantKey, code: i16, occurred_at: Time, bytes: &[u8]) -> Event {
     let body = EventBody::decode(bytes).map_err(|_| corrupt("an event's body"));
     let mut event = Event {

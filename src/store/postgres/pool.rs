@@ -25,9 +25,9 @@ pub(in crate::store) const POSTGRES_LOST_CLIENT_SETTINGS: [Setting; 2] =
 /// How long administration and jobs wait for a locked row.
 pub(in crate::store) const POSTGRES_PATIENT_SETTINGS: [Setting; 1] = [("lock_timeout", "5s")];
 
-/// Settings of connections that write. Their statements find rows by key, for lists of any length. The right plan is
-/// always nested loops over an index, so the settings force it. Otherwise the planner's choice would depend on the rows
-/// that the tables had when PostgreSQL last analyzed them: a table that was empty then would always be scanned.
+/// Settings of connections that write. Their statements find rows by key, for lists of any length. The right query plan
+/// is always nested loops over an index, so the settings force it. Otherwise the planner's choice would depend on the
+/// rows that the tables had when PostgreSQL last analyzed them: a table that was empty then would always be scanned.
 pub(in crate::store) const POSTGRES_WRITER_SETTINGS: [Setting; 7] = [
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),

@@ -59,7 +59,11 @@ impl Checkpointer {
         let thread = std::thread::Builder::new()
             .name("tope-checkpoint".to_owned())
             .spawn(move || Copier { connection, turn, files, room }.run(&stopped))
-            .map_err(|error| StoreError::Unusable(format!("cannot start the checkpoint thread: {error}")))?;
+            .map_err(|error| {
+                StoreError::Unusable(format!(
+                    "cannot start the thread that copies the write-ahead log: {error}"
+                ))
+            })?;
         Ok(Self(Arc::new(Mutex::new(Some((stop, thread))))))
     }
 

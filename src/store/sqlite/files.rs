@@ -2,7 +2,7 @@
 //!
 //! SQLite does not notice when somebody removes, replaces, truncates or overwrites its files. It continues with its
 //! open files and cached pages, so changes that it acknowledges are lost. So the server checks the files a few times a
-//! second, and right after each COMMIT, before it replies to anybody.
+//! second, and right after each COMMIT, before it replies to any call.
 //!
 //! A file that was overwritten by a copy may have the same size as before. So the server regularly writes a mark into
 //! one page. It reads that page from the file itself, not through SQLite. A copy has no mark, or an older mark.
@@ -152,7 +152,7 @@ impl Files {
             let name = self.known[0].path.display();
             tracing::error!(
                 "the files of the database were removed, replaced or overwritten while this server uses them: \
-                 {fault}. The server refuses all calls until it is restarted. What to do: end this server; put \
+                 {fault}. The server refuses all calls until it is restarted. What to do: stop this server; put \
                  the right file at {name}, without the files {name}-wal and {name}-shm unless they belong to \
                  it; run `tope verify`; start the server"
             );
@@ -199,7 +199,7 @@ impl KnownFile {
         let name = self.path.display();
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == self.file => None,
-            Ok(_) => Some(format!("{name} is another file now")),
+            Ok(_) => Some(format!("{name} was replaced by another file")),
             Err(error) => Some(format!("{name} cannot be found ({error})")),
         }
     }

@@ -35,7 +35,7 @@ const MEGABYTE: u64 = 1_000_000;
 /// The state of room on the file system, as writes have shown it.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// Whether no write has lacked room lately, so that the log may grow to its usual length.
+    /// Whether no recent write has found the file system full, so that the log may grow to its usual length.
     ample: AtomicBool,
     state: Mutex<State>,
 }

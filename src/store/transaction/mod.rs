@@ -63,7 +63,7 @@ struct AfterCommit {
 }
 
 /// A way to the database on which statements run. Only the store implements this, and only the store runs statements:
-/// other rooms call the queries of [`Transaction`].
+/// other modules call the queries of [`Transaction`].
 pub trait Statements: Send + Sync {
     /// Returns the kind of database on which the transaction runs.
     fn dialect(&self) -> Dialect;

@@ -45,7 +45,9 @@ impl Writes for Writing {
             Dialect::Sqlite => {
                 for statement in writes.into_iter().flat_map(row_by_row) {
                     if self.transaction.execute_raw(statement).await?.rows_affected() != 1 {
-                        return Err(StoreError::Corrupt("a row to be written is missing".to_owned()));
+                        return Err(StoreError::Corrupt(
+                            "a statement did not find the row that it must write".to_owned(),
+                        ));
                     }
                 }
             }
@@ -97,7 +99,7 @@ impl Store {
                 Err(AdminError::Store(StoreError::Serialization(source) | StoreError::Locked(source)))
                     if attempt < ATTEMPTS_MAX =>
                 {
-                    tracing::debug!(transaction.name = name, attempt, error = %source, "transaction is repeated after a conflict");
+                    tracing::debug!(transaction.name = name, attempt, error = %source, "a transaction is repeated after a conflict");
                     tokio::time::sleep(Duration::from_millis(PAUSE_MILLIS << attempt)).await;
                     attempt += 1;
                 }

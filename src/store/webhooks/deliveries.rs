@@ -253,8 +253,8 @@ impl Store {
         Ok(event.map(|event| DueDelivery { webhook, delivery, event, log_id, now }))
     }
 
-    /// Records the outcome of an attempt, and renews the lease, to a `length` from now. `chance` spreads retries.
-    /// Returns `None` if the lease was lost, or the webhook is no longer active.
+    /// Records the outcome of an attempt, and renews the lease, to a `length` from now. `chance`, a random number,
+    /// spreads retries. Returns `None` if the lease was lost, or the webhook is no longer active.
     pub async fn record_attempt(
         &self,
         due: DueDelivery,
