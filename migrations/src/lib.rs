@@ -13,6 +13,7 @@ mod m20261126_000004_since;
 mod m20261126_000005_reset_requests;
 mod m20261126_000010_tenants_due;
 mod m20261126_000011_probes;
+mod m20261126_000012_tenant_calendars;
 
 /// All migrations, in the order in which they run.
 pub struct Migrator;
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000005_reset_requests::Migration),
             Box::new(m20261126_000010_tenants_due::Migration),
             Box::new(m20261126_000011_probes::Migration),
+            Box::new(m20261126_000012_tenant_calendars::Migration),
         ]
     }
 }

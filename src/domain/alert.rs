@@ -143,12 +143,17 @@ fn units(percent: i32, allowance: i64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::{Edge::*, *};
-    use crate::domain::{id::ResourceKey, lineage::Since, shape::Shape, window::Period};
+    use crate::domain::{
+        id::ResourceKey,
+        lineage::Since,
+        shape::Shape,
+        window::{Cycle, Period},
+    };
 
     fn limit(quantity: i64, thresholds: &[i32]) -> Limit {
-        let (resource, period) = (ResourceKey(1), Period::Day);
         let (selectors, per) = Default::default();
-        let shape = Shape { resource, period, anchor_day: 0, selectors, per };
+        let timing = Cycle::plain(Period::Day).into();
+        let shape = Shape { resource: ResourceKey(1), timing, selectors, per };
         let (id, thresholds) = ("daily".to_owned(), thresholds.to_vec());
         Limit {
             id,
@@ -156,6 +161,7 @@ mod tests {
             quantity,
             enforcement: Enforcement::Hard,
             thresholds,
+            origin_date: String::new(),
             since: Since::default(),
             kept: Vec::new(),
         }

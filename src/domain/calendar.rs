@@ -5,25 +5,46 @@ use foldhash::HashMap;
 
 use super::{
     time::Time,
-    window::{Period, Window, window_at},
+    timing::{TenantCalendar, Timing},
+    window::{Cycle, Entry, Window, WindowOfCycle, window_at, window_in},
 };
 
-/// The window that was computed last for each zone, period and anchor day.
+/// Maximum number of histories whose windows are remembered.
+const HISTORIES_MAX: usize = 10_000;
+
+/// The windows that were computed last.
 #[derive(Debug, Default)]
 pub struct Calendar {
-    windows: HashMap<(Tz, Period, u8), Window>,
+    windows: HashMap<(Tz, Cycle), Window>,
+    histories: HashMap<Vec<Entry>, WindowOfCycle>,
 }
 
 impl Calendar {
-    /// Returns the window that contains the instant `at`.
-    pub fn window(&mut self, zone: Tz, period: Period, anchor_day: u8, at: Time) -> Window {
-        let place = self
-            .windows
-            .entry((zone, period, anchor_day))
-            .or_insert_with(|| window_at(zone, period, anchor_day, at));
+    /// Returns the window of a limit that contains the instant `at`, for a tenant with these calendars.
+    pub fn window(&mut self, calendars: &[TenantCalendar], timing: &Timing, at: Time) -> WindowOfCycle {
+        match timing.only_cycle(calendars) {
+            Some((zone, cycle)) => WindowOfCycle { window: self.window_of_cycle(zone, cycle, at), cycle },
+            None => self.window_in(timing.history(calendars), at),
+        }
+    }
+
+    fn window_of_cycle(&mut self, zone: Tz, cycle: Cycle, at: Time) -> Window {
+        let place = self.windows.entry((zone, cycle)).or_insert_with(|| window_at(zone, cycle, at));
         if !place.contains(at) {
-            *place = window_at(zone, period, anchor_day, at);
+            *place = window_at(zone, cycle, at);
         }
         *place
+    }
+
+    fn window_in(&mut self, history: Vec<Entry>, at: Time) -> WindowOfCycle {
+        if let Some(found) = self.histories.get(&history).filter(|found| found.window.contains(at)) {
+            return *found;
+        }
+        let found = window_in(&history, at);
+        if self.histories.len() >= HISTORIES_MAX {
+            self.histories.clear();
+        }
+        self.histories.insert(history, found);
+        found
     }
 }

@@ -13,6 +13,8 @@ use super::{
     plan::{Limit, Plan},
     shape::Shape,
     tenant::Tenant,
+    time::Time,
+    timing::{FullHistory, TenantCalendar, Timing},
 };
 
 /// Maximum number of shapes that a limit or a tenant carries on, in addition to the shapes of the limits themselves.
@@ -21,8 +23,8 @@ pub const CARRIED_MAX: usize = 64;
 
 impl Limit {
     /// Returns since when this limit's plan has counted the counter `key` without a gap.
-    fn since_of(&self, key: &CounterKey) -> Since {
-        earliest(&self.kept, key).map_or(self.since, |kept| kept.min(self.since))
+    fn since_of(&self, key: &CounterKey, calendars: &[TenantCalendar]) -> Since {
+        earliest(&self.kept, key, calendars).map_or(self.since, |kept| kept.min(self.since))
     }
 
     /// Returns the lineage of this limit's own shape, and the lineages that the limit carries on.
@@ -36,24 +38,34 @@ impl Tenant {
     /// Returns since when the tenant's plan has counted the counter `key` without a gap. `limit` is a limit of that
     /// plan that counts the counter.
     pub fn counts_since(&self, limit: &Limit, key: &CounterKey) -> Since {
-        let by_plan = limit.since_of(key);
+        let by_plan = limit.since_of(key, &self.calendars);
         if by_plan > self.plan_since {
             return by_plan;
         }
-        earliest(&self.carried, key).unwrap_or(self.plan_since)
+        earliest(&self.carried, key, &self.calendars).unwrap_or(self.plan_since)
+    }
+
+    /// Returns the lineage with this timing, if both have the same windows from the window of `now` on.
+    fn timed_as(&self, lineage: &Lineage, timing: &Timing, now: Time) -> Lineage {
+        let own = &lineage.shape.timing;
+        let is_same = own.present == timing.present
+            && own != timing
+            && own.window(&self.calendars, now) == timing.window(&self.calendars, now);
+        if is_same { lineage.clone().timed(timing) } else { lineage.clone() }
     }
 
     /// Returns since when the tenant's plan has counted the counter `key` without a gap. `None`: no limit of the plan
     /// counts the counter.
     pub fn counted_since(&self, plan: &Plan, key: &CounterKey) -> Option<Since> {
-        // All limits that count the same counter give the same answer.
-        let limit = plan.limits.iter().find(|limit| limit.shape.counts(key));
-        limit.map(|limit| self.counts_since(limit, key))
+        // Limits whose timings have different histories may share a counter, and may have counted it since different
+        // changes.
+        let limits = plan.limits.iter().filter(|limit| limit.shape.counts(key, &self.calendars));
+        limits.map(|limit| self.counts_since(limit, key)).min()
     }
 
-    /// Returns the lineages that both plans count, for a tenant that changes from one plan to the other. Returns none
-    /// if there are more than [`CARRIED_MAX`].
-    pub fn carry_to(&self, from: &Plan, to: &Plan) -> Vec<Lineage> {
+    /// Returns the lineages that both plans count, for a tenant that changes from one plan to the other at `now`. Returns
+    /// none if there are more than [`CARRIED_MAX`].
+    pub fn carry_to(&self, from: &Plan, to: &Plan, now: Time) -> Vec<Lineage> {
         let mut before = Vec::new();
         for lineage in from.limits.iter().flat_map(|limit| limit.lineages()) {
             if lineage.since > self.plan_since {
@@ -64,19 +76,42 @@ impl Tenant {
             before.extend(carried.filter_map(|carried| carried.within(&lineage.shape)));
             before.push(Lineage { since: self.plan_since, ..lineage });
         }
-        let shared = to.limits.iter().flat_map(|limit| shared(&before, &limit.shape));
-        let carried = without_repeats(shared.collect());
+        let mut carried = Vec::new();
+        for limit in &to.limits {
+            let timed = before.iter().map(|lineage| self.timed_as(lineage, &limit.shape.timing, now));
+            carried.extend(timed.filter_map(|lineage| lineage.within(&limit.shape)));
+        }
+        let carried = without_repeats(carried);
         if carried.len() > CARRIED_MAX { Vec::new() } else { carried }
     }
 }
 
 /// Makes the new limits of a plan. They count since `now`, except for the counters that the previous limits already
-/// counted.
-pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since) -> Vec<Arc<Limit>> {
+/// counted. A limit that keeps its id, resource, period and dimensions keeps its history, too.
+///
+/// # Errors
+///
+/// Returns the place of each limit whose anchors cannot change now.
+pub fn replace_limits(
+    before: &[impl AsRef<Limit>],
+    limits: &[Limit],
+    now: Since,
+) -> Result<Vec<Arc<Limit>>, Vec<(usize, FullHistory)>> {
     let old: Vec<Lineage> = before.iter().flat_map(|limit| limit.as_ref().lineages()).collect();
     let mut replaced: Vec<Limit> = limits.to_vec();
-    for limit in &mut replaced {
-        let carried = without_repeats(shared(&old, &limit.shape).collect());
+    let mut full = Vec::new();
+    for (place, limit) in replaced.iter_mut().enumerate() {
+        let present = limit.shape.timing.present;
+        let mut lineages = old.clone();
+        if let Some(ancestor) = ancestor(before, limit) {
+            match ancestor.shape.timing.clone().changed(present, now.at) {
+                Ok(timing) => limit.shape.timing = timing,
+                Err(error) => full.push((place, error)),
+            }
+            // Its running windows continue, and so does all that was counted in them.
+            lineages.extend(ancestor.lineages().map(|lineage| lineage.timed(&limit.shape.timing)));
+        }
+        let carried = without_repeats(shared(&lineages, &limit.shape).collect());
         let whole = carried.iter().filter(|lineage| lineage.shape.covers(&limit.shape));
         limit.since = whole.map(|lineage| lineage.since).min().unwrap_or(now);
         limit.kept = carried.into_iter().filter(|lineage| lineage.since < limit.since).collect();
@@ -84,10 +119,27 @@ pub fn replace_limits(before: &[impl AsRef<Limit>], limits: &[Limit], now: Since
     if replaced.iter().any(|limit| limit.kept.len() > CARRIED_MAX) {
         replaced.iter_mut().for_each(|limit| (limit.since, limit.kept) = (now, Vec::new()));
     }
-    replaced.into_iter().map(Arc::new).collect()
+    if full.is_empty() { Ok(replaced.into_iter().map(Arc::new).collect()) } else { Err(full) }
+}
+
+/// Finds the previous limit that goes on as this limit, perhaps with other anchors: the limit with the same id, or else
+/// a limit with the same anchors.
+fn ancestor<'a>(before: &'a [impl AsRef<Limit>], limit: &Limit) -> Option<&'a Limit> {
+    let mut alike =
+        before.iter().map(AsRef::as_ref).filter(|old| old.shape.differs_only_in_anchors(&limit.shape));
+    alike
+        .clone()
+        .find(|old| old.id == limit.id)
+        .or_else(|| alike.find(|old| old.shape.timing.present == limit.shape.timing.present))
 }
 
 impl Lineage {
+    /// Returns this lineage with another timing.
+    fn timed(mut self, timing: &Timing) -> Lineage {
+        self.shape.timing = timing.clone();
+        self
+    }
+
     /// Returns the part of the lineage that `shape` counts as well. `None`: they share no counter.
     fn within(&self, shape: &Shape) -> Option<Lineage> {
         Some(Lineage { shape: self.shape.shared_with(shape)?, since: self.since })
@@ -99,8 +151,8 @@ fn shared<'a>(lineages: &'a [Lineage], shape: &'a Shape) -> impl Iterator<Item =
     lineages.iter().filter_map(|lineage| lineage.within(shape))
 }
 
-fn earliest(lineages: &[Lineage], key: &CounterKey) -> Option<Since> {
-    lineages.iter().filter(|lineage| lineage.shape.counts(key)).map(|lineage| lineage.since).min()
+fn earliest(lineages: &[Lineage], key: &CounterKey, calendars: &[TenantCalendar]) -> Option<Since> {
+    lineages.iter().filter(|lineage| lineage.shape.counts(key, calendars)).map(|lineage| lineage.since).min()
 }
 
 /// Drops each lineage whose shape is covered by a lineage that is older or equally old.
@@ -108,9 +160,9 @@ fn without_repeats(mut lineages: Vec<Lineage>) -> Vec<Lineage> {
     // Earlier lineages come first, and of equally early lineages the wider. The other fields of the sort key make the
     // result independent of the order of the argument.
     lineages.sort_by_cached_key(|Lineage { shape, since }| {
-        let Shape { resource, period, anchor_day, selectors, per } = shape;
+        let Shape { resource, timing, selectors, per } = shape;
         let selected = selectors.iter().filter(|(_, selector)| selector.is_some()).count();
-        (*since, selected, *resource, *period, *anchor_day, selectors.clone(), *per)
+        (*since, selected, *resource, timing.clone(), selectors.clone(), *per)
     });
     let mut kept: Vec<Lineage> = Vec::new();
     for lineage in lineages {

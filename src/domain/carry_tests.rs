@@ -9,15 +9,15 @@ use crate::domain::{
     shape::{PerDimension, Subject},
     tenant::TenantState,
     time::Time,
-    window::{Period, Window},
+    timing::TenantCalendar,
+    window::{Anchors, Cycle, Period, Window, WindowOfCycle},
 };
 
 /// Returns a shape for each user, for all users together, or for one user.
 fn shape(user: Option<&str>, per_user: bool) -> Shape {
     Shape {
         resource: ResourceKey(1),
-        period: Period::Lifetime,
-        anchor_day: 0,
+        timing: Cycle::plain(Period::Lifetime).into(),
         selectors: PerDimension { user: user.map(str::to_owned), ..PerDimension::default() },
         per: PerDimension { user: per_user, ..PerDimension::default() },
     }
@@ -30,6 +30,7 @@ fn limits(shapes: &[Shape]) -> Vec<Limit> {
         quantity: 1,
         enforcement: Enforcement::Hard,
         thresholds: Vec::new(),
+        origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),
     };
@@ -44,7 +45,8 @@ fn at(at: i64) -> Since {
 fn plan(history: &[(i64, &[Shape])]) -> Plan {
     let mut replaced: Vec<Arc<Limit>> = Vec::new();
     for (now, shapes) in history {
-        replaced = replace_limits(&replaced, &limits(shapes), at(*now));
+        replaced =
+            replace_limits(&replaced, &limits(shapes), at(*now)).expect("no limit changes its anchors");
     }
     Plan {
         key: PlanKey(1),
@@ -56,13 +58,16 @@ fn plan(history: &[(i64, &[Shape])]) -> Plan {
     }
 }
 
+const CALENDAR: TenantCalendar =
+    TenantCalendar { since: Time::EPOCH, zone: Tz::UTC, anchor_time: Time::EPOCH };
+
 fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
     Tenant {
         key: TenantKey(1),
         id: "acme".into(),
         display_name: String::new(),
         plan: PlanKey(1),
-        zone: Tz::UTC,
+        calendars: vec![CALENDAR],
         state: TenantState::Active,
         decided_at: Time::EPOCH,
         next_due: Time::NEVER,
@@ -79,11 +84,13 @@ fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
 fn since(tenant: &Tenant, plan: &Plan) -> [Option<i64>; 3] {
     let key = |user: &str, per_user: bool| {
         let subject = Subject { user: user.to_owned(), ..Subject::default() };
-        CounterKey::of_shape(&shape(None, per_user), Time::EPOCH, &subject)
+        let window = WindowOfCycle { window: Window::ENDLESS, cycle: Cycle::plain(Period::Lifetime) };
+        CounterKey::of_shape(&shape(None, per_user), window, &subject)
     };
     let counters = [key("a", true), key("b", true), key("", false)];
     counters.map(|key| {
-        let reading: Vec<_> = plan.limits.iter().filter(|limit| limit.shape.counts(&key)).collect();
+        let reading: Vec<_> =
+            plan.limits.iter().filter(|limit| limit.shape.counts(&key, &tenant.calendars)).collect();
         let found: Vec<Since> = reading.iter().map(|limit| tenant.counts_since(limit, &key)).collect();
         assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{found:?} of {plan:#?}");
         assert_eq!(tenant.counted_since(plan, &key), found.first().copied());
@@ -129,16 +136,16 @@ fn counters_that_both_plans_count_are_carried_on() {
     let narrow = plan(&[(3, std::slice::from_ref(&a))]);
     let mut acme = tenant(at(2), vec![]);
     assert_eq!(since(&acme, &old), [Some(2), Some(2), None]);
-    acme = tenant(at(10), acme.carry_to(&old, &narrow));
+    acme = tenant(at(10), acme.carry_to(&old, &narrow, Time(10)));
     assert_eq!(since(&acme, &narrow), [Some(2), None, None]);
-    acme = tenant(at(20), acme.carry_to(&narrow, &old));
+    acme = tenant(at(20), acme.carry_to(&narrow, &old, Time(20)));
     assert_eq!(since(&acme, &old), [Some(2), Some(20), None]);
     // The plan itself drops the limit for an instant.
     let gap = plan(&[(1, std::slice::from_ref(&each)), (30, &[]), (31, std::slice::from_ref(&each))]);
     assert_eq!(since(&acme, &gap), [Some(31), Some(31), None]);
     let empty = plan(&[]);
-    acme = tenant(at(40), acme.carry_to(&gap, &empty));
-    acme = tenant(at(50), acme.carry_to(&empty, &gap));
+    acme = tenant(at(40), acme.carry_to(&gap, &empty, Time(40)));
+    acme = tenant(at(50), acme.carry_to(&empty, &gap, Time(50)));
     assert_eq!(since(&acme, &gap), [Some(50), Some(50), None]);
 }
 
@@ -170,4 +177,57 @@ fn with_too_many_shapes_all_counters_start_from_zero() {
     assert_eq!(begun.limits[0].since, at(2));
     let some = plan(&[(1, &many[1..]), (2, std::slice::from_ref(&each))]);
     assert_eq!(some.limits[0].kept.len(), CARRIED_MAX);
+}
+
+/// Returns a limit on months that begin on this day.
+fn monthly(id: &str, anchor_day: i32) -> Limit {
+    let cycle = Cycle::new(Period::Month, &Anchors { anchor_day, ..Anchors::default() }).expect("a day");
+    let shape = Shape { timing: cycle.into(), ..shape(None, false) };
+    Limit { id: id.to_owned(), ..limits(&[shape]).remove(0) }
+}
+
+#[test]
+fn a_limit_with_another_anchor_day_counts_on() {
+    let day = |number: i64| Time(number * 86_400_000);
+    let since = |at: Time| Since { at, order: 1 };
+    let first = replace_limits(&[] as &[Arc<Limit>], &[monthly("m", 1)], since(day(3))).expect("new");
+    let moved = replace_limits(&first, &[monthly("m", 15)], since(day(40))).expect("moved");
+    assert_eq!(moved[0].since, since(day(3)));
+    assert_eq!(moved[0].shape.timing.past.len(), 1);
+    // February runs to its end, the next window to 15 April.
+    let acme = tenant(since(day(2)), vec![]);
+    let subject = Subject::default();
+    for (at, begins, ends) in
+        [(day(40), day(31), day(59)), (day(59), day(59), day(104)), (day(104), day(104), day(134))]
+    {
+        let window = moved[0].shape.timing.window(&acme.calendars, at);
+        assert_eq!(window.window, Window { start: begins, end: ends });
+        let key = CounterKey::of_shape(&moved[0].shape, window, &subject);
+        assert!(moved[0].shape.counts(&key, &acme.calendars), "{at:?}");
+        assert_eq!(first[0].shape.counts(&key, &acme.calendars), at == day(40));
+        assert_eq!(acme.counts_since(&moved[0], &key), since(day(3)));
+    }
+    // The same limits again change nothing, with the same id or another one.
+    for id in ["m", "renamed"] {
+        let again = replace_limits(&moved, &[monthly(id, 15)], since(day(50))).expect("unchanged");
+        assert_eq!((&again[0].shape, again[0].since), (&moved[0].shape, moved[0].since), "{id}");
+    }
+    // A limit with another id and another anchor is another limit.
+    let other = replace_limits(&moved, &[monthly("other", 20)], since(day(50))).expect("new");
+    assert_eq!((other[0].since, other[0].shape.timing.past.len()), (since(day(50)), 0));
+}
+
+#[test]
+fn a_tenant_whose_plans_agree_from_now_on_keeps_its_usage() {
+    let day = |number: i64| Time(number * 86_400_000);
+    let since = |at: Time| Since { at, order: 1 };
+    let begun = replace_limits(&[] as &[Arc<Limit>], &[monthly("m", 1)], since(day(3))).expect("new");
+    let moved = replace_limits(&begun, &[monthly("m", 15)], since(day(40))).expect("moved");
+    let plain = replace_limits(&[] as &[Arc<Limit>], &[monthly("m", 15)], since(day(41))).expect("new");
+    let (from, to) = (Plan { limits: moved, ..plan(&[]) }, Plan { limits: plain, ..plan(&[]) });
+    let acme = tenant(since(day(2)), vec![]);
+    // Until 15 April the windows differ.
+    for (now, carried) in [(day(50), 0), (day(103), 0), (day(104), 1)] {
+        assert_eq!(acme.carry_to(&from, &to, now).len(), carried, "{now:?}");
+    }
 }

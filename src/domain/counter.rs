@@ -9,31 +9,34 @@ use super::{
     plan::Limit,
     shape::{Dimension, PerDimension, Shape, Subject},
     time::Time,
-    window::{Period, Window},
+    timing::TenantCalendar,
+    window::{Cycle, Period, Window, WindowOfCycle},
 };
 
-/// The key of a counter within its tenant: resource, period, anchor day, window start, and the values of the dimensions
-/// for whose values the counter's shape counts separately. The key contains neither plan nor limit, so usage survives
-/// their changes (R4.15).
+/// The key of a counter within its tenant: resource, cycle, window start, and the values of the dimensions for whose
+/// values the counter's shape counts separately. The key contains neither plan nor limit, so usage survives their
+/// changes (R4.15).
 ///
-/// The key is the stored bytes: resource (4 bytes), period (1), anchor day (1), window start (8, sign flipped), all
-/// big-endian. Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. In this order
-/// the counters of one shape and one window follow each other.
+/// The key is the stored bytes: resource (4 bytes), cycle (2 or 10), window start (8, sign flipped), all big-endian.
+/// Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. In this order the counters
+/// of one shape and one window follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
 
-/// Length, in bytes, of the part of the key that all counters of one resource, period, anchor day and window share.
-const PREFIX_LENGTH: usize = 14;
+/// Length of the resource in a key, in bytes.
+const RESOURCE_LENGTH: usize = 4;
 
-/// Length, in bytes, of the part of the key that all counters of one resource, period and anchor day share, whatever
-/// the window.
-const WINDOWS_LENGTH: usize = 6;
+/// Length of the window start in a key, in bytes.
+const START_LENGTH: usize = 8;
+
+/// Length, in bytes, of the part of most keys that all counters of one resource, cycle and window share.
+const PREFIX_LENGTH: usize = RESOURCE_LENGTH + 2 + START_LENGTH;
 
 impl CounterKey {
-    /// Makes the key of the counter that limits of this shape have for a subject.
-    pub fn of_shape(shape: &Shape, window_start: Time, subject: &Subject) -> Self {
+    /// Makes the key of the counter that limits of this shape have for a subject in a window.
+    pub fn of_shape(shape: &Shape, window: WindowOfCycle, subject: &Subject) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
-        push_prefix(&mut bytes, shape.resource, shape.period, shape.anchor_day, window_start);
+        push_prefix(&mut bytes, shape.resource, window.cycle, window.window.start);
         for (dimension, value) in subject.values() {
             if shape.counts_separately(dimension) {
                 bytes.push(1);
@@ -48,26 +51,37 @@ impl CounterKey {
     }
 
     /// Makes the key of a resource's meter, which counts when no limit covers the resource.
-    pub fn of_meter(resource: ResourceKey, window_start: Time) -> Self {
+    pub fn of_meter(resource: ResourceKey) -> Self {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
-        push_prefix(&mut bytes, resource, Period::Meter, 0, window_start);
+        push_prefix(&mut bytes, resource, Cycle::METER, Window::ENDLESS.start);
         bytes.extend_from_slice(&[0, 0, 0]);
         Self(bytes.into())
     }
 
-    /// Returns the first bytes of the keys of all counters of one resource, period, anchor day and window.
-    pub fn prefix(resource: ResourceKey, period: Period, anchor_day: u8, window_start: Time) -> Vec<u8> {
+    /// Returns the first bytes of the keys of all counters of one resource, cycle and window.
+    pub fn prefix(resource: ResourceKey, cycle: Cycle, window_start: Time) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH);
-        push_prefix(&mut bytes, resource, period, anchor_day, window_start);
+        push_prefix(&mut bytes, resource, cycle, window_start);
         bytes
     }
 
-    /// Returns bytes that sort after the keys of all counters of this resource, period and anchor day, whatever the
-    /// window.
+    /// Returns bytes that sort after the keys of all counters of this resource and cycle, whatever the window.
     pub fn successor_of_windows(&self) -> Vec<u8> {
-        let mut bytes = self.0[..WINDOWS_LENGTH].to_vec();
+        let mut bytes = self.0[..self.prefix_length() - START_LENGTH].to_vec();
         // A window start is at most eight bytes of 255, and the byte after it is 0 or 1.
-        bytes.extend_from_slice(&[u8::MAX; PREFIX_LENGTH - WINDOWS_LENGTH + 1]);
+        bytes.extend_from_slice(&[u8::MAX; START_LENGTH + 1]);
+        bytes
+    }
+
+    /// Returns the first bytes of the key, which all counters of this resource, cycle and window share.
+    pub fn window(&self) -> &[u8] {
+        &self.0[..self.prefix_length()]
+    }
+
+    /// Returns bytes that sort after the keys of all counters of this resource, cycle and window.
+    pub fn successor_of_window(&self) -> Vec<u8> {
+        let mut bytes = self.window().to_vec();
+        bytes.push(u8::MAX);
         bytes
     }
 
@@ -89,21 +103,28 @@ impl CounterKey {
         ResourceKey(i32::from_be_bytes(bytes))
     }
 
-    /// Returns the period of the counter's window.
-    pub fn period(&self) -> Period {
-        Period::from_code(self.0[4]).unwrap_or(Period::Meter)
+    /// Returns the cycle of the counter's window.
+    pub fn cycle(&self) -> Cycle {
+        Cycle::decode(&self.0[RESOURCE_LENGTH..]).map_or(Cycle::METER, |(cycle, _)| cycle)
     }
 
-    /// Returns the day of the month on which a MONTH begins; 0 for other periods.
-    pub fn anchor_day(&self) -> u8 {
-        self.0[5]
+    /// Returns the period of the counter's window.
+    pub fn period(&self) -> Period {
+        self.cycle().period()
     }
 
     /// Returns the first instant of the counter's window.
     pub fn window_start(&self) -> Time {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&self.0[6..PREFIX_LENGTH]);
+        let end = self.prefix_length();
+        let mut bytes = [0; START_LENGTH];
+        bytes.copy_from_slice(&self.0[end - START_LENGTH..end]);
         Time(i64::from_be_bytes(bytes) ^ i64::MIN)
+    }
+
+    /// Returns the length of the part that all counters of one resource, cycle and window share, in bytes.
+    fn prefix_length(&self) -> usize {
+        let (length, place) = (self.0.len(), &self.0[RESOURCE_LENGTH..]);
+        length - Cycle::decode(place).map_or(0, |(_, rest)| rest.len()) + START_LENGTH
     }
 
     /// Returns the dimension values for which the counter counts separately.
@@ -112,8 +133,8 @@ impl CounterKey {
     }
 
     fn parse(&self) -> Option<PerDimension<Option<&str>>> {
-        Period::from_code(*self.0.get(4)?)?;
-        let mut rest = self.0.get(PREFIX_LENGTH..)?;
+        let (_, rest) = Cycle::decode(self.0.get(RESOURCE_LENGTH..)?)?;
+        let mut rest = rest.get(START_LENGTH..)?;
         let mut values = PerDimension::default();
         for dimension in Dimension::ALL {
             let (mark, tail) = rest.split_first()?;
@@ -130,24 +151,22 @@ impl CounterKey {
 }
 
 impl Shape {
-    /// Returns whether a limit of this shape reads the counter.
-    pub fn counts(&self, key: &CounterKey) -> bool {
+    /// Returns whether a limit of this shape reads the counter, for a tenant with these calendars.
+    pub fn counts(&self, key: &CounterKey, calendars: &[TenantCalendar]) -> bool {
         let values = key.dimensions();
         let counted = |dimension: Dimension| {
             let (selector, value) = (self.selectors[dimension].as_deref(), values[dimension]);
             self.counts_separately(dimension) == value.is_some() && (selector.is_none() || selector == value)
         };
         self.resource == key.resource()
-            && self.period == key.period()
-            && self.anchor_day == key.anchor_day()
             && Dimension::ALL.into_iter().all(counted)
+            && self.timing.has_window(calendars, key.cycle(), key.window_start())
     }
 }
 
-fn push_prefix(bytes: &mut Vec<u8>, resource: ResourceKey, period: Period, anchor_day: u8, start: Time) {
+fn push_prefix(bytes: &mut Vec<u8>, resource: ResourceKey, cycle: Cycle, start: Time) {
     bytes.extend_from_slice(&resource.0.to_be_bytes());
-    bytes.push(period.code());
-    bytes.push(anchor_day);
+    cycle.encode(bytes);
     bytes.extend_from_slice(&(start.0 ^ i64::MIN).to_be_bytes());
 }
 
@@ -212,11 +231,12 @@ impl Balance {
 mod tests {
     use super::*;
 
+    const CYCLE: Cycle = Cycle::plain(Period::Month);
+
     fn shape(selectors: [Option<&str>; 3], per: [bool; 3]) -> Shape {
         Shape {
             resource: ResourceKey(7),
-            period: Period::Month,
-            anchor_day: 31,
+            timing: CYCLE.into(),
             selectors: selectors.map(|selector| selector.map(str::to_owned)).into(),
             per: per.into(),
         }
@@ -232,13 +252,14 @@ mod tests {
         ];
         for (shape, dimensions) in cases {
             for start in [0, -1, 1_700_000_000_000, i64::MIN, i64::MAX].map(Time) {
-                let key = CounterKey::of_shape(&shape, start, &subject);
+                let window = WindowOfCycle { window: Window { start, end: Time::NEVER }, cycle: CYCLE };
+                let key = CounterKey::of_shape(&shape, window, &subject);
                 let read = CounterKey::from_bytes(key.as_bytes()).expect("it was a key");
                 assert_eq!(read.resource(), ResourceKey(7));
-                assert_eq!(read.period(), Period::Month);
+                assert_eq!(read.cycle(), CYCLE);
                 assert_eq!(read.window_start(), start);
                 assert_eq!(read.dimensions(), dimensions.into());
-                let prefix = CounterKey::prefix(ResourceKey(7), Period::Month, 31, start);
+                let prefix = CounterKey::prefix(ResourceKey(7), CYCLE, start);
                 assert!(key.as_bytes().starts_with(&prefix));
             }
         }
@@ -246,7 +267,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_key_are_refused() {
-        let key = CounterKey::of_meter(ResourceKey(1), Time::EPOCH);
+        let key = CounterKey::of_meter(ResourceKey(1));
         for end in 0..key.as_bytes().len() {
             assert_eq!(CounterKey::from_bytes(&key.as_bytes()[..end]), None);
         }

@@ -58,7 +58,7 @@ fn figures() -> Figures {
     let window = Window { start: Time(-5), end: Time::NEVER };
     let since = Since { at: Time(-1), order: 0 };
     let counter = Counter { committed: 7, reserved: 2, ..Counter::fresh(window, since) };
-    Figures { key: CounterKey::of_meter(TOKENS, Time::EPOCH), limit: Some(limit), counter, refused: 4 }
+    Figures { key: CounterKey::of_meter(TOKENS), limit: Some(limit), counter, refused: 4 }
 }
 
 fn settlement() -> Settlement {
@@ -73,7 +73,7 @@ fn settlement() -> Settlement {
         deadline: Time(2),
         settled_at: Some(Time(2)),
         amounts: vec![ReservedAmount { resource: TOKENS, reserved: 5, committed: 5 }],
-        lines: vec![Line { key: CounterKey::of_meter(TOKENS, Time::EPOCH), held: 5, charged: 5 }],
+        lines: vec![Line { key: CounterKey::of_meter(TOKENS), held: 5, charged: 5 }],
         labels: Vec::new(),
         request_id: String::new(),
         first: None,

@@ -2,7 +2,7 @@
 //!
 //! Read the files in this order:
 //!
-//! - the things that are counted: [`id`], [`time`], [`window`], [`shape`], [`plan`], [`counter`]
+//! - the things that are counted: [`id`], [`time`], [`window`], [`timing`], [`shape`], [`plan`], [`counter`]
 //! - the change since which a counter counts: [`lineage`], [`carry`]
 //! - the operations, and the reservations that they make: [`operation`], [`reservation`]
 //! - the refusals, with their retry hints: [`refusal`], [`faults`], [`hint`]
@@ -33,5 +33,6 @@ pub mod reservation;
 pub mod shape;
 pub mod tenant;
 pub mod time;
+pub mod timing;
 pub mod webhook;
 pub mod window;

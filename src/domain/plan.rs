@@ -39,6 +39,9 @@ pub struct Limit {
     pub enforcement: Enforcement,
     /// Percentages of the quantity at which events are emitted, ascending.
     pub thresholds: Vec<i32>,
+    /// The date from which windows of several periods are counted, as the operator gave it, or empty. The shape has the
+    /// cycle that follows from it.
+    pub origin_date: String,
     /// Since when the plan has counted every counter of this shape without a gap.
     pub since: Since,
     /// Narrower shapes that the plan has counted without a gap since an earlier instant.

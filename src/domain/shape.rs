@@ -3,7 +3,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::{id::ResourceKey, window::Period};
+use super::{id::ResourceKey, timing::Timing};
 
 /// The agent, user and model that spend. The names are free; an absent name is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -122,10 +122,8 @@ impl<T> From<PerDimension<T>> for [T; 3] {
 pub struct Shape {
     /// The resource that is counted.
     pub resource: ResourceKey,
-    /// The length of a window.
-    pub period: Period,
-    /// Day of the month on which a MONTH begins, 1-31; 0 for other periods.
-    pub anchor_day: u8,
+    /// Where windows begin.
+    pub timing: Timing,
     /// The value that each dimension must have so that the limit applies.
     pub selectors: PerDimension<Option<String>>,
     /// Whether each value of a dimension has a counter of its own.
@@ -147,6 +145,12 @@ impl Shape {
         Subject { agent, user, model }
     }
 
+    /// Returns whether both shapes have the same resource, period and dimensions, whatever their anchors.
+    pub fn differs_only_in_anchors(&self, other: &Shape) -> bool {
+        (self.resource, self.timing.period()) == (other.resource, other.timing.period())
+            && (&self.selectors, self.per) == (&other.selectors, other.per)
+    }
+
     /// Returns the shape of exactly the counters that both shapes count. `None`: they share no counter.
     pub fn shared_with(&self, other: &Shape) -> Option<Shape> {
         let mut shared = self.clone();
@@ -161,8 +165,7 @@ impl Shape {
             shared.per[dimension] = selector.is_none() && self.per[dimension];
             shared.selectors[dimension] = selector;
         }
-        let same =
-            (self.resource, self.period, self.anchor_day) == (other.resource, other.period, other.anchor_day);
+        let same = (self.resource, &self.timing) == (other.resource, &other.timing);
         same.then_some(shared)
     }
 
@@ -173,7 +176,7 @@ impl Shape {
             self.counts_separately(dimension) == other.counts_separately(dimension)
                 && (own.is_none() || own == others)
         };
-        (self.resource, self.period, self.anchor_day) == (other.resource, other.period, other.anchor_day)
+        (self.resource, &self.timing) == (other.resource, &other.timing)
             && Dimension::ALL.into_iter().all(covered)
     }
 

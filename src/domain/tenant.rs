@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use chrono_tz::Tz;
-
 use super::{
     codes::codes,
     id::{PlanKey, TenantKey},
     lineage::{Lineage, Since},
     time::Time,
+    timing::TenantCalendar,
 };
 
 /// Whether a tenant may take new holds.
@@ -33,8 +32,8 @@ pub struct Tenant {
     pub display_name: String,
     /// The internal key of the tenant's plan.
     pub plan: PlanKey,
-    /// The time zone in which the tenant's days and months begin.
-    pub zone: Tz,
+    /// The calendars of the tenant, the oldest first. The last one is the present calendar.
+    pub calendars: Vec<TenantCalendar>,
     /// Whether the tenant may take new holds.
     pub state: TenantState,
     /// The instant of the tenant's latest decision. A later decision never gets an earlier instant (I9).
@@ -54,4 +53,11 @@ pub struct Tenant {
     pub updated_at: Time,
     /// The number of the tenant's latest event. 0: no event was emitted yet.
     pub event_number: i64,
+}
+
+impl Tenant {
+    /// Returns the present calendar of the tenant.
+    pub fn calendar(&self) -> &TenantCalendar {
+        self.calendars.last().expect("a tenant has one calendar or more")
+    }
 }

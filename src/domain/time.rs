@@ -67,8 +67,16 @@ impl Span {
     /// The span from an instant to itself.
     pub const ZERO: Span = Span(0);
 
+    /// The longest span.
+    pub const MAX: Span = Span(i64::MAX);
+
     /// The span from an instant to the next instant.
     pub const MILLISECOND: Span = Span(1);
+
+    /// Returns this span plus another. If the result is out of range, returns the longest span with the same sign.
+    pub const fn saturating_add(self, other: Span) -> Span {
+        Span(self.0.saturating_add(other.0))
+    }
 
     /// Returns the span without its sign.
     pub const fn abs(self) -> Span {

@@ -16,7 +16,7 @@ use crate::{
         counter::CounterKey,
         event::{Fact, Figures},
         id::{ReservationId, TenantKey},
-        time::Time,
+        time::{Span, Time},
     },
     policy::PolicyCache,
     store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, Writing, is_made_before},
@@ -24,6 +24,9 @@ use crate::{
 
 /// Maximum number of counters that one transaction closes. So the transaction locks at most this many tenants.
 const STEP_COUNTERS: usize = 100;
+
+/// The shortest windows whose end causes an event, by their nominal length.
+const CLOSED_LENGTH_MIN: Span = Span::hours(1);
 
 /// The result of a run of `close_windows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,8 +149,11 @@ async fn close(
     Ok(Closed { counters: closed.len(), waiting, more: false })
 }
 
-/// Notes the event for a counter, if the counter was used.
+/// Notes the event for a counter, if the counter was used and its windows are not shorter than an hour.
 fn note_closed(books: &mut Books, key: CounterKey, stored: StoredCounter) {
+    if key.cycle().nominal_length() < CLOSED_LENGTH_MIN {
+        return;
+    }
     books.load_counter(key.clone(), Some(stored));
     let Some(counter) = books.find_counter(&key) else { return };
     let balances = books.balances_of(&key, counter);

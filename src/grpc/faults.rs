@@ -6,6 +6,7 @@ use crate::domain::{
     faults::Faults,
     id::{name_fault, optional_name_fault},
     operation::{Fingerprinter, RequestKey},
+    time::Time,
 };
 
 /// Checks a list of names, which may have at most `max` elements.
@@ -58,4 +59,17 @@ pub(super) fn request_key(
 ) -> Option<RequestKey> {
     faults.check("request_id", optional_name_fault(&id));
     (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
+}
+
+/// Parses an instant, which is rounded down to milliseconds. `None` if it is unset.
+pub(super) fn instant(
+    faults: &mut Faults,
+    field: &str,
+    given: Option<prost_types::Timestamp>,
+) -> Option<Time> {
+    let given = given?;
+    if !(0..1_000_000_000).contains(&given.nanos) {
+        faults.add(field, "must have nanos of 0 to 999,999,999");
+    }
+    Some(Time(given.seconds.saturating_mul(1_000).saturating_add(i64::from(given.nanos) / 1_000_000)))
 }

@@ -49,7 +49,7 @@ enum_conversions! {
     Dimension: Agent User Model;
     Enforcement: Hard Soft Observe;
     OnExpiry: Release Charge;
-    Period: Day Month Lifetime, Meter as Lifetime;
+    Period: Minute Hour Day Week Month Year Lifetime, Meter as Lifetime;
     ReservationState: Reserved Committed Released Expired;
     TenantState: Active Suspended;
     WebhookState: Active Disabled Gone Failed;

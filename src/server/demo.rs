@@ -11,7 +11,7 @@ use crate::{
         refusal::Refusal,
         shape::{PerDimension, Shape},
         tenant::TenantState,
-        window::Period,
+        window::{Cycle, Period},
     },
     store::{AdminError, NewPlan, NewResource, NewTenant, Store},
 };
@@ -50,6 +50,7 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
             display_name: String::new(),
             plan: plan.to_owned(),
             zone: Tz::UTC,
+            anchor_time: None,
             state: TenantState::Active,
         };
         allow_existing(store.create_tenant(now, &new).await)?;
@@ -62,14 +63,14 @@ fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limi
         id: id.to_owned(),
         shape: Shape {
             resource,
-            period,
-            anchor_day: u8::from(period == Period::Month),
+            timing: Cycle::plain(period).into(),
             selectors: PerDimension::default(),
             per: PerDimension::default(),
         },
         quantity,
         enforcement: Enforcement::Hard,
         thresholds: vec![80, 100],
+        origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),
     }

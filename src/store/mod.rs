@@ -33,7 +33,8 @@ mod webhooks;
 use transaction::{Job, Writes};
 
 pub use admin::{
-    NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange, TenantChange,
+    AnchorTime, NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange,
+    TenantChange,
 };
 pub use books::{
     Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,

@@ -17,7 +17,8 @@ use crate::domain::{
     plan::{Enforcement, Limit, Plan, Policy, Resource},
     shape::Shape,
     time::Time,
-    window::Period,
+    timing::{PastRecurrence, Recurrence, TenantCalendar, Timing},
+    window::{Cycle, Period},
 };
 
 /// The key of the one row of `policy`.
@@ -116,8 +117,10 @@ struct LimitRow {
     id: String,
     resource: i32,
     quantity: i64,
-    period: u8,
-    anchor_day: u8,
+    #[serde(flatten)]
+    timing: TimingRow,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    origin_date: String,
     selectors: [Option<String>; 3],
     per: [bool; 3],
     enforcement: EnforcementRow,
@@ -129,12 +132,43 @@ struct LimitRow {
     kept: Vec<LineageRow>,
 }
 
+/// The timing of a limit as stored in rows. A row without `cycle` is of an earlier version, or its cycle is the one that
+/// `period` and `anchor_day` say.
+#[derive(Serialize, Deserialize)]
+struct TimingRow {
+    period: u8,
+    anchor_day: u8,
+    #[serde(flatten)]
+    present: RecurrenceRow,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past: Vec<PastRow>,
+}
+
+/// Where windows begin, as stored in rows.
+#[derive(Default, Serialize, Deserialize)]
+struct RecurrenceRow {
+    /// The bytes of the cycle, see [`Cycle::encode`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cycle: Option<Vec<u8>>,
+    /// Given instead of `cycle` if the anchors follow from the tenant: the number of periods in one window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of_tenant: Option<u16>,
+}
+
+/// A recurrence that a limit had before, as stored in rows.
+#[derive(Serialize, Deserialize)]
+struct PastRow {
+    until: i64,
+    #[serde(flatten)]
+    recurrence: RecurrenceRow,
+}
+
 /// A shape, and the instant from which it counts, as stored in rows.
 #[derive(Serialize, Deserialize)]
 struct LineageRow {
     resource: i32,
-    period: u8,
-    anchor_day: u8,
+    #[serde(flatten)]
+    timing: TimingRow,
     selectors: [Option<String>; 3],
     per: [bool; 3],
     since: i64,
@@ -155,6 +189,14 @@ struct CarriedRow {
     since: i64,
     since_order: i64,
     lineages: Vec<LineageRow>,
+}
+
+/// A calendar of a tenant, as stored in the column `calendars`: a list of these, the oldest first.
+#[derive(Serialize, Deserialize)]
+struct CalendarRow {
+    since: i64,
+    zone: String,
+    anchor_time: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -198,12 +240,82 @@ pub(super) fn carried_from_text(text: &str) -> Result<Carried, StoreError> {
     Ok(Carried { plan_since, lineages: lineages.ok_or_else(corrupt)? })
 }
 
+/// Returns the text of the column `calendars` of a tenant.
+pub(super) fn calendars_to_text(calendars: &[TenantCalendar]) -> Result<String, StoreError> {
+    let row = |calendar: &TenantCalendar| CalendarRow {
+        since: calendar.since.0,
+        zone: calendar.zone.name().to_owned(),
+        anchor_time: calendar.anchor_time.0,
+    };
+    let rows: Vec<CalendarRow> = calendars.iter().map(row).collect();
+    serde_json::to_string(&rows).map_err(|error| {
+        StoreError::Corrupt(format!("the column `calendars` of a tenant cannot be written as JSON: {error}"))
+    })
+}
+
+/// Reads the column `calendars` of a tenant. `None`: the text is no list of one calendar or more.
+pub(super) fn calendars_from_text(text: &str) -> Option<Vec<TenantCalendar>> {
+    let rows: Vec<CalendarRow> = serde_json::from_str(text).ok()?;
+    let calendar = |row: CalendarRow| {
+        let zone = row.zone.parse().ok()?;
+        Some(TenantCalendar { since: Time(row.since), zone, anchor_time: Time(row.anchor_time) })
+    };
+    let calendars: Vec<TenantCalendar> = rows.into_iter().map(calendar).collect::<Option<_>>()?;
+    (!calendars.is_empty()).then_some(calendars)
+}
+
+fn row_from_timing(timing: &Timing) -> TimingRow {
+    let mut bytes = Vec::new();
+    if let Recurrence::OfLimit(cycle) = timing.present {
+        cycle.encode(&mut bytes);
+    }
+    let (anchor_day, present) = match (timing.period(), bytes.as_slice()) {
+        (Period::Meter | Period::Day | Period::Month | Period::Lifetime, &[_, anchor_day]) => {
+            (anchor_day, RecurrenceRow::default())
+        }
+        _ => (0, row_from_recurrence(timing.present)),
+    };
+    let past = timing
+        .past
+        .iter()
+        .map(|past| PastRow { until: past.until.0, recurrence: row_from_recurrence(past.recurrence) });
+    TimingRow { period: timing.period().code(), anchor_day, present, past: past.collect() }
+}
+
+fn row_from_recurrence(recurrence: Recurrence) -> RecurrenceRow {
+    match recurrence {
+        Recurrence::OfLimit(cycle) => {
+            let mut bytes = Vec::new();
+            cycle.encode(&mut bytes);
+            RecurrenceRow { cycle: Some(bytes), of_tenant: None }
+        }
+        Recurrence::OfTenant { interval, .. } => RecurrenceRow { cycle: None, of_tenant: Some(interval) },
+    }
+}
+
+fn timing_from_row(row: TimingRow) -> Option<Timing> {
+    let period = Period::from_code(row.period)?;
+    let recurrence = |found: RecurrenceRow| match found {
+        RecurrenceRow { of_tenant: Some(interval), .. } => Some(Recurrence::OfTenant { period, interval }),
+        RecurrenceRow { cycle: Some(bytes), .. } => read_cycle(&bytes).map(Recurrence::OfLimit),
+        RecurrenceRow { .. } => read_cycle(&[row.period, row.anchor_day]).map(Recurrence::OfLimit),
+    };
+    let present = recurrence(row.present)?;
+    let past = row.past.into_iter().map(|past| {
+        Some(PastRecurrence { until: Time(past.until), recurrence: recurrence(past.recurrence)? })
+    });
+    Some(Timing { present, past: past.collect::<Option<_>>()? })
+}
+
+fn read_cycle(bytes: &[u8]) -> Option<Cycle> {
+    Cycle::decode(bytes).filter(|(_, rest)| rest.is_empty()).map(|(cycle, _)| cycle)
+}
+
 fn row_from_lineage(lineage: &Lineage) -> LineageRow {
     let Lineage { shape, since } = lineage;
     LineageRow {
         resource: shape.resource.0,
-        period: shape.period.code(),
-        anchor_day: shape.anchor_day,
+        timing: row_from_timing(&shape.timing),
         selectors: shape.selectors.clone().into(),
         per: shape.per.into(),
         since: since.at.0,
@@ -214,8 +326,7 @@ fn row_from_lineage(lineage: &Lineage) -> LineageRow {
 fn lineage_from_row(row: LineageRow) -> Option<Lineage> {
     let shape = Shape {
         resource: ResourceKey(row.resource),
-        period: Period::from_code(row.period)?,
-        anchor_day: row.anchor_day,
+        timing: timing_from_row(row.timing)?,
         selectors: row.selectors.into(),
         per: row.per.into(),
     };
@@ -227,8 +338,8 @@ fn row_from_limit(limit: &Limit) -> LimitRow {
         id: limit.id.clone(),
         resource: limit.shape.resource.0,
         quantity: limit.quantity,
-        period: limit.shape.period.code(),
-        anchor_day: limit.shape.anchor_day,
+        timing: row_from_timing(&limit.shape.timing),
+        origin_date: limit.origin_date.clone(),
         selectors: limit.shape.selectors.clone().into(),
         per: limit.shape.per.into(),
         enforcement: match limit.enforcement {
@@ -248,8 +359,7 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
         id: row.id,
         shape: Shape {
             resource: ResourceKey(row.resource),
-            period: Period::from_code(row.period)?,
-            anchor_day: row.anchor_day,
+            timing: timing_from_row(row.timing)?,
             selectors: row.selectors.into(),
             per: row.per.into(),
         },
@@ -260,6 +370,7 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
             EnforcementRow::Observe => Enforcement::Observe,
         },
         thresholds: row.thresholds,
+        origin_date: row.origin_date,
         since: Since { at: Time(row.since), order: row.since_order },
         kept: row.kept.into_iter().map(lineage_from_row).collect::<Option<_>>()?,
     })
@@ -273,8 +384,7 @@ mod tests {
     fn limits_are_decoded_as_they_were_encoded() {
         let shape = Shape {
             resource: ResourceKey(3),
-            period: Period::Day,
-            anchor_day: 0,
+            timing: Cycle::plain(Period::Day).into(),
             selectors: [None, Some("u1".to_owned()), None].into(),
             per: [true, false, false].into(),
         };
@@ -282,29 +392,50 @@ mod tests {
         let carried = Carried { plan_since: Since { at: Time(5), order: 6 }, lineages: vec![kept.clone()] };
         let text = carried_to_text(&carried).expect("JSON");
         assert_eq!(carried_from_text(&text).expect("JSON"), carried);
-        let limit = |enforcement, period| Limit {
+        let limit = |enforcement, timing| Limit {
             id: "a \"limit\"".to_owned(),
             shape: Shape {
                 resource: ResourceKey(3),
-                period,
-                anchor_day: 31,
+                timing,
                 selectors: [Some("planner".to_owned()), None, Some(String::new())].into(),
                 per: [false, true, false].into(),
             },
             quantity: i64::MAX,
             enforcement,
             thresholds: vec![80, 100, 1_000],
+            origin_date: "2026-01-05".to_owned(),
             since: Since { at: Time(1_700_000_000_000), order: 7 },
             kept: vec![kept.clone()],
         };
+        let recurrence = Recurrence::OfTenant { period: Period::Month, interval: 3 };
+        let monthly = Recurrence::OfTenant { period: Period::Month, interval: 1 };
+        let past = vec![
+            PastRecurrence { until: Time(7), recurrence: Recurrence::OfLimit(Cycle::plain(Period::Month)) },
+            PastRecurrence { until: Time(9), recurrence: monthly },
+        ];
+        let moved = Timing { present: recurrence, past };
         let limits = [
-            limit(Enforcement::Hard, Period::Day),
-            limit(Enforcement::Soft, Period::Month),
-            limit(Enforcement::Observe, Period::Lifetime),
+            limit(Enforcement::Hard, Cycle::plain(Period::Day).into()),
+            limit(Enforcement::Soft, Cycle::plain(Period::Month).into()),
+            limit(Enforcement::Observe, Cycle::plain(Period::Lifetime).into()),
+            limit(Enforcement::Hard, Cycle::plain(Period::Week).into()),
+            limit(Enforcement::Hard, moved),
         ];
         let limits = limits.map(Arc::new).to_vec();
         let text = limits_to_text(&limits).expect("JSON");
         assert_eq!(limits_from_text(&text), Some(limits));
         assert_eq!(limits_from_text("[{}]"), None);
+    }
+
+    #[test]
+    fn a_server_of_the_version_before_can_read_the_timings_that_it_knows() {
+        for (cycle, want) in [
+            (Cycle::plain(Period::Day), r#"{"period":3,"anchor_day":0}"#),
+            (Cycle::plain(Period::Month), r#"{"period":5,"anchor_day":1}"#),
+            (Cycle::plain(Period::Lifetime), r#"{"period":7,"anchor_day":0}"#),
+        ] {
+            let text = serde_json::to_string(&row_from_timing(&cycle.into())).expect("JSON");
+            assert_eq!(text, want);
+        }
     }
 }

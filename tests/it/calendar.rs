@@ -1,13 +1,6 @@
 //! R4.4, R4.5 and R4.6: windows, and holds whose deadline is after the end of their window.
 
-use chrono::{DateTime, Utc};
-
 use crate::harness::*;
-
-/// Parses an instant, and returns it in milliseconds since 1970-01-01 UTC.
-fn at(text: &str) -> i64 {
-    text.parse::<DateTime<Utc>>().expect("an instant").timestamp_millis()
-}
 
 both! {
     /// R4.4: a reservation keeps the window in which it was made.

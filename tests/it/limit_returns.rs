@@ -115,15 +115,18 @@ both! {
         assert_eq!(standing(world, "day").await, (40, 0, 60, NOON));
     }
 
-    async fn a_limit_with_another_anchor_day_or_user_has_another_shape(world: World) {
-        world.tenant_with("acme", &[month("tokens", 100)]).await;
+    async fn a_limit_with_another_anchor_day_goes_on_and_with_another_user_has_another_shape(world: World) {
+        world.tenant_with("acme", &[month("tokens", 600)]).await;
         spend(world, 40).await;
-        world.change_plan("acme", &[month("tokens", 100).anchor(16)]).await.expect("the plan is there");
-        assert_eq!(standing(world, "month").await, (0, 0, 100, NOON));
+        world.change_plan("acme", &[month("tokens", 600).anchor(16)]).await.expect("the plan is there");
+        assert_eq!(standing(world, "month").await, (40, 0, 560, NOON));
         spend(world, 500).await;
         world.clock.advance(HOUR);
-        world.change_plan("acme", &[month("tokens", 100)]).await.expect("the plan is there");
-        assert_eq!(standing(world, "month").await, (0, 0, 100, NOON + HOUR));
+        world.change_plan("acme", &[month("tokens", 600)]).await.expect("the plan is there");
+        assert_eq!(standing(world, "month").await, (540, 0, 60, NOON));
+        // Another id with another anchor day is another limit.
+        world.change_plan("acme", &[month("tokens", 600).anchor(17).named("other")]).await.expect("there");
+        assert_eq!(standing(world, "other").await, (0, 0, 600, NOON + HOUR));
 
         let each = [day("tokens", 100).per(&[Dimension::User])];
         world.change_plan("acme", &each).await.expect("the plan is there");

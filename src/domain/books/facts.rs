@@ -7,14 +7,21 @@ use crate::domain::{
     event::{Event, Fact, Figures},
     plan::{Limit, Plan, Policy},
     refusal::Violation,
+    tenant::Tenant,
 };
 
 impl CounterSlot {
     /// Notes a fact for each threshold that `committed` has reached or cleared. Sets `quiet` to the range in which
     /// `committed` reaches or clears no other threshold.
-    pub(super) fn note_edges(&mut self, key: &CounterKey, plan: &Plan, facts: &mut Vec<Fact>) {
+    pub(super) fn note_edges(
+        &mut self,
+        key: &CounterKey,
+        tenant: &Tenant,
+        plan: &Plan,
+        facts: &mut Vec<Fact>,
+    ) {
         self.quiet = Quiet::EVERYWHERE;
-        for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key)) {
+        for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key, &tenant.calendars)) {
             let known = self.alerts.as_ref().and_then(|alerts| alerts.find(&limit.id));
             let reached = known.map_or(&[][..], |alerts| &alerts.reached);
             let edges = edges(limit, self.counter.committed, reached, &mut self.quiet);

@@ -126,6 +126,7 @@ impl CounterSlot {
     fn change(
         &mut self,
         key: &CounterKey,
+        tenant: &Tenant,
         plan: &Plan,
         changed: &mut Vec<CounterKey>,
         facts: &mut Vec<Fact>,
@@ -134,7 +135,7 @@ impl CounterSlot {
             self.changed = true;
             changed.push(key.clone());
             // The allowances may have changed since the counter last changed.
-            self.note_edges(key, plan, facts);
+            self.note_edges(key, tenant, plan, facts);
         }
     }
 }
@@ -325,7 +326,7 @@ impl Books {
     /// Makes the balances of a counter: one for each limit of the plan that reads the counter. If no limit reads the
     /// counter, makes one balance without a limit.
     pub fn balances_of(&self, key: &CounterKey, fresh: Counter) -> Vec<Balance> {
-        let limits = self.plan.limits.iter().filter(|limit| limit.shape.counts(key));
+        let limits = self.plan.limits.iter().filter(|limit| limit.shape.counts(key, &self.tenant.calendars));
         let balances: Vec<Balance> = limits.map(|limit| self.balance(key, Some(limit), fresh)).collect();
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }
@@ -339,11 +340,11 @@ impl Books {
             self.restart(key);
             return self.add(key, committed, reserved, fresh);
         }
-        slot.change(key, &self.plan, &mut self.changed_counters, &mut self.facts);
+        slot.change(key, &self.tenant, &self.plan, &mut self.changed_counters, &mut self.facts);
         slot.counter.committed = slot.counter.committed.saturating_add(committed);
         slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
         if !slot.quiet.contains(slot.counter.committed) {
-            slot.note_edges(key, &self.plan, &mut self.facts);
+            slot.note_edges(key, &self.tenant, &self.plan, &mut self.facts);
         }
     }
 

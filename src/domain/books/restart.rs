@@ -65,7 +65,7 @@ impl Books {
         let delta = slot.counter.committed.saturating_neg();
         slot.counter = slot.counter.restarted(since);
         slot.full = true;
-        slot.change(key, &self.plan, &mut self.changed_counters, &mut self.facts);
+        slot.change(key, &self.tenant, &self.plan, &mut self.changed_counters, &mut self.facts);
         if delta == 0 {
             return;
         }

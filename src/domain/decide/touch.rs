@@ -16,7 +16,7 @@ use super::super::{
     reservation::Reservation,
     shape::Subject,
     time::Time,
-    window::Period,
+    window::{Window, window_at},
 };
 use super::stop::Stop;
 
@@ -68,17 +68,16 @@ pub(super) fn applied(
     let mut applied = Vec::with_capacity(2);
     for limit in plan.limits_for(resource, subject) {
         let shape = &limit.shape;
-        let window = calendar.window(tenant.zone, shape.period, shape.anchor_day, at);
-        let key = CounterKey::of_shape(shape, window.start, subject);
-        let fresh = Counter::fresh(window, tenant.counts_since(limit, &key));
+        let window = calendar.window(&tenant.calendars, &shape.timing, at);
+        let key = CounterKey::of_shape(shape, window, subject);
+        let fresh = Counter::fresh(window.window, tenant.counts_since(limit, &key));
         applied.push(Applied { limit: Some(Arc::clone(limit)), key, fresh });
     }
     if applied.is_empty() {
-        let window = calendar.window(tenant.zone, Period::Meter, 0, at);
         applied.push(Applied {
             limit: None,
-            key: CounterKey::of_meter(resource, window.start),
-            fresh: Counter::fresh(window, Since { at: at.max(tenant.created_at), order: 0 }),
+            key: CounterKey::of_meter(resource),
+            fresh: Counter::fresh(Window::ENDLESS, Since { at: at.max(tenant.created_at), order: 0 }),
         });
     }
     applied
@@ -185,9 +184,20 @@ pub(super) fn counter_of_line(
     if let Some(counter) = books.find_counter(key) {
         return counter;
     }
-    let window = calendar.window(books.tenant.zone, key.period(), key.anchor_day(), key.window_start());
+    let window = window_of(books, calendar, key);
     let of_limits = books.tenant.counted_since(&books.plan, key);
     Counter::fresh(window, of_limits.unwrap_or(Since { at: since, order: 0 }))
+}
+
+/// Returns the window of a counter: the window that a limit of the plan has there, or else the window that a limit
+/// without a history would have.
+fn window_of(books: &Books, calendar: &mut Calendar, key: &CounterKey) -> Window {
+    let (calendars, start) = (&books.tenant.calendars, key.window_start());
+    let of_limit = books.plan.limits.iter().find(|limit| limit.shape.counts(key, calendars));
+    match of_limit {
+        Some(limit) => calendar.window(calendars, &limit.shape.timing, start).window,
+        None => Window { start, ..window_at(books.tenant.calendar().zone, key.cycle(), start) },
+    }
 }
 
 /// Returns the balances of the touched counters: one per limit that applies.
@@ -207,7 +217,7 @@ pub(super) fn reservation_balances(
         let fresh = counter_of_line(books, calendar, &line.key, reservation.created_at);
         let before = balances.len();
         for limit in books.plan.limits_for(line.key.resource(), &reservation.subject) {
-            if limit.shape.counts(&line.key) {
+            if limit.shape.counts(&line.key, &books.tenant.calendars) {
                 balances.push(books.balance(&line.key, Some(limit), fresh));
             }
         }

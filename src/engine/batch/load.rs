@@ -14,7 +14,7 @@ use crate::{
         operation::{Operation, Reset, Target},
         refusal::Fault,
         reservation::{OnExpiry, Reservation},
-        time::Time,
+        time::{Span, Time},
     },
     store::StoreError,
 };
@@ -252,21 +252,24 @@ impl Loader<'_, '_> {
     }
 
     /// Loads the counters that a ResetUsage selects in running windows, even if no limit reads them. Counter keys are
-    /// sorted by resource, period and anchor day, so one statement finds the next such combination.
+    /// sorted by resource, cycle and window, so one statement finds the next such combination.
     async fn load_running_windows(&mut self, tenant: TenantKey, reset: &Reset) -> Result<(), StoreError> {
         let now = self.session.now;
         let Ok(choice) = Choice::of(&self.session.policy, reset) else { return Ok(()) };
-        let Some(zone) = self.session.books.get(&tenant).map(|books| books.tenant.zone) else {
-            return Ok(());
-        };
         let mut loaded = 0;
         let mut from = Vec::new();
         while let Some(key) = self.session.transaction.find_next_counter(tenant, &from).await? {
-            from = key.successor_of_windows();
-            if choice.contains_resource(key.resource()) {
-                let window = self.calendar.window(zone, key.period(), key.anchor_day(), now);
-                let prefix = CounterKey::prefix(key.resource(), key.period(), key.anchor_day(), window.start);
-                loaded += self.load_window(tenant, &prefix, &choice).await?;
+            let (cycle, start) = (key.cycle(), key.window_start());
+            // A window is at most half longer than its nominal length, after a change of the calendar.
+            let length_max = Span(cycle.nominal_length().0.saturating_mul(2)).saturating_add(Span::days(5));
+            let earliest = now.saturating_sub(length_max);
+            if start > now || !choice.contains_resource(key.resource()) {
+                from = key.successor_of_windows();
+            } else if start < earliest {
+                from = CounterKey::prefix(key.resource(), cycle, earliest);
+            } else {
+                loaded += self.load_window(tenant, key.window(), &choice).await?;
+                from = key.successor_of_window();
             }
             // With more counters than allowed the ResetUsage is refused, so the remaining counters are not needed.
             if loaded > RESET_COUNTERS_MAX {
@@ -292,7 +295,9 @@ impl Loader<'_, '_> {
             let full = page.len() == COUNTERS_PAGE;
             after = page.last().map(|(key, _)| key.clone());
             let Some(books) = self.session.books.get_mut(&tenant) else { return Ok(loaded) };
-            for (key, counter) in page.into_iter().filter(|(key, _)| choice.contains(key)) {
+            let now = self.session.now;
+            let running = page.into_iter().filter(|(_, (counter, _))| counter.window.contains(now));
+            for (key, counter) in running.filter(|(key, _)| choice.contains(key)) {
                 books.load_counter(key.clone(), Some(counter));
                 if books.find_counter(&key).is_some_and(|counter| counter.committed != 0) {
                     loaded += 1;

@@ -42,6 +42,7 @@ async fn prepare(store: &Store) {
             display_name: String::new(),
             plan: plan.id.clone(),
             zone: chrono_tz::UTC,
+            anchor_time: None,
             state: TenantState::Active,
         };
         store.create_tenant(shown, &new).await.expect("made");

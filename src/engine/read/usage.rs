@@ -19,7 +19,8 @@ use crate::{
         operation::{DimensionFilter, Fingerprinter},
         plan::{Limit, Policy},
         refusal::{Fault, Refusal},
-        window::{Period, Window},
+        timing::{METER, Timing},
+        window::WindowOfCycle,
     },
     store::{StoreError, StoredCounter},
 };
@@ -56,18 +57,20 @@ pub struct UsagePlace {
 struct Counted {
     limit: Option<Arc<Limit>>,
     resource: ResourceKey,
-    period: Period,
-    anchor_day: u8,
 }
 
 impl Counted {
     /// Returns a key that stands for the shape in this window. For a shape without `per` it is the key of its only
     /// counter. Different shapes have different keys.
-    fn key_of_shape(&self, window: Window) -> CounterKey {
+    fn key_of_shape(&self, window: WindowOfCycle) -> CounterKey {
         match &self.limit {
-            Some(limit) => CounterKey::of_shape(&limit.shape, window.start, &limit.shape.selected()),
-            None => CounterKey::of_meter(self.resource, window.start),
+            Some(limit) => CounterKey::of_shape(&limit.shape, window, &limit.shape.selected()),
+            None => CounterKey::of_meter(self.resource),
         }
+    }
+
+    fn timing(&self) -> &Timing {
+        self.limit.as_ref().map_or(&METER, |limit| &limit.shape.timing)
     }
 }
 
@@ -131,7 +134,7 @@ impl View {
     fn fingerprint(&self, counted: &[Counted], calendar: &mut Calendar) -> [u8; 8] {
         let print = Fingerprinter::new("balances").number(self.tenant.key.0);
         let print = counted.iter().fold(print, |print, counted| {
-            let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
+            let window = calendar.window(&self.tenant.calendars, counted.timing(), self.now);
             let id = counted.limit.as_ref().map_or("", |limit| limit.id.as_str());
             print.text(id).bytes(counted.key_of_shape(window).as_bytes())
         });
@@ -177,7 +180,7 @@ impl View {
         place: &UsagePlace,
         query: &UsageQuery,
     ) -> Result<Found, StoreError> {
-        let window = calendar.window(self.tenant.zone, counted.period, counted.anchor_day, self.now);
+        let window = calendar.window(&self.tenant.calendars, counted.timing(), self.now);
         let tenant = self.tenant.key;
         let per_value = |limit: &&Arc<Limit>| limit.shape.per.iter().any(|(_, separately)| *separately);
         let Some(limit) = counted.limit.as_ref().filter(per_value) else {
@@ -188,11 +191,12 @@ impl View {
                 self.single_counter(counted, window, query).await
             };
         };
-        let prefix = CounterKey::prefix(counted.resource, counted.period, counted.anchor_day, window.start);
+        let prefix = CounterKey::prefix(counted.resource, window.cycle, window.window.start);
         let rows = self.transaction.list_counters(tenant, &prefix, place.key.as_ref(), CHUNK).await?;
         let scanned = rows.len();
         let last_key = (scanned == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
-        let of_limit = |key: &CounterKey| limit.shape.counts(key) && passes(&query.filter, key);
+        let of_limit =
+            |key: &CounterKey| limit.shape.counts(key, &self.tenant.calendars) && passes(&query.filter, key);
         let counters = rows.into_iter().filter(|(key, _)| of_limit(key)).collect();
         Ok(Found { counters, last_key, scanned })
     }
@@ -200,7 +204,7 @@ impl View {
     async fn single_counter(
         &self,
         counted: &Counted,
-        window: Window,
+        window: WindowOfCycle,
         query: &UsageQuery,
     ) -> Result<Found, StoreError> {
         let key = counted.key_of_shape(window);
@@ -211,7 +215,7 @@ impl View {
         let stored = rows.into_iter().next().map(|(_, (_, counter))| counter);
         let since = counted.limit.as_ref().map(|limit| self.tenant.counts_since(limit, &key));
         // A limit is shown even if its counter does not exist yet. A meter is shown only if its counter exists.
-        let fresh = since.map(|since| Counter::fresh(window, since));
+        let fresh = since.map(|since| Counter::fresh(window.window, since));
         let counters =
             stored.or(fresh.map(|fresh| (fresh, None))).map(|counter| (key, counter)).into_iter().collect();
         Ok(Found { counters, last_key: None, scanned: 1 })
@@ -236,19 +240,13 @@ pub(super) fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<Res
 
 fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) -> Vec<Counted> {
     let wanted = |resource: ResourceKey| chosen.as_ref().is_none_or(|chosen| chosen.contains(&resource));
-    let limits = books.plan.limits.iter().map(|limit| Counted {
-        resource: limit.shape.resource,
-        period: limit.shape.period,
-        anchor_day: limit.shape.anchor_day,
-        limit: Some(Arc::clone(limit)),
-    });
+    let limits = books
+        .plan
+        .limits
+        .iter()
+        .map(|limit| Counted { resource: limit.shape.resource, limit: Some(Arc::clone(limit)) });
     let declared = policy.resources.values().filter(|resource| !resource.deleted);
-    let meters = declared.map(|resource| Counted {
-        limit: None,
-        resource: resource.key,
-        period: Period::Meter,
-        anchor_day: 0,
-    });
+    let meters = declared.map(|resource| Counted { limit: None, resource: resource.key });
     limits.chain(meters).filter(|counted| wanted(counted.resource)).collect()
 }
 

@@ -1,6 +1,8 @@
 //! Messages of the control plane ⇄ arguments and results of the store. Parsing collects every wrong field.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
+
+use chrono_tz::Tz;
 
 use super::limits;
 use crate::{
@@ -14,14 +16,20 @@ use crate::{
         refusal::{Fault, Refusal},
         shape::PerDimension,
         tenant::TenantState,
+        time::Time,
     },
     grpc::{
-        faults::{check_resources, request_key},
+        faults::{check_resources, instant, request_key},
         v1,
         wire::timestamp,
     },
-    store::{NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange, TenantChange},
+    store::{
+        AnchorTime, NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange, TenantChange,
+    },
 };
+
+/// The instants at which a subscription can begin: the years 1970 to 2199.
+const ANCHOR_TIMES: Range<Time> = Time::EPOCH..Time(7_258_118_400_000);
 
 /// Parses a resource to declare.
 pub(super) fn new_resource(message: Option<v1::Resource>) -> Result<NewResource, Refusal> {
@@ -82,21 +90,16 @@ pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refus
     faults.check("tenant.id", new_id_fault(&message.id));
     faults.check("tenant.display_name", display_name_fault(&message.display_name));
     faults.check("tenant.plan", name_fault(&message.plan));
-    let zone = match message.zone.as_str() {
-        "" => Some(chrono_tz::UTC),
-        zone => zone.parse().ok(),
-    };
-    if zone.is_none() {
-        let text = "must be the IANA name of a time zone, such as \"Europe/Lisbon\"";
-        faults.add("tenant.zone", text);
-    }
+    let zone = zone(&mut faults, &message.zone);
+    let anchor_time = anchor_time(&mut faults, message.anchor_time);
     let state = state(&mut faults, message.state);
     faults.into_result(NewTenant {
         key: TenantKey::mint(&message.id, clock::random()),
         id: message.id,
         display_name: message.display_name,
         plan: message.plan,
-        zone: zone.unwrap_or(chrono_tz::UTC),
+        zone: zone.unwrap_or(Tz::UTC),
+        anchor_time,
         state: state.unwrap_or(TenantState::Active),
     })
 }
@@ -106,18 +109,20 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     let mut faults = Faults::default();
     let message = required("tenant", request.tenant)?;
     faults.check("tenant.id", name_fault(&message.id));
-    let fixed = [ID_IS_FIXED[0], ("zone", "is fixed at creation")];
-    let mask = Mask::read(&mut faults, request.update_mask, &["display_name", "plan", "state"], &fixed);
-    if mask.is_empty() && !message.zone.is_empty() {
-        faults.add("tenant.zone", "is fixed at creation");
-    }
+    let changeable = ["display_name", "plan", "state", "zone", "anchor_time"];
+    let mask = Mask::read(&mut faults, request.update_mask, &changeable, &ID_IS_FIXED);
     let display_name = mask.take("display_name", message.display_name, String::is_empty);
     faults.check("tenant.display_name", display_name.as_deref().and_then(display_name_fault));
     let plan = mask.take("plan", message.plan, String::is_empty);
     faults.check("tenant.plan", plan.as_deref().and_then(name_fault));
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
-    faults.into_result((message.id, TenantChange { display_name, plan, state }))
+    let given = mask.take("zone", message.zone, String::is_empty);
+    let zone = given.and_then(|given| zone(&mut faults, &given));
+    let given = mask.take("anchor_time", message.anchor_time, Option::is_none);
+    let anchor_time =
+        given.map(|given| anchor_time(&mut faults, given).map_or(AnchorTime::Creation, AnchorTime::At));
+    faults.into_result((message.id, TenantChange { display_name, plan, state, zone, anchor_time }))
 }
 
 /// Parses a ResetUsage: the id of the tenant, and the counters to reset.
@@ -180,11 +185,13 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
 /// Returns the message of a tenant.
 pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     let tenant = planned.tenant;
+    let calendar = *tenant.calendar();
     v1::Tenant {
         id: tenant.id.to_string(),
         display_name: tenant.display_name,
         plan: planned.plan_id,
-        zone: tenant.zone.name().to_owned(),
+        zone: calendar.zone.name().to_owned(),
+        anchor_time: Some(timestamp(calendar.anchor_time)),
         state: v1::TenantState::from(tenant.state).into(),
         create_time: Some(timestamp(tenant.created_at)),
         update_time: Some(timestamp(tenant.updated_at)),
@@ -258,6 +265,25 @@ pub(super) fn display_name_fault(text: &str) -> Option<&'static str> {
 
 fn unit_fault(text: &str) -> Option<&'static str> {
     if text.len() > UNIT_LENGTH_MAX_BYTES { Some("must be at most 64 bytes") } else { text_fault(text) }
+}
+
+/// Parses a time zone. `None` if the name is wrong.
+fn zone(faults: &mut Faults, name: &str) -> Option<Tz> {
+    let zone = if name.is_empty() { Some(Tz::UTC) } else { name.parse().ok() };
+    if zone.is_none() {
+        let text = "must be the IANA name of a time zone, such as \"Europe/Lisbon\"";
+        faults.add("tenant.zone", text);
+    }
+    zone
+}
+
+/// Parses the start of a tenant's subscription. `None` if it is unset or wrong.
+fn anchor_time(faults: &mut Faults, given: Option<prost_types::Timestamp>) -> Option<Time> {
+    let instant = instant(faults, "tenant.anchor_time", given)?;
+    if !ANCHOR_TIMES.contains(&instant) {
+        faults.add("tenant.anchor_time", "must be an instant of the years 1970 to 2199");
+    }
+    Some(instant)
 }
 
 /// Parses a tenant's state. `None` if the state is unset or wrong.

@@ -61,7 +61,8 @@ fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
 
 #[test]
 fn a_refused_limit_names_every_wrong_field() {
-    let month = v1::Period::Month.into();
+    let (month, lifetime) = (v1::Period::Month.into(), v1::Period::Lifetime.into());
+    let of_tenant = v1::Anchor::Tenant.into();
     let agent = v1::Dimension::Agent.into();
     let cases: Vec<(v1::Limit, &[&str])> = vec![
         (limit(), &[]),
@@ -72,7 +73,27 @@ fn a_refused_limit_names_every_wrong_field() {
         (v1::Limit { resource: "x".to_owned(), ..limit() }, &["resource"]),
         (v1::Limit { resource: "gone".to_owned(), ..limit() }, &["resource"]),
         (v1::Limit { period: 0, anchor_day: 99, ..limit() }, &["period"]),
-        (v1::Limit { period: 1, ..limit() }, &["period"]),
+        (v1::Limit { period: 8, interval: -1, anchor: 9, ..limit() }, &["period"]),
+        (v1::Limit { anchor: 9, anchor_day: 1, ..limit() }, &["anchor"]),
+        (v1::Limit { interval: 1_001, anchor_weekday: 1, ..limit() }, &["interval", "anchor_weekday"]),
+        (v1::Limit { interval: 2, origin_date: "2026-02-29".to_owned(), ..limit() }, &["origin_date"]),
+        (v1::Limit { origin_date: "2026-02-28".to_owned(), ..limit() }, &["origin_date"]),
+        (v1::Limit { anchor: of_tenant, interval: 1_000, ..limit() }, &[]),
+        (v1::Limit { anchor: of_tenant, period: lifetime, ..limit() }, &["anchor"]),
+        (
+            v1::Limit {
+                anchor: of_tenant,
+                period: month,
+                interval: 121,
+                anchor_day: 1,
+                anchor_weekday: -1,
+                anchor_month: 2,
+                anchor_minute: 3,
+                origin_date: "x".to_owned(),
+                ..limit()
+            },
+            &["anchor_day", "anchor_weekday", "anchor_month", "anchor_minute", "origin_date", "interval"],
+        ),
         (v1::Limit { anchor_day: 1, ..limit() }, &["anchor_day"]),
         (v1::Limit { period: month, anchor_day: 31, ..limit() }, &[]),
         (v1::Limit { period: month, anchor_day: 32, ..limit() }, &["anchor_day"]),
@@ -118,13 +139,17 @@ fn a_limit_is_returned_as_it_was_given() {
         enforcement: v1::Enforcement::Observe.into(),
         thresholds: vec![80, 100],
         anchor_day: 31,
+        interval: 3,
+        anchor_minute: 120,
+        origin_date: "2026-02-01".to_owned(),
+        anchor: v1::Anchor::Limit.into(),
         ..limit()
     };
     let lifetime = v1::Limit { id: "all".to_owned(), period: v1::Period::Lifetime.into(), ..limit() };
     let new = new_plan(plan_of(vec![given.clone(), lifetime]), &policy()).expect("valid");
     assert_eq!(new.limits[0].shape.per, [true, false, true].into());
     assert_eq!(
-        (new.limits[1].enforcement, new.limits[1].shape.period),
+        (new.limits[1].enforcement, new.limits[1].shape.timing.period()),
         (Enforcement::Hard, Period::Lifetime)
     );
     let stored = crate::domain::plan::Plan {
@@ -142,11 +167,25 @@ fn a_limit_is_returned_as_it_was_given() {
 }
 
 #[test]
-fn the_anchor_of_a_month_is_its_first_day_unless_given() {
-    let month = v1::Limit { period: v1::Period::Month.into(), ..limit() };
-    let new = new_plan(plan_of(vec![month, v1::Limit { id: "b".to_owned(), ..limit() }]), &policy());
-    let anchors: Vec<u8> = new.expect("valid").limits.iter().map(|limit| limit.shape.anchor_day).collect();
-    assert_eq!(anchors, [1, 0]);
+fn the_anchors_of_a_limit_are_returned_with_their_defaults() {
+    let cases = [
+        (v1::Period::Minute, [1, 0, 0, 0]),
+        (v1::Period::Hour, [1, 0, 0, 0]),
+        (v1::Period::Day, [1, 0, 0, 0]),
+        (v1::Period::Week, [1, 0, 1, 0]),
+        (v1::Period::Month, [1, 1, 0, 0]),
+        (v1::Period::Year, [1, 1, 0, 1]),
+        (v1::Period::Lifetime, [0, 0, 0, 0]),
+    ];
+    for (period, want) in cases {
+        let given = v1::Limit { period: period.into(), ..limit() };
+        let new = new_plan(plan_of(vec![given]), &policy()).expect("valid");
+        let shown = super::limits::message(&new.limits[0], &policy());
+        let v1::Limit { interval, anchor_day, anchor_weekday, anchor_month, .. } = shown;
+        assert_eq!([interval, anchor_day, anchor_weekday, anchor_month], want, "{period:?}");
+        let again = new_plan(plan_of(vec![shown]), &policy()).expect("what is returned can be given");
+        assert_eq!(again.limits, new.limits);
+    }
 }
 
 #[test]
@@ -204,17 +243,36 @@ fn only_the_fields_of_the_mask_change() {
 }
 
 #[test]
-fn the_zone_of_a_tenant_does_not_change() {
+fn an_update_of_a_tenant_changes_what_its_mask_names() {
     let tenant = v1::Tenant {
         id: "acme".to_owned(),
-        zone: "UTC".to_owned(),
+        zone: "Asia/Tokyo".to_owned(),
         state: v1::TenantState::Suspended.into(),
         ..v1::Tenant::default()
     };
     let change =
         |update_mask| tenant_change(v1::UpdateTenantRequest { tenant: Some(tenant.clone()), update_mask });
-    assert_eq!(fields(change(None)), ["tenant.zone"]);
-    assert!(descriptions(change(mask(&["zone"]))).contains("zone: it is fixed at creation"));
+    let (_, all) = change(None).expect("valid");
+    assert_eq!((all.zone, all.state), (Some(Tz::Asia__Tokyo), Some(TenantState::Suspended)));
+    assert_eq!((all.anchor_time, all.plan), (None, None));
+    let (_, cleared) = change(mask(&["anchor_time"])).expect("valid");
+    assert_eq!((cleared.anchor_time, cleared.zone), (Some(AnchorTime::Creation), None));
+    for (anchor_time, want) in [
+        (prost_types::Timestamp { seconds: 1, nanos: 999_999_999 }, Some(1_999)),
+        (prost_types::Timestamp { seconds: 7_258_118_399, nanos: 0 }, Some(7_258_118_399_000)),
+        (prost_types::Timestamp { seconds: 7_258_118_400, nanos: 0 }, None),
+        (prost_types::Timestamp { seconds: -1, nanos: 0 }, None),
+        (prost_types::Timestamp { seconds: 1, nanos: -1 }, None),
+        (prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }, None),
+    ] {
+        let given = v1::Tenant { anchor_time: Some(anchor_time), ..tenant.clone() };
+        let update_mask = mask(&["anchor_time"]);
+        let change = tenant_change(v1::UpdateTenantRequest { tenant: Some(given), update_mask });
+        match want {
+            Some(want) => assert_eq!(change.expect("valid").1.anchor_time, Some(AnchorTime::At(Time(want)))),
+            None => assert_eq!(fields(change), ["tenant.anchor_time"], "{anchor_time:?}"),
+        }
+    }
     assert_eq!(fields(change(mask(&["plan"]))), ["tenant.plan"]);
     let (_, suspended) = change(mask(&["state"])).expect("valid");
     assert_eq!((suspended.state, suspended.plan), (Some(TenantState::Suspended), None));

@@ -1,10 +1,10 @@
 //! The request of ListEvents.
 
 use crate::{
-    domain::{faults::Faults, id::optional_name_fault, refusal::Refusal, time::Time},
+    domain::{faults::Faults, id::optional_name_fault, refusal::Refusal},
     events::EventQuery,
     grpc::{
-        faults::kinds,
+        faults::{instant, kinds},
         token::{self, Token},
         v1,
     },
@@ -47,13 +47,4 @@ pub(super) fn event_query(request: v1::ListEventsRequest) -> Result<(EventQuery,
         limit,
     };
     faults.into_result((query, list))
-}
-
-fn instant(faults: &mut Faults, field: &str, given: Option<prost_types::Timestamp>) -> Option<Time> {
-    let given = given?;
-    if !(0..1_000_000_000).contains(&given.nanos) {
-        faults.add(field, "must have nanos of 0 to 999,999,999");
-    }
-    // The instant is rounded down to milliseconds.
-    Some(Time(given.seconds.saturating_mul(1_000).saturating_add(i64::from(given.nanos) / 1_000_000)))
 }

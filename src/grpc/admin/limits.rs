@@ -10,7 +10,8 @@ use crate::{
         lineage::Since,
         plan::{Enforcement, Limit, Plan, Policy},
         shape::{Dimension, PerDimension, Shape},
-        window::Period,
+        timing::{Recurrence, Timing},
+        window::{Anchors, Cycle, Fault, Period, interval_of},
     },
     grpc::v1,
 };
@@ -48,18 +49,30 @@ pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
     let shape = &limit.shape;
     let PerDimension { agent, user, model } = shape.selectors.clone().map(Option::unwrap_or_default);
     let per = shape.per.into_iter().filter(|(_, counted)| *counted);
+    let (anchor, anchors) = match shape.timing.present {
+        Recurrence::OfLimit(cycle) => (v1::Anchor::Limit, cycle.anchors()),
+        Recurrence::OfTenant { interval, .. } => {
+            (v1::Anchor::Tenant, Anchors { interval: i32::from(interval), ..Anchors::default() })
+        }
+    };
     v1::Limit {
         id: limit.id.clone(),
         resource: policy.resource_id(shape.resource).to_owned(),
         quantity: limit.quantity,
-        period: v1::Period::from(shape.period).into(),
-        anchor_day: i32::from(shape.anchor_day),
+        period: v1::Period::from(shape.timing.period()).into(),
+        anchor_day: anchors.anchor_day,
         agent,
         user,
         model,
         per: per.map(|(dimension, _)| v1::Dimension::from(dimension).into()).collect(),
         enforcement: v1::Enforcement::from(limit.enforcement).into(),
         thresholds: limit.thresholds.clone(),
+        interval: anchors.interval,
+        anchor_weekday: anchors.anchor_weekday,
+        anchor_month: anchors.anchor_month,
+        anchor_minute: anchors.anchor_minute,
+        origin_date: limit.origin_date.clone(),
+        anchor: anchor.into(),
     }
 }
 
@@ -86,7 +99,7 @@ impl Fields<'_> {
             self.add("quantity", "must be 0 or more");
         }
         let period = self.period(limit.period);
-        let anchor_day = self.anchor_day(limit.anchor_day, period);
+        let recurrence = period.and_then(|period| self.recurrence(&limit, period));
         let selectors =
             self.selectors(PerDimension { agent: limit.agent, user: limit.user, model: limit.model });
         let per = self.per(&limit.per, &selectors);
@@ -94,10 +107,11 @@ impl Fields<'_> {
         let thresholds = self.thresholds(limit.thresholds);
         Some(Limit {
             id: limit.id,
-            shape: Shape { resource: resource?, period: period?, anchor_day, selectors, per },
+            shape: Shape { resource: resource?, timing: Timing::from(recurrence?), selectors, per },
             quantity: limit.quantity,
             enforcement,
             thresholds,
+            origin_date: limit.origin_date,
             since: Since::default(),
             kept: Vec::new(),
         })
@@ -116,24 +130,37 @@ impl Fields<'_> {
     fn period(&mut self, period: i32) -> Option<Period> {
         let period = v1::Period::try_from(period).ok().and_then(Option::from);
         if period.is_none() {
-            self.add("period", "must be PERIOD_DAY, PERIOD_MONTH or PERIOD_LIFETIME");
+            self.add(
+                "period",
+                "must be PERIOD_MINUTE, PERIOD_HOUR, PERIOD_DAY, PERIOD_WEEK, PERIOD_MONTH, PERIOD_YEAR or \
+                 PERIOD_LIFETIME",
+            );
         }
         period
     }
 
-    fn anchor_day(&mut self, day: i32, period: Option<Period>) -> u8 {
-        match (period, u8::try_from(day)) {
-            // Without a period it is unknown whether an anchor day is allowed.
-            (None, _) | (Some(Period::Day | Period::Lifetime | Period::Meter), Ok(0)) => 0,
-            (Some(Period::Month), Ok(0)) => 1,
-            (Some(Period::Month), Ok(day @ 1..=31)) => day,
-            (Some(Period::Month), _) => {
-                self.add("anchor_day", "must be 1 to 31; 0 means 1");
-                0
+    /// Returns where windows begin. `None` if a field about it is wrong.
+    fn recurrence(&mut self, limit: &v1::Limit, period: Period) -> Option<Recurrence> {
+        let anchors = Anchors {
+            interval: limit.interval,
+            anchor_day: limit.anchor_day,
+            anchor_weekday: limit.anchor_weekday,
+            anchor_month: limit.anchor_month,
+            anchor_minute: limit.anchor_minute,
+            origin_date: &limit.origin_date,
+        };
+        let found = match v1::Anchor::try_from(limit.anchor) {
+            Ok(v1::Anchor::Unspecified | v1::Anchor::Limit) => {
+                Cycle::new(period, &anchors).map(Recurrence::OfLimit)
             }
-            (Some(Period::Day | Period::Lifetime | Period::Meter), _) => {
-                self.add("anchor_day", "must be 0 unless the period is PERIOD_MONTH");
-                0
+            Ok(v1::Anchor::Tenant) => of_tenant(period, &anchors),
+            Err(_) => Err(vec![("anchor", "must be ANCHOR_LIMIT or ANCHOR_TENANT")]),
+        };
+        match found {
+            Ok(recurrence) => Some(recurrence),
+            Err(faults) => {
+                faults.into_iter().for_each(|(field, description)| self.add(field, description));
+                None
             }
         }
     }
@@ -197,5 +224,33 @@ impl Fields<'_> {
         }
         thresholds.sort_unstable();
         thresholds
+    }
+}
+
+/// Makes the recurrence of a limit whose anchors follow from the tenant. Returns every field that is wrong.
+fn of_tenant(period: Period, anchors: &Anchors<'_>) -> Result<Recurrence, Vec<Fault>> {
+    let mut faults = Vec::new();
+    if period == Period::Lifetime {
+        faults.push(("anchor", "must not be ANCHOR_TENANT for PERIOD_LIFETIME, which has one window"));
+    }
+    let given = [
+        ("anchor_day", anchors.anchor_day),
+        ("anchor_weekday", anchors.anchor_weekday),
+        ("anchor_month", anchors.anchor_month),
+        ("anchor_minute", anchors.anchor_minute),
+    ];
+    for (field, _) in given.into_iter().filter(|(_, number)| *number != 0) {
+        faults.push((field, "must be 0 with ANCHOR_TENANT, which takes the anchors from the tenant"));
+    }
+    if !anchors.origin_date.is_empty() {
+        faults.push((
+            "origin_date",
+            "must be empty with ANCHOR_TENANT, which takes the anchors from the tenant",
+        ));
+    }
+    match interval_of(period, anchors.interval) {
+        Ok(interval) if faults.is_empty() => Ok(Recurrence::OfTenant { period, interval }),
+        Ok(_) => Err(faults),
+        Err(fault) => Err(faults.into_iter().chain([fault]).collect()),
     }
 }

@@ -10,7 +10,7 @@ mod tenants;
 
 pub use plans::{NewPlan, PlanChange};
 pub use resources::{NewResource, ResourceChange};
-pub use tenants::{NewTenant, PlannedTenant, TenantChange};
+pub use tenants::{AnchorTime, NewTenant, PlannedTenant, TenantChange};
 
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, QuerySelect};
 

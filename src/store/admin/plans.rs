@@ -24,7 +24,7 @@ use crate::domain::{
     faults::Faults,
     lineage::Since,
     plan::{Limit, Plan, Policy},
-    refusal::Refusal,
+    refusal::{Fault, Refusal},
     time::Time,
 };
 
@@ -67,7 +67,7 @@ impl Store {
                 key: Set(key),
                 id: Set(new.id.clone()),
                 display_name: Set(new.display_name.clone()),
-                limits: Set(limits_to_text(&replace_limits(&NO_LIMITS, &new.limits, since))?),
+                limits: Set(limits_to_text(&replace(&NO_LIMITS, &new.limits, since)?)?),
                 created_at: Set(now),
                 updated_at: Set(now),
             };
@@ -93,7 +93,8 @@ impl Store {
                 refuse_undeclared(&transaction.load_policy().await?, limits)?;
             }
             let since = Since::of_revision(now, revision + 1);
-            let limits = change.limits.as_ref().map(|limits| replace_limits(&before.limits, limits, since));
+            let limits = change.limits.as_ref().map(|limits| replace(&before.limits, limits, since));
+            let limits = limits.transpose()?;
             if !changes(&change.display_name, &before.display_name) && !changes(&limits, &before.limits) {
                 return Ok((transaction, before));
             }
@@ -152,6 +153,14 @@ impl Transaction<Reading> {
             rows.order_by_asc(plan::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
         Ok(Page::of(rows.into_iter().map(plan_from_model).collect::<Result<_, _>>()?, size))
     }
+}
+
+/// Makes the new limits of a plan. Refuses limits whose anchors cannot change now.
+fn replace(before: &[Arc<Limit>], limits: &[Limit], since: Since) -> Result<Vec<Arc<Limit>>, Refusal> {
+    replace_limits(before, limits, since).map_err(|full| {
+        let fault = |(place, full)| Fault::new(format!("plan.limits[{place}]"), format!("{full}"));
+        Refusal::Invalid(full.into_iter().map(fault).collect())
+    })
 }
 
 /// Refuses limits of undeclared resources. The transaction checks this again, since a resource may have been deleted

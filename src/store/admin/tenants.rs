@@ -13,7 +13,7 @@ use super::{
         connect::Store,
         entity::{hold, plan, tenant},
         error::{AdminError, StoreError},
-        policy::{Carried, carried_to_text, plan_from_model},
+        policy::{Carried, calendars_to_text, carried_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction, Writing},
     },
     Page, changes, lock_policy, plans, rows_to_read, set_if,
@@ -23,9 +23,10 @@ use crate::domain::{
     id::TenantKey,
     lineage::Since,
     plan::Policy,
-    refusal::Refusal,
+    refusal::{Fault, Refusal},
     tenant::{Tenant, TenantState},
     time::Time,
+    timing::{TenantCalendar, changed_calendars},
 };
 
 /// A tenant to be created.
@@ -39,8 +40,10 @@ pub struct NewTenant {
     pub display_name: String,
     /// The id of the tenant's plan.
     pub plan: String,
-    /// The time zone in which days and months begin.
+    /// The time zone in which days and longer periods begin.
     pub zone: Tz,
+    /// When the subscription began. `None`: when the tenant is created.
+    pub anchor_time: Option<Time>,
     /// Whether the tenant may take new holds.
     pub state: TenantState,
 }
@@ -54,6 +57,19 @@ pub struct TenantChange {
     pub plan: Option<String>,
     /// Whether the tenant may take new holds.
     pub state: Option<TenantState>,
+    /// The time zone in which days and longer periods begin.
+    pub zone: Option<Tz>,
+    /// When the subscription began.
+    pub anchor_time: Option<AnchorTime>,
+}
+
+/// A change of the start of a tenant's subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnchorTime {
+    /// The subscription began when the tenant was created.
+    Creation,
+    /// The subscription began at this instant.
+    At(Time),
 }
 
 /// A tenant, and the id of its plan.
@@ -79,6 +95,10 @@ impl Store {
             }
             let plan = plans::get_row(&transaction, &new.plan).await?;
             let now = transaction.now(shown).await?;
+            let calendars = new.anchor_time.map(|anchor_time| {
+                calendars_to_text(&[TenantCalendar { since: now, zone: new.zone, anchor_time }])
+            });
+            let calendars = calendars.transpose()?;
             let row = tenant::ActiveModel {
                 key: Set(new.key.0),
                 id: Set(Some(new.id.clone())),
@@ -86,6 +106,7 @@ impl Store {
                 display_name: Set(new.display_name.clone()),
                 plan_key: Set(plan.key),
                 zone: Set(new.zone.name().to_owned()),
+                calendars: Set(calendars),
                 state: Set(new.state.code()),
                 decided_at: Set(now),
                 next_due: Set(Time::NEVER),
@@ -120,11 +141,16 @@ impl Store {
             };
             let other_plan = plan.key != found.plan_key;
             let other_state = changes(&change.state.map(TenantState::code), &found.state);
-            if !other_plan && !other_state && !changes(&change.display_name, &found.display_name) {
+            let now = transaction.now(shown).await?.max(found.decided_at);
+            let calendars = calendars_after(&found, change, &plan, now)?;
+            if !other_plan
+                && !other_state
+                && calendars.is_none()
+                && !changes(&change.display_name, &found.display_name)
+            {
                 let tenant = tenant_from_model(found)?;
                 return Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }));
             }
-            let now = transaction.now(shown).await?.max(found.decided_at);
             let carried = if other_plan { Some(carry(&found, present, &plan, now, revision)?) } else { None };
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
@@ -133,6 +159,10 @@ impl Store {
                 plan_key: set_if(other_plan.then_some(plan.key)),
                 plan_since: set_if(other_plan.then_some(now)),
                 state: set_if(change.state.map(TenantState::code)),
+                zone: set_if(
+                    calendars.is_some().then_some(change.zone).flatten().map(|zone| zone.name().to_owned()),
+                ),
+                calendars: set_if(calendars.map(Some)),
                 decided_at: Set(now),
                 updated_at: Set(now),
                 version: Set(next_version(&found, now)),
@@ -237,7 +267,37 @@ fn carry(
     let tenant = tenant_from_model(found.clone())?;
     let (from, to) = (plan_from_model(from)?, plan_from_model(to.clone())?);
     let plan_since = Since::of_tenant(now, revision, tenant.plan_since);
-    carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to) }).map(Some)
+    carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to, now) }).map(Some)
+}
+
+/// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
+fn calendars_after(
+    found: &tenant::Model,
+    change: &TenantChange,
+    plan: &plan::Model,
+    now: Time,
+) -> Result<Option<String>, AdminError> {
+    let tenant = tenant_from_model(found.clone())?;
+    let present = *tenant.calendar();
+    let anchor_time = change.anchor_time.map(|given| match given {
+        AnchorTime::Creation => tenant.created_at,
+        AnchorTime::At(instant) => instant,
+    });
+    let next = TenantCalendar {
+        zone: change.zone.unwrap_or(present.zone),
+        anchor_time: anchor_time.unwrap_or(present.anchor_time),
+        ..present
+    };
+    if next == present {
+        return Ok(None);
+    }
+    let plan = plan_from_model(plan.clone())?;
+    let limits = plan.limits.iter().map(|limit| &limit.shape.timing);
+    let calendars = changed_calendars(&tenant.calendars, next, limits, now).map_err(|full| {
+        let field = if next.zone == present.zone { "tenant.anchor_time" } else { "tenant.zone" };
+        Refusal::Invalid(vec![Fault::new(field, full.to_string())])
+    })?;
+    Ok(Some(calendars_to_text(&calendars)?))
 }
 
 /// Returns a version that no lane has seen, even if a failover has lost changes. So the rows of the tenant that lanes

@@ -15,7 +15,7 @@ use crate::{
         shape::{PerDimension, Shape},
         tenant::TenantState,
         time::{Span, Time},
-        window::Period,
+        window::{Cycle, Period},
     },
     store::{AdminError, Store, entity::hold, fixture::databases},
 };
@@ -44,6 +44,7 @@ async fn tenant(store: &Store, id: &str, plan: &str, now: Time) -> Result<Planne
         display_name: String::new(),
         plan: plan.to_owned(),
         zone: chrono_tz::Europe::Lisbon,
+        anchor_time: None,
         state: TenantState::Active,
     };
     store.create_tenant(Some(now), &new).await
@@ -54,14 +55,14 @@ fn limit(id: &str, resource: ResourceKey, period: Period) -> Limit {
         id: id.to_owned(),
         shape: Shape {
             resource,
-            period,
-            anchor_day: 0,
+            timing: Cycle::plain(period).into(),
             selectors: PerDimension::default(),
             per: PerDimension::default(),
         },
         quantity: 100,
         enforcement: Enforcement::Hard,
         thresholds: Vec::new(),
+        origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),
     }
@@ -197,7 +198,7 @@ async fn a_tenant_changes_and_its_time_never_decreases() {
             (made.plan_id.as_str(), made.tenant.decided_at, made.tenant.next_due),
             ("free", NOON, Time::NEVER)
         );
-        assert_eq!(made.tenant.zone, chrono_tz::Europe::Lisbon);
+        assert_eq!(made.tenant.calendar().zone, chrono_tz::Europe::Lisbon);
         assert!(matches!(
             refusal(tenant(store, "acme", "free", NOON).await),
             Refusal::NameTaken { kind: "tenant", .. }

@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_reservation_is_decoded_as_it_was_encoded() {
-        let key = CounterKey::of_meter(ResourceKey(3), Time::EPOCH);
+        let key = CounterKey::of_meter(ResourceKey(3));
         let reservation = Reservation {
             id: ReservationId([7; 16]),
             subject: Subject { agent: "planner".into(), user: "ü".into(), model: String::new() },

@@ -8,12 +8,13 @@ use crate::{
         id::{PlanKey, TenantKey},
         lineage::Since,
         tenant::{Tenant, TenantState},
+        timing::TenantCalendar,
     },
     store::{
         Dialect, StoreError,
         bulk::{Bulk, Write, empty_columns, push},
         entity::tenant,
-        policy::carried_from_text,
+        policy::{calendars_from_text, carried_from_text},
         row::Row,
     },
 };
@@ -21,7 +22,7 @@ use crate::{
 /// The columns of a tenant, in the order of [`tenant_from_row`].
 macro_rules! tenant_columns {
     () => {
-        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number, carried"
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number, carried, calendars"
     };
 }
 pub(super) use tenant_columns;
@@ -82,6 +83,7 @@ pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
         version: row.get(11)?,
         event_number: row.get(12)?,
         carried: row.get(13)?,
+        calendars: row.get(14)?,
     })
 }
 
@@ -94,7 +96,13 @@ pub(in crate::store) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, 
     let carried = carried.filter(|carried| carried.plan_since.at == row.plan_since).unwrap_or_default();
     Ok(Tenant {
         key: TenantKey(row.key),
-        zone: row.zone.parse().map_err(|_| corrupt("time zone"))?,
+        calendars: match row.calendars.as_deref() {
+            Some(text) => calendars_from_text(text).ok_or_else(|| corrupt("calendars"))?,
+            None => {
+                let zone = row.zone.parse().map_err(|_| corrupt("time zone"))?;
+                vec![TenantCalendar { since: row.created_at, zone, anchor_time: row.created_at }]
+            }
+        },
         state: TenantState::from_code(row.state).ok_or_else(|| corrupt("state"))?,
         id: row.id.or(row.deleted_id).unwrap_or_default().into(),
         display_name: row.display_name,

@@ -17,7 +17,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) deleted_id: Option<String>,
     pub(in crate::store) display_name: String,
     pub(in crate::store) plan_key: i32,
-    /// The IANA name of the time zone.
+    /// The IANA name of the present time zone.
     pub(in crate::store) zone: String,
     /// 1 ACTIVE, 2 SUSPENDED.
     pub(in crate::store) state: i16,
@@ -37,6 +37,9 @@ pub(in crate::store) struct Model {
     /// JSON: when the tenant last changed its plan, and the shapes whose counters have been counted without a gap since
     /// before that change. `None` if the tenant has never changed its plan.
     pub(in crate::store) carried: Option<String>,
+    /// JSON, see `CalendarRow` in `store/policy.rs`. `None` if the tenant has only the calendar of its zone, and
+    /// `created_at` as the start of its subscription.
+    pub(in crate::store) calendars: Option<String>,
 }
 
 /// No relations: the database has no foreign keys.

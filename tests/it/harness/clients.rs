@@ -130,6 +130,25 @@ impl Clients {
         .boxed()
     }
 
+    /// Updates the fields of a tenant that `paths` names.
+    pub fn change_tenant<'a>(
+        &'a self,
+        tenant: Tenant,
+        paths: &'a [&'a str],
+    ) -> BoxFuture<'a, Answer<Tenant>> {
+        async move {
+            let request = UpdateTenantRequest { tenant: Some(tenant), update_mask: Some(mask(paths)) };
+            done(self.admin.clone().update_tenant(request).await)
+        }
+        .boxed()
+    }
+
+    /// Gives a tenant another time zone.
+    pub fn move_to<'a>(&'a self, id: &'a str, zone: &'a str) -> BoxFuture<'a, Answer<Tenant>> {
+        let tenant = Tenant { id: id.into(), zone: zone.into(), ..Tenant::default() };
+        self.change_tenant(tenant, &["zone"])
+    }
+
     /// Resets the usage of a tenant to zero (ResetUsage).
     pub fn reset<'a>(
         &'a self,

@@ -1,6 +1,6 @@
 //! Short functions that make limits.
 
-use super::v1::{Dimension, Enforcement, Limit, Period};
+use super::v1::{Anchor, Dimension, Enforcement, Limit, Period};
 
 /// Makes the limit `day` of `quantity` units a day.
 pub fn day(resource: &str, quantity: i64) -> Limit {
@@ -15,6 +15,11 @@ pub fn month(resource: &str, quantity: i64) -> Limit {
 /// Makes the limit `lifetime` of `quantity` units for ever.
 pub fn lifetime(resource: &str, quantity: i64) -> Limit {
     limit("lifetime", resource, quantity, Period::Lifetime)
+}
+
+/// Makes the limit `limit` of `quantity` tokens in a window of this period.
+pub fn every(period: Period, quantity: i64) -> Limit {
+    limit("limit", "tokens", quantity, period)
 }
 
 fn limit(id: &str, resource: &str, quantity: i64, period: Period) -> Limit {
@@ -39,6 +44,10 @@ pub trait LimitExt: Sized {
     fn per(self, dimensions: &[Dimension]) -> Self;
     /// Sets the day of the month on which the window starts.
     fn anchor(self, day: i32) -> Self;
+    /// Sets the number of periods in a window.
+    fn interval(self, interval: i32) -> Self;
+    /// Takes the anchors from the tenant.
+    fn of_tenant(self) -> Self;
     /// Sets the thresholds, in percent.
     fn thresholds(self, percentages: &[i32]) -> Self;
 }
@@ -74,6 +83,14 @@ impl LimitExt for Limit {
 
     fn anchor(self, day: i32) -> Self {
         Self { anchor_day: day, ..self }
+    }
+
+    fn interval(self, interval: i32) -> Self {
+        Self { interval, ..self }
+    }
+
+    fn of_tenant(self) -> Self {
+        Self { anchor: Anchor::Tenant.into(), ..self }
     }
 
     fn thresholds(self, percentages: &[i32]) -> Self {

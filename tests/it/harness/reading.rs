@@ -1,5 +1,6 @@
 //! Short functions that read replies.
 
+use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
 use super::v1::{
@@ -91,4 +92,21 @@ pub fn state(reservation: &Reservation) -> ReservationState {
 /// Converts an instant to milliseconds since 1970-01-01 UTC.
 pub fn millis(timestamp: Option<&Timestamp>) -> Option<i64> {
     timestamp.map(|at| at.seconds * 1_000 + i64::from(at.nanos / 1_000_000))
+}
+
+/// Converts milliseconds since 1970-01-01 UTC to the message of an instant.
+pub fn timestamp(millis: i64) -> Timestamp {
+    let nanos = i32::try_from(millis.rem_euclid(1_000) * 1_000_000).expect("less than a second");
+    Timestamp { seconds: millis.div_euclid(1_000), nanos }
+}
+
+/// Parses an instant, and returns it in milliseconds since 1970-01-01 UTC.
+pub fn at(text: &str) -> i64 {
+    text.parse::<DateTime<Utc>>().expect("an instant").timestamp_millis()
+}
+
+/// Returns the start and the end of a balance's window, in milliseconds since 1970-01-01 UTC.
+pub fn window(balance: &Balance) -> (i64, i64) {
+    let [start, end] = [&balance.window_start, &balance.window_end].map(|instant| millis(instant.as_ref()));
+    (start.expect("a window with a start"), end.expect("a window with an end"))
 }

@@ -62,6 +62,7 @@ pub fn contract(limit: &limit::Limit) -> Limit {
         per: dimensions.filter(|(_, apart)| *apart).map(|(dimension, _)| dimension.into()).collect(),
         enforcement: i32::try_from(limit.enforcement).expect("one of three"),
         thresholds: vec![],
+        ..Limit::default()
     }
 }
 
