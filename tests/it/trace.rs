@@ -62,7 +62,7 @@ impl Trace {
 
     /// Returns a limit that is reached at about the middle of the trace.
     pub fn limit(&self) -> i64 {
-        if self.calls.len() == ROWS { 13_000_000 } else { self.tokens() / 2 }
+        self.tokens() / 2
     }
 
     /// Applies a HARD LIFETIME limit to the calls, one after the other. Returns the reserved and the committed tokens
