@@ -12,6 +12,12 @@ use crate::{
     trace::{ESTIMATE, Trace, assert_granted},
 };
 
+/// Number of calls that are played against a limit. Each of them waits for the one before, and for two transactions of
+/// its own. So they take about four times as long as calls that are in flight together.
+const CALLS_ONE_BY_ONE: usize = 4_000;
+/// Number of calls that the Python client plays.
+const CALLS_OF_PYTHON: usize = 2_000;
+
 on_both! {
     /// The trace is played without a limit, with 32 calls at the same time.
     async fn tope_replay_commits_every_row_of_the_trace(kind: Kind) {
@@ -26,9 +32,10 @@ on_both! {
         process::verify(database.url()).await;
     }
 
+    /// The trace is played with one call at a time, so that its order is known.
     async fn tope_replay_is_refused_the_calls_that_the_model_refuses(kind: Kind) {
         let database = Database::fresh(kind);
-        let trace = Trace::get(&database.path(""));
+        let trace = Trace::get(&database.path("")).first(CALLS_ONE_BY_ONE, &database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
         let limit = trace.limit().to_string();
         replay(&process, &trace, &["--tenant", "acme", "--limit", &limit]).await;
@@ -42,9 +49,9 @@ on_both! {
         process::verify(database.url()).await;
     }
 
-    async fn a_python_client_commits_every_row_of_the_trace(kind: Kind) {
+    async fn a_python_client_commits_every_row_of_the_first_part_of_the_trace(kind: Kind) {
         let database = Database::fresh(kind);
-        let trace = Trace::get(&database.path(""));
+        let trace = Trace::get(&database.path("")).first(CALLS_OF_PYTHON, &database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
         let clients = Clients::of(channel);
         clients.declare("tokens").await;
@@ -61,7 +68,7 @@ on_both! {
     /// The client has its own model. It stops at the first decision that differs from its model.
     async fn a_python_client_is_refused_the_calls_that_the_model_refuses(kind: Kind) {
         let database = Database::fresh(kind);
-        let trace = Trace::get(&database.path(""));
+        let trace = Trace::get(&database.path("")).first(CALLS_OF_PYTHON, &database.path(""));
         let (process, channel) = Process::serving(database.url(), &database.path(""), &[]).await;
         let clients = Clients::of(channel);
         clients.tenant_with("acme", &[lifetime("tokens", trace.limit())]).await;

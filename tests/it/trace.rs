@@ -44,6 +44,17 @@ impl Trace {
         trace
     }
 
+    /// Returns the trace of its first calls only. Its file is made in this folder.
+    pub fn first(mut self, calls: usize, folder: &Path) -> Self {
+        let text = fs::read_to_string(&self.path).expect("the trace can be read");
+        self.path = folder.join("first.csv");
+        let rows: Vec<&str> = text.lines().take(1 + calls).collect();
+        fs::write(&self.path, rows.join("\n")).expect("the folder can be written to");
+        self.calls.truncate(calls);
+        assert_eq!(self.calls.len(), calls, "the trace is longer");
+        self
+    }
+
     /// Returns the sum of the context and generated tokens of all calls.
     pub fn tokens(&self) -> i64 {
         self.calls.iter().map(|(context, generated)| context + generated).sum()
@@ -51,7 +62,7 @@ impl Trace {
 
     /// Returns a limit that is reached at about the middle of the trace.
     pub fn limit(&self) -> i64 {
-        if self.calls.len() == ROWS { 13_000_000 } else { self.tokens() / 2 }
+        self.tokens() / 2
     }
 
     /// Applies a HARD LIFETIME limit to the calls, one after the other. Returns the reserved and the committed tokens

@@ -28,8 +28,7 @@ use super::{
 /// Pause between two measurements of the memory of a process.
 const MEASURE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Maximum time that a command may run. The longest command, a Python client that replays the trace, takes a minute or
-/// two.
+/// Maximum time that a command may run. The longest command, a replay of the trace, takes about a minute.
 const RUN_TIMEOUT: Duration = Duration::from_secs(500);
 
 /// Makes a command that runs the program, without the settings of the environment.

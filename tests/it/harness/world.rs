@@ -23,7 +23,7 @@ use super::{
     wait::PATIENCE,
 };
 
-/// Maximum time of a test. The longest test, a replay of the trace, takes a minute or two.
+/// Maximum time of a test. The longest tests take about a minute.
 const TEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The time that the clock of a world shows at first: 2026-03-16 12:00 UTC, a Monday.
