@@ -1,14 +1,17 @@
 //! Shared by `tope reserve`, `tope commit` and `tope usage`: server, form of the output, amounts, and the printing of
 //! balances.
 
-use std::str::FromStr;
+use std::{collections::HashMap, str::FromStr};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::watch::{json as fields, text::time};
+use super::watch::{
+    json as fields,
+    text::{time, values_of},
+};
 use crate::{
     console::{
         client::{TargetArgs, print_line},
@@ -56,6 +59,29 @@ impl FromStr for AmountArg {
         let quantity = quantity.replace('_', "").parse().map_err(|_| malformed())?;
         Ok(Self { resource: resource.to_owned(), quantity })
     }
+}
+
+/// A label as the argument of a command: `team=search`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelArg {
+    /// The key of the label.
+    pub key: String,
+    /// The value of the label, which may be empty.
+    pub value: String,
+}
+
+impl FromStr for LabelArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("must be a key and a value, such as team=search")?;
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Returns the labels of the arguments. Of a key that is given several times, the last value counts.
+pub(super) fn labels(args: Vec<LabelArg>) -> HashMap<String, String> {
+    args.into_iter().map(|LabelArg { key, value }| (key, value)).collect()
 }
 
 /// Prints a reservation, if there is one, and balances.
@@ -144,11 +170,8 @@ fn rows(balances: &[Balance]) -> Vec<[String; 8]> {
 
 /// Names the subjects whose usage a balance counts: `agent=planner`, or `all`.
 fn scope(balance: &Balance) -> String {
-    let parts = [("agent", &balance.agent), ("user", &balance.user), ("model", &balance.model)];
-    let parts: Vec<String> = parts
-        .iter()
-        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={value}")))
-        .collect();
+    let parts: Vec<String> =
+        values_of(balance).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     if parts.is_empty() { "all".to_owned() } else { parts.join(",") }
 }
 

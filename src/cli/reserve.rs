@@ -3,7 +3,7 @@
 use clap::Args;
 use prost_types::Duration;
 
-use super::quota::{self, AmountArg, CallArgs};
+use super::quota::{self, AmountArg, CallArgs, LabelArg};
 use crate::{
     console::{client::connect, error::CliError},
     grpc::v1::{OnExpiry, ReserveAmount, ReserveRequest, quota_service_client::QuotaServiceClient},
@@ -30,6 +30,10 @@ pub struct ReserveArgs {
     /// The model that is called
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub model: String,
+
+    /// Label of the call, such as team=search; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<LabelArg>,
 
     /// Id of this call. A repeat with the same id does not reserve twice; `tope commit` takes the id, too
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
@@ -74,7 +78,7 @@ pub async fn run(args: ReserveArgs) -> Result<(), CliError> {
         ttl: args.ttl_seconds.map(|seconds| Duration { seconds, nanos: 0 }),
         allow_partial: args.allow_partial,
         on_expiry: if args.charge_on_expiry { OnExpiry::Charge } else { OnExpiry::Unspecified }.into(),
-        ..ReserveRequest::default()
+        labels: quota::labels(args.labels),
     };
     let reply = client.reserve(request).await.map_err(|status| quota::refused("cannot reserve", &status))?;
     let reply = reply.into_inner();

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::quota::{self, CallArgs};
+use super::quota::{self, CallArgs, LabelArg};
 use crate::{
     console::{client::connect, error::CliError},
     grpc::v1::{GetUsageRequest, quota_service_client::QuotaServiceClient},
@@ -26,6 +26,10 @@ pub struct UsageArgs {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
 
+    /// Only limits that count this label's value, and limits that count all values together; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<LabelArg>,
+
     /// Only balances of this resource; may be given several times
     #[arg(long = "resource", value_name = "NAME")]
     pub resources: Vec<String>,
@@ -48,6 +52,7 @@ pub async fn run(args: UsageArgs) -> Result<(), CliError> {
         user: args.user,
         model: args.model,
         resources: args.resources,
+        labels: quota::labels(args.labels),
         ..GetUsageRequest::default()
     };
     let mut balances = Vec::new();

@@ -153,7 +153,7 @@ mod tests {
     fn limit(quantity: i64, thresholds: &[i32]) -> Limit {
         let (selectors, per) = Default::default();
         let timing = Cycle::plain(Period::Day).into();
-        let shape = Shape { resource: ResourceKey(1), timing, selectors, per };
+        let shape = Shape { resource: ResourceKey(1), timing, selectors, per, labels: Vec::new() };
         let (id, thresholds) = ("daily".to_owned(), thresholds.to_vec());
         Limit {
             id,

@@ -12,6 +12,8 @@ pub const UNIT_LENGTH_MAX_BYTES: usize = 64;
 pub const AMOUNTS_MAX: usize = 16;
 /// Maximum number of labels of one reservation.
 pub const LABELS_MAX: usize = 16;
+/// Maximum number of labels that one limit counts separately.
+pub const LIMIT_LABELS_MAX: usize = 4;
 /// Maximum length of a label's key.
 pub const LABEL_KEY_MAX_BYTES: usize = 64;
 /// Maximum length of a label's value.

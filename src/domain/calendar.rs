@@ -9,8 +9,8 @@ use super::{
     window::{Cycle, Entry, Window, WindowOfCycle, window_at, window_in},
 };
 
-/// Maximum number of histories whose windows are remembered.
-const HISTORIES_MAX: usize = 10_000;
+/// Maximum number of cycles, and of histories, whose windows are remembered.
+const REMEMBERED_MAX: usize = 10_000;
 
 /// The windows that were computed last.
 #[derive(Debug, Default)]
@@ -29,6 +29,9 @@ impl Calendar {
     }
 
     fn window_of_cycle(&mut self, zone: Tz, cycle: Cycle, at: Time) -> Window {
+        if self.windows.len() >= REMEMBERED_MAX && !self.windows.contains_key(&(zone, cycle)) {
+            self.windows.clear();
+        }
         let place = self.windows.entry((zone, cycle)).or_insert_with(|| window_at(zone, cycle, at));
         if !place.contains(at) {
             *place = window_at(zone, cycle, at);
@@ -41,7 +44,7 @@ impl Calendar {
             return *found;
         }
         let found = window_in(&history, at);
-        if self.histories.len() >= HISTORIES_MAX {
+        if self.histories.len() >= REMEMBERED_MAX {
             self.histories.clear();
         }
         self.histories.insert(history, found);

@@ -45,12 +45,12 @@ impl Tenant {
         earliest(&self.carried, key, &self.calendars).unwrap_or(self.plan_since)
     }
 
-    /// Returns the lineage with this timing, if both have the same windows from the window of `now` on.
+    /// Returns the lineage with this timing, if both have the same window at `now`. Later windows of the two may differ:
+    /// no counter counts since before the start of its window.
     fn timed_as(&self, lineage: &Lineage, timing: &Timing, now: Time) -> Lineage {
         let own = &lineage.shape.timing;
-        let is_same = own.present == timing.present
-            && own != timing
-            && own.window(&self.calendars, now) == timing.window(&self.calendars, now);
+        let is_same =
+            own != timing && own.window(&self.calendars, now) == timing.window(&self.calendars, now);
         if is_same { lineage.clone().timed(timing) } else { lineage.clone() }
     }
 
@@ -72,8 +72,8 @@ impl Tenant {
                 before.push(lineage);
                 continue;
             }
-            let carried = self.carried.iter();
-            before.extend(carried.filter_map(|carried| carried.within(&lineage.shape)));
+            let timed = self.carried.iter().map(|carried| self.timed_as(carried, &lineage.shape.timing, now));
+            before.extend(timed.filter_map(|carried| carried.within(&lineage.shape)));
             before.push(Lineage { since: self.plan_since, ..lineage });
         }
         let mut carried = Vec::new();
@@ -103,7 +103,7 @@ pub fn replace_limits(
     for (place, limit) in replaced.iter_mut().enumerate() {
         let present = limit.shape.timing.present;
         let mut lineages = old.clone();
-        if let Some(ancestor) = ancestor(before, limit) {
+        if let Some(ancestor) = ancestor(before, limits, limit) {
             match ancestor.shape.timing.clone().changed(present, now.at) {
                 Ok(timing) => limit.shape.timing = timing,
                 Err(error) => full.push((place, error)),
@@ -123,14 +123,14 @@ pub fn replace_limits(
 }
 
 /// Finds the previous limit that goes on as this limit, perhaps with other anchors: the limit with the same id, or else
-/// a limit with the same anchors.
-fn ancestor<'a>(before: &'a [impl AsRef<Limit>], limit: &Limit) -> Option<&'a Limit> {
-    let mut alike =
+/// a limit with the same anchors, rather one whose id is gone.
+fn ancestor<'a>(before: &'a [impl AsRef<Limit>], limits: &[Limit], limit: &Limit) -> Option<&'a Limit> {
+    let alike =
         before.iter().map(AsRef::as_ref).filter(|old| old.shape.differs_only_in_anchors(&limit.shape));
-    alike
-        .clone()
-        .find(|old| old.id == limit.id)
-        .or_else(|| alike.find(|old| old.shape.timing.present == limit.shape.timing.present))
+    let same_anchors = alike.clone().filter(|old| old.shape.timing.present == limit.shape.timing.present);
+    let is_gone = |old: &&Limit| limits.iter().all(|limit| limit.id != old.id);
+    let same_id = alike.clone().find(|old| old.id == limit.id);
+    same_id.or_else(|| same_anchors.clone().find(is_gone)).or_else(|| same_anchors.clone().next())
 }
 
 impl Lineage {
@@ -160,9 +160,10 @@ fn without_repeats(mut lineages: Vec<Lineage>) -> Vec<Lineage> {
     // Earlier lineages come first, and of equally early lineages the wider. The other fields of the sort key make the
     // result independent of the order of the argument.
     lineages.sort_by_cached_key(|Lineage { shape, since }| {
-        let Shape { resource, timing, selectors, per } = shape;
-        let selected = selectors.iter().filter(|(_, selector)| selector.is_some()).count();
-        (*since, selected, *resource, timing.clone(), selectors.clone(), *per)
+        let Shape { resource, timing, selectors, per, labels } = shape;
+        let selected = selectors.iter().filter(|(_, selector)| selector.is_some()).count()
+            + labels.iter().filter(|rule| rule.selected.is_some()).count();
+        (*since, selected, *resource, timing.clone(), selectors.clone(), *per, labels.clone())
     });
     let mut kept: Vec<Lineage> = Vec::new();
     for lineage in lineages {

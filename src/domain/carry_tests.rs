@@ -20,6 +20,7 @@ fn shape(user: Option<&str>, per_user: bool) -> Shape {
         timing: Cycle::plain(Period::Lifetime).into(),
         selectors: PerDimension { user: user.map(str::to_owned), ..PerDimension::default() },
         per: PerDimension { user: per_user, ..PerDimension::default() },
+        labels: Vec::new(),
     }
 }
 
@@ -230,4 +231,41 @@ fn a_tenant_whose_plans_agree_from_now_on_keeps_its_usage() {
     for (now, carried) in [(day(50), 0), (day(103), 0), (day(104), 1)] {
         assert_eq!(acme.carry_to(&from, &to, now).len(), carried, "{now:?}");
     }
+}
+
+#[test]
+fn usage_is_carried_on_between_plans_whose_limits_moved_within_the_window() {
+    let day = |number: i64| Time(number * 86_400_000);
+    let since = |at: Time| Since { at, order: 1 };
+    let begun = || replace_limits(&[] as &[Arc<Limit>], &[monthly("m", 1)], since(day(3))).expect("new");
+    let moved = || replace_limits(&begun(), &[monthly("m", 15)], since(day(69))).expect("moved");
+    let of = |limits| Plan { limits, ..plan(&[]) };
+    let mut acme = tenant(since(day(2)), vec![]);
+    // On day 64 the tenant changes to an equal plan; then the limits of both plans get another anchor day.
+    acme = tenant(since(day(64)), acme.carry_to(&of(begun()), &of(begun()), day(64)));
+    acme = tenant(since(day(71)), acme.carry_to(&of(moved()), &of(moved()), day(71)));
+    let window = acme.carried[0].shape.timing.window(&acme.calendars, day(71));
+    let key = CounterKey::of_shape(&begun()[0].shape, window, &Subject::default());
+    assert_eq!(acme.counts_since(&moved()[0], &key), since(day(3)), "both plans counted it all the time");
+    // One plan moved, and the other did not: in the running window they read the same counter.
+    let mut other = tenant(since(day(2)), vec![]);
+    other = tenant(since(day(71)), other.carry_to(&of(begun()), &of(moved()), day(71)));
+    assert_eq!(other.counts_since(&moved()[0], &key), since(day(3)));
+    let after = moved()[0].shape.timing.window(&other.calendars, day(95));
+    let key = CounterKey::of_shape(&moved()[0].shape, after, &Subject::default());
+    assert!(other.counts_since(&moved()[0], &key).at <= after.window.start);
+}
+
+#[test]
+fn a_renamed_limit_goes_on_and_does_not_take_the_history_of_another_limit() {
+    let day = |number: i64| Time(number * 86_400_000);
+    let since = |at: Time| Since { at, order: 1 };
+    let both = [monthly("a", 1), monthly("b", 15)];
+    let begun = replace_limits(&[] as &[Arc<Limit>], &both, since(day(3))).expect("new");
+    let moved = replace_limits(&begun, &[monthly("a", 15), monthly("b", 15)], since(day(69))).expect("moved");
+    let renamed =
+        replace_limits(&moved, &[monthly("a", 15), monthly("c", 15)], since(day(71))).expect("renamed");
+    assert_eq!(renamed[1].shape.timing, begun[1].shape.timing);
+    assert_eq!((renamed[0].since, renamed[1].since), (since(day(3)), since(day(3))));
+    assert_eq!(renamed[0].shape.timing, moved[0].shape.timing);
 }

@@ -7,19 +7,20 @@ use super::{
     id::ResourceKey,
     lineage::Since,
     plan::Limit,
-    shape::{Dimension, PerDimension, Shape, Subject},
+    shape::{Dimension, LabelRule, PerDimension, Shape, Subject},
     time::Time,
     timing::TenantCalendar,
     window::{Cycle, Period, Window, WindowOfCycle},
 };
 
-/// The key of a counter within its tenant: resource, cycle, window start, and the values of the dimensions for whose
-/// values the counter's shape counts separately. The key contains neither plan nor limit, so usage survives their
+/// The key of a counter within its tenant: resource, cycle, window start, and the values of the dimensions and
+/// labels for whose values the counter's shape counts separately. The key contains neither plan nor limit, so usage survives their
 /// changes (R4.15).
 ///
 /// The key is the stored bytes: resource (4 bytes), cycle (2 or 10), window start (8, sign flipped), all big-endian.
-/// Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. In this order the counters
-/// of one shape and one window follow each other.
+/// Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. Then each label follows that
+/// the shape counts separately, in the order of their keys: the key's length (1 byte), the key, the value's length (2
+/// bytes) and the value. In this order the counters of one shape and one window follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
 
@@ -46,6 +47,14 @@ impl CounterKey {
             } else {
                 bytes.push(0);
             }
+        }
+        for rule in &shape.labels {
+            let value = subject.label(&rule.key);
+            // A label's key has at most 64 bytes, and its value at most 256.
+            bytes.push(u8::try_from(rule.key.len()).unwrap_or(u8::MAX));
+            bytes.extend_from_slice(rule.key.as_bytes());
+            bytes.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+            bytes.extend_from_slice(value.as_bytes());
         }
         Self(bytes.into())
     }
@@ -88,7 +97,7 @@ impl CounterKey {
     /// Reads a stored key. `None`: these bytes are no key.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let key = Self(bytes.into());
-        key.parse().is_some().then_some(key)
+        key.is_valid().then_some(key)
     }
 
     /// Returns the bytes of the key as they are stored.
@@ -129,10 +138,21 @@ impl CounterKey {
 
     /// Returns the dimension values for which the counter counts separately.
     pub fn dimensions(&self) -> PerDimension<Option<&str>> {
-        self.parse().unwrap_or_default()
+        self.parse().map(|(dimensions, _)| dimensions).unwrap_or_default()
     }
 
-    fn parse(&self) -> Option<PerDimension<Option<&str>>> {
+    /// Returns the labels for whose values the counter counts separately, in the order of their keys.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest = self.parse().map(|(_, labels)| labels).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (label, tail) = split_label(rest)?;
+            rest = tail;
+            Some(label)
+        })
+    }
+
+    /// Returns the dimension values, and the bytes of the labels. `None`: the bytes are no key.
+    fn parse(&self) -> Option<(PerDimension<Option<&str>>, &[u8])> {
         let (_, rest) = Cycle::decode(self.0.get(RESOURCE_LENGTH..)?)?;
         let mut rest = rest.get(START_LENGTH..)?;
         let mut values = PerDimension::default();
@@ -146,8 +166,27 @@ impl CounterKey {
                 rest = tail;
             }
         }
-        rest.is_empty().then_some(values)
+        Some((values, rest))
     }
+
+    /// Returns whether the bytes are a key.
+    fn is_valid(&self) -> bool {
+        let Some((_, mut rest)) = self.parse() else { return false };
+        while !rest.is_empty() {
+            let Some((_, tail)) = split_label(rest) else { return false };
+            rest = tail;
+        }
+        true
+    }
+}
+
+/// Splits the first label off the bytes of labels. `None`: the bytes do not begin with a label.
+fn split_label(bytes: &[u8]) -> Option<((&str, &str), &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some(((std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?), rest))
 }
 
 impl Shape {
@@ -160,7 +199,19 @@ impl Shape {
         };
         self.resource == key.resource()
             && Dimension::ALL.into_iter().all(counted)
+            && self.counts_labels(key)
             && self.timing.has_window(calendars, key.cycle(), key.window_start())
+    }
+}
+
+impl Shape {
+    /// Returns whether the counter counts the labels of this shape separately, and has the values that it selects.
+    fn counts_labels(&self, key: &CounterKey) -> bool {
+        let mut labels = key.labels();
+        let counted = |rule: &LabelRule| {
+            labels.next().is_some_and(|(key, value)| key == rule.key && rule.accepts(value))
+        };
+        self.labels.iter().all(counted) && labels.next().is_none()
     }
 }
 
@@ -239,17 +290,28 @@ mod tests {
             timing: CYCLE.into(),
             selectors: selectors.map(|selector| selector.map(str::to_owned)).into(),
             per: per.into(),
+            labels: Vec::new(),
         }
     }
 
     #[test]
     fn a_key_contains_its_resource_period_window_and_dimensions() {
-        let subject = Subject { agent: "planner".into(), user: String::new(), model: "ü".into() };
+        let labels = vec![("run".into(), "r".repeat(256)), ("team".into(), "ü".into())];
+        let subject = Subject { agent: "planner".into(), user: String::new(), model: "ü".into(), labels };
         let cases = [
             (shape([None, None, None], [false; 3]), [None, None, None]),
             (shape([Some("planner"), None, None], [false; 3]), [Some("planner"), None, None]),
             (shape([None, None, None], [false, true, true]), [None, Some(""), Some("ü")]),
         ];
+        let rule = |key: &str, selected: Option<&str>| LabelRule {
+            key: key.into(),
+            selected: selected.map(Into::into),
+        };
+        let labelled = Shape {
+            labels: vec![rule("absent", None), rule("run", None), rule("team", Some("ü"))],
+            ..shape([None, None, None], [false; 3])
+        };
+        let cases = cases.into_iter().chain([(labelled, [None, None, None])]);
         for (shape, dimensions) in cases {
             for start in [0, -1, 1_700_000_000_000, i64::MIN, i64::MAX].map(Time) {
                 let window = WindowOfCycle { window: Window { start, end: Time::NEVER }, cycle: CYCLE };
@@ -259,10 +321,34 @@ mod tests {
                 assert_eq!(read.cycle(), CYCLE);
                 assert_eq!(read.window_start(), start);
                 assert_eq!(read.dimensions(), dimensions.into());
+                let labels: Vec<_> = read.labels().collect();
+                let want = shape.labels.iter().map(|rule| (rule.key.as_str(), subject.label(&rule.key)));
+                assert_eq!(labels, want.collect::<Vec<_>>());
+                assert!(shape.counts_labels(&read));
+                let others = Shape { labels: vec![rule("run", None)], ..shape.clone() };
+                assert!(!others.counts_labels(&read), "another set of labels");
                 let prefix = CounterKey::prefix(ResourceKey(7), CYCLE, start);
                 assert!(key.as_bytes().starts_with(&prefix));
             }
         }
+    }
+
+    #[test]
+    fn a_key_with_labels_that_is_cut_short_is_refused_or_has_fewer_labels() {
+        let labels = vec![
+            LabelRule { key: "run".into(), selected: None },
+            LabelRule { key: "team".into(), selected: None },
+        ];
+        let shape = Shape { labels, ..shape([None, None, None], [false; 3]) };
+        let window = WindowOfCycle { window: Window::ENDLESS, cycle: CYCLE };
+        let subject = Subject { labels: vec![("run".into(), "7".into())], ..Subject::default() };
+        let key = CounterKey::of_shape(&shape, window, &subject);
+        let whole = key.as_bytes().len();
+        // The last label has a length byte, four letters of its key, and two bytes for the length of its value.
+        let kept: Vec<usize> =
+            (0..whole).filter(|end| CounterKey::from_bytes(&key.as_bytes()[..*end]).is_some()).collect();
+        let prefix = key.window().len() + 3;
+        assert_eq!(kept, [prefix, prefix + 1 + 3 + 2 + 1]);
     }
 
     #[test]

@@ -74,7 +74,6 @@ fn settlement() -> Settlement {
         settled_at: Some(Time(2)),
         amounts: vec![ReservedAmount { resource: TOKENS, reserved: 5, committed: 5 }],
         lines: vec![Line { key: CounterKey::of_meter(TOKENS), held: 5, charged: 5 }],
-        labels: Vec::new(),
         request_id: String::new(),
         first: None,
     };

@@ -57,7 +57,7 @@ pub enum Target {
 pub struct Reserve {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// The agent, user and model that spend.
+    /// The agent, user and model that spend, with labels.
     pub subject: Subject,
     /// The quantities to hold.
     pub amounts: Vec<Ask>,
@@ -67,8 +67,6 @@ pub struct Reserve {
     pub allow_partial: bool,
     /// What happens to the hold at its deadline.
     pub on_expiry: OnExpiry,
-    /// Labels, sorted by their keys.
-    pub labels: Vec<(String, String)>,
 }
 
 /// Commit: settles a reservation with what was used.
@@ -98,12 +96,10 @@ pub struct Extend {
 pub struct Record {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// The agent, user and model that spend.
+    /// The agent, user and model that spend, with labels.
     pub subject: Subject,
     /// The quantities that were used. A negative quantity reduces the usage.
     pub amounts: Vec<Units>,
-    /// Labels, sorted by their keys.
-    pub labels: Vec<(String, String)>,
 }
 
 /// Check: decides what a Reserve would get, and changes nothing.

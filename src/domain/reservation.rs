@@ -102,8 +102,6 @@ pub struct Reservation {
     pub amounts: Vec<ReservedAmount>,
     /// The counters in which the reservation has reserved units, or to which it has charged units.
     pub lines: Vec<Line>,
-    /// The client's labels, sorted by their keys.
-    pub labels: Vec<(String, String)>,
     /// The client's `request_id`, or empty.
     pub request_id: String,
     /// The reply of its Reserve, if an Extend has changed the reservation since.

@@ -5,7 +5,10 @@ use std::ops::{Index, IndexMut};
 
 use super::{id::ResourceKey, timing::Timing};
 
-/// The agent, user and model that spend. The names are free; an absent name is empty.
+/// Labels of a call, sorted by their keys, each key once: key and value.
+pub type Labels = Vec<(String, String)>;
+
+/// The agent, user and model that spend, with the labels of the call. The names are free; an absent name is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// The agent's name, or empty.
@@ -14,12 +17,19 @@ pub struct Subject {
     pub user: String,
     /// The model's name, or empty.
     pub model: String,
+    /// The labels of the call.
+    pub labels: Labels,
 }
 
 impl Subject {
     /// Returns the names of agent, user and model.
     pub fn values(&self) -> PerDimension<&str> {
         PerDimension { agent: &self.agent, user: &self.user, model: &self.model }
+    }
+
+    /// Returns the value of a label. A label that the call does not have has the empty value.
+    pub fn label(&self, key: &str) -> &str {
+        self.labels.iter().find(|(own, _)| own == key).map_or("", |(_, value)| value)
     }
 }
 
@@ -128,6 +138,24 @@ pub struct Shape {
     pub selectors: PerDimension<Option<String>>,
     /// Whether each value of a dimension has a counter of its own.
     pub per: PerDimension<bool>,
+    /// The labels whose values count separately, sorted by their keys, each key once.
+    pub labels: Vec<LabelRule>,
+}
+
+/// A label whose values a shape counts separately.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LabelRule {
+    /// The key by which calls give the label.
+    pub key: String,
+    /// The value that the label must have so that the limit applies. `None`: each value has a counter of its own.
+    pub selected: Option<String>,
+}
+
+impl LabelRule {
+    /// Returns whether a limit with this rule applies to a call whose label has this value.
+    pub fn accepts(&self, value: &str) -> bool {
+        self.selected.as_deref().is_none_or(|selected| selected == value)
+    }
 }
 
 impl Shape {
@@ -136,19 +164,27 @@ impl Shape {
         let values = subject.values();
         self.selectors.iter().all(|(dimension, selector)| {
             selector.as_deref().is_none_or(|selected| selected == values[dimension])
-        })
+        }) && self.labels.iter().all(|rule| rule.accepts(subject.label(&rule.key)))
     }
 
-    /// Returns the subject that the selectors name. A shape without `per` has counters for this subject only.
+    /// Returns the subject that the selectors name. A shape that does not have many counters has counters for this
+    /// subject only.
     pub fn selected(&self) -> Subject {
         let PerDimension { agent, user, model } = self.selectors.clone().map(Option::unwrap_or_default);
-        Subject { agent, user, model }
+        let value = |rule: &LabelRule| (rule.key.clone(), rule.selected.clone().unwrap_or_default());
+        Subject { agent, user, model, labels: self.labels.iter().map(value).collect() }
+    }
+
+    /// Returns whether the shape has a counter of its own for each value of a dimension or a label.
+    pub fn has_many_counters(&self) -> bool {
+        self.per.iter().any(|(_, separately)| *separately)
+            || self.labels.iter().any(|rule| rule.selected.is_none())
     }
 
     /// Returns whether both shapes have the same resource, period and dimensions, whatever their anchors.
     pub fn differs_only_in_anchors(&self, other: &Shape) -> bool {
         (self.resource, self.timing.period()) == (other.resource, other.timing.period())
-            && (&self.selectors, self.per) == (&other.selectors, other.per)
+            && (&self.selectors, self.per, &self.labels) == (&other.selectors, other.per, &other.labels)
     }
 
     /// Returns the shape of exactly the counters that both shapes count. `None`: they share no counter.
@@ -165,6 +201,15 @@ impl Shape {
             shared.per[dimension] = selector.is_none() && self.per[dimension];
             shared.selectors[dimension] = selector;
         }
+        if !self.has_label_keys_of(other) {
+            return None;
+        }
+        for (rule, others) in shared.labels.iter_mut().zip(&other.labels) {
+            match (&rule.selected, &others.selected) {
+                (Some(own), Some(others)) if own != others => return None,
+                (own, others) => rule.selected = own.as_ref().or(others.as_ref()).cloned(),
+            }
+        }
         let same = (self.resource, &self.timing) == (other.resource, &other.timing);
         same.then_some(shared)
     }
@@ -178,6 +223,16 @@ impl Shape {
         };
         (self.resource, &self.timing) == (other.resource, &other.timing)
             && Dimension::ALL.into_iter().all(covered)
+            && self.has_label_keys_of(other)
+            && self
+                .labels
+                .iter()
+                .zip(&other.labels)
+                .all(|(own, others)| own.selected.is_none() || own.selected == others.selected)
+    }
+
+    fn has_label_keys_of(&self, other: &Shape) -> bool {
+        self.labels.iter().map(|rule| &rule.key).eq(other.labels.iter().map(|rule| &rule.key))
     }
 
     /// Returns whether the value of the dimension is part of the counter's key.

@@ -67,7 +67,7 @@ impl Span {
     /// The span from an instant to itself.
     pub const ZERO: Span = Span(0);
 
-    /// The longest span.
+    /// The longest span that there is.
     pub const MAX: Span = Span(i64::MAX);
 
     /// The span from an instant to the next instant.

@@ -118,6 +118,7 @@ impl Timing {
     pub fn has_window(&self, calendars: &[TenantCalendar], cycle: Cycle, start: Time) -> bool {
         match self.only_cycle(calendars) {
             Some((_, only)) => only == cycle,
+            None if cycle.period() != self.period() => false,
             None => {
                 let found = self.window(calendars, start);
                 found.cycle == cycle && found.window.start == start
@@ -155,6 +156,12 @@ impl Timing {
         history
     }
 
+    /// Returns the longest nominal length of a window, now and before.
+    fn longest(&self) -> Span {
+        let past = self.past.iter().map(|past| past.recurrence.nominal_length());
+        past.fold(self.present.nominal_length(), Span::max)
+    }
+
     /// Returns this timing after a change of the recurrence at `now`.
     ///
     /// # Errors
@@ -163,10 +170,7 @@ impl Timing {
     pub fn changed(mut self, present: Recurrence, now: Time) -> Result<Self, FullHistory> {
         if present != self.present {
             let untils: Vec<Time> = self.past.iter().map(|past| past.until).chain([now]).collect();
-            let longest = self.past.iter().map(|past| past.recurrence.nominal_length()).max();
-            let longest =
-                longest.max(Some(self.present.nominal_length())).max(Some(present.nominal_length()));
-            let dropped = settled(&untils, longest.unwrap_or_default(), now)?;
+            let dropped = settled(&untils, self.longest().max(present.nominal_length()))?;
             self.past.push(PastRecurrence { until: now, recurrence: self.present });
             self.past.drain(..dropped);
             self.present = present;
@@ -187,9 +191,9 @@ pub fn changed_calendars<'a>(
     limits: impl Iterator<Item = &'a Timing>,
     now: Time,
 ) -> Result<Vec<TenantCalendar>, FullHistory> {
-    let ended = limits.map(|timing| timing.present.nominal_length()).filter(|length| *length != Span::MAX);
+    let ended = limits.map(Timing::longest).filter(|length| *length != Span::MAX);
     let untils: Vec<Time> = calendars.iter().skip(1).map(|calendar| calendar.since).chain([now]).collect();
-    let dropped = settled(&untils, ended.max().unwrap_or_default(), now)?;
+    let dropped = settled(&untils, ended.max().unwrap_or_default())?;
     let present = TenantCalendar { since: now, ..present };
     Ok(calendars[dropped..].iter().copied().chain([present]).collect())
 }
@@ -201,18 +205,32 @@ pub struct FullHistory {
     pub until: Time,
 }
 
-/// Returns how many of the oldest entries of a history can be dropped, if their ends are `untils` and no window is
-/// nominally longer than `longest`. Drops none from a history that is not full.
-fn settled(untils: &[Time], longest: Span, now: Time) -> Result<usize, FullHistory> {
+/// Returns how many of the oldest entries of a history can be dropped, so that no window of the last 35 days or of the
+/// future changes. Drops none from a history that is not full.
+///
+/// `untils` are the ends of the entries: the last one is that of the present entry, which ends now. No window is
+/// nominally longer than `longest`. A window that runs when an entry begins, and the window after it, have at most 1.5
+/// times the nominal length and a day or a sixteenth more. After both the windows of the entry are those of its own
+/// calendar, if the entry lasts as long. From then on nothing depends on the entries before.
+fn settled(untils: &[Time], longest: Span) -> Result<usize, FullHistory> {
+    let now = untils.last().copied().unwrap_or_default();
     if untils.len() < HISTORY_MAX {
         return Ok(0);
     }
-    // The window that runs when an entry ends has at most 1.5 times the nominal length, and so has the window after it.
-    // Months and years can be a few days longer than their nominal length, at most one in sixteen.
-    let bound = longest.0.saturating_mul(4).saturating_add(Span::days(4).0);
-    let until = |entry: &Time| entry.saturating_add(Span(bound)).saturating_add(NEEDED);
-    let dropped = untils.iter().take_while(|entry| until(entry) <= now).count();
-    if dropped > 0 { Ok(dropped) } else { Err(FullHistory { until: until(&untils[0]) }) }
+    let bound = Span(longest.0.saturating_mul(25) / 8).saturating_add(Span::days(1));
+    let mut until = Time::NEVER;
+    for dropped in (1..untils.len()).rev() {
+        let own = untils[dropped - 1].saturating_add(bound);
+        let is_last = dropped + 1 == untils.len();
+        if is_last || own <= untils[dropped] {
+            let possible = own.saturating_add(NEEDED);
+            if possible <= now {
+                return Ok(dropped);
+            }
+            until = until.min(possible);
+        }
+    }
+    Err(FullHistory { until })
 }
 
 impl std::fmt::Display for FullHistory {

@@ -22,7 +22,7 @@ use crate::{
         event::{EventFilter, LoggedEvent},
         plan::Policy,
         refusal::{Fault, Refusal},
-        shape::PerDimension,
+        shape::{Labels, PerDimension},
     },
     engine::{Failure, Names, Snapshot, UsageQuery},
     store::LogHead,
@@ -293,6 +293,7 @@ impl Watch {
         let query = UsageQuery {
             tenant: self.filter.tenant.clone().unwrap_or_default(),
             filter: PerDimension { agent: self.filter.agent.clone(), ..PerDimension::default() },
+            labels: Labels::new(),
             resources: self.filter.resources.clone(),
             after: None,
             limit: PART_BALANCES,

@@ -1,11 +1,14 @@
 //! Checks fields that requests of both services have. The length of a list is checked first, and then each element.
 
+use std::collections::HashMap;
+
 use crate::domain::{
-    bounds::{CHOICES_MAX, RESOURCES_MAX},
+    bounds::{CHOICES_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, RESOURCES_MAX},
     event_kind::EventKind,
     faults::Faults,
-    id::{name_fault, optional_name_fault},
+    id::{name_fault, optional_name_fault, text_fault},
     operation::{Fingerprinter, RequestKey},
+    shape::Labels,
     time::Time,
 };
 
@@ -72,4 +75,31 @@ pub(super) fn instant(
         faults.add(field, "must have nanos of 0 to 999,999,999");
     }
     Some(Time(given.seconds.saturating_mul(1_000).saturating_add(i64::from(given.nanos) / 1_000_000)))
+}
+
+/// Parses labels, and sorts them by their keys. `field` is the path of the field that has them.
+pub(super) fn labels_of(faults: &mut Faults, field: &str, labels: HashMap<String, String>) -> Labels {
+    if !faults.is_within(field, labels.len(), LABELS_MAX) {
+        return Labels::new();
+    }
+    let mut labels: Labels = labels.into_iter().collect();
+    labels.sort_unstable();
+    for (key, value) in &labels {
+        let path = format!("{field}[{key:?}]");
+        faults.check(&path, label_key_fault(key));
+        if value.len() > LABEL_VALUE_MAX_BYTES {
+            faults.add(&path, "must be at most 256 bytes");
+        }
+        faults.check(&path, text_fault(value));
+    }
+    labels
+}
+
+/// Returns what is wrong with the key of a label.
+pub(super) fn label_key_fault(key: &str) -> Option<&'static str> {
+    if key.is_empty() || key.len() > LABEL_KEY_MAX_BYTES {
+        Some("must have a key of 1 to 64 bytes")
+    } else {
+        text_fault(key)
+    }
 }

@@ -19,8 +19,8 @@ use tonic::Status;
 use super::{descriptors, status};
 use crate::domain::{
     bounds::{
-        AMOUNTS_MAX, BATCH_MAX, CHOICES_MAX, DIMENSIONS_MAX, LABELS_MAX, LIMITS_MAX, MASK_PATHS_MAX,
-        REDELIVER_MAX, RESOURCES_MAX, THRESHOLDS_MAX, WEBHOOK_TENANTS_MAX,
+        AMOUNTS_MAX, BATCH_MAX, CHOICES_MAX, DIMENSIONS_MAX, LABELS_MAX, LIMIT_LABELS_MAX, LIMITS_MAX,
+        MASK_PATHS_MAX, REDELIVER_MAX, RESOURCES_MAX, THRESHOLDS_MAX, WEBHOOK_TENANTS_MAX,
     },
     faults::Faults,
 };
@@ -29,7 +29,7 @@ use crate::domain::{
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
-const BOUNDS: [(&str, usize); 22] = [
+const BOUNDS: [(&str, usize); 26] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.ReserveRequest.labels", LABELS_MAX),
@@ -38,7 +38,9 @@ const BOUNDS: [(&str, usize); 22] = [
     ("tope.v1.RecordRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.RecordRequest.labels", LABELS_MAX),
     ("tope.v1.CheckRequest.amounts", AMOUNTS_MAX),
+    ("tope.v1.CheckRequest.labels", LABELS_MAX),
     ("tope.v1.GetUsageRequest.resources", RESOURCES_MAX),
+    ("tope.v1.GetUsageRequest.labels", LABELS_MAX),
     ("tope.v1.ListReservationsRequest.states", CHOICES_MAX),
     ("tope.v1.WatchUsageRequest.resources", RESOURCES_MAX),
     ("tope.v1.WatchUsageRequest.kinds", CHOICES_MAX),
@@ -49,6 +51,8 @@ const BOUNDS: [(&str, usize); 22] = [
     ("tope.v1.Plan.limits", LIMITS_MAX),
     ("tope.v1.Limit.per", DIMENSIONS_MAX),
     ("tope.v1.Limit.thresholds", THRESHOLDS_MAX),
+    ("tope.v1.Limit.labels", LIMIT_LABELS_MAX),
+    ("tope.v1.Limit.per_labels", LIMIT_LABELS_MAX),
     ("tope.v1.Webhook.tenants", WEBHOOK_TENANTS_MAX),
     ("tope.v1.Webhook.kinds", CHOICES_MAX),
     ("google.protobuf.FieldMask.paths", MASK_PATHS_MAX),

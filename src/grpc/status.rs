@@ -265,6 +265,10 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
             subject.push_str(&format!(",{}:{value}", dimension.name()));
         }
     }
+    for (key, value) in balance.key.labels() {
+        dimensions.insert(format!("labels.{key}"), value.to_owned());
+        subject.push_str(&format!(",labels.{key}:{value}"));
+    }
     QuotaViolation {
         subject,
         description: format!(

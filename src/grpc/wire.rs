@@ -106,7 +106,7 @@ pub(super) fn reservation<'a>(
         settle_time: reservation.settled_at.map(timestamp),
         on_expiry: on_expiry.into(),
         late: reservation.late,
-        labels: reservation.labels.iter().cloned().collect::<HashMap<_, _>>(),
+        labels: reservation.subject.labels.iter().cloned().collect::<HashMap<_, _>>(),
         request_id: reservation.request_id.clone(),
     }
 }
@@ -165,5 +165,6 @@ fn wire_balance(
         exceeded: remaining.is_some_and(|remaining| remaining < 0),
         period: v1::Period::from(key.period()).into(),
         refused,
+        labels: key.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
     }
 }

@@ -66,6 +66,7 @@ fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limi
             timing: Cycle::plain(period).into(),
             selectors: PerDimension::default(),
             per: PerDimension::default(),
+            labels: Vec::new(),
         },
         quantity,
         enforcement: Enforcement::Hard,

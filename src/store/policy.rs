@@ -15,7 +15,7 @@ use crate::domain::{
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
     plan::{Enforcement, Limit, Plan, Policy, Resource},
-    shape::Shape,
+    shape::{LabelRule, Shape},
     time::Time,
     timing::{PastRecurrence, Recurrence, TenantCalendar, Timing},
     window::{Cycle, Period},
@@ -123,6 +123,8 @@ struct LimitRow {
     origin_date: String,
     selectors: [Option<String>; 3],
     per: [bool; 3],
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<LabelRow>,
     enforcement: EnforcementRow,
     thresholds: Vec<i32>,
     since: i64,
@@ -137,7 +139,10 @@ struct LimitRow {
 #[derive(Serialize, Deserialize)]
 struct TimingRow {
     period: u8,
-    anchor_day: u8,
+    /// Left out if `present` says where windows begin, which is also so if the limit has labels. A server of the version
+    /// before then cannot read the plan. That is intended: it would count what the limit does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    anchor_day: Option<u8>,
     #[serde(flatten)]
     present: RecurrenceRow,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -163,6 +168,14 @@ struct PastRow {
     recurrence: RecurrenceRow,
 }
 
+/// A label that a limit counts separately, as stored in rows.
+#[derive(Serialize, Deserialize)]
+struct LabelRow {
+    key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    selected: Option<String>,
+}
+
 /// A shape, and the instant from which it counts, as stored in rows.
 #[derive(Serialize, Deserialize)]
 struct LineageRow {
@@ -171,6 +184,8 @@ struct LineageRow {
     timing: TimingRow,
     selectors: [Option<String>; 3],
     per: [bool; 3],
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<LabelRow>,
     since: i64,
     since_order: i64,
 }
@@ -264,16 +279,19 @@ pub(super) fn calendars_from_text(text: &str) -> Option<Vec<TenantCalendar>> {
     (!calendars.is_empty()).then_some(calendars)
 }
 
-fn row_from_timing(timing: &Timing) -> TimingRow {
+fn row_from_timing(shape: &Shape) -> TimingRow {
+    let timing = &shape.timing;
     let mut bytes = Vec::new();
     if let Recurrence::OfLimit(cycle) = timing.present {
         cycle.encode(&mut bytes);
     }
     let (anchor_day, present) = match (timing.period(), bytes.as_slice()) {
-        (Period::Meter | Period::Day | Period::Month | Period::Lifetime, &[_, anchor_day]) => {
-            (anchor_day, RecurrenceRow::default())
+        (Period::Meter | Period::Day | Period::Month | Period::Lifetime, &[_, anchor_day])
+            if shape.labels.is_empty() =>
+        {
+            (Some(anchor_day), RecurrenceRow::default())
         }
-        _ => (0, row_from_recurrence(timing.present)),
+        _ => (None, row_from_recurrence(timing.present)),
     };
     let past = timing
         .past
@@ -298,13 +316,21 @@ fn timing_from_row(row: TimingRow) -> Option<Timing> {
     let recurrence = |found: RecurrenceRow| match found {
         RecurrenceRow { of_tenant: Some(interval), .. } => Some(Recurrence::OfTenant { period, interval }),
         RecurrenceRow { cycle: Some(bytes), .. } => read_cycle(&bytes).map(Recurrence::OfLimit),
-        RecurrenceRow { .. } => read_cycle(&[row.period, row.anchor_day]).map(Recurrence::OfLimit),
+        RecurrenceRow { .. } => read_cycle(&[row.period, row.anchor_day?]).map(Recurrence::OfLimit),
     };
     let present = recurrence(row.present)?;
     let past = row.past.into_iter().map(|past| {
         Some(PastRecurrence { until: Time(past.until), recurrence: recurrence(past.recurrence)? })
     });
     Some(Timing { present, past: past.collect::<Option<_>>()? })
+}
+
+fn rows_from_labels(labels: &[LabelRule]) -> Vec<LabelRow> {
+    labels.iter().map(|rule| LabelRow { key: rule.key.clone(), selected: rule.selected.clone() }).collect()
+}
+
+fn labels_from_rows(rows: Vec<LabelRow>) -> Vec<LabelRule> {
+    rows.into_iter().map(|row| LabelRule { key: row.key, selected: row.selected }).collect()
 }
 
 fn read_cycle(bytes: &[u8]) -> Option<Cycle> {
@@ -315,9 +341,10 @@ fn row_from_lineage(lineage: &Lineage) -> LineageRow {
     let Lineage { shape, since } = lineage;
     LineageRow {
         resource: shape.resource.0,
-        timing: row_from_timing(&shape.timing),
+        timing: row_from_timing(shape),
         selectors: shape.selectors.clone().into(),
         per: shape.per.into(),
+        labels: rows_from_labels(&shape.labels),
         since: since.at.0,
         since_order: since.order,
     }
@@ -329,6 +356,7 @@ fn lineage_from_row(row: LineageRow) -> Option<Lineage> {
         timing: timing_from_row(row.timing)?,
         selectors: row.selectors.into(),
         per: row.per.into(),
+        labels: labels_from_rows(row.labels),
     };
     Some(Lineage { shape, since: Since { at: Time(row.since), order: row.since_order } })
 }
@@ -338,10 +366,11 @@ fn row_from_limit(limit: &Limit) -> LimitRow {
         id: limit.id.clone(),
         resource: limit.shape.resource.0,
         quantity: limit.quantity,
-        timing: row_from_timing(&limit.shape.timing),
+        timing: row_from_timing(&limit.shape),
         origin_date: limit.origin_date.clone(),
         selectors: limit.shape.selectors.clone().into(),
         per: limit.shape.per.into(),
+        labels: rows_from_labels(&limit.shape.labels),
         enforcement: match limit.enforcement {
             Enforcement::Hard => EnforcementRow::Hard,
             Enforcement::Soft => EnforcementRow::Soft,
@@ -362,6 +391,7 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
             timing: timing_from_row(row.timing)?,
             selectors: row.selectors.into(),
             per: row.per.into(),
+            labels: labels_from_rows(row.labels),
         },
         quantity: row.quantity,
         enforcement: match row.enforcement {
@@ -387,6 +417,7 @@ mod tests {
             timing: Cycle::plain(Period::Day).into(),
             selectors: [None, Some("u1".to_owned()), None].into(),
             per: [true, false, false].into(),
+            labels: vec![LabelRule { key: "run".to_owned(), selected: None }],
         };
         let kept = Lineage { shape, since: Since { at: Time(-1), order: 9 } };
         let carried = Carried { plan_since: Since { at: Time(5), order: 6 }, lineages: vec![kept.clone()] };
@@ -399,6 +430,7 @@ mod tests {
                 timing,
                 selectors: [Some("planner".to_owned()), None, Some(String::new())].into(),
                 per: [false, true, false].into(),
+                labels: vec![LabelRule { key: "team".to_owned(), selected: Some(String::new()) }],
             },
             quantity: i64::MAX,
             enforcement,
@@ -434,8 +466,17 @@ mod tests {
             (Cycle::plain(Period::Month), r#"{"period":5,"anchor_day":1}"#),
             (Cycle::plain(Period::Lifetime), r#"{"period":7,"anchor_day":0}"#),
         ] {
-            let text = serde_json::to_string(&row_from_timing(&cycle.into())).expect("JSON");
-            assert_eq!(text, want);
+            let shape = Shape {
+                resource: ResourceKey(3),
+                timing: cycle.into(),
+                selectors: [None, None, None].into(),
+                per: [false; 3].into(),
+                labels: Vec::new(),
+            };
+            assert_eq!(serde_json::to_string(&row_from_timing(&shape)).expect("JSON"), want);
+            let labels = vec![LabelRule { key: "run".to_owned(), selected: None }];
+            let row = serde_json::to_value(row_from_timing(&Shape { labels, ..shape })).expect("JSON");
+            assert_eq!(row.get("anchor_day"), None, "it needs this field");
         }
     }
 }

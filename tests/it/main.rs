@@ -37,6 +37,7 @@ mod ids;
 mod inspect;
 mod jobs;
 mod kill;
+mod labels;
 mod landed;
 mod limit_returns;
 mod log_lines;

@@ -1,6 +1,8 @@
 //! Messages as JSON objects. Names are those of the protos, kinds and states are in lower case, and an int64 is a
 //! string, as in proto3 JSON. Fields that do not apply, and most fields that are zero, are left out.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::text::time;
@@ -57,6 +59,7 @@ pub(in crate::cli) fn balance(balance: &Balance) -> Value {
         ("agent", balance.agent.clone().into()),
         ("user", balance.user.clone().into()),
         ("model", balance.model.clone().into()),
+        ("labels", if balance.labels.is_empty() { Value::Null } else { labels(&balance.labels) }),
         ("limit_id", text(&balance.limit_id)),
         ("quantity", balance.quantity.map_or(Value::Null, int64)),
         ("allowance", balance.allowance.map_or(Value::Null, int64)),
@@ -82,8 +85,6 @@ pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
             ("overrun", figure(amount.overrun)),
         ])
     });
-    let labels: Map<String, Value> =
-        reservation.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
     object([
         ("name", text(&reservation.name)),
         ("state", small(reservation.state().as_str_name(), "RESERVATION_STATE_").into()),
@@ -97,8 +98,14 @@ pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
         ("expire_time", text(&time(reservation.expire_time.as_ref()))),
         ("settle_time", text(&time(reservation.settle_time.as_ref()))),
         ("amounts", amounts.collect()),
-        ("labels", labels.into()),
+        ("labels", labels(&reservation.labels)),
     ])
+}
+
+fn labels(labels: &HashMap<String, String>) -> Value {
+    let labels: Map<String, Value> =
+        labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    labels.into()
 }
 
 fn change(change: &PolicyChange) -> Value {

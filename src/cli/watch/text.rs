@@ -70,10 +70,19 @@ fn details(event: &Event) -> String {
 /// Names a limit and the subject of its counter: `day[agent planner]`.
 fn limit(balance: &Balance) -> String {
     let id = if balance.limit_id.is_empty() { "no limit" } else { &balance.limit_id };
-    let dimensions = [("agent", &balance.agent), ("user", &balance.user), ("model", &balance.model)];
-    let values = dimensions.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
-    let values: Vec<String> = values.collect();
+    let values: Vec<String> =
+        values_of(balance).into_iter().map(|(name, value)| format!("{name} {value}")).collect();
     if values.is_empty() { id.to_owned() } else { format!("{id}[{}]", values.join(", ")) }
+}
+
+/// Returns the names and values of the dimensions and labels that the balance's counter counts separately.
+pub(in crate::cli) fn values_of(balance: &Balance) -> Vec<(&str, &str)> {
+    let dimensions = [("agent", &balance.agent), ("user", &balance.user), ("model", &balance.model)];
+    let dimensions = dimensions.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    let mut labels: Vec<(&str, &str)> =
+        balance.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    labels.sort_unstable();
+    dimensions.chain(labels).collect()
 }
 
 fn spent(balance: &Balance) -> String {

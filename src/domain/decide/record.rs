@@ -49,7 +49,6 @@ pub(super) fn record(
             .map(|(t, units)| ReservedAmount { resource: t.resource, reserved: 0, committed: units.quantity })
             .collect(),
         lines: lines.into_iter().map(|(line, _)| line).collect(),
-        labels: record.labels.clone(),
         request_id: record.request.as_ref().map_or_else(String::new, |request| request.id.clone()),
         first: None,
     });

@@ -49,7 +49,6 @@ pub(super) fn reserve(
         settled_at: None,
         amounts: Vec::with_capacity(touched.len()),
         lines: Vec::with_capacity(touched.len() * 2),
-        labels: reserve.labels.clone(),
         request_id: reserve.request.as_ref().map_or_else(String::new, |request| request.id.clone()),
         first: None,
     };

@@ -17,7 +17,7 @@ use super::{
 /// distance from 1970 modulo the interval. So origins that are whole intervals apart make equal cycles.
 ///
 /// The bytes are the period's code, the anchor, and nothing else if the rest says what it says by default. Otherwise
-/// they are the period's code, [`LONG_FORM`], the anchor (1 byte), the month (1), and the minute, the interval and the
+/// they are the period's code, [`LONG_FORM`] or [`LONG_FORM_OF_TRANSITION`], the anchor (1 byte), the month (1), and the minute, the interval and the
 /// phase (2 each, big-endian). An anchor is at most 31, so the second byte says how many bytes follow, and no cycle's
 /// bytes begin with another cycle's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,12 +31,17 @@ pub struct Cycle {
     minute: u16,
     /// The number of periods in one window, 1 or more.
     interval: u16,
+    /// Whether the window is the first one after a change of the calendar, and no window of the calendar itself.
+    transition: bool,
     /// The place of the origin within an interval: in minutes for MINUTE and HOUR, otherwise in periods.
     phase: u16,
 }
 
 /// The second byte of a cycle in the long form. In the short form this byte is the anchor.
 const LONG_FORM: u8 = 0x80;
+
+/// The second byte of a cycle's bytes if the window is the first one after a change of the calendar.
+const LONG_FORM_OF_TRANSITION: u8 = 0x81;
 
 /// Length of the short form of a cycle's bytes.
 const SHORT_LENGTH: usize = 2;
@@ -59,7 +64,7 @@ impl Cycle {
             Period::Week | Period::Month => (1, 0),
             Period::Year => (1, 1),
         };
-        Self { period, anchor, month, minute: 0, interval: 1, phase: 0 }
+        Self { period, anchor, month, minute: 0, interval: 1, transition: false, phase: 0 }
     }
 
     /// Makes the cycle that a request describes.
@@ -76,6 +81,7 @@ impl Cycle {
             month: checked.month,
             minute: checked.minute,
             interval: checked.interval,
+            transition: false,
             phase: 0,
         };
         let origin = checked.origin.unwrap_or(match period {
@@ -120,6 +126,12 @@ impl Cycle {
         };
         let phase = periods.rem_euclid(i64::from(self.phases()));
         Self { phase: u16::try_from(phase).expect("there are at most 60,000 phases"), ..self }
+    }
+
+    /// Returns the cycle for the key of a window that is the first one after a change to this cycle, and none of its own
+    /// windows. So no limit that has always had this cycle reads the window's counters.
+    pub(super) fn of_transition(self) -> Self {
+        Self { transition: true, ..self }
     }
 
     /// Returns the unit in which the length of a window is given.
@@ -187,7 +199,8 @@ impl Cycle {
             bytes.push(self.anchor);
             return;
         }
-        bytes.extend_from_slice(&[LONG_FORM, self.anchor, self.month]);
+        let form = if self.transition { LONG_FORM_OF_TRANSITION } else { LONG_FORM };
+        bytes.extend_from_slice(&[form, self.anchor, self.month]);
         for number in [self.minute, self.interval, self.phase] {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
@@ -198,7 +211,7 @@ impl Cycle {
     pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let &[code, second, ..] = bytes else { return None };
         let plain = Self::plain(Period::from_code(code)?);
-        if second != LONG_FORM {
+        if second != LONG_FORM && second != LONG_FORM_OF_TRANSITION {
             let cycle = Self { anchor: second, ..plain };
             return cycle.is_valid().then_some((cycle, &bytes[SHORT_LENGTH..]));
         }
@@ -210,6 +223,7 @@ impl Cycle {
             month: long[3],
             minute: number(4),
             interval: number(6),
+            transition: second == LONG_FORM_OF_TRANSITION,
             phase: number(8),
         };
         let is_short = cycle == Self { anchor: cycle.anchor, ..plain };
@@ -225,6 +239,7 @@ impl Cycle {
             && anchors::MINUTE.has(self.period, self.minute)
             && (1..=anchors::interval_max(self.period)).contains(&self.interval)
             && self.phase < self.phases()
+            && (!self.transition || self.nominal_length() != Span::MAX)
     }
 }
 

@@ -30,7 +30,8 @@ pub struct Entry {
 pub struct WindowOfCycle {
     /// From the first instant up to, and without, the end.
     pub window: Window,
-    /// The cycle before a change for the window that was running, and the cycle after it for the next window.
+    /// The cycle before a change for the window that was running, and the cycle after it for the next window. If the
+    /// next window is none of the new calendar's own windows, the cycle says so.
     pub cycle: Cycle,
 }
 
@@ -47,7 +48,7 @@ pub fn window_in(history: &[Entry], at: Time) -> WindowOfCycle {
         }
         stage = next;
     }
-    WindowOfCycle { window: stage.window(at), cycle: stage.entry.cycle }
+    stage.window_of_cycle(at)
 }
 
 /// The time in which windows follow one entry of a history.
@@ -60,6 +61,14 @@ struct Stage {
 }
 
 impl Stage {
+    /// Returns the window of this stage that contains `at`, with its cycle, if the stage has begun then.
+    fn window_of_cycle(&self, at: Time) -> WindowOfCycle {
+        let Entry { zone, cycle, .. } = self.entry;
+        let window = self.window(at);
+        let is_own = at >= self.transition.end || window == window_at(zone, cycle, window.start);
+        WindowOfCycle { window, cycle: if is_own { cycle } else { cycle.of_transition() } }
+    }
+
     /// Returns the window of this stage that contains `at`, if the stage has begun then.
     fn window(&self, at: Time) -> Window {
         if at < self.transition.end {

@@ -260,7 +260,7 @@ impl Loader<'_, '_> {
         let mut from = Vec::new();
         while let Some(key) = self.session.transaction.find_next_counter(tenant, &from).await? {
             let (cycle, start) = (key.cycle(), key.window_start());
-            // A window is at most half longer than its nominal length, after a change of the calendar.
+            // After a change of the calendar, a window can be one and a half times as long as its nominal length.
             let length_max = Span(cycle.nominal_length().0.saturating_mul(2)).saturating_add(Span::days(5));
             let earliest = now.saturating_sub(length_max);
             if start > now || !choice.contains_resource(key.resource()) {

@@ -51,7 +51,7 @@ async fn prepare(store: &Store) {
 
 fn record(tenant: &str) -> Request {
     let amounts = vec![Units { resource: "tokens".to_owned(), quantity: 1 }];
-    let record = Record { request: None, subject: Subject::default(), amounts, labels: Vec::new() };
+    let record = Record { request: None, subject: Subject::default(), amounts };
     Request { tenant: TenantRef::Id(tenant.to_owned()), operation: Operation::Record(record) }
 }
 

@@ -19,6 +19,7 @@ use crate::{
         operation::{DimensionFilter, Fingerprinter},
         plan::{Limit, Policy},
         refusal::{Fault, Refusal},
+        shape::Labels,
         timing::{METER, Timing},
         window::WindowOfCycle,
     },
@@ -33,6 +34,8 @@ pub struct UsageQuery {
     /// The values that a counter must have. A counter that counts all values of a dimension together passes, whatever
     /// the value.
     pub filter: DimensionFilter,
+    /// The values that the labels of a counter must have. A counter that counts all values of a label together passes.
+    pub labels: Labels,
     /// The ids of the resources. Empty: all resources.
     pub resources: Vec<String>,
     /// The place at which the previous page ended.
@@ -182,7 +185,7 @@ impl View {
     ) -> Result<Found, StoreError> {
         let window = calendar.window(&self.tenant.calendars, counted.timing(), self.now);
         let tenant = self.tenant.key;
-        let per_value = |limit: &&Arc<Limit>| limit.shape.per.iter().any(|(_, separately)| *separately);
+        let per_value = |limit: &&Arc<Limit>| limit.shape.has_many_counters();
         let Some(limit) = counted.limit.as_ref().filter(per_value) else {
             // Such a limit or meter has at most one counter.
             return if place.key.is_some() {
@@ -196,7 +199,7 @@ impl View {
         let scanned = rows.len();
         let last_key = (scanned == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
         let of_limit =
-            |key: &CounterKey| limit.shape.counts(key, &self.tenant.calendars) && passes(&query.filter, key);
+            |key: &CounterKey| limit.shape.counts(key, &self.tenant.calendars) && passes(query, key);
         let counters = rows.into_iter().filter(|(key, _)| of_limit(key)).collect();
         Ok(Found { counters, last_key, scanned })
     }
@@ -208,7 +211,7 @@ impl View {
         query: &UsageQuery,
     ) -> Result<Found, StoreError> {
         let key = counted.key_of_shape(window);
-        if !passes(&query.filter, &key) {
+        if !passes(query, &key) {
             return Ok(Found::default());
         }
         let rows = self.transaction.find_counters(&[(self.tenant.key, key.clone())]).await?;
@@ -250,10 +253,13 @@ fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) ->
     limits.chain(meters).filter(|counted| wanted(counted.resource)).collect()
 }
 
-fn passes(filter: &DimensionFilter, key: &CounterKey) -> bool {
+fn passes(query: &UsageQuery, key: &CounterKey) -> bool {
     let values = key.dimensions();
-    filter.iter().all(|(dimension, wanted)| match (wanted, values[dimension]) {
-        (Some(wanted), Some(value)) => wanted == value,
-        (None, _) | (_, None) => true,
-    })
+    let mut labels = key.labels();
+    let wanted = |label: &str| query.labels.iter().find(|(key, _)| key == label).map(|(_, value)| value);
+    labels.all(|(label, value)| wanted(label).is_none_or(|wanted| wanted == value))
+        && query.filter.iter().all(|(dimension, wanted)| match (wanted, values[dimension]) {
+            (Some(wanted), Some(value)) => wanted == value,
+            (None, _) | (_, None) => true,
+        })
 }

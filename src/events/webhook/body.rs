@@ -100,6 +100,11 @@ fn insert_dimensions(value: &mut Map<String, Value>, key: &CounterKey) {
             value.insert(dimension.name().to_owned(), name.into());
         }
     }
+    let labels: Map<String, Value> =
+        key.labels().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    if !labels.is_empty() {
+        value.insert("labels".to_owned(), labels.into());
+    }
 }
 
 fn reservation(event: &Event, reservation: &Reservation) -> Value {
@@ -111,7 +116,7 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
         })
     });
     let labels: Map<String, Value> =
-        reservation.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        reservation.subject.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
     let name = ReservationName { tenant: event.tenant_key, id: reservation.id };
     json!({
         "name": name.to_string(),

@@ -1,19 +1,25 @@
 //! Limits of a plan: messages ⇄ domain. Parsing collects every wrong field.
 
-use std::{collections::HashSet, fmt::Display};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Display,
+};
 
 use crate::{
     domain::{
-        bounds::{DIMENSIONS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
+        bounds::{DIMENSIONS_MAX, LIMIT_LABELS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
         faults::Faults,
         id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
         lineage::Since,
         plan::{Enforcement, Limit, Plan, Policy},
-        shape::{Dimension, PerDimension, Shape},
+        shape::{Dimension, LabelRule, PerDimension, Shape},
         timing::{Recurrence, Timing},
         window::{Anchors, Cycle, Fault, Period, interval_of},
     },
-    grpc::v1,
+    grpc::{
+        faults::{label_key_fault, labels_of},
+        v1,
+    },
 };
 
 /// Parses the limits of a plan, and leaves out limits that cannot be built. The store sets `since` of the limits. If
@@ -49,6 +55,8 @@ pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
     let shape = &limit.shape;
     let PerDimension { agent, user, model } = shape.selectors.clone().map(Option::unwrap_or_default);
     let per = shape.per.into_iter().filter(|(_, counted)| *counted);
+    let selected = shape.labels.iter().filter_map(|rule| Some((&rule.key, rule.selected.as_ref()?)));
+    let separate = shape.labels.iter().filter(|rule| rule.selected.is_none());
     let (anchor, anchors) = match shape.timing.present {
         Recurrence::OfLimit(cycle) => (v1::Anchor::Limit, cycle.anchors()),
         Recurrence::OfTenant { interval, .. } => {
@@ -73,6 +81,8 @@ pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
         anchor_minute: anchors.anchor_minute,
         origin_date: limit.origin_date.clone(),
         anchor: anchor.into(),
+        labels: selected.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        per_labels: separate.map(|rule| rule.key.clone()).collect(),
     }
 }
 
@@ -103,11 +113,12 @@ impl Fields<'_> {
         let selectors =
             self.selectors(PerDimension { agent: limit.agent, user: limit.user, model: limit.model });
         let per = self.per(&limit.per, &selectors);
+        let labels = self.labels(limit.labels, limit.per_labels);
         let enforcement = self.enforcement(limit.enforcement);
         let thresholds = self.thresholds(limit.thresholds);
         Some(Limit {
             id: limit.id,
-            shape: Shape { resource: resource?, timing: Timing::from(recurrence?), selectors, per },
+            shape: Shape { resource: resource?, timing: Timing::from(recurrence?), selectors, per, labels },
             quantity: limit.quantity,
             enforcement,
             thresholds,
@@ -198,6 +209,30 @@ impl Fields<'_> {
             per[dimension] = true;
         }
         per
+    }
+
+    /// Returns the labels that the limit counts separately, sorted by their keys.
+    fn labels(&mut self, selected: HashMap<String, String>, separate: Vec<String>) -> Vec<LabelRule> {
+        let count = selected.len() + separate.len();
+        let field = format!("{}.per_labels", self.path);
+        if !self.faults.is_within(&field, count, LIMIT_LABELS_MAX) {
+            return Vec::new();
+        }
+        let selected = labels_of(self.faults, &format!("{}.labels", self.path), selected);
+        for (place, key) in separate.iter().enumerate() {
+            let path = format!("per_labels[{place}]");
+            self.check(&path, label_key_fault(key));
+            if separate[..place].contains(key) {
+                self.add(&path, "must not be given twice");
+            } else if selected.iter().any(|(other, _)| other == key) {
+                self.add(&path, "must not be a label that `labels` selects");
+            }
+        }
+        let of_value = |(key, value)| LabelRule { key, selected: Some(value) };
+        let each = separate.into_iter().map(|key| LabelRule { key, selected: None });
+        let mut rules: Vec<LabelRule> = selected.into_iter().map(of_value).chain(each).collect();
+        rules.sort_unstable();
+        rules
     }
 
     fn enforcement(&mut self, enforcement: i32) -> Enforcement {

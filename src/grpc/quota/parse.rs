@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use crate::{
     domain::{
-        bounds::{AMOUNTS_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, TTL_DEFAULT, TTL_MAX},
+        bounds::{AMOUNTS_MAX, TTL_DEFAULT, TTL_MAX},
         decide,
         faults::Faults,
-        id::{ReservationName, name_fault, optional_name_fault, text_fault},
+        id::{ReservationName, name_fault, optional_name_fault},
         operation::{Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, Reserve, Target, Units},
         plan::Policy,
         refusal::{Fault, Refusal},
@@ -16,7 +16,10 @@ use crate::{
         time::Span,
     },
     engine::{Request, TenantRef},
-    grpc::{faults::request_key, v1},
+    grpc::{
+        faults::{labels_of, request_key},
+        v1,
+    },
     policy::PolicyCache,
 };
 
@@ -82,7 +85,7 @@ fn end<'a>(
 pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
-    let subject = subject(&mut faults, request.agent, request.user, request.model);
+    let subject = subject(&mut faults, request.agent, request.user, request.model, request.labels);
     let amounts = asks(&mut faults, request.amounts, request.allow_partial);
     let ttl = match request.ttl {
         Some(ttl) => duration(&mut faults, "ttl", ttl),
@@ -95,7 +98,6 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
             OnExpiry::Release
         }
     };
-    let labels = labels(&mut faults, request.labels);
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Reserve")
             .subject(&subject)
@@ -103,11 +105,11 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
             .number(ttl.0)
             .number(i64::from(request.allow_partial))
             .number(i64::from(on_expiry == OnExpiry::Charge))
-            .labels(&labels)
+            .labels(&subject.labels)
     });
     let allow_partial = request.allow_partial;
     end(faults, policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
-    let reserve = Reserve { request: key, subject, amounts, ttl, allow_partial, on_expiry, labels };
+    let reserve = Reserve { request: key, subject, amounts, ttl, allow_partial, on_expiry };
     Ok(Request { tenant, operation: Operation::Reserve(reserve) })
 }
 
@@ -151,24 +153,23 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
 pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
-    let subject = subject(&mut faults, request.agent, request.user, request.model);
+    let subject = subject(&mut faults, request.agent, request.user, request.model, request.labels);
     if request.amounts.is_empty() {
         faults.add("amounts", "must not be empty");
     }
     let amounts = units(&mut faults, request.amounts, |quantity| (quantity == 0).then_some("must not be 0"));
-    let labels = labels(&mut faults, request.labels);
     let key = request_key(&mut faults, request.request_id, || {
-        Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&labels)
+        Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&subject.labels)
     });
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
-    let record = Record { request: key, subject, amounts, labels };
+    let record = Record { request: key, subject, amounts };
     Ok(Request { tenant, operation: Operation::Record(record) })
 }
 
 pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
-    let subject = subject(&mut faults, request.agent, request.user, request.model);
+    let subject = subject(&mut faults, request.agent, request.user, request.model, request.labels);
     let amounts = asks(&mut faults, request.amounts, request.allow_partial);
     end(faults, policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
     let check = Check { subject, amounts, allow_partial: request.allow_partial };
@@ -233,11 +234,17 @@ fn tenant(faults: &mut Faults, tenant: String) -> TenantRef {
     TenantRef::Id(tenant)
 }
 
-fn subject(faults: &mut Faults, agent: String, user: String, model: String) -> Subject {
+fn subject(
+    faults: &mut Faults,
+    agent: String,
+    user: String,
+    model: String,
+    labels: HashMap<String, String>,
+) -> Subject {
     faults.check("agent", optional_name_fault(&agent));
     faults.check("user", optional_name_fault(&user));
     faults.check("model", optional_name_fault(&model));
-    Subject { agent, user, model }
+    Subject { agent, user, model, labels: labels_of(faults, "labels", labels) }
 }
 
 fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: bool) -> Vec<Ask> {
@@ -291,24 +298,4 @@ fn resources<'a>(faults: &mut Faults, names: impl Iterator<Item = &'a str> + Clo
             faults.add(format_args!("amounts[{place}].resource"), "must not be given twice");
         }
     }
-}
-
-fn labels(faults: &mut Faults, labels: HashMap<String, String>) -> Vec<(String, String)> {
-    if !faults.is_within("labels", labels.len(), LABELS_MAX) {
-        return Vec::new();
-    }
-    let mut labels: Vec<(String, String)> = labels.into_iter().collect();
-    labels.sort_unstable();
-    for (key, value) in &labels {
-        if key.is_empty() || key.len() > LABEL_KEY_MAX_BYTES {
-            faults.add(format_args!("labels[{key:?}]"), "must have a key of 1 to 64 bytes");
-        }
-        if value.len() > LABEL_VALUE_MAX_BYTES {
-            faults.add(format_args!("labels[{key:?}]"), "must be at most 256 bytes");
-        }
-        if let Some(description) = text_fault(key).or_else(|| text_fault(value)) {
-            faults.add(format_args!("labels[{key:?}]"), description);
-        }
-    }
-    labels
 }

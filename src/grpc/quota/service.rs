@@ -24,7 +24,7 @@ use crate::{
     engine::{self, Engine, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
     events::Feed,
     grpc::{
-        faults::{check_resources, choices},
+        faults::{check_resources, choices, labels_of},
         http2::{Deadline, Share, promise_snapshot},
         status,
         token::{self, Token},
@@ -259,17 +259,20 @@ fn usage_query(request: v1::GetUsageRequest) -> Result<(UsageQuery, Token), Refu
         faults.check(field, value.as_deref().and_then(optional_name_fault));
     }
     check_resources(&mut faults, &request.resources);
+    let labels = labels_of(&mut faults, "labels", request.labels);
     let list = Token::new("GetUsage")
         .text(&request.tenant)
         .optional(request.agent.as_deref())
         .optional(request.user.as_deref())
         .optional(request.model.as_deref())
-        .texts(&request.resources);
+        .texts(&request.resources)
+        .texts(&labels.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect::<Vec<_>>());
     let limit = token::page_size(&mut faults, request.page_size);
     let after = token::decode(&mut faults, &list, &request.page_token, parse_place);
     let query = UsageQuery {
         tenant: request.tenant,
         filter: PerDimension { agent: request.agent, user: request.user, model: request.model },
+        labels,
         resources: request.resources,
         after,
         limit,

@@ -58,6 +58,7 @@ fn limit(id: &str, resource: ResourceKey, period: Period) -> Limit {
             timing: Cycle::plain(period).into(),
             selectors: PerDimension::default(),
             per: PerDimension::default(),
+            labels: Vec::new(),
         },
         quantity: 100,
         enforcement: Enforcement::Hard,

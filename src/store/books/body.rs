@@ -113,7 +113,7 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
         put_signed(3, line.charged, &mut part);
         put_message(12, &part, &mut body);
     }
-    for (key, value) in &reservation.labels {
+    for (key, value) in &subject.labels {
         part.clear();
         put_bytes(1, key.as_bytes(), &mut part);
         put_bytes(2, value.as_bytes(), &mut part);
@@ -165,7 +165,12 @@ pub(in crate::store) fn decode_reservation(
     });
     Ok(Reservation {
         id,
-        subject: Subject { agent: body.agent, user: body.user, model: body.model },
+        subject: Subject {
+            agent: body.agent,
+            user: body.user,
+            model: body.model,
+            labels: body.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+        },
         state,
         late: body.late,
         record: body.record,
@@ -175,7 +180,6 @@ pub(in crate::store) fn decode_reservation(
         settled_at: (state != ReservationState::Reserved).then_some(Time(body.settled_at)),
         amounts: body.amounts.iter().map(decode_amount).collect(),
         lines: lines.collect::<Result<_, StoreError>>()?,
-        labels: body.labels.into_iter().map(|label| (label.key, label.value)).collect(),
         request_id: body.request_id,
         first: body.first.map(hold_answer),
     })
@@ -228,7 +232,12 @@ mod tests {
         let key = CounterKey::of_meter(ResourceKey(3));
         let reservation = Reservation {
             id: ReservationId([7; 16]),
-            subject: Subject { agent: "planner".into(), user: "ü".into(), model: String::new() },
+            subject: Subject {
+                agent: "planner".into(),
+                user: "ü".into(),
+                model: String::new(),
+                labels: vec![("a".into(), String::new()), ("b".into(), "c".into())],
+            },
             state: ReservationState::Committed,
             late: true,
             record: false,
@@ -238,7 +247,6 @@ mod tests {
             settled_at: Some(Time(3)),
             amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: -6 }],
             lines: vec![Line { key, held: 5, charged: -6 }],
-            labels: vec![("a".into(), String::new()), ("b".into(), "c".into())],
             request_id: "r".into(),
             first: Some(HoldAnswer { granted: vec![(ResourceKey(3), 4)], deadline: Time(9) }),
         };

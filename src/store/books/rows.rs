@@ -1,5 +1,7 @@
 //! Converts requests, reservations and counters between rows and domain.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::{alerts::decode_alerts, body, columns::Owned};
@@ -71,4 +73,10 @@ pub(super) fn counter_from_row(row: &Row) -> Result<Owned<(CounterKey, StoredCou
     let alerts: Option<Vec<u8>> = row.get(7)?;
     let alerts = alerts.as_deref().map(decode_alerts).transpose()?.map(Box::new);
     Ok((TenantKey(row.get(0)?), (key, (counter, alerts))))
+}
+
+/// Returns the column `labels` of a counter. `None`: the counter counts no label separately.
+pub(in crate::store) fn label_column(key: &CounterKey) -> Option<String> {
+    let labels: BTreeMap<&str, &str> = key.labels().collect();
+    (!labels.is_empty()).then(|| serde_json::json!(labels).to_string())
 }

@@ -10,7 +10,7 @@ use super::{
     body,
     columns::{Owned, owned, uuid},
     rare::push_rare,
-    rows::method_code,
+    rows::{label_column, method_code},
     tenant::update_tenants,
 };
 use crate::{
@@ -29,15 +29,16 @@ use ArrayType::{BigInt, Bytes, Int, SmallInt, String as Text, Uuid as Id};
 /// whole column. Without OR FAIL, here and below, SQLite would keep a journal to undo a single statement. But these
 /// statements are only undone with their transaction.
 static INSERT_COUNTERS: Bulk = Bulk {
-    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes, BigInt, BigInt],
+    columns: &[BigInt, Bytes, Int, SmallInt, BigInt, BigInt, Text, Text, Text, BigInt, BigInt, BigInt, Bytes, BigInt, BigInt, Text],
     postgres: "INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent, user_name,
-                           model, committed, reserved, counted_since, alerts, since_order, forgiven_until)
+                           model, committed, reserved, counted_since, alerts, since_order, forgiven_until, labels)
      SELECT UNNEST($1), UNNEST($2), UNNEST($3), UNNEST($4), UNNEST($5), UNNEST($6),
             UNNEST($7), UNNEST($8), UNNEST($9), UNNEST($10), UNNEST($11), UNNEST($12),
-             UNNEST($13), UNNEST($14), UNNEST($15)",
+             UNNEST($13), UNNEST($14), UNNEST($15), UNNEST($16)",
     sqlite: "INSERT OR FAIL INTO counters (tenant_key, key, resource_key, period, window_start, window_end, agent,
-                                   user_name, model, committed, reserved, counted_since, alerts, since_order, forgiven_until)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                                   user_name, model, committed, reserved, counted_since, alerts, since_order, forgiven_until,
+                                   labels)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
 };
 static UPDATE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt],
@@ -144,7 +145,7 @@ pub(super) fn known_request(error: StoreError) -> StoreError {
 }
 
 fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
-    let mut columns = empty_columns(15);
+    let mut columns = empty_columns(16);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.new_counters) {
         let PerDimension { agent, user, model } = key.dimensions().map(Value::from);
         let row = [
@@ -163,6 +164,7 @@ fn push_counters(writes: &mut Vec<Write>, changes: &[Changes]) {
             Value::Bytes(alerts.as_ref().map(encode_alerts)),
             counter.counted_since.order.into(),
             counter.forgiven_until.into(),
+            label_column(key).into(),
         ];
         push(&mut columns, row);
     }

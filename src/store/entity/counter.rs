@@ -36,6 +36,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) since_order: i64,
     /// Charges that were made at deadlines up to this instant no longer count. 0 if no charges were taken back.
     pub(in crate::store) forgiven_until: Time,
+    /// JSON: the labels that the counter counts separately, with their values. `None` if there are none.
+    pub(in crate::store) labels: Option<String>,
 }
 
 /// No relations: the database has no foreign keys.

@@ -15,7 +15,10 @@ use uuid::Uuid;
 use self::report::Scope;
 use super::{
     Reading, Store, StoreError, Transaction,
-    books::{body::decode_reservation, rows::method_code},
+    books::{
+        body::decode_reservation,
+        rows::{label_column, method_code},
+    },
     entity::{adjustment, counter, hold, request, reservation, tenant},
 };
 use crate::domain::{
@@ -408,6 +411,7 @@ fn columns_agree(row: &counter::Model, key: &CounterKey) -> bool {
         && row.period == i16::from(key.period().code())
         && PerDimension::from([&row.agent, &row.user_name, &row.model]).map(|name| name.as_deref())
             == key.dimensions()
+        && row.labels == label_column(key)
         && row.window_start == key.window_start()
         && row.window_end > row.window_start
 }

@@ -92,6 +92,9 @@ impl Report {
                 text.push_str(&format!(", {} {value:?}", dimension.name()));
             }
         }
+        for (key, value) in key.labels() {
+            text.push_str(&format!(", label {key:?} {value:?}"));
+        }
         format!("{text}, of {}", self.describe_tenant(tenant))
     }
 }

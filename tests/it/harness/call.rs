@@ -205,7 +205,7 @@ macro_rules! labelled {
         }
     )*};
 }
-labelled!(ReserveRequest, RecordRequest);
+labelled!(ReserveRequest, RecordRequest, CheckRequest);
 
 impl Call<ReserveRequest> {
     /// Sets that the hold is charged at its deadline.

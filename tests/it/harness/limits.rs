@@ -44,6 +44,10 @@ pub trait LimitExt: Sized {
     fn per(self, dimensions: &[Dimension]) -> Self;
     /// Sets the day of the month on which the window starts.
     fn anchor(self, day: i32) -> Self;
+    /// Selects calls that have this label.
+    fn label(self, key: &str, value: &str) -> Self;
+    /// Makes the limit count each value of this label separately.
+    fn per_label(self, key: &str) -> Self;
     /// Sets the number of periods in a window.
     fn interval(self, interval: i32) -> Self;
     /// Takes the anchors from the tenant.
@@ -83,6 +87,16 @@ impl LimitExt for Limit {
 
     fn anchor(self, day: i32) -> Self {
         Self { anchor_day: day, ..self }
+    }
+
+    fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    fn per_label(mut self, key: &str) -> Self {
+        self.per_labels.push(key.into());
+        self
     }
 
     fn interval(self, interval: i32) -> Self {

@@ -54,7 +54,7 @@ fn origins_that_are_whole_intervals_apart_make_the_same_cycle() {
 
 #[test]
 fn bytes_that_no_cycle_has_are_refused() {
-    let rows: [&[u8]; 17] = [
+    let rows: [&[u8]; 18] = [
         &[],
         &[3],
         &[8, 0],
@@ -65,6 +65,7 @@ fn bytes_that_no_cycle_has_are_refused() {
         &[5, 32],
         &[6, 0x81],
         &[7, 0x80, 0, 0, 0, 0, 0, 2, 0, 0],
+        &[7, 0x81, 0, 0, 0, 0, 0, 1, 0, 0],
         // A cycle that has two bytes must not have ten, too.
         &[5, 0x80, 15, 0, 0, 0, 0, 1, 0, 0],
         &[3, 0x80, 0, 0, 5, 160, 0, 1, 0, 0],
