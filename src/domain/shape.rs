@@ -132,7 +132,7 @@ impl<T> From<PerDimension<T>> for [T; 3] {
 pub struct Shape {
     /// The resource that is counted.
     pub resource: ResourceKey,
-    /// Where windows begin.
+    /// Decides where the limit's windows begin.
     pub timing: Timing,
     /// The value that each dimension must have so that the limit applies.
     pub selectors: PerDimension<Option<String>>,

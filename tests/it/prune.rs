@@ -300,8 +300,10 @@ async fn prune_on_two_replicas(world: &mut World) {
         stall.end().await;
     };
     let ((here, there), ()) = join(join(pruned(world), pruned(&there)), release).await;
-    assert_eq!(here.0 + there.0, 1_200, "reservations");
-    assert_eq!(here.1 + there.1, 1_200, "request ids");
+    // A run that waits too long for the lock leaves its rows to the next run.
+    let rest = pruned(world).await;
+    assert_eq!(here.0 + there.0 + rest.0, 1_200, "reservations");
+    assert_eq!(here.1 + there.1 + rest.1, 1_200, "request ids");
     for tenant in tenants {
         assert_eq!(world.figures(tenant, "lifetime").await, (EACH, 0));
     }
