@@ -79,5 +79,6 @@ mod webhook_places;
 mod webhook_prune;
 mod webhook_python;
 mod webhooks;
+mod zero;
 
 mod tidy;

@@ -168,6 +168,10 @@ impl Books {
         }
         let (mut granted, mut refusing) = (Vec::new(), Vec::new());
         for &(resource, quantity, minimum) in &hold.amounts {
+            if quantity == 0 {
+                granted.push((resource, 0));
+                continue;
+            }
             let least = if hold.partial { minimum.clamp(1, quantity) } else { quantity };
             let remainders = self.remainders(resource, hold.who, self.now());
             refusing.extend(remainders.iter().filter(|(_, left)| *left < least).map(|(id, _)| *id));
@@ -291,6 +295,7 @@ impl Books {
         }
         let mut refusing: Vec<&'static str> = added
             .iter()
+            .filter(|(_, units)| *units > 0)
             .flat_map(|&(resource, units)| {
                 let remainders = self.remainders(resource, entry.who, entry.made).into_iter();
                 remainders.filter(move |(_, left)| *left < units).map(|(id, _)| id)
