@@ -127,8 +127,10 @@ pub type DimensionFilter = PerDimension<Option<String>>;
 pub struct Reset {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// The ids of the resources. Empty: all resources.
+    /// The ids of the resources. Empty: all resources, but no meters.
     pub resources: Vec<String>,
+    /// The ids of the limits whose counters are reset. Empty: all counters except those of LIFETIME limits.
+    pub limits: Vec<String>,
     /// Selects counters by their dimensions. If a dimension has a value here, a counter must count that value
     /// separately.
     pub filter: DimensionFilter,

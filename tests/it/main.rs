@@ -53,6 +53,7 @@ mod record;
 mod repeated;
 mod replay;
 mod reserve;
+mod reset_limits;
 mod retry_hint;
 mod row_locks;
 mod settings;

@@ -155,12 +155,13 @@ impl Player<'_> {
                 self.write_plan().await;
                 self.world.set_plan(&self.tenant, &self.plan()).await;
             }
-            Step::Reset(resource) => {
+            Step::Reset(resource, limit) => {
                 self.books.expire();
-                self.books.reset(*resource);
+                let limit = limit.and_then(|limit| self.books.limit(limit));
+                self.books.reset(*resource, limit);
                 let resources: Vec<&str> = resource.iter().map(|&index| RESOURCES[index]).collect();
-                let reply = self.world.reset(&self.tenant, &resources).await.expect("the tenant is there");
-                self.answers.push(format!("{reply:?}"));
+                let reply = self.world.reset_only(&self.tenant, &resources, limit.as_slice()).await;
+                self.answers.push(format!("{:?}", reply.expect("the tenant is there")));
             }
             operation => self.operate(std::slice::from_ref(operation)).await,
         }

@@ -65,8 +65,9 @@ pub enum Step {
     ChangeLimits(Vec<(i64, usize)>),
     /// Sets which limits are in the plan, and whether the tenant gets another plan with them.
     Reshape(Vec<bool>, bool),
-    /// ResetUsage of one resource, or of all resources.
-    Reset(Option<usize>),
+    /// ResetUsage of one resource, or of all resources, and of one limit, or without limits. The second field is an index
+    /// of the limits in the plan, modulo their number.
+    Reset(Option<usize>, Option<usize>),
 }
 
 /// A tenant, and the steps of its life.
@@ -115,7 +116,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => limits.prop_map(Step::ChangeLimits),
         2 => (prop::collection::vec(prop::bool::weighted(0.7), MENU), any::<bool>())
             .prop_map(|(on, moves)| Step::Reshape(on, moves)),
-        1 => prop::option::of(0..RESOURCES.len()).prop_map(Step::Reset),
+        2 => (prop::option::of(0..RESOURCES.len()), prop::option::of(0..MENU))
+            .prop_map(|(resource, limit)| Step::Reset(resource, limit)),
     ]
 }
 
