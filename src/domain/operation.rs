@@ -28,9 +28,10 @@ pub struct RequestKey {
 pub struct Ask {
     /// The id of the resource.
     pub resource: String,
-    /// Units, 1 or more.
+    /// Units, 0 or more.
     pub quantity: i64,
-    /// The smallest grant that is useful: 1 to `quantity`, and `quantity` itself without `allow_partial`.
+    /// The smallest grant that is useful: 1 to `quantity`, and `quantity` itself without `allow_partial`. It is 0 if
+    /// `quantity` is 0.
     pub minimum: i64,
 }
 
@@ -87,7 +88,7 @@ pub struct Extend {
     pub request: Option<RequestKey>,
     /// Time from now to the new deadline.
     pub ttl: Option<Span>,
-    /// The quantities to add, each 1 or more.
+    /// The quantities to add, each 0 or more.
     pub amounts: Vec<Units>,
 }
 
@@ -122,8 +123,10 @@ pub type DimensionFilter = PerDimension<Option<String>>;
 pub struct Reset {
     /// Makes a retry safe, if present.
     pub request: Option<RequestKey>,
-    /// The ids of the resources. Empty: all resources.
+    /// The ids of the resources. Empty: all resources, but no meters.
     pub resources: Vec<String>,
+    /// The ids of the limits whose counters are reset. Empty: all counters except those of LIFETIME limits.
+    pub limits: Vec<String>,
     /// Selects counters by their dimensions. If a dimension has a value here, a counter must count that value
     /// separately.
     pub filter: DimensionFilter,

@@ -104,7 +104,8 @@ pub struct Reservation {
     pub lines: Vec<Line>,
     /// The client's `request_id`, or empty.
     pub request_id: String,
-    /// The reply of its Reserve, if an Extend has changed the reservation since.
+    /// The reply of its Reserve, if an Extend has changed the reservation since, or if a Commit has settled a
+    /// reservation that reserved 0 units of a resource.
     pub first: Option<HoldAnswer>,
 }
 
@@ -130,8 +131,10 @@ impl Reservation {
 
     /// Returns the reply of a Reserve or Extend that leaves the reservation with its present figures.
     pub fn answer(&self) -> HoldAnswer {
-        // A resource that was committed without being reserved is not part of a grant.
-        let held = self.amounts.iter().filter(|amount| amount.reserved > 0);
+        // A resource that was committed without being reserved is not part of a grant. A resource that was reserved
+        // with a quantity of 0 is part of it: for such a reservation, Commit keeps the reply in `first`.
+        let committed = self.state == ReservationState::Committed;
+        let held = self.amounts.iter().filter(|amount| !committed || amount.reserved > 0);
         HoldAnswer {
             granted: held.map(|amount| (amount.resource, amount.reserved)).collect(),
             deadline: self.deadline,

@@ -66,7 +66,7 @@ both! {
             let hold = world.reserve(&tenant).tokens(40).ttl(MINUTE).charged_on_expiry();
             let hold = hold.await.expect("there is quota");
             world.clock.advance(MINUTE);
-            let reply = reset(world, |request| request.tenant = tenant.clone()).await;
+            let reply = world.reset_only(&tenant, &[], &["lifetime"]).await;
             assert_eq!(reply.expect("the tenant exists").adjusted, [-40], "a hold that was due is charged first");
             let settled = match at_most {
                 Some(_) => world.commit(hold.name()).tokens(used).await.expect("it is kept").figures("lifetime"),
@@ -168,7 +168,7 @@ both! {
             let hold = world.reserve(&tenant).tokens(1_000).ttl(MINUTE).charged_on_expiry();
             let hold = hold.await.expect("there is quota");
             world.clock.advance(MINUTE);
-            let reply = reset(world, |request| request.tenant = tenant.clone()).await;
+            let reply = world.reset_only(&tenant, &[], &["lifetime", "day"]).await;
             assert_eq!(reply.expect("the tenant exists").adjusted, [-1_000, -1_000]);
             if since > 0 {
                 world.record(&tenant).tokens(since).await.expect("it is recorded");
@@ -205,7 +205,7 @@ both! {
         let in_time = reserve(23 * HOUR).await.expect("there is quota");
         let unmade = world.reserve("acme").tokens(100).ttl(HOUR).await.expect("there is quota");
         world.clock.advance(14 * HOUR);
-        let reply = reset(world, |_| ()).await.expect("the tenant is there");
+        let reply = world.reset_only("acme", &[], &["day", "lifetime"]).await.expect("the tenant is there");
         assert_eq!(reply.adjusted, [-100], "the day of the holds is over");
         world.clock.advance(7 * HOUR);
         assert_eq!(world.figures("acme", "lifetime").await, (100, 100));
@@ -234,7 +234,10 @@ both! {
         world.clock.advance(MINUTE);
         assert_eq!(world.figures("acme", "lifetime").await, (5_000, 0));
         for _ in 0..2 {
-            let reply = reset(world, |request| request.request_id = "r".into()).await.expect("the tenant is there");
+            let reply = reset(world, |request| {
+                (request.request_id, request.limit_ids) = ("r".into(), vec!["lifetime".into()]);
+            });
+            let reply = reply.await.expect("the tenant is there");
             assert_eq!((reply.adjusted, reply.balances.figures("lifetime")), (vec![-5_000], (0, 0)));
         }
         for (round, name) in names.iter().rev().take(6).enumerate() {
@@ -247,16 +250,6 @@ both! {
         }
         let expired = clients::reservations(&world.quota, "acme", &[ReservationState::Expired]).await;
         assert_eq!(expired.len(), 5_000 - 6, "all were swept");
-    }
-
-    async fn a_reset_changes_meters_too(world: World) {
-        world.tenant_with("acme", &[]).await;
-        world.declare("meter").await;
-        world.record("acme").amount("meter", 9).await.expect("it is metered");
-        let reply = reset(world, |_| ()).await.expect("the tenant is there");
-        assert_eq!(reply.adjusted, [-9]);
-        world.record("acme").amount("meter", -5).await.expect("clamped at zero");
-        assert_eq!(world.figures("acme", "").await, (0, 0));
     }
 
     async fn a_repeated_reset_reports_the_adjustments_of_the_first_call(world: World) {
@@ -324,8 +317,9 @@ both! {
         });
         same.await.expect("a retry: the resources are a set");
         world.record("acme").tokens(5).await.expect("it is recorded");
-        let cases: [Case<ResetUsageRequest>; 7] = [
+        let cases: [Case<ResetUsageRequest>; 8] = [
             ("resources", |request| request.resources = vec!["tokens".into()]),
+            ("limit_ids", |request| request.limit_ids = vec!["day".into()]),
             ("agent", |request| request.agent = Some(String::new())),
             ("user", |request| request.user = Some("a".into())),
             ("model", |request| request.model = Some("a".into())),
@@ -359,10 +353,14 @@ both! {
     async fn the_refusal_of_a_reset_names_the_wrong_fields(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.record("acme").tokens(60).await.expect("it is recorded");
-        let cases: [Case<ResetUsageRequest>; 9] = [
+        let cases: [Case<ResetUsageRequest>; 13] = [
             ("request_id", |request| request.request_id = "x".repeat(129)),
             ("tenant", |request| request.tenant = String::new()),
             ("resources[0]", |request| request.resources = vec!["undeclared".into()]),
+            ("limit_ids[1]", |request| request.limit_ids = vec!["day".into(), "month".into()]),
+            ("limit_ids[0]", |request| request.limit_ids = vec![String::new()]),
+            ("limit_ids[0]", |request| request.limit_ids = vec!["x".repeat(129)]),
+            ("limit_ids", |request| request.limit_ids = vec!["day".into(); 65]),
             ("agent", |request| request.agent = Some("x".repeat(129))),
             ("reason", |request| request.reason = String::new()),
             ("reason", |request| request.reason = "x".repeat(257)),

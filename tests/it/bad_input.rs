@@ -25,7 +25,7 @@ fn ask(resource: &str, quantity: i64, minimum: i64) -> ReserveAmount {
     ReserveAmount { resource: resource.into(), quantity, minimum }
 }
 
-const RESERVE: [Case<ReserveRequest>; 32] = [
+const RESERVE: [Case<ReserveRequest>; 33] = [
     ("request_id", |request| request.request_id = too_long()),
     ("request_id", |request| request.request_id = "a\nb".into()),
     ("tenant", |request| request.tenant = String::new()),
@@ -44,12 +44,15 @@ const RESERVE: [Case<ReserveRequest>; 32] = [
     ("amounts[0].resource", |request| request.amounts[0].resource = "tokens\n".into()),
     ("amounts[0].resource", |request| request.amounts[0].resource = "undeclared".into()),
     ("amounts[1].resource", |request| request.amounts.push(ask("tokens", 1, 0))),
-    ("amounts[0].quantity", |request| request.amounts[0].quantity = 0),
     ("amounts[0].quantity", |request| request.amounts[0].quantity = -1),
     ("amounts[0].quantity", |request| request.amounts[0].quantity = i64::MIN),
     ("amounts[0].minimum", |request| request.amounts[0].minimum = 1),
     ("amounts[0].minimum", |request| (request.allow_partial, request.amounts[0].minimum) = (true, 11)),
     ("amounts[0].minimum", |request| (request.allow_partial, request.amounts[0].minimum) = (true, -1)),
+    ("amounts[0].minimum", |request| {
+        (request.allow_partial, request.amounts[0]) = (true, ask("tokens", 0, 1))
+    }),
+    ("amounts[0].minimum", |request| request.amounts[0] = ask("tokens", 0, 1)),
     ("ttl", |request| request.ttl = span(0, 0)),
     ("ttl", |request| request.ttl = span(-1, 0)),
     ("ttl", |request| request.ttl = span(86_400, 1_000_000)),
@@ -73,12 +76,11 @@ const COMMIT: [Case<CommitRequest>; 8] = [
     }),
 ];
 
-const EXTEND: [Case<ExtendRequest>; 10] = [
+const EXTEND: [Case<ExtendRequest>; 9] = [
     ("request_id", |request| request.request_id = too_long()),
     ("amounts", |request| request.amounts = vec![units("tokens", 1); 17]),
     ("amounts[0].resource", |request| request.amounts[0].resource = "undeclared".into()),
     ("amounts[1].resource", |request| request.amounts.push(units("tokens", 1))),
-    ("amounts[0].quantity", |request| request.amounts[0].quantity = 0),
     ("amounts[0].quantity", |request| request.amounts[0].quantity = -1),
     ("ttl", |request| request.ttl = span(0, 0)),
     ("ttl", |request| request.ttl = span(-1, 0)),
@@ -86,7 +88,7 @@ const EXTEND: [Case<ExtendRequest>; 10] = [
     ("reservation", |request| request.reservation = String::new()),
 ];
 
-const RECORD: [Case<RecordRequest>; 8] = [
+const RECORD: [Case<RecordRequest>; 7] = [
     ("request_id", |request| request.request_id = "\u{1b}".into()),
     ("tenant", |request| request.tenant = String::new()),
     ("agent", |request| request.agent = too_long()),
@@ -94,7 +96,6 @@ const RECORD: [Case<RecordRequest>; 8] = [
     ("amounts", |request| request.amounts = vec![units("tokens", 1); 17]),
     ("amounts[0].resource", |request| request.amounts[0].resource = "undeclared".into()),
     ("amounts[1].resource", |request| request.amounts.push(units("tokens", 1))),
-    ("amounts[0].quantity", |request| request.amounts[0].quantity = 0),
 ];
 
 both! {
@@ -150,7 +151,7 @@ both! {
 
     async fn one_refusal_names_every_wrong_field(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
-        let no = world.reserve("").amount("", 0).at_least("tokens", -5, 7).amount("tokens", 1).user("\n").ttl(0);
+        let no = world.reserve("").amount("", -1).at_least("tokens", -5, 7).amount("tokens", 1).user("\n").ttl(0);
         let no = no.await.expect_err("seven faults");
         no.is(Code::InvalidArgument, "INVALID_ARGUMENT");
         let named: BTreeSet<&str> = no.fields.iter().map(String::as_str).collect();

@@ -105,7 +105,7 @@ both! {
     async fn a_check_refuses_invalid_requests_like_a_reserve(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         world.check("acme").await.expect_err("nothing is asked").names(&["amounts"]);
-        world.check("acme").tokens(0).await.expect_err("zero").names(&["amounts[0].quantity"]);
+        world.check("acme").tokens(-1).await.expect_err("negative").names(&["amounts[0].quantity"]);
         world.check("acme").amount("x", 1).await.expect_err("undeclared").names(&["amounts[0].resource"]);
         let no = world.check("nobody").tokens(1).await.expect_err("there is none");
         no.is(Code::NotFound, "TENANT_NOT_FOUND");

@@ -54,6 +54,7 @@ mod record;
 mod repeated;
 mod replay;
 mod reserve;
+mod reset_limits;
 mod retry_hint;
 mod row_locks;
 mod settings;
@@ -80,5 +81,6 @@ mod webhook_places;
 mod webhook_prune;
 mod webhook_python;
 mod webhooks;
+mod zero;
 
 mod tidy;

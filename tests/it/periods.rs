@@ -200,7 +200,7 @@ both! {
             world.record("acme").tokens(5).await.expect("it is recorded");
             world.clock.advance(MINUTE);
         }
-        let reset = world.reset("acme", &[]).await.expect("it is reset");
+        let reset = world.reset_only("acme", &[], &names).await.expect("it is reset");
         // The last minute is over, so its counter stays.
         assert_eq!(reset.adjusted, [-15; 6]);
         for name in &names[1..] {

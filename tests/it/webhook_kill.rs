@@ -44,7 +44,7 @@ on_both! {
             let before = receiver.posts().len();
             for _ in 0..EVENTS {
                 clients.record("acme").tokens(1).await.expect("it is recorded");
-                clients.reset("acme", &["tokens"]).await.expect("the tenant is there");
+                clients.reset_only("acme", &[], &["lifetime"]).await.expect("the tenant is there");
             }
             // Kill the server while deliveries are sent, at a random point.
             let mut asked = 0_usize;

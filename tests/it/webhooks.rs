@@ -94,7 +94,7 @@ pub async fn failing(world: &World) -> Receiver {
 pub async fn happen(clients: &Clients, count: usize) {
     for _ in 0..count {
         clients.record("acme").tokens(1).await.expect("it is recorded");
-        clients.reset("acme", &["tokens"]).await.expect("the tenant is there");
+        clients.reset_only("acme", &[], &["lifetime"]).await.expect("the tenant is there");
     }
 }
 
@@ -206,7 +206,7 @@ both! {
         world.declare("images").await;
         happen(world, 2).await;
         world.record("globex").tokens(1_000).await.expect("it is recorded, and the limit reached");
-        world.reset("globex", &["tokens"]).await.expect("the tenant is there");
+        world.reset_only("globex", &[], &["lifetime"]).await.expect("the tenant is there");
         delivered(world, "some", DeliveryState::Delivered, 1).await;
         assert_eq!(some.posts()[0].json()["data"]["tenant"], "globex");
         eventually("every kind has arrived", async || {

@@ -35,7 +35,7 @@ fn verdict(books: &Books, applied: &Applied, quantity: i64, minimum: i64) -> Ver
     let remaining = balance.remaining().unwrap_or(i64::MAX);
     let hard = applied.limit.as_ref().is_some_and(|limit| limit.enforcement == Enforcement::Hard);
     let outcome = match (hard, remaining) {
-        (_, remaining) if remaining >= quantity => Outcome::Pass,
+        (_, remaining) if remaining >= quantity || quantity == 0 => Outcome::Pass,
         (false, _) => Outcome::Exceed,
         (true, remaining) if remaining >= minimum => Outcome::Partial,
         (true, _) => Outcome::Refuse,

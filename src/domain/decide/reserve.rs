@@ -100,6 +100,11 @@ pub(super) fn grants(
     let (mut violations, mut observed) = (Vec::new(), Vec::new());
     let mut faults = Vec::new();
     for (place, (touched, (quantity, minimum))) in touched.iter().zip(asked).enumerate() {
+        // A quantity of 0 needs nothing, so every limit grants it, even a limit that is exceeded (R4.40).
+        if quantity == 0 {
+            granted.push(0);
+            continue;
+        }
         let mut grant = quantity;
         let mut used_most = Some(0);
         for applied in &touched.applied {

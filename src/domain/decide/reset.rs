@@ -1,6 +1,6 @@
 //! ResetUsage: sets `committed` of running windows to zero, each by an adjustment (R4.18).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     super::{
@@ -11,8 +11,10 @@ use super::{
         faults::Faults,
         id::{ReservationId, ResourceKey},
         operation::{DimensionFilter, Reset},
-        plan::Policy,
+        plan::{Limit, Policy},
         refusal::Refusal,
+        timing::TenantCalendar,
+        window::Period,
     },
     reply::Reply,
     stop::{Context, Stop, find_replay},
@@ -31,7 +33,7 @@ pub(super) fn reset(
     if replayed.is_some() || !made.is_empty() {
         return repeat(books, context, &made);
     }
-    let choice = Choice::of(context.policy, reset)?;
+    let choice = Choice::of(context.policy, books, reset)?;
     let running = |key: &&CounterKey| {
         let counter = books.find_counter(key);
         counter.is_some_and(|counter| counter.committed != 0 && counter.window.contains(context.now))
@@ -97,14 +99,19 @@ fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Resu
 /// The counters that a ResetUsage chooses, in any window.
 #[derive(Debug)]
 pub struct Choice<'a> {
-    /// `None`: all resources are chosen.
+    /// `None`: all resources are chosen, but no meters.
     resources: Option<HashSet<ResourceKey>>,
+    /// The limits whose counters are chosen. `None`: all counters are chosen, except those of LIFETIME limits.
+    limits: Option<Vec<Arc<Limit>>>,
+    /// The calendars of the tenant, by which the limits have their windows.
+    calendars: Vec<TenantCalendar>,
     filter: &'a DimensionFilter,
 }
 
 impl<'a> Choice<'a> {
-    /// Makes the choice of a ResetUsage. Refused if a resource is not declared.
-    pub fn of(policy: &Policy, reset: &'a Reset) -> Result<Self, Refusal> {
+    /// Makes the choice of a ResetUsage. Refused if a resource is not declared, or if the tenant's plan does not have a
+    /// limit.
+    pub fn of(policy: &Policy, books: &Books, reset: &'a Reset) -> Result<Self, Refusal> {
         let mut resources = HashSet::new();
         let mut faults = Faults::default();
         for (place, name) in reset.resources.iter().enumerate() {
@@ -118,13 +125,34 @@ impl<'a> Choice<'a> {
                 ),
             }
         }
+        let mut limits = Vec::new();
+        for (place, id) in reset.limits.iter().enumerate() {
+            match books.plan.limits.iter().find(|limit| limit.id == *id) {
+                Some(limit) => limits.push(Arc::clone(limit)),
+                None => faults.add(
+                    format_args!("limit_ids[{place}]"),
+                    format_args!("must be the id of a limit of plan {:?}; {id:?} is not", books.plan.id),
+                ),
+            }
+        }
         let resources = (!reset.resources.is_empty()).then_some(resources);
-        faults.into_result(Self { resources, filter: &reset.filter })
+        let limits = (!reset.limits.is_empty()).then_some(limits);
+        let calendars = books.tenant.calendars.clone();
+        faults.into_result(Self { resources, limits, calendars, filter: &reset.filter })
     }
 
-    /// Returns whether counters of this resource are chosen.
-    pub fn contains_resource(&self, resource: ResourceKey) -> bool {
+    /// Returns whether some counters of this resource and period may be chosen. If not, none of them is chosen.
+    pub fn may_contain(&self, resource: ResourceKey, period: Period) -> bool {
         self.resources.as_ref().is_none_or(|resources| resources.contains(&resource))
+            && match &self.limits {
+                Some(limits) => limits.iter().any(|limit| limit.shape.resource == resource),
+                // What counts for ever is reset only if it is named.
+                None => match period {
+                    Period::Lifetime => false,
+                    Period::Meter => self.resources.is_some(),
+                    _ => true,
+                },
+            }
     }
 
     /// Returns whether this counter is chosen.
@@ -132,6 +160,10 @@ impl<'a> Choice<'a> {
         let values = key.dimensions();
         let mut filter = self.filter.iter();
         filter.all(|(dimension, wanted)| wanted.is_none() || wanted.as_deref() == values[dimension])
-            && self.contains_resource(key.resource())
+            && self.may_contain(key.resource(), key.period())
+            && self
+                .limits
+                .as_ref()
+                .is_none_or(|limits| limits.iter().any(|limit| limit.shape.counts(key, &self.calendars)))
     }
 }

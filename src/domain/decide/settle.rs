@@ -48,6 +48,10 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
         ReservationState::Reserved | ReservationState::Expired => {}
     }
     let mut settled = Reservation::clone(&found);
+    if settled.first.is_none() && found.amounts.iter().any(|amount| amount.reserved == 0) {
+        // Afterwards, the amounts do not show which resources were reserved with a quantity of 0.
+        settled.first = Some(found.answer());
+    }
     join_unreserved(books, context, &mut settled, &used);
     require(books, settled.lines.iter().map(|line| &line.key))?;
 
@@ -166,12 +170,13 @@ fn excess(line: &mut Line, charge: i64, counter: Counter) -> Option<Step> {
 }
 
 /// Returns the quantity that is charged per resource. A reserved resource that the Commit leaves out is charged as
-/// reserved (R4.16).
+/// reserved (R4.16). An amount without reserved and committed units is charged with 0, whether it was reserved or not.
 fn charges(found: &Reservation, used: &[(ResourceKey, i64)]) -> Vec<(ResourceKey, i64)> {
     let left_out = found
         .amounts
         .iter()
-        .filter(|amount| amount.reserved > 0 && used.iter().all(|(resource, _)| *resource != amount.resource))
+        .filter(|amount| amount.reserved > 0 || amount.committed == 0)
+        .filter(|amount| used.iter().all(|(resource, _)| *resource != amount.resource))
         .map(|amount| (amount.resource, amount.reserved));
     let mut all: Vec<(ResourceKey, i64)> = used.iter().copied().chain(left_out).collect();
     all.sort_unstable();

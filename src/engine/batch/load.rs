@@ -255,7 +255,8 @@ impl Loader<'_, '_> {
     /// sorted by resource, cycle and window, so one statement finds the next such combination.
     async fn load_running_windows(&mut self, tenant: TenantKey, reset: &Reset) -> Result<(), StoreError> {
         let now = self.session.now;
-        let Ok(choice) = Choice::of(&self.session.policy, reset) else { return Ok(()) };
+        let Some(books) = self.session.books.get(&tenant) else { return Ok(()) };
+        let Ok(choice) = Choice::of(&self.session.policy, books, reset) else { return Ok(()) };
         let mut loaded = 0;
         let mut from = Vec::new();
         while let Some(key) = self.session.transaction.find_next_counter(tenant, &from).await? {
@@ -263,7 +264,7 @@ impl Loader<'_, '_> {
             // After a change of the calendar, a window can be one and a half times as long as its nominal length.
             let length_max = Span(cycle.nominal_length().0.saturating_mul(2)).saturating_add(Span::days(5));
             let earliest = now.saturating_sub(length_max);
-            if start > now || !choice.contains_resource(key.resource()) {
+            if start > now || !choice.may_contain(key.resource(), cycle.period()) {
                 from = key.successor_of_windows();
             } else if start < earliest {
                 from = CounterKey::prefix(key.resource(), cycle, earliest);

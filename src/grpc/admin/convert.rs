@@ -8,7 +8,7 @@ use super::limits;
 use crate::{
     clock,
     domain::{
-        bounds::{MASK_PATHS_MAX, TEXT_LENGTH_MAX_BYTES, UNIT_LENGTH_MAX_BYTES},
+        bounds::{LIMITS_MAX, MASK_PATHS_MAX, TEXT_LENGTH_MAX_BYTES, UNIT_LENGTH_MAX_BYTES},
         faults::Faults,
         id::{TenantKey, name_fault, new_id_fault, optional_name_fault, text_fault},
         operation::{Fingerprinter, Reset},
@@ -19,7 +19,7 @@ use crate::{
         time::Time,
     },
     grpc::{
-        faults::{check_resources, instant, request_key},
+        faults::{check_names, check_resources, instant, request_key},
         v1,
         wire::timestamp,
     },
@@ -130,6 +130,7 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     let mut faults = Faults::default();
     faults.check("tenant", name_fault(&request.tenant));
     check_resources(&mut faults, &request.resources);
+    check_names(&mut faults, "limit_ids", &request.limit_ids, LIMITS_MAX);
     for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
         faults.check(field, value.as_deref().and_then(optional_name_fault));
     }
@@ -144,13 +145,13 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     let key = request_key(&mut faults, request.request_id, || {
         let print = Fingerprinter::new("ResetUsage").set(&request.resources);
         let print = filter.iter().fold(print, |print, (_, wanted)| print.optional(wanted.as_deref()));
-        print.text(&request.reason).text(&request.operator)
+        let print = print.text(&request.reason).text(&request.operator);
+        // Without limits, a retry has the fingerprint that the previous release computes.
+        if request.limit_ids.is_empty() { print } else { print.set(&request.limit_ids) }
     });
     let (reason, operator) = (request.reason, request.operator);
-    faults.into_result((
-        request.tenant,
-        Reset { request: key, resources: request.resources, filter, reason, operator },
-    ))
+    let (resources, limits) = (request.resources, request.limit_ids);
+    faults.into_result((request.tenant, Reset { request: key, resources, limits, filter, reason, operator }))
 }
 
 /// Parses the id of an object to read or delete. It may be an older id, which new objects cannot have.

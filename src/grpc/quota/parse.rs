@@ -140,7 +140,7 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let ttl = request.ttl.map(|ttl| duration(&mut faults, "ttl", ttl));
     let amounts =
-        units(&mut faults, request.amounts, |quantity| (quantity < 1).then_some("must be 1 or more"));
+        units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
     // The fingerprint leaves the hold out, because a hold can be named in two ways. The decision compares it.
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Extend").number(ttl.unwrap_or_default().0).units(&amounts)
@@ -157,7 +157,7 @@ pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Resu
     if request.amounts.is_empty() {
         faults.add("amounts", "must not be empty");
     }
-    let amounts = units(&mut faults, request.amounts, |quantity| (quantity == 0).then_some("must not be 0"));
+    let amounts = units(&mut faults, request.amounts, |_| None);
     let key = request_key(&mut faults, request.request_id, || {
         Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&subject.labels)
     });
@@ -257,17 +257,18 @@ fn asks(faults: &mut Faults, amounts: Vec<v1::ReserveAmount>, allow_partial: boo
     resources(faults, amounts.iter().map(|amount| amount.resource.as_str()));
     let mut asks = Vec::with_capacity(amounts.len());
     for (place, amount) in amounts.into_iter().enumerate() {
-        if amount.quantity < 1 {
-            faults.add(format_args!("amounts[{place}].quantity"), "must be 1 or more");
+        if amount.quantity < 0 {
+            faults.add(format_args!("amounts[{place}].quantity"), "must be 0 or more");
         }
         if amount.minimum != 0 && !allow_partial {
             faults.add(format_args!("amounts[{place}].minimum"), "must not be given without allow_partial");
         } else if amount.minimum < 0 {
-            faults.add(format_args!("amounts[{place}].minimum"), "must be 1 or more");
+            faults.add(format_args!("amounts[{place}].minimum"), "must be 0 or more");
         } else if amount.minimum > amount.quantity.max(0) {
             faults.add(format_args!("amounts[{place}].minimum"), "must be at most quantity");
         }
-        let minimum = if allow_partial { amount.minimum.max(1) } else { amount.quantity };
+        let minimum =
+            if allow_partial { amount.minimum.max(1).min(amount.quantity) } else { amount.quantity };
         asks.push(Ask { resource: amount.resource, quantity: amount.quantity, minimum });
     }
     asks

@@ -155,10 +155,21 @@ impl Clients {
         tenant: &'a str,
         resources: &'a [&'a str],
     ) -> BoxFuture<'a, Answer<ResetUsageResponse>> {
+        self.reset_only(tenant, resources, &[])
+    }
+
+    /// Resets the usage of these resources and limits of a tenant's plan to zero (ResetUsage).
+    pub fn reset_only<'a>(
+        &'a self,
+        tenant: &'a str,
+        resources: &'a [&'a str],
+        limits: &'a [&'a str],
+    ) -> BoxFuture<'a, Answer<ResetUsageResponse>> {
         async move {
             let request = ResetUsageRequest {
                 tenant: tenant.into(),
                 resources: resources.iter().map(|&resource| resource.into()).collect(),
+                limit_ids: limits.iter().map(|&limit| limit.into()).collect(),
                 reason: "a test".into(),
                 operator: "tests".into(),
                 ..ResetUsageRequest::default()

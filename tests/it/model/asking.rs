@@ -119,7 +119,7 @@ pub fn spoiled(mut asked: Asked) -> Asked {
         },
         Asked::Record(request) => {
             let amount = &mut request.amounts[0];
-            amount.quantity += amount.quantity.signum();
+            amount.quantity += if amount.quantity < 0 { -1 } else { 1 };
         }
         Asked::Commit(_) | Asked::Release(_) | Asked::Check(_) => unreachable!("they bring no request_id"),
     }

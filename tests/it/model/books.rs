@@ -168,6 +168,10 @@ impl Books {
         }
         let (mut granted, mut refusing) = (Vec::new(), Vec::new());
         for &(resource, quantity, minimum) in &hold.amounts {
+            if quantity == 0 {
+                granted.push((resource, 0));
+                continue;
+            }
             let least = if hold.partial { minimum.clamp(1, quantity) } else { quantity };
             let remainders = self.remainders(resource, hold.who, self.now());
             refusing.extend(remainders.iter().filter(|(_, left)| *left < least).map(|(id, _)| *id));
@@ -291,6 +295,7 @@ impl Books {
         }
         let mut refusing: Vec<&'static str> = added
             .iter()
+            .filter(|(_, units)| *units > 0)
             .flat_map(|&(resource, units)| {
                 let remainders = self.remainders(resource, entry.who, entry.made).into_iter();
                 remainders.filter(move |(_, left)| *left < units).map(|(id, _)| id)
@@ -349,12 +354,26 @@ impl Books {
         self.entries.len() - 1
     }
 
-    /// Resets the usage of one resource, or of all resources.
-    pub fn reset(&mut self, resource: Option<usize>) {
+    /// Returns the id of a limit of the present plan. The index is modulo the number of these limits.
+    pub fn limit(&self, index: usize) -> Option<&'static str> {
+        let ids: Vec<&str> = self.limits.iter().filter(|limit| limit.on).map(|limit| limit.id).collect();
+        Some(ids[index.checked_rem(ids.len())?])
+    }
+
+    /// Resets the usage of one resource, or of all resources. With a limit, resets only the counters of that limit.
+    pub fn reset(&mut self, resource: Option<usize>, limit: Option<&str>) {
         let now = self.now();
         for key in self.running(now) {
+            let named = match limit {
+                Some(id) => self.limits.iter().any(|limit| limit.id == id && limit.counts(&key)),
+                None => match key.span {
+                    Span::Lifetime => false,
+                    Span::Meter => resource.is_some(),
+                    Span::Day | Span::Month(_) => true,
+                },
+            };
             let (committed, _) = self.figures(&key);
-            if resource.is_none_or(|only| key.resource == only) && committed != 0 {
+            if named && resource.is_none_or(|only| key.resource == only) && committed != 0 {
                 self.forgive(key);
             }
         }

@@ -52,12 +52,14 @@ impl Player<'_> {
             let known = hand.figures.get(key).unwrap_or_else(|| panic!("{key:?} is not of {hand:#?}"));
             assert!(known == figures || hand.vague.contains_key(key), "{key:?}: {figures:?}, {hand:#?}");
         }
-        // I1: nothing is granted above a HARD limit.
-        let granted = |balance: &&Balance| hand.granted.contains(&balance.resource.as_str());
+        // I1: nothing is granted above a HARD limit. A quantity of 0 is granted always.
+        let granted = |balance: &&Balance| {
+            hand.granted.iter().any(|(resource, units)| *resource == balance.resource && *units > 0)
+        };
         for balance in balances.iter().filter(granted) {
             assert!(!balance.exceeded || balance.enforcement() != Enforcement::Hard, "{balance:?}");
         }
-        for resource in &hand.granted {
+        for (resource, _) in &hand.granted {
             let wanted = hand.figures.keys().filter(|(of, ..)| of == resource);
             wanted.for_each(|key| assert!(read.contains_key(key), "{key:?} is missing in {read:?}"));
         }

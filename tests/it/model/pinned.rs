@@ -13,7 +13,7 @@ fn hold(ttl: i64, charge: bool) -> Step {
 
 both! {
     async fn a_charge_that_a_reset_forgave_is_not_subtracted_again(world: World) {
-        let charged = [hold(1, true), Advance(1), Reset(None)];
+        let charged = [hold(1, true), Advance(1), Reset(None, None)];
         let settled = [Release(0), Commit(0, vec![(0, 0)]), Commit(0, vec![(0, 10)]), Commit(0, vec![(0, 50)])];
         for settled in settled {
             let steps = [&charged[..], &[settled]].concat();

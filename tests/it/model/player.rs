@@ -42,8 +42,8 @@ pub struct Hand {
     pub figures: Figures,
     /// The counters whose figures the model does not know.
     pub vague: Figures,
-    /// The resources whose units were granted.
-    pub granted: Vec<&'static str>,
+    /// The resources that were granted, with the units that the request asked for.
+    pub granted: Vec<(&'static str, i64)>,
     /// The index of the request in `Player::sent`, if it has a request_id.
     pub sent: Option<usize>,
 }
@@ -155,12 +155,13 @@ impl Player<'_> {
                 self.write_plan().await;
                 self.world.set_plan(&self.tenant, &self.plan()).await;
             }
-            Step::Reset(resource) => {
+            Step::Reset(resource, limit) => {
                 self.books.expire();
-                self.books.reset(*resource);
+                let limit = limit.and_then(|limit| self.books.limit(limit));
+                self.books.reset(*resource, limit);
                 let resources: Vec<&str> = resource.iter().map(|&index| RESOURCES[index]).collect();
-                let reply = self.world.reset(&self.tenant, &resources).await.expect("the tenant is there");
-                self.answers.push(format!("{reply:?}"));
+                let reply = self.world.reset_only(&self.tenant, &resources, limit.as_slice()).await;
+                self.answers.push(format!("{:?}", reply.expect("the tenant is there")));
             }
             operation => self.operate(std::slice::from_ref(operation)).await,
         }
@@ -276,7 +277,8 @@ impl Player<'_> {
         match self.books.reserve(hold, request_id) {
             Ok(index) => {
                 self.names.push(None);
-                self.expect_held(asked, index, hold.amounts.iter().map(|amount| amount.0).collect())
+                let granted = hold.amounts.iter().map(|&(resource, units, _)| (resource, units)).collect();
+                self.expect_held(asked, index, granted)
             }
             Err(refusal) => (asked, Expected::Refused(vec![refusal])),
         }
@@ -333,13 +335,13 @@ impl Player<'_> {
         });
         let asked = Asked::Extend(request.request);
         Some(match self.books.extend(index, added, ttl) {
-            Ok(()) => self.expect_held(asked, index, added.iter().map(|units| units.0).collect()),
+            Ok(()) => self.expect_held(asked, index, added.to_vec()),
             Err(refusals) => (asked, Expected::Refused(refusals)),
         })
     }
 
     /// Expects the present state of the reservation in the model. Adds a request with a request_id to `sent`.
-    fn expect_held(&mut self, asked: Asked, index: usize, granted: Vec<usize>) -> (Asked, Expected) {
+    fn expect_held(&mut self, asked: Asked, index: usize, granted: Vec<Units>) -> (Asked, Expected) {
         let entry = &self.books.entries[index];
         let (view, figures) = (View::of_entry(entry), figures_of_entry(&self.books, entry));
         let vague = vague_of_entry(&self.books, entry);
@@ -353,7 +355,8 @@ impl Player<'_> {
         if keyed {
             self.sent.push(Sent { request: asked.clone(), at: self.books.now(), first: None });
         }
-        let granted = granted.into_iter().map(Books::resource).collect();
+        let granted =
+            granted.into_iter().map(|(resource, units)| (Books::resource(resource), units)).collect();
         (asked, Expected::Held(Box::new(Hand { index, view, figures, vague, granted, sent })))
     }
 

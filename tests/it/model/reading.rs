@@ -21,7 +21,7 @@ pub struct View {
     made: Option<i64>,
     deadline: Option<i64>,
     settled: Option<i64>,
-    /// For each resource: its name, the reserved and the committed quantity. Resources with zero for both are left out.
+    /// For each resource: its name, the reserved and the committed quantity.
     amounts: Vec<(String, i64, i64)>,
     request_id: String,
 }
@@ -49,7 +49,6 @@ impl View {
             settled: millis(reservation.settle_time.as_ref()),
             amounts: amounts
                 .map(|amount| (amount.resource.clone(), amount.reserved, amount.committed))
-                .filter(|(_, reserved, committed)| record || (*reserved, *committed) != (0, 0))
                 .collect(),
             request_id: reservation.request_id.clone(),
         }
@@ -63,7 +62,6 @@ impl View {
             .map(|(&resource, &(reserved, committed))| {
                 (Books::resource(resource).to_owned(), reserved, committed)
             })
-            .filter(|(_, reserved, committed)| (*reserved, *committed) != (0, 0))
             .collect();
         amounts.sort_unstable();
         Self {

@@ -65,8 +65,9 @@ pub enum Step {
     ChangeLimits(Vec<(i64, usize)>),
     /// Sets which limits are in the plan, and whether the tenant gets another plan with them.
     Reshape(Vec<bool>, bool),
-    /// ResetUsage of one resource, or of all resources.
-    Reset(Option<usize>),
+    /// ResetUsage of one resource, or of all resources, and of one limit, or without limits. The second field is an index
+    /// of the limits in the plan, modulo their number.
+    Reset(Option<usize>, Option<usize>),
 }
 
 /// A tenant, and the steps of its life.
@@ -115,14 +116,15 @@ fn step() -> impl Strategy<Value = Step> {
         2 => limits.prop_map(Step::ChangeLimits),
         2 => (prop::collection::vec(prop::bool::weighted(0.7), MENU), any::<bool>())
             .prop_map(|(on, moves)| Step::Reshape(on, moves)),
-        1 => prop::option::of(0..RESOURCES.len()).prop_map(Step::Reset),
+        2 => (prop::option::of(0..RESOURCES.len()), prop::option::of(0..MENU))
+            .prop_map(|(resource, limit)| Step::Reset(resource, limit)),
     ]
 }
 
 fn operation() -> impl Strategy<Value = Step> {
     let target = 0_usize..64;
     let used = prop::collection::vec((0..RESOURCES.len(), 0_i64..150), 0..3).prop_map(once_each);
-    let added = prop::collection::vec((0..RESOURCES.len(), 1_i64..80), 0..3).prop_map(once_each);
+    let added = prop::collection::vec((0..RESOURCES.len(), asked(80)), 0..3).prop_map(once_each);
     let recorded = prop::collection::vec((0..RESOURCES.len(), change()), 1..3).prop_map(once_each);
     prop_oneof![
         10 => hold().prop_map(Step::Reserve),
@@ -138,7 +140,7 @@ fn operation() -> impl Strategy<Value = Step> {
 }
 
 fn hold() -> impl Strategy<Value = Hold> {
-    let amount = (0..RESOURCES.len(), 1_i64..120, 0_i64..120);
+    let amount = (0..RESOURCES.len(), asked(120), 0_i64..120);
     let amounts = prop::collection::vec(amount, 1..4).prop_map(|mut amounts| {
         amounts.sort_unstable();
         amounts.dedup_by_key(|amount| amount.0);
@@ -147,6 +149,11 @@ fn hold() -> impl Strategy<Value = Hold> {
     (who(), amounts, ttl(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |(who, amounts, ttl, partial, charge, keyed)| Hold { who, amounts, ttl, partial, charge, keyed },
     )
+}
+
+/// Generates the units of one resource that a request asks for; some requests ask for 0.
+fn asked(end: i64) -> impl Strategy<Value = i64> {
+    prop_oneof![9 => 1_i64..end, 1 => Just(0_i64)]
 }
 
 fn who() -> impl Strategy<Value = Who> {
@@ -158,7 +165,7 @@ fn ttl() -> impl Strategy<Value = i64> {
 }
 
 fn change() -> impl Strategy<Value = i64> {
-    prop_oneof![3 => 1_i64..150, 1 => -150_i64..0]
+    prop_oneof![6 => 1_i64..150, 2 => -150_i64..0, 1 => Just(0_i64)]
 }
 
 fn advance() -> impl Strategy<Value = i64> {
