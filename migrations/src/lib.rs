@@ -14,6 +14,7 @@ mod m20261126_000005_reset_requests;
 mod m20261126_000010_tenants_due;
 mod m20261126_000011_probes;
 mod m20261126_000012_tenant_calendars;
+mod m20261126_000013_uncovered;
 mod m20261126_000014_counter_labels;
 
 /// All migrations, in the order in which they run.
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000010_tenants_due::Migration),
             Box::new(m20261126_000011_probes::Migration),
             Box::new(m20261126_000012_tenant_calendars::Migration),
+            Box::new(m20261126_000013_uncovered::Migration),
             Box::new(m20261126_000014_counter_labels::Migration),
         ]
     }

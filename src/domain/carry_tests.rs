@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use super::*;
 use crate::domain::{
     id::{PlanKey, ResourceKey, TenantKey},
-    plan::Enforcement,
+    plan::{Enforcement, Uncovered},
     shape::{PerDimension, Subject},
     tenant::TenantState,
     time::Time,
@@ -54,6 +54,7 @@ fn plan(history: &[(i64, &[Shape])]) -> Plan {
         id: String::new(),
         display_name: String::new(),
         limits: replaced,
+        uncovered: Uncovered::Meter,
         created_at: Time::EPOCH,
         updated_at: Time::EPOCH,
     }

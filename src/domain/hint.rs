@@ -38,7 +38,8 @@ pub fn wait_seconds(at: Time, now: Time) -> i64 {
 impl Violation {
     /// Returns what must happen before the request passes, by the present figures of its counter.
     pub fn wait(&self, counter: &Counter, now: Time) -> Wait {
-        let allowance = self.balance.allowance().unwrap_or(i64::MAX);
+        // Waiting does not give the plan a limit that covers the resource.
+        let Some(allowance) = self.balance.allowance() else { return Wait::Known(Retry::Never) };
         let [needed, committed, reserved] =
             [self.needed, counter.committed, counter.reserved].map(i128::from);
         let missing = needed + committed + reserved - i128::from(allowance);

@@ -26,6 +26,18 @@ pub enum Enforcement {
 
 codes!(Enforcement as i32: Hard = 1 "HARD", Soft = 2 "SOFT", Observe = 3 "OBSERVE");
 
+/// What happens to a Reserve, Extend or Check on a declared resource that no limit of the plan covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Uncovered {
+    /// The operation passes. A meter counts the usage.
+    #[default]
+    Meter,
+    /// The operation is refused, unless its quantity is 0 (R4.42).
+    Refuse,
+}
+
+codes!(Uncovered as i16: Meter = 1, Refuse = 2);
+
 /// How much of one resource may be spent in one window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -59,6 +71,8 @@ pub struct Plan {
     pub display_name: String,
     /// The limits in the order in which they were given.
     pub limits: Vec<Arc<Limit>>,
+    /// What happens to resources that no limit covers.
+    pub uncovered: Uncovered,
     /// When the plan was created.
     pub created_at: Time,
     /// When the plan was last changed.

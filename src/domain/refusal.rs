@@ -23,14 +23,14 @@ impl Fault {
     }
 }
 
-/// The refusal of one limit.
+/// The refusal of one limit, or of a resource that no limit covers (R4.42).
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// Units that the request asked of the limit.
     pub requested: i64,
     /// The smallest grant that would have been accepted: `minimum` with `allow_partial`, and `requested` otherwise.
     pub needed: i64,
-    /// The balance that the limit had.
+    /// The balance that the limit had. A balance without a limit: no limit covers the resource.
     pub balance: Balance,
     /// The hold of a refused Extend. `None`: the request was no Extend.
     pub extends: Option<Extended>,
@@ -144,7 +144,8 @@ pub enum Refusal {
     /// ResetUsage matches more counters than one transaction may change.
     #[error("more than {0} counters match; name resources or an agent")]
     TooManyCounters(usize),
-    /// HARD limits refused the operation. There is one violation for each of them.
+    /// HARD limits refused the operation, or the plan, because no limit covers a resource. There is one violation for
+    /// each of these limits and resources.
     #[error("{}", quota_text(.0))]
     QuotaExceeded(Vec<Violation>),
 }
@@ -154,14 +155,18 @@ pub enum Refusal {
 fn quota_text(violations: &[Violation]) -> String {
     let parts: Vec<String> = violations
         .iter()
-        .map(|violation| {
-            let limit = violation.balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
-            format!(
-                "limit {limit:?} has {} of {} left, and {} were requested",
+        .map(|violation| match &violation.balance.limit {
+            Some(limit) => format!(
+                "limit {:?} has {} of {} left, and {} were requested",
+                limit.id,
                 violation.balance.remaining().unwrap_or(0).max(0),
-                violation.balance.allowance().unwrap_or(0),
+                limit.quantity,
                 violation.requested,
-            )
+            ),
+            None => format!(
+                "no limit of the plan covers a resource of which {} were requested",
+                violation.requested
+            ),
         })
         .collect();
     format!("quota exceeded: {}", parts.join("; "))

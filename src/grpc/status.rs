@@ -245,16 +245,22 @@ fn quota(
 }
 
 fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -> QuotaViolation {
-    let balance = &violation.balance;
+    let (balance, requested) = (&violation.balance, violation.requested);
     let resource = frame.map_or("", |frame| frame.policy.resource_id(balance.key.resource()));
-    let limit = balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
-    let remaining = balance.remaining().unwrap_or(0).max(0);
+    let mut dimensions = HashMap::from([("requested".to_owned(), requested.to_string())]);
     let allowance = balance.allowance().unwrap_or(0);
-    let mut dimensions = HashMap::from([
-        ("requested".to_owned(), violation.requested.to_string()),
-        ("remaining".to_owned(), remaining.to_string()),
-        ("allowance".to_owned(), allowance.to_string()),
-    ]);
+    let (limit, description) = match &balance.limit {
+        Some(limit) => {
+            let (limit, remaining) = (limit.id.as_str(), balance.remaining().unwrap_or(0).max(0));
+            dimensions.insert("remaining".to_owned(), remaining.to_string());
+            dimensions.insert("allowance".to_owned(), allowance.to_string());
+            let of = format!("limit {limit:?} of {resource:?} has {remaining} of {allowance} left");
+            (limit, format!("{of}, and {requested} were requested"))
+        }
+        None => {
+            ("", format!("no limit of the plan covers {resource:?}, of which {requested} were requested"))
+        }
+    };
     if balance.counter.window.has_end() {
         dimensions.insert("window_end".to_owned(), rfc3339(balance.counter.window.end));
     }
@@ -271,10 +277,7 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
     }
     QuotaViolation {
         subject,
-        description: format!(
-            "limit {limit:?} of {resource:?} has {remaining} of {allowance} left, and {} were requested",
-            violation.requested
-        ),
+        description,
         api_service: ERROR_DOMAIN.to_owned(),
         quota_metric: resource.to_owned(),
         quota_id: limit.to_owned(),

@@ -8,7 +8,7 @@ use crate::domain::{
     event::{Event, Figures},
     hint::wait_seconds,
     id::{ReservationName, ResourceKey, TenantKey},
-    plan::{Enforcement, Policy},
+    plan::{Enforcement, Policy, Uncovered},
     refusal::{Retry, Violation},
     reservation::{OnExpiry, Reservation, ReservationState},
     shape::{Dimension, PerDimension},
@@ -52,6 +52,7 @@ enum_conversions! {
     Period: Minute Hour Day Week Month Year Lifetime, Meter as Lifetime;
     ReservationState: Reserved Committed Released Expired;
     TenantState: Active Suspended;
+    Uncovered: Meter Refuse;
     WebhookState: Active Disabled Gone Failed;
 }
 

@@ -7,7 +7,7 @@ use crate::{
     domain::{
         id::{ResourceKey, TenantKey},
         lineage::Since,
-        plan::{Enforcement, Limit},
+        plan::{Enforcement, Limit, Uncovered},
         refusal::Refusal,
         shape::{PerDimension, Shape},
         tenant::TenantState,
@@ -40,7 +40,8 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
             limit("tokens-per-day", tokens, Period::Day, day),
             limit("tokens-per-month", tokens, Period::Month, month),
         ];
-        let new = NewPlan { id: id.to_owned(), display_name: String::new(), limits };
+        let (id, uncovered) = (id.to_owned(), Uncovered::Meter);
+        let new = NewPlan { id, display_name: String::new(), limits, uncovered };
         allow_existing(store.create_plan(now, &new).await)?;
     }
     for (id, plan) in TENANTS {

@@ -14,7 +14,7 @@ use super::{
 use crate::domain::{
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
-    plan::{Enforcement, Limit, Plan, Policy, Resource},
+    plan::{Enforcement, Limit, Plan, Policy, Resource, Uncovered},
     shape::{LabelRule, Shape},
     time::Time,
     timing::{PastRecurrence, Recurrence, TenantCalendar, Timing},
@@ -41,8 +41,7 @@ impl<W: Statements> Transaction<W> {
             let revision = self.read_revision().await?;
             let resources = "SELECT key, id, display_name, unit, deleted, created_at, updated_at FROM resources ORDER BY key";
             let resources = self.rows(resources, Vec::new()).await?;
-            let plans =
-                "SELECT key, id, display_name, limits, created_at, updated_at FROM plans ORDER BY key";
+            let plans = "SELECT key, id, display_name, limits, created_at, updated_at, uncovered FROM plans ORDER BY key";
             let plans = self.rows(plans, Vec::new()).await?;
             // Under READ COMMITTED each statement sees all that was committed before it.
             if self.read_revision().await? == revision {
@@ -84,6 +83,7 @@ fn plan_from_row(row: &Row) -> Result<Plan, StoreError> {
         limits: row.get(3)?,
         created_at: row.get(4)?,
         updated_at: row.get(5)?,
+        uncovered: row.get(6)?,
     })
 }
 
@@ -104,6 +104,8 @@ pub(super) fn plan_from_model(row: plan::Model) -> Result<Plan, StoreError> {
         key: PlanKey(row.key),
         limits: limits_from_text(&row.limits)
             .ok_or_else(|| StoreError::Corrupt(format!("limits of plan {:?}", row.id)))?,
+        uncovered: Uncovered::from_code(row.uncovered)
+            .ok_or_else(|| StoreError::Corrupt(format!("the column `uncovered` of plan {:?}", row.id)))?,
         id: row.id,
         display_name: row.display_name,
         created_at: row.created_at,

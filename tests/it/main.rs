@@ -64,6 +64,7 @@ mod thresholds;
 mod trace;
 mod turns;
 mod unchanged;
+mod uncovered;
 mod usage;
 mod watch;
 mod watch_command;

@@ -23,6 +23,10 @@ pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'
         for applied in touched.applied.iter().filter(|applied| applied.limit.is_some()) {
             verdicts.push(verdict(books, applied, ask.quantity, ask.minimum));
         }
+        if let Some(meter) = touched.refused_meter(&books.plan).filter(|_| ask.quantity != 0) {
+            let balance = books.balance(&meter.key, None, meter.fresh);
+            verdicts.push(Verdict { requested: ask.quantity, outcome: Outcome::Refuse, balance });
+        }
     }
     let granted = if suspended { Vec::new() } else { granted };
     let granted =

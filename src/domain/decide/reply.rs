@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{counter::Balance, id::ResourceKey, refusal::Violation, reservation::Reservation};
 
-/// What one limit decides about a Check.
+/// What one limit decides about a Check. Or the refusal of a resource that no limit covers; its balance has no limit.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// Units that the Check asks of the limit.
@@ -22,7 +22,7 @@ pub enum Outcome {
     Pass,
     /// The quantity fits in part, at least `minimum`.
     Partial,
-    /// The quantity does not fit, and the limit is HARD.
+    /// The quantity does not fit, and the limit is HARD. Or the plan refuses the resource, because no limit covers it.
     Refuse,
     /// The quantity does not fit. The limit is SOFT or OBSERVE and lets it pass.
     Exceed,
@@ -40,11 +40,11 @@ pub struct Held {
 /// The result of a Check.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// One verdict per amount and limit that applies.
+    /// One verdict per amount and limit that applies, and per amount that no limit covers if the plan refuses it.
     pub verdicts: Vec<Verdict>,
     /// The quantities that would be granted. Empty: the Reserve would be refused.
     pub granted: Vec<(ResourceKey, i64)>,
-    /// The violations of the HARD limits that would refuse the Reserve.
+    /// The violations that would refuse the Reserve, as in QUOTA_EXCEEDED.
     pub violations: Vec<Violation>,
     /// Whether the tenant is suspended.
     pub suspended: bool,

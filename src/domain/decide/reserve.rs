@@ -105,6 +105,11 @@ pub(super) fn grants(
             granted.push(0);
             continue;
         }
+        if let Some(meter) = touched.refused_meter(&books.plan) {
+            let balance = books.balance(&meter.key, None, meter.fresh);
+            let (requested, needed, retry) = (quantity, minimum, Retry::Never);
+            violations.push(Violation { requested, needed, balance, extends: None, retry });
+        }
         let mut grant = quantity;
         let mut used_most = Some(0);
         for applied in &touched.applied {

@@ -11,7 +11,7 @@ use super::super::{
     id::ResourceKey,
     lineage::Since,
     operation::{Check, Operation, Record, Reserve, Units},
-    plan::{Limit, Policy},
+    plan::{Limit, Plan, Policy, Uncovered},
     refusal::{Fault, Refusal},
     reservation::Reservation,
     shape::Subject,
@@ -45,6 +45,12 @@ pub struct Touched {
 pub(super) type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
 
 impl Touched {
+    /// Returns the meter of the resource if the plan refuses the resource, because no limit covers it (R4.42).
+    pub(super) fn refused_meter(&self, plan: &Plan) -> Option<&Applied> {
+        let covered = self.applied.iter().any(|applied| applied.limit.is_some());
+        if covered || plan.uncovered == Uncovered::Meter { None } else { self.applied.first() }
+    }
+
     /// Returns the entries with distinct counters.
     pub fn keys(&self) -> impl Iterator<Item = &Applied> {
         let repeated = |place: usize| self.applied[..place].iter().any(|a| a.key == self.applied[place].key);

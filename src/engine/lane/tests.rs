@@ -15,6 +15,7 @@ use crate::{
         decide::Reply,
         id::{ReservationId, TenantKey},
         operation::{Operation, Record, Units},
+        plan::Uncovered,
         shape::Subject,
         tenant::TenantState,
         time::Time,
@@ -33,7 +34,8 @@ async fn prepare(store: &Store) {
     let shown = Some(Time(NOW));
     let resource = NewResource { id: "tokens".to_owned(), display_name: String::new(), unit: String::new() };
     store.create_resource(shown, &resource).await.expect("declared");
-    let plan = NewPlan { id: "plan".to_owned(), display_name: String::new(), limits: Vec::new() };
+    let uncovered = Uncovered::Meter;
+    let plan = NewPlan { id: "plan".to_owned(), display_name: String::new(), limits: Vec::new(), uncovered };
     store.create_plan(shown, &plan).await.expect("made");
     for id in TENANTS {
         let new = NewTenant {

@@ -12,7 +12,7 @@ use crate::{
         faults::Faults,
         id::{TenantKey, name_fault, new_id_fault, optional_name_fault, text_fault},
         operation::{Fingerprinter, Reset},
-        plan::{Plan, Policy, Resource},
+        plan::{Plan, Policy, Resource, Uncovered},
         refusal::{Fault, Refusal},
         shape::PerDimension,
         tenant::TenantState,
@@ -63,7 +63,9 @@ pub(super) fn new_plan(message: Option<v1::Plan>, policy: &Policy) -> Result<New
     faults.check("plan.id", new_id_fault(&message.id));
     faults.check("plan.display_name", display_name_fault(&message.display_name));
     let limits = limits::parse(&mut faults, message.limits, policy, None);
-    faults.into_result(NewPlan { id: message.id, display_name: message.display_name, limits })
+    let uncovered = uncovered(&mut faults, message.uncovered);
+    let (id, display_name) = (message.id, message.display_name);
+    faults.into_result(NewPlan { id, display_name, limits, uncovered })
 }
 
 /// Parses an update: the id of the plan, and its changes.
@@ -74,13 +76,16 @@ pub(super) fn plan_change(
     let mut faults = Faults::default();
     let message = required("plan", request.plan)?;
     faults.check("plan.id", name_fault(&message.id));
-    let mask = Mask::read(&mut faults, request.update_mask, &["display_name", "limits"], &ID_IS_FIXED);
+    let changeable = ["display_name", "limits", "uncovered"];
+    let mask = Mask::read(&mut faults, request.update_mask, &changeable, &ID_IS_FIXED);
     let display_name = mask.take("display_name", message.display_name, String::is_empty);
     faults.check("plan.display_name", display_name.as_deref().and_then(display_name_fault));
     let limits = mask.take("limits", message.limits, Vec::is_empty);
     let before = policy.find_plan(&message.id).map(Arc::as_ref);
     let limits = limits.map(|limits| limits::parse(&mut faults, limits, policy, before));
-    faults.into_result((message.id, PlanChange { display_name, limits }))
+    let given = mask.take("uncovered", message.uncovered, |uncovered| *uncovered == 0);
+    let uncovered = given.map(|given| uncovered(&mut faults, given));
+    faults.into_result((message.id, PlanChange { display_name, limits, uncovered }))
 }
 
 /// Parses a tenant to create.
@@ -180,6 +185,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
         limits: plan.limits.iter().map(|limit| limits::message(limit, policy)).collect(),
         create_time: Some(timestamp(plan.created_at)),
         update_time: Some(timestamp(plan.updated_at)),
+        uncovered: v1::Uncovered::from(plan.uncovered).into(),
     }
 }
 
@@ -294,6 +300,17 @@ fn state(faults: &mut Faults, state: i32) -> Option<TenantState> {
         Err(_) => {
             faults.add("tenant.state", "must be TENANT_STATE_ACTIVE or TENANT_STATE_SUSPENDED");
             None
+        }
+    }
+}
+
+/// Parses what happens to resources that no limit of a plan covers. METER if it is unset or wrong.
+fn uncovered(faults: &mut Faults, uncovered: i32) -> Uncovered {
+    match v1::Uncovered::try_from(uncovered) {
+        Ok(given) => Option::from(given).unwrap_or_default(),
+        Err(_) => {
+            faults.add("plan.uncovered", "must be UNCOVERED_METER or UNCOVERED_REFUSE");
+            Uncovered::Meter
         }
     }
 }

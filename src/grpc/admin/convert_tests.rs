@@ -157,12 +157,14 @@ fn a_limit_is_returned_as_it_was_given() {
         id: new.id,
         display_name: new.display_name,
         limits: new.limits.into_iter().map(std::sync::Arc::new).collect(),
+        uncovered: new.uncovered,
         created_at: Time(1_500),
         updated_at: Time(2_000),
     };
     let message = plan(&stored, &policy());
     assert_eq!(message.limits[0], given);
     assert_eq!(message.limits[1].enforcement(), v1::Enforcement::Hard);
+    assert_eq!(message.uncovered(), v1::Uncovered::Meter, "it was unset");
     assert_eq!(message.create_time, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
 }
 

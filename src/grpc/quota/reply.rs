@@ -73,7 +73,6 @@ pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reser
 fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {
     use v1::verdict::Outcome as Wire;
     let remaining = verdict.balance.remaining().unwrap_or(0).max(0);
-    let limit = verdict.balance.limit.as_ref().map_or("", |limit| limit.id.as_str());
     let requested = verdict.requested;
     let (outcome, text) = match verdict.outcome {
         Outcome::Pass => (Wire::Pass, "the request fits"),
@@ -85,7 +84,17 @@ fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {
     };
     v1::Verdict {
         outcome: outcome.into(),
-        reason: format!("limit {limit:?} has {remaining} left, {requested} requested: {text}"),
+        reason: match &verdict.balance.limit {
+            Some(limit) => {
+                format!("limit {:?} has {remaining} left, {requested} requested: {text}", limit.id)
+            }
+            None => {
+                let resource = policy.resource_id(verdict.balance.key.resource());
+                format!(
+                    "no limit of the plan covers {resource:?}, {requested} requested: the plan refuses them"
+                )
+            }
+        },
         requested,
         balance: Some(wire::balance(&verdict.balance, policy)),
     }

@@ -23,7 +23,7 @@ use crate::domain::{
     event::{ChangeAction, ChangedKind},
     faults::Faults,
     lineage::Since,
-    plan::{Limit, Plan, Policy},
+    plan::{Limit, Plan, Policy, Uncovered},
     refusal::{Fault, Refusal},
     time::Time,
 };
@@ -37,6 +37,8 @@ pub struct NewPlan {
     pub display_name: String,
     /// Limits of declared resources. Their `since` is set when they are stored.
     pub limits: Vec<Limit>,
+    /// What happens to resources that no limit covers.
+    pub uncovered: Uncovered,
 }
 
 /// The fields of a plan to change; `None` leaves a field as it is.
@@ -46,6 +48,8 @@ pub struct PlanChange {
     pub display_name: Option<String>,
     /// The complete new list of limits. Their `since` is set when they are stored.
     pub limits: Option<Vec<Limit>>,
+    /// What happens to resources that no limit covers.
+    pub uncovered: Option<Uncovered>,
 }
 
 /// The limits before a plan is created.
@@ -70,6 +74,7 @@ impl Store {
                 limits: Set(limits_to_text(&replace(&NO_LIMITS, &new.limits, since)?)?),
                 created_at: Set(now),
                 updated_at: Set(now),
+                uncovered: Set(new.uncovered.code()),
             };
             let row = row.insert(transaction.connection()).await?;
             emit_change(&transaction, now, ChangedKind::Plan, &new.id, ChangeAction::Created).await?;
@@ -95,7 +100,10 @@ impl Store {
             let since = Since::of_revision(now, revision + 1);
             let limits = change.limits.as_ref().map(|limits| replace(&before.limits, limits, since));
             let limits = limits.transpose()?;
-            if !changes(&change.display_name, &before.display_name) && !changes(&limits, &before.limits) {
+            if !changes(&change.display_name, &before.display_name)
+                && !changes(&limits, &before.limits)
+                && !changes(&change.uncovered, &before.uncovered)
+            {
                 return Ok((transaction, before));
             }
             next_revision(&transaction, revision).await?;
@@ -104,6 +112,7 @@ impl Store {
                 display_name: set_if(change.display_name.clone()),
                 limits: set_if(limits.as_deref().map(limits_to_text).transpose()?),
                 updated_at: Set(now),
+                uncovered: set_if(change.uncovered.map(Uncovered::code)),
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;

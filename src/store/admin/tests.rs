@@ -10,7 +10,7 @@ use crate::{
     domain::{
         id::{ResourceKey, TenantKey},
         lineage::Since,
-        plan::{Enforcement, Limit, Plan, Resource},
+        plan::{Enforcement, Limit, Plan, Resource, Uncovered},
         refusal::Refusal,
         shape::{PerDimension, Shape},
         tenant::TenantState,
@@ -34,7 +34,8 @@ async fn resource(store: &Store, id: &str, now: Time) -> Result<Resource, AdminE
 }
 
 async fn plan(store: &Store, id: &str, limits: Vec<Limit>, now: Time) -> Result<Plan, AdminError> {
-    store.create_plan(Some(now), &NewPlan { id: id.to_owned(), display_name: String::new(), limits }).await
+    let (id, uncovered) = (id.to_owned(), Uncovered::Meter);
+    store.create_plan(Some(now), &NewPlan { id, display_name: String::new(), limits, uncovered }).await
 }
 
 async fn tenant(store: &Store, id: &str, plan: &str, now: Time) -> Result<PlannedTenant, AdminError> {
@@ -161,7 +162,7 @@ async fn a_limit_counts_since_its_shape_was_in_the_plan() {
         let day = |id| limit(id, tokens, Period::Day);
         let made = plan(store, "free", vec![day("a")], NOON).await.expect("made");
         assert_eq!(made.limits[0].since.at, NOON);
-        let change = |limits| PlanChange { display_name: None, limits: Some(limits) };
+        let change = |limits| PlanChange { limits: Some(limits), ..PlanChange::default() };
         let limits = vec![day("renamed"), limit("new", tokens, Period::Month)];
         let changed =
             store.update_plan(Some(NOON + Span(10)), "free", &change(limits)).await.expect("changed");
@@ -173,7 +174,7 @@ async fn a_limit_counts_since_its_shape_was_in_the_plan() {
         let again =
             store.update_plan(Some(NOON + Span(30)), "free", &change(vec![day("a")])).await.expect("changed");
         assert_eq!(again.limits[0].since.at, NOON + Span(30));
-        let named = PlanChange { display_name: Some("Free".to_owned()), limits: None };
+        let named = PlanChange { display_name: Some("Free".to_owned()), ..PlanChange::default() };
         let named = store.update_plan(Some(NOON + Span(40)), "free", &named).await.expect("changed");
         assert_eq!((named.limits[0].since.at, named.display_name.as_str()), (NOON + Span(30), "Free"));
         let read = store.begin_read("test").await.expect("begun");

@@ -18,6 +18,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) limits: String,
     pub(in crate::store) created_at: Time,
     pub(in crate::store) updated_at: Time,
+    /// 1 METER, 2 REFUSE.
+    pub(in crate::store) uncovered: i16,
 }
 
 /// No relations: the database has no foreign keys.
