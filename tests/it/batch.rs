@@ -68,7 +68,7 @@ both! {
         let operations = vec![
             world.reserve("acme").tokens(60).operation(),
             world.reserve("acme").tokens(60).operation(),
-            world.reserve("acme").tokens(0).operation(),
+            world.reserve("acme").tokens(-1).operation(),
             world.reserve("nobody").tokens(1).operation(),
             world.commit("nonsense").operation(),
             Operation { operation: None },

@@ -112,15 +112,15 @@ both! {
         world.tenant_with("acme", &[day("tokens", 10)]).await;
         let quantity = ["amounts[0].quantity"];
         let both = ["amounts[0].quantity", "amounts[0].resource"];
-        world.record("acme").tokens(0).await.expect_err("nothing").names(&quantity);
+        world.reserve("acme").tokens(-1).await.expect_err("negative").names(&quantity);
         world.restart().await;
-        world.reserve("acme").tokens(0).await.expect_err("nothing").names(&quantity);
+        world.check("acme").tokens(-1).await.expect_err("negative").names(&quantity);
         world.resource("fresh").await.expect("the resource is new");
-        world.record("acme").amount("fresh", 0).await.expect_err("nothing").names(&quantity);
-        world.record("acme").amount("undeclared", 0).await.expect_err("nothing").names(&both);
+        world.reserve("acme").amount("fresh", -1).await.expect_err("negative").names(&quantity);
+        world.reserve("acme").amount("undeclared", -1).await.expect_err("negative").names(&both);
         world.resource("fresher").await.expect("the resource is new");
-        let record = |resource| world.record("acme").amount(resource, 0).operation();
-        let results = world.batch(["fresher", "undeclared", "tokens"].map(record).into()).await.expect("a Batch");
+        let reserve = |resource| world.reserve("acme").amount(resource, -1).operation();
+        let results = world.batch(["fresher", "undeclared", "tokens"].map(reserve).into()).await.expect("a Batch");
         for (result, fields) in results.into_iter().zip([&quantity[..], &both, &quantity]) {
             error(result).names(fields);
         }
