@@ -152,7 +152,7 @@ pub enum Operation {
     /// Decides what a Reserve would get.
     Check(Check),
     /// Sets `committed` of running windows to zero.
-    Reset(Reset),
+    Reset(Box<Reset>),
 }
 
 impl Operation {

@@ -179,7 +179,8 @@ impl AdminService for Admin {
         let (_, extensions, message) = request.into_parts();
         let (tenant, reset) = convert::reset(message).map_err(of_refusal)?;
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
-        let request = engine::Request { tenant: TenantRef::Id(tenant), operation: Operation::Reset(reset) };
+        let operation = Operation::Reset(Box::new(reset));
+        let request = engine::Request { tenant: TenantRef::Id(tenant), operation };
         let answer = self.engine.submit(request, deadline).await;
         let answer = answer.map_err(|failure| status::of_failure(&failure))?;
         let Reply::Reset { balances, adjusted } = answer.reply else {
