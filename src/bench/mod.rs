@@ -67,7 +67,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub channels: u16,
 
-    /// Single calls in flight over all channels, on each side; "best" first finds the best number for each side
+    /// Number of single calls in flight, over all channels, on each side; with "best", the bench first searches for the
+    /// number that gives the highest rate, for each side
     #[arg(long, value_name = "N|best", default_value = "512")]
     pub in_flight: InFlight,
 
@@ -84,7 +85,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "OPERATIONS", value_parser = clap::value_parser!(u16).range(2..=1_000))]
     pub batch: Option<u16>,
 
-    /// Batch calls in flight over all channels; "best" first finds the best number
+    /// Number of Batch calls in flight, over all channels; with "best", the bench first searches for the number that
+    /// gives the highest rate
     #[arg(long, value_name = "N|best", default_value = "8", requires = "batch")]
     pub batch_in_flight: InFlight,
 
@@ -98,8 +100,8 @@ pub struct BenchArgs {
     #[arg(long, conflicts_with_all = ["watchers", "rate"])]
     pub alone: bool,
 
-    /// Add this many watchers, and a webhook, for events of one more tenant (bench-events). With --target, the server
-    /// needs --webhook-allow-http and --webhook-allow-private
+    /// Open this many watchers and add one webhook. They receive the events of an extra tenant, named bench-events. With
+    /// --target, the server needs --webhook-allow-http and --webhook-allow-private
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub watchers: u32,
 

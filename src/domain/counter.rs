@@ -344,7 +344,8 @@ mod tests {
         let subject = Subject { labels: vec![("run".into(), "7".into())], ..Subject::default() };
         let key = CounterKey::of_shape(&shape, window, &subject);
         let whole = key.as_bytes().len();
-        // The last label has a length byte, four letters of its key, and two bytes for the length of its value.
+        // A key that is cut short is a key only without labels, or right after its first label. The first label has a
+        // length byte, three letters of its key, two bytes for the length of its value, and one byte of its value.
         let kept: Vec<usize> =
             (0..whole).filter(|end| CounterKey::from_bytes(&key.as_bytes()[..*end]).is_some()).collect();
         let prefix = key.window().len() + 3;

@@ -239,7 +239,7 @@ impl Feed {
             tracing::error!(
                 known = known.last_sequence,
                 found = head.last_sequence,
-                "the log of events is shorter than before; run `tope migrate --new-log` after a restore or failover"
+                "the log of events is shorter than before; if the database was restored or failed over, run `tope migrate --new-log` now"
             );
         }
         let kept = i64::try_from(RECENT_EVENTS_MAX).unwrap_or(i64::MAX);

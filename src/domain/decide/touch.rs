@@ -62,7 +62,8 @@ impl Touched {
     }
 }
 
-/// Returns the limits that apply to a resource and a subject at an instant, or the resource's meter.
+/// Returns the limits that apply to a resource and a subject, each with the key of its counter in the window of the
+/// instant `at`. If no limit applies, returns the resource's meter.
 pub(super) fn applied(
     books: &Books,
     calendar: &mut Calendar,

@@ -13,7 +13,7 @@ pub(in crate::store) const CHANNEL: &str = "tope_events";
 pub struct Listener(PgListener);
 
 impl Store {
-    /// Begins to listen. Returns `None` on SQLite, which has no other process to listen to.
+    /// Begins to receive wake-ups from other replicas. Returns `None` on SQLite, which has no other replicas.
     ///
     /// # Errors
     ///
