@@ -1,5 +1,5 @@
 //! Counters: committed and reserved quantities of one resource in one window, for a tenant as a whole or for certain
-//! agents, users or models.
+//! agents, users, models or labels.
 
 use std::sync::Arc;
 

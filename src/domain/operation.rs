@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     id::ReservationId,
     reservation::OnExpiry,
-    shape::{PerDimension, Subject},
+    shape::{Labels, PerDimension, Subject},
     time::Span,
 };
 
@@ -130,6 +130,8 @@ pub struct Reset {
     /// Selects counters by their dimensions. If a dimension has a value here, a counter must count that value
     /// separately.
     pub filter: DimensionFilter,
+    /// Selects counters by their labels. A counter must count each of these labels separately, with this value.
+    pub labels: Labels,
     /// The reason that the adjustments record.
     pub reason: String,
     /// The operator that the adjustments record.

@@ -142,7 +142,7 @@ pub enum Refusal {
         holds: u64,
     },
     /// ResetUsage matches more counters than one transaction may change.
-    #[error("more than {0} counters match; name resources or an agent")]
+    #[error("more than {0} counters match; name resources, an agent or labels")]
     TooManyCounters(usize),
     /// HARD limits refused the operation, or the plan, because no limit covers a resource. There is one violation for
     /// each of these limits and resources.

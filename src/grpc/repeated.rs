@@ -29,7 +29,7 @@ use crate::domain::{
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
-const BOUNDS: [(&str, usize); 27] = [
+const BOUNDS: [(&str, usize); 28] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.ReserveRequest.labels", LABELS_MAX),
@@ -45,6 +45,7 @@ const BOUNDS: [(&str, usize); 27] = [
     ("tope.v1.WatchUsageRequest.resources", RESOURCES_MAX),
     ("tope.v1.WatchUsageRequest.kinds", CHOICES_MAX),
     ("tope.v1.ResetUsageRequest.resources", RESOURCES_MAX),
+    ("tope.v1.ResetUsageRequest.labels", LABELS_MAX),
     ("tope.v1.ResetUsageRequest.limit_ids", LIMITS_MAX),
     ("tope.v1.ListEventsRequest.kinds", CHOICES_MAX),
     ("tope.v1.ListDeliveriesRequest.states", CHOICES_MAX),

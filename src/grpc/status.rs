@@ -272,8 +272,8 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
         }
     }
     for (key, value) in balance.key.labels() {
+        // Labels may be long, so they are not repeated in the subject.
         dimensions.insert(format!("labels.{key}"), value.to_owned());
-        subject.push_str(&format!(",labels.{key}:{value}"));
     }
     QuotaViolation {
         subject,

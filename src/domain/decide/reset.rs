@@ -13,6 +13,7 @@ use super::{
         operation::{DimensionFilter, Reset},
         plan::{Limit, Policy},
         refusal::Refusal,
+        shape::Labels,
         timing::TenantCalendar,
         window::Period,
     },
@@ -106,6 +107,7 @@ pub struct Choice<'a> {
     /// The calendars of the tenant, by which the limits have their windows.
     calendars: Vec<TenantCalendar>,
     filter: &'a DimensionFilter,
+    labels: &'a Labels,
 }
 
 impl<'a> Choice<'a> {
@@ -138,7 +140,13 @@ impl<'a> Choice<'a> {
         let resources = (!reset.resources.is_empty()).then_some(resources);
         let limits = (!reset.limits.is_empty()).then_some(limits);
         let calendars = books.tenant.calendars.clone();
-        faults.into_result(Self { resources, limits, calendars, filter: &reset.filter })
+        faults.into_result(Self {
+            resources,
+            limits,
+            calendars,
+            filter: &reset.filter,
+            labels: &reset.labels,
+        })
     }
 
     /// Returns whether some counters of this resource and period may be chosen. If not, none of them is chosen.
@@ -159,7 +167,11 @@ impl<'a> Choice<'a> {
     pub fn contains(&self, key: &CounterKey) -> bool {
         let values = key.dimensions();
         let mut filter = self.filter.iter();
+        let has = |key: &CounterKey, (label, wanted): &(String, String)| {
+            key.labels().any(|(own, value)| own == label && value == wanted)
+        };
         filter.all(|(dimension, wanted)| wanted.is_none() || wanted.as_deref() == values[dimension])
+            && self.labels.iter().all(|label| has(key, label))
             && self.may_contain(key.resource(), key.period())
             && self
                 .limits

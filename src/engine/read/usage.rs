@@ -63,8 +63,8 @@ struct Counted {
 }
 
 impl Counted {
-    /// Returns a key that stands for the shape in this window. For a shape without `per` it is the key of its only
-    /// counter. Different shapes have different keys.
+    /// Returns a key that stands for the shape in this window. For a shape that does not have many counters, it is the
+    /// key of its only counter. Of different shapes with the same key, only one has many counters.
     fn key_of_shape(&self, window: WindowOfCycle) -> CounterKey {
         match &self.limit {
             Some(limit) => CounterKey::of_shape(&limit.shape, window, &limit.shape.selected()),
@@ -139,7 +139,8 @@ impl View {
         let print = counted.iter().fold(print, |print, counted| {
             let window = calendar.window(&self.tenant.calendars, counted.timing(), self.now);
             let id = counted.limit.as_ref().map_or("", |limit| limit.id.as_str());
-            print.text(id).bytes(counted.key_of_shape(window).as_bytes())
+            let many = counted.limit.as_ref().is_some_and(|limit| limit.shape.has_many_counters());
+            print.text(id).number(i64::from(many)).bytes(counted.key_of_shape(window).as_bytes())
         });
         let mut list = [0; 8];
         list.copy_from_slice(&print.finish()[..8]);

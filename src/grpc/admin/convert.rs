@@ -19,7 +19,7 @@ use crate::{
         time::Time,
     },
     grpc::{
-        faults::{check_names, check_resources, instant, request_key},
+        faults::{check_names, check_resources, instant, labels_of, request_key},
         v1,
         wire::timestamp,
     },
@@ -147,16 +147,21 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     faults.check("reason", reason);
     faults.check("operator", name_fault(&request.operator));
     let filter = PerDimension { agent: request.agent, user: request.user, model: request.model };
+    let labels = labels_of(&mut faults, "labels", request.labels);
     let key = request_key(&mut faults, request.request_id, || {
         let print = Fingerprinter::new("ResetUsage").set(&request.resources);
         let print = filter.iter().fold(print, |print, (_, wanted)| print.optional(wanted.as_deref()));
         let print = print.text(&request.reason).text(&request.operator);
-        // Without limits, a retry has the fingerprint that the previous release computes.
-        if request.limit_ids.is_empty() { print } else { print.set(&request.limit_ids) }
+        // Without limits and labels, a retry has the fingerprint that the previous release computes.
+        let print = if request.limit_ids.is_empty() { print } else { print.set(&request.limit_ids) };
+        if labels.is_empty() { print } else { print.labels(&labels) }
     });
     let (reason, operator) = (request.reason, request.operator);
     let (resources, limits) = (request.resources, request.limit_ids);
-    faults.into_result((request.tenant, Reset { request: key, resources, limits, filter, reason, operator }))
+    faults.into_result((
+        request.tenant,
+        Reset { request: key, resources, limits, filter, labels, reason, operator },
+    ))
 }
 
 /// Parses the id of an object to read or delete. It may be an older id, which new objects cannot have.
