@@ -87,7 +87,7 @@ impl Tenant {
 }
 
 /// Makes the new limits of a plan. They count since `now`, except for the counters that the previous limits already
-/// counted. A limit that keeps its id, resource, period and dimensions keeps its history, too.
+/// counted. A limit that keeps its id, resource, period, dimensions and labels keeps its history, too.
 ///
 /// # Errors
 ///

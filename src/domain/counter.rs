@@ -13,9 +13,9 @@ use super::{
     window::{Cycle, Period, Window, WindowOfCycle},
 };
 
-/// The key of a counter within its tenant: resource, cycle, window start, and the values of the dimensions and
-/// labels for whose values the counter's shape counts separately. The key contains neither plan nor limit, so usage survives their
-/// changes (R4.15).
+/// The key of a counter within its tenant: resource, cycle, window start, and the values of the dimensions and labels
+/// for whose values the counter's shape counts separately. The key contains neither plan nor limit, so usage survives
+/// their changes (R4.15).
 ///
 /// The key is the stored bytes: resource (4 bytes), cycle (2 or 10), window start (8, sign flipped), all big-endian.
 /// Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. Then each label follows that
@@ -143,12 +143,7 @@ impl CounterKey {
 
     /// Returns the labels for whose values the counter counts separately, in the order of their keys.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut rest = self.parse().map(|(_, labels)| labels).unwrap_or_default();
-        std::iter::from_fn(move || {
-            let (label, tail) = split_label(rest)?;
-            rest = tail;
-            Some(label)
-        })
+        labels_in(self.parse().map(|(_, labels)| labels).unwrap_or_default())
     }
 
     /// Returns the dimension values, and the bytes of the labels. `None`: the bytes are no key.
@@ -180,6 +175,15 @@ impl CounterKey {
     }
 }
 
+/// Returns the labels in these bytes of a key.
+fn labels_in(mut bytes: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    std::iter::from_fn(move || {
+        let (label, rest) = split_label(bytes)?;
+        bytes = rest;
+        Some(label)
+    })
+}
+
 /// Splits the first label off the bytes of labels. `None`: the bytes do not begin with a label.
 fn split_label(bytes: &[u8]) -> Option<((&str, &str), &[u8])> {
     let (length, rest) = bytes.split_first()?;
@@ -192,22 +196,23 @@ fn split_label(bytes: &[u8]) -> Option<((&str, &str), &[u8])> {
 impl Shape {
     /// Returns whether a limit of this shape reads the counter, for a tenant with these calendars.
     pub fn counts(&self, key: &CounterKey, calendars: &[TenantCalendar]) -> bool {
-        let values = key.dimensions();
+        let cycle = key.cycle();
+        if self.resource != key.resource() || self.timing.period() != cycle.period() {
+            return false;
+        }
+        let Some((values, labels)) = key.parse() else { return false };
         let counted = |dimension: Dimension| {
             let (selector, value) = (self.selectors[dimension].as_deref(), values[dimension]);
             self.counts_separately(dimension) == value.is_some() && (selector.is_none() || selector == value)
         };
-        self.resource == key.resource()
-            && Dimension::ALL.into_iter().all(counted)
-            && self.counts_labels(key)
-            && self.timing.has_window(calendars, key.cycle(), key.window_start())
+        Dimension::ALL.into_iter().all(counted)
+            && self.counts_labels(labels)
+            && self.timing.has_window(calendars, cycle, key.window_start())
     }
-}
 
-impl Shape {
-    /// Returns whether the counter counts the labels of this shape separately, and has the values that it selects.
-    fn counts_labels(&self, key: &CounterKey) -> bool {
-        let mut labels = key.labels();
+    /// Returns whether these bytes of a key have exactly the labels of this shape, with the values that it selects.
+    fn counts_labels(&self, bytes: &[u8]) -> bool {
+        let mut labels = labels_in(bytes);
         let counted = |rule: &LabelRule| {
             labels.next().is_some_and(|(key, value)| key == rule.key && rule.accepts(value))
         };
@@ -324,9 +329,10 @@ mod tests {
                 let labels: Vec<_> = read.labels().collect();
                 let want = shape.labels.iter().map(|rule| (rule.key.as_str(), subject.label(&rule.key)));
                 assert_eq!(labels, want.collect::<Vec<_>>());
-                assert!(shape.counts_labels(&read));
+                let bytes = read.parse().expect("it is a key").1;
+                assert!(shape.counts_labels(bytes));
                 let others = Shape { labels: vec![rule("run", None)], ..shape.clone() };
-                assert!(!others.counts_labels(&read), "another set of labels");
+                assert!(!others.counts_labels(bytes), "another set of labels");
                 let prefix = CounterKey::prefix(ResourceKey(7), CYCLE, start);
                 assert!(key.as_bytes().starts_with(&prefix));
             }

@@ -181,7 +181,7 @@ impl Shape {
             || self.labels.iter().any(|rule| rule.selected.is_none())
     }
 
-    /// Returns whether both shapes have the same resource, period and dimensions, whatever their anchors.
+    /// Returns whether both shapes have the same resource, period, dimensions and labels, whatever their anchors.
     pub fn differs_only_in_anchors(&self, other: &Shape) -> bool {
         (self.resource, self.timing.period()) == (other.resource, other.timing.period())
             && (&self.selectors, self.per, &self.labels) == (&other.selectors, other.per, &other.labels)

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use super::{
     time::{Span, Time},
-    window::{Cycle, Entry, Period, WindowOfCycle, window_in},
+    window::{CALENDAR_LAST, Cycle, Entry, Period, WindowOfCycle, window_in},
 };
 
 /// Maximum number of calendars of a tenant, and of recurrences of a limit, with the present one.
@@ -114,11 +114,11 @@ impl Timing {
     }
 
     /// Returns whether a window with this cycle and this start is a window of the limit, for a tenant with these
-    /// calendars. If neither the limit nor the tenant has a history, does not check the start.
+    /// calendars. If neither the limit nor the tenant has a history, does not check the start: a window that begins
+    /// elsewhere, after a change of somebody's calendar, has another cycle.
     pub fn has_window(&self, calendars: &[TenantCalendar], cycle: Cycle, start: Time) -> bool {
         match self.only_cycle(calendars) {
             Some((_, only)) => only == cycle,
-            None if cycle.period() != self.period() => false,
             None => {
                 let found = self.window(calendars, start);
                 found.cycle == cycle && found.window.start == start
@@ -198,7 +198,7 @@ pub fn changed_calendars<'a>(
     Ok(calendars[dropped..].iter().copied().chain([present]).collect())
 }
 
-/// A history is full, and windows still depend on each of its entries.
+/// A history is full, and windows can depend on its oldest entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullHistory {
     /// When the change will be possible. [`Time::NEVER`]: never.
@@ -238,10 +238,10 @@ impl std::fmt::Display for FullHistory {
         to.write_str("must not change again")?;
         // Rounded up: before the whole second the change would be refused again.
         let until = chrono::DateTime::from_timestamp_secs(self.until.0.saturating_add(999).div_euclid(1000));
-        if let Some(until) = until.filter(|_| self.until < Time(253_402_300_799_999)) {
+        if let Some(until) = until.filter(|_| self.until < CALENDAR_LAST) {
             write!(to, " before {}", until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))?;
         }
-        write!(to, ", because windows still depend on each of the last {HISTORY_MAX} calendars")
+        write!(to, ", because windows can depend on the oldest of the last {HISTORY_MAX} calendars")
     }
 }
 

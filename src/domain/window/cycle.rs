@@ -17,8 +17,8 @@ use super::{
 /// distance from 1970 modulo the interval. So origins that are whole intervals apart make equal cycles.
 ///
 /// The bytes are the period's code, the anchor, and nothing else if the rest says what it says by default. Otherwise
-/// they are the period's code, [`LONG_FORM`] or [`LONG_FORM_OF_TRANSITION`], the anchor (1 byte), the month (1), and the minute, the interval and the
-/// phase (2 each, big-endian). An anchor is at most 31, so the second byte says how many bytes follow, and no cycle's
+/// they are the period's code, [`LONG_FORM`] or [`LONG_FORM_OF_TRANSITION`], the anchor (1 byte), the month (1), and the
+/// minute, the interval and the phase (2 each, big-endian). An anchor is at most 31, so the second byte says how many bytes follow, and no cycle's
 /// bytes begin with another cycle's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cycle {
@@ -91,8 +91,8 @@ impl Cycle {
         Ok(cycle.with_origin(origin, i64::from(origin.to_epoch_days()) * 24 * 60))
     }
 
-    /// Makes the cycle of a tenant whose subscription began at `instant`: the instant lies in the first minute of a
-    /// window. All anchors are those of local time at the instant. MINUTE and HOUR count from the instant itself, to
+    /// Makes the cycle of a tenant whose subscription began at `instant`. All anchors are those of local
+    /// time at the instant. MINUTE and HOUR count from the instant itself, to
     /// the whole minute in UTC. `interval` is one that [`interval_of`] returned.
     pub fn of_anchor_time(period: Period, interval: u16, zone: Tz, instant: Time) -> Self {
         let instant = instant.clamp(CALENDAR_FIRST, CALENDAR_LAST);

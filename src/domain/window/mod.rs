@@ -31,7 +31,7 @@ use super::time::Time;
 const CALENDAR_FIRST: Time = Time(-62_135_596_800_000);
 
 /// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. Later instants share its window.
-const CALENDAR_LAST: Time = Time(253_402_300_799_999);
+pub const CALENDAR_LAST: Time = Time(253_402_300_799_999);
 
 /// One concrete period: from `start` up to `end`, `end` excluded.
 ///
