@@ -10,9 +10,10 @@ use std::{
 
 use protox::prost::Message;
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "tope/v1/job.proto",
     "tope/v1/policy.proto",
+    "tope/v1/terms.proto",
     "tope/v1/usage.proto",
     "tope/v1/event.proto",
     "tope/v1/quota_service.proto",

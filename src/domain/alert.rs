@@ -5,7 +5,7 @@
 //! part of the allowance, and cleared when `committed` is below it again. The counter's row records which events were
 //! emitted, so each event is emitted once, even with several replicas and retries.
 
-use super::plan::{Enforcement, Limit, Plan};
+use super::plan::{Enforcement, Limit};
 
 /// The percentage at which LIMIT_REACHED is emitted.
 pub const LIMIT_PERCENT: i32 = 100;
@@ -64,13 +64,14 @@ impl Alerts {
         self.limits.iter().find(|alerts| alerts.limit == limit)
     }
 
-    /// Returns the alerts for a limit. Makes them if there are none.
-    pub(super) fn of_limit(&mut self, limit: &str, plan: &Plan) -> &mut LimitAlerts {
+    /// Returns the alerts for a limit. Makes them if there are none. `reads` returns whether the limit of an id still
+    /// reads the counter.
+    pub(super) fn of_limit(&mut self, limit: &str, reads: impl Fn(&str) -> bool) -> &mut LimitAlerts {
         let place = self.limits.iter().position(|alerts| alerts.limit == limit);
         let place = place.unwrap_or_else(|| {
             if self.limits.len() >= LIMITS_KEPT_MAX {
                 // This happens only if the plan changed many times within one window.
-                self.limits.retain(|alerts| plan.limits.iter().any(|limit| limit.id == alerts.limit));
+                self.limits.retain(|alerts| reads(&alerts.limit));
             }
             let (limit, reached) = (limit.to_owned(), Vec::new());
             self.limits.push(LimitAlerts { limit, reached, generation: 1, refused: 0, observed: 0 });
@@ -146,6 +147,7 @@ mod tests {
     use crate::domain::{
         id::ResourceKey,
         lineage::Since,
+        plan::Source,
         shape::Shape,
         window::{Cycle, Period},
     };
@@ -164,6 +166,7 @@ mod tests {
             origin_date: String::new(),
             since: Since::default(),
             kept: Vec::new(),
+            source: Source::default(),
         }
     }
 

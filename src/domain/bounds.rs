@@ -67,3 +67,7 @@ pub const SECRET_OVERLAP_DEFAULT: Span = Span::hours(24);
 pub const SECRET_OVERLAP_MAX: Span = Span::days(7);
 /// Maximum number of deliveries that one Redeliver names by place in the log.
 pub const REDELIVER_MAX: usize = 1_000;
+/// Maximum number of agents of one tenant that are declared.
+pub const AGENTS_MAX: u64 = 10_000;
+/// Maximum number of overrides of one tenant.
+pub const OVERRIDES_MAX: u64 = 1_000;

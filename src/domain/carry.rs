@@ -8,11 +8,13 @@
 use std::sync::Arc;
 
 use super::{
+    agent::Agent,
     counter::CounterKey,
     lineage::{Lineage, Since},
     plan::{Limit, Plan},
     shape::Shape,
     tenant::Tenant,
+    terms::limits_of_agent,
     time::Time,
     timing::{FullHistory, TenantCalendar, Timing},
 };
@@ -35,14 +37,18 @@ impl Limit {
 }
 
 impl Tenant {
-    /// Returns since when the tenant's plan has counted the counter `key` without a gap. `limit` is a limit of that
-    /// plan that counts the counter.
+    /// Returns since when the plan of the tenant, or of its agent, has counted the counter `key` without a gap. `limit`
+    /// is a limit of that plan that counts the counter.
     pub fn counts_since(&self, limit: &Limit, key: &CounterKey) -> Since {
         let by_plan = limit.since_of(key, &self.calendars);
-        if by_plan > self.plan_since {
+        let (plan_since, carried) = match &limit.source.agent {
+            Some(agent) => (agent.plan_since, &agent.carried),
+            None => (self.plan_since, &self.carried),
+        };
+        if by_plan > plan_since {
             return by_plan;
         }
-        earliest(&self.carried, key, &self.calendars).unwrap_or(self.plan_since)
+        earliest(carried, key, &self.calendars).unwrap_or(plan_since)
     }
 
     /// Returns the lineage with this timing, if both have the same window at `now`. Later windows of the two may differ:
@@ -54,30 +60,40 @@ impl Tenant {
         if is_same { lineage.clone().timed(timing) } else { lineage.clone() }
     }
 
-    /// Returns since when the tenant's plan has counted the counter `key` without a gap. `None`: no limit of the plan
-    /// counts the counter.
-    pub fn counted_since(&self, plan: &Plan, key: &CounterKey) -> Option<Since> {
-        // Limits whose timings have different histories may share a counter, and may have counted it since different
-        // changes.
-        let limits = plan.limits.iter().filter(|limit| limit.shape.counts(key, &self.calendars));
-        limits.map(|limit| self.counts_since(limit, key)).min()
-    }
-
     /// Returns the lineages that both plans count, for a tenant that changes from one plan to the other at `now`. Returns
     /// none if there are more than [`CARRIED_MAX`].
     pub fn carry_to(&self, from: &Plan, to: &Plan, now: Time) -> Vec<Lineage> {
+        self.carry((self.plan_since, &self.carried), &from.limits, &to.limits, now)
+    }
+
+    /// Returns the lineages that both plans count for an agent that changes from one plan to the other at `now`. Returns
+    /// none if there are more than [`CARRIED_MAX`].
+    pub fn carry_agent_to(&self, agent: &Arc<Agent>, from: &Plan, to: &Plan, now: Time) -> Vec<Lineage> {
+        let (from, to) = (limits_of_agent(from, agent), limits_of_agent(to, agent));
+        self.carry((agent.plan_since, &agent.carried), &from, &to, now)
+    }
+
+    /// Returns the lineages that the limits `from` and the limits `to` both count. The limits `from` were got by the
+    /// change `since`, which carried on the lineages `kept`.
+    fn carry(
+        &self,
+        (since, kept): (Since, &[Lineage]),
+        from: &[Arc<Limit>],
+        to: &[Arc<Limit>],
+        now: Time,
+    ) -> Vec<Lineage> {
         let mut before = Vec::new();
-        for lineage in from.limits.iter().flat_map(|limit| limit.lineages()) {
-            if lineage.since > self.plan_since {
+        for lineage in from.iter().flat_map(|limit| limit.lineages()) {
+            if lineage.since > since {
                 before.push(lineage);
                 continue;
             }
-            let timed = self.carried.iter().map(|carried| self.timed_as(carried, &lineage.shape.timing, now));
+            let timed = kept.iter().map(|carried| self.timed_as(carried, &lineage.shape.timing, now));
             before.extend(timed.filter_map(|carried| carried.within(&lineage.shape)));
-            before.push(Lineage { since: self.plan_since, ..lineage });
+            before.push(Lineage { since, ..lineage });
         }
         let mut carried = Vec::new();
-        for limit in &to.limits {
+        for limit in to {
             let timed = before.iter().map(|lineage| self.timed_as(lineage, &limit.shape.timing, now));
             carried.extend(timed.filter_map(|lineage| lineage.within(&limit.shape)));
         }

@@ -5,9 +5,10 @@ use chrono_tz::Tz;
 use super::*;
 use crate::domain::{
     id::{PlanKey, ResourceKey, TenantKey},
-    plan::{Enforcement, Uncovered},
+    plan::{Enforcement, Policy, Source, Uncovered},
     shape::{PerDimension, Subject},
     tenant::TenantState,
+    terms::Terms,
     time::Time,
     timing::TenantCalendar,
     window::{Anchors, Cycle, Period, Window, WindowOfCycle},
@@ -34,6 +35,7 @@ fn limits(shapes: &[Shape]) -> Vec<Limit> {
         origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),
+        source: Source::default(),
     };
     shapes.iter().map(limit).collect()
 }
@@ -76,6 +78,7 @@ fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
         version: 0,
         plan_since,
         carried,
+        terms_version: 0,
         created_at: Time::EPOCH,
         updated_at: Time::EPOCH,
         event_number: 0,
@@ -95,7 +98,8 @@ fn since(tenant: &Tenant, plan: &Plan) -> [Option<i64>; 3] {
             plan.limits.iter().filter(|limit| limit.shape.counts(&key, &tenant.calendars)).collect();
         let found: Vec<Since> = reading.iter().map(|limit| tenant.counts_since(limit, &key)).collect();
         assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{found:?} of {plan:#?}");
-        assert_eq!(tenant.counted_since(plan, &key), found.first().copied());
+        let terms = Terms::of_plan(&Policy::default(), Arc::new(plan.clone()));
+        assert_eq!(terms.counted_since(tenant, &key), found.first().copied());
         found.first().map(|since| since.at.0)
     })
 }

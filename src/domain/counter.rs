@@ -7,7 +7,7 @@ use super::{
     id::ResourceKey,
     lineage::Since,
     plan::Limit,
-    shape::{Dimension, LabelRule, PerDimension, Shape, Subject},
+    shape::{Dimension, LabelRule, OF_AGENTS_PLAN, PerDimension, Shape, Subject},
     time::Time,
     timing::TenantCalendar,
     window::{Cycle, Period, Window, WindowOfCycle},
@@ -20,7 +20,7 @@ use super::{
 /// The key is the stored bytes: resource (4 bytes), cycle (2 or 10), window start (8, sign flipped), all big-endian.
 /// Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. Then each label follows that
 /// the shape counts separately, in the order of their keys: the key's length (1 byte), the key, the value's length (2
-/// bytes) and the value. In this order the counters of one shape and one window follow each other.
+/// bytes) and the value. A counter of an agent's plan has a label with an empty key first. In this order the counters of one shape and one window follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
 
@@ -143,6 +143,15 @@ impl CounterKey {
 
     /// Returns the labels for whose values the counter counts separately, in the order of their keys.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all_labels().filter(|(key, _)| *key != OF_AGENTS_PLAN)
+    }
+
+    /// Returns whether limits of an agent's plan read the counter. No other limits read such a counter.
+    pub fn is_of_agents_plan(&self) -> bool {
+        self.all_labels().next().is_some_and(|(key, _)| key == OF_AGENTS_PLAN)
+    }
+
+    fn all_labels(&self) -> impl Iterator<Item = (&str, &str)> {
         labels_in(self.parse().map(|(_, labels)| labels).unwrap_or_default())
     }
 

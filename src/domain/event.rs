@@ -9,7 +9,7 @@ use super::{
     counter::{Balance, Counter, CounterKey},
     event_kind::EventKind,
     id::{ResourceKey, TenantKey},
-    plan::{Enforcement, Policy},
+    plan::{Enforcement, Policy, Source},
     reservation::Reservation,
     tenant::Tenant,
     time::Time,
@@ -40,6 +40,33 @@ pub struct LimitFigures {
     pub allowance: i64,
     /// What the limit does when it is used up.
     pub enforcement: Enforcement,
+    /// Where the limit comes from.
+    pub source: SourceFigures,
+}
+
+/// Where a limit comes from, by name. An empty text stands for something that is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceFigures {
+    /// The id of the plan that has the limit. Empty in events of earlier versions.
+    pub plan: String,
+    /// The id of the agent that has the plan. Empty: the tenant has the plan.
+    pub agent: String,
+    /// The id of the override that applies to the limit.
+    pub override_id: String,
+    /// When the override ends. `None`: there is no override, or it has no end.
+    pub override_end: Option<Time>,
+}
+
+impl From<&Source> for SourceFigures {
+    fn from(source: &Source) -> Self {
+        let replaced_by = source.replaced_by.as_ref();
+        Self {
+            plan: source.plan.to_string(),
+            agent: source.agent.as_ref().map(|agent| agent.id.to_string()).unwrap_or_default(),
+            override_id: replaced_by.map(|made| made.id.to_string()).unwrap_or_default(),
+            override_end: replaced_by.map(|made| made.end).filter(|end| *end != Time::NEVER),
+        }
+    }
 }
 
 impl From<Balance> for Figures {
@@ -49,6 +76,7 @@ impl From<Balance> for Figures {
             quantity: limit.quantity,
             allowance: balance.allowance().unwrap_or(limit.quantity),
             enforcement: limit.enforcement,
+            source: SourceFigures::from(&limit.source),
         });
         Self { key: balance.key, limit, counter: balance.counter, refused: balance.refused }
     }
@@ -63,9 +91,16 @@ pub enum ChangedKind {
     Plan,
     /// The tenant of the event.
     Tenant,
+    /// An agent of the tenant.
+    Agent,
+    /// An override of the tenant.
+    Override,
 }
 
-codes!(ChangedKind as i32: Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT");
+codes!(
+    ChangedKind as i32:
+    Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT", Agent = 4 "AGENT", Override = 5 "OVERRIDE"
+);
 
 /// What an operator did to the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{
     counter::{Counter, CounterKey},
-    event::{ChangeAction, ChangedKind, Event, Fact, Figures, LimitFigures, LoggedEvent, Settlement},
+    event::{
+        ChangeAction, ChangedKind, Event, Fact, Figures, LimitFigures, LoggedEvent, Settlement, SourceFigures,
+    },
     event_kind::EventKind,
     id::{ReservationId, ResourceKey, TenantKey},
     lineage::Since,
@@ -54,7 +56,13 @@ fn fact(kind: EventKind) -> Fact {
 
 fn figures() -> Figures {
     let enforcement = Enforcement::Observe;
-    let limit = LimitFigures { id: "daily".into(), quantity: 10, allowance: 12, enforcement };
+    let source = SourceFigures {
+        plan: "free".into(),
+        agent: "planner".into(),
+        override_id: "friday".into(),
+        override_end: Some(Time(9_000)),
+    };
+    let limit = LimitFigures { id: "daily".into(), quantity: 10, allowance: 12, enforcement, source };
     let window = Window { start: Time(-5), end: Time::NEVER };
     let since = Since { at: Time(-1), order: 0 };
     let counter = Counter { committed: 7, reserved: 2, ..Counter::fresh(window, since) };

@@ -6,6 +6,7 @@
 use super::{
     counter::Counter,
     id::ReservationId,
+    plan::{Enforcement, Limit},
     refusal::{Retry, Violation},
     time::{Span, Time},
 };
@@ -15,8 +16,8 @@ use super::{
 pub enum Wait {
     /// The hint is known, because it does not depend on open holds.
     Known(Retry),
-    /// Open holds must free this number of units of the counter.
-    Freed(i64),
+    /// The hint depends on the open holds that free units of the counter.
+    Freed,
 }
 
 /// A RELEASE hold, which frees its units of one counter at its deadline.
@@ -30,6 +31,13 @@ pub struct Freeing {
     pub units: i64,
 }
 
+/// A version of a limit, and since when it applies. Overrides make versions.
+struct Stage {
+    from: Time,
+    /// What the limit permits in a window. `None`: the limit refuses nothing.
+    allowance: Option<i64>,
+}
+
 /// Returns the seconds from `now` to `at`: whole, rounded up, and at least 1.
 pub fn wait_seconds(at: Time, now: Time) -> i64 {
     at.saturating_since(now).max(Span::MILLISECOND).0.saturating_add(999) / 1_000
@@ -38,51 +46,86 @@ pub fn wait_seconds(at: Time, now: Time) -> i64 {
 impl Violation {
     /// Returns what must happen before the request passes, by the present figures of its counter.
     pub fn wait(&self, counter: &Counter, now: Time) -> Wait {
+        let stages = self.stages(now);
         // Waiting does not give the plan a limit that covers the resource.
-        let Some(allowance) = self.balance.allowance() else { return Wait::Known(Retry::Never) };
+        let Some(present) = stages.first() else { return Wait::Known(Retry::Never) };
+        // Later operations of the same batch have already made room.
+        if self.missing(counter, present) <= 0 {
+            return Wait::Known(self.at(now.saturating_add(Span::MILLISECOND), now));
+        }
+        let reserved = i128::from(counter.reserved);
+        if stages.iter().any(|stage| (1..=reserved).contains(&self.missing(counter, stage))) {
+            return Wait::Freed;
+        }
+        Wait::Known(self.passes(counter, &[], None, now))
+    }
+
+    /// Returns the instant at which the request passes. `holds` are the holds that free units of the counter, in the
+    /// order of their deadlines. If not all holds were read, `beyond` is the last deadline that was read. The hint may
+    /// then be too early, but never too late.
+    pub fn passes(&self, counter: &Counter, holds: &[Freeing], beyond: Option<Time>, now: Time) -> Retry {
+        let stages = self.stages(now);
+        for (place, stage) in stages.iter().enumerate() {
+            let until = stages.get(place + 1).map_or(Time::NEVER, |next| next.from);
+            let missing = self.missing(counter, stage);
+            let freed = if missing <= 0 {
+                Some(stage.from)
+            } else if missing <= i128::from(counter.reserved) {
+                self.freed(missing, holds).or(beyond)
+            } else {
+                None
+            };
+            let at = [freed, self.next_window(stage)].into_iter().flatten().min();
+            match at.map(|at| at.max(stage.from)) {
+                Some(at) if at < until => return self.at(at, now),
+                Some(_) | None => {}
+            }
+        }
+        Retry::Never
+    }
+
+    /// Returns the versions of the limit that apply now and later. Empty: the balance has no limit.
+    fn stages(&self, now: Time) -> Vec<Stage> {
+        let stage = |from, limit: &Limit| {
+            let is_hard = limit.enforcement == Enforcement::Hard;
+            Stage { from, allowance: is_hard.then_some(limit.quantity) }
+        };
+        let present =
+            self.balance.limit.iter().map(|limit| Stage { from: now, allowance: Some(limit.quantity) });
+        present.chain(self.later.iter().map(|(from, limit)| stage(*from, limit))).collect()
+    }
+
+    /// Returns the units that are missing before the request fits into the counter. 0 or less: the request fits.
+    fn missing(&self, counter: &Counter, stage: &Stage) -> i128 {
         let [needed, committed, reserved] =
             [self.needed, counter.committed, counter.reserved].map(i128::from);
-        let missing = needed + committed + reserved - i128::from(allowance);
-        match i64::try_from(missing) {
-            // Later operations of the same batch have already made room.
-            Ok(missing) if missing <= 0 => Wait::Known(self.at(now.saturating_add(Span::MILLISECOND), now)),
-            Ok(missing) if missing <= counter.reserved => Wait::Freed(missing),
-            Ok(_) | Err(_) => Wait::Known(self.next_window()),
-        }
+        stage.allowance.map_or(0, |allowance| needed + committed + reserved - i128::from(allowance))
     }
 
-    /// Returns the instant at which holds have freed `missing` units. `holds` are in the order of their deadlines. If
-    /// not all holds were read, `beyond` is the last deadline that was read. The hint may then be too early, but never
-    /// too late.
-    pub fn freed(&self, mut missing: i64, holds: &[Freeing], beyond: Option<Time>, now: Time) -> Retry {
+    /// Returns the instant at which holds have freed `missing` units. `None`: these holds free fewer units.
+    fn freed(&self, mut missing: i128, holds: &[Freeing]) -> Option<Time> {
         let own = self.extends.map(|extended| extended.hold);
-        for hold in holds.iter().filter(|hold| Some(hold.hold) != own) {
-            missing = missing.saturating_sub(hold.units);
-            if missing <= 0 {
-                return self.at(hold.deadline, now);
-            }
-        }
-        match beyond {
-            Some(deadline) => self.at(deadline, now),
-            None => self.next_window(),
-        }
+        let mut others = holds.iter().filter(|hold| Some(hold.hold) != own);
+        others.find_map(|hold| {
+            missing -= i128::from(hold.units);
+            (missing <= 0).then_some(hold.deadline)
+        })
     }
 
-    /// Returns the instant `at`, or the end of the window if that comes first. Clients get whole seconds. So for an
-    /// Extend, the rounded instant must be before `until`.
+    /// Returns the hint for the instant `at`. Clients get whole seconds. So for an Extend, the rounded instant must be
+    /// before `until`.
     fn at(&self, at: Time, now: Time) -> Retry {
+        let rounded = now.saturating_add(Span(wait_seconds(at, now).saturating_mul(1_000)));
         match self.extends {
-            None => Retry::At(at.min(self.balance.counter.window.end)),
-            Some(extended) => {
-                let rounded = now.saturating_add(Span(wait_seconds(at, now).saturating_mul(1_000)));
-                if rounded < extended.until { Retry::At(at) } else { Retry::Never }
-            }
+            Some(extended) if rounded >= extended.until => Retry::Never,
+            Some(_) | None => Retry::At(at),
         }
     }
 
-    fn next_window(&self) -> Retry {
+    /// Returns the start of the next window, if the request fits into it. An Extend counts in the window of its hold.
+    fn next_window(&self, stage: &Stage) -> Option<Time> {
         let window = self.balance.counter.window;
-        let fits = self.balance.allowance().is_none_or(|allowance| self.needed <= allowance);
-        if self.extends.is_none() && fits && window.has_end() { Retry::At(window.end) } else { Retry::Never }
+        let fits = stage.allowance.is_none_or(|allowance| self.needed <= allowance);
+        (self.extends.is_none() && fits && window.has_end()).then_some(window.end)
     }
 }

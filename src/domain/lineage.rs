@@ -28,6 +28,13 @@ impl Since {
         Self { at, order: last.max(revision.saturating_mul(ORDERS_PER_REVISION)).saturating_add(1) }
     }
 
+    /// Returns the position of a change of an agent's plan at this policy revision. `terms_version` is the version of the
+    /// tenant's agents after the change.
+    pub fn of_agent(at: Time, revision: i64, terms_version: i64) -> Self {
+        let within = terms_version.rem_euclid(ORDERS_PER_REVISION - 1) + 1;
+        Self { at, order: revision.saturating_mul(ORDERS_PER_REVISION).saturating_add(within) }
+    }
+
     /// Returns since when a counter of `window` counts, if its limit counts since this change. The result is never
     /// before the window's start and never after the window's end.
     pub fn in_window(self, window: Window) -> Since {
@@ -52,4 +59,12 @@ pub struct Lineage {
     pub shape: Shape,
     /// The change since which the counters count.
     pub since: Since,
+}
+
+impl Lineage {
+    /// Returns the part of the lineage that limits of an agent's plan count for the agent, see
+    /// [`Shape::of_agents_plan`]. `None`: the shape selects another agent.
+    pub fn of_agents_plan(&self, agent: &str) -> Option<Lineage> {
+        Some(Lineage { shape: self.shape.of_agents_plan(agent)?, since: self.since })
+    }
 }

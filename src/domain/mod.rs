@@ -3,6 +3,7 @@
 //! Read the files in this order:
 //!
 //! - the things that are counted: [`id`], [`time`], [`window`], [`timing`], [`shape`], [`plan`], [`counter`]
+//! - who may spend by which limits: [`tenant`], [`agent`], [`overrides`], [`terms`]
 //! - the change since which a counter counts: [`lineage`], [`carry`]
 //! - the operations, and the reservations that they make: [`operation`], [`reservation`]
 //! - the refusals, with their retry hints: [`refusal`], [`faults`], [`hint`]
@@ -10,6 +11,7 @@
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
 
+pub mod agent;
 pub mod alert;
 pub mod books;
 pub mod bounds;
@@ -27,11 +29,13 @@ pub mod hint;
 pub mod id;
 pub mod lineage;
 pub mod operation;
+pub mod overrides;
 pub mod plan;
 pub mod refusal;
 pub mod reservation;
 pub mod shape;
 pub mod tenant;
+pub mod terms;
 pub mod time;
 pub mod timing;
 pub mod webhook;

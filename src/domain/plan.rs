@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{
+    agent::Agent,
     codes::codes,
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
-    shape::{Shape, Subject},
+    shape::Shape,
     time::Time,
 };
 
@@ -58,6 +59,28 @@ pub struct Limit {
     pub since: Since,
     /// Narrower shapes that the plan has counted without a gap since an earlier instant.
     pub kept: Vec<Lineage>,
+    /// Where the limit comes from.
+    pub source: Source,
+}
+
+/// Where a limit comes from, as balances report it (R4.35).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The id of the plan. Empty: the limit was not read as part of a policy.
+    pub plan: Arc<str>,
+    /// The agent that has the plan. `None`: the tenant has the plan.
+    pub agent: Option<Arc<Agent>>,
+    /// The override that replaces values of the limit. `None`: the limit applies as the plan gives it.
+    pub replaced_by: Option<OverrideSource>,
+}
+
+/// The override that replaces values of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverrideSource {
+    /// The id of the override.
+    pub id: Arc<str>,
+    /// When the override no longer applies. [`Time::NEVER`]: it has no end.
+    pub end: Time,
 }
 
 /// A named set of limits.
@@ -80,15 +103,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Returns the limits on a resource that apply to a subject.
-    pub fn limits_for<'a>(
-        &'a self,
-        resource: ResourceKey,
-        subject: &'a Subject,
-    ) -> impl Iterator<Item = &'a Arc<Limit>> {
-        self.limits
-            .iter()
-            .filter(move |limit| limit.shape.resource == resource && limit.shape.applies_to(subject))
+    /// Returns the plan with its id as the source of its limits.
+    fn as_source(mut self) -> Self {
+        let id: Arc<str> = Arc::from(self.id.as_str());
+        for limit in &mut self.limits {
+            Arc::make_mut(limit).source.plan = Arc::clone(&id);
+        }
+        self
     }
 }
 
@@ -133,7 +154,7 @@ impl Policy {
         Self {
             revision,
             resources: resources.into_iter().map(|resource| (resource.key, resource)).collect(),
-            plans: plans.into_iter().map(|plan| (plan.key, Arc::new(plan))).collect(),
+            plans: plans.into_iter().map(|plan| (plan.key, Arc::new(plan.as_source()))).collect(),
             resource_keys,
             plan_keys,
         }

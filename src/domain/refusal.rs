@@ -1,8 +1,11 @@
 //! Every refusal of the rules, by name.
 
+use std::sync::Arc;
+
 use super::{
     counter::Balance,
     id::{ReservationId, ReservationName},
+    plan::Limit,
     reservation::ReservationState,
     time::Time,
 };
@@ -32,6 +35,8 @@ pub struct Violation {
     pub needed: i64,
     /// The balance that the limit had. A balance without a limit: no limit covers the resource.
     pub balance: Balance,
+    /// Later versions of the limit, because overrides begin or end: when each begins to apply.
+    pub later: Vec<(Time, Arc<Limit>)>,
     /// The hold of a refused Extend. `None`: the request was no Extend.
     pub extends: Option<Extended>,
     /// The retry hint. `decide` sets it to never. The engine computes it after the batch, from [`Violation::wait`].
@@ -98,6 +103,26 @@ pub enum Refusal {
     /// The tenant is suspended, so it takes no new holds.
     #[error("tenant {0:?} is suspended: it can settle its holds, but it can take no new holds")]
     TenantSuspended(String),
+    /// The agent is suspended, so it takes no new holds.
+    #[error("agent {agent:?} is suspended: it can settle its holds, but it can take no new holds")]
+    AgentSuspended {
+        /// The id of the tenant.
+        tenant: String,
+        /// The id of the agent.
+        agent: String,
+    },
+    /// The tenant has no agent of this id.
+    #[error("agent {0:?} does not exist")]
+    AgentNotFound(String),
+    /// The tenant has no override of this id.
+    #[error("override {0:?} does not exist")]
+    OverrideNotFound(String),
+    /// The number of the tenant's agents has reached its bound.
+    #[error("the tenant has {0} agents already, and more are not allowed")]
+    TooManyAgents(u64),
+    /// The number of the tenant's overrides has reached its bound.
+    #[error("the tenant has {0} overrides already, and more are not allowed; delete those that have ended")]
+    TooManyOverrides(u64),
     /// The `request_id` came with another payload before.
     #[error("request_id {0:?} was used before with another payload")]
     RequestIdReused(String),
@@ -132,6 +157,18 @@ pub enum Refusal {
         tenant: String,
         /// The number of tenants that have the plan.
         tenants: u64,
+    },
+    /// An agent has the plan.
+    #[error("plan {id:?} is in use by {agents} agent(s), such as {agent:?} of tenant {tenant:?}")]
+    PlanOfAgents {
+        /// The id of the plan.
+        id: String,
+        /// The id of the tenant of such an agent.
+        tenant: String,
+        /// The id of an agent that has the plan.
+        agent: String,
+        /// The number of agents that have the plan.
+        agents: u64,
     },
     /// The tenant has open holds.
     #[error("tenant {id:?} has {holds} open hold(s); settle them, or set force")]

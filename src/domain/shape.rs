@@ -142,6 +142,9 @@ pub struct Shape {
     pub labels: Vec<LabelRule>,
 }
 
+/// The key of a label that no call has. A shape with this label is of a limit of an agent's plan.
+pub const OF_AGENTS_PLAN: &str = "";
+
 /// A label whose values a shape counts separately.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LabelRule {
@@ -185,6 +188,19 @@ impl Shape {
     pub fn differs_only_in_anchors(&self, other: &Shape) -> bool {
         (self.resource, self.timing.period()) == (other.resource, other.timing.period())
             && (&self.selectors, self.per, &self.labels) == (&other.selectors, other.per, &other.labels)
+    }
+
+    /// Returns the shape of this limit for an agent that has its plan. It counts the agent separately, by counters that
+    /// no limit of the tenant's own plan reads. `None`: the shape selects another agent.
+    pub fn of_agents_plan(&self, agent: &str) -> Option<Shape> {
+        if self.selectors.agent.as_deref().is_some_and(|selected| selected != agent) {
+            return None;
+        }
+        let mut shape = self.clone();
+        (shape.selectors.agent, shape.per.agent) = (Some(agent.to_owned()), false);
+        let mark = LabelRule { key: OF_AGENTS_PLAN.to_owned(), selected: Some(String::new()) };
+        shape.labels.insert(0, mark);
+        Some(shape)
     }
 
     /// Returns the shape of exactly the counters that both shapes count. `None`: they share no counter.

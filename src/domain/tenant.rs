@@ -47,6 +47,8 @@ pub struct Tenant {
     pub plan_since: Since,
     /// Shapes that both the previous plan and this plan count, with the change since which they are counted.
     pub carried: Vec<Lineage>,
+    /// Changes with each change of the tenant's agents and overrides. 0: the tenant never had any.
+    pub terms_version: i64,
     /// When the tenant was created.
     pub created_at: Time,
     /// When the tenant was last changed.

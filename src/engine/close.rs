@@ -134,13 +134,11 @@ async fn close(
     }
     let mut changes: Vec<Changes> = Vec::new();
     let version = mint_version();
-    for mut tenant in tenants {
+    let terms = policies.terms(&transaction, &policy, &tenants.iter().collect::<Vec<_>>()).await?;
+    for (mut tenant, terms) in tenants.into_iter().zip(terms) {
         let Some(counters) = of_tenants.remove(&tenant.key) else { continue };
         tenant.decided_at = tenant.decided_at.max(now);
-        let plan = policy.plans.get(&tenant.plan).cloned();
-        let plan = plan
-            .ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))?;
-        let mut books = Books::open(tenant, plan, None);
+        let mut books = Books::open(tenant, terms, now, None);
         counters.into_iter().for_each(|(key, stored)| note_closed(&mut books, key, stored));
         changes.push(books.into_changes(&policy, version).0);
     }

@@ -29,7 +29,7 @@ use crate::domain::{
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
-const BOUNDS: [(&str, usize); 28] = [
+const BOUNDS: [(&str, usize); 30] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.ReserveRequest.labels", LABELS_MAX),
@@ -55,6 +55,8 @@ const BOUNDS: [(&str, usize); 28] = [
     ("tope.v1.Limit.thresholds", THRESHOLDS_MAX),
     ("tope.v1.Limit.labels", LIMIT_LABELS_MAX),
     ("tope.v1.Limit.per_labels", LIMIT_LABELS_MAX),
+    ("tope.v1.Override.labels", LIMIT_LABELS_MAX),
+    ("tope.v1.Thresholds.percents", THRESHOLDS_MAX),
     ("tope.v1.Webhook.tenants", WEBHOOK_TENANTS_MAX),
     ("tope.v1.Webhook.kinds", CHOICES_MAX),
     ("google.protobuf.FieldMask.paths", MASK_PATHS_MAX),

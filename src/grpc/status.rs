@@ -10,6 +10,7 @@ use super::{cursor::cursor, wire::retry_delay};
 use crate::{
     domain::{
         bounds::FAULTS_MAX_BYTES,
+        event::SourceFigures,
         refusal::{Fault, Refusal, Violation},
         time::Time,
     },
@@ -134,6 +135,18 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         Refusal::TenantSuspended(id) => {
             with_reason(Code::PermissionDenied, "TENANT_SUSPENDED", &text, [("tenant", id.clone())], details)
         }
+        Refusal::AgentSuspended { tenant, agent } => {
+            let metadata = [("tenant", tenant.clone()), ("agent", agent.clone())];
+            with_reason(Code::PermissionDenied, "AGENT_SUSPENDED", &text, metadata, details)
+        }
+        Refusal::AgentNotFound(id) => not_found("AGENT_NOT_FOUND", "agent", id, &text, details),
+        Refusal::OverrideNotFound(id) => not_found("OVERRIDE_NOT_FOUND", "override", id, &text, details),
+        Refusal::TooManyAgents(most) => {
+            precondition("TOO_MANY_AGENTS", "", &text, [("agents_max", most.to_string())], details)
+        }
+        Refusal::TooManyOverrides(most) => {
+            precondition("TOO_MANY_OVERRIDES", "", &text, [("overrides_max", most.to_string())], details)
+        }
         Refusal::RequestIdReused(id) => {
             details.set_resource_info("request", id.as_str(), "", text.as_str());
             let metadata = [("request_id", id.clone())];
@@ -158,6 +171,15 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         Refusal::PlanInUse { id, tenant, tenants } => {
             let metadata =
                 [("plan", id.clone()), ("tenant", tenant.clone()), ("tenants", tenants.to_string())];
+            precondition("PLAN_IN_USE", id, &text, metadata, details)
+        }
+        Refusal::PlanOfAgents { id, tenant, agent, agents } => {
+            let metadata = [
+                ("plan", id.clone()),
+                ("tenant", tenant.clone()),
+                ("agent", agent.clone()),
+                ("agents", agents.to_string()),
+            ];
             precondition("PLAN_IN_USE", id, &text, metadata, details)
         }
         Refusal::TenantHasHolds { id, holds } => {
@@ -251,9 +273,11 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
     let allowance = balance.allowance().unwrap_or(0);
     let (limit, description) = match &balance.limit {
         Some(limit) => {
+            let source = SourceFigures::from(&limit.source);
             let (limit, remaining) = (limit.id.as_str(), balance.remaining().unwrap_or(0).max(0));
             dimensions.insert("remaining".to_owned(), remaining.to_string());
             dimensions.insert("allowance".to_owned(), allowance.to_string());
+            insert_source(&mut dimensions, source);
             let of = format!("limit {limit:?} of {resource:?} has {remaining} of {allowance} left");
             (limit, format!("{of}, and {requested} were requested"))
         }
@@ -285,6 +309,18 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
         quota_value: allowance,
         futura_quota_value: None,
     }
+}
+
+/// Adds where the limit of a violation comes from.
+fn insert_source(dimensions: &mut HashMap<String, String>, source: SourceFigures) {
+    let fields = [
+        ("plan", source.plan),
+        ("plan_agent", source.agent),
+        ("override", source.override_id),
+        ("override_end", source.override_end.map(rfc3339).unwrap_or_default()),
+    ];
+    let given = fields.into_iter().filter(|(_, text)| !text.is_empty());
+    dimensions.extend(given.map(|(name, text)| (name.to_owned(), text)));
 }
 
 /// Formats an instant for people, as in RFC 3339: 2026-12-01T00:00:00Z.

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use super::v1;
 use crate::domain::{
+    agent::AgentState,
     counter::{Balance, Counter, CounterKey},
-    event::{Event, Figures},
+    event::{Event, Figures, SourceFigures},
     hint::wait_seconds,
     id::{ReservationName, ResourceKey, TenantKey},
+    overrides::OverrideState,
     plan::{Enforcement, Policy, Uncovered},
     refusal::{Retry, Violation},
     reservation::{OnExpiry, Reservation, ReservationState},
@@ -45,10 +47,12 @@ macro_rules! enum_conversions {
 }
 
 enum_conversions! {
+    AgentState: Active Suspended;
     DeliveryState: Pending Delivered Failed;
     Dimension: Agent User Model;
     Enforcement: Hard Soft Observe;
     OnExpiry: Release Charge;
+    OverrideState: Scheduled Active Ended Inert;
     Period: Minute Hour Day Week Month Year Lifetime, Meter as Lifetime;
     ReservationState: Reserved Committed Released Expired;
     TenantState: Active Suspended;
@@ -119,37 +123,66 @@ pub(super) fn balances(balances: &[Balance], policy: &Policy) -> Vec<v1::Balance
 
 /// Returns the message of a balance, with the name of its resource.
 pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
-    let limit = balance.limit.as_deref();
-    let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.quantity, limit.enforcement));
+    let limit = balance.limit.as_deref().map(|limit| WireLimit {
+        id: &limit.id,
+        quantity: limit.quantity,
+        allowance: limit.quantity,
+        enforcement: limit.enforcement,
+        source: SourceFigures::from(&limit.source),
+    });
     let resource = policy.resource_id(balance.key.resource());
     wire_balance(resource, &balance.key, limit, &balance.counter, balance.refused)
 }
 
 /// Returns the message of a balance in an event.
 pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
-    let limit = figures.limit.as_ref();
-    let limit = limit.map(|limit| (limit.id.as_str(), limit.quantity, limit.allowance, limit.enforcement));
+    let limit = figures.limit.as_ref().map(|limit| WireLimit {
+        id: &limit.id,
+        quantity: limit.quantity,
+        allowance: limit.allowance,
+        enforcement: limit.enforcement,
+        source: limit.source.clone(),
+    });
     let resource = event.resource_id(figures.key.resource());
     wire_balance(resource, &figures.key, limit, &figures.counter, figures.refused)
 }
 
-/// Returns the message of a balance. `limit` has the id, the quantity, the allowance and the enforcement of the limit.
+/// What the message of a balance says about its limit.
+struct WireLimit<'a> {
+    id: &'a str,
+    quantity: i64,
+    allowance: i64,
+    enforcement: Enforcement,
+    source: SourceFigures,
+}
+
+/// Returns the message of the source of a limit.
+fn source(source: SourceFigures) -> v1::LimitSource {
+    v1::LimitSource {
+        plan: source.plan,
+        agent: source.agent,
+        r#override: source.override_id,
+        override_end_time: source.override_end.map(timestamp),
+    }
+}
+
+/// Returns the message of a balance.
 fn wire_balance(
     resource: &str,
     key: &CounterKey,
-    limit: Option<(&str, i64, i64, Enforcement)>,
+    limit: Option<WireLimit<'_>>,
     counter: &Counter,
     refused: i64,
 ) -> v1::Balance {
     let window = Some(counter.window).filter(|window| window.has_end());
     let PerDimension { agent, user, model } = key.dimensions().map(|value| value.map(str::to_owned));
-    let allowance = limit.map(|(_, _, allowance, _)| allowance);
+    let allowance = limit.as_ref().map(|limit| limit.allowance);
     let used = counter.committed.saturating_add(counter.reserved);
     let remaining = allowance.map(|allowance| allowance.saturating_sub(used));
     v1::Balance {
         resource: resource.to_owned(),
-        limit_id: limit.map(|(id, ..)| id.to_owned()).unwrap_or_default(),
-        quantity: limit.map(|(_, quantity, ..)| quantity),
+        limit_id: limit.as_ref().map(|limit| limit.id.to_owned()).unwrap_or_default(),
+        quantity: limit.as_ref().map(|limit| limit.quantity),
         allowance,
         committed: counter.committed,
         reserved: counter.reserved,
@@ -158,7 +191,8 @@ fn wire_balance(
         window_end: window.map(|window| timestamp(window.end)),
         counted_since: Some(timestamp(counter.counted_since.at)),
         enforcement: limit
-            .map_or(v1::Enforcement::Unspecified, |(.., enforcement)| enforcement.into())
+            .as_ref()
+            .map_or(v1::Enforcement::Unspecified, |limit| limit.enforcement.into())
             .into(),
         agent,
         user,
@@ -167,5 +201,6 @@ fn wire_balance(
         period: v1::Period::from(key.period()).into(),
         refused,
         labels: key.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        source: limit.map(|limit| source(limit.source)),
     }
 }

@@ -1,9 +1,12 @@
-//! Remembers the policy, which is all resources and plans at one revision.
+//! Remembers the policy, which is all resources and plans at one revision, and the terms of tenants.
+
+mod terms;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use self::terms::TermsCache;
 use crate::{
-    domain::plan::Policy,
+    domain::{plan::Policy, tenant::Tenant, terms::Terms},
     store::{Statements, StoreError, Transaction},
 };
 
@@ -13,12 +16,33 @@ use crate::{
 pub struct PolicyCache {
     /// Every batch reads the policy, and few batches replace it. The lock is taken only to copy the pointer.
     latest: RwLock<Arc<Policy>>,
+    terms: TermsCache,
 }
 
 impl PolicyCache {
     /// Returns the policy that was loaded last, which may be out of date. Use it for hints, never for a decision.
     pub fn latest(&self) -> Arc<Policy> {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the terms of tenants by this policy, in their order. The transaction must have locked the tenants, or
+    /// read them in its snapshot.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`StoreError::Corrupt`] if a plan does not exist.
+    pub async fn terms(
+        &self,
+        transaction: &Transaction<impl Statements>,
+        policy: &Policy,
+        tenants: &[&Tenant],
+    ) -> Result<Vec<Arc<Terms>>, StoreError> {
+        self.terms.get(transaction, policy, tenants).await
+    }
+
+    /// Returns the terms of a tenant by this policy, unless the database must be read for them.
+    pub fn known_terms(&self, policy: &Policy, tenant: &Tenant) -> Option<Arc<Terms>> {
+        self.terms.find(policy, tenant)
     }
 
     /// Returns the policy of `revision`, which this transaction has read. Loads it if another revision is remembered.

@@ -5,15 +5,18 @@ use chrono_tz::Tz;
 use crate::{
     clock::{self, Clock},
     domain::{
+        agent::AgentState,
         id::{ResourceKey, TenantKey},
         lineage::Since,
-        plan::{Enforcement, Limit, Uncovered},
+        overrides::Override,
+        plan::{Enforcement, Limit, Source, Uncovered},
         refusal::Refusal,
         shape::{PerDimension, Shape},
         tenant::TenantState,
+        time::Time,
         window::{Cycle, Period},
     },
-    store::{AdminError, NewPlan, NewResource, NewTenant, Store},
+    store::{AdminError, NewAgent, NewPlan, NewResource, NewTenant, Store},
 };
 
 const RESOURCES: [(&str, &str); 3] =
@@ -25,7 +28,14 @@ const PLANS: [(&str, i64, i64); 2] = [("free", 100_000, 1_000_000), ("pro", 1_00
 /// Each tenant: its id, and the id of its plan.
 const TENANTS: [(&str, &str); 2] = [("acme", "free"), ("globex", "pro")];
 
-/// Creates the resources, plans and tenants that do not exist yet.
+/// The plan of the demo's agent, with its tokens per week.
+const AGENT_PLAN: (&str, i64) = ("agent", 500_000);
+
+/// The demo's agent and override: the tenant that has them, and their ids.
+const AGENT: (&str, &str) = ("globex", "researcher");
+const OVERRIDE: (&str, &str) = ("globex", "more-for-the-launch");
+
+/// Creates the resources, plans, tenants, agents and overrides that do not exist yet.
 pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminError> {
     let now = clock.now();
     for (id, unit) in RESOURCES {
@@ -44,6 +54,12 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
         let new = NewPlan { id, display_name: String::new(), limits, uncovered };
         allow_existing(store.create_plan(now, &new).await)?;
     }
+    let (id, week) = AGENT_PLAN;
+    let limits = vec![limit("tokens-per-week", tokens, Period::Week, week)];
+    let (id, uncovered) = (id.to_owned(), Uncovered::Meter);
+    allow_existing(
+        store.create_plan(now, &NewPlan { id, display_name: String::new(), limits, uncovered }).await,
+    )?;
     for (id, plan) in TENANTS {
         let new = NewTenant {
             key: TenantKey::mint(id, clock::random()),
@@ -56,7 +72,34 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
         };
         allow_existing(store.create_tenant(now, &new).await)?;
     }
-    Ok(())
+    create_terms(store, now).await
+}
+
+/// Creates the agent and the override, unless somebody deleted their tenant.
+async fn create_terms(store: &Store, now: Option<Time>) -> Result<(), AdminError> {
+    let new = NewAgent {
+        tenant: AGENT.0.to_owned(),
+        id: AGENT.1.to_owned(),
+        display_name: String::new(),
+        plan: Some(AGENT_PLAN.0.to_owned()),
+        state: AgentState::Active,
+    };
+    allow_existing(store.create_agent(now, &new).await)?;
+    let made = Override {
+        id: OVERRIDE.1.into(),
+        limit_id: "tokens-per-day".to_owned(),
+        selectors: PerDimension::default(),
+        labels: Vec::new(),
+        quantity: Some(2_000_000),
+        enforcement: None,
+        thresholds: None,
+        start: None,
+        end: Time::NEVER,
+        reason: "launch week".to_owned(),
+        created_at: Time::default(),
+        updated_at: Time::default(),
+    };
+    allow_existing(store.create_override(now, OVERRIDE.0, &made).await)
 }
 
 fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limit {
@@ -75,6 +118,7 @@ fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limi
         origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),
+        source: Source::default(),
     }
 }
 

@@ -33,8 +33,8 @@ mod webhooks;
 use transaction::{Job, Writes};
 
 pub use admin::{
-    AnchorTime, NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange,
-    TenantChange,
+    AgentChange, AnchorTime, MadeOverride, NewAgent, NewPlan, NewResource, NewTenant, OverrideChange, Page,
+    PlanChange, PlannedAgent, PlannedTenant, ResourceChange, TenantChange,
 };
 pub use books::{
     Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,

@@ -14,7 +14,7 @@ use super::{
 use crate::domain::{
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
-    plan::{Enforcement, Limit, Plan, Policy, Resource, Uncovered},
+    plan::{Enforcement, Limit, Plan, Policy, Resource, Source, Uncovered},
     shape::{LabelRule, Shape},
     time::Time,
     timing::{PastRecurrence, Recurrence, TenantCalendar, Timing},
@@ -405,6 +405,7 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
         origin_date: row.origin_date,
         since: Since { at: Time(row.since), order: row.since_order },
         kept: row.kept.into_iter().map(lineage_from_row).collect::<Option<_>>()?,
+        source: Source::default(),
     })
 }
 
@@ -440,6 +441,7 @@ mod tests {
             origin_date: "2026-01-05".to_owned(),
             since: Since { at: Time(1_700_000_000_000), order: 7 },
             kept: vec![kept.clone()],
+            source: Source::default(),
         };
         let recurrence = Recurrence::OfTenant { period: Period::Month, interval: 3 };
         let monthly = Recurrence::OfTenant { period: Period::Month, interval: 1 };

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::text::time;
 use crate::grpc::v1::{
-    Balance, Event, EventKind, PolicyChange, Reservation, WatchUsageResponse, watch_usage_response::Update,
+    Balance, Event, EventKind, LimitSource, PolicyChange, Reservation, WatchUsageResponse,
+    watch_usage_response::Update,
 };
 
 /// Renders a message: its type, the time of the event, the cursor to resume from, and the data.
@@ -64,6 +65,7 @@ pub(in crate::cli) fn balance(balance: &Balance) -> Value {
         ("quantity", balance.quantity.map_or(Value::Null, int64)),
         ("allowance", balance.allowance.map_or(Value::Null, int64)),
         ("enforcement", if limited { enforcement.into() } else { Value::Null }),
+        ("source", balance.source.as_ref().map_or(Value::Null, source)),
         ("committed", int64(balance.committed)),
         ("reserved", int64(balance.reserved)),
         ("remaining", balance.remaining.map_or(Value::Null, int64)),
@@ -73,6 +75,15 @@ pub(in crate::cli) fn balance(balance: &Balance) -> Value {
         ("counted_since", text(&time(balance.counted_since.as_ref()))),
         ("window_start", text(&time(balance.window_start.as_ref()))),
         ("window_end", text(&time(balance.window_end.as_ref()))),
+    ])
+}
+
+fn source(source: &LimitSource) -> Value {
+    object([
+        ("plan", text(&source.plan)),
+        ("agent", text(&source.agent)),
+        ("override", text(&source.r#override)),
+        ("override_end_time", text(&time(source.override_end_time.as_ref()))),
     ])
 }
 

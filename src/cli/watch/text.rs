@@ -126,6 +126,8 @@ fn change(change: &PolicyChange) -> String {
         Subject::Resource => "resource",
         Subject::Plan => "plan",
         Subject::Tenant => "tenant",
+        Subject::Agent => "agent",
+        Subject::Override => "override",
         Subject::Unspecified => "unknown object",
     };
     let action = match change.action() {

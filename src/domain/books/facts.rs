@@ -1,13 +1,12 @@
 //! Notes the facts that a change to the books causes, and makes their events.
 
-use super::{Books, CounterSlot};
+use super::{Basis, Books, CounterSlot};
 use crate::domain::{
     alert::{Edge, Quiet, edges},
     counter::{Balance, CounterKey},
     event::{Event, Fact, Figures},
-    plan::{Limit, Plan, Policy},
+    plan::{Limit, Policy},
     refusal::Violation,
-    tenant::Tenant,
 };
 
 impl CounterSlot {
@@ -16,19 +15,19 @@ impl CounterSlot {
     pub(super) fn note_edges(
         &mut self,
         key: &CounterKey,
-        tenant: &Tenant,
-        plan: &Plan,
+        Basis { tenant, terms, now }: Basis<'_>,
         facts: &mut Vec<Fact>,
     ) {
         self.quiet = Quiet::EVERYWHERE;
-        for limit in plan.limits.iter().filter(|limit| limit.shape.counts(key, &tenant.calendars)) {
+        let reads = |id: &str| terms.limits_of(key, &tenant.calendars).any(|limit| limit.id == id);
+        for limit in terms.limits_of_at(key, &tenant.calendars, now) {
             let known = self.alerts.as_ref().and_then(|alerts| alerts.find(&limit.id));
             let reached = known.map_or(&[][..], |alerts| &alerts.reached);
             let edges = edges(limit, self.counter.committed, reached, &mut self.quiet);
             if edges.is_empty() {
                 continue;
             }
-            let alerts = self.alerts.get_or_insert_default().of_limit(&limit.id, plan);
+            let alerts = self.alerts.get_or_insert_default().of_limit(&limit.id, reads);
             self.full = true;
             let refused = alerts.refused_as(limit.enforcement);
             let (key, limit) = (key.clone(), Some(limit.clone()));
@@ -75,7 +74,9 @@ impl Books {
             // Adding 0 marks the counter as changed, and creates the counter if it does not exist.
             self.add(key, 0, 0, fresh);
             let Some(Some(slot)) = self.known.counters.get_mut(key) else { continue };
-            let alerts = slot.alerts.get_or_insert_default().of_limit(&limit.id, &self.plan);
+            let (terms, calendars) = (&self.terms, &self.tenant.calendars);
+            let reads = |id: &str| terms.limits_of(key, calendars).any(|limit| limit.id == id);
+            let alerts = slot.alerts.get_or_insert_default().of_limit(&limit.id, reads);
             let refused = alerts.count_refusal(limit.enforcement);
             slot.full = true;
             if refused == 1 {

@@ -21,9 +21,10 @@ use super::{
     id::ReservationId,
     lineage::Since,
     operation::Fingerprint,
-    plan::{Limit, Plan, Policy},
+    plan::{Limit, Policy},
     reservation::{HoldAnswer, Reservation, ReservationState},
     tenant::Tenant,
+    terms::Terms,
     time::Time,
 };
 
@@ -117,6 +118,14 @@ struct CounterSlot {
     restart: Option<Since>,
 }
 
+/// What decides how a counter is read.
+#[derive(Clone, Copy)]
+struct Basis<'a> {
+    tenant: &'a Tenant,
+    terms: &'a Terms,
+    now: Time,
+}
+
 impl CounterSlot {
     fn new(counter: Counter, alerts: Option<Box<Alerts>>, stored: bool) -> Self {
         Self { counter, alerts, quiet: Quiet::EVERYWHERE, changed: false, full: false, stored, restart: None }
@@ -126,8 +135,7 @@ impl CounterSlot {
     fn change(
         &mut self,
         key: &CounterKey,
-        tenant: &Tenant,
-        plan: &Plan,
+        basis: Basis<'_>,
         changed: &mut Vec<CounterKey>,
         facts: &mut Vec<Fact>,
     ) {
@@ -135,7 +143,7 @@ impl CounterSlot {
             self.changed = true;
             changed.push(key.clone());
             // The allowances may have changed since the counter last changed.
-            self.note_edges(key, tenant, plan, facts);
+            self.note_edges(key, basis, facts);
         }
     }
 }
@@ -145,8 +153,10 @@ impl CounterSlot {
 pub struct Books {
     /// The tenant's row as the batch has changed it so far.
     pub tenant: Tenant,
-    /// The plan by which the batch decides.
-    pub plan: Arc<Plan>,
+    /// The terms by which the batch decides.
+    pub terms: Arc<Terms>,
+    /// The time of the batch. It decides which overrides apply.
+    pub now: Time,
     /// `decided_at` of the tenant's row in the database.
     stored_at: Time,
     /// `next_due` of the tenant's row in the database.
@@ -183,8 +193,8 @@ const REMEMBERED_MAX: usize = 4_096;
 #[derive(Debug)]
 pub struct Remembered {
     tenant: Tenant,
-    /// The plan with which the counters were last compared.
-    plan: Arc<Plan>,
+    /// The terms with which the counters were last compared.
+    terms: Arc<Terms>,
     known: Known,
     due: DueHolds,
 }
@@ -193,6 +203,11 @@ impl Remembered {
     /// Returns the tenant's row as the batch left it.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
+    }
+
+    /// Returns the terms with which the counters were last compared.
+    pub fn terms(&self) -> &Arc<Terms> {
+        &self.terms
     }
 
     /// Returns the keys of counters that are remembered, or known not to exist.
@@ -207,32 +222,33 @@ impl Remembered {
 
     /// Returns the size of the remembered books, counted in rows.
     pub fn rows(&self) -> usize {
-        1 + self.known.counters.len() + self.known.reservations.len() + self.due.rows()
+        1 + self.known.counters.len() + self.known.reservations.len() + self.due.rows() + self.terms.rows()
     }
 }
 
 impl Books {
     /// Opens the books of a tenant whose row was just read. Uses the remembered books if they have the row's version.
-    pub fn open(tenant: Tenant, plan: Arc<Plan>, remembered: Option<Remembered>) -> Self {
+    pub fn open(tenant: Tenant, terms: Arc<Terms>, now: Time, remembered: Option<Remembered>) -> Self {
         let current = remembered.filter(|remembered| remembered.tenant.version == tenant.version);
         let remembered = current.map(|remembered| Remembered { tenant: tenant.clone(), ..remembered });
         let nothing = || Remembered {
             tenant,
-            plan: Arc::clone(&plan),
+            terms: Arc::clone(&terms),
             known: Known::default(),
             due: DueHolds::default(),
         };
-        Self::reopen(remembered.unwrap_or_else(nothing), Arc::clone(&plan))
+        Self::reopen(remembered.unwrap_or_else(nothing), Arc::clone(&terms), now)
     }
 
     /// Opens remembered books as if they were valid. The caller finds out later whether the version was unchanged.
-    pub fn reopen(remembered: Remembered, plan: Arc<Plan>) -> Self {
-        let same_plan = Arc::ptr_eq(&remembered.plan, &plan);
+    pub fn reopen(remembered: Remembered, terms: Arc<Terms>, now: Time) -> Self {
+        let same_terms = Arc::ptr_eq(&remembered.terms, &terms);
         let mut books = Self {
             stored_at: remembered.tenant.decided_at,
             stored_due: remembered.tenant.next_due,
             tenant: remembered.tenant,
-            plan,
+            terms,
+            now,
             known: remembered.known,
             requests: HashMap::new(),
             adjustments: Vec::new(),
@@ -243,7 +259,7 @@ impl Books {
             visited: Vec::new(),
             facts: Vec::new(),
         };
-        if !same_plan {
+        if !same_terms {
             books.compare_all();
         }
         books
@@ -254,7 +270,7 @@ impl Books {
         if let Entry::Vacant(place) = self.known.counters.entry(key) {
             let mut slot = counter.map(|(counter, alerts)| CounterSlot::new(counter, alerts, true));
             if let Some(slot) = &mut slot {
-                slot.compare(place.key(), &self.tenant, &self.plan);
+                slot.compare(place.key(), &self.tenant, &self.terms);
             }
             place.insert(slot);
         }
@@ -323,10 +339,10 @@ impl Books {
         Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
     }
 
-    /// Makes the balances of a counter: one for each limit of the plan that reads the counter. If no limit reads the
+    /// Makes the balances of a counter: one for each limit that reads the counter. If no limit reads the
     /// counter, makes one balance without a limit.
     pub fn balances_of(&self, key: &CounterKey, fresh: Counter) -> Vec<Balance> {
-        let limits = self.plan.limits.iter().filter(|limit| limit.shape.counts(key, &self.tenant.calendars));
+        let limits = self.terms.limits_of_at(key, &self.tenant.calendars, self.now);
         let balances: Vec<Balance> = limits.map(|limit| self.balance(key, Some(limit), fresh)).collect();
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }
@@ -340,11 +356,12 @@ impl Books {
             self.restart(key);
             return self.add(key, committed, reserved, fresh);
         }
-        slot.change(key, &self.tenant, &self.plan, &mut self.changed_counters, &mut self.facts);
+        let basis = Basis { tenant: &self.tenant, terms: &self.terms, now: self.now };
+        slot.change(key, basis, &mut self.changed_counters, &mut self.facts);
         slot.counter.committed = slot.counter.committed.saturating_add(committed);
         slot.counter.reserved = slot.counter.reserved.saturating_add(reserved);
         if !slot.quiet.contains(slot.counter.committed) {
-            slot.note_edges(key, &self.tenant, &self.plan, &mut self.facts);
+            slot.note_edges(key, basis, &mut self.facts);
         }
     }
 
@@ -438,6 +455,6 @@ impl Books {
             self.tenant.version = changes.version;
         }
         self.due.bound();
-        (changes, Remembered { tenant: self.tenant, plan: self.plan, known: self.known, due: self.due })
+        (changes, Remembered { tenant: self.tenant, terms: self.terms, known: self.known, due: self.due })
     }
 }

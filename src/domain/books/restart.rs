@@ -1,13 +1,13 @@
 //! Sets counters to zero: when limits that were removed return (R4.26), and when ResetUsage demands it (R4.18). An
 //! adjustment subtracts the counter's `committed`.
 
-use super::{Adjustment, Books, CounterSlot};
+use super::{Adjustment, Basis, Books, CounterSlot};
 use crate::domain::{
     counter::{Counter, CounterKey},
     event::{Fact, Figures},
     id::ReservationId,
-    plan::Plan,
     tenant::Tenant,
+    terms::Terms,
     time::Time,
 };
 
@@ -30,9 +30,9 @@ pub(super) struct Correction {
 }
 
 impl CounterSlot {
-    /// Notes whether the limits of the plan started to count from zero after the counter was last used.
-    pub(super) fn compare(&mut self, key: &CounterKey, tenant: &Tenant, plan: &Plan) {
-        let since = tenant.counted_since(plan, key);
+    /// Notes whether the limits of the counter started to count from zero after the counter was last used.
+    pub(super) fn compare(&mut self, key: &CounterKey, tenant: &Tenant, terms: &Terms) {
+        let since = terms.counted_since(tenant, key);
         let counter = &self.counter;
         self.restart = since.filter(|since| {
             // If the window ended before the limit returned, its counter keeps its figures.
@@ -47,14 +47,14 @@ impl CounterSlot {
 }
 
 impl Books {
-    /// Compares all counters with the present plan. Before, they were compared with another plan.
+    /// Compares all counters with the present terms. Before, they were compared with other terms.
     pub(super) fn compare_all(&mut self) {
         for (key, slot) in &mut self.known.counters {
             if let Some(slot) = slot {
-                slot.compare(key, &self.tenant, &self.plan);
+                slot.compare(key, &self.tenant, &self.terms);
             }
         }
-        // The plan decides whether a charge that is due counts, so the sums of due holds must be computed again.
+        // The terms decide whether a charge that is due counts, so the sums of due holds must be computed again.
         self.due = super::DueHolds::default();
     }
 
@@ -65,7 +65,8 @@ impl Books {
         let delta = slot.counter.committed.saturating_neg();
         slot.counter = slot.counter.restarted(since);
         slot.full = true;
-        slot.change(key, &self.tenant, &self.plan, &mut self.changed_counters, &mut self.facts);
+        let basis = Basis { tenant: &self.tenant, terms: &self.terms, now: self.now };
+        slot.change(key, basis, &mut self.changed_counters, &mut self.facts);
         if delta == 0 {
             return;
         }

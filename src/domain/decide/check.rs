@@ -11,9 +11,10 @@ use super::{
 pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'_>) -> Result<Checked, Stop> {
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
-    let suspended = books.tenant.state == TenantState::Suspended;
+    let agent = check.subject.agent.as_str();
+    let suspended = books.tenant.state == TenantState::Suspended || books.terms.is_suspended(agent);
     let (granted, violations) =
-        match grants(books, touched, check.amounts.iter().map(|ask| (ask.quantity, ask.minimum))) {
+        match grants(books, agent, touched, check.amounts.iter().map(|ask| (ask.quantity, ask.minimum))) {
             Ok(grants) => (grants.granted, Vec::new()),
             Err(Refusal::QuotaExceeded(violations)) => (Vec::new(), violations),
             Err(other) => return Err(other.into()),
@@ -23,7 +24,7 @@ pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'
         for applied in touched.applied.iter().filter(|applied| applied.limit.is_some()) {
             verdicts.push(verdict(books, applied, ask.quantity, ask.minimum));
         }
-        if let Some(meter) = touched.refused_meter(&books.plan).filter(|_| ask.quantity != 0) {
+        if let Some(meter) = touched.refused_meter(&books.terms, agent).filter(|_| ask.quantity != 0) {
             let balance = books.balance(&meter.key, None, meter.fresh);
             verdicts.push(Verdict { requested: ask.quantity, outcome: Outcome::Refuse, balance });
         }

@@ -14,7 +14,7 @@ use super::{
         time::{Span, Time},
     },
     reply::Held,
-    reserve::grants,
+    reserve::{grants, refuse_suspended},
     stop::{Context, Stop, find_replay, get_target},
     touch::{
         Applied, Touched, applied, counter_of_line, overflow, require, reservation_balances, resolve_held,
@@ -48,6 +48,7 @@ pub(super) fn extend(
     if books.tenant.state == TenantState::Suspended {
         return Err(Refusal::TenantSuspended(books.tenant.id.to_string()).into());
     }
+    refuse_suspended(books, &found.subject.agent)?;
     let mut extended = Reservation::clone(&found);
     if extended.first.is_none() {
         extended.first = Some(found.answer());
@@ -57,7 +58,8 @@ pub(super) fn extend(
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
     let asked = extend.amounts.iter().map(|units| (units.quantity, units.quantity));
-    let observed = grants(books, &touched, asked).map_err(|no| note_extended(no, extend, &found))?.observed;
+    let granted = grants(books, &found.subject.agent, &touched, asked);
+    let observed = granted.map_err(|no| note_extended(no, extend, &found))?.observed;
     add_quantities(books, &mut extended, &touched, &extend.amounts)?;
 
     books.note_refusals(&observed);

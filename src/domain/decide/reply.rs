@@ -46,7 +46,7 @@ pub struct Checked {
     pub granted: Vec<(ResourceKey, i64)>,
     /// The violations that would refuse the Reserve, as in QUOTA_EXCEEDED.
     pub violations: Vec<Violation>,
-    /// Whether the tenant is suspended.
+    /// Whether the tenant or the agent is suspended.
     pub suspended: bool,
 }
 

@@ -7,14 +7,14 @@ use super::{
         books::{Books, Method, Request},
         id::ReservationId,
         operation::Reserve,
-        plan::Enforcement,
+        plan::{Enforcement, Limit},
         refusal::{Refusal, Retry, Violation},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
     },
     reply::Held,
     stop::{Context, Stop, find_replay},
-    touch::{Touched, TouchedOrFaults, balances, overflow, require, reservation_balances},
+    touch::{Applied, Touched, TouchedOrFaults, balances, overflow, require, reservation_balances},
 };
 
 pub(super) fn reserve(
@@ -31,10 +31,11 @@ pub(super) fn reserve(
     if books.tenant.state == TenantState::Suspended {
         return Err(Refusal::TenantSuspended(books.tenant.id.to_string()).into());
     }
+    refuse_suspended(books, &reserve.subject.agent)?;
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     let asked = reserve.amounts.iter().map(|ask| (ask.quantity, ask.minimum));
-    let Grants { granted, observed } = grants(books, touched, asked)?;
+    let Grants { granted, observed } = grants(books, &reserve.subject.agent, touched, asked)?;
     books.note_refusals(&observed);
 
     let mut reservation = Reservation {
@@ -90,9 +91,20 @@ pub(super) struct Grants {
     pub(super) observed: Vec<Violation>,
 }
 
-/// Returns what each amount is granted, or the refusal. `asked` gives the quantity and the minimum of each amount.
+/// Refuses new holds of an agent that is suspended.
+pub(super) fn refuse_suspended(books: &Books, agent: &str) -> Result<(), Refusal> {
+    if books.terms.is_suspended(agent) {
+        let (tenant, agent) = (books.tenant.id.to_string(), agent.to_owned());
+        return Err(Refusal::AgentSuspended { tenant, agent });
+    }
+    Ok(())
+}
+
+/// Returns what each amount is granted to the agent, or the refusal. `asked` gives the quantity and the minimum of each
+/// amount.
 pub(super) fn grants(
     books: &Books,
+    agent: &str,
     touched: &[Touched],
     asked: impl Iterator<Item = (i64, i64)>,
 ) -> Result<Grants, Refusal> {
@@ -105,10 +117,8 @@ pub(super) fn grants(
             granted.push(0);
             continue;
         }
-        if let Some(meter) = touched.refused_meter(&books.plan) {
-            let balance = books.balance(&meter.key, None, meter.fresh);
-            let (requested, needed, retry) = (quantity, minimum, Retry::Never);
-            violations.push(Violation { requested, needed, balance, extends: None, retry });
+        if let Some(meter) = touched.refused_meter(&books.terms, agent) {
+            violations.push(violation(books, meter, quantity, minimum));
         }
         let mut grant = quantity;
         let mut used_most = Some(0);
@@ -127,9 +137,7 @@ pub(super) fn grants(
                 grant = grant.min(remaining);
             }
             if remaining < minimum {
-                let balance = books.balance(&applied.key, Some(limit), applied.fresh);
-                let (requested, needed, retry) = (quantity, minimum, Retry::Never);
-                refused.push(Violation { requested, needed, balance, extends: None, retry });
+                refused.push(violation(books, applied, quantity, minimum));
             }
         }
         if used_most.and_then(|used| used.checked_add(grant)).is_none() {
@@ -144,4 +152,11 @@ pub(super) fn grants(
     } else {
         Ok(Grants { granted, observed })
     }
+}
+
+fn violation(books: &Books, applied: &Applied, requested: i64, needed: i64) -> Violation {
+    let balance = books.balance(&applied.key, applied.limit.as_ref(), applied.fresh);
+    let later = |limit: &Arc<Limit>| books.terms.later(limit, &applied.key, books.now);
+    let later = applied.limit.as_ref().map(later).unwrap_or_default();
+    Violation { requested, needed, balance, later, extends: None, retry: Retry::Never }
 }

@@ -11,9 +11,10 @@ use super::{
         faults::Faults,
         id::{ReservationId, ResourceKey},
         operation::{DimensionFilter, Reset},
-        plan::{Limit, Policy},
+        plan::Policy,
         refusal::Refusal,
         shape::Labels,
+        terms::Terms,
         timing::TenantCalendar,
         window::Period,
     },
@@ -97,22 +98,38 @@ fn repeat(books: &Books, context: &mut Context<'_>, made: &[Adjustment]) -> Resu
     Ok(Reply::Reset { balances, adjusted })
 }
 
+/// The limits that a ResetUsage names.
+#[derive(Debug)]
+struct NamedLimits<'a> {
+    ids: HashSet<&'a str>,
+    /// The resources of these limits.
+    resources: HashSet<ResourceKey>,
+    terms: Arc<Terms>,
+    /// The calendars of the tenant, by which the limits have their windows.
+    calendars: Vec<TenantCalendar>,
+}
+
 /// The counters that a ResetUsage chooses, in any window.
 #[derive(Debug)]
 pub struct Choice<'a> {
     /// `None`: all resources are chosen, but no meters.
     resources: Option<HashSet<ResourceKey>>,
     /// The limits whose counters are chosen. `None`: all counters are chosen, except those of LIFETIME limits.
-    limits: Option<Vec<Arc<Limit>>>,
-    /// The calendars of the tenant, by which the limits have their windows.
-    calendars: Vec<TenantCalendar>,
+    limits: Option<NamedLimits<'a>>,
     filter: &'a DimensionFilter,
     labels: &'a Labels,
 }
 
+impl NamedLimits<'_> {
+    /// Returns whether one of the limits reads the counter.
+    fn contain(&self, key: &CounterKey) -> bool {
+        self.terms.limits_of(key, &self.calendars).any(|limit| self.ids.contains(limit.id.as_str()))
+    }
+}
+
 impl<'a> Choice<'a> {
-    /// Makes the choice of a ResetUsage. Refused if a resource is not declared, or if the tenant's plan does not have a
-    /// limit.
+    /// Makes the choice of a ResetUsage. Refused if a resource is not declared, or if neither the tenant's
+    /// plan nor an agent's plan has a limit.
     pub fn of(policy: &Policy, books: &Books, reset: &'a Reset) -> Result<Self, Refusal> {
         let mut resources = HashSet::new();
         let mut faults = Faults::default();
@@ -127,33 +144,35 @@ impl<'a> Choice<'a> {
                 ),
             }
         }
-        let mut limits = Vec::new();
+        let mut limits = NamedLimits {
+            ids: HashSet::new(),
+            resources: HashSet::new(),
+            terms: Arc::clone(&books.terms),
+            calendars: books.tenant.calendars.clone(),
+        };
         for (place, id) in reset.limits.iter().enumerate() {
-            match books.plan.limits.iter().find(|limit| limit.id == *id) {
-                Some(limit) => limits.push(Arc::clone(limit)),
-                None => faults.add(
+            limits.ids.insert(id);
+            limits.resources.extend(books.terms.limits_named(id).map(|limit| limit.shape.resource));
+            if books.terms.limits_named(id).next().is_none() {
+                let plan = &books.terms.plan.id;
+                faults.add(
                     format_args!("limit_ids[{place}]"),
-                    format_args!("must be the id of a limit of plan {:?}; {id:?} is not", books.plan.id),
-                ),
+                    format_args!(
+                        "must be the id of a limit of plan {plan:?}, or of an agent's plan; {id:?} is not"
+                    ),
+                );
             }
         }
         let resources = (!reset.resources.is_empty()).then_some(resources);
         let limits = (!reset.limits.is_empty()).then_some(limits);
-        let calendars = books.tenant.calendars.clone();
-        faults.into_result(Self {
-            resources,
-            limits,
-            calendars,
-            filter: &reset.filter,
-            labels: &reset.labels,
-        })
+        faults.into_result(Self { resources, limits, filter: &reset.filter, labels: &reset.labels })
     }
 
     /// Returns whether some counters of this resource and period may be chosen. If not, none of them is chosen.
     pub fn may_contain(&self, resource: ResourceKey, period: Period) -> bool {
         self.resources.as_ref().is_none_or(|resources| resources.contains(&resource))
             && match &self.limits {
-                Some(limits) => limits.iter().any(|limit| limit.shape.resource == resource),
+                Some(limits) => limits.resources.contains(&resource),
                 // What counts for ever is reset only if it is named.
                 None => match period {
                     Period::Lifetime => false,
@@ -173,9 +192,6 @@ impl<'a> Choice<'a> {
         filter.all(|(dimension, wanted)| wanted.is_none() || wanted.as_deref() == values[dimension])
             && self.labels.iter().all(|label| has(key, label))
             && self.may_contain(key.resource(), key.period())
-            && self
-                .limits
-                .as_ref()
-                .is_none_or(|limits| limits.iter().any(|limit| limit.shape.counts(key, &self.calendars)))
+            && self.limits.as_ref().is_none_or(|named| named.contain(key))
     }
 }

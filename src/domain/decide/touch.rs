@@ -11,10 +11,11 @@ use super::super::{
     id::ResourceKey,
     lineage::Since,
     operation::{Check, Operation, Record, Reserve, Units},
-    plan::{Limit, Plan, Policy, Uncovered},
+    plan::{Limit, Policy},
     refusal::{Fault, Refusal},
     reservation::Reservation,
     shape::Subject,
+    terms::Terms,
     time::Time,
     window::{Window, window_at},
 };
@@ -45,10 +46,11 @@ pub struct Touched {
 pub(super) type TouchedOrFaults<'a> = Result<&'a [Touched], &'a Vec<Fault>>;
 
 impl Touched {
-    /// Returns the meter of the resource if the plan refuses the resource, because no limit covers it (R4.42).
-    pub(super) fn refused_meter(&self, plan: &Plan) -> Option<&Applied> {
+    /// Returns the meter of the resource if the agent's calls are refused, because no limit covers the resource
+    /// (R4.42).
+    pub(super) fn refused_meter(&self, terms: &Terms, agent: &str) -> Option<&Applied> {
         let covered = self.applied.iter().any(|applied| applied.limit.is_some());
-        if covered || plan.uncovered == Uncovered::Meter { None } else { self.applied.first() }
+        if covered || !terms.refuses_uncovered(agent) { None } else { self.applied.first() }
     }
 
     /// Returns the entries with distinct counters.
@@ -71,14 +73,15 @@ pub(super) fn applied(
     subject: &Subject,
     at: Time,
 ) -> Vec<Applied> {
-    let (tenant, plan) = (&books.tenant, &books.plan);
+    let (tenant, terms) = (&books.tenant, &books.terms);
     let mut applied = Vec::with_capacity(2);
-    for limit in plan.limits_for(resource, subject) {
+    for limit in terms.limits_for(resource, subject) {
         let shape = &limit.shape;
         let window = calendar.window(&tenant.calendars, &shape.timing, at);
         let key = CounterKey::of_shape(shape, window, subject);
         let fresh = Counter::fresh(window.window, tenant.counts_since(limit, &key));
-        applied.push(Applied { limit: Some(Arc::clone(limit)), key, fresh });
+        let limit = Some(Arc::clone(terms.at(limit, &key, books.now)));
+        applied.push(Applied { limit, key, fresh });
     }
     if applied.is_empty() {
         applied.push(Applied {
@@ -192,16 +195,16 @@ pub(super) fn counter_of_line(
         return counter;
     }
     let window = window_of(books, calendar, key);
-    let of_limits = books.tenant.counted_since(&books.plan, key);
+    let of_limits = books.terms.counted_since(&books.tenant, key);
     Counter::fresh(window, of_limits.unwrap_or(Since { at: since, order: 0 }))
 }
 
-/// Returns the window of a counter: the window that a limit of the plan has there, or else the window that a limit
+/// Returns the window of a counter: the window that a limit of the terms has there, or else the window that a limit
 /// without a history would have.
 fn window_of(books: &Books, calendar: &mut Calendar, key: &CounterKey) -> Window {
     let (calendars, start) = (&books.tenant.calendars, key.window_start());
-    let of_limit = books.plan.limits.iter().find(|limit| limit.shape.counts(key, calendars));
-    match of_limit {
+    let mut of_limits = books.terms.limits_of(key, calendars);
+    match of_limits.next() {
         Some(limit) => calendar.window(calendars, &limit.shape.timing, start).window,
         None => Window { start, ..window_at(books.tenant.calendar().zone, key.cycle(), start) },
     }
@@ -223,8 +226,9 @@ pub(super) fn reservation_balances(
     for line in &reservation.lines {
         let fresh = counter_of_line(books, calendar, &line.key, reservation.created_at);
         let before = balances.len();
-        for limit in books.plan.limits_for(line.key.resource(), &reservation.subject) {
+        for limit in books.terms.limits_for(line.key.resource(), &reservation.subject) {
             if limit.shape.counts(&line.key, &books.tenant.calendars) {
+                let limit = books.terms.at(limit, &line.key, books.now);
                 balances.push(books.balance(&line.key, Some(limit), fresh));
             }
         }

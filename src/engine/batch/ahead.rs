@@ -232,8 +232,13 @@ impl Batcher {
         let books = match books.entry(key) {
             Entry::Occupied(books) => books.into_mut(),
             Entry::Vacant(place) => {
-                let plan = policy.plans.get(&self.memory.peek(key)?.remembered.tenant().plan)?;
-                place.insert(Books::reopen(self.memory.take(key)?.remembered, Arc::clone(plan)))
+                let remembered = &self.memory.peek(key)?.remembered;
+                let terms = if remembered.terms().are_current(policy, remembered.tenant()) {
+                    Arc::clone(remembered.terms())
+                } else {
+                    self.policies.known_terms(policy, remembered.tenant())?
+                };
+                place.insert(Books::reopen(self.memory.take(key)?.remembered, terms, now))
             }
         };
         let operation = &item.request.operation;

@@ -9,7 +9,7 @@ use super::super::ask::{Failure, Outcome};
 use crate::{
     domain::{
         books::Books,
-        counter::CounterKey,
+        counter::{Counter, CounterKey},
         decide::Reply,
         hint::{Freeing, Wait},
         id::{ReservationId, TenantKey},
@@ -27,10 +27,8 @@ const HOLDS_SCANNED_MAX: usize = 256;
 pub(super) struct Waiting<'a> {
     tenant: TenantKey,
     violation: &'a mut Violation,
-    /// Units that open holds must free before the request passes.
-    missing: i64,
-    /// Units of the counter that open holds have reserved.
-    reserved: i64,
+    /// The counter as the batch leaves it.
+    counter: Counter,
 }
 
 /// The listed open holds that reserve units of one counter.
@@ -59,9 +57,7 @@ pub(super) fn collect<'a>(
             let counter = known.unwrap_or(violation.balance.counter);
             match violation.wait(&counter, now) {
                 Wait::Known(retry) => violation.retry = retry,
-                Wait::Freed(missing) => {
-                    waiting.push(Waiting { tenant, violation, missing, reserved: counter.reserved });
-                }
+                Wait::Freed => waiting.push(Waiting { tenant, violation, counter }),
             }
         }
     }
@@ -76,7 +72,7 @@ pub(super) async fn resolve(
 ) -> Result<(), StoreError> {
     let mut holds: HashMap<TenantKey, Vec<Reservation>> = HashMap::new();
     let mut counters: HashMap<(TenantKey, CounterKey), Open> = HashMap::new();
-    for Waiting { tenant, violation, missing, reserved } in waiting {
+    for Waiting { tenant, violation, counter } in waiting {
         let holds = match holds.entry(tenant) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(place) => {
@@ -87,9 +83,9 @@ pub(super) async fn resolve(
         };
         let key = &violation.balance.key;
         let open = counters.entry((tenant, key.clone())).or_insert_with(|| Open::of(holds, key));
-        let more = holds.len() == HOLDS_SCANNED_MAX && open.held < reserved;
+        let more = holds.len() == HOLDS_SCANNED_MAX && open.held < counter.reserved;
         let beyond = holds.last().filter(|_| more).map(|hold| hold.deadline);
-        violation.retry = violation.freed(missing, &open.freeing, beyond, now);
+        violation.retry = violation.passes(&counter, &open.freeing, beyond, now);
     }
     Ok(())
 }

@@ -180,16 +180,17 @@ impl Batcher {
             books: HashMap::with_capacity(remembered.len() + locked.tenants.len()),
             keys: named,
         };
-        for remembered in remembered {
-            let plan = session.plan_of(remembered.tenant())?;
-            session.books.insert(remembered.tenant().key, Books::reopen(remembered, plan));
+        let (policy, now) = (Arc::clone(&session.policy), session.now);
+        let tenants: Vec<_> = remembered.iter().map(Remembered::tenant).chain(&locked.tenants).collect();
+        let mut terms = self.policies.terms(transaction, &policy, &tenants).await?.into_iter();
+        for (remembered, terms) in remembered.into_iter().zip(&mut terms) {
+            session.books.insert(remembered.tenant().key, Books::reopen(remembered, terms, now));
         }
         let mut outdated = false;
-        for tenant in locked.tenants {
-            let plan = session.plan_of(&tenant)?;
+        for (tenant, terms) in locked.tenants.into_iter().zip(terms) {
             let known = older.remove(&tenant.key);
             outdated |= known.as_ref().is_some_and(|known| known.tenant().version != tenant.version);
-            session.books.insert(tenant.key, Books::open(tenant, plan, known));
+            session.books.insert(tenant.key, Books::open(tenant, terms, now, known));
         }
         self.caution.has_locked(outdated);
         self.check(&session)?;

@@ -11,12 +11,11 @@ use crate::{
         books::{Books, Changes, Origin, Remembered},
         counter::CounterKey,
         id::TenantKey,
-        plan::{Plan, Policy},
+        plan::Policy,
         reservation::Reservation,
-        tenant::Tenant,
         time::Time,
     },
-    store::{Batch, Owned, StoreError, StoredCounter, Transaction},
+    store::{Batch, Owned, StoredCounter, Transaction},
 };
 
 /// The state of a batch whose tenants are locked.
@@ -30,12 +29,6 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Returns the plan of a tenant. Fails with [`StoreError::Corrupt`] if the plan does not exist.
-    pub(super) fn plan_of(&self, tenant: &Tenant) -> Result<Arc<Plan>, StoreError> {
-        let plan = self.policy.plans.get(&tenant.plan).cloned();
-        plan.ok_or_else(|| StoreError::Corrupt(format!("the plan of tenant {:?} is missing", tenant.id)))
-    }
-
     /// Returns the internal key of the tenant that an operation names. `None`: there is no such tenant.
     pub(super) fn find_tenant(&self, tenant: &TenantRef) -> Option<TenantKey> {
         find_key(&self.keys, tenant).filter(|key| self.books.contains_key(key))

@@ -18,7 +18,7 @@ pub use self::{
 use super::ask::{Failure, Frame, TenantRef};
 use crate::{
     clock::Clock,
-    domain::{operation::Target, plan::Policy, refusal::Refusal, tenant::Tenant, time::Time},
+    domain::{operation::Target, plan::Policy, refusal::Refusal, tenant::Tenant, terms::Terms, time::Time},
     policy::PolicyCache,
     seldom::Seldom,
     store::{HeadTime, Reading, Store, StoreError, Transaction},
@@ -54,6 +54,7 @@ struct View {
     transaction: Transaction<Reading>,
     tenant: Tenant,
     policy: Arc<Policy>,
+    terms: Arc<Terms>,
     now: Time,
 }
 
@@ -104,10 +105,11 @@ impl Reader {
             transaction.read_head(HeadTime::unless_shown(self.clock.now())).await?;
         let policy = self.policies.get(&transaction, revision).await?;
         let now = self.clock.now().or(database_now).unwrap_or_default();
-        Ok(found.map(|tenant| {
-            let now = now.max(tenant.decided_at);
-            View { transaction, tenant, policy, now }
-        }))
+        let Some(tenant) = found else { return Ok(None) };
+        let terms = self.policies.terms(&transaction, &policy, &[&tenant]).await?;
+        let terms = terms.into_iter().next().ok_or_else(|| StoreError::Corrupt("no terms".to_owned()))?;
+        let now = now.max(tenant.decided_at);
+        Ok(Some(View { transaction, tenant, policy, terms, now }))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
         plan::{Limit, Policy},
         refusal::{Fault, Refusal},
         shape::Labels,
+        terms::Terms,
         timing::{METER, Timing},
         window::WindowOfCycle,
     },
@@ -98,9 +99,9 @@ impl View {
     pub(super) async fn usage(&self, query: &UsageQuery) -> Result<Page<Balance, UsagePlace>, Failure> {
         let frame = self.frame();
         let chosen = chosen(&self.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
-        let mut books = self.books().map_err(failed)?;
+        let mut books = self.books();
         self.load_due(&mut books).await.map_err(failed)?;
-        let counted = counted(&self.policy, &books, &chosen);
+        let counted = counted(&self.policy, &self.terms, &chosen, query);
         let mut calendar = Calendar::default();
         let list = self.fingerprint(&counted, &mut calendar);
         let mut place = query.after.clone().unwrap_or(UsagePlace { list, position: 0, key: None });
@@ -116,7 +117,8 @@ impl View {
             scanned += found.scanned;
             for (key, (fresh, alerts)) in found.counters.into_iter().take(room) {
                 books.load_counter(key.clone(), Some((fresh, alerts)));
-                page.entries.push(books.balance(&key, counted.limit.as_ref(), fresh));
+                let limit = counted.limit.as_ref().map(|limit| self.terms.at(limit, &key, self.now));
+                page.entries.push(books.balance(&key, limit, fresh));
                 place.key = Some(key);
             }
             if found.last_key.is_none() && page.entries.len() < query.limit {
@@ -147,12 +149,8 @@ impl View {
         list
     }
 
-    fn books(&self) -> Result<Books, StoreError> {
-        let plan = self.policy.plans.get(&self.tenant.plan).cloned();
-        let plan = plan.ok_or_else(|| {
-            StoreError::Corrupt(format!("the plan of tenant {:?} is missing", self.tenant.id))
-        })?;
-        Ok(Books::open(self.tenant.clone(), plan, None))
+    fn books(&self) -> Books {
+        Books::open(self.tenant.clone(), Arc::clone(&self.terms), self.now, None)
     }
 
     async fn load_due(&self, books: &mut Books) -> Result<(), StoreError> {
@@ -242,12 +240,22 @@ pub(super) fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<Res
     faults.into_result((!names.is_empty()).then_some(keys))
 }
 
-fn counted(policy: &Policy, books: &Books, chosen: &Option<Vec<ResourceKey>>) -> Vec<Counted> {
+/// Lists the limits and meters whose counters can match the query. The limits of an agent's plan come after those of
+/// the tenant's plan, and the meters last.
+fn counted(
+    policy: &Policy,
+    terms: &Terms,
+    chosen: &Option<Vec<ResourceKey>>,
+    query: &UsageQuery,
+) -> Vec<Counted> {
     let wanted = |resource: ResourceKey| chosen.as_ref().is_none_or(|chosen| chosen.contains(&resource));
-    let limits = books
-        .plan
-        .limits
-        .iter()
+    let of_agent = |limit: &&Arc<Limit>| match (&limit.source.agent, &query.filter.agent) {
+        (Some(agent), Some(wanted)) => *agent.id == **wanted,
+        (Some(_), None) | (None, _) => true,
+    };
+    let limits = terms
+        .limits()
+        .filter(of_agent)
         .map(|limit| Counted { resource: limit.shape.resource, limit: Some(Arc::clone(limit)) });
     let declared = policy.resources.values().filter(|resource| !resource.deleted);
     let meters = declared.map(|resource| Counted { limit: None, resource: resource.key });

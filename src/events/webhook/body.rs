@@ -8,7 +8,7 @@ use crate::{
     clock::random,
     domain::{
         counter::CounterKey,
-        event::{ChangePart, Event, Figures, LimitFigures, LoggedEvent},
+        event::{ChangePart, Event, Figures, LimitFigures, LoggedEvent, SourceFigures},
         id::ReservationName,
         reservation::Reservation,
         time::Time,
@@ -76,11 +76,12 @@ fn figures(event: &Event, figures: &Figures) -> Value {
     let mut value = Map::new();
     value.insert("resource".to_owned(), event.resource_id(figures.key.resource()).into());
     insert_dimensions(&mut value, &figures.key);
-    if let Some(LimitFigures { id, quantity, allowance, enforcement }) = &figures.limit {
+    if let Some(LimitFigures { id, quantity, allowance, enforcement, source }) = &figures.limit {
         value.insert("limit_id".to_owned(), id.as_str().into());
         value.insert("quantity".to_owned(), int64(*quantity));
         value.insert("allowance".to_owned(), int64(*allowance));
         value.insert("enforcement".to_owned(), lower_case(enforcement.name()).into());
+        value.insert("source".to_owned(), self::source(source));
     }
     value.insert("committed".to_owned(), int64(figures.counter.committed));
     value.insert("reserved".to_owned(), int64(figures.counter.reserved));
@@ -92,6 +93,20 @@ fn figures(event: &Event, figures: &Figures) -> Value {
         value.insert("window_end".to_owned(), instant(window.end).into());
     }
     Value::Object(value)
+}
+
+fn source(source: &SourceFigures) -> Value {
+    let fields = [
+        ("plan", Some(source.plan.clone())),
+        ("agent", Some(source.agent.clone())),
+        ("override", Some(source.override_id.clone())),
+        ("override_end_time", source.override_end.map(instant)),
+    ];
+    let given = fields.into_iter().filter_map(|(name, text)| Some((name, text?)));
+    given
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| (name.to_owned(), Value::from(text)))
+        .collect()
 }
 
 fn insert_dimensions(value: &mut Map<String, Value>, key: &CounterKey) {

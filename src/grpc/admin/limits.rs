@@ -11,7 +11,7 @@ use crate::{
         faults::Faults,
         id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
         lineage::Since,
-        plan::{Enforcement, Limit, Plan, Policy},
+        plan::{Enforcement, Limit, Plan, Policy, Source},
         shape::{Dimension, LabelRule, PerDimension, Shape},
         timing::{Recurrence, Timing},
         window::{Anchors, Cycle, Fault, Period, interval_of},
@@ -114,8 +114,10 @@ impl Fields<'_> {
             self.selectors(PerDimension { agent: limit.agent, user: limit.user, model: limit.model });
         let per = self.per(&limit.per, &selectors);
         let labels = self.labels(limit.labels, limit.per_labels);
-        let enforcement = self.enforcement(limit.enforcement);
-        let thresholds = self.thresholds(limit.thresholds);
+        let field = format!("{}.enforcement", self.path);
+        let enforcement = enforcement(self.faults, &field, limit.enforcement).unwrap_or(Enforcement::Hard);
+        let field = format!("{}.thresholds", self.path);
+        let thresholds = thresholds(self.faults, &field, limit.thresholds);
         Some(Limit {
             id: limit.id,
             shape: Shape { resource: resource?, timing: Timing::from(recurrence?), selectors, per, labels },
@@ -125,6 +127,7 @@ impl Fields<'_> {
             origin_date: limit.origin_date,
             since: Since::default(),
             kept: Vec::new(),
+            source: Source::default(),
         })
     }
 
@@ -234,32 +237,34 @@ impl Fields<'_> {
         rules.sort_unstable();
         rules
     }
+}
 
-    fn enforcement(&mut self, enforcement: i32) -> Enforcement {
-        match v1::Enforcement::try_from(enforcement) {
-            Ok(given) => Option::from(given).unwrap_or(Enforcement::Hard),
-            Err(_) => {
-                self.add("enforcement", "must be ENFORCEMENT_HARD, ENFORCEMENT_SOFT or ENFORCEMENT_OBSERVE");
-                Enforcement::Hard
-            }
+/// Parses the enforcement in a field. `None` if it is unset or wrong.
+pub(super) fn enforcement(faults: &mut Faults, field: &str, enforcement: i32) -> Option<Enforcement> {
+    match v1::Enforcement::try_from(enforcement) {
+        Ok(given) => given.into(),
+        Err(_) => {
+            faults.add(field, "must be ENFORCEMENT_HARD, ENFORCEMENT_SOFT or ENFORCEMENT_OBSERVE");
+            None
         }
     }
+}
 
-    fn thresholds(&mut self, mut thresholds: Vec<i32>) -> Vec<i32> {
-        let field = format_args!("{}.thresholds", self.path);
-        if !self.faults.is_within(field, thresholds.len(), THRESHOLDS_MAX) {
-            return Vec::new();
-        }
-        for (place, percent) in thresholds.iter().enumerate() {
-            if !(1..=THRESHOLD_MAX_PERCENT).contains(percent) {
-                self.add(format_args!("thresholds[{place}]"), "must be a whole percentage, 1 to 1,000");
-            } else if thresholds[..place].contains(percent) {
-                self.add(format_args!("thresholds[{place}]"), "must not be given twice");
-            }
-        }
-        thresholds.sort_unstable();
-        thresholds
+/// Parses the thresholds in a field, and sorts them.
+pub(super) fn thresholds(faults: &mut Faults, field: &str, mut thresholds: Vec<i32>) -> Vec<i32> {
+    if !faults.is_within(field, thresholds.len(), THRESHOLDS_MAX) {
+        return Vec::new();
     }
+    for (place, percent) in thresholds.iter().enumerate() {
+        let path = format_args!("{field}[{place}]");
+        if !(1..=THRESHOLD_MAX_PERCENT).contains(percent) {
+            faults.add(path, "must be a whole percentage, 1 to 1,000");
+        } else if thresholds[..place].contains(percent) {
+            faults.add(path, "must not be given twice");
+        }
+    }
+    thresholds.sort_unstable();
+    thresholds
 }
 
 /// Makes the recurrence of a limit whose anchors follow from the tenant. Returns every field that is wrong.

@@ -1,19 +1,19 @@
 //! The parts of the server on which AdminService works, and the statuses of its errors.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use tonic::Status;
 
 use crate::{
     clock::Clock,
-    domain::{plan::Policy, refusal::Refusal},
+    domain::{plan::Policy, refusal::Refusal, terms::Terms, time::Time},
     engine::{Engine, Failure},
     events::Feed,
     grpc::status,
     jobs::Clockwork,
     policy::PolicyCache,
     seldom::Seldom,
-    store::{AdminError, Reading, Store, Transaction},
+    store::{AdminError, Reading, Store, StoreError, Transaction},
 };
 
 /// AdminService on a store. Calls that change counters go through the engine.
@@ -63,10 +63,45 @@ impl Admin {
         Ok(self.policies.get(transaction, revision).await?)
     }
 
+    /// Returns the present terms of a tenant.
+    pub(super) async fn terms_of(&self, tenant: &str) -> Result<PresentTerms, Status> {
+        let transaction = self.read("read terms").await?;
+        self.terms_in(&transaction, tenant).await.map_err(of_error)
+    }
+
+    async fn terms_in(
+        &self,
+        transaction: &Transaction<Reading>,
+        tenant: &str,
+    ) -> Result<PresentTerms, AdminError> {
+        let found = transaction.find_tenant(Some(tenant), None).await?;
+        let found = found.ok_or_else(|| Refusal::TenantNotFound(tenant.to_owned()))?;
+        let now = transaction.now(self.clock.now()).await?.max(found.decided_at);
+        let policy = self.policy_in(transaction).await?;
+        let terms = self.policies.terms(transaction, &policy, &[&found]).await?;
+        let terms = terms.into_iter().next().ok_or_else(|| StoreError::Corrupt("no terms".to_owned()))?;
+        Ok(PresentTerms { terms, policy, now })
+    }
+
     /// Returns the present policy. It contains all resources that were ever declared, also deleted resources.
     pub(super) async fn policy(&self) -> Result<Arc<Policy>, Status> {
         let transaction = self.read("read policy").await?;
         self.policy_in(&transaction).await.map_err(of_error)
+    }
+}
+
+/// The terms of a tenant at an instant.
+pub(super) struct PresentTerms {
+    terms: Arc<Terms>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) now: Time,
+}
+
+impl Deref for PresentTerms {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
     }
 }
 

@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert, events, jobs,
-    lists::List,
+    lists::{List, NO_FILTER},
     parts::{Admin, of_error, of_refusal},
     webhooks,
 };
@@ -45,7 +45,7 @@ impl AdminService for Admin {
         request: Request<v1::ListResourcesRequest>,
     ) -> Result<Response<v1::ListResourcesResponse>, Status> {
         let message = request.into_inner();
-        let list = List::read("ListResources", "", message.page_size, &message.page_token)?;
+        let list = List::read("ListResources", NO_FILTER, message.page_size, &message.page_token)?;
         let transaction = self.read("list resources").await?;
         let page = transaction.list_resources(list.after(), list.size).await;
         let page = page.map_err(|error| of_error(error.into()))?;
@@ -96,7 +96,7 @@ impl AdminService for Admin {
         request: Request<v1::ListPlansRequest>,
     ) -> Result<Response<v1::ListPlansResponse>, Status> {
         let message = request.into_inner();
-        let list = List::read("ListPlans", "", message.page_size, &message.page_token)?;
+        let list = List::read("ListPlans", NO_FILTER, message.page_size, &message.page_token)?;
         let transaction = self.read("list plans").await?;
         let page = transaction.list_plans(list.after(), list.size).await;
         let page = page.map_err(|error| of_error(error.into()))?;
@@ -147,7 +147,8 @@ impl AdminService for Admin {
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         let message = request.into_inner();
-        let list = List::read("ListTenants", &message.plan, message.page_size, &message.page_token)?;
+        let list =
+            List::read("ListTenants", ("plan", &message.plan), message.page_size, &message.page_token)?;
         let plan = Some(message.plan.as_str()).filter(|plan| !plan.is_empty());
         let transaction = self.read("list tenants").await?;
         let page = transaction.list_tenants(plan, list.after(), list.size).await.map_err(of_error)?;
@@ -170,6 +171,70 @@ impl AdminService for Admin {
         let id = convert::id(message.id).map_err(of_refusal)?;
         self.store()?.delete_tenant(self.clock.now(), &id, message.force).await.map_err(of_error)?;
         Ok(Response::new(()))
+    }
+
+    async fn create_agent(
+        &self,
+        request: Request<v1::CreateAgentRequest>,
+    ) -> Result<Response<v1::Agent>, Status> {
+        self.make_agent(request.into_inner()).await
+    }
+
+    async fn get_agent(&self, request: Request<v1::GetAgentRequest>) -> Result<Response<v1::Agent>, Status> {
+        self.find_agent(request.into_inner()).await
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        self.page_of_agents(request.into_inner()).await
+    }
+
+    async fn update_agent(
+        &self,
+        request: Request<v1::UpdateAgentRequest>,
+    ) -> Result<Response<v1::Agent>, Status> {
+        self.change_agent(request.into_inner()).await
+    }
+
+    async fn delete_agent(&self, request: Request<v1::DeleteAgentRequest>) -> Result<Response<()>, Status> {
+        self.remove_agent(request.into_inner()).await
+    }
+
+    async fn create_override(
+        &self,
+        request: Request<v1::CreateOverrideRequest>,
+    ) -> Result<Response<v1::Override>, Status> {
+        self.make_override(request.into_inner()).await
+    }
+
+    async fn get_override(
+        &self,
+        request: Request<v1::GetOverrideRequest>,
+    ) -> Result<Response<v1::Override>, Status> {
+        self.find_override(request.into_inner()).await
+    }
+
+    async fn list_overrides(
+        &self,
+        request: Request<v1::ListOverridesRequest>,
+    ) -> Result<Response<v1::ListOverridesResponse>, Status> {
+        self.page_of_overrides(request.into_inner()).await
+    }
+
+    async fn update_override(
+        &self,
+        request: Request<v1::UpdateOverrideRequest>,
+    ) -> Result<Response<v1::Override>, Status> {
+        self.change_override(request.into_inner()).await
+    }
+
+    async fn delete_override(
+        &self,
+        request: Request<v1::DeleteOverrideRequest>,
+    ) -> Result<Response<()>, Status> {
+        self.remove_override(request.into_inner()).await
     }
 
     async fn reset_usage(

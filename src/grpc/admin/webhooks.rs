@@ -6,7 +6,7 @@ use tonic::{Response, Status};
 
 use super::{
     convert::{self, ID_IS_FIXED, Mask, display_name_fault, required},
-    lists::List,
+    lists::{List, NO_FILTER},
     parts::{Admin, of_error, of_refusal},
 };
 use crate::{
@@ -54,7 +54,7 @@ impl Admin {
         &self,
         request: v1::ListWebhooksRequest,
     ) -> Reply<v1::ListWebhooksResponse> {
-        let list = List::read("ListWebhooks", "", request.page_size, &request.page_token)?;
+        let list = List::read("ListWebhooks", NO_FILTER, request.page_size, &request.page_token)?;
         let transaction = self.read("list webhooks").await?;
         let page = transaction.list_webhooks(self.clock.now(), list.after(), list.size).await;
         let page = page.map_err(|error| of_error(error.into()))?;

@@ -1,13 +1,18 @@
-//! The changes of operators to resources, plans and tenants. The changes to webhooks are in `webhooks/admin.rs`. This
+//! The changes of operators to resources, plans, tenants, agents and overrides. The changes to webhooks are in `webhooks/admin.rs`. This
 //! file has the steps that all changes share. Read `resources.rs` first, whose changes are the shortest.
 //!
 //! Every change except a redelivery locks the policy's row first. So changes run one at a time, and no change relies
 //! on a row that another change has just removed. A change of a tenant then locks the tenant's row, as decisions do.
 
+mod agents;
+mod overrides;
 mod plans;
 mod resources;
 mod tenants;
+mod terms;
 
+pub use agents::{AgentChange, NewAgent, PlannedAgent};
+pub use overrides::{MadeOverride, OverrideChange};
 pub use plans::{NewPlan, PlanChange};
 pub use resources::{NewResource, ResourceChange};
 pub use tenants::{AnchorTime, NewTenant, PlannedTenant, TenantChange};

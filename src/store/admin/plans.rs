@@ -11,7 +11,7 @@ use sea_orm::{
 use super::{
     super::{
         connect::Store,
-        entity::{plan, tenant},
+        entity::{agent, plan, tenant},
         error::{AdminError, StoreError},
         policy::{limits_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction},
@@ -122,7 +122,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a plan, unless a tenant has it.
+    /// Deletes a plan, unless a tenant or an agent has it.
     pub async fn delete_plan(&self, shown: Option<Time>, id: &str) -> Result<(), AdminError> {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
@@ -136,6 +136,7 @@ impl Store {
                 let tenant = first.id.unwrap_or_default();
                 return Err(Refusal::PlanInUse { id: id.to_owned(), tenant, tenants }.into());
             }
+            refuse_agents(&transaction, &found).await?;
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key).exec(connection).await?;
             let now = transaction.now(shown).await?.max(found.updated_at);
@@ -196,4 +197,18 @@ pub(super) async fn get_row(
     id: &str,
 ) -> Result<plan::Model, AdminError> {
     find_row(transaction, id).await?.ok_or_else(|| Refusal::PlanNotFound(id.to_owned()).into())
+}
+
+/// Refuses to delete a plan that agents have.
+async fn refuse_agents(
+    transaction: &Transaction<impl Entities>,
+    found: &plan::Model,
+) -> Result<(), AdminError> {
+    let having = agent::Entity::find().filter(agent::Column::PlanKey.eq(found.key));
+    let first = having.clone().order_by_asc(agent::Column::TenantKey).order_by_asc(agent::Column::Id);
+    let Some(first) = first.one(transaction.connection()).await? else { return Ok(()) };
+    let agents = having.count(transaction.connection()).await?;
+    let tenant = tenant::Entity::find_by_id(first.tenant_key).one(transaction.connection()).await?;
+    let tenant = tenant.and_then(|tenant| tenant.id).unwrap_or_default();
+    Err(Refusal::PlanOfAgents { id: found.id.clone(), tenant, agent: first.id, agents }.into())
 }

@@ -1,5 +1,7 @@
 //! Tenants: create, update, delete, read.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use chrono_tz::Tz;
 use sea_orm::{
     ActiveModelTrait,
@@ -11,7 +13,7 @@ use super::{
     super::{
         books::tenant::tenant_from_model,
         connect::Store,
-        entity::{hold, plan, tenant},
+        entity::{agent, hold, limit_override, plan, tenant},
         error::{AdminError, StoreError},
         policy::{Carried, calendars_to_text, carried_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction, Writing},
@@ -22,7 +24,7 @@ use crate::domain::{
     event::{ChangeAction, ChangedKind, Event, Fact},
     id::TenantKey,
     lineage::Since,
-    plan::Policy,
+    plan::{Limit, Policy},
     refusal::{Fault, Refusal},
     tenant::{Tenant, TenantState},
     time::Time,
@@ -116,6 +118,7 @@ impl Store {
                 updated_at: Set(now),
                 event_number: Set(1),
                 carried: Set(None),
+                terms_version: Set(0),
             };
             let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
             emit_tenant_change(&transaction, &tenant, ChangeAction::Created).await?;
@@ -142,7 +145,11 @@ impl Store {
             let other_plan = plan.key != found.plan_key;
             let other_state = changes(&change.state.map(TenantState::code), &found.state);
             let now = transaction.now(shown).await?.max(found.decided_at);
-            let calendars = calendars_after(&found, change, &plan, now)?;
+            let agents_limits = match (change.zone, change.anchor_time) {
+                (None, None) => Vec::new(),
+                _ => agents_limits(&transaction, found.key).await?,
+            };
+            let calendars = calendars_after(&found, change, &plan, &agents_limits, now)?;
             if !other_plan
                 && !other_state
                 && calendars.is_none()
@@ -191,6 +198,10 @@ impl Store {
             if holds > 0 && !force {
                 return Err(Refusal::TenantHasHolds { id: id.to_owned(), holds }.into());
             }
+            let (connection, key) = (transaction.connection(), found.key);
+            agent::Entity::delete_many().filter(agent::Column::TenantKey.eq(key)).exec(connection).await?;
+            let of_tenant = limit_override::Column::TenantKey.eq(key);
+            limit_override::Entity::delete_many().filter(of_tenant).exec(connection).await?;
             let version = next_version(&found, now);
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
@@ -251,7 +262,18 @@ async fn emit_tenant_change(
     tenant: &Tenant,
     action: ChangeAction,
 ) -> Result<(), StoreError> {
-    let fact = Fact::Changed { kind: ChangedKind::Tenant, id: tenant.id.to_string(), action };
+    emit_of_tenant(transaction, tenant, ChangedKind::Tenant, &tenant.id, action).await
+}
+
+/// Emits POLICY_CHANGED for a tenant, or for something of the tenant, whose row contains the number of the event.
+pub(super) async fn emit_of_tenant(
+    transaction: &Transaction<Writing>,
+    tenant: &Tenant,
+    kind: ChangedKind,
+    id: &str,
+    action: ChangeAction,
+) -> Result<(), StoreError> {
+    let fact = Fact::Changed { kind, id: id.to_owned(), action };
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
 }
@@ -270,11 +292,25 @@ fn carry(
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to, now) }).map(Some)
 }
 
+/// Returns the limits of the plans that the agents of a tenant have.
+async fn agents_limits(
+    transaction: &Transaction<impl Entities>,
+    tenant: i64,
+) -> Result<Vec<Arc<Limit>>, StoreError> {
+    let agents = agent::Entity::find().filter(agent::Column::TenantKey.eq(tenant));
+    let agents = agents.all(transaction.connection()).await?;
+    let keys: BTreeSet<i32> = agents.into_iter().filter_map(|agent| agent.plan_key).collect();
+    let plans = plan::Entity::find().filter(plan::Column::Key.is_in(keys));
+    let plans = plans.all(transaction.connection()).await?.into_iter().map(plan_from_model);
+    Ok(plans.collect::<Result<Vec<_>, _>>()?.into_iter().flat_map(|plan| plan.limits).collect())
+}
+
 /// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
 fn calendars_after(
     found: &tenant::Model,
     change: &TenantChange,
     plan: &plan::Model,
+    agents_limits: &[Arc<Limit>],
     now: Time,
 ) -> Result<Option<String>, AdminError> {
     let tenant = tenant_from_model(found.clone())?;
@@ -292,7 +328,7 @@ fn calendars_after(
         return Ok(None);
     }
     let plan = plan_from_model(plan.clone())?;
-    let limits = plan.limits.iter().map(|limit| &limit.shape.timing);
+    let limits = plan.limits.iter().chain(agents_limits).map(|limit| &limit.shape.timing);
     let calendars = changed_calendars(&tenant.calendars, next, limits, now).map_err(|full| {
         let field = if next.zone == present.zone { "tenant.anchor_time" } else { "tenant.zone" };
         Refusal::Invalid(vec![Fault::new(field, full.to_string())])
@@ -302,12 +338,12 @@ fn calendars_after(
 
 /// Returns a version that no lane has seen, even if a failover has lost changes. So the rows of the tenant that lanes
 /// remember become invalid.
-fn next_version(found: &tenant::Model, now: Time) -> i64 {
+pub(super) fn next_version(found: &tenant::Model, now: Time) -> i64 {
     found.version.wrapping_add(now.0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lock {
+pub(super) enum Lock {
     No,
     /// Locks the row, as decisions do. SQLite has one writer and needs no lock.
     Yes,
@@ -325,7 +361,7 @@ async fn find_row(
     Ok(rows.one(transaction.connection()).await?)
 }
 
-async fn get_row(
+pub(super) async fn get_row(
     transaction: &Transaction<impl Entities>,
     id: &str,
     lock: Lock,

@@ -1,6 +1,9 @@
 //! Claims about administration, on both databases.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set};
 use uuid::Uuid;
@@ -10,7 +13,7 @@ use crate::{
     domain::{
         id::{ResourceKey, TenantKey},
         lineage::Since,
-        plan::{Enforcement, Limit, Plan, Resource, Uncovered},
+        plan::{Enforcement, Limit, Plan, Resource, Source, Uncovered},
         refusal::Refusal,
         shape::{PerDimension, Shape},
         tenant::TenantState,
@@ -67,6 +70,7 @@ fn limit(id: &str, resource: ResourceKey, period: Period) -> Limit {
         origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),
+        source: Source::default(),
     }
 }
 
@@ -179,10 +183,11 @@ async fn a_limit_counts_since_its_shape_was_in_the_plan() {
         assert_eq!((named.limits[0].since.at, named.display_name.as_str()), (NOON + Span(30), "Free"));
         let read = store.begin_read("test").await.expect("begun");
         assert_eq!(read.get_plan("free").await.expect("there"), named);
-        assert_eq!(
-            read.load_policy().await.expect("a policy").find_plan("free").map(|plan| &**plan),
-            Some(&named)
-        );
+        let policy = read.load_policy().await.expect("a policy");
+        let mut loaded = Plan::clone(policy.find_plan("free").expect("there"));
+        assert_eq!(&*loaded.limits[0].source.plan, "free");
+        Arc::make_mut(&mut loaded.limits[0]).source = Source::default();
+        assert_eq!(loaded, named);
     }
 }
 

@@ -18,6 +18,7 @@ mod rare;
 pub(super) mod rows;
 mod scan;
 pub(super) mod tenant;
+pub(super) mod terms;
 mod write;
 
 pub use ahead::Expected;

@@ -22,7 +22,7 @@ use crate::{
 /// The columns of a tenant, in the order of [`tenant_from_row`].
 macro_rules! tenant_columns {
     () => {
-        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number, carried, calendars"
+        "key, id, display_name, plan_key, zone, state, decided_at, next_due, plan_since, created_at, updated_at, version, event_number, carried, calendars, terms_version"
     };
 }
 pub(super) use tenant_columns;
@@ -84,6 +84,7 @@ pub(super) fn tenant_from_row(row: &Row) -> Result<Tenant, StoreError> {
         event_number: row.get(12)?,
         carried: row.get(13)?,
         calendars: row.get(14)?,
+        terms_version: row.get(15)?,
     })
 }
 
@@ -115,5 +116,6 @@ pub(in crate::store) fn tenant_from_model(row: tenant::Model) -> Result<Tenant, 
         updated_at: row.updated_at,
         version: row.version,
         event_number: row.event_number,
+        terms_version: row.terms_version,
     })
 }

@@ -2,9 +2,11 @@
 //! milliseconds since 1970-01-01 UTC.
 
 pub(super) mod adjustment;
+pub(super) mod agent;
 pub(super) mod counter;
 pub(super) mod event_log;
 pub(super) mod hold;
+pub(super) mod limit_override;
 pub(super) mod pending_event;
 pub(super) mod plan;
 pub(super) mod policy;

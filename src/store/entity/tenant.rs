@@ -40,6 +40,8 @@ pub(in crate::store) struct Model {
     /// JSON, see `CalendarRow` in `store/policy.rs`. `None` if the tenant has only the calendar of its zone, and
     /// `created_at` as the start of its subscription.
     pub(in crate::store) calendars: Option<String>,
+    /// Changes with each change of the tenant's agents and overrides. 0 if the tenant never had any.
+    pub(in crate::store) terms_version: i64,
 }
 
 /// No relations: the database has no foreign keys.

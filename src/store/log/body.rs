@@ -9,7 +9,8 @@ use crate::{
     domain::{
         counter::{Counter, CounterKey},
         event::{
-            ChangeAction, ChangePart, ChangedKind, Event, Fact, Figures, LimitFigures, Parts, WebhookPart,
+            ChangeAction, ChangePart, ChangedKind, Event, Fact, Figures, LimitFigures, Parts, SourceFigures,
+            WebhookPart,
         },
         event_kind::EventKind,
         id::{ReservationId, ResourceKey, TenantKey},
@@ -99,6 +100,14 @@ struct LimitBody {
     allowance: i64,
     #[prost(int32, tag = "4")]
     enforcement: i32,
+    #[prost(string, tag = "5")]
+    plan: String,
+    #[prost(string, tag = "6")]
+    agent: String,
+    #[prost(string, tag = "7")]
+    override_id: String,
+    #[prost(int64, optional, tag = "8")]
+    override_end: Option<i64>,
 }
 
 /// Encodes the part of an event for which its row has no columns.
@@ -207,15 +216,22 @@ fn encode_figures(figures: &Figures) -> FiguresBody {
             quantity: limit.quantity,
             allowance: limit.allowance,
             enforcement: limit.enforcement.code(),
+            plan: limit.source.plan.clone(),
+            agent: limit.source.agent.clone(),
+            override_id: limit.source.override_id.clone(),
+            override_end: limit.source.override_end.map(|end| end.0),
         }),
     }
 }
 
 fn decode_figures(body: FiguresBody) -> Result<Figures, StoreError> {
-    let limit = body.limit.map(|LimitBody { id, quantity, allowance, enforcement }| {
-        let enforcement = Enforcement::from_code(enforcement)
+    let limit = body.limit.map(|limit| {
+        let enforcement = Enforcement::from_code(limit.enforcement)
             .ok_or_else(|| corrupt("the enforcement of an event's limit"))?;
-        Ok::<_, StoreError>(LimitFigures { id, quantity, allowance, enforcement })
+        let LimitBody { id, quantity, allowance, plan, agent, override_id, .. } = limit;
+        let override_end = limit.override_end.map(Time);
+        let source = SourceFigures { plan, agent, override_id, override_end };
+        Ok::<_, StoreError>(LimitFigures { id, quantity, allowance, enforcement, source })
     });
     Ok(Figures {
         key: CounterKey::from_bytes(&body.key).ok_or_else(|| corrupt("the counter's key of an event"))?,

@@ -2,6 +2,7 @@
 //! use this. It reads page by page in one read transaction, and changes nothing.
 
 mod report;
+mod terms;
 
 pub use self::report::Report;
 
@@ -113,6 +114,7 @@ async fn verify_scope(transaction: Transaction<Reading>, scope: Scope) -> Result
     add_adjustments(&transaction, &mut report, &mut sums).await?;
     verify_counters(&transaction, &mut report, sums).await?;
     verify_tenants(&transaction, &mut report, &deadlines).await?;
+    terms::verify(&transaction, &mut report).await?;
     transaction.rollback().await?;
     Ok(report)
 }

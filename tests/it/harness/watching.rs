@@ -113,18 +113,35 @@ impl World {
     /// Waits until each event of a tenant has its place in the log. Returns these events, without POLICY_CHANGED.
     pub fn events_of<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Event>> {
         async move {
+            let mut events = self.numbered_events_of(tenant).await;
+            events.retain(|event| event.kind() != EventKind::PolicyChanged);
+            events
+        }
+        .boxed_local()
+    }
+
+    /// Waits until each event of a tenant has its place in the log. Returns the changes of POLICY_CHANGED.
+    pub fn changes_of<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<PolicyChange>> {
+        async move {
+            let events = self.numbered_events_of(tenant).await;
+            events.into_iter().filter_map(|event| event.change).collect()
+        }
+        .boxed_local()
+    }
+
+    fn numbered_events_of<'a>(&'a self, tenant: &'a str) -> LocalBoxFuture<'a, Vec<Event>> {
+        async move {
             let query = format!("SELECT event_number FROM tenants WHERE id = '{tenant}'");
             let number = self.database.number(&query).await;
             let request =
                 ListEventsRequest { tenant: tenant.into(), page_size: 1_000, ..ListEventsRequest::default() };
-            let mut events = eventually("each event has its place", async || {
+            let events = eventually("each event has its place", async || {
                 let events = self.all_events(request.clone()).await;
                 (i64::try_from(events.len()) == Ok(number)).then_some(events)
             })
             .await;
             let numbers: Vec<i64> = events.iter().map(|event| event.tenant_sequence).collect();
             assert_eq!(numbers, (1..=number).collect::<Vec<_>>(), "they are dense, and in order");
-            events.retain(|event| event.kind() != EventKind::PolicyChanged);
             events
         }
         .boxed_local()

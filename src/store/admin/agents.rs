@@ -1,0 +1,178 @@
+//! Agents: create, update, delete. They are read with the terms of their tenant.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    EntityTrait,
+};
+
+use super::{
+    super::{
+        books::terms::agent_from_model,
+        connect::Store,
+        entity::agent,
+        error::{AdminError, StoreError},
+        policy::{Carried, carried_to_text},
+    },
+    changes, set_if,
+    terms::TermsChange,
+};
+use crate::domain::{
+    agent::{Agent, AgentState},
+    bounds::AGENTS_MAX,
+    event::{ChangeAction, ChangedKind},
+    plan::{Plan, Policy},
+    refusal::Refusal,
+    time::Time,
+};
+
+/// An agent to be declared.
+#[derive(Clone, Debug)]
+pub struct NewAgent {
+    /// The id of the tenant.
+    pub tenant: String,
+    /// The name with which calls name the agent.
+    pub id: String,
+    /// A name for people to read.
+    pub display_name: String,
+    /// The id of the agent's own plan. `None`: it has no plan of its own.
+    pub plan: Option<String>,
+    /// Whether the agent may take new holds.
+    pub state: AgentState,
+}
+
+/// The fields of an agent to change; `None` leaves a field as it is.
+#[derive(Clone, Debug, Default)]
+pub struct AgentChange {
+    /// A name for people to read.
+    pub display_name: Option<String>,
+    /// The id of another plan. Inner `None`: no plan of its own.
+    pub plan: Option<Option<String>>,
+    /// Whether the agent may take new holds.
+    pub state: Option<AgentState>,
+}
+
+/// An agent, and the id of its plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedAgent {
+    /// The agent, as its database row describes it.
+    pub agent: Agent,
+    /// The id of the agent's plan. `None`: it has no plan of its own.
+    pub plan_id: Option<String>,
+}
+
+impl Store {
+    /// Declares an agent. Refuses if the id is taken, if the plan does not exist, or if the tenant has too many agents.
+    pub async fn create_agent(
+        &self,
+        shown: Option<Time>,
+        new: &NewAgent,
+    ) -> Result<PlannedAgent, AdminError> {
+        self.run("create agent", move |transaction| async move {
+            let change = TermsChange::begin(&transaction, shown, &new.tenant).await?;
+            if find(&change, &new.id).is_some() {
+                return Err(Refusal::NameTaken { kind: "agent", id: new.id.clone() }.into());
+            }
+            if change.own.agents.len() as u64 >= AGENTS_MAX {
+                return Err(Refusal::TooManyAgents(AGENTS_MAX).into());
+            }
+            let plan = find_plan(&change.policy, new.plan.as_deref())?;
+            let carried = Carried { plan_since: change.since(), lineages: Vec::new() };
+            let row = agent::ActiveModel {
+                tenant_key: Set(change.tenant.key.0),
+                id: Set(new.id.clone()),
+                display_name: Set(new.display_name.clone()),
+                plan_key: Set(plan.map(|plan| plan.key.0)),
+                state: Set(new.state.code()),
+                carried: Set(carried_to_text(&carried)?),
+                created_at: Set(change.now),
+                updated_at: Set(change.now),
+            };
+            let plan_id = plan.map(|plan| plan.id.clone());
+            let agent = agent_from_model(row.insert(transaction.connection()).await?)?;
+            change.finish(&transaction, ChangedKind::Agent, &new.id, ChangeAction::Created).await?;
+            Ok((transaction, PlannedAgent { agent, plan_id }))
+        })
+        .await
+    }
+
+    /// Changes an agent. Has no effect if all given values are equal to the present values.
+    pub async fn update_agent(
+        &self,
+        shown: Option<Time>,
+        tenant: &str,
+        id: &str,
+        wanted: &AgentChange,
+    ) -> Result<PlannedAgent, AdminError> {
+        self.run("update agent", move |transaction| async move {
+            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            let found = find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
+            let present = plan_of(&change.policy, &found)?;
+            let plan = match &wanted.plan {
+                Some(plan) => find_plan(&change.policy, plan.as_deref())?,
+                None => present,
+            };
+            let plan_id = plan.map(|plan| plan.id.clone());
+            let other_plan = plan.map(|plan| plan.key) != found.plan;
+            if !other_plan
+                && !changes(&wanted.state, &found.state)
+                && !changes(&wanted.display_name, &found.display_name)
+            {
+                return Ok((transaction, PlannedAgent { agent: Agent::clone(&found), plan_id }));
+            }
+            let lineages = match (present, plan) {
+                (Some(from), Some(to)) if other_plan => {
+                    change.tenant.carry_agent_to(&found, from, to, change.now)
+                }
+                _ => Vec::new(),
+            };
+            let carried = Carried { plan_since: change.since(), lineages };
+            let carried = if other_plan { Some(carried_to_text(&carried)?) } else { None };
+            let row = agent::ActiveModel {
+                tenant_key: Unchanged(change.tenant.key.0),
+                id: Unchanged(id.to_owned()),
+                display_name: set_if(wanted.display_name.clone()),
+                plan_key: set_if(other_plan.then_some(plan.map(|plan| plan.key.0))),
+                state: set_if(wanted.state.map(AgentState::code)),
+                carried: set_if(carried),
+                updated_at: Set(change.now),
+                ..Default::default()
+            };
+            let agent = agent_from_model(row.update(transaction.connection()).await?)?;
+            change.finish(&transaction, ChangedKind::Agent, id, ChangeAction::Updated).await?;
+            Ok((transaction, PlannedAgent { agent, plan_id }))
+        })
+        .await
+    }
+
+    /// Deletes an agent. Its calls are then those of an agent that was not declared.
+    pub async fn delete_agent(&self, shown: Option<Time>, tenant: &str, id: &str) -> Result<(), AdminError> {
+        self.run("delete agent", move |transaction| async move {
+            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
+            let row = (change.tenant.key.0, id.to_owned());
+            agent::Entity::delete_by_id(row).exec(transaction.connection()).await?;
+            change.finish(&transaction, ChangedKind::Agent, id, ChangeAction::Deleted).await?;
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}
+
+fn find(change: &TermsChange, id: &str) -> Option<Arc<Agent>> {
+    change.own.agents.iter().find(|agent| *agent.id == *id).cloned()
+}
+
+fn find_plan<'a>(policy: &'a Policy, id: Option<&str>) -> Result<Option<&'a Plan>, Refusal> {
+    let Some(id) = id else { return Ok(None) };
+    let found = policy.find_plan(id).ok_or_else(|| Refusal::PlanNotFound(id.to_owned()))?;
+    Ok(Some(found))
+}
+
+fn plan_of<'a>(policy: &'a Policy, agent: &Agent) -> Result<Option<&'a Plan>, StoreError> {
+    let Some(key) = agent.plan else { return Ok(None) };
+    let missing = || StoreError::Corrupt(format!("the plan of agent {:?} is missing", agent.id));
+    Ok(Some(policy.plans.get(&key).ok_or_else(missing)?))
+}

@@ -1,0 +1,174 @@
+//! Overrides: create, update, delete. They are read with the terms of their tenant.
+
+use std::sync::Arc;
+
+use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel};
+
+use super::{
+    super::{
+        books::terms::model_of_override,
+        connect::Store,
+        entity::limit_override,
+        error::{AdminError, StoreError},
+    },
+    terms::TermsChange,
+};
+use crate::domain::{
+    bounds::OVERRIDES_MAX,
+    event::{ChangeAction, ChangedKind},
+    overrides::{Override, OverrideState},
+    plan::Enforcement,
+    refusal::{Fault, Refusal},
+    terms::{OwnTerms, Terms},
+    time::Time,
+};
+
+/// What an update of an override changes; `None` leaves a field as it is. An inner `None` removes the value.
+#[derive(Clone, Debug, Default)]
+pub struct OverrideChange {
+    /// Replaces the quantity of the limit.
+    pub quantity: Option<Option<i64>>,
+    /// Replaces the enforcement of the limit.
+    pub enforcement: Option<Option<Enforcement>>,
+    /// Replaces the thresholds of the limit.
+    pub thresholds: Option<Option<Vec<i32>>>,
+    /// When the override begins to apply. Inner `None`: when it was created.
+    pub start: Option<Option<Time>>,
+    /// When the override no longer applies. [`Time::NEVER`]: it has no end.
+    pub end: Option<Time>,
+    /// Why the override was made.
+    pub reason: Option<String>,
+}
+
+/// An override, and what it does at the instant of the call.
+pub type MadeOverride = (Override, OverrideState);
+
+impl Store {
+    /// Creates an override. The store sets its times. Refuses if the id is taken, if the override selects what the limit
+    /// does not count separately, or if the tenant has too many overrides.
+    pub async fn create_override(
+        &self,
+        shown: Option<Time>,
+        tenant: &str,
+        new: &Override,
+    ) -> Result<MadeOverride, AdminError> {
+        self.run("create override", move |transaction| async move {
+            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            if find(&change, &new.id).is_some() {
+                return Err(Refusal::NameTaken { kind: "override", id: new.id.to_string() }.into());
+            }
+            if change.own.overrides.len() as u64 >= OVERRIDES_MAX {
+                return Err(Refusal::TooManyOverrides(OVERRIDES_MAX).into());
+            }
+            let made = Override { created_at: change.now, updated_at: change.now, ..new.clone() };
+            let terms = terms_with(&change, &made)?;
+            refuse_misfit(&terms, &made)?;
+            refuse_times(&made)?;
+            let row = model_of_override(change.tenant.key, &made).into_active_model();
+            limit_override::Entity::insert(row).exec_without_returning(transaction.connection()).await?;
+            let state = terms.state_of(&made, change.now);
+            change.finish(&transaction, ChangedKind::Override, &new.id, ChangeAction::Created).await?;
+            Ok((transaction, (made, state)))
+        })
+        .await
+    }
+
+    /// Changes an override. Has no effect if all given values are equal to the present values.
+    pub async fn update_override(
+        &self,
+        shown: Option<Time>,
+        tenant: &str,
+        id: &str,
+        wanted: &OverrideChange,
+    ) -> Result<MadeOverride, AdminError> {
+        self.run("update override", move |transaction| async move {
+            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            let found = find(&change, id).ok_or_else(|| Refusal::OverrideNotFound(id.to_owned()))?;
+            let made = wanted.apply(&found);
+            let terms = terms_with(&change, &made)?;
+            let state = terms.state_of(&made, change.now);
+            if made == *found {
+                return Ok((transaction, (made, state)));
+            }
+            refuse_times(&made)?;
+            if made.quantity.is_none() && made.enforcement.is_none() && made.thresholds.is_none() {
+                let text = "must be given, unless the override replaces enforcement or thresholds";
+                return Err(Refusal::Invalid(vec![Fault::new("override.quantity", text)]).into());
+            }
+            let made = Override { updated_at: change.now, ..made };
+            let row = model_of_override(change.tenant.key, &made).into_active_model().reset_all();
+            row.update(transaction.connection()).await?;
+            change.finish(&transaction, ChangedKind::Override, id, ChangeAction::Updated).await?;
+            Ok((transaction, (made, state)))
+        })
+        .await
+    }
+
+    /// Deletes an override. The limit applies again as its plan gives it.
+    pub async fn delete_override(
+        &self,
+        shown: Option<Time>,
+        tenant: &str,
+        id: &str,
+    ) -> Result<(), AdminError> {
+        self.run("delete override", move |transaction| async move {
+            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            find(&change, id).ok_or_else(|| Refusal::OverrideNotFound(id.to_owned()))?;
+            let row = (change.tenant.key.0, id.to_owned());
+            limit_override::Entity::delete_by_id(row).exec(transaction.connection()).await?;
+            change.finish(&transaction, ChangedKind::Override, id, ChangeAction::Deleted).await?;
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}
+
+impl OverrideChange {
+    /// Returns the override with the changes.
+    fn apply(&self, found: &Override) -> Override {
+        Override {
+            quantity: self.quantity.unwrap_or(found.quantity),
+            enforcement: self.enforcement.unwrap_or(found.enforcement),
+            thresholds: self.thresholds.clone().unwrap_or_else(|| found.thresholds.clone()),
+            start: self.start.unwrap_or(found.start),
+            end: self.end.unwrap_or(found.end),
+            reason: self.reason.clone().unwrap_or_else(|| found.reason.clone()),
+            ..found.clone()
+        }
+    }
+}
+
+fn find(change: &TermsChange, id: &str) -> Option<Arc<Override>> {
+    change.own.overrides.iter().find(|made| *made.id == *id).cloned()
+}
+
+/// Returns the tenant's terms with this override.
+fn terms_with(change: &TermsChange, made: &Override) -> Result<Terms, StoreError> {
+    let missing = || StoreError::Corrupt(format!("a plan of tenant {:?} is missing", change.tenant.id));
+    let plan = change.policy.plans.get(&change.tenant.plan).ok_or_else(missing)?;
+    let overrides = vec![Arc::new(made.clone())];
+    let own = OwnTerms { version: 0, agents: change.own.agents.clone(), overrides };
+    Terms::new(&change.policy, Arc::clone(plan), Arc::new(own)).ok_or_else(missing)
+}
+
+/// Refuses an override if limits have its id, but none of them counts separately what it selects.
+fn refuse_misfit(terms: &Terms, made: &Override) -> Result<(), Refusal> {
+    let limits: Vec<_> = terms.limits_for_override(made).collect();
+    let misfit = limits.first().and_then(|limit| made.misfits(limit));
+    match misfit {
+        Some(field) if !limits.iter().any(|limit| made.fits(limit)) => {
+            let text = format!("must not be given: limit {:?} does not count this separately", made.limit_id);
+            Err(Refusal::Invalid(vec![Fault::new(format!("override.{field}"), text)]))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses an override that would end before it begins.
+fn refuse_times(made: &Override) -> Result<(), Refusal> {
+    if made.end <= made.start.unwrap_or(made.created_at) {
+        let text = "must be after start_time, or after the creation of an override without start_time";
+        return Err(Refusal::Invalid(vec![Fault::new("override.end_time", text)]));
+    }
+    Ok(())
+}

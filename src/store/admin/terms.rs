@@ -1,0 +1,76 @@
+//! What changes of agents and overrides share: the locks, the tenant's present terms, and the end of the change.
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+};
+
+use super::{
+    super::{
+        books::tenant::tenant_from_model,
+        entity::tenant,
+        error::{AdminError, StoreError},
+        transaction::{Transaction, Writing},
+    },
+    lock_policy,
+    tenants::{Lock, emit_of_tenant, get_row, next_version},
+};
+use crate::domain::{
+    event::{ChangeAction, ChangedKind},
+    lineage::Since,
+    plan::Policy,
+    tenant::Tenant,
+    terms::OwnTerms,
+    time::Time,
+};
+
+/// A tenant whose row and policy are locked, with its present terms.
+pub(super) struct TermsChange {
+    row: tenant::Model,
+    pub(super) tenant: Tenant,
+    pub(super) policy: Policy,
+    pub(super) own: OwnTerms,
+    pub(super) now: Time,
+}
+
+impl TermsChange {
+    /// Locks the policy and the tenant, and reads the tenant's terms.
+    pub(super) async fn begin(
+        transaction: &Transaction<Writing>,
+        shown: Option<Time>,
+        tenant: &str,
+    ) -> Result<Self, AdminError> {
+        lock_policy(transaction).await?;
+        let row = get_row(transaction, tenant, Lock::Yes).await?;
+        let tenant = tenant_from_model(row.clone())?;
+        let now = transaction.now(shown).await?.max(tenant.decided_at);
+        let policy = transaction.load_policy().await?;
+        let own = transaction.load_terms(&[tenant.key]).await?.remove(&tenant.key).unwrap_or_default();
+        Ok(Self { row, tenant, policy, own, now })
+    }
+
+    /// Returns the position of this change among the changes of the tenant's agents.
+    pub(super) fn since(&self) -> Since {
+        Since::of_agent(self.now, self.policy.revision, self.tenant.terms_version.saturating_add(1))
+    }
+
+    /// Gives the tenant's terms a new version, and emits POLICY_CHANGED.
+    pub(super) async fn finish(
+        self,
+        transaction: &Transaction<Writing>,
+        kind: ChangedKind,
+        id: &str,
+        action: ChangeAction,
+    ) -> Result<(), StoreError> {
+        let row = tenant::ActiveModel {
+            key: Unchanged(self.row.key),
+            terms_version: Set(self.row.terms_version.saturating_add(1)),
+            decided_at: Set(self.now),
+            version: Set(next_version(&self.row, self.now)),
+            event_number: Set(self.row.event_number + 1),
+            ..Default::default()
+        };
+        let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
+        emit_of_tenant(transaction, &tenant, kind, id, action).await
+    }
+}
