@@ -9,6 +9,7 @@
 //! - the events: [`alert`], [`event_kind`], [`event`]
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
+//! - what operators see of things, as one short text: [`etag`]
 
 pub mod alert;
 pub mod books;
@@ -18,6 +19,7 @@ pub mod carry;
 mod codes;
 pub mod counter;
 pub mod decide;
+pub mod etag;
 pub mod event;
 #[cfg(test)]
 pub(crate) mod event_examples;

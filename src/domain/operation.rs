@@ -218,6 +218,11 @@ impl Fingerprinter {
         self
     }
 
+    /// Adds the number of elements of a list, which must come before its elements.
+    pub fn count(self, count: usize) -> Self {
+        self.number(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
     /// Adds a text that may be absent.
     pub fn optional(self, text: Option<&str>) -> Self {
         self.number(i64::from(text.is_some())).text(text.unwrap_or_default())

@@ -109,6 +109,14 @@ pub enum Refusal {
         /// The id that is taken.
         id: String,
     },
+    /// The thing has another etag than the request (R4.37).
+    #[error("{kind} {id:?} was changed since its etag was read; read it again, and repeat the change")]
+    EtagMismatch {
+        /// "resource", "plan", "tenant" or "webhook".
+        kind: &'static str,
+        /// The id of the thing.
+        id: String,
+    },
     /// The reservation was settled in another way before.
     #[error("the reservation is {} already", .0.name())]
     ReservationSettled(ReservationState),

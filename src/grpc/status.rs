@@ -143,6 +143,11 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             details.set_resource_info(*kind, id.as_str(), "", text.as_str());
             with_reason(Code::AlreadyExists, "NAME_TAKEN", &text, [(*kind, id.clone())], details)
         }
+        Refusal::EtagMismatch { kind, id } => {
+            details.set_resource_info(*kind, id.as_str(), "", text.as_str());
+            let metadata = [("what", (*kind).to_owned()), ("id", id.clone())];
+            with_reason(Code::Aborted, "ETAG_MISMATCH", &text, metadata, details)
+        }
         Refusal::ReservationSettled(state) => {
             let metadata = [("state", state.name().to_owned())];
             precondition("RESERVATION_SETTLED", "reservation", &text, metadata, details)

@@ -53,7 +53,7 @@ pub(super) fn resource_change(
     let unit = mask.take("unit", message.unit, String::is_empty);
     faults.check("resource.display_name", display_name.as_deref().and_then(display_name_fault));
     faults.check("resource.unit", unit.as_deref().and_then(unit_fault));
-    faults.into_result((message.id, ResourceChange { display_name, unit }))
+    faults.into_result((message.id, ResourceChange { display_name, unit, etag: message.etag }))
 }
 
 /// Parses a plan to create.
@@ -85,7 +85,7 @@ pub(super) fn plan_change(
     let limits = limits.map(|limits| limits::parse(&mut faults, limits, policy, before));
     let given = mask.take("uncovered", message.uncovered, |uncovered| *uncovered == 0);
     let uncovered = given.map(|given| uncovered(&mut faults, given));
-    faults.into_result((message.id, PlanChange { display_name, limits, uncovered }))
+    faults.into_result((message.id, PlanChange { display_name, limits, uncovered, etag: message.etag }))
 }
 
 /// Parses a tenant to create.
@@ -127,7 +127,8 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     let given = mask.take("anchor_time", message.anchor_time, Option::is_none);
     let anchor_time =
         given.map(|given| anchor_time(&mut faults, given).map_or(AnchorTime::Creation, AnchorTime::At));
-    faults.into_result((message.id, TenantChange { display_name, plan, state, zone, anchor_time }))
+    let etag = message.etag;
+    faults.into_result((message.id, TenantChange { display_name, plan, state, zone, anchor_time, etag }))
 }
 
 /// Parses a ResetUsage: the id of the tenant, and the counters to reset.
@@ -174,6 +175,7 @@ pub(super) fn id(id: String) -> Result<String, Refusal> {
 /// Returns the message of a resource.
 pub(super) fn resource(resource: Resource) -> v1::Resource {
     v1::Resource {
+        etag: resource.etag(),
         id: resource.id,
         display_name: resource.display_name,
         unit: resource.unit,
@@ -191,6 +193,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
         create_time: Some(timestamp(plan.created_at)),
         update_time: Some(timestamp(plan.updated_at)),
         uncovered: v1::Uncovered::from(plan.uncovered).into(),
+        etag: plan.etag(),
     }
 }
 
@@ -199,6 +202,7 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     let tenant = planned.tenant;
     let calendar = *tenant.calendar();
     v1::Tenant {
+        etag: tenant.etag(),
         id: tenant.id.to_string(),
         display_name: tenant.display_name,
         plan: planned.plan_id,
@@ -213,8 +217,10 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
 /// The field that every message has and that no update can change, with the reason.
 pub(super) const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation")];
 
-/// Fields that the server sets. The server ignores them in a message, and refuses them in a mask.
-const SET_BY_SERVER: [&str; 4] = ["create_time", "failing_since", "old_secret_expire_time", "update_time"];
+/// Fields that the server sets. The server refuses them in a mask. In a message it compares the etag, and ignores the
+/// others.
+const SET_BY_SERVER: [&str; 5] =
+    ["create_time", "etag", "failing_since", "old_secret_expire_time", "update_time"];
 
 /// The fields that an update is to change.
 pub(super) struct Mask {

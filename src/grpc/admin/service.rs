@@ -68,8 +68,9 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteResourceRequest>,
     ) -> Result<Response<()>, Status> {
-        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store()?.delete_resource(self.clock.now(), &id).await.map_err(of_error)?;
+        let message = request.into_inner();
+        let id = convert::id(message.id).map_err(of_refusal)?;
+        self.store()?.delete_resource(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -119,8 +120,9 @@ impl AdminService for Admin {
     }
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
-        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store()?.delete_plan(self.clock.now(), &id).await.map_err(of_error)?;
+        let message = request.into_inner();
+        let id = convert::id(message.id).map_err(of_refusal)?;
+        self.store()?.delete_plan(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -168,7 +170,8 @@ impl AdminService for Admin {
     async fn delete_tenant(&self, request: Request<v1::DeleteTenantRequest>) -> Result<Response<()>, Status> {
         let message = request.into_inner();
         let id = convert::id(message.id).map_err(of_refusal)?;
-        self.store()?.delete_tenant(self.clock.now(), &id, message.force).await.map_err(of_error)?;
+        let deleted = self.store()?.delete_tenant(self.clock.now(), &id, message.force, &message.etag).await;
+        deleted.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -222,7 +225,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteWebhookRequest>,
     ) -> Result<Response<()>, Status> {
-        self.remove_webhook(request.into_inner().id).await
+        self.remove_webhook(request.into_inner()).await
     }
 
     async fn test_webhook(

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::domain::{
     carry::replace_limits,
+    etag::check_etag,
     event::{ChangeAction, ChangedKind},
     faults::Faults,
     lineage::Since,
@@ -50,6 +51,8 @@ pub struct PlanChange {
     pub limits: Option<Vec<Limit>>,
     /// What happens to resources that no limit covers.
     pub uncovered: Option<Uncovered>,
+    /// The etag that the plan must have. Empty: any.
+    pub etag: String,
 }
 
 /// The limits before a plan is created.
@@ -93,6 +96,7 @@ impl Store {
         self.run("update plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let before = plan_from_model(get_row(&transaction, id).await?)?;
+            check_etag(&change.etag, || before.etag(), "plan", id)?;
             let now = transaction.now(shown).await?.max(before.updated_at);
             if let Some(limits) = &change.limits {
                 refuse_undeclared(&transaction.load_policy().await?, limits)?;
@@ -122,14 +126,15 @@ impl Store {
         .await
     }
 
-    /// Deletes a plan, unless a tenant has it.
-    pub async fn delete_plan(&self, shown: Option<Time>, id: &str) -> Result<(), AdminError> {
+    /// Deletes a plan, unless a tenant has it. Refuses if the plan has another etag than `etag`, unless that is empty.
+    pub async fn delete_plan(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
-            let found = get_row(&transaction, id).await?;
+            let found = plan_from_model(get_row(&transaction, id).await?)?;
+            check_etag(etag, || found.etag(), "plan", id)?;
             let connection = transaction.connection();
             let having = tenant::Entity::find()
-                .filter(tenant::Column::PlanKey.eq(found.key))
+                .filter(tenant::Column::PlanKey.eq(found.key.0))
                 .filter(tenant::Column::Id.is_not_null());
             if let Some(first) = having.clone().order_by_asc(tenant::Column::Id).one(connection).await? {
                 let tenants = having.count(connection).await?;
@@ -137,7 +142,7 @@ impl Store {
                 return Err(Refusal::PlanInUse { id: id.to_owned(), tenant, tenants }.into());
             }
             next_revision(&transaction, revision).await?;
-            plan::Entity::delete_by_id(found.key).exec(connection).await?;
+            plan::Entity::delete_by_id(found.key.0).exec(connection).await?;
             let now = transaction.now(shown).await?.max(found.updated_at);
             emit_change(&transaction, now, ChangedKind::Plan, id, ChangeAction::Deleted).await?;
             Ok((transaction, ()))

@@ -19,6 +19,7 @@ use super::{
     Page, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
 };
 use crate::domain::{
+    etag::check_etag,
     event::{ChangeAction, ChangedKind},
     id::ResourceKey,
     plan::{Plan, Resource},
@@ -44,6 +45,8 @@ pub struct ResourceChange {
     pub display_name: Option<String>,
     /// What one unit is, for people.
     pub unit: Option<String>,
+    /// The etag that the resource must have. Empty: any.
+    pub etag: String,
 }
 
 impl Store {
@@ -86,6 +89,7 @@ impl Store {
         self.run("update resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
+            check_etag(&change.etag, || resource_from_model(found.clone()).etag(), "resource", id)?;
             if !changes(&change.display_name, &found.display_name) && !changes(&change.unit, &found.unit) {
                 return Ok((transaction, resource_from_model(found)));
             }
@@ -105,11 +109,13 @@ impl Store {
         .await
     }
 
-    /// Marks a resource as deleted, unless a limit of a plan names it.
-    pub async fn delete_resource(&self, shown: Option<Time>, id: &str) -> Result<(), AdminError> {
+    /// Marks a resource as deleted, unless a limit of a plan names it. Refuses if the resource has another etag than
+    /// `etag`, unless that is empty.
+    pub async fn delete_resource(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
+            check_etag(etag, || resource_from_model(found.clone()).etag(), "resource", id)?;
             let policy = transaction.load_policy().await?;
             let key = ResourceKey(found.key);
             let limits_it = |plan: &&Arc<Plan>| plan.limits.iter().any(|limit| limit.shape.resource == key);

@@ -19,6 +19,7 @@ use super::{
     Page, changes, lock_policy, plans, rows_to_read, set_if,
 };
 use crate::domain::{
+    etag::check_etag,
     event::{ChangeAction, ChangedKind, Event, Fact},
     id::TenantKey,
     lineage::Since,
@@ -61,6 +62,8 @@ pub struct TenantChange {
     pub zone: Option<Tz>,
     /// When the subscription began.
     pub anchor_time: Option<AnchorTime>,
+    /// The etag that the tenant must have. Empty: any.
+    pub etag: String,
 }
 
 /// A change of the start of a tenant's subscription.
@@ -134,6 +137,8 @@ impl Store {
         self.run("update tenant", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
+            let before = tenant_from_model(found.clone())?;
+            check_etag(&change.etag, || before.etag(), "tenant", id)?;
             let present = plan_of(&transaction, &found).await?;
             let plan = match &change.plan {
                 Some(plan) => plans::get_row(&transaction, plan).await?,
@@ -142,16 +147,16 @@ impl Store {
             let other_plan = plan.key != found.plan_key;
             let other_state = changes(&change.state.map(TenantState::code), &found.state);
             let now = transaction.now(shown).await?.max(found.decided_at);
-            let calendars = calendars_after(&found, change, &plan, now)?;
+            let calendars = calendars_after(&before, change, &plan, now)?;
             if !other_plan
                 && !other_state
                 && calendars.is_none()
                 && !changes(&change.display_name, &found.display_name)
             {
-                let tenant = tenant_from_model(found)?;
-                return Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }));
+                return Ok((transaction, PlannedTenant { tenant: before, plan_id: plan.id }));
             }
-            let carried = if other_plan { Some(carry(&found, present, &plan, now, revision)?) } else { None };
+            let carried =
+                if other_plan { Some(carry(&before, present, &plan, now, revision)?) } else { None };
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
                 carried: set_if(carried),
@@ -177,11 +182,20 @@ impl Store {
     }
 
     /// Deletes a tenant: the tenant loses its id, and its rows stay. Refuses while the tenant has open holds, unless
-    /// `force` is given. A hold whose deadline has come is not open, even if it was not swept yet.
-    pub async fn delete_tenant(&self, shown: Option<Time>, id: &str, force: bool) -> Result<(), AdminError> {
+    /// `force` is given. A hold whose deadline has come is not open, even if it was not swept yet. Refuses if the tenant
+    /// has another etag than `etag`, unless that is empty.
+    pub async fn delete_tenant(
+        &self,
+        shown: Option<Time>,
+        id: &str,
+        force: bool,
+        etag: &str,
+    ) -> Result<(), AdminError> {
         self.run("delete tenant", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
+            let before = tenant_from_model(found.clone())?;
+            check_etag(etag, || before.etag(), "tenant", id)?;
             let now = transaction.now(shown).await?.max(found.decided_at);
             let open = hold::Entity::find()
                 .filter(hold::Column::TenantKey.eq(found.key))
@@ -258,13 +272,12 @@ async fn emit_tenant_change(
 
 /// Returns the column `carried` for a change of plan at `now`: that instant, and the shapes that both plans count.
 fn carry(
-    found: &tenant::Model,
+    tenant: &Tenant,
     from: plan::Model,
     to: &plan::Model,
     now: Time,
     revision: i64,
 ) -> Result<Option<String>, StoreError> {
-    let tenant = tenant_from_model(found.clone())?;
     let (from, to) = (plan_from_model(from)?, plan_from_model(to.clone())?);
     let plan_since = Since::of_tenant(now, revision, tenant.plan_since);
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to, now) }).map(Some)
@@ -272,12 +285,11 @@ fn carry(
 
 /// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
 fn calendars_after(
-    found: &tenant::Model,
+    tenant: &Tenant,
     change: &TenantChange,
     plan: &plan::Model,
     now: Time,
 ) -> Result<Option<String>, AdminError> {
-    let tenant = tenant_from_model(found.clone())?;
     let present = *tenant.calendar();
     let anchor_time = change.anchor_time.map(|given| match given {
         AnchorTime::Creation => tenant.created_at,
