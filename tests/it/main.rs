@@ -22,6 +22,7 @@ mod commands;
 mod crowd;
 mod database_faults;
 mod documents;
+mod etags;
 mod events;
 mod expiry;
 mod extend;
