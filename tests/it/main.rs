@@ -15,6 +15,7 @@ mod batch;
 mod books_kept;
 mod calendar;
 mod calendar_changes;
+mod changed_fields;
 mod check;
 mod clock_skew;
 mod clock_steps;

@@ -74,10 +74,40 @@ async fn emit_change(
     now: Time,
     kind: ChangedKind,
     id: &str,
-    action: ChangeAction,
+    what: Done,
 ) -> Result<(), StoreError> {
-    let fact = Fact::Changed { kind, id: id.to_owned(), action };
+    let fact = what.fact(kind, id);
     transaction.append_event(&Event::of_no_tenant(now, fact)).await
+}
+
+/// What a change does to a thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Done {
+    Created,
+    /// The names of the fields that have another value now, see [`changed_fields`].
+    Updated(Vec<&'static str>),
+    Deleted,
+}
+
+impl Done {
+    /// Returns the fact of the event POLICY_CHANGED.
+    fn fact(&self, kind: ChangedKind, id: &str) -> Fact {
+        let (action, fields) = match self {
+            Done::Created => (ChangeAction::Created, &[][..]),
+            Done::Updated(fields) => (ChangeAction::Updated, &fields[..]),
+            Done::Deleted => (ChangeAction::Deleted, &[][..]),
+        };
+        let fields = fields.iter().map(|&field| field.to_owned()).collect();
+        Fact::Changed { kind, id: id.to_owned(), action, fields }
+    }
+}
+
+/// Returns the names of the fields that change, sorted. If there are none, the update must have no effect (R4.23).
+fn changed_fields<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'static str> {
+    let mut changed: Vec<_> =
+        fields.into_iter().filter(|(_, changes)| *changes).map(|(name, _)| name).collect();
+    changed.sort_unstable();
+    changed
 }
 
 /// Returns whether a value was given that differs from the present value. An update without any such value writes

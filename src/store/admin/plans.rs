@@ -16,12 +16,12 @@ use super::{
         policy::{limits_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction},
     },
-    Page, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
 };
 use crate::domain::{
     carry::replace_limits,
     etag::check_etag,
-    event::{ChangeAction, ChangedKind},
+    event::ChangedKind,
     faults::Faults,
     lineage::Since,
     plan::{Limit, Plan, Policy, Uncovered},
@@ -80,7 +80,7 @@ impl Store {
                 uncovered: Set(new.uncovered.code()),
             };
             let row = row.insert(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Plan, &new.id, ChangeAction::Created).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, &new.id, Done::Created).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -104,10 +104,12 @@ impl Store {
             let since = Since::of_revision(now, revision + 1);
             let limits = change.limits.as_ref().map(|limits| replace(&before.limits, limits, since));
             let limits = limits.transpose()?;
-            if !changes(&change.display_name, &before.display_name)
-                && !changes(&limits, &before.limits)
-                && !changes(&change.uncovered, &before.uncovered)
-            {
+            let fields = changed_fields([
+                ("display_name", changes(&change.display_name, &before.display_name)),
+                ("limits", changes(&limits, &before.limits)),
+                ("uncovered", changes(&change.uncovered, &before.uncovered)),
+            ]);
+            if fields.is_empty() {
                 return Ok((transaction, before));
             }
             next_revision(&transaction, revision).await?;
@@ -120,7 +122,7 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Plan, id, ChangeAction::Updated).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, id, Done::Updated(fields)).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -144,7 +146,7 @@ impl Store {
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key.0).exec(connection).await?;
             let now = transaction.now(shown).await?.max(found.updated_at);
-            emit_change(&transaction, now, ChangedKind::Plan, id, ChangeAction::Deleted).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, id, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

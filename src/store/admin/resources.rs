@@ -16,11 +16,11 @@ use super::{
         policy::resource_from_model,
         transaction::{Entities, Reading, Transaction},
     },
-    Page, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
 };
 use crate::domain::{
     etag::check_etag,
-    event::{ChangeAction, ChangedKind},
+    event::ChangedKind,
     id::ResourceKey,
     plan::{Plan, Resource},
     refusal::Refusal,
@@ -73,7 +73,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, &new.id, ChangeAction::Created).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, &new.id, Done::Created).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -90,7 +90,11 @@ impl Store {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
             check_etag(&change.etag, || resource_from_model(found.clone()).etag(), "resource", id)?;
-            if !changes(&change.display_name, &found.display_name) && !changes(&change.unit, &found.unit) {
+            let fields = changed_fields([
+                ("display_name", changes(&change.display_name, &found.display_name)),
+                ("unit", changes(&change.unit, &found.unit)),
+            ]);
+            if fields.is_empty() {
                 return Ok((transaction, resource_from_model(found)));
             }
             next_revision(&transaction, revision).await?;
@@ -103,7 +107,7 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, id, ChangeAction::Updated).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, id, Done::Updated(fields)).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -131,7 +135,7 @@ impl Store {
                 ..Default::default()
             };
             row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, id, ChangeAction::Deleted).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, id, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

@@ -16,11 +16,11 @@ use super::{
         policy::{Carried, calendars_to_text, carried_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction, Writing},
     },
-    Page, changes, lock_policy, plans, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, lock_policy, plans, rows_to_read, set_if,
 };
 use crate::domain::{
     etag::check_etag,
-    event::{ChangeAction, ChangedKind, Event, Fact},
+    event::{ChangedKind, Event},
     id::TenantKey,
     lineage::Since,
     plan::Policy,
@@ -121,7 +121,7 @@ impl Store {
                 carried: Set(None),
             };
             let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, ChangeAction::Created).await?;
+            emit_tenant_change(&transaction, &tenant, Done::Created).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
@@ -145,16 +145,19 @@ impl Store {
                 None => present.clone(),
             };
             let other_plan = plan.key != found.plan_key;
-            let other_state = changes(&change.state.map(TenantState::code), &found.state);
             let now = transaction.now(shown).await?.max(found.decided_at);
-            let calendars = calendars_after(&before, change, &plan, now)?;
-            if !other_plan
-                && !other_state
-                && calendars.is_none()
-                && !changes(&change.display_name, &found.display_name)
-            {
+            let calendar = calendar_after(&before, change);
+            let fields = changed_fields([
+                ("anchor_time", calendar.anchor_time != before.calendar().anchor_time),
+                ("display_name", changes(&change.display_name, &before.display_name)),
+                ("plan", other_plan),
+                ("state", changes(&change.state, &before.state)),
+                ("zone", calendar.zone != before.calendar().zone),
+            ]);
+            if fields.is_empty() {
                 return Ok((transaction, PlannedTenant { tenant: before, plan_id: plan.id }));
             }
+            let calendars = calendars_after(&before, calendar, &plan, now)?;
             let carried =
                 if other_plan { Some(carry(&before, present, &plan, now, revision)?) } else { None };
             let row = tenant::ActiveModel {
@@ -164,9 +167,7 @@ impl Store {
                 plan_key: set_if(other_plan.then_some(plan.key)),
                 plan_since: set_if(other_plan.then_some(now)),
                 state: set_if(change.state.map(TenantState::code)),
-                zone: set_if(
-                    calendars.is_some().then_some(change.zone).flatten().map(|zone| zone.name().to_owned()),
-                ),
+                zone: set_if(calendars.is_some().then(|| calendar.zone.name().to_owned())),
                 calendars: set_if(calendars.map(Some)),
                 decided_at: Set(now),
                 updated_at: Set(now),
@@ -175,7 +176,7 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, ChangeAction::Updated).await?;
+            emit_tenant_change(&transaction, &tenant, Done::Updated(fields)).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
@@ -217,7 +218,7 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, ChangeAction::Deleted).await?;
+            emit_tenant_change(&transaction, &tenant, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -263,9 +264,9 @@ impl Transaction<Reading> {
 async fn emit_tenant_change(
     transaction: &Transaction<Writing>,
     tenant: &Tenant,
-    action: ChangeAction,
+    what: Done,
 ) -> Result<(), StoreError> {
-    let fact = Fact::Changed { kind: ChangedKind::Tenant, id: tenant.id.to_string(), action };
+    let fact = what.fact(ChangedKind::Tenant, &tenant.id);
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
 }
@@ -283,23 +284,28 @@ fn carry(
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to, now) }).map(Some)
 }
 
-/// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
-fn calendars_after(
-    tenant: &Tenant,
-    change: &TenantChange,
-    plan: &plan::Model,
-    now: Time,
-) -> Result<Option<String>, AdminError> {
+/// Returns the calendar that a tenant has after a change.
+fn calendar_after(tenant: &Tenant, change: &TenantChange) -> TenantCalendar {
     let present = *tenant.calendar();
     let anchor_time = change.anchor_time.map(|given| match given {
         AnchorTime::Creation => tenant.created_at,
         AnchorTime::At(instant) => instant,
     });
-    let next = TenantCalendar {
+    TenantCalendar {
         zone: change.zone.unwrap_or(present.zone),
         anchor_time: anchor_time.unwrap_or(present.anchor_time),
         ..present
-    };
+    }
+}
+
+/// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
+fn calendars_after(
+    tenant: &Tenant,
+    next: TenantCalendar,
+    plan: &plan::Model,
+    now: Time,
+) -> Result<Option<String>, AdminError> {
+    let present = *tenant.calendar();
     if next == present {
         return Ok(None);
     }
