@@ -16,6 +16,7 @@ mod m20261126_000011_probes;
 mod m20261126_000012_tenant_calendars;
 mod m20261126_000013_uncovered;
 mod m20261126_000014_counter_labels;
+mod m20261127_000016_policy_settings;
 
 /// All migrations, in the order in which they run.
 pub struct Migrator;
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000012_tenant_calendars::Migration),
             Box::new(m20261126_000013_uncovered::Migration),
             Box::new(m20261126_000014_counter_labels::Migration),
+            Box::new(m20261127_000016_policy_settings::Migration),
         ]
     }
 }

@@ -8,7 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::{
     operation::Fingerprinter,
-    plan::{Limit, Plan, Resource},
+    plan::{Limit, Plan, PolicySettings, Resource},
     refusal::Refusal,
     shape::Shape,
     tenant::Tenant,
@@ -79,6 +79,16 @@ fn add_limit(print: Fingerprinter, limit: &Limit) -> Fingerprinter {
     let print =
         per.iter().fold(print, |print, (_, counts)| print.number((*counts).into())).count(labels.len());
     labels.iter().fold(print, |print, rule| print.text(&rule.key).optional(rule.selected.as_deref()))
+}
+
+impl PolicySettings {
+    /// Returns the etag of the settings.
+    pub fn etag(&self) -> String {
+        let Self { default_plan, default_zone, updated_at } = self;
+        let print = Fingerprinter::new("settings").number(default_plan.map_or(-1, |key| key.0.into()));
+        let print = print.text(default_zone.name()).number(i64::from(updated_at.is_some()));
+        etag(print.number(updated_at.map_or(0, |at| at.0)))
+    }
 }
 
 impl Tenant {

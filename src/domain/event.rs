@@ -63,9 +63,11 @@ pub enum ChangedKind {
     Plan,
     /// The tenant of the event.
     Tenant,
+    /// The settings of the policy.
+    Settings,
 }
 
-codes!(ChangedKind as i32: Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT");
+codes!(ChangedKind as i32: Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT", Settings = 6 "SETTINGS");
 
 /// What an operator did to the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -179,6 +179,17 @@ impl Operation {
         }
     }
 
+    /// Returns whether the operation creates its tenant, if the tenant does not exist and the policy has a default plan
+    /// (R4.38).
+    pub fn may_create_tenant(&self) -> bool {
+        match self {
+            Operation::Reserve(_) | Operation::Record(_) | Operation::Check(_) => true,
+            Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
+                false
+            }
+        }
+    }
+
     /// Returns whether the operation must take effect even if its client is gone (R4.10), because it reports something
     /// that has already happened.
     pub fn must_take_effect(&self) -> bool {

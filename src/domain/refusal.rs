@@ -141,6 +141,9 @@ pub enum Refusal {
         /// The number of tenants that have the plan.
         tenants: u64,
     },
+    /// The plan is the default plan of the policy (R4.38).
+    #[error("plan {0:?} is in use: it is the default plan; change the policy settings first")]
+    PlanIsDefault(String),
     /// The tenant has open holds.
     #[error("tenant {id:?} has {holds} open hold(s); settle them, or set force")]
     TenantHasHolds {

@@ -108,7 +108,7 @@ pub(super) fn out_of_time(text: &str) -> Status {
 /// Makes the status of a refusal. `frame` has the names of the resources and of the tenant, for quota violations and
 /// for TOO_MANY_COUNTERS. Without `frame` these have no names.
 pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
-    let mut details = ErrorDetails::new();
+    let details = ErrorDetails::new();
     let text = refusal.to_string();
     let tenant = frame.map(|frame| frame.tenant.to_string()).unwrap_or_default();
     match refusal {
@@ -121,9 +121,8 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             not_found("RESERVATION_NOT_FOUND", "reservation", name, &text, details)
         }
         Refusal::RequestNotFound(id) => {
-            details.set_resource_info("reservation", "", "", text.as_str());
             let metadata = [("reserve_request_id", id.clone())];
-            with_reason(Code::NotFound, "RESERVATION_NOT_FOUND", &text, metadata, details)
+            about(Code::NotFound, "RESERVATION_NOT_FOUND", ("reservation", ""), &text, metadata, details)
         }
         Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text, details),
         Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text, details),
@@ -135,18 +134,15 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             with_reason(Code::PermissionDenied, "TENANT_SUSPENDED", &text, [("tenant", id.clone())], details)
         }
         Refusal::RequestIdReused(id) => {
-            details.set_resource_info("request", id.as_str(), "", text.as_str());
             let metadata = [("request_id", id.clone())];
-            with_reason(Code::AlreadyExists, "REQUEST_ID_REUSED", &text, metadata, details)
+            about(Code::AlreadyExists, "REQUEST_ID_REUSED", ("request", id), &text, metadata, details)
         }
         Refusal::NameTaken { kind, id } => {
-            details.set_resource_info(*kind, id.as_str(), "", text.as_str());
-            with_reason(Code::AlreadyExists, "NAME_TAKEN", &text, [(*kind, id.clone())], details)
+            about(Code::AlreadyExists, "NAME_TAKEN", (kind, id), &text, [(*kind, id.clone())], details)
         }
         Refusal::EtagMismatch { kind, id } => {
-            details.set_resource_info(*kind, id.as_str(), "", text.as_str());
             let metadata = [("what", (*kind).to_owned()), ("id", id.clone())];
-            with_reason(Code::Aborted, "ETAG_MISMATCH", &text, metadata, details)
+            about(Code::Aborted, "ETAG_MISMATCH", (kind, id), &text, metadata, details)
         }
         Refusal::ReservationSettled(state) => {
             let metadata = [("state", state.name().to_owned())];
@@ -163,6 +159,10 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         Refusal::PlanInUse { id, tenant, tenants } => {
             let metadata =
                 [("plan", id.clone()), ("tenant", tenant.clone()), ("tenants", tenants.to_string())];
+            precondition("PLAN_IN_USE", id, &text, metadata, details)
+        }
+        Refusal::PlanIsDefault(id) => {
+            let metadata = [("plan", id.clone()), ("default_plan", id.clone())];
             precondition("PLAN_IN_USE", id, &text, metadata, details)
         }
         Refusal::TenantHasHolds { id, holds } => {
@@ -196,6 +196,19 @@ fn invalid(faults: &[Fault], mut details: ErrorDetails) -> Status {
     let texts = faults.iter().map(|fault| format!("{} {}", fault.field, fault.description));
     let text = texts.collect::<Vec<_>>().join("; ");
     with_reason(Code::InvalidArgument, "INVALID_ARGUMENT", &text, [], details)
+}
+
+/// Makes a status that names the thing that it is about: its kind and its id.
+fn about<const N: usize>(
+    code: Code,
+    reason: &'static str,
+    (kind, id): (&str, &str),
+    text: &str,
+    metadata: [(&str, String); N],
+    mut details: ErrorDetails,
+) -> Status {
+    details.set_resource_info(kind, id, "", text);
+    with_reason(code, reason, text, metadata, details)
 }
 
 fn not_found(

@@ -34,7 +34,7 @@ use transaction::{Job, Writes};
 
 pub use admin::{
     AnchorTime, NewPlan, NewResource, NewTenant, Page, PlanChange, PlannedTenant, ResourceChange,
-    TenantChange,
+    SettingsChange, TenantChange,
 };
 pub use books::{
     Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,

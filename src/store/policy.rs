@@ -1,7 +1,8 @@
-//! Resources and plans: rows ⇄ domain. The limits of a plan are stored in the plan's row, as JSON.
+//! Resources, plans and settings: rows ⇄ domain. The limits of a plan are stored in the plan's row, as JSON.
 
 use std::sync::Arc;
 
+use chrono_tz::Tz;
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use super::{
 use crate::domain::{
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
-    plan::{Enforcement, Limit, Plan, Policy, Resource, Uncovered},
+    plan::{Enforcement, Limit, Plan, Policy, PolicySettings, Resource, Uncovered},
     shape::{LabelRule, Shape},
     time::Time,
     timing::{PastRecurrence, Recurrence, TenantCalendar, Timing},
@@ -43,11 +44,15 @@ impl<W: Statements> Transaction<W> {
             let resources = self.rows(resources, Vec::new()).await?;
             let plans = "SELECT key, id, display_name, limits, created_at, updated_at, uncovered FROM plans ORDER BY key";
             let plans = self.rows(plans, Vec::new()).await?;
+            let settings =
+                "SELECT id, revision, default_plan_key, default_zone, settings_at FROM policy WHERE id = $1";
+            let settings = self.rows(settings, vec![POLICY_ROW.into()]).await?;
             // Under READ COMMITTED each statement sees all that was committed before it.
             if self.read_revision().await? == revision {
                 let resources = resources.iter().map(resource_from_row).collect::<Result<_, _>>()?;
                 let plans = plans.iter().map(plan_from_row).collect::<Result<_, _>>()?;
-                return Ok(Policy::new(revision, resources, plans));
+                let settings = settings_from_row(settings.first().ok_or_else(missing)?)?;
+                return Ok(Policy::new(revision, resources, plans).with_settings(settings));
             }
         }
         let text = format!("the policy changed during each of {LOADS_MAX} attempts to load it");
@@ -61,6 +66,26 @@ pub(super) fn revision_of(row: Option<policy::Model>) -> Result<i64, StoreError>
 
 fn missing() -> StoreError {
     StoreError::Corrupt("the table policy has no row".to_owned())
+}
+
+fn settings_from_row(row: &Row) -> Result<PolicySettings, StoreError> {
+    settings_from_model(&policy::Model {
+        id: row.get(0)?,
+        revision: row.get(1)?,
+        default_plan_key: row.get(2)?,
+        default_zone: row.get(3)?,
+        settings_at: row.get(4)?,
+    })
+}
+
+pub(super) fn settings_from_model(row: &policy::Model) -> Result<PolicySettings, StoreError> {
+    let zone = row.default_zone.as_deref().map(|zone| zone.parse());
+    let zone = zone.transpose().map_err(|_| StoreError::Corrupt("the default time zone".to_owned()))?;
+    Ok(PolicySettings {
+        default_plan: row.default_plan_key.map(PlanKey),
+        default_zone: zone.unwrap_or(Tz::UTC),
+        updated_at: row.settings_at,
+    })
 }
 
 fn resource_from_row(row: &Row) -> Result<Resource, StoreError> {

@@ -22,6 +22,7 @@ mod clock_steps;
 mod commands;
 mod crowd;
 mod database_faults;
+mod default_plan;
 mod documents;
 mod etags;
 mod events;

@@ -126,6 +126,7 @@ fn change(change: &PolicyChange) -> String {
         Subject::Resource => "resource",
         Subject::Plan => "plan",
         Subject::Tenant => "tenant",
+        Subject::Settings => "settings",
         Subject::Unspecified => "unknown object",
     };
     let action = match change.action() {

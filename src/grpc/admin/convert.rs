@@ -24,7 +24,8 @@ use crate::{
         wire::timestamp,
     },
     store::{
-        AnchorTime, NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange, TenantChange,
+        AnchorTime, NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange,
+        SettingsChange, TenantChange,
     },
 };
 
@@ -88,6 +89,30 @@ pub(super) fn plan_change(
     faults.into_result((message.id, PlanChange { display_name, limits, uncovered, etag: message.etag }))
 }
 
+/// Parses an update of the policy's settings.
+pub(super) fn settings_change(request: v1::UpdatePolicySettingsRequest) -> Result<SettingsChange, Refusal> {
+    let mut faults = Faults::default();
+    let message = required("settings", request.settings)?;
+    let mask = Mask::read(&mut faults, request.update_mask, &["default_plan", "default_zone"], &[]);
+    let default_plan = mask.take("default_plan", message.default_plan, String::is_empty);
+    faults.check("settings.default_plan", default_plan.as_deref().and_then(optional_name_fault));
+    let given = mask.take("default_zone", message.default_zone, String::is_empty);
+    let default_zone = given.and_then(|given| zone(&mut faults, "settings.default_zone", &given));
+    faults.into_result(SettingsChange { default_plan, default_zone, etag: message.etag })
+}
+
+/// Returns the message of the policy's settings.
+pub(super) fn settings(policy: &Policy) -> v1::PolicySettings {
+    let settings = &policy.settings;
+    let default_plan = settings.default_plan.and_then(|key| policy.plans.get(&key));
+    v1::PolicySettings {
+        default_plan: default_plan.map(|plan| plan.id.clone()).unwrap_or_default(),
+        default_zone: settings.default_zone.name().to_owned(),
+        update_time: settings.updated_at.map(timestamp),
+        etag: settings.etag(),
+    }
+}
+
 /// Parses a tenant to create.
 pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refusal> {
     let mut faults = Faults::default();
@@ -95,7 +120,7 @@ pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refus
     faults.check("tenant.id", new_id_fault(&message.id));
     faults.check("tenant.display_name", display_name_fault(&message.display_name));
     faults.check("tenant.plan", name_fault(&message.plan));
-    let zone = zone(&mut faults, &message.zone);
+    let zone = zone(&mut faults, "tenant.zone", &message.zone);
     let anchor_time = anchor_time(&mut faults, message.anchor_time);
     let state = state(&mut faults, message.state);
     faults.into_result(NewTenant {
@@ -123,7 +148,7 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
     let given = mask.take("zone", message.zone, String::is_empty);
-    let zone = given.and_then(|given| zone(&mut faults, &given));
+    let zone = given.and_then(|given| zone(&mut faults, "tenant.zone", &given));
     let given = mask.take("anchor_time", message.anchor_time, Option::is_none);
     let anchor_time =
         given.map(|given| anchor_time(&mut faults, given).map_or(AnchorTime::Creation, AnchorTime::At));
@@ -286,11 +311,11 @@ fn unit_fault(text: &str) -> Option<&'static str> {
 }
 
 /// Parses a time zone. `None` if the name is wrong.
-fn zone(faults: &mut Faults, name: &str) -> Option<Tz> {
+fn zone(faults: &mut Faults, field: &str, name: &str) -> Option<Tz> {
     let zone = if name.is_empty() { Some(Tz::UTC) } else { name.parse().ok() };
     if zone.is_none() {
         let text = "must be the IANA name of a time zone, such as \"Europe/Lisbon\"";
-        faults.add("tenant.zone", text);
+        faults.add(field, text);
     }
     zone
 }

@@ -126,6 +126,22 @@ impl AdminService for Admin {
         Ok(Response::new(()))
     }
 
+    async fn get_policy_settings(
+        &self,
+        _request: Request<v1::GetPolicySettingsRequest>,
+    ) -> Result<Response<v1::PolicySettings>, Status> {
+        Ok(Response::new(convert::settings(&*self.policy().await?)))
+    }
+
+    async fn update_policy_settings(
+        &self,
+        request: Request<v1::UpdatePolicySettingsRequest>,
+    ) -> Result<Response<v1::PolicySettings>, Status> {
+        let change = convert::settings_change(request.into_inner()).map_err(of_refusal)?;
+        let changed = self.store()?.update_settings(self.clock.now(), &change).await.map_err(of_error)?;
+        Ok(Response::new(convert::settings(&changed)))
+    }
+
     async fn create_tenant(
         &self,
         request: Request<v1::CreateTenantRequest>,

@@ -1,4 +1,4 @@
-//! The changes of operators to resources, plans and tenants. The changes to webhooks are in `webhooks/admin.rs`. This
+//! The changes of operators to resources, plans, settings and tenants. The changes to webhooks are in `webhooks/admin.rs`. This
 //! file has the steps that all changes share. Read `resources.rs` first, whose changes are the shortest.
 //!
 //! Every change except a redelivery locks the policy's row first. So changes run one at a time, and no change relies
@@ -6,10 +6,12 @@
 
 mod plans;
 mod resources;
+mod settings;
 mod tenants;
 
 pub use plans::{NewPlan, PlanChange};
 pub use resources::{NewResource, ResourceChange};
+pub use settings::SettingsChange;
 pub use tenants::{AnchorTime, NewTenant, PlannedTenant, TenantChange};
 
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, QuerySelect};
@@ -53,7 +55,13 @@ pub(super) async fn lock_policy(transaction: &Transaction<Writing>) -> Result<i6
     revision_of(row)
 }
 
-/// Raises the revision after a change of resources or plans, so that every engine loads them again. Returns the new
+/// Reads the policy's row, which the transaction has locked.
+async fn read_policy_row(transaction: &Transaction<Writing>) -> Result<policy::Model, StoreError> {
+    let row = policy::Entity::find_by_id(POLICY_ROW).one(transaction.connection()).await?;
+    row.ok_or_else(|| StoreError::Corrupt("the table policy has no row".to_owned()))
+}
+
+/// Raises the revision after a change of resources, plans or settings, so that every engine loads them again. Returns the new
 /// revision, which is also the key of the resource or plan that the change creates.
 async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Result<i32, StoreError> {
     let next = i32::try_from(revision + 1)
@@ -61,6 +69,7 @@ async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Res
     let row = policy::ActiveModel {
         id: ActiveValue::Unchanged(POLICY_ROW),
         revision: ActiveValue::Set(i64::from(next)),
+        ..Default::default()
     };
     // If no row is updated, SeaORM returns an error.
     row.update(transaction.connection()).await?;

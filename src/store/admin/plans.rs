@@ -16,7 +16,8 @@ use super::{
         policy::{limits_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction},
     },
-    Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, read_policy_row,
+    rows_to_read, set_if,
 };
 use crate::domain::{
     carry::replace_limits,
@@ -128,7 +129,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a plan, unless a tenant has it. Refuses if the plan has another etag than `etag`, unless that is empty.
+    /// Deletes a plan, unless a tenant has it or it is the default plan. Refuses if the plan has another etag than `etag`, unless that is empty.
     pub async fn delete_plan(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
@@ -142,6 +143,9 @@ impl Store {
                 let tenants = having.count(connection).await?;
                 let tenant = first.id.unwrap_or_default();
                 return Err(Refusal::PlanInUse { id: id.to_owned(), tenant, tenants }.into());
+            }
+            if read_policy_row(&transaction).await?.default_plan_key == Some(found.key.0) {
+                return Err(Refusal::PlanIsDefault(id.to_owned()).into());
             }
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key.0).exec(connection).await?;

@@ -97,31 +97,7 @@ impl Store {
                 return Err(Refusal::NameTaken { kind: "tenant", id: new.id.clone() }.into());
             }
             let plan = plans::get_row(&transaction, &new.plan).await?;
-            let now = transaction.now(shown).await?;
-            let calendars = new.anchor_time.map(|anchor_time| {
-                calendars_to_text(&[TenantCalendar { since: now, zone: new.zone, anchor_time }])
-            });
-            let calendars = calendars.transpose()?;
-            let row = tenant::ActiveModel {
-                key: Set(new.key.0),
-                id: Set(Some(new.id.clone())),
-                deleted_id: Set(None),
-                display_name: Set(new.display_name.clone()),
-                plan_key: Set(plan.key),
-                zone: Set(new.zone.name().to_owned()),
-                calendars: Set(calendars),
-                state: Set(new.state.code()),
-                decided_at: Set(now),
-                next_due: Set(Time::NEVER),
-                version: Set(0),
-                plan_since: Set(now),
-                created_at: Set(now),
-                updated_at: Set(now),
-                event_number: Set(1),
-                carried: Set(None),
-            };
-            let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, Done::Created).await?;
+            let tenant = insert(&transaction, shown, new, plan.key).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
@@ -260,6 +236,41 @@ impl Transaction<Reading> {
     }
 }
 
+/// Creates a tenant with a plan of this key. The caller has locked the policy and checked that the id is free.
+pub(super) async fn insert(
+    transaction: &Transaction<Writing>,
+    shown: Option<Time>,
+    new: &NewTenant,
+    plan: i32,
+) -> Result<Tenant, AdminError> {
+    let now = transaction.now(shown).await?;
+    let calendars = new
+        .anchor_time
+        .map(|anchor_time| calendars_to_text(&[TenantCalendar { since: now, zone: new.zone, anchor_time }]));
+    let calendars = calendars.transpose()?;
+    let row = tenant::ActiveModel {
+        key: Set(new.key.0),
+        id: Set(Some(new.id.clone())),
+        deleted_id: Set(None),
+        display_name: Set(new.display_name.clone()),
+        plan_key: Set(plan),
+        zone: Set(new.zone.name().to_owned()),
+        calendars: Set(calendars),
+        state: Set(new.state.code()),
+        decided_at: Set(now),
+        next_due: Set(Time::NEVER),
+        version: Set(0),
+        plan_since: Set(now),
+        created_at: Set(now),
+        updated_at: Set(now),
+        event_number: Set(1),
+        carried: Set(None),
+    };
+    let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
+    emit_tenant_change(transaction, &tenant, Done::Created).await?;
+    Ok(tenant)
+}
+
 /// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
 async fn emit_tenant_change(
     transaction: &Transaction<Writing>,
@@ -325,13 +336,13 @@ fn next_version(found: &tenant::Model, now: Time) -> i64 {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lock {
+pub(super) enum Lock {
     No,
     /// Locks the row, as decisions do. SQLite has one writer and needs no lock.
     Yes,
 }
 
-async fn find_row(
+pub(super) async fn find_row(
     transaction: &Transaction<impl Entities>,
     id: &str,
     lock: Lock,
