@@ -142,7 +142,7 @@ pub struct Policy {
     pub resources: BTreeMap<ResourceKey, Resource>,
     /// Every plan that exists, by key.
     pub plans: BTreeMap<PlanKey, Arc<Plan>>,
-    /// The settings.
+    /// The default plan and the default zone.
     pub settings: PolicySettings,
     resource_keys: HashMap<String, ResourceKey>,
     plan_keys: HashMap<String, PlanKey>,

@@ -24,6 +24,7 @@ mod postgres;
 mod probe;
 mod pulse;
 mod row;
+mod settings;
 mod sqlite;
 mod time;
 mod transaction;

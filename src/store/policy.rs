@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono_tz::Tz;
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +9,13 @@ use super::{
     entity::{plan, policy, resource},
     error::StoreError,
     row::Row,
+    settings::settings_from_row,
     transaction::{Statements, Transaction},
 };
 use crate::domain::{
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
-    plan::{Enforcement, Limit, Plan, Policy, PolicySettings, Resource, Uncovered},
+    plan::{Enforcement, Limit, Plan, Policy, Resource, Uncovered},
     shape::{LabelRule, Shape},
     time::Time,
     timing::{PastRecurrence, Recurrence, TenantCalendar, Timing},
@@ -66,26 +66,6 @@ pub(super) fn revision_of(row: Option<policy::Model>) -> Result<i64, StoreError>
 
 fn missing() -> StoreError {
     StoreError::Corrupt("the table policy has no row".to_owned())
-}
-
-fn settings_from_row(row: &Row) -> Result<PolicySettings, StoreError> {
-    settings_from_model(&policy::Model {
-        id: row.get(0)?,
-        revision: row.get(1)?,
-        default_plan_key: row.get(2)?,
-        default_zone: row.get(3)?,
-        settings_at: row.get(4)?,
-    })
-}
-
-pub(super) fn settings_from_model(row: &policy::Model) -> Result<PolicySettings, StoreError> {
-    let zone = row.default_zone.as_deref().map(|zone| zone.parse());
-    let zone = zone.transpose().map_err(|_| StoreError::Corrupt("the default time zone".to_owned()))?;
-    Ok(PolicySettings {
-        default_plan: row.default_plan_key.map(PlanKey),
-        default_zone: zone.unwrap_or(Tz::UTC),
-        updated_at: row.settings_at,
-    })
 }
 
 fn resource_from_row(row: &Row) -> Result<Resource, StoreError> {

@@ -163,9 +163,9 @@ both! {
             let no = world.reserve(id).tokens(1).await.expect_err("no new id");
             no.is(Code::NotFound, "TENANT_NOT_FOUND");
         }
-        world.reserve("x").amount("nothing", 1).await.expect_err("not declared").names(&["amounts[0].resource"]);
         update(world, default(""), &["default_plan"]).await.expect("it can be unset");
         world.reserve("x").tokens(1).await.expect_err("no default plan").is(Code::NotFound, "TENANT_NOT_FOUND");
+        world.reserve("x").tokens(-1).await.expect_err("a wrong field").names(&["amounts[0].quantity"]);
         assert_eq!(world.database.number("SELECT COUNT(*) FROM tenants").await, 0);
     }
 

@@ -41,7 +41,7 @@ pub(in super::super) struct Item {
 pub(in super::super) enum Newcomer {
     /// The operation did not wait for its tenant.
     No,
-    /// The operation waits.
+    /// The operation waits at present.
     Waits,
     /// The operation waited. If its tenant does not exist now, the tenant was deleted meanwhile.
     Waited,
