@@ -17,6 +17,7 @@ mod m20261126_000012_tenant_calendars;
 mod m20261126_000013_uncovered;
 mod m20261126_000014_counter_labels;
 mod m20261127_000015_agents_overrides;
+mod m20261127_000016_policy_settings;
 
 /// All migrations, in the order in which they run.
 pub struct Migrator;
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000013_uncovered::Migration),
             Box::new(m20261126_000014_counter_labels::Migration),
             Box::new(m20261127_000015_agents_overrides::Migration),
+            Box::new(m20261127_000016_policy_settings::Migration),
         ]
     }
 }

@@ -98,7 +98,7 @@ impl Audience {
     ///
     /// When a watcher or the webhook has received no event, or when the server refuses to delete the webhook.
     pub async fn finish(mut self) -> Result<(), CliError> {
-        let request = DeleteWebhookRequest { id: self.webhook.clone() };
+        let request = DeleteWebhookRequest { id: self.webhook.clone(), ..DeleteWebhookRequest::default() };
         let gone = self.admin.delete_webhook(request).await;
         gone.map_err(|status| CliError::refused("DeleteWebhook", &status))?;
         let received = || self.watchers.iter().map(|count| count.load(Ordering::Relaxed));

@@ -95,11 +95,14 @@ pub enum ChangedKind {
     Agent,
     /// An override of the tenant.
     Override,
+    /// The settings of the policy.
+    Settings,
 }
 
 codes!(
     ChangedKind as i32:
-    Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT", Agent = 4 "AGENT", Override = 5 "OVERRIDE"
+    Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT", Agent = 4 "AGENT", Override = 5 "OVERRIDE",
+    Settings = 6 "SETTINGS"
 );
 
 /// What an operator did to the thing.
@@ -168,6 +171,8 @@ pub enum Fact {
         id: String,
         /// What was done to the thing.
         action: ChangeAction,
+        /// The fields that an update changed, as in `update_mask`, sorted. Empty for other actions.
+        fields: Vec<String>,
     },
     /// A webhook is no longer notified of events.
     WebhookDisabled {
@@ -236,6 +241,8 @@ pub struct ChangePart<'a> {
     pub id: &'a str,
     /// What was done to the thing.
     pub action: ChangeAction,
+    /// The fields that an update changed, as in `update_mask`, sorted. Empty for other actions.
+    pub fields: &'a [String],
 }
 
 /// A webhook, as a part of a fact.
@@ -345,8 +352,8 @@ impl Fact {
                 let (reason, operator) = (Some(reason.as_str()), Some(operator.as_str()));
                 Parts { adjusted: Some(*delta), reason, operator, figures, ..none }
             }
-            Fact::Changed { kind, id, action } => {
-                Parts { change: Some(ChangePart { kind: *kind, id, action: *action }), ..none }
+            Fact::Changed { kind, id, action, fields } => {
+                Parts { change: Some(ChangePart { kind: *kind, id, action: *action, fields }), ..none }
             }
             Fact::WebhookDisabled { id, state } => {
                 Parts { webhook: Some(WebhookPart { id, state: *state }), ..none }
@@ -390,8 +397,8 @@ impl Fact {
                 figures: all(),
             },
             EventKind::PolicyChanged => {
-                let ChangePart { kind, id, action } = parts.change.ok_or("change")?;
-                Fact::Changed { kind, id: id.to_owned(), action }
+                let ChangePart { kind, id, action, fields } = parts.change.ok_or("change")?;
+                Fact::Changed { kind, id: id.to_owned(), action, fields: fields.to_vec() }
             }
             EventKind::WebhookDisabled => {
                 let WebhookPart { id, state } = parts.webhook.ok_or("webhook")?;

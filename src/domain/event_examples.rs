@@ -46,7 +46,8 @@ fn fact(kind: EventKind) -> Fact {
         EventKind::WindowClosed => Fact::Closed(vec![figures(), figures()]),
         EventKind::UsageReset => Fact::Reset { delta: -7, reason, operator, figures: vec![figures()] },
         EventKind::PolicyChanged => {
-            Fact::Changed { kind: ChangedKind::Plan, id, action: ChangeAction::Deleted }
+            let fields = vec!["display_name".to_owned(), "limits".to_owned()];
+            Fact::Changed { kind: ChangedKind::Plan, id, action: ChangeAction::Updated, fields }
         }
         EventKind::WebhookDisabled => Fact::WebhookDisabled { id, state: WebhookState::Gone },
         EventKind::BooksDisagree => Fact::BooksDisagree { faults: 3 },

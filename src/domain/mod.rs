@@ -10,6 +10,7 @@
 //! - the events: [`alert`], [`event_kind`], [`event`]
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
+//! - what operators see of things, as one short text: [`etag`]
 
 pub mod agent;
 pub mod alert;
@@ -20,6 +21,7 @@ pub mod carry;
 mod codes;
 pub mod counter;
 pub mod decide;
+pub mod etag;
 pub mod event;
 #[cfg(test)]
 pub(crate) mod event_examples;

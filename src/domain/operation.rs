@@ -179,6 +179,17 @@ impl Operation {
         }
     }
 
+    /// Returns whether the operation creates its tenant, if the tenant does not exist and the policy has a default plan
+    /// (R4.38).
+    pub fn may_create_tenant(&self) -> bool {
+        match self {
+            Operation::Reserve(_) | Operation::Record(_) | Operation::Check(_) => true,
+            Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
+                false
+            }
+        }
+    }
+
     /// Returns whether the operation must take effect even if its client is gone (R4.10), because it reports something
     /// that has already happened.
     pub fn must_take_effect(&self) -> bool {
@@ -216,6 +227,11 @@ impl Fingerprinter {
     pub fn number(mut self, number: i64) -> Self {
         self.0.update(number.to_be_bytes());
         self
+    }
+
+    /// Adds the number of elements of a list, which must come before its elements.
+    pub fn count(self, count: usize) -> Self {
+        self.number(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
     /// Adds a text that may be absent.

@@ -45,7 +45,7 @@ pub struct Override {
 pub enum OverrideState {
     /// The override will begin to apply.
     Scheduled,
-    /// The override applies.
+    /// The override applies at this instant.
     Active,
     /// The override no longer applies.
     Ended,

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use chrono_tz::Tz;
+
 use super::{
     agent::Agent,
     codes::codes,
@@ -132,15 +134,37 @@ pub struct Resource {
     pub updated_at: Time,
 }
 
-/// All resources and plans at one revision. A policy is immutable, and lanes and readers share it.
+/// The id of the settings in events and errors, since there is one row of settings.
+pub const SETTINGS_ID: &str = "policy";
+
+/// The settings of the policy, which hold for tenants that calls create (R4.38).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicySettings {
+    /// The plan of such a tenant. `None`: calls create no tenants.
+    pub default_plan: Option<PlanKey>,
+    /// The time zone of such a tenant.
+    pub default_zone: Tz,
+    /// When the settings were last changed. `None`: they were never changed.
+    pub updated_at: Option<Time>,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { default_plan: None, default_zone: Tz::UTC, updated_at: None }
+    }
+}
+
+/// All resources and plans, and the settings, at one revision. A policy is immutable, and lanes and readers share it.
 #[derive(Debug, Default)]
 pub struct Policy {
-    /// Grows by one with each change to a resource or a plan.
+    /// Grows by one with each change to a resource, a plan or the settings.
     pub revision: i64,
     /// Every resource, including the deleted resources.
     pub resources: BTreeMap<ResourceKey, Resource>,
     /// Every plan that exists, by key.
     pub plans: BTreeMap<PlanKey, Arc<Plan>>,
+    /// The default plan and the default zone.
+    pub settings: PolicySettings,
     resource_keys: HashMap<String, ResourceKey>,
     plan_keys: HashMap<String, PlanKey>,
 }
@@ -155,9 +179,19 @@ impl Policy {
             revision,
             resources: resources.into_iter().map(|resource| (resource.key, resource)).collect(),
             plans: plans.into_iter().map(|plan| (plan.key, Arc::new(plan.as_source()))).collect(),
+            settings: PolicySettings::default(),
             resource_keys,
             plan_keys,
         }
+    }
+
+    /// Returns the policy with other settings. A default plan that does not exist counts as no default plan: a server of
+    /// the previous release may have deleted it.
+    #[must_use]
+    pub fn with_settings(mut self, settings: PolicySettings) -> Self {
+        let default_plan = settings.default_plan.filter(|key| self.plans.contains_key(key));
+        self.settings = PolicySettings { default_plan, ..settings };
+        self
     }
 
     /// Finds the key of the resource with this id, unless it was deleted.

@@ -134,6 +134,14 @@ pub enum Refusal {
         /// The id that is taken.
         id: String,
     },
+    /// The thing has another etag than the request (R4.37).
+    #[error("{kind} {id:?} was changed since its etag was read; read it again, and repeat the change")]
+    EtagMismatch {
+        /// "resource", "plan", "tenant" or "webhook".
+        kind: &'static str,
+        /// The id of the thing.
+        id: String,
+    },
     /// The reservation was settled in another way before.
     #[error("the reservation is {} already", .0.name())]
     ReservationSettled(ReservationState),
@@ -170,6 +178,9 @@ pub enum Refusal {
         /// The number of agents that have the plan.
         agents: u64,
     },
+    /// The plan is the default plan of the policy (R4.38).
+    #[error("plan {0:?} is in use: it is the default plan; change the policy settings first")]
+    PlanIsDefault(String),
     /// The tenant has open holds.
     #[error("tenant {id:?} has {holds} open hold(s); settle them, or set force")]
     TenantHasHolds {

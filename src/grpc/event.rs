@@ -31,8 +31,9 @@ pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
 
 /// The kinds and the actions have the same codes in the domain as in the protos.
 fn change(change: ChangePart<'_>) -> v1::PolicyChange {
-    let ChangePart { kind, id, action } = change;
-    v1::PolicyChange { subject: kind.code(), id: id.to_owned(), action: action.code() }
+    let ChangePart { kind, id, action, fields } = change;
+    let (subject, action) = (kind.code(), action.code());
+    v1::PolicyChange { subject, id: id.to_owned(), action, fields: fields.to_vec() }
 }
 
 #[cfg(test)]

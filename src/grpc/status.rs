@@ -109,7 +109,7 @@ pub(super) fn out_of_time(text: &str) -> Status {
 /// Makes the status of a refusal. `frame` has the names of the resources and of the tenant, for quota violations and
 /// for TOO_MANY_COUNTERS. Without `frame` these have no names.
 pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
-    let mut details = ErrorDetails::new();
+    let details = ErrorDetails::new();
     let text = refusal.to_string();
     let tenant = frame.map(|frame| frame.tenant.to_string()).unwrap_or_default();
     match refusal {
@@ -122,9 +122,8 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             not_found("RESERVATION_NOT_FOUND", "reservation", name, &text, details)
         }
         Refusal::RequestNotFound(id) => {
-            details.set_resource_info("reservation", "", "", text.as_str());
             let metadata = [("reserve_request_id", id.clone())];
-            with_reason(Code::NotFound, "RESERVATION_NOT_FOUND", &text, metadata, details)
+            about(Code::NotFound, "RESERVATION_NOT_FOUND", ("reservation", ""), &text, metadata, details)
         }
         Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text, details),
         Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text, details),
@@ -141,20 +140,20 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::AgentNotFound(id) => not_found("AGENT_NOT_FOUND", "agent", id, &text, details),
         Refusal::OverrideNotFound(id) => not_found("OVERRIDE_NOT_FOUND", "override", id, &text, details),
-        Refusal::TooManyAgents(most) => {
-            precondition("TOO_MANY_AGENTS", "", &text, [("agents_max", most.to_string())], details)
-        }
+        Refusal::TooManyAgents(most) => too_many("TOO_MANY_AGENTS", "agents_max", *most, &text, details),
         Refusal::TooManyOverrides(most) => {
-            precondition("TOO_MANY_OVERRIDES", "", &text, [("overrides_max", most.to_string())], details)
+            too_many("TOO_MANY_OVERRIDES", "overrides_max", *most, &text, details)
         }
         Refusal::RequestIdReused(id) => {
-            details.set_resource_info("request", id.as_str(), "", text.as_str());
             let metadata = [("request_id", id.clone())];
-            with_reason(Code::AlreadyExists, "REQUEST_ID_REUSED", &text, metadata, details)
+            about(Code::AlreadyExists, "REQUEST_ID_REUSED", ("request", id), &text, metadata, details)
         }
         Refusal::NameTaken { kind, id } => {
-            details.set_resource_info(*kind, id.as_str(), "", text.as_str());
-            with_reason(Code::AlreadyExists, "NAME_TAKEN", &text, [(*kind, id.clone())], details)
+            about(Code::AlreadyExists, "NAME_TAKEN", (kind, id), &text, [(*kind, id.clone())], details)
+        }
+        Refusal::EtagMismatch { kind, id } => {
+            let metadata = [("what", (*kind).to_owned()), ("id", id.clone())];
+            about(Code::Aborted, "ETAG_MISMATCH", (kind, id), &text, metadata, details)
         }
         Refusal::ReservationSettled(state) => {
             let metadata = [("state", state.name().to_owned())];
@@ -168,19 +167,8 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             let metadata = [("resource", id.clone()), ("plan", plan.clone())];
             precondition("RESOURCE_IN_USE", id, &text, metadata, details)
         }
-        Refusal::PlanInUse { id, tenant, tenants } => {
-            let metadata =
-                [("plan", id.clone()), ("tenant", tenant.clone()), ("tenants", tenants.to_string())];
-            precondition("PLAN_IN_USE", id, &text, metadata, details)
-        }
-        Refusal::PlanOfAgents { id, tenant, agent, agents } => {
-            let metadata = [
-                ("plan", id.clone()),
-                ("tenant", tenant.clone()),
-                ("agent", agent.clone()),
-                ("agents", agents.to_string()),
-            ];
-            precondition("PLAN_IN_USE", id, &text, metadata, details)
+        Refusal::PlanInUse { id, .. } | Refusal::PlanOfAgents { id, .. } | Refusal::PlanIsDefault(id) => {
+            precondition("PLAN_IN_USE", id, &text, users_of_plan(refusal), details)
         }
         Refusal::TenantHasHolds { id, holds } => {
             let metadata = [("tenant", id.clone()), ("holds", holds.to_string())];
@@ -190,7 +178,7 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             precondition("TOO_MANY_COUNTERS", &tenant, &text, [("counters_max", most.to_string())], details)
         }
         Refusal::TooManyWebhooks(most) => {
-            precondition("TOO_MANY_WEBHOOKS", "", &text, [("webhooks_max", most.to_string())], details)
+            too_many("TOO_MANY_WEBHOOKS", "webhooks_max", *most, &text, details)
         }
         Refusal::QuotaExceeded(violations) => quota(violations, &tenant, &text, frame, details),
     }
@@ -215,6 +203,19 @@ fn invalid(faults: &[Fault], mut details: ErrorDetails) -> Status {
     with_reason(Code::InvalidArgument, "INVALID_ARGUMENT", &text, [], details)
 }
 
+/// Makes a status that names the thing that it is about: its kind and its id.
+fn about<const N: usize>(
+    code: Code,
+    reason: &'static str,
+    (kind, id): (&str, &str),
+    text: &str,
+    metadata: [(&str, String); N],
+    mut details: ErrorDetails,
+) -> Status {
+    details.set_resource_info(kind, id, "", text);
+    with_reason(code, reason, text, metadata, details)
+}
+
 fn not_found(
     reason: &'static str,
     kind: &'static str,
@@ -232,11 +233,32 @@ fn delivery_not_found(webhook: &str, sequence: i64, text: &str, mut details: Err
     with_reason(Code::NotFound, "DELIVERY_NOT_FOUND", text, metadata, details)
 }
 
-fn precondition<const N: usize>(
+/// Returns the metadata of PLAN_IN_USE: the plan, and who uses it.
+fn users_of_plan(refusal: &Refusal) -> Vec<(&'static str, String)> {
+    let mut users = Vec::new();
+    if let Refusal::PlanInUse { id, tenant, tenants } = refusal {
+        users.extend([("plan", id.clone()), ("tenant", tenant.clone()), ("tenants", tenants.to_string())]);
+    }
+    if let Refusal::PlanOfAgents { id, tenant, agent, agents } = refusal {
+        users.extend([("plan", id.clone()), ("tenant", tenant.clone())]);
+        users.extend([("agent", agent.clone()), ("agents", agents.to_string())]);
+    }
+    if let Refusal::PlanIsDefault(id) = refusal {
+        users.extend([("plan", id.clone()), ("default_plan", id.clone())]);
+    }
+    users
+}
+
+/// Makes the status for a number that has reached its bound. `name` is the key of the bound in the metadata.
+fn too_many(reason: &'static str, name: &str, most: u64, text: &str, details: ErrorDetails) -> Status {
+    precondition(reason, "", text, [(name, most.to_string())], details)
+}
+
+fn precondition<'a>(
     reason: &'static str,
     subject: &str,
     text: &str,
-    metadata: [(&str, String); N],
+    metadata: impl IntoIterator<Item = (&'a str, String)>,
     mut details: ErrorDetails,
 ) -> Status {
     details.set_precondition_failure(vec![PreconditionViolation::new(reason, subject, text)]);
@@ -330,11 +352,11 @@ fn rfc3339(time: Time) -> String {
         .unwrap_or_default()
 }
 
-fn with_reason<const N: usize>(
+fn with_reason<'a>(
     code: Code,
     reason: &'static str,
     text: &str,
-    metadata: [(&str, String); N],
+    metadata: impl IntoIterator<Item = (&'a str, String)>,
     mut details: ErrorDetails,
 ) -> Status {
     let metadata: HashMap<String, String> =

@@ -24,6 +24,7 @@ mod postgres;
 mod probe;
 mod pulse;
 mod row;
+mod settings;
 mod sqlite;
 mod time;
 mod transaction;
@@ -34,7 +35,7 @@ use transaction::{Job, Writes};
 
 pub use admin::{
     AgentChange, AnchorTime, MadeOverride, NewAgent, NewPlan, NewResource, NewTenant, OverrideChange, Page,
-    PlanChange, PlannedAgent, PlannedTenant, ResourceChange, TenantChange,
+    PlanChange, PlannedAgent, PlannedTenant, ResourceChange, SettingsChange, TenantChange,
 };
 pub use books::{
     Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,

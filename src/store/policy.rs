@@ -1,4 +1,4 @@
-//! Resources and plans: rows ⇄ domain. The limits of a plan are stored in the plan's row, as JSON.
+//! Resources, plans and settings: rows ⇄ domain. The limits of a plan are stored in the plan's row, as JSON.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::{
     entity::{plan, policy, resource},
     error::StoreError,
     row::Row,
+    settings::settings_from_row,
     transaction::{Statements, Transaction},
 };
 use crate::domain::{
@@ -43,11 +44,15 @@ impl<W: Statements> Transaction<W> {
             let resources = self.rows(resources, Vec::new()).await?;
             let plans = "SELECT key, id, display_name, limits, created_at, updated_at, uncovered FROM plans ORDER BY key";
             let plans = self.rows(plans, Vec::new()).await?;
+            let settings =
+                "SELECT id, revision, default_plan_key, default_zone, settings_at FROM policy WHERE id = $1";
+            let settings = self.rows(settings, vec![POLICY_ROW.into()]).await?;
             // Under READ COMMITTED each statement sees all that was committed before it.
             if self.read_revision().await? == revision {
                 let resources = resources.iter().map(resource_from_row).collect::<Result<_, _>>()?;
                 let plans = plans.iter().map(plan_from_row).collect::<Result<_, _>>()?;
-                return Ok(Policy::new(revision, resources, plans));
+                let settings = settings_from_row(settings.first().ok_or_else(missing)?)?;
+                return Ok(Policy::new(revision, resources, plans).with_settings(settings));
             }
         }
         let text = format!("the policy changed during each of {LOADS_MAX} attempts to load it");

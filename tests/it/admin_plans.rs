@@ -19,7 +19,13 @@ async fn update(world: &World, plan: Plan, paths: &[&str]) -> Answer<Plan> {
 }
 
 async fn delete(world: &World, id: &str) -> Answer<()> {
-    done(world.admin.clone().delete_plan(DeletePlanRequest { id: id.into() }).await)
+    done(
+        world
+            .admin
+            .clone()
+            .delete_plan(DeletePlanRequest { id: id.into(), ..DeletePlanRequest::default() })
+            .await,
+    )
 }
 
 async fn list(world: &World, page_size: i32, page_token: &str) -> Answer<ListPlansResponse> {

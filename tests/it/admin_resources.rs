@@ -23,7 +23,13 @@ async fn update(world: &World, resource: Resource, paths: &[&str]) -> Answer<Res
 }
 
 async fn delete(world: &World, id: &str) -> Answer<()> {
-    done(world.admin.clone().delete_resource(DeleteResourceRequest { id: id.into() }).await)
+    done(
+        world
+            .admin
+            .clone()
+            .delete_resource(DeleteResourceRequest { id: id.into(), ..DeleteResourceRequest::default() })
+            .await,
+    )
 }
 
 async fn list(world: &World, page_size: i32, page_token: &str) -> Answer<ListResourcesResponse> {

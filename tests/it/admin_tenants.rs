@@ -19,7 +19,13 @@ async fn update(world: &World, tenant: Tenant, paths: &[&str]) -> Answer<Tenant>
 }
 
 async fn delete(world: &World, id: &str, force: bool) -> Answer<()> {
-    done(world.admin.clone().delete_tenant(DeleteTenantRequest { id: id.into(), force }).await)
+    done(
+        world
+            .admin
+            .clone()
+            .delete_tenant(DeleteTenantRequest { id: id.into(), force, ..DeleteTenantRequest::default() })
+            .await,
+    )
 }
 
 async fn list(world: &World, request: ListTenantsRequest) -> Answer<ListTenantsResponse> {

@@ -23,7 +23,7 @@ async fn update(world: &Clients, agent: Agent, paths: &[&str]) -> Answer<Agent> 
 }
 
 async fn delete(world: &Clients, id: &str) -> Answer<()> {
-    let request = DeleteAgentRequest { tenant: "acme".into(), id: id.into() };
+    let request = DeleteAgentRequest { tenant: "acme".into(), id: id.into(), ..Default::default() };
     done(world.admin.clone().delete_agent(request).await)
 }
 
@@ -256,12 +256,12 @@ both! {
         update(world, agent("a", "none"), &["plan"]).await.expect_err("no such plan").is(Code::NotFound, "PLAN_NOT_FOUND");
         update(world, agent("b", ""), &["plan"]).await.expect_err("no such agent").is(Code::NotFound, "AGENT_NOT_FOUND");
         update(world, agent("a", ""), &["id", "tenant", "zone"]).await.expect_err("fixed").names(&["update_mask"; 3]);
-        let gone = done(world.admin.clone().delete_plan(DeletePlanRequest { id: "small".into() }).await);
+        let gone = done(world.admin.clone().delete_plan(DeletePlanRequest { id: "small".into(), etag: String::new() }).await);
         let no = gone.expect_err("an agent has the plan");
         no.is(Code::FailedPrecondition, "PLAN_IN_USE");
         assert_eq!((no.metadata["agent"].as_str(), no.metadata["tenant"].as_str()), ("a", "acme"));
-        let request = DeleteTenantRequest { id: "acme".into(), force: false };
+        let request = DeleteTenantRequest { id: "acme".into(), ..Default::default() };
         done(world.admin.clone().delete_tenant(request).await).expect("nothing is held");
-        done(world.admin.clone().delete_plan(DeletePlanRequest { id: "small".into() }).await).expect("nobody has it now");
+        done(world.admin.clone().delete_plan(DeletePlanRequest { id: "small".into(), etag: String::new() }).await).expect("nobody has it now");
     }
 }

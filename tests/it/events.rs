@@ -100,7 +100,7 @@ both! {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.record("acme").tokens(5).await.expect("it is recorded");
         world.reserve("acme").tokens(7).await.expect("there is quota");
-        let acme = DeleteTenantRequest { id: "acme".into(), force: true };
+        let acme = DeleteTenantRequest { id: "acme".into(), force: true, ..DeleteTenantRequest::default() };
         world.admin.clone().delete_tenant(acme).await.expect("by force");
         world.clock.advance(DAY);
         let closed = world.close_windows().await;
@@ -115,11 +115,11 @@ both! {
         world.change_plan("acme", &[day("tokens", 2_000)]).await.expect("the plan exists");
         world.set_state("acme", TenantState::Suspended).await;
         world.declare("other").await;
-        let other = || DeleteResourceRequest { id: "other".into() };
+        let other = || DeleteResourceRequest { id: "other".into(), ..DeleteResourceRequest::default() };
         world.admin.clone().delete_resource(other()).await.expect("nothing limits it");
         let acme = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
         world.admin.clone().delete_tenant(acme).await.expect("it has no holds");
-        world.admin.clone().delete_plan(DeletePlanRequest { id: "acme".into() }).await.expect("nobody has it");
+        world.admin.clone().delete_plan(DeletePlanRequest { id: "acme".into(), ..DeletePlanRequest::default() }).await.expect("nobody has it");
         let events = eventually("all events are listed", async || {
             let events = world.all_events(ListEventsRequest::default()).await;
             (events.len() == 9).then_some(events)

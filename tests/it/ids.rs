@@ -121,7 +121,7 @@ both! {
         let update_mask = Some(mask(&["tenants"]));
         let request = UpdateWebhookRequest { webhook: Some(webhook), update_mask };
         done(world.admin.clone().update_webhook(request).await).expect("the webhook exists");
-        let request = DeleteTenantRequest { id: old.into(), force: true };
+        let request = DeleteTenantRequest { id: old.into(), force: true, ..DeleteTenantRequest::default() };
         done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
         let no = world.reserve(old).amount(old, 1).await.expect_err("it is gone");
         no.is(Code::NotFound, "TENANT_NOT_FOUND");

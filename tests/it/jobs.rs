@@ -102,7 +102,7 @@ both! {
         hold_many(world, "acme", 4_500).await;
         hold_many(world, "globex", 30).await;
         hold_many(world, "gone", 3).await;
-        let request = DeleteTenantRequest { id: "gone".into(), force: true };
+        let request = DeleteTenantRequest { id: "gone".into(), force: true, ..DeleteTenantRequest::default() };
         world.admin.clone().delete_tenant(request).await.expect("it is forced");
         world.clock.advance(MINUTE);
         // In the meantime calls are decided, and their batches sweep holds, too.

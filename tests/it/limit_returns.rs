@@ -264,7 +264,7 @@ both! {
     async fn a_reservation_keeps_its_resource_when_the_name_is_declared_again(world: World) {
         world.tenant_with("acme", &[]).await;
         let again = async |id: &str| {
-            let request = DeleteResourceRequest { id: id.into() };
+            let request = DeleteResourceRequest { id: id.into(), ..DeleteResourceRequest::default() };
             clients::done(world.admin.clone().delete_resource(request).await).expect("no limit counts it");
             world.resource(id).await.expect("it is free again");
         };

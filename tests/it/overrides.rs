@@ -47,7 +47,7 @@ async fn get(world: &Clients, id: &str) -> Answer<Override> {
 }
 
 async fn delete(world: &Clients, id: &str) -> Answer<()> {
-    let request = DeleteOverrideRequest { tenant: "acme".into(), id: id.into() };
+    let request = DeleteOverrideRequest { tenant: "acme".into(), id: id.into(), ..Default::default() };
     done(world.admin.clone().delete_override(request).await)
 }
 

@@ -16,7 +16,7 @@ fn of_acme() -> WatchUsageRequest {
 }
 
 async fn delete(world: &World) {
-    let request = DeleteTenantRequest { id: "acme".into(), force: true };
+    let request = DeleteTenantRequest { id: "acme".into(), force: true, ..DeleteTenantRequest::default() };
     done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
 }
 

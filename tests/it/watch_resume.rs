@@ -13,7 +13,7 @@ async fn limited(world: &World, tenant: &str) {
 }
 
 async fn delete(world: &World, id: &str) {
-    let request = DeleteTenantRequest { id: id.into(), force: true };
+    let request = DeleteTenantRequest { id: id.into(), force: true, ..DeleteTenantRequest::default() };
     done(world.admin.clone().delete_tenant(request).await).expect("the tenant exists");
 }
 
@@ -32,7 +32,7 @@ both! {
         let cursor = cursor(world).await;
         world.record("acme").tokens(10).await.expect("it is recorded");
         delete(world, "acme").await;
-        let of_resource = DeleteResourceRequest { id: "other".into() };
+        let of_resource = DeleteResourceRequest { id: "other".into(), ..DeleteResourceRequest::default() };
         world.admin.clone().delete_resource(of_resource).await.expect("nothing limits it");
         let request =
             WatchUsageRequest { tenant: "acme".into(), cursor: cursor.clone(), ..everything() };

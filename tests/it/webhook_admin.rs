@@ -86,7 +86,7 @@ both! {
         world.restart().await;
         assert_eq!(get(world, "chat").await.expect("it is kept"), disabled);
 
-        let request = || DeleteWebhookRequest { id: "chat".into() };
+        let request = || DeleteWebhookRequest { id: "chat".into(), ..DeleteWebhookRequest::default() };
         done(world.admin.clone().delete_webhook(request()).await).expect("the webhook exists");
         get(world, "chat").await.expect_err("it is gone").is(Code::NotFound, "WEBHOOK_NOT_FOUND");
         let no = done(world.admin.clone().delete_webhook(request()).await).expect_err("it is gone");

@@ -35,7 +35,7 @@ both! {
         assert_eq!(pruned().await, (false, 0, 0));
         world.clock.set(start + KEPT - 1);
         assert_eq!(pruned().await, (false, 0, 0), "not before");
-        let request = DeleteWebhookRequest { id: "gone".into() };
+        let request = DeleteWebhookRequest { id: "gone".into(), ..DeleteWebhookRequest::default() };
         done(world.admin.clone().delete_webhook(request).await).expect("the webhook exists");
         assert_eq!(pruned().await, (false, 3, 0), "nobody waits for those of a webhook that is not there");
         world.clock.set(start + KEPT);

@@ -380,7 +380,7 @@ both! {
         assert_eq!(deliveries(world, "chat", &[]).await, []);
         set_state(world, "chat", WebhookState::Active).await;
         delivered(world, "chat", DeliveryState::Delivered, 3).await;
-        let request = DeleteWebhookRequest { id: "chat".into() };
+        let request = DeleteWebhookRequest { id: "chat".into(), ..DeleteWebhookRequest::default() };
         done(world.admin.clone().delete_webhook(request).await).expect("the webhook exists");
         happen(world, 1).await;
         mark.pass(world).await;

@@ -120,11 +120,12 @@ fn labels(labels: &HashMap<String, String>) -> Value {
 }
 
 fn change(change: &PolicyChange) -> Value {
-    json!({
-        "kind": small(change.subject().as_str_name(), "SUBJECT_"),
-        "id": change.id,
-        "action": small(change.action().as_str_name(), "ACTION_"),
-    })
+    object([
+        ("kind", small(change.subject().as_str_name(), "SUBJECT_").into()),
+        ("id", change.id.as_str().into()),
+        ("action", small(change.action().as_str_name(), "ACTION_").into()),
+        ("fields", if change.fields.is_empty() { Value::Null } else { change.fields.clone().into() }),
+    ])
 }
 
 fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {

@@ -128,6 +128,7 @@ fn change(change: &PolicyChange) -> String {
         Subject::Tenant => "tenant",
         Subject::Agent => "agent",
         Subject::Override => "override",
+        Subject::Settings => "settings",
         Subject::Unspecified => "unknown object",
     };
     let action = match change.action() {
@@ -136,7 +137,9 @@ fn change(change: &PolicyChange) -> String {
         Action::Deleted => "deleted",
         Action::Unspecified => "changed in an unknown way",
     };
-    format!("{subject} {} {action}", change.id)
+    let fields = change.fields.join(", ");
+    let fields = if fields.is_empty() { fields } else { format!(": {fields}") };
+    format!("{subject} {} {action}{fields}", change.id)
 }
 
 /// Formats an instant in UTC (RFC 3339). The text is empty if the instant is absent.
@@ -173,10 +176,11 @@ mod tests {
         let plain = "2026-03-16T12:00:00Z  acme  THRESHOLD_REACHED  80 % of day[agent planner]: 800 of 1000 tokens spent";
         assert_eq!(line(&event, false), plain);
         assert!(line(&event, true).contains("\x1b[33mTHRESHOLD_REACHED\x1b[0m"));
-        let change = PolicyChange { subject: Subject::Plan.into(), id: "free".into(), action: 2 };
+        let fields = vec!["display_name".into(), "limits".into()];
+        let change = PolicyChange { subject: Subject::Plan.into(), id: "free".into(), action: 2, fields };
         let kind = EventKind::PolicyChanged.into();
         let event = Event { kind, change: Some(change), ..Event::default() };
-        assert_eq!(line(&event, false), "  -  POLICY_CHANGED  plan free changed");
+        assert_eq!(line(&event, false), "  -  POLICY_CHANGED  plan free changed: display_name, limits");
         let kind = EventKind::WebhookDisabled.into();
         let event = Event { kind, webhook: "wh_1".into(), ..Event::default() };
         assert_eq!(line(&event, false), "  -  WEBHOOK_DISABLED  webhook wh_1");

@@ -5,13 +5,14 @@ use std::sync::OnceLock;
 use tokio::time::Instant;
 
 use super::{
-    super::ask::{Failure, Outcome, Request},
+    super::ask::{Failure, Outcome, Request, TenantRef},
     search::Search,
 };
 use crate::{
     clock::mint,
     domain::{
         id::{ReservationId, TenantKey},
+        refusal::Refusal,
         time::Time,
     },
 };
@@ -29,13 +30,34 @@ pub(in super::super) struct Item {
     pub(in super::super) outcome: Option<Outcome>,
     /// The tenant whose row another transaction has locked. The operation is then not decided in this batch.
     pub(in super::super) locked: Option<TenantKey>,
+    /// Whether the operation waits until its tenant is created. It waits at most once.
+    pub(in super::super) newcomer: Newcomer,
     /// Whether an earlier COMMIT with an unknown outcome may have carried the operation out.
     pub(super) in_doubt: bool,
 }
 
+/// Whether an operation waits until its tenant is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Newcomer {
+    /// The operation did not wait for its tenant.
+    No,
+    /// The operation waits at present.
+    Waits,
+    /// The operation waited. If its tenant does not exist now, the tenant was deleted meanwhile.
+    Waited,
+}
+
 impl Item {
     pub(in super::super) fn new(request: Request, deadline: Option<Instant>) -> Self {
-        Self { id: OnceLock::new(), request, deadline, outcome: None, locked: None, in_doubt: false }
+        Self {
+            id: OnceLock::new(),
+            request,
+            deadline,
+            outcome: None,
+            locked: None,
+            newcomer: Newcomer::No,
+            in_doubt: false,
+        }
     }
 
     /// Gives the operation DEADLINE_EXCEEDED if its caller is gone. Does nothing if the operation must take effect in
@@ -43,6 +65,18 @@ impl Item {
     pub(in super::super) fn drop_if_gone(&mut self, gone: bool) {
         if gone && !self.in_doubt && !self.request.operation.must_take_effect() {
             self.outcome = Some(Err(Failure::DeadlineExceeded));
+        }
+    }
+
+    /// Returns the id of the operation's tenant, if the operation failed because there is no such tenant, and did not
+    /// wait for the tenant before.
+    pub(in super::super) fn lacks_tenant(&self) -> Option<&str> {
+        match (&self.outcome, &self.request.tenant) {
+            (
+                Some(Err(Failure::Refused { refusal: Refusal::TenantNotFound(_), frame: None })),
+                TenantRef::Id(id),
+            ) if self.newcomer == Newcomer::No => Some(id),
+            _ => None,
         }
     }
 

@@ -17,7 +17,7 @@ mod session;
 
 pub(super) use self::{
     ahead::{Ahead, Planned},
-    item::Item,
+    item::{Item, Newcomer},
     load::charged_keys,
 };
 use self::{
@@ -86,6 +86,11 @@ impl Batcher {
         let (calendar, memory) = (Calendar::default(), Memory::default());
         let (caution, early_lock, locked) = (Caution::default(), None, HashSet::default());
         Self { store, policies, clock, calendar, memory, caution, early_lock, locked }
+    }
+
+    /// Makes the newcomers of the lane, of the parts of the server on which the lane works.
+    pub(super) fn newcomers<T>(&self, make: impl FnOnce(Store, Arc<PolicyCache>, Clock) -> T) -> T {
+        make(self.store.clone(), Arc::clone(&self.policies), self.clock.clone())
     }
 
     /// Forgets everything that the lane remembers of the database.

@@ -112,6 +112,11 @@ impl Waiting {
     pub(super) fn answer(self, failure: Failure) {
         self.caller.answer(Err(failure));
     }
+
+    /// Answers the caller with the outcome that the operation has.
+    pub(super) fn answer_outcome(self) {
+        self.caller.answer(self.item.outcome.unwrap_or(Err(Failure::Internal)));
+    }
 }
 
 impl Caller {

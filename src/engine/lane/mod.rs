@@ -3,10 +3,12 @@
 //! locked are set aside.
 //!
 //! Read [`Lane::run`] first. `callers.rs` has the operations of a batch, and the callers who wait for the outcomes.
-//! `aside.rs` has the operations that wait for a row.
+//! `aside.rs` has the operations that wait for a row, and `newcomers.rs` the operations that wait for their tenants to be
+//! created.
 
 mod aside;
 mod callers;
+mod newcomers;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{aside::Aside, callers::Batch};
+use self::{aside::Aside, callers::Batch, newcomers::Newcomers};
 use super::{
     ask::{Asked, Outcome, Submission},
     batch::{Ahead, Batcher, Planned},
@@ -46,7 +48,7 @@ pub(super) const QUEUE_OPERATIONS_MAX: usize = 10_000;
 /// Maximum number of operations of one batch.
 const BATCH_OPERATIONS_MAX: usize = 1_000;
 
-/// One lane. It ends when it is stopped, its queue is empty, and nothing is set aside.
+/// One lane. It ends when it is stopped, its queue is empty, nothing is set aside, and no tenant is created for it.
 pub(super) struct Lane {
     submissions: mpsc::UnboundedReceiver<Submission>,
     waiting: Arc<AtomicUsize>,
@@ -60,6 +62,8 @@ pub(super) struct Lane {
     deferred: VecDeque<Submission>,
     /// Operations that wait until their tenants' rows are free.
     aside: Aside,
+    /// Operations that wait until their tenants are created.
+    newcomers: Newcomers,
     /// The task that answers the callers of the batch that was committed last.
     answering: Option<JoinHandle<()>>,
 }
@@ -84,7 +88,9 @@ impl Lane {
         stop: CancellationToken,
     ) -> Self {
         let (deferred, aside) = (VecDeque::new(), Aside::new(store.clone()));
-        Self { submissions, waiting, batcher, store, overlap, stop, deferred, aside, answering: None }
+        let newcomers = batcher.newcomers(Newcomers::new);
+        let answering = None;
+        Self { submissions, waiting, batcher, store, overlap, stop, deferred, aside, newcomers, answering }
     }
 
     pub(super) async fn run(mut self) {
@@ -139,6 +145,7 @@ impl Lane {
             self.batcher.forget();
         }
         self.aside.take_locked(&mut batch);
+        self.newcomers.take(&mut batch);
         batch.answer();
     }
 
@@ -197,13 +204,14 @@ impl Lane {
     /// Waits for an operation to decide. Returns false if the lane was stopped and no operation is left.
     async fn receive(&mut self) -> bool {
         loop {
-            if self.aside.has_ready() || !self.deferred.is_empty() {
+            if self.aside.has_ready() || self.newcomers.has_ready() || !self.deferred.is_empty() {
                 return true;
             }
             let submission = tokio::select! {
                 biased;
                 submission = self.submissions.recv() => submission,
                 () = self.aside.changed() => continue,
+                () = self.newcomers.changed() => continue,
                 () = self.stop.cancelled(), if !self.submissions.is_closed() => {
                     // No operation is accepted any more, but the operations in the queue are still decided.
                     self.submissions.close();
@@ -215,8 +223,11 @@ impl Lane {
                     self.deferred.push_back(submission);
                     return true;
                 }
-                None if self.aside.is_empty() => return false,
-                None => self.aside.changed().await,
+                None if self.aside.is_empty() && self.newcomers.is_empty() => return false,
+                None => tokio::select! {
+                    () = self.aside.changed() => {}
+                    () = self.newcomers.changed() => {}
+                },
             }
         }
     }
@@ -238,6 +249,7 @@ impl Lane {
                     self.batcher.forget();
                 }
                 self.aside.take_locked(&mut batch);
+                self.newcomers.take(&mut batch);
                 batch.answer();
             }
             // The task panicked. That was logged, and its callers got an error.
@@ -258,8 +270,9 @@ impl Lane {
     /// Adds waiting operations up to the bound. Operations of tenants that are set aside are set aside as well.
     fn fill(&mut self, batch: &mut Batch) {
         self.aside.collect();
+        self.newcomers.collect();
         while batch.items.len() < BATCH_OPERATIONS_MAX
-            && let Some(waiting) = self.aside.next_ready()
+            && let Some(waiting) = self.aside.next_ready().or_else(|| self.newcomers.next_ready())
         {
             batch.push_waiting(waiting);
         }

@@ -14,7 +14,7 @@ use crate::{
     domain::{
         decide::Reply,
         id::{ReservationId, TenantKey},
-        operation::{Operation, Record, Units},
+        operation::{Check, Operation, Record, Units},
         plan::Uncovered,
         shape::Subject,
         tenant::TenantState,
@@ -22,7 +22,7 @@ use crate::{
     },
     policy::PolicyCache,
     store::{
-        Dialect, NewPlan, NewResource, NewTenant, Store, Transaction, Writing,
+        Dialect, NewPlan, NewResource, NewTenant, SettingsChange, Store, Transaction, Writing,
         fixture::{Fixture, databases},
     },
 };
@@ -211,6 +211,38 @@ async fn operations_that_wait_for_a_row_have_a_bound_of_their_own() {
         }
         end(lanes).await;
     }
+}
+
+/// R4.10, R4.38: the lane creates the tenant, not the caller.
+#[tokio::test]
+async fn a_record_of_a_new_tenant_is_carried_out_although_its_caller_is_gone() {
+    for fixture in databases().await {
+        let store = &fixture.store;
+        prepare(store).await;
+        let change = SettingsChange { default_plan: Some("plan".to_owned()), ..SettingsChange::default() };
+        store.update_settings(Some(Time(NOW)), &change).await.expect("changed");
+        let (engine, lanes) = start(store, false);
+        let mut call = Box::pin(engine.submit(record("new"), None));
+        assert!(futures::poll!(&mut call).is_pending(), "it waits");
+        drop(call);
+        let late = engine.submit(check("late"), Some(Instant::now())).await;
+        assert!(matches!(late, Err(Failure::DeadlineExceeded)), "{late:?}");
+        drop(engine);
+        end(lanes).await;
+        let (engine, lanes) = start(store, false);
+        match engine.submit(record("new"), None).await.expect("recorded").reply {
+            Reply::Recorded { held, .. } => assert_eq!(held.balances[0].counter.committed, 2),
+            other => panic!("{other:?}"),
+        }
+        let reading = store.begin_read("test").await.expect("begun");
+        assert!(reading.get_tenant("late").await.is_err(), "nothing was decided for it");
+        end(lanes).await;
+    }
+}
+
+fn check(tenant: &str) -> Request {
+    let check = Check { subject: Subject::default(), amounts: Vec::new(), allow_partial: false };
+    Request { tenant: TenantRef::Id(tenant.to_owned()), operation: Operation::Check(check) }
 }
 
 fn start(store: &Store, overlap: bool) -> (Engine, Lanes) {

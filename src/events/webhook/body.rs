@@ -146,7 +146,12 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
 }
 
 fn change(change: ChangePart<'_>) -> Value {
-    json!({ "kind": lower_case(change.kind.name()), "id": change.id, "action": lower_case(change.action.name()) })
+    let ChangePart { kind, id, action, fields } = change;
+    let mut value = json!({ "kind": lower_case(kind.name()), "id": id, "action": lower_case(action.name()) });
+    if !fields.is_empty() {
+        value["fields"] = fields.into();
+    }
+    value
 }
 
 /// Converts a name of the contract to lower case, as in the body.

@@ -66,7 +66,8 @@ impl Admin {
 
     pub(super) async fn remove_agent(&self, request: v1::DeleteAgentRequest) -> Result<Response<()>, Status> {
         names(&request.tenant, &request.id).map_err(of_refusal)?;
-        let deleted = self.store()?.delete_agent(self.clock.now(), &request.tenant, &request.id).await;
+        let deleted =
+            self.store()?.delete_agent(self.clock.now(), &request.tenant, &request.id, &request.etag).await;
         deleted.map(Response::new).map_err(of_error)
     }
 }
@@ -109,7 +110,10 @@ fn agent_change(request: v1::UpdateAgentRequest) -> Result<((String, String), Ag
     let plan = given.map(|given| plan(&mut faults, given));
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
-    faults.into_result(((message.tenant, message.id), AgentChange { display_name, plan, state }))
+    faults.into_result((
+        (message.tenant, message.id),
+        AgentChange { display_name, plan, state, etag: message.etag },
+    ))
 }
 
 /// Parses the plan of an agent. `None`: it has no plan of its own.
@@ -146,5 +150,6 @@ fn message(tenant: &str, agent: &Agent, plan_id: Option<String>) -> v1::Agent {
         state: v1::AgentState::from(agent.state).into(),
         create_time: Some(timestamp(agent.created_at)),
         update_time: Some(timestamp(agent.updated_at)),
+        etag: agent.etag(tenant),
     }
 }

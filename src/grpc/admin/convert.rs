@@ -24,7 +24,8 @@ use crate::{
         wire::timestamp,
     },
     store::{
-        AnchorTime, NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange, TenantChange,
+        AnchorTime, NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange,
+        SettingsChange, TenantChange,
     },
 };
 
@@ -53,7 +54,7 @@ pub(super) fn resource_change(
     let unit = mask.take("unit", message.unit, String::is_empty);
     faults.check("resource.display_name", display_name.as_deref().and_then(display_name_fault));
     faults.check("resource.unit", unit.as_deref().and_then(unit_fault));
-    faults.into_result((message.id, ResourceChange { display_name, unit }))
+    faults.into_result((message.id, ResourceChange { display_name, unit, etag: message.etag }))
 }
 
 /// Parses a plan to create.
@@ -85,7 +86,31 @@ pub(super) fn plan_change(
     let limits = limits.map(|limits| limits::parse(&mut faults, limits, policy, before));
     let given = mask.take("uncovered", message.uncovered, |uncovered| *uncovered == 0);
     let uncovered = given.map(|given| uncovered(&mut faults, given));
-    faults.into_result((message.id, PlanChange { display_name, limits, uncovered }))
+    faults.into_result((message.id, PlanChange { display_name, limits, uncovered, etag: message.etag }))
+}
+
+/// Parses an update of the policy's settings.
+pub(super) fn settings_change(request: v1::UpdatePolicySettingsRequest) -> Result<SettingsChange, Refusal> {
+    let mut faults = Faults::default();
+    let message = required("settings", request.settings)?;
+    let mask = Mask::read(&mut faults, request.update_mask, &["default_plan", "default_zone"], &[]);
+    let default_plan = mask.take("default_plan", message.default_plan, String::is_empty);
+    faults.check("settings.default_plan", default_plan.as_deref().and_then(optional_name_fault));
+    let given = mask.take("default_zone", message.default_zone, String::is_empty);
+    let default_zone = given.and_then(|given| zone(&mut faults, "settings.default_zone", &given));
+    faults.into_result(SettingsChange { default_plan, default_zone, etag: message.etag })
+}
+
+/// Returns the message of the policy's settings.
+pub(super) fn settings(policy: &Policy) -> v1::PolicySettings {
+    let settings = &policy.settings;
+    let default_plan = settings.default_plan.and_then(|key| policy.plans.get(&key));
+    v1::PolicySettings {
+        default_plan: default_plan.map(|plan| plan.id.clone()).unwrap_or_default(),
+        default_zone: settings.default_zone.name().to_owned(),
+        update_time: settings.updated_at.map(timestamp),
+        etag: settings.etag(),
+    }
 }
 
 /// Parses a tenant to create.
@@ -95,7 +120,7 @@ pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refus
     faults.check("tenant.id", new_id_fault(&message.id));
     faults.check("tenant.display_name", display_name_fault(&message.display_name));
     faults.check("tenant.plan", name_fault(&message.plan));
-    let zone = zone(&mut faults, &message.zone);
+    let zone = zone(&mut faults, "tenant.zone", &message.zone);
     let anchor_time = anchor_time(&mut faults, message.anchor_time);
     let state = state(&mut faults, message.state);
     faults.into_result(NewTenant {
@@ -123,11 +148,12 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
     let given = mask.take("zone", message.zone, String::is_empty);
-    let zone = given.and_then(|given| zone(&mut faults, &given));
+    let zone = given.and_then(|given| zone(&mut faults, "tenant.zone", &given));
     let given = mask.take("anchor_time", message.anchor_time, Option::is_none);
     let anchor_time =
         given.map(|given| anchor_time(&mut faults, given).map_or(AnchorTime::Creation, AnchorTime::At));
-    faults.into_result((message.id, TenantChange { display_name, plan, state, zone, anchor_time }))
+    let etag = message.etag;
+    faults.into_result((message.id, TenantChange { display_name, plan, state, zone, anchor_time, etag }))
 }
 
 /// Parses a ResetUsage: the id of the tenant, and the counters to reset.
@@ -174,6 +200,7 @@ pub(super) fn id(id: String) -> Result<String, Refusal> {
 /// Returns the message of a resource.
 pub(super) fn resource(resource: Resource) -> v1::Resource {
     v1::Resource {
+        etag: resource.etag(),
         id: resource.id,
         display_name: resource.display_name,
         unit: resource.unit,
@@ -191,6 +218,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
         create_time: Some(timestamp(plan.created_at)),
         update_time: Some(timestamp(plan.updated_at)),
         uncovered: v1::Uncovered::from(plan.uncovered).into(),
+        etag: plan.etag(),
     }
 }
 
@@ -199,6 +227,7 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
     let tenant = planned.tenant;
     let calendar = *tenant.calendar();
     v1::Tenant {
+        etag: tenant.etag(),
         id: tenant.id.to_string(),
         display_name: tenant.display_name,
         plan: planned.plan_id,
@@ -213,8 +242,10 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
 /// The field that every message has and that no update can change, with the reason.
 pub(super) const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation")];
 
-/// Fields that the server sets. The server ignores them in a message, and refuses them in a mask.
-const SET_BY_SERVER: [&str; 4] = ["create_time", "failing_since", "old_secret_expire_time", "update_time"];
+/// Fields that the server sets. The server refuses them in a mask. In a message it compares the etag, and ignores the
+/// others.
+const SET_BY_SERVER: [&str; 5] =
+    ["create_time", "etag", "failing_since", "old_secret_expire_time", "update_time"];
 
 /// The fields that an update is to change.
 pub(super) struct Mask {
@@ -280,11 +311,11 @@ fn unit_fault(text: &str) -> Option<&'static str> {
 }
 
 /// Parses a time zone. `None` if the name is wrong.
-fn zone(faults: &mut Faults, name: &str) -> Option<Tz> {
+fn zone(faults: &mut Faults, field: &str, name: &str) -> Option<Tz> {
     let zone = if name.is_empty() { Some(Tz::UTC) } else { name.parse().ok() };
     if zone.is_none() {
         let text = "must be the IANA name of a time zone, such as \"Europe/Lisbon\"";
-        faults.add("tenant.zone", text);
+        faults.add(field, text);
     }
     zone
 }

@@ -78,7 +78,10 @@ impl Admin {
         request: v1::DeleteOverrideRequest,
     ) -> Result<Response<()>, Status> {
         names(&request.tenant, &request.id).map_err(of_refusal)?;
-        let deleted = self.store()?.delete_override(self.clock.now(), &request.tenant, &request.id).await;
+        let deleted = self
+            .store()?
+            .delete_override(self.clock.now(), &request.tenant, &request.id, &request.etag)
+            .await;
         deleted.map(Response::new).map_err(of_error)
     }
 }
@@ -154,7 +157,7 @@ fn override_change(
     let end = given.map(|given| instant(&mut faults, "override.end_time", given).unwrap_or(Time::NEVER));
     let reason = mask.take("reason", message.reason, String::is_empty);
     faults.check("override.reason", reason.as_deref().and_then(display_name_fault));
-    let change = OverrideChange { quantity, enforcement, thresholds, start, end, reason };
+    let change = OverrideChange { quantity, enforcement, thresholds, start, end, reason, etag: message.etag };
     faults.into_result(((message.tenant, message.id), change))
 }
 
@@ -189,5 +192,6 @@ fn message(tenant: &str, made: &Override, state: OverrideState) -> v1::Override 
         state: v1::OverrideState::from(state).into(),
         create_time: Some(timestamp(made.created_at)),
         update_time: Some(timestamp(made.updated_at)),
+        etag: made.etag(tenant),
     }
 }

@@ -68,8 +68,9 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteResourceRequest>,
     ) -> Result<Response<()>, Status> {
-        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store()?.delete_resource(self.clock.now(), &id).await.map_err(of_error)?;
+        let message = request.into_inner();
+        let id = convert::id(message.id).map_err(of_refusal)?;
+        self.store()?.delete_resource(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -119,9 +120,26 @@ impl AdminService for Admin {
     }
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
-        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        self.store()?.delete_plan(self.clock.now(), &id).await.map_err(of_error)?;
+        let message = request.into_inner();
+        let id = convert::id(message.id).map_err(of_refusal)?;
+        self.store()?.delete_plan(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
+    }
+
+    async fn get_policy_settings(
+        &self,
+        _request: Request<v1::GetPolicySettingsRequest>,
+    ) -> Result<Response<v1::PolicySettings>, Status> {
+        Ok(Response::new(convert::settings(&*self.policy().await?)))
+    }
+
+    async fn update_policy_settings(
+        &self,
+        request: Request<v1::UpdatePolicySettingsRequest>,
+    ) -> Result<Response<v1::PolicySettings>, Status> {
+        let change = convert::settings_change(request.into_inner()).map_err(of_refusal)?;
+        let changed = self.store()?.update_settings(self.clock.now(), &change).await.map_err(of_error)?;
+        Ok(Response::new(convert::settings(&changed)))
     }
 
     async fn create_tenant(
@@ -169,7 +187,8 @@ impl AdminService for Admin {
     async fn delete_tenant(&self, request: Request<v1::DeleteTenantRequest>) -> Result<Response<()>, Status> {
         let message = request.into_inner();
         let id = convert::id(message.id).map_err(of_refusal)?;
-        self.store()?.delete_tenant(self.clock.now(), &id, message.force).await.map_err(of_error)?;
+        let deleted = self.store()?.delete_tenant(self.clock.now(), &id, message.force, &message.etag).await;
+        deleted.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -287,7 +306,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteWebhookRequest>,
     ) -> Result<Response<()>, Status> {
-        self.remove_webhook(request.into_inner().id).await
+        self.remove_webhook(request.into_inner()).await
     }
 
     async fn test_webhook(

@@ -70,9 +70,9 @@ impl Admin {
         Ok(Response::new(webhook(changed)))
     }
 
-    pub(super) async fn remove_webhook(&self, id: String) -> Reply<()> {
-        let id = convert::id(id).map_err(of_refusal)?;
-        self.store()?.delete_webhook(&id).await.map_err(of_error)?;
+    pub(super) async fn remove_webhook(&self, request: v1::DeleteWebhookRequest) -> Reply<()> {
+        let id = convert::id(request.id).map_err(of_refusal)?;
+        self.store()?.delete_webhook(&id, &request.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -211,7 +211,10 @@ async fn webhook_change(
     let kinds = given.map(|given| kinds(&mut faults, "webhook.kinds", &given));
     let given = mask.take("state", message.state, |state| *state == 0);
     let state = given.and_then(|given| state(&mut faults, given));
-    faults.into_result((message.id, WebhookChange { url, description, tenants, kinds, state }))
+    faults.into_result((
+        message.id,
+        WebhookChange { url, description, tenants, kinds, state, etag: message.etag },
+    ))
 }
 
 async fn url_fault(faults: &mut Faults, text: &str, rules: Rules) {
@@ -272,6 +275,7 @@ fn with_secret(made: Webhook) -> v1::Webhook {
 /// Returns the message of a webhook, without its secret.
 pub(super) fn webhook(webhook: Webhook) -> v1::Webhook {
     v1::Webhook {
+        etag: webhook.etag(),
         id: webhook.id,
         url: webhook.url,
         description: webhook.description,

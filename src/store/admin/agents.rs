@@ -16,13 +16,14 @@ use super::{
         error::{AdminError, StoreError},
         policy::{Carried, carried_to_text},
     },
-    changes, set_if,
+    Done, changed_fields, changes, set_if,
     terms::TermsChange,
 };
 use crate::domain::{
     agent::{Agent, AgentState},
     bounds::AGENTS_MAX,
-    event::{ChangeAction, ChangedKind},
+    etag::check_etag,
+    event::ChangedKind,
     plan::{Plan, Policy},
     refusal::Refusal,
     time::Time,
@@ -52,6 +53,8 @@ pub struct AgentChange {
     pub plan: Option<Option<String>>,
     /// Whether the agent may take new holds.
     pub state: Option<AgentState>,
+    /// The etag that the agent must have. Empty: any.
+    pub etag: String,
 }
 
 /// An agent, and the id of its plan.
@@ -92,7 +95,7 @@ impl Store {
             };
             let plan_id = plan.map(|plan| plan.id.clone());
             let agent = agent_from_model(row.insert(transaction.connection()).await?)?;
-            change.finish(&transaction, ChangedKind::Agent, &new.id, ChangeAction::Created).await?;
+            change.finish(&transaction, ChangedKind::Agent, &new.id, Done::Created).await?;
             Ok((transaction, PlannedAgent { agent, plan_id }))
         })
         .await
@@ -109,6 +112,7 @@ impl Store {
         self.run("update agent", move |transaction| async move {
             let change = TermsChange::begin(&transaction, shown, tenant).await?;
             let found = find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
+            check_etag(&wanted.etag, || found.etag(tenant), "agent", id)?;
             let present = plan_of(&change.policy, &found)?;
             let plan = match &wanted.plan {
                 Some(plan) => find_plan(&change.policy, plan.as_deref())?,
@@ -116,10 +120,12 @@ impl Store {
             };
             let plan_id = plan.map(|plan| plan.id.clone());
             let other_plan = plan.map(|plan| plan.key) != found.plan;
-            if !other_plan
-                && !changes(&wanted.state, &found.state)
-                && !changes(&wanted.display_name, &found.display_name)
-            {
+            let fields = changed_fields([
+                ("display_name", changes(&wanted.display_name, &found.display_name)),
+                ("plan", other_plan),
+                ("state", changes(&wanted.state, &found.state)),
+            ]);
+            if fields.is_empty() {
                 return Ok((transaction, PlannedAgent { agent: Agent::clone(&found), plan_id }));
             }
             let lineages = match (present, plan) {
@@ -141,20 +147,27 @@ impl Store {
                 ..Default::default()
             };
             let agent = agent_from_model(row.update(transaction.connection()).await?)?;
-            change.finish(&transaction, ChangedKind::Agent, id, ChangeAction::Updated).await?;
+            change.finish(&transaction, ChangedKind::Agent, id, Done::Updated(fields)).await?;
             Ok((transaction, PlannedAgent { agent, plan_id }))
         })
         .await
     }
 
     /// Deletes an agent. Its calls are then those of an agent that was not declared.
-    pub async fn delete_agent(&self, shown: Option<Time>, tenant: &str, id: &str) -> Result<(), AdminError> {
+    pub async fn delete_agent(
+        &self,
+        shown: Option<Time>,
+        tenant: &str,
+        id: &str,
+        etag: &str,
+    ) -> Result<(), AdminError> {
         self.run("delete agent", move |transaction| async move {
             let change = TermsChange::begin(&transaction, shown, tenant).await?;
-            find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
+            let found = find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
+            check_etag(etag, || found.etag(tenant), "agent", id)?;
             let row = (change.tenant.key.0, id.to_owned());
             agent::Entity::delete_by_id(row).exec(transaction.connection()).await?;
-            change.finish(&transaction, ChangedKind::Agent, id, ChangeAction::Deleted).await?;
+            change.finish(&transaction, ChangedKind::Agent, id, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

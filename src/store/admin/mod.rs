@@ -1,4 +1,5 @@
-//! The changes of operators to resources, plans, tenants, agents and overrides. The changes to webhooks are in `webhooks/admin.rs`. This
+//! The changes of operators to resources, plans, settings, tenants, agents and overrides. The changes to webhooks are in
+//! `webhooks/admin.rs`. This
 //! file has the steps that all changes share. Read `resources.rs` first, whose changes are the shortest.
 //!
 //! Every change except a redelivery locks the policy's row first. So changes run one at a time, and no change relies
@@ -8,6 +9,7 @@ mod agents;
 mod overrides;
 mod plans;
 mod resources;
+mod settings;
 mod tenants;
 mod terms;
 
@@ -15,6 +17,7 @@ pub use agents::{AgentChange, NewAgent, PlannedAgent};
 pub use overrides::{MadeOverride, OverrideChange};
 pub use plans::{NewPlan, PlanChange};
 pub use resources::{NewResource, ResourceChange};
+pub use settings::SettingsChange;
 pub use tenants::{AnchorTime, NewTenant, PlannedTenant, TenantChange};
 
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, QuerySelect};
@@ -58,7 +61,13 @@ pub(super) async fn lock_policy(transaction: &Transaction<Writing>) -> Result<i6
     revision_of(row)
 }
 
-/// Raises the revision after a change of resources or plans, so that every engine loads them again. Returns the new
+/// Reads the policy's row, which the transaction has locked.
+async fn read_policy_row(transaction: &Transaction<Writing>) -> Result<policy::Model, StoreError> {
+    let row = policy::Entity::find_by_id(POLICY_ROW).one(transaction.connection()).await?;
+    row.ok_or_else(|| StoreError::Corrupt("the table policy has no row".to_owned()))
+}
+
+/// Raises the revision after a change of resources, plans or settings, so that every engine loads them again. Returns the new
 /// revision, which is also the key of the resource or plan that the change creates.
 async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Result<i32, StoreError> {
     let next = i32::try_from(revision + 1)
@@ -66,6 +75,7 @@ async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Res
     let row = policy::ActiveModel {
         id: ActiveValue::Unchanged(POLICY_ROW),
         revision: ActiveValue::Set(i64::from(next)),
+        ..Default::default()
     };
     // If no row is updated, SeaORM returns an error.
     row.update(transaction.connection()).await?;
@@ -79,10 +89,40 @@ async fn emit_change(
     now: Time,
     kind: ChangedKind,
     id: &str,
-    action: ChangeAction,
+    what: Done,
 ) -> Result<(), StoreError> {
-    let fact = Fact::Changed { kind, id: id.to_owned(), action };
+    let fact = what.fact(kind, id);
     transaction.append_event(&Event::of_no_tenant(now, fact)).await
+}
+
+/// What a change does to a thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Done {
+    Created,
+    /// The names of the fields that have another value now, see [`changed_fields`].
+    Updated(Vec<&'static str>),
+    Deleted,
+}
+
+impl Done {
+    /// Returns the fact of the event POLICY_CHANGED.
+    fn fact(&self, kind: ChangedKind, id: &str) -> Fact {
+        let (action, fields) = match self {
+            Done::Created => (ChangeAction::Created, &[][..]),
+            Done::Updated(fields) => (ChangeAction::Updated, &fields[..]),
+            Done::Deleted => (ChangeAction::Deleted, &[][..]),
+        };
+        let fields = fields.iter().map(|&field| field.to_owned()).collect();
+        Fact::Changed { kind, id: id.to_owned(), action, fields }
+    }
+}
+
+/// Returns the names of the fields that change, sorted. If there are none, the update must have no effect (R4.23).
+fn changed_fields<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'static str> {
+    let mut changed: Vec<_> =
+        fields.into_iter().filter(|(_, changes)| *changes).map(|(name, _)| name).collect();
+    changed.sort_unstable();
+    changed
 }
 
 /// Returns whether a value was given that differs from the present value. An update without any such value writes

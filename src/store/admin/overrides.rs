@@ -11,11 +11,13 @@ use super::{
         entity::limit_override,
         error::{AdminError, StoreError},
     },
+    Done, changed_fields,
     terms::TermsChange,
 };
 use crate::domain::{
     bounds::OVERRIDES_MAX,
-    event::{ChangeAction, ChangedKind},
+    etag::check_etag,
+    event::ChangedKind,
     overrides::{Override, OverrideState},
     plan::Enforcement,
     refusal::{Fault, Refusal},
@@ -38,6 +40,8 @@ pub struct OverrideChange {
     pub end: Option<Time>,
     /// Why the override was made.
     pub reason: Option<String>,
+    /// The etag that the override must have. Empty: any.
+    pub etag: String,
 }
 
 /// An override, and what it does at the instant of the call.
@@ -67,7 +71,7 @@ impl Store {
             let row = model_of_override(change.tenant.key, &made).into_active_model();
             limit_override::Entity::insert(row).exec_without_returning(transaction.connection()).await?;
             let state = terms.state_of(&made, change.now);
-            change.finish(&transaction, ChangedKind::Override, &new.id, ChangeAction::Created).await?;
+            change.finish(&transaction, ChangedKind::Override, &new.id, Done::Created).await?;
             Ok((transaction, (made, state)))
         })
         .await
@@ -84,10 +88,19 @@ impl Store {
         self.run("update override", move |transaction| async move {
             let change = TermsChange::begin(&transaction, shown, tenant).await?;
             let found = find(&change, id).ok_or_else(|| Refusal::OverrideNotFound(id.to_owned()))?;
+            check_etag(&wanted.etag, || found.etag(tenant), "override", id)?;
             let made = wanted.apply(&found);
             let terms = terms_with(&change, &made)?;
             let state = terms.state_of(&made, change.now);
-            if made == *found {
+            let fields = changed_fields([
+                ("end_time", made.end != found.end),
+                ("enforcement", made.enforcement != found.enforcement),
+                ("quantity", made.quantity != found.quantity),
+                ("reason", made.reason != found.reason),
+                ("start_time", made.start != found.start),
+                ("thresholds", made.thresholds != found.thresholds),
+            ]);
+            if fields.is_empty() {
                 return Ok((transaction, (made, state)));
             }
             refuse_times(&made)?;
@@ -98,7 +111,7 @@ impl Store {
             let made = Override { updated_at: change.now, ..made };
             let row = model_of_override(change.tenant.key, &made).into_active_model().reset_all();
             row.update(transaction.connection()).await?;
-            change.finish(&transaction, ChangedKind::Override, id, ChangeAction::Updated).await?;
+            change.finish(&transaction, ChangedKind::Override, id, Done::Updated(fields)).await?;
             Ok((transaction, (made, state)))
         })
         .await
@@ -110,13 +123,15 @@ impl Store {
         shown: Option<Time>,
         tenant: &str,
         id: &str,
+        etag: &str,
     ) -> Result<(), AdminError> {
         self.run("delete override", move |transaction| async move {
             let change = TermsChange::begin(&transaction, shown, tenant).await?;
-            find(&change, id).ok_or_else(|| Refusal::OverrideNotFound(id.to_owned()))?;
+            let found = find(&change, id).ok_or_else(|| Refusal::OverrideNotFound(id.to_owned()))?;
+            check_etag(etag, || found.etag(tenant), "override", id)?;
             let row = (change.tenant.key.0, id.to_owned());
             limit_override::Entity::delete_by_id(row).exec(transaction.connection()).await?;
-            change.finish(&transaction, ChangedKind::Override, id, ChangeAction::Deleted).await?;
+            change.finish(&transaction, ChangedKind::Override, id, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

@@ -16,11 +16,13 @@ use super::{
         policy::{limits_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction},
     },
-    Page, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, read_policy_row,
+    rows_to_read, set_if,
 };
 use crate::domain::{
     carry::replace_limits,
-    event::{ChangeAction, ChangedKind},
+    etag::check_etag,
+    event::ChangedKind,
     faults::Faults,
     lineage::Since,
     plan::{Limit, Plan, Policy, Uncovered},
@@ -50,6 +52,8 @@ pub struct PlanChange {
     pub limits: Option<Vec<Limit>>,
     /// What happens to resources that no limit covers.
     pub uncovered: Option<Uncovered>,
+    /// The etag that the plan must have. Empty: any.
+    pub etag: String,
 }
 
 /// The limits before a plan is created.
@@ -77,7 +81,7 @@ impl Store {
                 uncovered: Set(new.uncovered.code()),
             };
             let row = row.insert(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Plan, &new.id, ChangeAction::Created).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, &new.id, Done::Created).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
@@ -93,6 +97,7 @@ impl Store {
         self.run("update plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let before = plan_from_model(get_row(&transaction, id).await?)?;
+            check_etag(&change.etag, || before.etag(), "plan", id)?;
             let now = transaction.now(shown).await?.max(before.updated_at);
             if let Some(limits) = &change.limits {
                 refuse_undeclared(&transaction.load_policy().await?, limits)?;
@@ -100,10 +105,12 @@ impl Store {
             let since = Since::of_revision(now, revision + 1);
             let limits = change.limits.as_ref().map(|limits| replace(&before.limits, limits, since));
             let limits = limits.transpose()?;
-            if !changes(&change.display_name, &before.display_name)
-                && !changes(&limits, &before.limits)
-                && !changes(&change.uncovered, &before.uncovered)
-            {
+            let fields = changed_fields([
+                ("display_name", changes(&change.display_name, &before.display_name)),
+                ("limits", changes(&limits, &before.limits)),
+                ("uncovered", changes(&change.uncovered, &before.uncovered)),
+            ]);
+            if fields.is_empty() {
                 return Ok((transaction, before));
             }
             next_revision(&transaction, revision).await?;
@@ -116,20 +123,22 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Plan, id, ChangeAction::Updated).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, id, Done::Updated(fields)).await?;
             Ok((transaction, plan_from_model(row)?))
         })
         .await
     }
 
-    /// Deletes a plan, unless a tenant or an agent has it.
-    pub async fn delete_plan(&self, shown: Option<Time>, id: &str) -> Result<(), AdminError> {
+    /// Deletes a plan, unless a tenant or an agent has it, or it is the default plan. Refuses if the plan has another
+    /// etag than `etag`, unless that is empty.
+    pub async fn delete_plan(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
-            let found = get_row(&transaction, id).await?;
+            let found = plan_from_model(get_row(&transaction, id).await?)?;
+            check_etag(etag, || found.etag(), "plan", id)?;
             let connection = transaction.connection();
             let having = tenant::Entity::find()
-                .filter(tenant::Column::PlanKey.eq(found.key))
+                .filter(tenant::Column::PlanKey.eq(found.key.0))
                 .filter(tenant::Column::Id.is_not_null());
             if let Some(first) = having.clone().order_by_asc(tenant::Column::Id).one(connection).await? {
                 let tenants = having.count(connection).await?;
@@ -137,10 +146,13 @@ impl Store {
                 return Err(Refusal::PlanInUse { id: id.to_owned(), tenant, tenants }.into());
             }
             refuse_agents(&transaction, &found).await?;
+            if read_policy_row(&transaction).await?.default_plan_key == Some(found.key.0) {
+                return Err(Refusal::PlanIsDefault(id.to_owned()).into());
+            }
             next_revision(&transaction, revision).await?;
-            plan::Entity::delete_by_id(found.key).exec(connection).await?;
+            plan::Entity::delete_by_id(found.key.0).exec(connection).await?;
             let now = transaction.now(shown).await?.max(found.updated_at);
-            emit_change(&transaction, now, ChangedKind::Plan, id, ChangeAction::Deleted).await?;
+            emit_change(&transaction, now, ChangedKind::Plan, id, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -200,11 +212,8 @@ pub(super) async fn get_row(
 }
 
 /// Refuses to delete a plan that agents have.
-async fn refuse_agents(
-    transaction: &Transaction<impl Entities>,
-    found: &plan::Model,
-) -> Result<(), AdminError> {
-    let having = agent::Entity::find().filter(agent::Column::PlanKey.eq(found.key));
+async fn refuse_agents(transaction: &Transaction<impl Entities>, found: &Plan) -> Result<(), AdminError> {
+    let having = agent::Entity::find().filter(agent::Column::PlanKey.eq(found.key.0));
     let first = having.clone().order_by_asc(agent::Column::TenantKey).order_by_asc(agent::Column::Id);
     let Some(first) = first.one(transaction.connection()).await? else { return Ok(()) };
     let agents = having.count(transaction.connection()).await?;

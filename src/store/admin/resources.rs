@@ -16,10 +16,11 @@ use super::{
         policy::resource_from_model,
         transaction::{Entities, Reading, Transaction},
     },
-    Page, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
 };
 use crate::domain::{
-    event::{ChangeAction, ChangedKind},
+    etag::check_etag,
+    event::ChangedKind,
     id::ResourceKey,
     plan::{Plan, Resource},
     refusal::Refusal,
@@ -44,6 +45,8 @@ pub struct ResourceChange {
     pub display_name: Option<String>,
     /// What one unit is, for people.
     pub unit: Option<String>,
+    /// The etag that the resource must have. Empty: any.
+    pub etag: String,
 }
 
 impl Store {
@@ -70,7 +73,7 @@ impl Store {
                 updated_at: Set(now),
             };
             let row = row.insert(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, &new.id, ChangeAction::Created).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, &new.id, Done::Created).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
@@ -86,7 +89,12 @@ impl Store {
         self.run("update resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
-            if !changes(&change.display_name, &found.display_name) && !changes(&change.unit, &found.unit) {
+            check_etag(&change.etag, || resource_from_model(found.clone()).etag(), "resource", id)?;
+            let fields = changed_fields([
+                ("display_name", changes(&change.display_name, &found.display_name)),
+                ("unit", changes(&change.unit, &found.unit)),
+            ]);
+            if fields.is_empty() {
                 return Ok((transaction, resource_from_model(found)));
             }
             next_revision(&transaction, revision).await?;
@@ -99,17 +107,19 @@ impl Store {
                 ..Default::default()
             };
             let row = row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, id, ChangeAction::Updated).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, id, Done::Updated(fields)).await?;
             Ok((transaction, resource_from_model(row)))
         })
         .await
     }
 
-    /// Marks a resource as deleted, unless a limit of a plan names it.
-    pub async fn delete_resource(&self, shown: Option<Time>, id: &str) -> Result<(), AdminError> {
+    /// Marks a resource as deleted, unless a limit of a plan names it. Refuses if the resource has another etag than
+    /// `etag`, unless that is empty.
+    pub async fn delete_resource(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
+            check_etag(etag, || resource_from_model(found.clone()).etag(), "resource", id)?;
             let policy = transaction.load_policy().await?;
             let key = ResourceKey(found.key);
             let limits_it = |plan: &&Arc<Plan>| plan.limits.iter().any(|limit| limit.shape.resource == key);
@@ -125,7 +135,7 @@ impl Store {
                 ..Default::default()
             };
             row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, id, ChangeAction::Deleted).await?;
+            emit_change(&transaction, now, ChangedKind::Resource, id, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await

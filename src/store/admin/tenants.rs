@@ -18,10 +18,11 @@ use super::{
         policy::{Carried, calendars_to_text, carried_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction, Writing},
     },
-    Page, changes, lock_policy, plans, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, lock_policy, plans, rows_to_read, set_if,
 };
 use crate::domain::{
-    event::{ChangeAction, ChangedKind, Event, Fact},
+    etag::check_etag,
+    event::{ChangedKind, Event},
     id::TenantKey,
     lineage::Since,
     plan::{Limit, Policy},
@@ -63,6 +64,8 @@ pub struct TenantChange {
     pub zone: Option<Tz>,
     /// When the subscription began.
     pub anchor_time: Option<AnchorTime>,
+    /// The etag that the tenant must have. Empty: any.
+    pub etag: String,
 }
 
 /// A change of the start of a tenant's subscription.
@@ -96,32 +99,7 @@ impl Store {
                 return Err(Refusal::NameTaken { kind: "tenant", id: new.id.clone() }.into());
             }
             let plan = plans::get_row(&transaction, &new.plan).await?;
-            let now = transaction.now(shown).await?;
-            let calendars = new.anchor_time.map(|anchor_time| {
-                calendars_to_text(&[TenantCalendar { since: now, zone: new.zone, anchor_time }])
-            });
-            let calendars = calendars.transpose()?;
-            let row = tenant::ActiveModel {
-                key: Set(new.key.0),
-                id: Set(Some(new.id.clone())),
-                deleted_id: Set(None),
-                display_name: Set(new.display_name.clone()),
-                plan_key: Set(plan.key),
-                zone: Set(new.zone.name().to_owned()),
-                calendars: Set(calendars),
-                state: Set(new.state.code()),
-                decided_at: Set(now),
-                next_due: Set(Time::NEVER),
-                version: Set(0),
-                plan_since: Set(now),
-                created_at: Set(now),
-                updated_at: Set(now),
-                event_number: Set(1),
-                carried: Set(None),
-                terms_version: Set(0),
-            };
-            let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, ChangeAction::Created).await?;
+            let tenant = insert(&transaction, shown, new, plan.key).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
@@ -137,28 +115,34 @@ impl Store {
         self.run("update tenant", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
+            let before = tenant_from_model(found.clone())?;
+            check_etag(&change.etag, || before.etag(), "tenant", id)?;
             let present = plan_of(&transaction, &found).await?;
             let plan = match &change.plan {
                 Some(plan) => plans::get_row(&transaction, plan).await?,
                 None => present.clone(),
             };
             let other_plan = plan.key != found.plan_key;
-            let other_state = changes(&change.state.map(TenantState::code), &found.state);
             let now = transaction.now(shown).await?.max(found.decided_at);
-            let agents_limits = match (change.zone, change.anchor_time) {
-                (None, None) => Vec::new(),
-                _ => agents_limits(&transaction, found.key).await?,
-            };
-            let calendars = calendars_after(&found, change, &plan, &agents_limits, now)?;
-            if !other_plan
-                && !other_state
-                && calendars.is_none()
-                && !changes(&change.display_name, &found.display_name)
-            {
-                let tenant = tenant_from_model(found)?;
-                return Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }));
+            let calendar = calendar_after(&before, change);
+            let fields = changed_fields([
+                ("anchor_time", calendar.anchor_time != before.calendar().anchor_time),
+                ("display_name", changes(&change.display_name, &before.display_name)),
+                ("plan", other_plan),
+                ("state", changes(&change.state, &before.state)),
+                ("zone", calendar.zone != before.calendar().zone),
+            ]);
+            if fields.is_empty() {
+                return Ok((transaction, PlannedTenant { tenant: before, plan_id: plan.id }));
             }
-            let carried = if other_plan { Some(carry(&found, present, &plan, now, revision)?) } else { None };
+            let agents_limits = if calendar == *before.calendar() {
+                Vec::new()
+            } else {
+                agents_limits(&transaction, found.key).await?
+            };
+            let calendars = calendars_after(&before, calendar, &plan, &agents_limits, now)?;
+            let carried =
+                if other_plan { Some(carry(&before, present, &plan, now, revision)?) } else { None };
             let row = tenant::ActiveModel {
                 key: Unchanged(found.key),
                 carried: set_if(carried),
@@ -166,9 +150,7 @@ impl Store {
                 plan_key: set_if(other_plan.then_some(plan.key)),
                 plan_since: set_if(other_plan.then_some(now)),
                 state: set_if(change.state.map(TenantState::code)),
-                zone: set_if(
-                    calendars.is_some().then_some(change.zone).flatten().map(|zone| zone.name().to_owned()),
-                ),
+                zone: set_if(calendars.is_some().then(|| calendar.zone.name().to_owned())),
                 calendars: set_if(calendars.map(Some)),
                 decided_at: Set(now),
                 updated_at: Set(now),
@@ -177,18 +159,27 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, ChangeAction::Updated).await?;
+            emit_tenant_change(&transaction, &tenant, Done::Updated(fields)).await?;
             Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
         })
         .await
     }
 
     /// Deletes a tenant: the tenant loses its id, and its rows stay. Refuses while the tenant has open holds, unless
-    /// `force` is given. A hold whose deadline has come is not open, even if it was not swept yet.
-    pub async fn delete_tenant(&self, shown: Option<Time>, id: &str, force: bool) -> Result<(), AdminError> {
+    /// `force` is given. A hold whose deadline has come is not open, even if it was not swept yet. Refuses if the tenant
+    /// has another etag than `etag`, unless that is empty.
+    pub async fn delete_tenant(
+        &self,
+        shown: Option<Time>,
+        id: &str,
+        force: bool,
+        etag: &str,
+    ) -> Result<(), AdminError> {
         self.run("delete tenant", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
+            let before = tenant_from_model(found.clone())?;
+            check_etag(etag, || before.etag(), "tenant", id)?;
             let now = transaction.now(shown).await?.max(found.decided_at);
             let open = hold::Entity::find()
                 .filter(hold::Column::TenantKey.eq(found.key))
@@ -214,7 +205,7 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, ChangeAction::Deleted).await?;
+            emit_tenant_change(&transaction, &tenant, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -256,13 +247,49 @@ impl Transaction<Reading> {
     }
 }
 
+/// Creates a tenant with a plan of this key. The caller has locked the policy and checked that the id is free.
+pub(super) async fn insert(
+    transaction: &Transaction<Writing>,
+    shown: Option<Time>,
+    new: &NewTenant,
+    plan: i32,
+) -> Result<Tenant, AdminError> {
+    let now = transaction.now(shown).await?;
+    let calendars = new
+        .anchor_time
+        .map(|anchor_time| calendars_to_text(&[TenantCalendar { since: now, zone: new.zone, anchor_time }]));
+    let calendars = calendars.transpose()?;
+    let row = tenant::ActiveModel {
+        key: Set(new.key.0),
+        id: Set(Some(new.id.clone())),
+        deleted_id: Set(None),
+        display_name: Set(new.display_name.clone()),
+        plan_key: Set(plan),
+        zone: Set(new.zone.name().to_owned()),
+        calendars: Set(calendars),
+        state: Set(new.state.code()),
+        decided_at: Set(now),
+        next_due: Set(Time::NEVER),
+        version: Set(0),
+        plan_since: Set(now),
+        created_at: Set(now),
+        updated_at: Set(now),
+        event_number: Set(1),
+        carried: Set(None),
+        terms_version: Set(0),
+    };
+    let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
+    emit_tenant_change(transaction, &tenant, Done::Created).await?;
+    Ok(tenant)
+}
+
 /// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
 async fn emit_tenant_change(
     transaction: &Transaction<Writing>,
     tenant: &Tenant,
-    action: ChangeAction,
+    what: Done,
 ) -> Result<(), StoreError> {
-    emit_of_tenant(transaction, tenant, ChangedKind::Tenant, &tenant.id, action).await
+    emit_of_tenant(transaction, tenant, ChangedKind::Tenant, &tenant.id, what).await
 }
 
 /// Emits POLICY_CHANGED for a tenant, or for something of the tenant, whose row contains the number of the event.
@@ -271,22 +298,21 @@ pub(super) async fn emit_of_tenant(
     tenant: &Tenant,
     kind: ChangedKind,
     id: &str,
-    action: ChangeAction,
+    what: Done,
 ) -> Result<(), StoreError> {
-    let fact = Fact::Changed { kind, id: id.to_owned(), action };
+    let fact = what.fact(kind, id);
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
 }
 
 /// Returns the column `carried` for a change of plan at `now`: that instant, and the shapes that both plans count.
 fn carry(
-    found: &tenant::Model,
+    tenant: &Tenant,
     from: plan::Model,
     to: &plan::Model,
     now: Time,
     revision: i64,
 ) -> Result<Option<String>, StoreError> {
-    let tenant = tenant_from_model(found.clone())?;
     let (from, to) = (plan_from_model(from)?, plan_from_model(to.clone())?);
     let plan_since = Since::of_tenant(now, revision, tenant.plan_since);
     carried_to_text(&Carried { plan_since, lineages: tenant.carry_to(&from, &to, now) }).map(Some)
@@ -305,25 +331,29 @@ async fn agents_limits(
     Ok(plans.collect::<Result<Vec<_>, _>>()?.into_iter().flat_map(|plan| plan.limits).collect())
 }
 
-/// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
-fn calendars_after(
-    found: &tenant::Model,
-    change: &TenantChange,
-    plan: &plan::Model,
-    agents_limits: &[Arc<Limit>],
-    now: Time,
-) -> Result<Option<String>, AdminError> {
-    let tenant = tenant_from_model(found.clone())?;
+/// Returns the calendar that a tenant has after a change.
+fn calendar_after(tenant: &Tenant, change: &TenantChange) -> TenantCalendar {
     let present = *tenant.calendar();
     let anchor_time = change.anchor_time.map(|given| match given {
         AnchorTime::Creation => tenant.created_at,
         AnchorTime::At(instant) => instant,
     });
-    let next = TenantCalendar {
+    TenantCalendar {
         zone: change.zone.unwrap_or(present.zone),
         anchor_time: anchor_time.unwrap_or(present.anchor_time),
         ..present
-    };
+    }
+}
+
+/// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
+fn calendars_after(
+    tenant: &Tenant,
+    next: TenantCalendar,
+    plan: &plan::Model,
+    agents_limits: &[Arc<Limit>],
+    now: Time,
+) -> Result<Option<String>, AdminError> {
+    let present = *tenant.calendar();
     if next == present {
         return Ok(None);
     }
@@ -349,7 +379,7 @@ pub(super) enum Lock {
     Yes,
 }
 
-async fn find_row(
+pub(super) async fn find_row(
     transaction: &Transaction<impl Entities>,
     id: &str,
     lock: Lock,

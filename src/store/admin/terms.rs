@@ -12,16 +12,11 @@ use super::{
         error::{AdminError, StoreError},
         transaction::{Transaction, Writing},
     },
-    lock_policy,
+    Done, lock_policy,
     tenants::{Lock, emit_of_tenant, get_row, next_version},
 };
 use crate::domain::{
-    event::{ChangeAction, ChangedKind},
-    lineage::Since,
-    plan::Policy,
-    tenant::Tenant,
-    terms::OwnTerms,
-    time::Time,
+    event::ChangedKind, lineage::Since, plan::Policy, tenant::Tenant, terms::OwnTerms, time::Time,
 };
 
 /// A tenant whose row and policy are locked, with its present terms.
@@ -60,7 +55,7 @@ impl TermsChange {
         transaction: &Transaction<Writing>,
         kind: ChangedKind,
         id: &str,
-        action: ChangeAction,
+        what: Done,
     ) -> Result<(), StoreError> {
         let row = tenant::ActiveModel {
             key: Unchanged(self.row.key),
@@ -71,6 +66,6 @@ impl TermsChange {
             ..Default::default()
         };
         let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-        emit_of_tenant(transaction, &tenant, kind, id, action).await
+        emit_of_tenant(transaction, &tenant, kind, id, what).await
     }
 }

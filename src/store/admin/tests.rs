@@ -108,13 +108,17 @@ async fn the_id_of_a_deleted_resource_can_be_used_again() {
             refusal(resource(store, "tokens", NOON).await),
             Refusal::NameTaken { kind: "resource", id } if id == "tokens"
         ));
-        let change = ResourceChange { display_name: Some("Tokens".to_owned()), unit: None };
+        let change = ResourceChange {
+            display_name: Some("Tokens".to_owned()),
+            unit: None,
+            ..ResourceChange::default()
+        };
         let changed = store.update_resource(Some(NOON + Span(5)), "tokens", &change).await.expect("changed");
         assert_eq!((changed.display_name.as_str(), changed.unit.as_str()), ("Tokens", "unit"));
         assert_eq!((changed.created_at, changed.updated_at), (NOON, NOON + Span(5)));
-        store.delete_resource(Some(NOON), "tokens").await.expect("deleted");
+        store.delete_resource(Some(NOON), "tokens", "").await.expect("deleted");
         assert!(matches!(
-            refusal(store.delete_resource(Some(NOON), "tokens").await),
+            refusal(store.delete_resource(Some(NOON), "tokens", "").await),
             Refusal::ResourceNotFound(_)
         ));
         let second = resource(store, "tokens", NOON).await.expect("declared again");
@@ -134,27 +138,27 @@ async fn a_resource_or_plan_in_use_is_not_deleted() {
         let tokens = resource(store, "tokens", NOON).await.expect("declared").key;
         plan(store, "free", vec![limit("day", tokens, Period::Day)], NOON).await.expect("made");
         assert!(matches!(
-            refusal(store.delete_resource(Some(NOON), "tokens").await),
+            refusal(store.delete_resource(Some(NOON), "tokens", "").await),
             Refusal::ResourceInUse { id, plan } if id == "tokens" && plan == "free"
         ));
         for name in ["globex", "acme"] {
             tenant(store, name, "free", NOON).await.expect("made");
         }
         assert!(matches!(
-            refusal(store.delete_plan(None, "free").await),
+            refusal(store.delete_plan(None, "free", "").await),
             Refusal::PlanInUse { tenant, tenants: 2, .. } if tenant == "acme"
         ));
         for name in ["globex", "acme"] {
-            store.delete_tenant(Some(NOON), name, false).await.expect("deleted");
+            store.delete_tenant(Some(NOON), name, false, "").await.expect("deleted");
         }
-        store.delete_plan(None, "free").await.expect("deleted");
-        store.delete_resource(Some(NOON), "tokens").await.expect("deleted");
+        store.delete_plan(None, "free", "").await.expect("deleted");
+        store.delete_resource(Some(NOON), "tokens", "").await.expect("deleted");
         let faults = match refusal(plan(store, "pro", vec![limit("day", tokens, Period::Day)], NOON).await) {
             Refusal::Invalid(faults) => faults,
             other => panic!("{other:?}"),
         };
         assert_eq!(faults[0].field, "plan.limits[0].resource");
-        assert!(matches!(refusal(store.delete_plan(None, "free").await), Refusal::PlanNotFound(_)));
+        assert!(matches!(refusal(store.delete_plan(None, "free", "").await), Refusal::PlanNotFound(_)));
     }
 }
 
@@ -244,18 +248,18 @@ async fn a_tenant_with_open_holds_is_deleted_only_by_force() {
         hold_until(store, first.key, NOON).await;
         hold_until(store, first.key, NOON + Span(1)).await;
         assert!(matches!(
-            refusal(store.delete_tenant(Some(NOON), "acme", false).await),
+            refusal(store.delete_tenant(Some(NOON), "acme", false, "").await),
             Refusal::TenantHasHolds { id, holds: 1 } if id == "acme"
         ));
-        store.delete_tenant(Some(NOON), "acme", true).await.expect("forced");
+        store.delete_tenant(Some(NOON), "acme", true, "").await.expect("forced");
         assert!(matches!(
-            refusal(store.delete_tenant(Some(NOON), "acme", true).await),
+            refusal(store.delete_tenant(Some(NOON), "acme", true, "").await),
             Refusal::TenantNotFound(_)
         ));
         let second = tenant(store, "acme", "free", NOON).await.expect("made").tenant;
         assert_ne!(first.key, second.key);
         assert_eq!(first.key.hash(), second.key.hash());
-        store.delete_tenant(Some(NOON), "acme", false).await.expect("clean");
+        store.delete_tenant(Some(NOON), "acme", false, "").await.expect("clean");
     }
 }
 
@@ -269,7 +273,7 @@ async fn pages_follow_the_order_of_bytes() {
             plan(store, id, Vec::new(), NOON).await.expect("made");
             tenant(store, id, id, NOON).await.expect("made");
         }
-        store.delete_tenant(Some(NOON), "b", false).await.expect("deleted");
+        store.delete_tenant(Some(NOON), "b", false, "").await.expect("deleted");
         let read = store.begin_read("test").await.expect("begun");
         let mut after: Option<String> = None;
         let mut seen = Vec::new();

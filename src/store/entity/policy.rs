@@ -1,6 +1,8 @@
-//! The row of the policy: how often resources and plans were changed.
+//! The row of the policy: how often it was changed, and its settings.
 
 use sea_orm::entity::prelude::*;
+
+use crate::domain::time::Time;
 
 /// A row of `policy`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -8,8 +10,14 @@ use sea_orm::entity::prelude::*;
 pub(in crate::store) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(in crate::store) id: i32,
-    /// Grows by one with each change of resources or plans.
+    /// Grows by one with each change of resources, plans or the columns below.
     pub(in crate::store) revision: i64,
+    /// The plan of tenants that calls create. `None`: calls create no tenants.
+    pub(in crate::store) default_plan_key: Option<i32>,
+    /// The IANA name of the time zone of tenants that calls create. `None`: UTC.
+    pub(in crate::store) default_zone: Option<String>,
+    /// When the two columns above were last changed. `None`: never.
+    pub(in crate::store) settings_at: Option<Time>,
 }
 
 /// No relations: the database has no foreign keys.

@@ -60,6 +60,8 @@ struct EventBody {
     webhook_state: i32,
     #[prost(int64, tag = "17")]
     faults: i64,
+    #[prost(string, repeated, tag = "18")]
+    changed_fields: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -133,6 +135,7 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
         webhook: webhook.map(|webhook| webhook.id.to_owned()).unwrap_or_default(),
         webhook_state: webhook.map(|webhook| webhook.state.code().into()).unwrap_or_default(),
         faults: parts.faults.unwrap_or_default(),
+        changed_fields: change.map(|change| change.fields.to_vec()).unwrap_or_default(),
     };
     body.encode_to_vec()
 }
@@ -199,7 +202,7 @@ fn decode_reservation(body: &EventBody) -> Result<Option<Arc<Reservation>>, Stor
 
 fn decode_change(body: &EventBody) -> Option<ChangePart<'_>> {
     let (kind, action) = (ChangedKind::from_code(body.changed_kind)?, ChangeAction::from_code(body.action)?);
-    Some(ChangePart { kind, id: &body.changed_id, action })
+    Some(ChangePart { kind, id: &body.changed_id, action, fields: &body.changed_fields })
 }
 
 fn encode_figures(figures: &Figures) -> FiguresBody {

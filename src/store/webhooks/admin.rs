@@ -5,6 +5,7 @@ use sea_orm::Value;
 use crate::{
     domain::{
         bounds::WEBHOOKS_MAX,
+        etag::check_etag,
         event_kind::EventKind,
         refusal::Refusal,
         time::{Span, Time},
@@ -63,12 +64,14 @@ pub struct WebhookChange {
     pub kinds: Option<Vec<EventKind>>,
     /// Whether the webhook is notified of events.
     pub state: Option<WebhookState>,
+    /// The etag that the webhook must have. Empty: any.
+    pub etag: String,
 }
 
 impl WebhookChange {
     /// Returns whether any field would be different.
     fn alters(&self, found: &Webhook) -> bool {
-        let Self { url, description, tenants, kinds, state } = self;
+        let Self { url, description, tenants, kinds, state, etag: _ } = self;
         changes(url, &found.url)
             || changes(description, &found.description)
             || changes(tenants, &found.tenants)
@@ -125,6 +128,7 @@ impl Store {
         self.run("update webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
+            check_etag(&change.etag, || found.etag(), "webhook", id)?;
             let now = transaction.now(shown).await?;
             if !change.alters(&found) {
                 return Ok((transaction, found.at(now)));
@@ -222,11 +226,13 @@ impl Store {
         .await
     }
 
-    /// Deletes a webhook. Its deliveries are pruned later.
-    pub async fn delete_webhook(&self, id: &str) -> Result<(), AdminError> {
+    /// Deletes a webhook. Its deliveries are pruned later. Refuses if the webhook has another etag than `etag`, unless
+    /// that is empty.
+    pub async fn delete_webhook(&self, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
+            check_etag(etag, || found.etag(), "webhook", id)?;
             let text = "DELETE FROM webhooks WHERE key = $1 RETURNING key";
             transaction.rows(text, vec![found.key.0.into()]).await?;
             Ok((transaction, ()))
