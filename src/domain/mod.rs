@@ -4,13 +4,15 @@
 //!
 //! - the things that are counted: [`id`], [`time`], [`window`], [`timing`], [`shape`], [`plan`], [`counter`]
 //! - the change since which a counter counts: [`lineage`], [`carry`]
-//! - the operations, and the reservations that they make: [`operation`], [`reservation`]
+//! - the operations, and the reservations that they make: [`operation`], [`reservation`],
+//!   [`amendment`]
 //! - the refusals, with their retry hints: [`refusal`], [`faults`], [`hint`]
 //! - the events: [`alert`], [`event_kind`], [`event`]
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
 
 pub mod alert;
+pub mod amendment;
 pub mod books;
 pub mod bounds;
 pub mod calendar;

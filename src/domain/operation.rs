@@ -103,6 +103,19 @@ pub struct Record {
     pub amounts: Vec<Units>,
 }
 
+/// Amend: replaces what a Commit or Record charged.
+#[derive(Clone, Debug)]
+pub struct Amend {
+    /// The reservation to correct.
+    pub target: Target,
+    /// The quantities that were really used, each 0 or more. A resource that is left out keeps its figure.
+    pub amounts: Vec<Units>,
+    /// The reason that the reservation records.
+    pub reason: String,
+    /// The operator that the reservation records.
+    pub operator: String,
+}
+
 /// Check: decides what a Reserve would get, and changes nothing.
 #[derive(Clone, Debug)]
 pub struct Check {
@@ -151,6 +164,8 @@ pub enum Operation {
     Extend(Extend),
     /// Charges without a hold.
     Record(Record),
+    /// Replaces what a Commit or Record charged.
+    Amend(Box<Amend>),
     /// Decides what a Reserve would get.
     Check(Check),
     /// Sets `committed` of running windows to zero.
@@ -165,7 +180,7 @@ impl Operation {
             Operation::Extend(extend) => extend.request.as_ref(),
             Operation::Record(record) => record.request.as_ref(),
             Operation::Reset(reset) => reset.request.as_ref(),
-            Operation::Commit(_) | Operation::Release(_) | Operation::Check(_) => None,
+            Operation::Commit(_) | Operation::Release(_) | Operation::Amend(_) | Operation::Check(_) => None,
         }
     }
 
@@ -175,6 +190,7 @@ impl Operation {
             Operation::Commit(commit) => Some(&commit.target),
             Operation::Release(target) => Some(target),
             Operation::Extend(extend) => Some(&extend.target),
+            Operation::Amend(amend) => Some(&amend.target),
             Operation::Reserve(_) | Operation::Record(_) | Operation::Check(_) | Operation::Reset(_) => None,
         }
     }
@@ -183,7 +199,11 @@ impl Operation {
     /// that has already happened.
     pub fn must_take_effect(&self) -> bool {
         match self {
-            Operation::Commit(_) | Operation::Release(_) | Operation::Record(_) | Operation::Reset(_) => true,
+            Operation::Commit(_)
+            | Operation::Release(_)
+            | Operation::Record(_)
+            | Operation::Amend(_)
+            | Operation::Reset(_) => true,
             Operation::Reserve(_) | Operation::Extend(_) | Operation::Check(_) => false,
         }
     }

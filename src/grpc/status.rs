@@ -147,6 +147,10 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             let metadata = [("state", state.name().to_owned())];
             precondition("RESERVATION_SETTLED", "reservation", &text, metadata, details)
         }
+        Refusal::ReservationNotCharged(state) => {
+            let metadata = [("state", state.name().to_owned())];
+            precondition("RESERVATION_NOT_CHARGED", "reservation", &text, metadata, details)
+        }
         Refusal::ReservationExpired => {
             let metadata = [("state", "EXPIRED".to_owned())];
             precondition("RESERVATION_EXPIRED", "reservation", &text, metadata, details)

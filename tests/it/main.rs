@@ -9,6 +9,8 @@ mod admin_reset;
 mod admin_resources;
 mod admin_tenants;
 mod ahead;
+mod amend;
+mod amend_later;
 mod backlog;
 mod bad_input;
 mod batch;

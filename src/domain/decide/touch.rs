@@ -156,9 +156,11 @@ pub fn touch_operation(
             let names = amounts.iter().map(|units| units.resource.as_str());
             touch(books, policy, calendar, subject, names, now)
         }
-        Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
-            Ok(Vec::new())
-        }
+        Operation::Commit(_)
+        | Operation::Release(_)
+        | Operation::Extend(_)
+        | Operation::Amend(_)
+        | Operation::Reset(_) => Ok(Vec::new()),
     }
 }
 

@@ -349,7 +349,7 @@ impl Player<'_> {
             Asked::Reserve(request) => !request.request_id.is_empty(),
             Asked::Extend(request) => !request.request_id.is_empty(),
             Asked::Record(request) => !request.request_id.is_empty(),
-            Asked::Commit(_) | Asked::Release(_) | Asked::Check(_) => false,
+            Asked::Commit(_) | Asked::Release(_) | Asked::Amend(_) | Asked::Check(_) => false,
         };
         let sent = keyed.then_some(self.sent.len());
         if keyed {
