@@ -76,6 +76,7 @@ fn settlement() -> Settlement {
         lines: vec![Line { charged: 5, ..Line::new(CounterKey::of_meter(TOKENS), 5) }],
         request_id: String::new(),
         first: None,
+        served: None,
         amended: None,
     };
     let without = Figures { limit: None, ..figures() };

@@ -77,6 +77,8 @@ pub struct Commit {
     pub target: Target,
     /// The quantities that were used, each 0 or more.
     pub amounts: Vec<Units>,
+    /// The agent, user and model that served the call. `None`: the value of the Reserve.
+    pub served: PerDimension<Option<String>>,
 }
 
 /// Extend: adds time or quantity to a hold.

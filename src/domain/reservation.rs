@@ -5,7 +5,7 @@ use super::{
     codes::codes,
     counter::{Counter, CounterKey},
     id::{ReservationId, ResourceKey},
-    shape::Subject,
+    shape::{PerDimension, Subject},
     time::Time,
 };
 
@@ -73,12 +73,29 @@ pub struct Line {
     /// [`Counter::forgiven_until`] at the last change of `charged`. A later value means that the counter was set to zero
     /// since then.
     pub seen: Time,
+    /// Which units of the resource a settlement charges to the counter.
+    pub share: Share,
 }
+
+/// Which units a settlement charges to the counter of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// The units that were reserved in the counter, and those beyond all reserved units. If an Extend added the counter,
+    /// these are not all units.
+    #[default]
+    Held,
+    /// All units: a Commit added the counter, for the subject that served the call.
+    Whole,
+    /// No units: a Commit moved the charge to the counters of another subject.
+    Nothing,
+}
+
+codes!(Share as i32: Held = 0, Whole = 1, Nothing = 2);
 
 impl Line {
     /// Makes the line of a counter in which `held` units are reserved, and to which nothing is charged.
     pub fn new(key: CounterKey, held: i64) -> Self {
-        Self { key, held, charged: 0, forgiven: 0, seen: Time::EPOCH }
+        Self { key, held, charged: 0, forgiven: 0, seen: Time::EPOCH, share: Share::Held }
     }
 
     /// Notes how much of the charge was subtracted by a reset of the counter since `charged_at`, the instant at which
@@ -131,6 +148,8 @@ pub struct Reservation {
     /// The reply of its Reserve, if an Extend has changed the reservation since, or if a Commit has settled a
     /// reservation that reserved 0 units of a resource.
     pub first: Option<HoldAnswer>,
+    /// The agent, user and model that the Commit charged. `None`: those of `subject`.
+    pub served: Option<Box<PerDimension<String>>>,
     /// The corrections of its figures by Amend. `None`: there was no Amend.
     pub amended: Option<Box<Amended>>,
 }
@@ -174,6 +193,7 @@ impl Reservation {
             state: ReservationState::Reserved,
             late: false,
             settled_at: None,
+            served: None,
             amended: None,
             deadline: answer.deadline,
             amounts: answer.granted.iter().map(held).collect(),
@@ -228,6 +248,15 @@ impl Reservation {
     /// Returns the units that were charged of a resource. 0 if the reservation does not have the resource.
     pub fn committed_of(&self, resource: ResourceKey) -> i64 {
         self.amounts.iter().find(|amount| amount.resource == resource).map_or(0, |amount| amount.committed)
+    }
+
+    /// Returns the agent, user and model to which usage is charged, with the labels of the call.
+    pub fn charged_subject(&self) -> Subject {
+        let labels = self.subject.labels.clone();
+        match self.served.as_deref().cloned() {
+            Some(PerDimension { agent, user, model }) => Subject { agent, user, model, labels },
+            None => self.subject.clone(),
+        }
     }
 
     /// Returns the lines whose counters count this resource.

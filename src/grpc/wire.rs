@@ -111,6 +111,10 @@ pub(super) fn reservation<'a>(
         labels: reservation.subject.labels.iter().cloned().collect::<HashMap<_, _>>(),
         request_id: reservation.request_id.clone(),
         amendments: Vec::new(),
+        served: reservation.served.as_deref().cloned().map(|served| {
+            let PerDimension { agent, user, model } = served;
+            v1::Served { agent, user, model }
+        }),
     }
 }
 

@@ -59,6 +59,7 @@ mod reserve;
 mod reset_limits;
 mod retry_hint;
 mod row_locks;
+mod served;
 mod settings;
 mod settle;
 mod suspended;

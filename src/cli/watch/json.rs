@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::text::time;
 use crate::grpc::v1::{
-    Balance, Event, EventKind, PolicyChange, Reservation, WatchUsageResponse, watch_usage_response::Update,
+    Balance, Event, EventKind, PolicyChange, Reservation, Served, WatchUsageResponse,
+    watch_usage_response::Update,
 };
 
 /// Renders a message: its type, the time of the event, the cursor to resume from, and the data.
@@ -76,6 +77,10 @@ pub(in crate::cli) fn balance(balance: &Balance) -> Value {
     ])
 }
 
+fn served(served: &Served) -> Value {
+    json!({ "agent": served.agent, "user": served.user, "model": served.model })
+}
+
 pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
     let amounts = reservation.amounts.iter().map(|amount| {
         object([
@@ -99,6 +104,7 @@ pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
         ("settle_time", text(&time(reservation.settle_time.as_ref()))),
         ("amounts", amounts.collect()),
         ("labels", labels(&reservation.labels)),
+        ("served", reservation.served.as_ref().map_or(Value::Null, served)),
     ])
 }
 

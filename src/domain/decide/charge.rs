@@ -12,7 +12,8 @@ use super::{
         operation::Units,
         plan::Policy,
         refusal::{Fault, Refusal},
-        reservation::{Line, Reservation, ReservationState, ReservedAmount},
+        reservation::{Line, Reservation, ReservationState, ReservedAmount, Share},
+        shape::Subject,
         time::Time,
     },
     reply::Held,
@@ -61,7 +62,11 @@ pub(super) fn set_charges(
 /// Returns the units that a counter is charged if `quantity` units of its resource were used. If an Extend added the
 /// counter, the counter has reserved only the units of that Extend, and is charged only for these.
 fn charge_of(line: &Line, quantity: i64, reserved: i64) -> i64 {
-    quantity.saturating_sub(reserved.saturating_sub(line.held)).max(0)
+    match line.share {
+        Share::Held => quantity.saturating_sub(reserved.saturating_sub(line.held)).max(0),
+        Share::Whole => quantity,
+        Share::Nothing => 0,
+    }
 }
 
 /// Returns the change of one counter when `charge` units replace the hold, or the earlier charge. `None`: the counter
@@ -137,15 +142,38 @@ pub(super) fn join_unreserved(
     settled: &mut Reservation,
     used: impl Iterator<Item = ResourceKey>,
 ) {
+    let subject = settled.charged_subject();
     for resource in used {
         if settled.lines_of(resource).next().is_some() {
             continue;
         }
-        let joined = applied(books, context.calendar, resource, &settled.subject, settled.created_at);
+        let joined = applied(books, context.calendar, resource, &subject, settled.created_at);
         for applied in joined {
             if settled.lines.iter().all(|line| line.key != applied.key) {
                 settled.lines.push(Line::new(applied.key, 0));
             }
+        }
+    }
+}
+
+/// Moves the charge of a resource to the counters of the subject that served the call, in the windows of the hold
+/// (R4.45). Counters that do not count this subject are charged nothing.
+pub(super) fn move_to(
+    books: &Books,
+    context: &mut Context<'_>,
+    settled: &mut Reservation,
+    subject: &Subject,
+    resource: ResourceKey,
+) {
+    let served = applied(books, context.calendar, resource, subject, settled.created_at);
+    for line in settled.lines.iter_mut().filter(|line| line.key.resource() == resource) {
+        if served.iter().all(|applied| applied.key != line.key) {
+            line.share = Share::Nothing;
+        }
+    }
+    for applied in served {
+        if settled.lines.iter().all(|line| line.key != applied.key) {
+            settled.lines.push(Line { share: Share::Whole, ..Line::new(applied.key, 0) });
         }
     }
 }

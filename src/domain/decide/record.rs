@@ -51,6 +51,7 @@ pub(super) fn record(
         lines: lines.into_iter().map(|(line, _)| line).collect(),
         request_id: record.request.as_ref().map_or_else(String::new, |request| request.id.clone()),
         first: None,
+        served: None,
         amended: None,
     });
     if let Some(request) = &record.request {

@@ -51,6 +51,7 @@ pub(super) fn reserve(
         lines: Vec::with_capacity(touched.len() * 2),
         request_id: reserve.request.as_ref().map_or_else(String::new, |request| request.id.clone()),
         first: None,
+        served: None,
         amended: None,
     };
     for (touched, &quantity) in touched.iter().zip(&granted) {

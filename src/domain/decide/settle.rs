@@ -9,8 +9,9 @@ use super::{
         operation::{Commit, Target},
         refusal::Refusal,
         reservation::{Reservation, ReservationState},
+        shape::PerDimension,
     },
-    charge::{Step, answer, any_charged, apply, join_unreserved, note_late, set_charges, step},
+    charge::{Step, answer, any_charged, apply, join_unreserved, move_to, note_late, set_charges, step},
     reply::Held,
     stop::{Context, Stop, get_target},
     touch::{require, resolve_held},
@@ -26,7 +27,9 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
         ReservationState::Committed => {
             // An Amend may have changed the figures since, but a repeat of the Commit is still the same Commit.
             let first = found.as_first_charged();
-            return if charges(&first, &used) == committed(&first) {
+            let same =
+                charges(&first, &used) == committed(&first) && first.served == served_by(&found, commit);
+            return if same {
                 answer(books, context, Arc::new(first))
             } else {
                 Err(Refusal::ReservationSettled(found.state).into())
@@ -39,9 +42,15 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
         // Afterwards, the amounts do not show which resources were reserved with a quantity of 0.
         settled.first = Some(found.answer());
     }
-    join_unreserved(books, context, &mut settled, used.iter().map(|(resource, _)| *resource));
-    require(books, settled.lines.iter().map(|line| &line.key))?;
     let charges = charges(&found, &used);
+    settled.served = served_by(&found, commit);
+    if settled.served.is_some() {
+        let subject = settled.charged_subject();
+        charges.iter().for_each(|&(resource, _)| move_to(books, context, &mut settled, &subject, resource));
+    } else {
+        join_unreserved(books, context, &mut settled, used.iter().map(|(resource, _)| *resource));
+    }
+    require(books, settled.lines.iter().map(|line| &line.key))?;
     let steps = set_charges(books, context, &found, &mut settled, &charges, &commit.amounts)?;
     if let Some(amended) = &mut settled.amended {
         // The Commit replaces the corrected figures, so its own figures are the first ones.
@@ -92,6 +101,16 @@ fn enter(
         note_late(books, context, &settled, None);
     }
     answer(books, context, settled)
+}
+
+/// Returns the agent, user and model that the Commit charges. `None`: those of the hold.
+fn served_by(found: &Reservation, commit: &Commit) -> Option<Box<PerDimension<String>>> {
+    let own = found.subject.values();
+    let mut served = own;
+    for (dimension, given) in commit.served.iter() {
+        served[dimension] = given.as_deref().unwrap_or(own[dimension]);
+    }
+    (served != own).then(|| Box::new(served.map(str::to_owned)))
 }
 
 /// Returns the quantity that is charged per resource. A reserved resource that the Commit leaves out is charged as

@@ -224,6 +224,11 @@ pub(super) fn reservation_balances(
     let mut balances = Vec::with_capacity(reservation.lines.len());
     for line in &reservation.lines {
         let fresh = counter_of_line(books, calendar, &line.key, reservation.created_at);
+        if reservation.served.is_some() {
+            // The counters of the hold and of the subject that served the call have different limits.
+            balances.extend(books.balances_of(&line.key, fresh));
+            continue;
+        }
         let before = balances.len();
         for limit in books.plan.limits_for(line.key.resource(), &reservation.subject) {
             if limit.shape.counts(&line.key, &books.tenant.calendars) {

@@ -14,7 +14,7 @@ use crate::{
         plan::Policy,
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
-        shape::Subject,
+        shape::{PerDimension, Subject},
         time::Span,
     },
     engine::{Request, TenantRef},
@@ -120,10 +120,14 @@ pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Resu
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+    let served = PerDimension { agent: request.agent, user: request.user, model: request.model };
+    for (dimension, given) in served.iter() {
+        faults.check(dimension.name(), given.as_deref().and_then(optional_name_fault));
+    }
     // Wrong fields come first: the client must correct them, whether or not the reservation exists.
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
-    Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts }) })
+    Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts, served }) })
 }
 
 pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Unfit> {

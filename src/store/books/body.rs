@@ -11,8 +11,8 @@ use crate::{
     domain::{
         counter::CounterKey,
         id::{ReservationId, ResourceKey},
-        reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
-        shape::Subject,
+        reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount, Share},
+        shape::{PerDimension, Subject},
         time::Time,
     },
     store::StoreError,
@@ -52,6 +52,8 @@ struct Body {
     first: Option<AnswerBody>,
     #[prost(message, optional, tag = "16")]
     amended: Option<AmendedBody>,
+    #[prost(message, optional, tag = "17")]
+    served: Option<ServedBody>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -76,6 +78,18 @@ struct LineBody {
     forgiven: i64,
     #[prost(int64, tag = "5")]
     seen: i64,
+    #[prost(int32, tag = "6")]
+    share: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ServedBody {
+    #[prost(string, tag = "1")]
+    agent: String,
+    #[prost(string, tag = "2")]
+    user: String,
+    #[prost(string, tag = "3")]
+    model: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -120,6 +134,7 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
         put_signed(3, line.charged, &mut part);
         put_signed(4, line.forgiven, &mut part);
         put_number(5, line.seen.0, &mut part);
+        put_number(6, line.share.code().into(), &mut part);
         put_message(12, &part, &mut body);
     }
     for (key, value) in &subject.labels {
@@ -134,6 +149,9 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
     }
     if let Some(amended) = &reservation.amended {
         message::encode(16, &AmendedBody::of(amended), &mut body);
+    }
+    if let Some(PerDimension { agent, user, model }) = reservation.served.as_deref().cloned() {
+        message::encode(17, &ServedBody { agent, user, model }, &mut body);
     }
     body
 }
@@ -173,8 +191,10 @@ pub(in crate::store) fn decode_reservation(
     let lines = body.lines.into_iter().map(|line| {
         let key = CounterKey::from_bytes(&line.key)
             .ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?;
+        let share = Share::from_code(line.share)
+            .ok_or_else(|| StoreError::Corrupt("the share of a reservation's line".to_owned()))?;
         let LineBody { held, charged, forgiven, seen, .. } = line;
-        Ok(Line { key, held, charged, forgiven, seen: Time(seen) })
+        Ok(Line { key, held, charged, forgiven, seen: Time(seen), share })
     });
     Ok(Reservation {
         id,
@@ -195,6 +215,7 @@ pub(in crate::store) fn decode_reservation(
         lines: lines.collect::<Result<_, StoreError>>()?,
         request_id: body.request_id,
         first: body.first.map(hold_answer),
+        served: body.served.map(|served| Box::new([served.agent, served.user, served.model].into())),
         amended: body.amended.map(|amended| Box::new(amended.into_amended())),
     })
 }
@@ -261,9 +282,16 @@ mod tests {
             deadline: Time(2),
             settled_at: Some(Time(3)),
             amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: -6 }],
-            lines: vec![Line { charged: -6, forgiven: -7, seen: Time(8), ..Line::new(key, 5) }],
+            lines: vec![Line {
+                charged: -6,
+                forgiven: -7,
+                seen: Time(8),
+                share: Share::Whole,
+                ..Line::new(key, 5)
+            }],
             request_id: "r".into(),
             first: Some(HoldAnswer { granted: vec![(ResourceKey(3), 4)], deadline: Time(9) }),
+            served: Some(Box::new(["a".into(), String::new(), "m".into()].into())),
             amended: Some(Box::new(Amended {
                 first: Some(FirstCharge { committed: vec![-5, 0], charged: vec![0, -4] }),
                 latest: vec![Amendment {

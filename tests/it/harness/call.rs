@@ -209,6 +209,13 @@ macro_rules! labelled {
 }
 labelled!(ReserveRequest, RecordRequest, CheckRequest);
 
+impl Call<CommitRequest> {
+    /// Sets the model that served the call.
+    pub fn model(self, model: &str) -> Self {
+        self.with(|request| request.model = Some(model.into()))
+    }
+}
+
 impl Call<ReserveRequest> {
     /// Sets that the hold is charged at its deadline.
     pub fn charged_on_expiry(self) -> Self {

@@ -294,7 +294,13 @@ impl Player<'_> {
             return None;
         }
         let amounts = amounts(&used);
-        let asked = Asked::Commit(CommitRequest { reservation, tenant, reserve_request_id, amounts });
+        let asked = Asked::Commit(CommitRequest {
+            reservation,
+            tenant,
+            reserve_request_id,
+            amounts,
+            ..CommitRequest::default()
+        });
         Some(match self.books.commit(index, &used) {
             Ok(()) => self.expect_held(asked, index, vec![]),
             Err(refusals) => (asked, Expected::Refused(refusals)),
