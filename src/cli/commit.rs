@@ -46,6 +46,7 @@ pub async fn run(args: CommitArgs) -> Result<(), CliError> {
         tenant: if by_name { String::new() } else { args.tenant },
         reserve_request_id: args.request_id.unwrap_or_default(),
         amounts: amounts.collect(),
+        ..CommitRequest::default()
     };
     let reply = client.commit(request).await.map_err(|status| quota::refused("cannot commit", &status))?;
     let reply = reply.into_inner();

@@ -10,6 +10,8 @@ pub const TEXT_LENGTH_MAX_BYTES: usize = 256;
 pub const UNIT_LENGTH_MAX_BYTES: usize = 64;
 /// Maximum number of amounts in one operation.
 pub const AMOUNTS_MAX: usize = 16;
+/// Maximum number of corrections by Amend that a reservation keeps.
+pub const AMENDMENTS_MAX: usize = 20;
 /// Maximum number of labels of one reservation.
 pub const LABELS_MAX: usize = 16;
 /// Maximum number of labels that one limit counts separately.

@@ -8,7 +8,7 @@ use super::{
     lineage::Since,
     plan::Limit,
     shape::{Dimension, LabelRule, OF_AGENTS_PLAN, PerDimension, Shape, Subject},
-    time::Time,
+    time::{Span, Time},
     timing::TenantCalendar,
     window::{Cycle, Period, Window, WindowOfCycle},
 };
@@ -23,6 +23,9 @@ use super::{
 /// bytes) and the value. A counter of an agent's plan has a label with an empty key first. In this order the counters of one shape and one window follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
+
+/// The shortest windows whose end causes WINDOW_CLOSED, by their nominal length.
+const CLOSED_LENGTH_MIN: Span = Span::hours(1);
 
 /// Length of the resource in a key, in bytes.
 const RESOURCE_LENGTH: usize = 4;
@@ -120,6 +123,11 @@ impl CounterKey {
     /// Returns the period of the counter's window.
     pub fn period(&self) -> Period {
         self.cycle().period()
+    }
+
+    /// Returns whether WINDOW_CLOSED is emitted when the counter's window is over (R5.7).
+    pub fn closes(&self) -> bool {
+        self.cycle().nominal_length() >= CLOSED_LENGTH_MIN
     }
 
     /// Returns the first instant of the counter's window.

@@ -148,7 +148,8 @@ pub enum Fact {
     },
     /// The deadline came before the hold was settled.
     Expired(Settlement),
-    /// The reservation was settled after its deadline.
+    /// The reservation was settled after its deadline, or changed counters of windows that are over. If an Amend was
+    /// the cause, it is the only amendment of the reservation here.
     Late(Settlement),
     /// The window is over: its final figures, one entry per limit that reads the counter.
     Closed(Vec<Figures>),
@@ -343,9 +344,14 @@ impl Fact {
             Fact::Refused { requested, figures } => {
                 Parts { requested: Some(*requested), figures: slice::from_ref(figures), ..none }
             }
-            Fact::Expired(Settlement { reservation, figures })
-            | Fact::Late(Settlement { reservation, figures }) => {
+            Fact::Expired(Settlement { reservation, figures }) => {
                 Parts { reservation: Some(reservation), figures, ..none }
+            }
+            Fact::Late(Settlement { reservation, figures }) => {
+                let amendment = reservation.amendments().last();
+                let reason = amendment.map(|amendment| amendment.reason.as_str());
+                let operator = amendment.map(|amendment| amendment.operator.as_str());
+                Parts { reason, operator, reservation: Some(reservation), figures, ..none }
             }
             Fact::Closed(figures) => Parts { figures, ..none },
             Fact::Reset { delta, reason, operator, figures } => {

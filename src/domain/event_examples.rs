@@ -82,9 +82,11 @@ fn settlement() -> Settlement {
         deadline: Time(2),
         settled_at: Some(Time(2)),
         amounts: vec![ReservedAmount { resource: TOKENS, reserved: 5, committed: 5 }],
-        lines: vec![Line { key: CounterKey::of_meter(TOKENS), held: 5, charged: 5 }],
+        lines: vec![Line { charged: 5, ..Line::new(CounterKey::of_meter(TOKENS), 5) }],
         request_id: String::new(),
         first: None,
+        served: None,
+        amended: None,
     };
     let without = Figures { limit: None, ..figures() };
     Settlement { reservation: Arc::new(reservation), figures: vec![figures(), without] }

@@ -5,7 +5,8 @@
 //! - the things that are counted: [`id`], [`time`], [`window`], [`timing`], [`shape`], [`plan`], [`counter`]
 //! - who may spend by which limits: [`tenant`], [`agent`], [`overrides`], [`terms`]
 //! - the change since which a counter counts: [`lineage`], [`carry`]
-//! - the operations, and the reservations that they make: [`operation`], [`reservation`]
+//! - the operations, and the reservations that they make: [`operation`], [`reservation`],
+//!   [`amendment`]
 //! - the refusals, with their retry hints: [`refusal`], [`faults`], [`hint`]
 //! - the events: [`alert`], [`event_kind`], [`event`]
 //! - the state of one tenant: [`books`]
@@ -14,6 +15,7 @@
 
 pub mod agent;
 pub mod alert;
+pub mod amendment;
 pub mod books;
 pub mod bounds;
 pub mod calendar;

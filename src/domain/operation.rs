@@ -77,6 +77,8 @@ pub struct Commit {
     pub target: Target,
     /// The quantities that were used, each 0 or more.
     pub amounts: Vec<Units>,
+    /// The agent, user and model that served the call. `None`: the value of the Reserve.
+    pub served: PerDimension<Option<String>>,
 }
 
 /// Extend: adds time or quantity to a hold.
@@ -101,6 +103,19 @@ pub struct Record {
     pub subject: Subject,
     /// The quantities that were used. A negative quantity reduces the usage.
     pub amounts: Vec<Units>,
+}
+
+/// Amend: replaces what a Commit or Record charged.
+#[derive(Clone, Debug)]
+pub struct Amend {
+    /// The reservation to correct.
+    pub target: Target,
+    /// The quantities that were really used, each 0 or more. A resource that is left out keeps its figure.
+    pub amounts: Vec<Units>,
+    /// The reason that the reservation records.
+    pub reason: String,
+    /// The operator that the reservation records.
+    pub operator: String,
 }
 
 /// Check: decides what a Reserve would get, and changes nothing.
@@ -151,6 +166,8 @@ pub enum Operation {
     Extend(Extend),
     /// Charges without a hold.
     Record(Record),
+    /// Replaces what a Commit or Record charged.
+    Amend(Box<Amend>),
     /// Decides what a Reserve would get.
     Check(Check),
     /// Sets `committed` of running windows to zero.
@@ -165,7 +182,7 @@ impl Operation {
             Operation::Extend(extend) => extend.request.as_ref(),
             Operation::Record(record) => record.request.as_ref(),
             Operation::Reset(reset) => reset.request.as_ref(),
-            Operation::Commit(_) | Operation::Release(_) | Operation::Check(_) => None,
+            Operation::Commit(_) | Operation::Release(_) | Operation::Amend(_) | Operation::Check(_) => None,
         }
     }
 
@@ -175,6 +192,7 @@ impl Operation {
             Operation::Commit(commit) => Some(&commit.target),
             Operation::Release(target) => Some(target),
             Operation::Extend(extend) => Some(&extend.target),
+            Operation::Amend(amend) => Some(&amend.target),
             Operation::Reserve(_) | Operation::Record(_) | Operation::Check(_) | Operation::Reset(_) => None,
         }
     }
@@ -184,9 +202,11 @@ impl Operation {
     pub fn may_create_tenant(&self) -> bool {
         match self {
             Operation::Reserve(_) | Operation::Record(_) | Operation::Check(_) => true,
-            Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
-                false
-            }
+            Operation::Commit(_)
+            | Operation::Release(_)
+            | Operation::Extend(_)
+            | Operation::Amend(_)
+            | Operation::Reset(_) => false,
         }
     }
 
@@ -194,7 +214,11 @@ impl Operation {
     /// that has already happened.
     pub fn must_take_effect(&self) -> bool {
         match self {
-            Operation::Commit(_) | Operation::Release(_) | Operation::Record(_) | Operation::Reset(_) => true,
+            Operation::Commit(_)
+            | Operation::Release(_)
+            | Operation::Record(_)
+            | Operation::Amend(_)
+            | Operation::Reset(_) => true,
             Operation::Reserve(_) | Operation::Extend(_) | Operation::Check(_) => false,
         }
     }

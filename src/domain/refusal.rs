@@ -145,6 +145,9 @@ pub enum Refusal {
     /// The reservation was settled in another way before.
     #[error("the reservation is {} already", .0.name())]
     ReservationSettled(ReservationState),
+    /// Nothing was charged that an Amend could correct.
+    #[error("{}", not_charged_text(*.0))]
+    ReservationNotCharged(ReservationState),
     /// The deadline has passed, so the reservation cannot be extended.
     #[error("the reservation's deadline has passed: it can be committed or released, but not extended")]
     ReservationExpired,
@@ -196,6 +199,19 @@ pub enum Refusal {
     /// each of these limits and resources.
     #[error("{}", quota_text(.0))]
     QuotaExceeded(Vec<Violation>),
+}
+
+/// Returns the message of RESERVATION_NOT_CHARGED, with what the caller can do instead.
+fn not_charged_text(state: ReservationState) -> &'static str {
+    match state {
+        ReservationState::Reserved => "the reservation is RESERVED: charge its usage with Commit",
+        ReservationState::Expired => {
+            "the reservation is EXPIRED without a charge: charge its usage with a late Commit"
+        }
+        ReservationState::Committed | ReservationState::Released => {
+            "the reservation is RELEASED, so nothing was charged: charge its usage with Record"
+        }
+    }
 }
 
 /// Returns the message of QUOTA_EXCEEDED. It names limits, but no resources, because the ids of resources are not known

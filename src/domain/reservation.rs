@@ -1,10 +1,11 @@
 //! A hold on quantities, with a deadline: RESERVED → COMMITTED, RELEASED or EXPIRED.
 
 use super::{
+    amendment::{Amended, Amendment, FirstCharge},
     codes::codes,
-    counter::CounterKey,
+    counter::{Counter, CounterKey},
     id::{ReservationId, ResourceKey},
-    shape::Subject,
+    shape::{PerDimension, Subject},
     time::Time,
 };
 
@@ -66,6 +67,46 @@ pub struct Line {
     pub held: i64,
     /// Units that were added to the counter's `committed`.
     pub charged: i64,
+    /// The part of `charged` that a reset, or the return of a limit, has subtracted from the counter. `charged` never
+    /// falls below it, so that no correction subtracts this part again (R4.27).
+    pub forgiven: i64,
+    /// [`Counter::forgiven_until`] at the last change of `charged`. A later value means that the counter was set to zero
+    /// since then.
+    pub seen: Time,
+    /// Which units of the resource a settlement charges to the counter.
+    pub share: Share,
+}
+
+/// Which units a settlement charges to the counter of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// The units that were reserved in the counter, and those beyond all reserved units. If an Extend added the counter,
+    /// these are not all units.
+    #[default]
+    Held,
+    /// All units: a Commit added the counter, for the subject that served the call.
+    Whole,
+    /// No units: a Commit moved the charge to the counters of another subject.
+    Nothing,
+}
+
+codes!(Share as i32: Held = 0, Whole = 1, Nothing = 2);
+
+impl Line {
+    /// Makes the line of a counter in which `held` units are reserved, and to which nothing is charged.
+    pub fn new(key: CounterKey, held: i64) -> Self {
+        Self { key, held, charged: 0, forgiven: 0, seen: Time::EPOCH, share: Share::Held }
+    }
+
+    /// Notes how much of the charge was subtracted by a reset of the counter since `charged_at`, the instant at which
+    /// the reservation was settled.
+    pub fn note_forgiven(&mut self, counter: &Counter, charged_at: Option<Time>) {
+        let until = counter.forgiven_until;
+        if until > self.seen && charged_at.is_some_and(|charged_at| until >= charged_at) {
+            self.forgiven = self.charged;
+        }
+        self.seen = until;
+    }
 }
 
 /// The reply of a Reserve or Extend. It is stored for retries, because a later Extend changes the reservation.
@@ -107,6 +148,10 @@ pub struct Reservation {
     /// The reply of its Reserve, if an Extend has changed the reservation since, or if a Commit has settled a
     /// reservation that reserved 0 units of a resource.
     pub first: Option<HoldAnswer>,
+    /// The agent, user and model that the Commit charged. `None`: those of `subject`.
+    pub served: Option<Box<PerDimension<String>>>,
+    /// The corrections of its figures by Amend. `None`: there was no Amend.
+    pub amended: Option<Box<Amended>>,
 }
 
 impl Reservation {
@@ -148,6 +193,8 @@ impl Reservation {
             state: ReservationState::Reserved,
             late: false,
             settled_at: None,
+            served: None,
+            amended: None,
             deadline: answer.deadline,
             amounts: answer.granted.iter().map(held).collect(),
             ..self.clone()
@@ -157,9 +204,58 @@ impl Reservation {
     /// Returns the reservation as it was when its Reserve or Record replied.
     pub fn as_first_answered(&self) -> Reservation {
         match &self.first {
-            _ if self.record => self.clone(),
+            _ if self.record => self.as_first_charged(),
             Some(answer) => self.as_answered(answer),
             None => self.as_answered(&self.answer()),
+        }
+    }
+
+    /// Returns the reservation as its Commit or Record left it, before it was amended.
+    pub fn as_first_charged(&self) -> Reservation {
+        let mut first = self.clone();
+        let amended = first.amended.take();
+        if let Some(FirstCharge { committed, charged }) = amended.and_then(|amended| amended.first) {
+            first.amounts.truncate(committed.len());
+            first.lines.truncate(charged.len());
+            let amounts = first.amounts.iter_mut().zip(committed);
+            amounts.for_each(|(amount, committed)| amount.committed = committed);
+            first.lines.iter_mut().zip(charged).for_each(|(line, charged)| line.charged = charged);
+        }
+        first
+    }
+
+    /// Notes a correction of this reservation. `before` is the reservation before the correction.
+    pub fn note_amendment(&mut self, before: &Reservation, amendment: Amendment) {
+        let first = || FirstCharge {
+            committed: before.amounts.iter().map(|amount| amount.committed).collect(),
+            charged: before.lines.iter().map(|line| line.charged).collect(),
+        };
+        self.amended.get_or_insert_default().note(first, amendment);
+    }
+
+    /// Returns the corrections that are kept, the oldest one first.
+    pub fn amendments(&self) -> &[Amendment] {
+        self.amended.as_ref().map_or(&[], |amended| &amended.latest)
+    }
+
+    /// Returns the reservation for its event: with the correction that the event reports, and without earlier ones.
+    pub fn for_event(&self, amendment: Option<&Amendment>) -> Reservation {
+        let amended =
+            amendment.map(|amendment| Amended { first: None, latest: vec![amendment.clone()] }).map(Box::new);
+        Reservation { amended, ..self.clone() }
+    }
+
+    /// Returns the units that were charged of a resource. 0 if the reservation does not have the resource.
+    pub fn committed_of(&self, resource: ResourceKey) -> i64 {
+        self.amounts.iter().find(|amount| amount.resource == resource).map_or(0, |amount| amount.committed)
+    }
+
+    /// Returns the agent, user and model to which usage is charged, with the labels of the call.
+    pub fn charged_subject(&self) -> Subject {
+        let labels = self.subject.labels.clone();
+        match self.served.as_deref().cloned() {
+            Some(PerDimension { agent, user, model }) => Subject { agent, user, model, labels },
+            None => self.subject.clone(),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
         counter::CounterKey,
         event::{Fact, Figures},
         id::{ReservationId, TenantKey},
-        time::{Span, Time},
+        time::Time,
     },
     policy::PolicyCache,
     store::{ClosePlace, Owned, Store, StoreError, StoredCounter, Transaction, Writing, is_made_before},
@@ -24,9 +24,6 @@ use crate::{
 
 /// Maximum number of counters that one transaction closes. So the transaction locks at most this many tenants.
 const STEP_COUNTERS: usize = 100;
-
-/// The shortest windows whose end causes an event, by their nominal length.
-const CLOSED_LENGTH_MIN: Span = Span::hours(1);
 
 /// The result of a run of `close_windows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,7 +146,7 @@ async fn close(
 
 /// Notes the event for a counter, if the counter was used and its windows are not shorter than an hour.
 fn note_closed(books: &mut Books, key: CounterKey, stored: StoredCounter) {
-    if key.cycle().nominal_length() < CLOSED_LENGTH_MIN {
+    if !key.closes() {
         return;
     }
     books.load_counter(key.clone(), Some(stored));

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use crate::domain::{
-    bounds::{CHOICES_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, RESOURCES_MAX},
+    bounds::{
+        CHOICES_MAX, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX, RESOURCES_MAX,
+        TEXT_LENGTH_MAX_BYTES,
+    },
     event_kind::EventKind,
     faults::Faults,
     id::{name_fault, optional_name_fault, text_fault},
@@ -62,6 +65,19 @@ pub(super) fn request_key(
 ) -> Option<RequestKey> {
     faults.check("request_id", optional_name_fault(&id));
     (!id.is_empty()).then(|| RequestKey { id, fingerprint: print().finish() })
+}
+
+/// Checks the reason and the operator of a correction.
+pub(super) fn check_reason(faults: &mut Faults, reason: &str, operator: &str) {
+    let fault = if reason.is_empty() {
+        Some("must not be empty")
+    } else if reason.len() > TEXT_LENGTH_MAX_BYTES {
+        Some("must be at most 256 bytes")
+    } else {
+        text_fault(reason)
+    };
+    faults.check("reason", fault);
+    faults.check("operator", name_fault(operator));
 }
 
 /// Parses an instant, which is rounded down to milliseconds. `None` if it is unset.

@@ -29,7 +29,7 @@ use crate::domain::{
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
-const BOUNDS: [(&str, usize); 30] = [
+const BOUNDS: [(&str, usize); 31] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.ReserveRequest.labels", LABELS_MAX),
@@ -37,6 +37,7 @@ const BOUNDS: [(&str, usize); 30] = [
     ("tope.v1.ExtendRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.RecordRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.RecordRequest.labels", LABELS_MAX),
+    ("tope.v1.AmendRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.CheckRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.CheckRequest.labels", LABELS_MAX),
     ("tope.v1.GetUsageRequest.resources", RESOURCES_MAX),

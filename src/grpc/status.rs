@@ -64,10 +64,8 @@ pub(super) fn of_mismatch(wanted: &str) -> Status {
 pub(super) fn of_not_run(reason: &NotRun) -> Status {
     let text = reason.to_string();
     match reason {
-        NotRun::Unknown(name) => not_found("JOB_NOT_FOUND", "job", name, &text, ErrorDetails::new()),
-        NotRun::Running(name) => {
-            precondition("JOB_RUNNING", name, &text, [("job", (*name).to_owned())], ErrorDetails::new())
-        }
+        NotRun::Unknown(name) => not_found("JOB_NOT_FOUND", "job", name, &text),
+        NotRun::Running(name) => precondition("JOB_RUNNING", name, &text, [("job", (*name).to_owned())]),
         NotRun::Draining => of_failure(&Failure::Draining),
         NotRun::DatabaseUnavailable => of_failure(&Failure::DatabaseUnavailable),
         NotRun::Broken => of_failure(&Failure::Internal),
@@ -114,23 +112,21 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
     let tenant = frame.map(|frame| frame.tenant.to_string()).unwrap_or_default();
     match refusal {
         Refusal::Invalid(faults) => invalid(faults, details),
-        Refusal::TenantNotFound(id) => not_found("TENANT_NOT_FOUND", "tenant", id, &text, details),
+        Refusal::TenantNotFound(id) => not_found("TENANT_NOT_FOUND", "tenant", id, &text),
         Refusal::ReservationNotFound(name) => {
-            not_found("RESERVATION_NOT_FOUND", "reservation", &name.to_string(), &text, details)
+            not_found("RESERVATION_NOT_FOUND", "reservation", &name.to_string(), &text)
         }
         Refusal::ReservationNameMalformed(name) => {
-            not_found("RESERVATION_NOT_FOUND", "reservation", name, &text, details)
+            not_found("RESERVATION_NOT_FOUND", "reservation", name, &text)
         }
         Refusal::RequestNotFound(id) => {
             let metadata = [("reserve_request_id", id.clone())];
-            about(Code::NotFound, "RESERVATION_NOT_FOUND", ("reservation", ""), &text, metadata, details)
+            about(Code::NotFound, "RESERVATION_NOT_FOUND", ("reservation", ""), &text, metadata)
         }
-        Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text, details),
-        Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text, details),
-        Refusal::WebhookNotFound(id) => not_found("WEBHOOK_NOT_FOUND", "webhook", id, &text, details),
-        Refusal::DeliveryNotFound { webhook, sequence } => {
-            delivery_not_found(webhook, *sequence, &text, details)
-        }
+        Refusal::ResourceNotFound(id) => not_found("RESOURCE_NOT_FOUND", "resource", id, &text),
+        Refusal::PlanNotFound(id) => not_found("PLAN_NOT_FOUND", "plan", id, &text),
+        Refusal::WebhookNotFound(id) => not_found("WEBHOOK_NOT_FOUND", "webhook", id, &text),
+        Refusal::DeliveryNotFound { webhook, sequence } => delivery_not_found(webhook, *sequence, &text),
         Refusal::TenantSuspended(id) => {
             with_reason(Code::PermissionDenied, "TENANT_SUSPENDED", &text, [("tenant", id.clone())], details)
         }
@@ -138,48 +134,39 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             let metadata = [("tenant", tenant.clone()), ("agent", agent.clone())];
             with_reason(Code::PermissionDenied, "AGENT_SUSPENDED", &text, metadata, details)
         }
-        Refusal::AgentNotFound(id) => not_found("AGENT_NOT_FOUND", "agent", id, &text, details),
-        Refusal::OverrideNotFound(id) => not_found("OVERRIDE_NOT_FOUND", "override", id, &text, details),
-        Refusal::TooManyAgents(most) => too_many("TOO_MANY_AGENTS", "agents_max", *most, &text, details),
-        Refusal::TooManyOverrides(most) => {
-            too_many("TOO_MANY_OVERRIDES", "overrides_max", *most, &text, details)
-        }
+        Refusal::AgentNotFound(id) => not_found("AGENT_NOT_FOUND", "agent", id, &text),
+        Refusal::OverrideNotFound(id) => not_found("OVERRIDE_NOT_FOUND", "override", id, &text),
+        Refusal::TooManyAgents(most) => too_many("TOO_MANY_AGENTS", "agents_max", *most, &text),
+        Refusal::TooManyOverrides(most) => too_many("TOO_MANY_OVERRIDES", "overrides_max", *most, &text),
         Refusal::RequestIdReused(id) => {
             let metadata = [("request_id", id.clone())];
-            about(Code::AlreadyExists, "REQUEST_ID_REUSED", ("request", id), &text, metadata, details)
+            about(Code::AlreadyExists, "REQUEST_ID_REUSED", ("request", id), &text, metadata)
         }
         Refusal::NameTaken { kind, id } => {
-            about(Code::AlreadyExists, "NAME_TAKEN", (kind, id), &text, [(*kind, id.clone())], details)
+            about(Code::AlreadyExists, "NAME_TAKEN", (kind, id), &text, [(*kind, id.clone())])
         }
         Refusal::EtagMismatch { kind, id } => {
             let metadata = [("what", (*kind).to_owned()), ("id", id.clone())];
-            about(Code::Aborted, "ETAG_MISMATCH", (kind, id), &text, metadata, details)
+            about(Code::Aborted, "ETAG_MISMATCH", (kind, id), &text, metadata)
         }
-        Refusal::ReservationSettled(state) => {
-            let metadata = [("state", state.name().to_owned())];
-            precondition("RESERVATION_SETTLED", "reservation", &text, metadata, details)
-        }
-        Refusal::ReservationExpired => {
-            let metadata = [("state", "EXPIRED".to_owned())];
-            precondition("RESERVATION_EXPIRED", "reservation", &text, metadata, details)
-        }
+        Refusal::ReservationSettled(state) => in_state("RESERVATION_SETTLED", state.name(), &text),
+        Refusal::ReservationNotCharged(state) => in_state("RESERVATION_NOT_CHARGED", state.name(), &text),
+        Refusal::ReservationExpired => in_state("RESERVATION_EXPIRED", "EXPIRED", &text),
         Refusal::ResourceInUse { id, plan } => {
             let metadata = [("resource", id.clone()), ("plan", plan.clone())];
-            precondition("RESOURCE_IN_USE", id, &text, metadata, details)
+            precondition("RESOURCE_IN_USE", id, &text, metadata)
         }
         Refusal::PlanInUse { id, .. } | Refusal::PlanOfAgents { id, .. } | Refusal::PlanIsDefault(id) => {
-            precondition("PLAN_IN_USE", id, &text, users_of_plan(refusal), details)
+            precondition("PLAN_IN_USE", id, &text, users_of_plan(refusal))
         }
         Refusal::TenantHasHolds { id, holds } => {
             let metadata = [("tenant", id.clone()), ("holds", holds.to_string())];
-            precondition("TENANT_HAS_HOLDS", id, &text, metadata, details)
+            precondition("TENANT_HAS_HOLDS", id, &text, metadata)
         }
         Refusal::TooManyCounters(most) => {
-            precondition("TOO_MANY_COUNTERS", &tenant, &text, [("counters_max", most.to_string())], details)
+            precondition("TOO_MANY_COUNTERS", &tenant, &text, [("counters_max", most.to_string())])
         }
-        Refusal::TooManyWebhooks(most) => {
-            too_many("TOO_MANY_WEBHOOKS", "webhooks_max", *most, &text, details)
-        }
+        Refusal::TooManyWebhooks(most) => too_many("TOO_MANY_WEBHOOKS", "webhooks_max", *most, &text),
         Refusal::QuotaExceeded(violations) => quota(violations, &tenant, &text, frame, details),
     }
 }
@@ -210,27 +197,25 @@ fn about<const N: usize>(
     (kind, id): (&str, &str),
     text: &str,
     metadata: [(&str, String); N],
-    mut details: ErrorDetails,
 ) -> Status {
+    let mut details = ErrorDetails::new();
     details.set_resource_info(kind, id, "", text);
     with_reason(code, reason, text, metadata, details)
 }
 
-fn not_found(
-    reason: &'static str,
-    kind: &'static str,
-    id: &str,
-    text: &str,
-    mut details: ErrorDetails,
-) -> Status {
-    details.set_resource_info(kind, id, "", text);
-    with_reason(Code::NotFound, reason, text, [(kind, id.to_owned())], details)
+fn not_found(reason: &'static str, kind: &'static str, id: &str, text: &str) -> Status {
+    about(Code::NotFound, reason, (kind, id), text, [(kind, id.to_owned())])
 }
 
-fn delivery_not_found(webhook: &str, sequence: i64, text: &str, mut details: ErrorDetails) -> Status {
-    details.set_resource_info("delivery", sequence.to_string(), "", text);
-    let metadata = [("webhook", webhook.to_owned()), ("sequence", sequence.to_string())];
-    with_reason(Code::NotFound, "DELIVERY_NOT_FOUND", text, metadata, details)
+fn delivery_not_found(webhook: &str, sequence: i64, text: &str) -> Status {
+    let id = sequence.to_string();
+    let metadata = [("webhook", webhook.to_owned()), ("sequence", id.clone())];
+    about(Code::NotFound, "DELIVERY_NOT_FOUND", ("delivery", &id), text, metadata)
+}
+
+/// Makes the status for a reservation whose state forbids the call.
+fn in_state(reason: &'static str, state: &str, text: &str) -> Status {
+    precondition(reason, "reservation", text, [("state", state.to_owned())])
 }
 
 /// Returns the metadata of PLAN_IN_USE: the plan, and who uses it.
@@ -250,8 +235,8 @@ fn users_of_plan(refusal: &Refusal) -> Vec<(&'static str, String)> {
 }
 
 /// Makes the status for a number that has reached its bound. `name` is the key of the bound in the metadata.
-fn too_many(reason: &'static str, name: &str, most: u64, text: &str, details: ErrorDetails) -> Status {
-    precondition(reason, "", text, [(name, most.to_string())], details)
+fn too_many(reason: &'static str, name: &str, most: u64, text: &str) -> Status {
+    precondition(reason, "", text, [(name, most.to_string())])
 }
 
 fn precondition<'a>(
@@ -259,8 +244,8 @@ fn precondition<'a>(
     subject: &str,
     text: &str,
     metadata: impl IntoIterator<Item = (&'a str, String)>,
-    mut details: ErrorDetails,
 ) -> Status {
+    let mut details = ErrorDetails::new();
     details.set_precondition_failure(vec![PreconditionViolation::new(reason, subject, text)]);
     with_reason(Code::FailedPrecondition, reason, text, metadata, details)
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::v1;
 use crate::domain::{
     agent::AgentState,
+    amendment::Amendment,
     counter::{Balance, Counter, CounterKey},
     event::{Event, Figures, SourceFigures},
     hint::wait_seconds,
@@ -113,6 +114,28 @@ pub(super) fn reservation<'a>(
         late: reservation.late,
         labels: reservation.subject.labels.iter().cloned().collect::<HashMap<_, _>>(),
         request_id: reservation.request_id.clone(),
+        amendments: Vec::new(),
+        served: reservation.served.as_deref().cloned().map(|served| {
+            let PerDimension { agent, user, model } = served;
+            v1::Served { agent, user, model }
+        }),
+    }
+}
+
+/// Returns the message of a correction by Amend. `name` returns the ids of resources.
+pub(super) fn amendment<'a>(amendment: &Amendment, name: impl Fn(ResourceKey) -> &'a str) -> v1::Amendment {
+    let amounts = amendment.changes.iter().map(|change| v1::AmendedAmount {
+        resource: name(change.resource).to_owned(),
+        before: change.before,
+        after: change.after,
+    });
+    let mut amounts: Vec<v1::AmendedAmount> = amounts.collect();
+    amounts.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
+    v1::Amendment {
+        amend_time: Some(timestamp(amendment.at)),
+        operator: amendment.operator.clone(),
+        reason: amendment.reason.clone(),
+        amounts,
     }
 }
 

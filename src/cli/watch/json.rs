@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::text::time;
 use crate::grpc::v1::{
-    Balance, Event, EventKind, LimitSource, PolicyChange, Reservation, WatchUsageResponse,
+    Balance, Event, EventKind, LimitSource, PolicyChange, Reservation, Served, WatchUsageResponse,
     watch_usage_response::Update,
 };
 
@@ -87,6 +87,10 @@ fn source(source: &LimitSource) -> Value {
     ])
 }
 
+fn served(served: &Served) -> Value {
+    json!({ "agent": served.agent, "user": served.user, "model": served.model })
+}
+
 pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
     let amounts = reservation.amounts.iter().map(|amount| {
         object([
@@ -110,6 +114,7 @@ pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
         ("settle_time", text(&time(reservation.settle_time.as_ref()))),
         ("amounts", amounts.collect()),
         ("labels", labels(&reservation.labels)),
+        ("served", reservation.served.as_ref().map_or(Value::Null, served)),
     ])
 }
 

@@ -173,9 +173,7 @@ fn add_quantities(
             match extended.lines.iter_mut().find(|line| line.key == applied.key) {
                 // A line never reserves more than its amount, which was checked for overflow.
                 Some(line) => line.held = line.held.saturating_add(units.quantity),
-                None => {
-                    extended.lines.push(Line { key: applied.key.clone(), held: units.quantity, charged: 0 })
-                }
+                None => extended.lines.push(Line::new(applied.key.clone(), units.quantity)),
             }
         }
     }

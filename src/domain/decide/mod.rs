@@ -4,6 +4,8 @@
 //! know a counter that the operation needs, `decide` stops with [`Stop::Missing`]. The engine then loads the counter,
 //! and decides again.
 
+mod amend;
+mod charge;
 mod check;
 mod extend;
 mod record;
@@ -51,6 +53,7 @@ pub fn decide(
         Operation::Release(target) => settle::release(books, context, target).map(Reply::Released),
         Operation::Extend(extend) => extend::extend(books, context, extend, id).map(Reply::Extended),
         Operation::Record(record) => record::record(books, context, record, id, touched),
+        Operation::Amend(amend) => amend::amend(books, context, amend).map(Reply::Amended),
         Operation::Check(check) => check::check(books, check, touched).map(Reply::Checked),
         Operation::Reset(reset) => reset::reset(books, context, reset, id),
     };
@@ -70,10 +73,11 @@ pub fn expire(books: &mut Books, calendar: &mut Calendar, id: ReservationId) {
     };
     let due = Arc::clone(reservation);
     books.take_due(&due);
-    let ended = Reservation::clone(&due).into_expired();
-    for line in &ended.lines {
+    let mut ended = Reservation::clone(&due).into_expired();
+    for line in &mut ended.lines {
         let fresh = touch::counter_of_line(books, calendar, &line.key, ended.created_at);
-        let charged = if books.is_forgiven(&line.key, ended.deadline) { 0 } else { line.charged };
+        line.note_forgiven(&fresh, ended.settled_at);
+        let charged = line.charged - line.forgiven;
         books.add(&line.key, charged, -line.held, fresh);
         books.correct(&line.key, charged - line.charged, FORGIVEN_REASON);
     }

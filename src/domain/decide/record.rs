@@ -26,7 +26,7 @@ pub(super) fn record(
     let replayed = find_replay(books, record.request.as_ref(), Method::Record)?.map(|r| r.reservation);
     if let Some(first) = books.find_reservation(replayed.unwrap_or(id)).cloned() {
         require(books, first.lines.iter().map(|line| &line.key))?;
-        return Ok(answer(books, context, first));
+        return Ok(answer(books, context, Arc::new(first.as_first_charged())));
     }
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
@@ -51,6 +51,8 @@ pub(super) fn record(
         lines: lines.into_iter().map(|(line, _)| line).collect(),
         request_id: record.request.as_ref().map_or_else(String::new, |request| request.id.clone()),
         first: None,
+        served: None,
+        amended: None,
     });
     if let Some(request) = &record.request {
         let made = Request {
@@ -78,7 +80,8 @@ fn lines(books: &Books, touched: &[Touched], record: &Record) -> Result<Vec<(Lin
                 faults.push(overflow(place));
                 break;
             }
-            lines.push((Line { key: applied.key.clone(), held: 0, charged }, applied.fresh));
+            let seen = counter.forgiven_until;
+            lines.push((Line { charged, seen, ..Line::new(applied.key.clone(), 0) }, applied.fresh));
         }
     }
     if faults.is_empty() { Ok(lines) } else { Err(Refusal::Invalid(faults)) }

@@ -68,6 +68,8 @@ pub enum Reply {
         /// The quantity that was added to each balance's counter.
         applied: Vec<i64>,
     },
+    /// The reply to Amend.
+    Amended(Held),
     /// The reply to Check.
     Checked(Checked),
     /// The reply to ResetUsage.

@@ -52,6 +52,8 @@ pub(super) fn reserve(
         lines: Vec::with_capacity(touched.len() * 2),
         request_id: reserve.request.as_ref().map_or_else(String::new, |request| request.id.clone()),
         first: None,
+        served: None,
+        amended: None,
     };
     for (touched, &quantity) in touched.iter().zip(&granted) {
         reservation.amounts.push(ReservedAmount {
@@ -61,7 +63,7 @@ pub(super) fn reserve(
         });
         for applied in touched.keys() {
             books.add(&applied.key, 0, quantity, applied.fresh);
-            reservation.lines.push(Line { key: applied.key.clone(), held: quantity, charged: 0 });
+            reservation.lines.push(Line::new(applied.key.clone(), quantity));
         }
     }
     if let Some(request) = &reserve.request {

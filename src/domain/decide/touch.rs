@@ -159,9 +159,11 @@ pub fn touch_operation(
             let names = amounts.iter().map(|units| units.resource.as_str());
             touch(books, policy, calendar, subject, names, now)
         }
-        Operation::Commit(_) | Operation::Release(_) | Operation::Extend(_) | Operation::Reset(_) => {
-            Ok(Vec::new())
-        }
+        Operation::Commit(_)
+        | Operation::Release(_)
+        | Operation::Extend(_)
+        | Operation::Amend(_)
+        | Operation::Reset(_) => Ok(Vec::new()),
     }
 }
 
@@ -225,6 +227,11 @@ pub(super) fn reservation_balances(
     let mut balances = Vec::with_capacity(reservation.lines.len());
     for line in &reservation.lines {
         let fresh = counter_of_line(books, calendar, &line.key, reservation.created_at);
+        if reservation.served.is_some() {
+            // The counters of the hold and of the subject that served the call have different limits.
+            balances.extend(books.balances_of(&line.key, fresh));
+            continue;
+        }
         let before = balances.len();
         for limit in books.terms.limits_for(line.key.resource(), &reservation.subject) {
             if limit.shape.counts(&line.key, &books.tenant.calendars) {

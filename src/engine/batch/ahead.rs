@@ -262,6 +262,6 @@ fn hold_ahead(operation: &Operation) -> Option<Option<ReservationId>> {
             Target::Id(id) => Some(Some(*id)),
             Target::Request(_) => None,
         },
-        Operation::Check(_) | Operation::Reset(_) => None,
+        Operation::Amend(_) | Operation::Check(_) | Operation::Reset(_) => None,
     }
 }

@@ -112,6 +112,7 @@ fn check_violations(reply: &mut Reply) -> Option<&mut Vec<Violation>> {
         Reply::Checked(checked) => Some(&mut checked.violations),
         Reply::Reserved(_)
         | Reply::Committed(_)
+        | Reply::Amended(_)
         | Reply::Released(_)
         | Reply::Extended(_)
         | Reply::Recorded { .. }

@@ -11,6 +11,7 @@ use crate::{
         event::{ChangePart, Event, Figures, LimitFigures, LoggedEvent, SourceFigures},
         id::ReservationName,
         reservation::Reservation,
+        shape::PerDimension,
         time::Time,
         webhook::Webhook,
     },
@@ -133,7 +134,7 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
     let labels: Map<String, Value> =
         reservation.subject.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
     let name = ReservationName { tenant: event.tenant_key, id: reservation.id };
-    json!({
+    let mut value = json!({
         "name": name.to_string(),
         "state": lower_case(reservation.state.name()),
         "agent": reservation.subject.agent,
@@ -142,7 +143,11 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
         "request_id": reservation.request_id,
         "amounts": amounts.collect::<Vec<_>>(),
         "labels": labels,
-    })
+    });
+    if let Some(PerDimension { agent, user, model }) = reservation.served.as_deref() {
+        value["served"] = json!({ "agent": agent, "user": user, "model": model });
+    }
+    value
 }
 
 fn change(change: ChangePart<'_>) -> Value {

@@ -19,7 +19,7 @@ use crate::{
         time::Time,
     },
     grpc::{
-        faults::{check_names, check_resources, instant, labels_of, request_key},
+        faults::{check_names, check_reason, check_resources, instant, labels_of, request_key},
         v1,
         wire::timestamp,
     },
@@ -165,13 +165,7 @@ pub(super) fn reset(request: v1::ResetUsageRequest) -> Result<(String, Reset), R
     for (field, value) in [("agent", &request.agent), ("user", &request.user), ("model", &request.model)] {
         faults.check(field, value.as_deref().and_then(optional_name_fault));
     }
-    let reason = if request.reason.is_empty() {
-        Some("must not be empty")
-    } else {
-        display_name_fault(&request.reason)
-    };
-    faults.check("reason", reason);
-    faults.check("operator", name_fault(&request.operator));
+    check_reason(&mut faults, &request.reason, &request.operator);
     let filter = PerDimension { agent: request.agent, user: request.user, model: request.model };
     let labels = labels_of(&mut faults, "labels", request.labels);
     let key = request_key(&mut faults, request.request_id, || {

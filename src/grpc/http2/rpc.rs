@@ -43,6 +43,7 @@ impl Rpc {
             | "QuotaService/Release"
             | "QuotaService/Extend"
             | "QuotaService/Record"
+            | "QuotaService/Amend"
             | "QuotaService/Check",
         ) = own
         {

@@ -32,6 +32,7 @@ fn abridge(answered: &mut Answered) {
             reply.applied.clear();
             (&mut reply.reservation, &mut reply.balances)
         }
+        Answered::Amend(reply) => (&mut reply.reservation, &mut reply.balances),
         Answered::Check(reply) => return reply.verdicts.clear(),
         Answered::Error(status) => {
             let kept = |url: &str| DETAILS_KEPT.iter().any(|name| url.ends_with(name));

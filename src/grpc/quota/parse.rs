@@ -8,16 +8,18 @@ use crate::{
         decide,
         faults::Faults,
         id::{ReservationName, name_fault, optional_name_fault},
-        operation::{Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, Reserve, Target, Units},
+        operation::{
+            Amend, Ask, Check, Commit, Extend, Fingerprinter, Operation, Record, Reserve, Target, Units,
+        },
         plan::Policy,
         refusal::{Fault, Refusal},
         reservation::OnExpiry,
-        shape::Subject,
+        shape::{PerDimension, Subject},
         time::Span,
     },
     engine::{Request, TenantRef},
     grpc::{
-        faults::{labels_of, request_key},
+        faults::{check_reason, labels_of, request_key},
         v1,
     },
     policy::PolicyCache,
@@ -118,10 +120,14 @@ pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Resu
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     let amounts =
         units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+    let served = PerDimension { agent: request.agent, user: request.user, model: request.model };
+    for (dimension, given) in served.iter() {
+        faults.check(dimension.name(), given.as_deref().and_then(optional_name_fault));
+    }
     // Wrong fields come first: the client must correct them, whether or not the reservation exists.
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
-    Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts }) })
+    Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts, served }) })
 }
 
 pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Unfit> {
@@ -166,6 +172,21 @@ pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Resu
     Ok(Request { tenant, operation: Operation::Record(record) })
 }
 
+pub(super) fn amend(request: v1::AmendRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
+    let mut faults = Faults::default();
+    let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
+    if request.amounts.is_empty() {
+        faults.add("amounts", "must not be empty");
+    }
+    let amounts =
+        units(&mut faults, request.amounts, |quantity| (quantity < 0).then_some("must be 0 or more"));
+    check_reason(&mut faults, &request.reason, &request.operator);
+    end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
+    let (tenant, target) = target?;
+    let amend = Amend { target, amounts, reason: request.reason, operator: request.operator };
+    Ok(Request { tenant, operation: Operation::Amend(Box::new(amend)) })
+}
+
 pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
     let mut faults = Faults::default();
     let tenant = tenant(&mut faults, request.tenant);
@@ -185,6 +206,7 @@ pub(super) fn operation(operation: v1::Operation, policies: &PolicyCache) -> Res
         Some(Kind::Release(request)) => release(request),
         Some(Kind::Extend(request)) => extend(request, policies),
         Some(Kind::Record(request)) => record(request, policies),
+        Some(Kind::Amend(request)) => amend(request, policies),
         Some(Kind::Check(request)) => check(request, policies),
         None => Err(Refusal::Invalid(vec![Fault::new("operation", "must be given")]).into()),
     }

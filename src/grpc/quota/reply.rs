@@ -37,6 +37,10 @@ pub(super) fn of(answer: &Answer) -> Option<Answered> {
             let (reservation, balances) = self::held(held, frame);
             Answered::Record(v1::RecordResponse { reservation, balances, applied: applied.clone() })
         }
+        Reply::Amended(held) => {
+            let (reservation, balances) = self::held(held, frame);
+            Answered::Amend(v1::AmendResponse { reservation, balances })
+        }
         Reply::Checked(checked) => Answered::Check(check(checked, frame)),
         Reply::Reset { .. } => return None,
     })
@@ -68,6 +72,13 @@ fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
 pub(super) fn reservation(reservation: &Reservation, frame: &Frame) -> v1::Reservation {
     let name = |resource| frame.policy.resource_id(resource);
     wire::reservation(reservation, frame.tenant_key, &frame.tenant, name)
+}
+
+/// Returns the message of a reservation with its amendments.
+pub(super) fn reservation_in_full(found: &Reservation, frame: &Frame) -> v1::Reservation {
+    let name = |resource| frame.policy.resource_id(resource);
+    let amendments = found.amendments().iter().map(|amendment| wire::amendment(amendment, name));
+    v1::Reservation { amendments: amendments.collect(), ..reservation(found, frame) }
 }
 
 fn verdict(verdict: &Verdict, policy: &Policy) -> v1::Verdict {

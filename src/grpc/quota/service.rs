@@ -157,6 +157,11 @@ impl QuotaService for Quota {
         self.submit(&extensions, parse::record(message, &self.policies), only!(Record)).await
     }
 
+    async fn amend(&self, request: Request<v1::AmendRequest>) -> Result<Response<v1::AmendResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        self.submit(&extensions, parse::amend(message, &self.policies), only!(Amend)).await
+    }
+
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
         self.submit(&extensions, parse::check(message, &self.policies), only!(Check)).await
@@ -187,7 +192,7 @@ impl QuotaService for Quota {
         let target = faults.into_result(()).and(target);
         let (tenant, target) = target.map_err(|refusal| status::of_refusal(&refusal, None))?;
         match self.reader.get_reservation(&tenant, &target).await {
-            Ok((reservation, frame)) => Ok(Response::new(reply::reservation(&reservation, &frame))),
+            Ok((reservation, frame)) => Ok(Response::new(reply::reservation_in_full(&reservation, &frame))),
             Err(failure) => Err(status::of_failure(&failure)),
         }
     }

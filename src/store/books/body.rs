@@ -6,12 +6,13 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, int64, message, sint64},
 };
 
+use super::amendment_body::AmendedBody;
 use crate::{
     domain::{
         counter::CounterKey,
         id::{ReservationId, ResourceKey},
-        reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
-        shape::Subject,
+        reservation::{HoldAnswer, Line, OnExpiry, Reservation, ReservationState, ReservedAmount, Share},
+        shape::{PerDimension, Subject},
         time::Time,
     },
     store::StoreError,
@@ -49,6 +50,10 @@ struct Body {
     request_id: String,
     #[prost(message, optional, tag = "15")]
     first: Option<AnswerBody>,
+    #[prost(message, optional, tag = "16")]
+    amended: Option<AmendedBody>,
+    #[prost(message, optional, tag = "17")]
+    served: Option<ServedBody>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -69,6 +74,22 @@ struct LineBody {
     held: i64,
     #[prost(sint64, tag = "3")]
     charged: i64,
+    #[prost(sint64, tag = "4")]
+    forgiven: i64,
+    #[prost(int64, tag = "5")]
+    seen: i64,
+    #[prost(int32, tag = "6")]
+    share: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ServedBody {
+    #[prost(string, tag = "1")]
+    agent: String,
+    #[prost(string, tag = "2")]
+    user: String,
+    #[prost(string, tag = "3")]
+    model: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -111,6 +132,9 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
         put_bytes(1, line.key.as_bytes(), &mut part);
         put_number(2, line.held, &mut part);
         put_signed(3, line.charged, &mut part);
+        put_signed(4, line.forgiven, &mut part);
+        put_number(5, line.seen.0, &mut part);
+        put_number(6, line.share.code().into(), &mut part);
         put_message(12, &part, &mut body);
     }
     for (key, value) in &subject.labels {
@@ -122,6 +146,12 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
     put_bytes(14, reservation.request_id.as_bytes(), &mut body);
     if let Some(first) = &reservation.first {
         message::encode(15, &answer_body(first), &mut body);
+    }
+    if let Some(amended) = &reservation.amended {
+        message::encode(16, &AmendedBody::of(amended), &mut body);
+    }
+    if let Some(PerDimension { agent, user, model }) = reservation.served.as_deref().cloned() {
+        message::encode(17, &ServedBody { agent, user, model }, &mut body);
     }
     body
 }
@@ -161,7 +191,10 @@ pub(in crate::store) fn decode_reservation(
     let lines = body.lines.into_iter().map(|line| {
         let key = CounterKey::from_bytes(&line.key)
             .ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?;
-        Ok(Line { key, held: line.held, charged: line.charged })
+        let share = Share::from_code(line.share)
+            .ok_or_else(|| StoreError::Corrupt("the share of a reservation's line".to_owned()))?;
+        let LineBody { held, charged, forgiven, seen, .. } = line;
+        Ok(Line { key, held, charged, forgiven, seen: Time(seen), share })
     });
     Ok(Reservation {
         id,
@@ -182,6 +215,8 @@ pub(in crate::store) fn decode_reservation(
         lines: lines.collect::<Result<_, StoreError>>()?,
         request_id: body.request_id,
         first: body.first.map(hold_answer),
+        served: body.served.map(|served| Box::new([served.agent, served.user, served.model].into())),
+        amended: body.amended.map(|amended| Box::new(amended.into_amended())),
     })
 }
 
@@ -226,6 +261,7 @@ fn hold_answer(body: AnswerBody) -> HoldAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::amendment::{Amended, AmendedAmount, Amendment, FirstCharge};
 
     #[test]
     fn a_reservation_is_decoded_as_it_was_encoded() {
@@ -246,9 +282,25 @@ mod tests {
             deadline: Time(2),
             settled_at: Some(Time(3)),
             amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: -6 }],
-            lines: vec![Line { key, held: 5, charged: -6 }],
+            lines: vec![Line {
+                charged: -6,
+                forgiven: -7,
+                seen: Time(8),
+                share: Share::Whole,
+                ..Line::new(key, 5)
+            }],
             request_id: "r".into(),
             first: Some(HoldAnswer { granted: vec![(ResourceKey(3), 4)], deadline: Time(9) }),
+            served: Some(Box::new(["a".into(), String::new(), "m".into()].into())),
+            amended: Some(Box::new(Amended {
+                first: Some(FirstCharge { committed: vec![-5, 0], charged: vec![0, -4] }),
+                latest: vec![Amendment {
+                    at: Time(10),
+                    operator: "ops".into(),
+                    reason: "a refund".into(),
+                    changes: vec![AmendedAmount { resource: ResourceKey(3), before: -5, after: 6 }],
+                }],
+            })),
         };
         let bytes = encode_reservation(&reservation);
         let body = Body::decode(bytes.as_slice()).expect("it is a body");

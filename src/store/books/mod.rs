@@ -5,6 +5,7 @@
 
 mod ahead;
 mod alerts;
+mod amendment_body;
 pub(super) mod body;
 mod close;
 mod columns;

@@ -12,11 +12,11 @@ use tonic::{Response, Status, transport::Channel};
 use super::{
     no::No,
     v1::{
-        Amount, CheckRequest, CheckResponse, CommitRequest, CommitResponse, ExtendRequest, ExtendResponse,
-        GetReservationRequest, GetUsageRequest, GetUsageResponse, ListReservationsRequest,
-        ListReservationsResponse, OnExpiry, Operation, RecordRequest, RecordResponse, ReleaseRequest,
-        ReleaseResponse, Reservation, ReservationState, ReserveAmount, ReserveRequest, ReserveResponse,
-        operation, quota_service_client::QuotaServiceClient,
+        AmendRequest, AmendResponse, Amount, CheckRequest, CheckResponse, CommitRequest, CommitResponse,
+        ExtendRequest, ExtendResponse, GetReservationRequest, GetUsageRequest, GetUsageResponse,
+        ListReservationsRequest, ListReservationsResponse, OnExpiry, Operation, RecordRequest,
+        RecordResponse, ReleaseRequest, ReleaseResponse, Reservation, ReservationState, ReserveAmount,
+        ReserveRequest, ReserveResponse, operation, quota_service_client::QuotaServiceClient,
     },
 };
 
@@ -71,6 +71,7 @@ rpcs! {
     ReleaseRequest => release => ReleaseResponse;
     ExtendRequest => extend => ExtendResponse;
     RecordRequest => record => RecordResponse;
+    AmendRequest => amend => AmendResponse;
     CheckRequest => check => CheckResponse;
     GetUsageRequest => get_usage => GetUsageResponse;
     GetReservationRequest => get_reservation => Reservation;
@@ -93,6 +94,7 @@ operations! {
     ReleaseRequest => Release;
     ExtendRequest => Extend;
     RecordRequest => Record;
+    AmendRequest => Amend;
     CheckRequest => Check;
 }
 
@@ -164,7 +166,7 @@ macro_rules! naming {
         }
     )*};
 }
-naming!(CommitRequest, ExtendRequest, RecordRequest);
+naming!(CommitRequest, ExtendRequest, RecordRequest, AmendRequest);
 
 /// Requests with a request_id.
 macro_rules! keyed {
@@ -206,6 +208,13 @@ macro_rules! labelled {
     )*};
 }
 labelled!(ReserveRequest, RecordRequest, CheckRequest);
+
+impl Call<CommitRequest> {
+    /// Sets the model that served the call.
+    pub fn model(self, model: &str) -> Self {
+        self.with(|request| request.model = Some(model.into()))
+    }
+}
 
 impl Call<ReserveRequest> {
     /// Sets that the hold is charged at its deadline.

@@ -232,6 +232,17 @@ impl Clients {
         Call::new(&self.quota, RecordRequest { tenant: tenant.into(), ..RecordRequest::default() })
     }
 
+    /// Makes an Amend call, with a reason and an operator.
+    pub fn amend(&self, reservation: &str) -> Call<AmendRequest> {
+        let request = AmendRequest {
+            reservation: reservation.into(),
+            reason: "ticket 7".into(),
+            operator: "ops@example.com".into(),
+            ..AmendRequest::default()
+        };
+        Call::new(&self.quota, request)
+    }
+
     /// Makes a Check call.
     pub fn check(&self, tenant: &str) -> Call<CheckRequest> {
         Call::new(&self.quota, CheckRequest { tenant: tenant.into(), ..CheckRequest::default() })

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
 use super::v1::{
-    Balance, CommitResponse, ExtendResponse, GetUsageResponse, RecordResponse, ReleaseResponse, Reservation,
-    ReservationState, ReserveResponse,
+    AmendResponse, Balance, CommitResponse, ExtendResponse, GetUsageResponse, RecordResponse,
+    ReleaseResponse, Reservation, ReservationState, ReserveResponse,
 };
 
 /// Replies that contain balances.
@@ -76,7 +76,7 @@ macro_rules! replies {
         }
     )*};
 }
-replies!(ReserveResponse, CommitResponse, ReleaseResponse, ExtendResponse, RecordResponse);
+replies!(ReserveResponse, CommitResponse, ReleaseResponse, ExtendResponse, RecordResponse, AmendResponse);
 
 /// Returns the reserved and the committed quantity of one resource of a reservation.
 pub fn amount(reservation: &Reservation, resource: &str) -> (i64, i64) {

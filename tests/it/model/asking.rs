@@ -75,6 +75,7 @@ pub async fn send(world: &World, asked: Asked) -> Answer {
         Asked::Release(request) => Call::new(quota, request).await.map(Answered::Release),
         Asked::Extend(request) => Call::new(quota, request).await.map(Answered::Extend),
         Asked::Record(request) => Call::new(quota, request).await.map(Answered::Record),
+        Asked::Amend(request) => Call::new(quota, request).await.map(Answered::Amend),
         Asked::Check(request) => Call::new(quota, request).await.map(Answered::Check),
     }
 }
@@ -121,7 +122,9 @@ pub fn spoiled(mut asked: Asked) -> Asked {
             let amount = &mut request.amounts[0];
             amount.quantity += if amount.quantity < 0 { -1 } else { 1 };
         }
-        Asked::Commit(_) | Asked::Release(_) | Asked::Check(_) => unreachable!("they bring no request_id"),
+        Asked::Commit(_) | Asked::Release(_) | Asked::Amend(_) | Asked::Check(_) => {
+            unreachable!("they bring no request_id")
+        }
     }
     asked
 }

@@ -117,6 +117,7 @@ fn parts(answer: &Answered) -> (&Reservation, &[Balance]) {
         Answered::Release(reply) => (reply.held(), reply.all()),
         Answered::Extend(reply) => (reply.held(), reply.all()),
         Answered::Record(reply) => (reply.held(), reply.all()),
+        Answered::Amend(reply) => (reply.held(), reply.all()),
         Answered::Check(_) | Answered::Error(_) => panic!("no reservation: {answer:?}"),
     }
 }

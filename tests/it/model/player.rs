@@ -294,7 +294,13 @@ impl Player<'_> {
             return None;
         }
         let amounts = amounts(&used);
-        let asked = Asked::Commit(CommitRequest { reservation, tenant, reserve_request_id, amounts });
+        let asked = Asked::Commit(CommitRequest {
+            reservation,
+            tenant,
+            reserve_request_id,
+            amounts,
+            ..CommitRequest::default()
+        });
         Some(match self.books.commit(index, &used) {
             Ok(()) => self.expect_held(asked, index, vec![]),
             Err(refusals) => (asked, Expected::Refused(refusals)),
@@ -349,7 +355,7 @@ impl Player<'_> {
             Asked::Reserve(request) => !request.request_id.is_empty(),
             Asked::Extend(request) => !request.request_id.is_empty(),
             Asked::Record(request) => !request.request_id.is_empty(),
-            Asked::Commit(_) | Asked::Release(_) | Asked::Check(_) => false,
+            Asked::Commit(_) | Asked::Release(_) | Asked::Amend(_) | Asked::Check(_) => false,
         };
         let sent = keyed.then_some(self.sent.len());
         if keyed {
