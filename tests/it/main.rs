@@ -23,6 +23,7 @@ mod check;
 mod clock_skew;
 mod clock_steps;
 mod commands;
+mod complaints;
 mod crowd;
 mod database_faults;
 mod default_plan;
