@@ -36,6 +36,8 @@ impl Bulk {
                 self.arrays(columns),
             )];
         }
+        // In joined texts, `?1` would be the value of the first row for every row.
+        debug_assert!(!self.sqlite.contains("?1"), "a query with numbered values: {}", self.sqlite);
         let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
         let mut statements = Vec::with_capacity(rows / CHUNK_ROWS + rows % CHUNK_ROWS);
         while rows > 0 {

@@ -79,6 +79,28 @@ both! {
         assert_eq!(world.close_windows().await.counters, 2, "the day after: the tenant's and that of no agent");
     }
 
+    /// One transaction closes windows of so many tenants that several statements read the tenants. An open hold of one
+    /// tenant delays only this tenant.
+    async fn the_windows_of_many_tenants_are_closed_together(world: World) {
+        const TENANTS: usize = 150;
+        world.tenant_with("t0", &[day("tokens", 100)]).await;
+        for number in 1..TENANTS {
+            world.tenant(&format!("t{number}"), "t0", "").await.expect("the tenant is new");
+        }
+        let record = |number: usize| world.record(&format!("t{number}")).tokens(5).operation();
+        world.batch((0..TENANTS).map(record).collect()).await.expect("each is recorded");
+        let hold = world.reserve("t70").tokens(7).ttl(DAY).await.expect("there is quota");
+        world.clock.advance(DAY - HOUR);
+        let closed = world.close_windows().await;
+        assert_eq!((closed.counters, closed.waiting), (TENANTS - 1, 1));
+        world.release(hold.name()).await.expect("it is held");
+        assert_eq!(world.close_windows().await.counters, 1);
+        for number in 0..TENANTS {
+            let events = world.events_of(&format!("t{number}")).await;
+            assert_eq!(event_of(&events, WindowClosed).balances.figures("day"), (5, 0), "t{number}");
+        }
+    }
+
     async fn the_event_of_a_late_commit_has_the_corrected_total_of_a_closed_window(world: World) {
         world.tenant_with("acme", &[day("tokens", 1_000)]).await;
         world.record("acme").tokens(5).await.expect("it is recorded");

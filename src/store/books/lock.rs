@@ -37,7 +37,7 @@ static LOCK_TENANTS: Bulk = Bulk {
         tenant_columns!(),
         " FROM tenants WHERE key = ANY($1) AND id IS NOT NULL ORDER BY key FOR UPDATE"
     ),
-    sqlite: concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key = ?1 AND id IS NOT NULL"),
+    sqlite: concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE key = ? AND id IS NOT NULL"),
 };
 
 /// The rows to read in the same round trip as the lock.

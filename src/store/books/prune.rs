@@ -43,7 +43,7 @@ const PAGE_PAUSE: Duration = Duration::from_millis(10);
 static LOCK_OWNERS: Bulk = Bulk {
     columns: &[BigInt],
     postgres: "SELECT key FROM tenants WHERE key = ANY($1) ORDER BY key FOR UPDATE",
-    sqlite: "SELECT key FROM tenants WHERE key = ?1",
+    sqlite: "SELECT key FROM tenants WHERE key = ?",
 };
 /// Compares the age again: since the page was read, a late Commit may have changed the row, or another process may
 /// have pruned it.
