@@ -91,6 +91,7 @@ mod webhook_places;
 mod webhook_prune;
 mod webhook_python;
 mod webhooks;
+mod year;
 mod zero;
 
 mod tidy;
