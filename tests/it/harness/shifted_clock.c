@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,4 +34,14 @@ int clock_gettime(clockid_t id, struct timespec *now) {
         now->tv_nsec = nanos < 0 ? nanos + 1000000000 : nanos % 1000000000;
     }
     return (int)outcome;
+}
+
+/* PostgreSQL reads the time of day with this function. */
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    (void)zone;
+    struct timespec precise;
+    int outcome = clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return outcome;
 }
