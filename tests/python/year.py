@@ -3,7 +3,7 @@
     year.py TENANTS OPERATIONS SEED
 
 The program has two parts. The model computes windows, counters and decisions from docs/rules.md alone (R4.6, R4.15,
-R4.25 to R4.31, R4.41), with Python's zoneinfo, and shares nothing with the source of the server. The story makes
+R4.25 to R4.34, R4.41), with Python's zoneinfo, and shares nothing with the source of the server. The story makes
 the operations: a seed decides which tenant spends at which hour, who moves to another zone, who changes the plan.
 
 The output has one JSON object a line. Each line has the instant `at` in milliseconds since 1970, and one of these:
@@ -11,6 +11,8 @@ The output has one JSON object a line. Each line has the instant `at` in millise
 - `plan`: a plan is created, or the limits of an existing plan are replaced
 - `tenant`, `zone`, `anchor`: a tenant is created, gets another zone or another `anchor_time`
 - `move`: a tenant gets another plan
+- `agent`: an agent is declared, gets another plan, is suspended or active again, or is deleted
+- `override`: an override is created or deleted
 - `reset`: ResetUsage, with the expected sum of `adjusted`
 - `batch`: operations, each with its expected outcome
 - `check`: the balances that GetUsage of some tenants must return
@@ -203,12 +205,12 @@ def window(history, instant):
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Counters and decisions (R4.15, R4.25, R4.26, R4.31, R4.41)
+# Counters and decisions (R4.15, R4.25, R4.26, R4.31 to R4.34, R4.41)
 
 
 class Counter:
-    def __init__(self, start, end, meter=False):
-        self.start, self.end, self.meter, self.committed, self.reported = start, end, meter, 0, False
+    def __init__(self, start, end):
+        self.start, self.end, self.committed, self.reported = start, end, 0, False
 
 
 class Tenant:
@@ -216,9 +218,11 @@ class Tenant:
         self.name, self.plan, self.created = name, plan, now
         # All values of zone and anchor_time, with the instants from which they count.
         self.places = [(-FOREVER, zone, now if anchor_time is None else anchor_time)]
+        # The plans of declared agents, which may be None, and the agents that are suspended.
+        self.agents, self.suspended, self.overrides = {}, set(), []
         # Counters, by lineage of the limit and values of its dimensions, the newest window last.
         self.counters = collections.defaultdict(list)
-        # Since when the tenant's plan counts a lineage.
+        # Since when the plan of the tenant, or of an agent, counts a lineage.
         self.since = {}
         self.subjects = set()
         self.before = None
@@ -236,13 +240,20 @@ class Plan:
         return self.versions[-1][1]
 
 
-def lineage(plan, limit):
-    """What limits of one plan, or of several plans, must have in common to share counters. A limit whose calendar
-    changes during the year shares its counters with no other limit."""
-    if limit.get("changes"):
-        return f"{plan.name}/{limit['id']}"
+# What limits of one plan, or of several plans, must have in common to share counters: the agent whose plan it is, or
+# the empty name, and the shape. A limit whose calendar changes during the year shares its counters with no other limit.
+Lineage = collections.namedtuple("Lineage", "owner resource period interval shape")
+
+
+def lineage(owner, plan, limit):
     shape = {key: value for key, value in limit.items() if key not in ("id", "quantity", "soft")}
-    return json.dumps(shape, sort_keys=True)
+    text = f"{plan.name}/{limit['id']}" if limit.get("changes") else json.dumps(shape, sort_keys=True)
+    interval = 0 if limit.get("changes") else limit.get("interval", 1)
+    return Lineage(owner, limit["resource"], limit["period"], interval, text)
+
+
+def meter(resource):
+    return Lineage("", resource, "METER", 1, "")
 
 
 class Model:
@@ -262,8 +273,13 @@ class Model:
             pairs.append((moment, calendar_of(shown, zone, anchor_time)))
         return pairs
 
-    def window(self, tenant, plan, limit):
-        key = lineage(plan, limit)
+    def sources(self, tenant):
+        """The plans that apply to a tenant: its own, and those of its agents."""
+        agents = [(agent, self.plans[plan]) for agent, plan in tenant.agents.items() if plan]
+        return [("", self.plans[tenant.plan]), *agents]
+
+    def window(self, tenant, owner, plan, limit):
+        key = lineage(owner, plan, limit)
         known = tenant.windows.get(key)
         # A change keeps the running window, so a window stays valid until its end.
         if known is None or not known[0] <= self.now < known[1]:
@@ -271,61 +287,84 @@ class Model:
             tenant.windows[key] = known
         return known
 
-    def counted_since(self, tenant, plan, limit):
-        start, end = self.window(tenant, plan, limit)
-        return min(max(start, tenant.created, tenant.since[lineage(plan, limit)]), end)
+    def counted_since(self, tenant, owner, plan, limit):
+        start, end = self.window(tenant, owner, plan, limit)
+        return min(max(start, tenant.created, tenant.since[lineage(owner, plan, limit)]), end)
 
-    def enter(self, tenant, old):
-        """The tenant has a plan from now on. A limit that returns starts at zero."""
-        before = set() if old is None else {lineage(old, limit) for limit in old.limits}
-        plan = self.plans[tenant.plan]
-        for key in {lineage(plan, limit) for limit in plan.limits} - before:
+    def lineages(self, owner, name):
+        return {lineage(owner, self.plans[name], limit) for limit in self.plans[name].limits} if name else set()
+
+    def enter(self, tenant, owner, old, new):
+        """The tenant or an agent has a plan from now on. A limit that returns starts at zero."""
+        before = self.lineages(owner, old)
+        for key in self.lineages(owner, new) - before:
             tenant.since[key] = self.now
             for (counted, _), counters in tenant.counters.items():
                 if counted == key and counters[-1].end > self.now:
                     counters[-1].committed = 0
 
-    def counter(self, tenant, plan, limit, values):
-        start, end = self.window(tenant, plan, limit)
-        counters = tenant.counters[(lineage(plan, limit), values)]
+    def counter(self, tenant, owner, plan, limit, values):
+        start, end = self.window(tenant, owner, plan, limit)
+        counters = tenant.counters[(lineage(owner, plan, limit), values)]
         if not counters or counters[-1].start != start:
             counters.append(Counter(start, end))
         return counters[-1]
 
+    def effective(self, tenant, owner, limit, values):
+        """Quantity, whether the limit is SOFT, and the id of the override that applies to a counter."""
+        counted = dict(values)
+        best = None
+        for number, override in enumerate(tenant.overrides):
+            selected = override["selected"]
+            fits = override["limit"] == limit["id"] and all(counted.get(key) == selected[key] for key in selected)
+            if owner and selected.get("agent") != owner:
+                fits = False
+            if fits and override["start"] <= self.now < override["end"]:
+                best = max(best or (-1, -1, None), (len(selected), number, override["id"]))
+        if best is None:
+            return limit["quantity"], limit.get("soft", False), ""
+        override = tenant.overrides[best[1]]
+        return override["quantity"], override["soft"] or limit.get("soft", False), override["id"]
+
     def found(self, tenant, resource, subject):
-        """The limits that apply to a call, with their counters; the meter if there is no limit."""
-        plan = self.plans[tenant.plan]
+        """The limits that apply to a call: quantity, whether it is SOFT, counter. The meter if there is no limit."""
         found = []
-        for limit in plan.limits:
-            if limit["resource"] == resource and applies(limit, subject):
-                found.append((limit, self.counter(tenant, plan, limit, values_of(limit, subject))))
+        for owner, plan in self.sources(tenant):
+            for limit in plan.limits:
+                if limit["resource"] == resource and owner in ("", subject[0]) and applies(limit, subject):
+                    values = values_of(owner, limit, subject)
+                    quantity, soft, _ = self.effective(tenant, owner, limit, values)
+                    found.append((quantity, soft, self.counter(tenant, owner, plan, limit, values)))
         if not found:
-            counters = tenant.counters[(f"meter/{resource}", ())]
-            counters or counters.append(Counter(-FOREVER, FOREVER, meter=True))
-            found = [({"quantity": FOREVER, "soft": True}, counters[-1])]
+            counters = tenant.counters[(meter(resource), ())]
+            counters or counters.append(Counter(-FOREVER, FOREVER))
+            found = [(FOREVER, True, counters[-1])]
         return found
 
     def record(self, name, amounts, subject):
         tenant = self.tenants[name]
         tenant.subjects.add(subject)
         for resource, quantity in amounts:
-            for counter in {id(counter): counter for _, counter in self.found(tenant, resource, subject)}.values():
+            for counter in {id(counter): counter for *_, counter in self.found(tenant, resource, subject)}.values():
                 counter.committed += quantity
 
-    def grants(self, name, amounts, subject):
-        """Whether a Reserve passes. No other hold is open."""
+    def refusal(self, name, amounts, subject):
+        """The reason for which a Reserve is refused, or nothing. No other hold is open."""
+        if subject[0] in self.tenants[name].suspended:
+            return "AGENT_SUSPENDED"
         for resource, quantity in amounts:
-            for limit, counter in self.found(self.tenants[name], resource, subject):
-                if not limit.get("soft") and counter.committed + quantity > limit["quantity"]:
-                    return False
-        return True
+            for most, soft, counter in self.found(self.tenants[name], resource, subject):
+                if not soft and counter.committed + quantity > most:
+                    return "QUOTA_EXCEEDED"
+        return ""
 
     def reset(self, name, limits, resources):
         """Resets what matches. Returns the sum of the adjustments, each as often as limits read its counter."""
         tenant = self.tenants[name]
-        plan = self.plans[tenant.plan]
-        readers = collections.Counter(lineage(plan, limit) for limit in plan.limits)
-        named = {lineage(plan, limit) for limit in plan.limits if limit["id"] in limits}
+        reading = [(lineage(owner, plan, limit), limit["id"])
+                   for owner, plan in self.sources(tenant) for limit in plan.limits]
+        readers = collections.Counter(key for key, _ in reading)
+        named = {key for key, limit in reading if limit in limits}
         adjusted = 0
         for (key, values), counters in tenant.counters.items():
             last = counters[-1]
@@ -334,9 +373,9 @@ class Model:
             if limits:
                 if key not in named:
                     continue
-            elif last.end == FOREVER and not (last.meter and key.removeprefix("meter/") in resources):
+            elif last.end == FOREVER and not (key.period == "METER" and key.resource in resources):
                 continue
-            if resources and not (key.removeprefix("meter/") if last.meter else resource_of(key)) in resources:
+            if resources and key.resource not in resources:
                 continue
             adjusted -= last.committed * max(readers[key], 1)
             last.committed = 0
@@ -346,25 +385,26 @@ class Model:
         """What GetUsage must return: a balance for each limit and counter. Balances of single agents or teams that have
         nothing committed are left out."""
         tenant = self.tenants[name]
-        plan = self.plans[tenant.plan]
         balances = []
-        for limit in plan.limits:
-            start, end = self.window(tenant, plan, limit)
-            since = self.counted_since(tenant, plan, limit)
-            of_limit = {}
-            for (key, values), counters in list(tenant.counters.items()):
-                counts = key == lineage(plan, limit) and counters[-1].start == start
-                if counts and counters[-1].committed:
-                    of_limit[values] = counters[-1].committed
-            if not values_of(limit, ("", "")):
-                of_limit.setdefault((), 0)
-            for values, committed in of_limit.items():
-                subject = dict(values)
-                balances.append([limit["id"], subject.get("agent"), subject.get("team"), limit["quantity"], committed,
-                                 *instants(start, end), since])
-        meter = tenant.counters.get(("meter/images", ()))
-        if meter and meter[-1].committed:
-            balances.append(["", None, None, None, meter[-1].committed, None, None, None])
+        for owner, plan in self.sources(tenant):
+            for limit in plan.limits:
+                start, end = self.window(tenant, owner, plan, limit)
+                since = self.counted_since(tenant, owner, plan, limit)
+                of_limit = {}
+                for (key, values), counters in list(tenant.counters.items()):
+                    counts = key == lineage(owner, plan, limit) and counters[-1].start == start
+                    if counts and counters[-1].committed:
+                        of_limit[values] = counters[-1].committed
+                if not values_of(owner, limit, ("", "")):
+                    of_limit.setdefault((), 0)
+                for values, committed in of_limit.items():
+                    subject = dict(values)
+                    quantity, soft, override = self.effective(tenant, owner, limit, values)
+                    balances.append([[limit["id"], owner, override], soft, subject.get("agent"), subject.get("team"),
+                                     quantity, committed, [*instants(start, end), since]])
+        of_meter = tenant.counters.get((meter("images"), ()))
+        if of_meter and of_meter[-1].committed:
+            balances.append([["", "", ""], False, None, None, None, of_meter[-1].committed, [None] * 3])
         return sorted(balances, key=json.dumps)
 
     def closed(self):
@@ -372,7 +412,8 @@ class Model:
         rows = []
         for tenant in self.tenants.values():
             for (key, values), counters in tenant.counters.items():
-                if key.startswith("meter/") or not self.is_reported(tenant, key):
+                # The limit of minutes that changes its interval, which has the interval 0 here, is short.
+                if key.period in ("METER", "LIFETIME") or (key.period == "MINUTE" and key.interval < 60):
                     continue
                 subject = dict(values)
                 for counter in counters:
@@ -382,21 +423,9 @@ class Model:
                                      subject.get("agent"), subject.get("team")])
         return sorted(rows, key=json.dumps)
 
-    def is_reported(self, tenant, key):
-        if key.startswith("{"):
-            limit = json.loads(key)
-        else:
-            plan, wanted = key.split("/")
-            limit = next(limit for limit in self.plans[plan].limits if limit["id"] == wanted)
-        return limit["period"] != "LIFETIME" and NOMINAL[limit["period"]] * limit.get("interval", 1) >= HOUR
-
 
 def instants(start, end):
     return [None, None] if end == FOREVER else [start, end]
-
-
-def resource_of(key):
-    return json.loads(key)["resource"] if key.startswith("{") else "tokens"
 
 
 def applies(limit, subject):
@@ -404,11 +433,11 @@ def applies(limit, subject):
     return limit.get("agent", agent) == agent and limit.get("team", team) == team
 
 
-def values_of(limit, subject):
-    """The values that a limit counts separately."""
+def values_of(owner, limit, subject):
+    """The values that a limit counts separately. A limit of an agent's plan always counts this agent."""
     agent, team = subject
     counted = []
-    if "agent" in limit or "agent" in limit.get("per", []):
+    if owner or "agent" in limit or "agent" in limit.get("per", []):
         counted.append(("agent", agent))
     if "team" in limit or "team" in limit.get("per", []):
         counted.append(("team", team))
@@ -500,6 +529,22 @@ KEPT = {
     ],
 }
 
+# Plans of agents.
+OF_AGENTS = {
+    "helper": [
+        a_limit("own-day", 70, "DAY"),
+        a_limit("own-month", 180, "MONTH", day=31),
+        a_limit("own-team", 150, "MONTH", per=["team"], day=9),
+        a_limit("own-total", 2_000, "LIFETIME"),
+    ],
+    "worker": [
+        a_limit("own-day", 90, "DAY"),
+        a_limit("own-hours", 80, "HOUR", interval=12),
+        a_limit("own-week", 120, "WEEK", weekday=3),
+        a_limit("own-total", 1_500, "LIFETIME"),
+    ],
+}
+
 # What changes in the plan "moving": hours of the year, limits and their new fields.
 CHANGES = [
     (700, {"day": {"minute": 600}, "month": {"day": 28}}),
@@ -526,7 +571,7 @@ class Story:
 
     def play(self):
         self.model.now = millis(BEGIN)
-        for name, limits in {**SWITCHED, **KEPT}.items():
+        for name, limits in {**SWITCHED, **KEPT, **OF_AGENTS}.items():
             self.model.plans[name] = Plan(name, limits, self.model.now)
             self.say(plan=name, limits=told(limits))
         for number in range(self.wanted):
@@ -534,7 +579,8 @@ class Story:
         for hour, fields in CHANGES:
             self.orders[hour].append((self.change_plan, fields))
         checks = {HOURS * part // 12: part for part in range(1, 12)}
-        active = min(1.0, self.operations / 6 / HOURS)
+        # An active hour has five active tenants, with three operations on average.
+        active = min(1.0, self.operations / 15 / HOURS)
         for hour in range(1, HOURS):
             acts = self.random.random() < active
             if not (acts or self.orders[hour] or hour in checks):
@@ -543,7 +589,7 @@ class Story:
             self.model.now = millis(BEGIN) + hour * HOUR + offset
             for order, *arguments in self.orders[hour]:
                 order(*arguments)
-            for _ in range(2 if acts else 0):
+            for _ in range(5 if acts else 0):
                 self.spend(self.random.choice(list(self.model.tenants)))
             self.send()
             if hour in checks:
@@ -563,7 +609,7 @@ class Story:
             anchor_time = millis(began) + self.random.randrange(24 * 60) * MINUTE
         tenant = Tenant(name, plan, zone, anchor_time, self.model.now)
         self.model.tenants[name] = tenant
-        self.model.enter(tenant, None)
+        self.model.enter(tenant, "", None, plan)
         self.say(tenant=name, plan=plan, zone=zone, anchor_time=anchor_time)
         chance, some = self.random.random, lambda count: [self.random.randrange(24, HOURS) for _ in range(count)]
         for hour in some(self.random.choice([1, 1, 2, 3])) if chance() < 0.4 else []:
@@ -579,6 +625,10 @@ class Story:
                 self.orders[min(hour + self.random.choice([0, 1, 30]), HOURS - 1)].append((self.change_back, name))
         for hour in some(2) if chance() < 0.3 else []:
             self.orders[hour].append((self.reset, name))
+        for hour in some(self.random.choice([2, 5, 8])) if chance() < 0.4 else []:
+            self.orders[hour].append((self.change_agent, name))
+        for hour in some(self.random.choice([2, 4, 8])) if chance() < 0.4 else []:
+            self.orders[hour].append((self.change_override, name))
 
     def change_zone(self, name):
         tenant = self.model.tenants[name]
@@ -603,16 +653,61 @@ class Story:
 
     def move(self, tenant, plan):
         self.send()
-        old = self.model.plans[tenant.plan]
         tenant.before, tenant.plan = tenant.plan, plan
-        self.model.enter(tenant, old)
+        self.model.enter(tenant, "", tenant.before, plan)
         self.say(move=tenant.name, to=plan)
         self.touch(tenant)
+
+    def change_agent(self, name):
+        """Declares an agent, gives it another plan, suspends it, makes it active again, or deletes it."""
+        self.send()
+        tenant = self.model.tenants[name]
+        agent = self.random.choice(AGENTS[1:])
+        old = tenant.agents.get(agent)
+        if agent not in tenant.agents or self.random.random() < 0.5:
+            what = "update" if agent in tenant.agents else "create"
+            tenant.agents[agent] = new = self.random.choice(["helper", "worker", "helper", "worker", ""])
+            self.say(agent=agent, of=name, do=what, plan=new)
+            self.model.enter(tenant, agent, old, new)
+        elif agent in tenant.suspended or self.random.random() < 0.5:
+            tenant.suspended ^= {agent}
+            self.say(agent=agent, of=name, do="suspend" if agent in tenant.suspended else "resume")
+        else:
+            del tenant.agents[agent]
+            self.say(agent=agent, of=name, do="delete")
+        self.touch(tenant)
+
+    def change_override(self, name):
+        """Creates an override of a limit, or deletes one."""
+        self.send()
+        tenant = self.model.tenants[name]
+        if tenant.overrides and self.random.random() < 0.25:
+            gone = tenant.overrides.pop(self.random.randrange(len(tenant.overrides)))
+            self.say(override=gone["id"], of=name, do="delete")
+            return
+        owner, plan = self.random.choice(self.model.sources(tenant))
+        limit = self.random.choice(plan.limits)
+        agent = owner or limit.get("agent") or self.random.choice(AGENTS)
+        subject = (agent, limit.get("team") or self.random.choice(TEAMS))
+        counted = values_of(owner, limit, subject)
+        selected = dict(value for value in counted if (owner and value[0] == "agent") or self.random.random() < 0.6)
+        start, end = self.model.now, FOREVER
+        if self.random.random() < 0.5:
+            start += self.random.randint(1, 900) * HOUR
+        if self.random.random() < 0.6:
+            end = start + self.random.randint(1, 1_200) * HOUR + self.random.randint(0, 1)
+        self.number += 1
+        made = {"id": f"o{self.number}", "limit": limit["id"], "selected": selected, "start": start, "end": end,
+                # A counter that refused a call, but never committed anything, would be closed by an event, too.
+                "quantity": max(50, limit["quantity"] * self.random.choice([50, 80, 130, 200]) // 100),
+                "soft": self.random.random() < 0.2}
+        tenant.overrides.append(made)
+        self.say(override=made["id"], of=name, do="create", **{**made, "end": None if end == FOREVER else end})
 
     def reset(self, name):
         self.send()
         tenant = self.model.tenants[name]
-        limits = [limit["id"] for limit in self.model.plans[tenant.plan].limits]
+        limits = sorted({limit["id"] for _, plan in self.model.sources(tenant) for limit in plan.limits})
         limits = self.random.sample(limits, 2) if self.random.random() < 0.6 else []
         resources = self.random.choice([[], ["tokens"], ["tokens", "images"]])
         adjusted = self.model.reset(name, limits, resources)
@@ -650,11 +745,11 @@ class Story:
     def reserve(self, name, quantity, subject):
         """A Reserve, and a Commit that uses less or more."""
         used = self.random.randint(0, quantity * 5 // 4)
-        granted = self.model.grants(name, [("tokens", quantity)], subject)
-        if granted:
+        refusal = self.model.refusal(name, [("tokens", quantity)], subject)
+        if not refusal:
             self.model.record(name, [("tokens", used)], subject)
         self.number += 1
-        self.batch.append(["reserve", name, *subject, quantity, used, f"r{self.number}", granted])
+        self.batch.append(["reserve", name, *subject, quantity, used, f"r{self.number}", refusal])
 
     def send(self):
         if self.batch:
