@@ -19,6 +19,13 @@
 //! - sub2api#5051 and relaticle#437, all customers of a plan have the same billing day:
 //!   `periods::with_the_anchor_of_the_tenant_each_tenant_has_a_billing_day_of_its_own`
 //! - APIcast#667, after a limit returned, its old figure came back: `limit_returns::a_limit_that_returns_starts_at_zero`
+//! - litellm#35247 and bifrost PR#5747, one user cannot have more until Friday:
+//!   `overrides::an_override_applies_to_one_user_and_ends_by_the_clock`
+//! - thinkex PR#728, a crowd of first calls creates a customer several times: `default_plan::a_crowd_creates_a_tenant_once`
+//! - new-api#2891, two pollers refund twice: `amend::a_refund_that_is_sent_twice_is_one_refund`
+//! - sub2api#6066, a provider reports 10^12 tokens: `amend::a_report_of_a_million_million_tokens_is_corrected`
+//! - litellm#41344, a call that fell back is charged to the wrong model:
+//!   `served::a_call_that_fell_back_is_charged_to_the_model_that_served_it`
 //! - sub2api#2088, a reset of today also resets the total: `reset_limits::only_the_named_limits_are_reset`,
 //!   `reset_limits::what_counts_for_ever_is_reset_only_if_it_is_named`
 
