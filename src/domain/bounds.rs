@@ -20,6 +20,8 @@ pub const LIMIT_LABELS_MAX: usize = 4;
 pub const LABEL_KEY_MAX_BYTES: usize = 64;
 /// Maximum length of a label's value.
 pub const LABEL_VALUE_MAX_BYTES: usize = 256;
+/// Maximum age of the usage that a Record reports.
+pub const OCCURRED_AGE_MAX: Span = Span::days(35);
 /// Time to the deadline if the request has no `ttl`.
 pub const TTL_DEFAULT: Span = Span::minutes(5);
 /// Maximum `ttl` of a request.

@@ -79,6 +79,7 @@ fn settlement() -> Settlement {
         record: false,
         on_expiry: OnExpiry::Charge,
         created_at: Time(1),
+        occurred_at: None,
         deadline: Time(2),
         settled_at: Some(Time(2)),
         amounts: vec![ReservedAmount { resource: TOKENS, reserved: 5, committed: 5 }],

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use super::{
+    bounds::OCCURRED_AGE_MAX,
     id::ReservationId,
+    refusal::Fault,
     reservation::OnExpiry,
     shape::{Labels, PerDimension, Subject},
-    time::Span,
+    time::{Span, Time},
 };
 
 /// The first half of the SHA-256 of a request's parsed fields.
@@ -103,6 +105,29 @@ pub struct Record {
     pub subject: Subject,
     /// The quantities that were used. A negative quantity reduces the usage.
     pub amounts: Vec<Units>,
+    /// When the usage occurred, if not now.
+    pub occurred_at: Option<Time>,
+}
+
+impl Record {
+    /// Returns the instant whose windows the Record charges. An instant that the Record must not have stands for `now`:
+    /// the Record is refused.
+    pub fn counts_at(&self, now: Time) -> Time {
+        self.occurred_at.filter(|_| self.occurred_fault(now).is_none()).unwrap_or(now)
+    }
+
+    /// Returns the fault of `occurred_time`, if it has one.
+    pub fn occurred_fault(&self, now: Time) -> Option<Fault> {
+        let occurred_at = self.occurred_at?;
+        let description = if occurred_at > now {
+            "must not be in the future by the server's clock; leave it out for usage that occurs now"
+        } else if now.saturating_since(occurred_at) > OCCURRED_AGE_MAX {
+            "must be at most 35 days ago; leave it out to count older usage in the present windows"
+        } else {
+            return None;
+        };
+        Some(Fault::new("occurred_time", description))
+    }
 }
 
 /// Amend: replaces what a Commit or Record charged.

@@ -135,6 +135,9 @@ pub struct Reservation {
     pub on_expiry: OnExpiry,
     /// When the reservation was made. It is charged to the windows that contain this instant (R4.4).
     pub created_at: Time,
+    /// When the usage of a Record occurred, if the Record says so. It is charged to the windows that contain this instant
+    /// (R4.43).
+    pub occurred_at: Option<Time>,
     /// From this instant on the hold does not count (R4.3).
     pub deadline: Time,
     /// When the reservation was committed, released or expired. `None`: it is RESERVED.
@@ -248,6 +251,11 @@ impl Reservation {
     /// Returns the units that were charged of a resource. 0 if the reservation does not have the resource.
     pub fn committed_of(&self, resource: ResourceKey) -> i64 {
         self.amounts.iter().find(|amount| amount.resource == resource).map_or(0, |amount| amount.committed)
+    }
+
+    /// Returns the instant whose windows the reservation is charged to.
+    pub fn counts_at(&self) -> Time {
+        self.occurred_at.unwrap_or(self.created_at)
     }
 
     /// Returns the agent, user and model to which usage is charged, with the labels of the call.

@@ -115,6 +115,7 @@ pub(super) fn reservation<'a>(
         labels: reservation.subject.labels.iter().cloned().collect::<HashMap<_, _>>(),
         request_id: reservation.request_id.clone(),
         amendments: Vec::new(),
+        occurred_time: reservation.occurred_at.map(timestamp),
         served: reservation.served.as_deref().cloned().map(|served| {
             let PerDimension { agent, user, model } = served;
             v1::Served { agent, user, model }

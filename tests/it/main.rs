@@ -49,6 +49,7 @@ mod landed;
 mod limit_returns;
 mod log_lines;
 mod model;
+mod occurred;
 mod overload;
 mod overrides;
 mod periods;

@@ -111,6 +111,7 @@ pub(in crate::cli) fn reservation(reservation: &Reservation) -> Value {
         ("on_expiry", small(reservation.on_expiry().as_str_name(), "ON_EXPIRY_").into()),
         ("create_time", text(&time(reservation.create_time.as_ref()))),
         ("expire_time", text(&time(reservation.expire_time.as_ref()))),
+        ("occurred_time", text(&time(reservation.occurred_time.as_ref()))),
         ("settle_time", text(&time(reservation.settle_time.as_ref()))),
         ("amounts", amounts.collect()),
         ("labels", labels(&reservation.labels)),

@@ -78,7 +78,7 @@ pub(super) fn step(
     line: &mut Line,
     charge: i64,
 ) -> Option<Step> {
-    let counter = counter_of_line(books, context.calendar, &line.key, found.created_at);
+    let counter = counter_of_line(books, context.calendar, &line.key, found.counts_at());
     line.note_forgiven(&counter, found.settled_at);
     let charge = charge.max(line.forgiven);
     let freed = if found.state == ReservationState::Reserved { line.held } else { 0 };
@@ -105,8 +105,12 @@ pub(super) fn any_charged(steps: &[Step]) -> bool {
 /// Returns whether a step changes what a counter has committed in a window that is over, so that WINDOW_CLOSED may have
 /// reported another figure.
 pub(super) fn any_over(steps: &[Step], now: Time) -> bool {
-    let over = |step: &Step| step.fresh.window.end <= now && step.key.closes();
-    steps.iter().any(|step| step.committed != 0 && over(step))
+    steps.iter().any(|step| step.committed != 0 && is_over(&step.key, &step.fresh, now))
+}
+
+/// Returns whether the window of a counter is over, and WINDOW_CLOSED is emitted for windows of its length.
+pub(super) fn is_over(key: &CounterKey, counter: &Counter, now: Time) -> bool {
+    counter.window.end <= now && key.closes()
 }
 
 /// Notes the fact that a charge was corrected after it was final, by this amendment or by a late settlement.
@@ -147,7 +151,7 @@ pub(super) fn join_unreserved(
         if settled.lines_of(resource).next().is_some() {
             continue;
         }
-        let joined = applied(books, context.calendar, resource, &subject, settled.created_at);
+        let joined = applied(books, context.calendar, resource, &subject, settled.counts_at());
         for applied in joined {
             if settled.lines.iter().all(|line| line.key != applied.key) {
                 settled.lines.push(Line::new(applied.key, 0));
@@ -165,7 +169,7 @@ pub(super) fn move_to(
     subject: &Subject,
     resource: ResourceKey,
 ) {
-    let served = applied(books, context.calendar, resource, subject, settled.created_at);
+    let served = applied(books, context.calendar, resource, subject, settled.counts_at());
     for line in settled.lines.iter_mut().filter(|line| line.key.resource() == resource) {
         if served.iter().all(|applied| applied.key != line.key) {
             line.share = Share::Nothing;

@@ -11,6 +11,7 @@ use super::{
         refusal::Refusal,
         reservation::{Line, OnExpiry, Reservation, ReservationState, ReservedAmount},
     },
+    charge::{is_over, note_late},
     reply::{Held, Reply},
     stop::{Context, Stop, find_replay},
     touch::{Touched, TouchedOrFaults, overflow, require, reservation_balances},
@@ -28,12 +29,18 @@ pub(super) fn record(
         require(books, first.lines.iter().map(|line| &line.key))?;
         return Ok(answer(books, context, Arc::new(first.as_first_charged())));
     }
+    if let Some(fault) = record.occurred_fault(context.now) {
+        let faults = [touched.err().cloned().unwrap_or_default(), vec![fault]].concat();
+        return Err(Refusal::Invalid(faults).into());
+    }
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     let lines = lines(books, touched, record)?;
     for (line, fresh) in &lines {
         books.add(&line.key, line.charged, 0, *fresh);
     }
+    let reopens =
+        lines.iter().any(|(line, fresh)| line.charged != 0 && is_over(&line.key, fresh, context.now));
     let amounts = touched.iter().zip(&record.amounts);
     let reservation = books.insert_reservation(Reservation {
         id,
@@ -43,6 +50,7 @@ pub(super) fn record(
         record: true,
         on_expiry: OnExpiry::Release,
         created_at: context.now,
+        occurred_at: record.occurred_at,
         deadline: context.now,
         settled_at: Some(context.now),
         amounts: amounts
@@ -62,6 +70,9 @@ pub(super) fn record(
             answer: None,
         };
         books.insert_request(request.id.clone(), made);
+    }
+    if reopens {
+        note_late(books, context, &reservation, None);
     }
     Ok(answer(books, context, reservation))
 }

@@ -46,6 +46,7 @@ pub(super) fn reserve(
         record: false,
         on_expiry: reserve.on_expiry,
         created_at: context.now,
+        occurred_at: None,
         deadline: context.now.saturating_add(reserve.ttl),
         settled_at: None,
         amounts: Vec::with_capacity(touched.len()),

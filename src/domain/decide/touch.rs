@@ -155,9 +155,9 @@ pub fn touch_operation(
             let names = amounts.iter().map(|ask| ask.resource.as_str());
             touch(books, policy, calendar, subject, names, now)
         }
-        Operation::Record(Record { subject, amounts, .. }) => {
+        Operation::Record(record @ Record { subject, amounts, .. }) => {
             let names = amounts.iter().map(|units| units.resource.as_str());
-            touch(books, policy, calendar, subject, names, now)
+            touch(books, policy, calendar, subject, names, record.counts_at(now))
         }
         Operation::Commit(_)
         | Operation::Release(_)
@@ -226,7 +226,7 @@ pub(super) fn reservation_balances(
 ) -> Vec<Balance> {
     let mut balances = Vec::with_capacity(reservation.lines.len());
     for line in &reservation.lines {
-        let fresh = counter_of_line(books, calendar, &line.key, reservation.created_at);
+        let fresh = counter_of_line(books, calendar, &line.key, reservation.counts_at());
         if reservation.served.is_some() {
             // The counters of the hold and of the subject that served the call have different limits.
             balances.extend(books.balances_of(&line.key, fresh));

@@ -147,6 +147,9 @@ fn reservation(event: &Event, reservation: &Reservation) -> Value {
     if let Some(PerDimension { agent, user, model }) = reservation.served.as_deref() {
         value["served"] = json!({ "agent": agent, "user": user, "model": model });
     }
+    if let Some(occurred_at) = reservation.occurred_at {
+        value["occurred_time"] = instant(occurred_at).into();
+    }
     value
 }
 

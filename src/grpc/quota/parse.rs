@@ -19,7 +19,7 @@ use crate::{
     },
     engine::{Request, TenantRef},
     grpc::{
-        faults::{check_reason, labels_of, request_key},
+        faults::{check_reason, instant, labels_of, request_key},
         v1,
     },
     policy::PolicyCache,
@@ -164,11 +164,14 @@ pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Resu
         faults.add("amounts", "must not be empty");
     }
     let amounts = units(&mut faults, request.amounts, |_| None);
+    let occurred_at = instant(&mut faults, "occurred_time", request.occurred_time);
     let key = request_key(&mut faults, request.request_id, || {
-        Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&subject.labels)
+        let print = Fingerprinter::new("Record").subject(&subject).units(&amounts).labels(&subject.labels);
+        // Without an instant, a retry has the fingerprint that the previous release computes.
+        occurred_at.map_or(print.clone(), |at| print.number(at.0))
     });
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
-    let record = Record { request: key, subject, amounts };
+    let record = Record { request: key, subject, amounts, occurred_at };
     Ok(Request { tenant, operation: Operation::Record(record) })
 }
 

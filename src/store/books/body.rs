@@ -54,6 +54,8 @@ struct Body {
     amended: Option<AmendedBody>,
     #[prost(message, optional, tag = "17")]
     served: Option<ServedBody>,
+    #[prost(int64, tag = "18")]
+    occurred_at: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -153,6 +155,7 @@ pub(in crate::store) fn encode_reservation(reservation: &Reservation) -> Vec<u8>
     if let Some(PerDimension { agent, user, model }) = reservation.served.as_deref().cloned() {
         message::encode(17, &ServedBody { agent, user, model }, &mut body);
     }
+    put_number(18, reservation.occurred_at.map_or(0, |at| at.0), &mut body);
     body
 }
 
@@ -209,6 +212,8 @@ pub(in crate::store) fn decode_reservation(
         record: body.record,
         on_expiry: if body.charge_on_expiry { OnExpiry::Charge } else { OnExpiry::Release },
         created_at: Time(body.created_at),
+        // The usage of a Record is never as old as 1970.
+        occurred_at: (body.occurred_at != 0).then_some(Time(body.occurred_at)),
         deadline: Time(body.deadline),
         settled_at: (state != ReservationState::Reserved).then_some(Time(body.settled_at)),
         amounts: body.amounts.iter().map(decode_amount).collect(),
@@ -279,6 +284,7 @@ mod tests {
             record: false,
             on_expiry: OnExpiry::Charge,
             created_at: Time(1),
+            occurred_at: Some(Time(11)),
             deadline: Time(2),
             settled_at: Some(Time(3)),
             amounts: vec![ReservedAmount { resource: ResourceKey(3), reserved: 5, committed: -6 }],

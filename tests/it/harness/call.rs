@@ -209,6 +209,13 @@ macro_rules! labelled {
 }
 labelled!(ReserveRequest, RecordRequest, CheckRequest);
 
+impl Call<RecordRequest> {
+    /// Sets when the usage occurred, in milliseconds since 1970-01-01 UTC.
+    pub fn occurred(self, millis: i64) -> Self {
+        self.with(|request| request.occurred_time = Some(super::timestamp(millis)))
+    }
+}
+
 impl Call<CommitRequest> {
     /// Sets the model that served the call.
     pub fn model(self, model: &str) -> Self {
