@@ -132,7 +132,7 @@ async fn change_agent(world: &World, line: &Value, id: &str) {
     let refused = match deed {
         "create" => admin.create_agent(CreateAgentRequest { agent: Some(agent) }).await.err(),
         "delete" => {
-            let request = DeleteAgentRequest { tenant: tenant.into(), id: id.into() };
+            let request = DeleteAgentRequest { tenant: tenant.into(), id: id.into(), ..Default::default() };
             admin.delete_agent(request).await.err()
         }
         _ => {
@@ -148,7 +148,7 @@ async fn change_agent(world: &World, line: &Value, id: &str) {
 async fn change_override(world: &World, line: &Value, id: &str) {
     let (mut admin, tenant) = (world.admin.clone(), text(line, "of"));
     if text(line, "do") == "delete" {
-        let request = DeleteOverrideRequest { tenant: tenant.into(), id: id.into() };
+        let request = DeleteOverrideRequest { tenant: tenant.into(), id: id.into(), ..Default::default() };
         admin.delete_override(request).await.expect("the override is there");
         return;
     }

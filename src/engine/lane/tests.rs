@@ -53,7 +53,7 @@ async fn prepare(store: &Store) {
 
 fn record(tenant: &str) -> Request {
     let amounts = vec![Units { resource: "tokens".to_owned(), quantity: 1 }];
-    let record = Record { request: None, subject: Subject::default(), amounts };
+    let record = Record { request: None, subject: Subject::default(), amounts, occurred_at: None };
     Request { tenant: TenantRef::Id(tenant.to_owned()), operation: Operation::Record(record) }
 }
 
