@@ -75,3 +75,5 @@ pub const REDELIVER_MAX: usize = 1_000;
 pub const AGENTS_MAX: u64 = 10_000;
 /// Maximum number of overrides of one tenant.
 pub const OVERRIDES_MAX: u64 = 1_000;
+/// Maximum number of warnings in one reply.
+pub const WARNINGS_MAX: usize = 20;

@@ -20,7 +20,7 @@ use super::{descriptors, status};
 use crate::domain::{
     bounds::{
         AMOUNTS_MAX, BATCH_MAX, CHOICES_MAX, DIMENSIONS_MAX, LABELS_MAX, LIMIT_LABELS_MAX, LIMITS_MAX,
-        MASK_PATHS_MAX, REDELIVER_MAX, RESOURCES_MAX, THRESHOLDS_MAX, WEBHOOK_TENANTS_MAX,
+        MASK_PATHS_MAX, REDELIVER_MAX, RESOURCES_MAX, THRESHOLDS_MAX, WARNINGS_MAX, WEBHOOK_TENANTS_MAX,
     },
     faults::Faults,
 };
@@ -29,7 +29,7 @@ use crate::domain::{
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
-const BOUNDS: [(&str, usize); 31] = [
+const BOUNDS: [(&str, usize); 35] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.ReserveRequest.labels", LABELS_MAX),
@@ -56,6 +56,10 @@ const BOUNDS: [(&str, usize); 31] = [
     ("tope.v1.Limit.thresholds", THRESHOLDS_MAX),
     ("tope.v1.Limit.labels", LIMIT_LABELS_MAX),
     ("tope.v1.Limit.per_labels", LIMIT_LABELS_MAX),
+    ("tope.v1.Plan.warnings", WARNINGS_MAX),
+    ("tope.v1.Tenant.warnings", WARNINGS_MAX),
+    ("tope.v1.Agent.warnings", WARNINGS_MAX),
+    ("tope.v1.Override.warnings", WARNINGS_MAX),
     ("tope.v1.Override.labels", LIMIT_LABELS_MAX),
     ("tope.v1.Thresholds.percents", THRESHOLDS_MAX),
     ("tope.v1.Webhook.tenants", WEBHOOK_TENANTS_MAX),

@@ -76,6 +76,7 @@ mod turns;
 mod unchanged;
 mod uncovered;
 mod usage;
+mod warnings;
 mod watch;
 mod watch_command;
 mod watch_cut;

@@ -26,7 +26,8 @@ impl Admin {
     ) -> Result<Response<v1::Agent>, Status> {
         let new = new_agent(request.agent).map_err(of_refusal)?;
         let made = self.store()?.create_agent(self.clock.now(), &new).await.map_err(of_error)?;
-        Ok(Response::new(message(&new.tenant, &made.agent, made.plan_id)))
+        let warnings = self.warnings_of_agent(&new.tenant, &new.id).await;
+        Ok(Response::new(v1::Agent { warnings, ..message(&new.tenant, &made.agent, made.plan_id) }))
     }
 
     pub(super) async fn find_agent(
@@ -61,7 +62,8 @@ impl Admin {
         let ((tenant, id), change) = agent_change(request).map_err(of_refusal)?;
         let changed = self.store()?.update_agent(self.clock.now(), &tenant, &id, &change).await;
         let PlannedAgent { agent, plan_id } = changed.map_err(of_error)?;
-        Ok(Response::new(message(&tenant, &agent, plan_id)))
+        let warnings = self.warnings_of_agent(&tenant, &id).await;
+        Ok(Response::new(v1::Agent { warnings, ..message(&tenant, &agent, plan_id) }))
     }
 
     pub(super) async fn remove_agent(&self, request: v1::DeleteAgentRequest) -> Result<Response<()>, Status> {
@@ -151,5 +153,6 @@ fn message(tenant: &str, agent: &Agent, plan_id: Option<String>) -> v1::Agent {
         create_time: Some(timestamp(agent.created_at)),
         update_time: Some(timestamp(agent.updated_at)),
         etag: agent.etag(tenant),
+        warnings: Vec::new(),
     }
 }

@@ -213,6 +213,7 @@ pub(super) fn plan(plan: &Plan, policy: &Policy) -> v1::Plan {
         update_time: Some(timestamp(plan.updated_at)),
         uncovered: v1::Uncovered::from(plan.uncovered).into(),
         etag: plan.etag(),
+        warnings: Vec::new(),
     }
 }
 
@@ -230,6 +231,7 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
         state: v1::TenantState::from(tenant.state).into(),
         create_time: Some(timestamp(tenant.created_at)),
         update_time: Some(timestamp(tenant.updated_at)),
+        warnings: Vec::new(),
     }
 }
 
@@ -238,8 +240,8 @@ pub(super) const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation"
 
 /// Fields that the server sets. The server refuses them in a mask. In a message it compares the etag, and ignores the
 /// others.
-const SET_BY_SERVER: [&str; 5] =
-    ["create_time", "etag", "failing_since", "old_secret_expire_time", "update_time"];
+const SET_BY_SERVER: [&str; 6] =
+    ["create_time", "etag", "failing_since", "old_secret_expire_time", "update_time", "warnings"];
 
 /// The fields that an update is to change.
 pub(super) struct Mask {

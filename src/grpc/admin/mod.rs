@@ -15,6 +15,7 @@ mod lists;
 mod overrides;
 mod parts;
 mod service;
+mod warnings;
 mod webhooks;
 
 pub use self::parts::Admin;

@@ -35,7 +35,8 @@ impl Admin {
         let (tenant, new) = new_override(request.r#override).map_err(of_refusal)?;
         let made = self.store()?.create_override(self.clock.now(), &tenant, &new).await;
         let (made, state) = made.map_err(of_error)?;
-        Ok(Response::new(message(&tenant, &made, state)))
+        let warnings = self.warnings_of_override(&tenant, &made, state).await;
+        Ok(Response::new(v1::Override { warnings, ..message(&tenant, &made, state) }))
     }
 
     pub(super) async fn find_override(
@@ -70,7 +71,8 @@ impl Admin {
         let ((tenant, id), change) = override_change(request).map_err(of_refusal)?;
         let changed = self.store()?.update_override(self.clock.now(), &tenant, &id, &change).await;
         let (made, state) = changed.map_err(of_error)?;
-        Ok(Response::new(message(&tenant, &made, state)))
+        let warnings = self.warnings_of_override(&tenant, &made, state).await;
+        Ok(Response::new(v1::Override { warnings, ..message(&tenant, &made, state) }))
     }
 
     pub(super) async fn remove_override(
@@ -193,5 +195,6 @@ fn message(tenant: &str, made: &Override, state: OverrideState) -> v1::Override 
         create_time: Some(timestamp(made.created_at)),
         update_time: Some(timestamp(made.updated_at)),
         etag: made.etag(tenant),
+        warnings: Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use tonic::Status;
 use crate::{
     clock::Clock,
     domain::{plan::Policy, refusal::Refusal, terms::Terms, time::Time},
-    engine::{Engine, Failure},
+    engine::{Engine, Failure, Reader},
     events::Feed,
     grpc::status,
     jobs::Clockwork,
@@ -47,6 +47,11 @@ impl Admin {
         } else {
             Err(status::of_failure(&Failure::DatabaseUnavailable))
         }
+    }
+
+    /// Returns a reader of balances.
+    pub(super) fn reader(&self) -> Reader {
+        Reader::new(self.store.clone(), Arc::clone(&self.policies), self.clock.clone())
     }
 
     /// Begins a transaction that reads.

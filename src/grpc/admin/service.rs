@@ -81,7 +81,8 @@ impl AdminService for Admin {
         let policy = self.policy().await?;
         let new = convert::new_plan(request.into_inner().plan, &policy).map_err(of_refusal)?;
         let made = self.store()?.create_plan(self.clock.now(), &new).await.map_err(of_error)?;
-        Ok(Response::new(convert::plan(&made, &policy)))
+        let warnings = self.warnings_of_plan(&made).await;
+        Ok(Response::new(v1::Plan { warnings, ..convert::plan(&made, &policy) }))
     }
 
     async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Result<Response<v1::Plan>, Status> {
@@ -116,7 +117,8 @@ impl AdminService for Admin {
         let changed = self.store()?.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
         // Limits that the update does not change may be of resources that were declared since.
         let policy = self.policy().await?;
-        Ok(Response::new(convert::plan(&changed, &policy)))
+        let warnings = self.warnings_of_plan(&changed).await;
+        Ok(Response::new(v1::Plan { warnings, ..convert::plan(&changed, &policy) }))
     }
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
@@ -181,7 +183,8 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::Tenant>, Status> {
         let (id, change) = convert::tenant_change(request.into_inner()).map_err(of_refusal)?;
         let changed = self.store()?.update_tenant(self.clock.now(), &id, &change).await.map_err(of_error)?;
-        Ok(Response::new(convert::tenant(changed)))
+        let warnings = self.warnings_of_tenant(&id).await;
+        Ok(Response::new(v1::Tenant { warnings, ..convert::tenant(changed) }))
     }
 
     async fn delete_tenant(&self, request: Request<v1::DeleteTenantRequest>) -> Result<Response<()>, Status> {
