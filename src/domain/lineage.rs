@@ -28,10 +28,10 @@ impl Since {
         Self { at, order: last.max(revision.saturating_mul(ORDERS_PER_REVISION)).saturating_add(1) }
     }
 
-    /// Returns the position of a change of an agent's plan at this policy revision. `terms_version` is the version of the
-    /// tenant's agents after the change.
-    pub fn of_agent(at: Time, revision: i64, terms_version: i64) -> Self {
-        let within = terms_version.rem_euclid(ORDERS_PER_REVISION - 1) + 1;
+    /// Returns the position of a change of an agent's plan at this policy revision. `event_number` is the number of the
+    /// tenant's event for the change.
+    pub fn of_agent(at: Time, revision: i64, event_number: i64) -> Self {
+        let within = event_number.rem_euclid(ORDERS_PER_REVISION - 1) + 1;
         Self { at, order: revision.saturating_mul(ORDERS_PER_REVISION).saturating_add(within) }
     }
 

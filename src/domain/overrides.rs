@@ -11,6 +11,9 @@ use super::{
     time::Time,
 };
 
+/// Maximum number of instants at which overrides of one counter begin or end that a retry hint foresees.
+const LATER_MAX: usize = 64;
+
 /// An exception from the limit of one id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
@@ -176,6 +179,8 @@ impl Overridden {
             .collect();
         instants.sort_unstable();
         instants.dedup();
+        let unread = instants.get(LATER_MAX).copied();
+        instants.truncate(LATER_MAX);
         let mut before = self.at(key, now);
         let mut later = Vec::new();
         for instant in instants {
@@ -185,6 +190,11 @@ impl Overridden {
                 before = limit;
             }
         }
+        // What applies from here on is not looked up. A limit that refuses nothing makes the hint too early, and never
+        // too late.
+        later.extend(unread.map(|instant| {
+            (instant, Arc::new(Limit { enforcement: Enforcement::Soft, ..Limit::clone(&self.limit) }))
+        }));
         later
     }
 

@@ -2,7 +2,7 @@
 //! its overrides (R4.32 to R4.35).
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
 };
 
@@ -15,8 +15,9 @@ use super::{
     plan::{Limit, Plan, Policy, Source, Uncovered},
     shape::Subject,
     tenant::Tenant,
-    time::Time,
+    time::{Span, Time},
     timing::TenantCalendar,
+    window::Window,
 };
 
 /// The agents and overrides of a tenant, as its rows describe them.
@@ -62,19 +63,17 @@ struct AgentLimits {
 }
 
 impl Terms {
-    /// Makes the terms of a tenant with this plan. `None`: the plan of an agent does not exist.
-    pub fn new(policy: &Policy, plan: Arc<Plan>, own: Arc<OwnTerms>) -> Option<Self> {
+    /// Makes the terms of a tenant with this plan. An agent whose plan does not exist has no plan: a server of the
+    /// previous release deletes plans without a look at agents.
+    pub fn new(policy: &Policy, plan: Arc<Plan>, own: Arc<OwnTerms>) -> Self {
         let mut agents = HashMap::with_capacity(own.agents.len());
         for agent in &own.agents {
-            let plan = match agent.plan {
-                Some(key) => Some(Arc::clone(policy.plans.get(&key)?)),
-                None => None,
-            };
+            let plan = agent.plan.and_then(|key| policy.plans.get(&key)).map(Arc::clone);
             let terms = AgentTerms { agent: Arc::clone(agent), plan, limits: OnceLock::new() };
             agents.insert(Arc::clone(&agent.id), terms);
         }
         let overridden = overridden(&plan.limits, &own.overrides);
-        Some(Self { plan, own, revision: policy.revision, agents, overridden })
+        Self { plan, own, revision: policy.revision, agents, overridden }
     }
 
     /// Makes the terms of a tenant that has no agents and no overrides.
@@ -119,14 +118,28 @@ impl Terms {
         candidates.iter().filter(move |limit| limit.shape.counts(key, calendars))
     }
 
-    /// Returns the limits that read a counter, as they apply at `now`.
+    /// Returns the limits that read a counter of this window, as they apply at `now`. If the window is over, as they
+    /// applied at its end.
     pub fn limits_of_at<'a>(
         &'a self,
         key: &'a CounterKey,
+        window: Window,
         calendars: &'a [TenantCalendar],
         now: Time,
     ) -> impl Iterator<Item = &'a Arc<Limit>> {
-        self.limits_of(key, calendars).map(move |limit| self.at(limit, key, now))
+        self.limits_of(key, calendars).map(move |limit| self.in_window(limit, key, window, now))
+    }
+
+    /// Returns a limit as it applies to a counter of this window at `now`, see [`Terms::at`]. If the window is over, as
+    /// it applied at its end.
+    pub fn in_window<'a>(
+        &'a self,
+        limit: &'a Arc<Limit>,
+        key: &CounterKey,
+        window: Window,
+        now: Time,
+    ) -> &'a Arc<Limit> {
+        self.at(limit, key, now.min(window.end.saturating_sub(Span::MILLISECOND)))
     }
 
     /// Returns a limit of these terms as it applies to a counter at `now`: with the values of an override, if there is
@@ -141,22 +154,16 @@ impl Terms {
         self.overridden_of(limit).map(|overridden| overridden.later(key, now)).unwrap_or_default()
     }
 
-    /// Returns the limits of this id: that of the tenant's plan, and those of the plans of its agents. Overrides are
-    /// not applied.
+    /// Returns the limits of this id in the tenant's plan and in the plans of its agents, as the plans give them.
     pub fn limits_named<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Arc<Limit>> {
-        self.limits().filter(move |limit| limit.id == id)
+        let plans = std::iter::once(&self.plan).chain(self.agents_plans());
+        plans.flat_map(|plan| &plan.limits).filter(move |limit| limit.id == id)
     }
 
-    /// Returns all limits: those of the tenant's plan in their order, and then those of the plans of its agents, by
-    /// the ids of the agents. Overrides are not applied.
-    pub fn limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
-        let agents = self.own.agents.iter().flat_map(|agent| self.limits_of_agent(&agent.id));
-        self.plan.limits.iter().chain(agents)
-    }
-
-    /// Returns the plans of the agents. A plan that several agents have occurs once for each of them.
+    /// Returns the plans of the agents, each once, by their keys.
     pub fn agents_plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
-        self.agents.values().filter_map(|agent| agent.plan.as_ref())
+        let plans = self.agents.values().filter_map(|agent| agent.plan.as_ref());
+        plans.map(|plan| (plan.key, plan)).collect::<BTreeMap<_, _>>().into_values()
     }
 
     /// Returns whether the agent was declared and is suspended.
@@ -193,7 +200,8 @@ impl Terms {
         limits.filter(|limit| limit.id == made.limit_id)
     }
 
-    fn limits_of_agent(&self, agent: &str) -> &[Arc<Limit>] {
+    /// Returns the limits of the plan of an agent, for this agent. Overrides are not applied, see [`Terms::at`].
+    pub fn limits_of_agent(&self, agent: &str) -> &[Arc<Limit>] {
         self.agent_limits(agent).map_or(&[], |found| &found.limits)
     }
 

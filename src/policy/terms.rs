@@ -99,7 +99,7 @@ impl TermsCache {
     fn make(&self, policy: &Policy, tenant: &Tenant, own: Arc<OwnTerms>) -> Result<Arc<Terms>, StoreError> {
         let missing = || StoreError::Corrupt(format!("a plan of tenant {:?} is missing", tenant.id));
         let plan = policy.plans.get(&tenant.plan).ok_or_else(missing)?;
-        let terms = Arc::new(Terms::new(policy, Arc::clone(plan), own).ok_or_else(missing)?);
+        let terms = Arc::new(Terms::new(policy, Arc::clone(plan), own));
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.rows > ROWS_MAX {
             (known.of_tenants, known.rows) = (HashMap::new(), 0);

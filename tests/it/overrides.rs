@@ -317,6 +317,27 @@ both! {
         update(world, made("b", "", 1), &["quantity"]).await.expect_err("unknown").is(Code::NotFound, "OVERRIDE_NOT_FOUND");
     }
 
+    /// What applied in a window until its end is what WINDOW_CLOSED reports, and what later corrections are compared
+    /// with.
+    async fn a_window_that_is_over_keeps_the_override_of_its_end(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let midnight = NOON + 12 * HOUR;
+        create(world, Override { end_time: at(midnight), ..made("today", "day", 200) }).await.expect("it is new");
+        let tomorrow = Override { start_time: at(midnight), ..made("tomorrow", "day", 7) };
+        create(world, tomorrow).await.expect("it is new");
+        let hold = world.reserve("acme").tokens(150).ttl(13 * HOUR).await.expect("200 are allowed");
+        world.clock.set(midnight + 1);
+        world.commit(hold.name()).tokens(150).await.expect("it is held");
+        world.close_windows().await;
+        let events = world.events_of("acme").await;
+        assert!(events.iter().all(|event| event.kind() != EventKind::LimitReached), "{events:?}");
+        let closed = events.iter().find(|event| event.kind() == EventKind::WindowClosed).expect("it is over");
+        let balance = closed.balances.balance("day");
+        assert_eq!((balance.allowance, balance.committed), (Some(200), 150));
+        assert_eq!(balance.source.clone().expect("of a limit").r#override, "today");
+        world.reserve("acme").tokens(8).await.expect_err("7 today").is_quota(&["day"]);
+    }
+
     /// CONTRACT: a tenant has at most 1,000 overrides, and decides with them as fast as with one.
     async fn a_tenant_has_at_most_1000_overrides(world: World) {
         acme(world).await;

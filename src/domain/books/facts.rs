@@ -20,7 +20,7 @@ impl CounterSlot {
     ) {
         self.quiet = Quiet::EVERYWHERE;
         let reads = |id: &str| terms.limits_of(key, &tenant.calendars).any(|limit| limit.id == id);
-        for limit in terms.limits_of_at(key, &tenant.calendars, now) {
+        for limit in terms.limits_of_at(key, self.counter.window, &tenant.calendars, now) {
             let known = self.alerts.as_ref().and_then(|alerts| alerts.find(&limit.id));
             let reached = known.map_or(&[][..], |alerts| &alerts.reached);
             let edges = edges(limit, self.counter.committed, reached, &mut self.quiet);

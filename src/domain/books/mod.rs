@@ -342,7 +342,7 @@ impl Books {
     /// Makes the balances of a counter: one for each limit that reads the counter. If no limit reads the
     /// counter, makes one balance without a limit.
     pub fn balances_of(&self, key: &CounterKey, fresh: Counter) -> Vec<Balance> {
-        let limits = self.terms.limits_of_at(key, &self.tenant.calendars, self.now);
+        let limits = self.terms.limits_of_at(key, fresh.window, &self.tenant.calendars, self.now);
         let balances: Vec<Balance> = limits.map(|limit| self.balance(key, Some(limit), fresh)).collect();
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }

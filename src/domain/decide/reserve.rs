@@ -7,7 +7,7 @@ use super::{
         books::{Books, Method, Request},
         id::ReservationId,
         operation::Reserve,
-        plan::{Enforcement, Limit},
+        plan::Enforcement,
         refusal::{Refusal, Retry, Violation},
         reservation::{Line, Reservation, ReservationState, ReservedAmount},
         tenant::TenantState,
@@ -140,7 +140,12 @@ pub(super) fn grants(
                 grant = grant.min(remaining);
             }
             if remaining < minimum {
-                refused.push(violation(books, applied, quantity, minimum));
+                let mut violation = violation(books, applied, quantity, minimum);
+                // Nobody waits for a limit that refuses nothing.
+                if limit.enforcement == Enforcement::Hard {
+                    violation.later = books.terms.later(limit, &applied.key, books.now);
+                }
+                refused.push(violation);
             }
         }
         if used_most.and_then(|used| used.checked_add(grant)).is_none() {
@@ -159,7 +164,5 @@ pub(super) fn grants(
 
 fn violation(books: &Books, applied: &Applied, requested: i64, needed: i64) -> Violation {
     let balance = books.balance(&applied.key, applied.limit.as_ref(), applied.fresh);
-    let later = |limit: &Arc<Limit>| books.terms.later(limit, &applied.key, books.now);
-    let later = applied.limit.as_ref().map(later).unwrap_or_default();
-    Violation { requested, needed, balance, later, extends: None, retry: Retry::Never }
+    Violation { requested, needed, balance, later: Vec::new(), extends: None, retry: Retry::Never }
 }

@@ -235,7 +235,7 @@ pub(super) fn reservation_balances(
         let before = balances.len();
         for limit in books.terms.limits_for(line.key.resource(), &reservation.subject) {
             if limit.shape.counts(&line.key, &books.tenant.calendars) {
-                let limit = books.terms.at(limit, &line.key, books.now);
+                let limit = books.terms.in_window(limit, &line.key, fresh.window, books.now);
                 balances.push(books.balance(&line.key, Some(limit), fresh));
             }
         }

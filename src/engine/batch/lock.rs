@@ -20,6 +20,7 @@ use crate::{
         operation::Target,
         plan::Policy,
         tenant::Tenant,
+        terms::Terms,
         time::Time,
     },
     seldom::Seldom,
@@ -181,14 +182,28 @@ impl Batcher {
             keys: named,
         };
         let (policy, now) = (Arc::clone(&session.policy), session.now);
-        let tenants: Vec<_> = remembered.iter().map(Remembered::tenant).chain(&locked.tenants).collect();
-        let mut terms = self.policies.terms(transaction, &policy, &tenants).await?.into_iter();
-        for (remembered, terms) in remembered.into_iter().zip(&mut terms) {
+        let known = remembered.iter().map(|known| (known.tenant(), Some(known)));
+        let named = locked.tenants.iter().map(|tenant| (tenant, older.get(&tenant.key)));
+        let is_current = |(tenant, known): &(&Tenant, Option<&Remembered>)| {
+            known.is_some_and(|known| known.terms().are_current(&policy, tenant))
+        };
+        let others: Vec<&Tenant> =
+            known.chain(named).filter(|entry| !is_current(entry)).map(|(tenant, _)| tenant).collect();
+        let terms = self.policies.terms(transaction, &policy, &others).await?;
+        let mut terms: HashMap<TenantKey, Arc<Terms>> =
+            others.iter().map(|tenant| tenant.key).zip(terms).collect();
+        for remembered in remembered {
+            let own = || Arc::clone(remembered.terms());
+            let terms = terms.remove(&remembered.tenant().key).unwrap_or_else(own);
             session.books.insert(remembered.tenant().key, Books::reopen(remembered, terms, now));
         }
         let mut outdated = false;
-        for (tenant, terms) in locked.tenants.into_iter().zip(terms) {
+        for tenant in locked.tenants {
             let known = older.remove(&tenant.key);
+            let own = || known.as_ref().map(|known| Arc::clone(known.terms()));
+            let Some(terms) = terms.remove(&tenant.key).or_else(own) else {
+                return Err(StoreError::Corrupt(format!("no terms of tenant {:?}", tenant.id)));
+            };
             outdated |= known.as_ref().is_some_and(|known| known.tenant().version != tenant.version);
             session.books.insert(tenant.key, Books::open(tenant, terms, now, known));
         }

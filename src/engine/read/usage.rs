@@ -61,6 +61,8 @@ pub struct UsagePlace {
 struct Counted {
     limit: Option<Arc<Limit>>,
     resource: ResourceKey,
+    /// Whether the limit is of a plan that agents have, and the counters of all of these agents are meant.
+    of_agents: bool,
 }
 
 impl Counted {
@@ -71,6 +73,24 @@ impl Counted {
             Some(limit) => CounterKey::of_shape(&limit.shape, window, &limit.shape.selected()),
             None => CounterKey::of_meter(self.resource),
         }
+    }
+
+    /// Returns whether there can be several counters.
+    fn has_many_counters(&self) -> bool {
+        self.of_agents || self.limit.as_ref().is_some_and(|limit| limit.shape.has_many_counters())
+    }
+
+    /// Returns the limit that reads the counter, if the counter is meant.
+    fn limit_of<'a>(&'a self, view: &'a View, key: &'a CounterKey) -> Option<&'a Arc<Limit>> {
+        let limit = self.limit.as_ref()?;
+        if !self.of_agents {
+            return limit.shape.counts(key, &view.tenant.calendars).then_some(limit);
+        }
+        let is_same = |of_agent: &&Arc<Limit>| {
+            of_agent.source.agent.is_some()
+                && (&of_agent.id, &of_agent.source.plan) == (&limit.id, &limit.source.plan)
+        };
+        view.terms.limits_of(key, &view.tenant.calendars).find(is_same)
     }
 
     fn timing(&self) -> &Timing {
@@ -101,9 +121,9 @@ impl View {
         let chosen = chosen(&self.policy, &query.resources).map_err(|refusal| refused(refusal, &frame))?;
         let mut books = self.books();
         self.load_due(&mut books).await.map_err(failed)?;
-        let counted = counted(&self.policy, &self.terms, &chosen, query);
+        let all = counted(&self.policy, &self.terms, &chosen, query);
         let mut calendar = Calendar::default();
-        let list = self.fingerprint(&counted, &mut calendar);
+        let list = self.fingerprint(&all, &mut calendar);
         let mut place = query.after.clone().unwrap_or(UsagePlace { list, position: 0, key: None });
         if place.list != list {
             let text = "must be left out to start again, since limits or windows have changed meanwhile";
@@ -111,18 +131,22 @@ impl View {
         }
         let mut page = Page { entries: Vec::new(), next: None, frame };
         let mut scanned = 0;
-        while let Some(counted) = counted.get(place.position) {
+        while let Some(counted) = all.get(place.position) {
             let room = query.limit - page.entries.len();
             let found = self.counters_of(counted, &mut calendar, &place, query).await.map_err(failed)?;
             scanned += found.scanned;
             for (key, (fresh, alerts)) in found.counters.into_iter().take(room) {
                 books.load_counter(key.clone(), Some((fresh, alerts)));
-                let limit = counted.limit.as_ref().map(|limit| self.terms.at(limit, &key, self.now));
+                let limit = counted.limit_of(self, &key).map(|limit| self.terms.at(limit, &key, self.now));
                 page.entries.push(books.balance(&key, limit, fresh));
                 place.key = Some(key);
             }
             if found.last_key.is_none() && page.entries.len() < query.limit {
                 place = UsagePlace { list, position: place.position + 1, key: None };
+                if scanned >= SCAN_ROWS_MAX && place.position < all.len() {
+                    page.next = Some(place);
+                    return Ok(page);
+                }
                 continue;
             }
             if page.entries.len() >= query.limit || scanned >= SCAN_ROWS_MAX {
@@ -141,8 +165,8 @@ impl View {
         let print = counted.iter().fold(print, |print, counted| {
             let window = calendar.window(&self.tenant.calendars, counted.timing(), self.now);
             let id = counted.limit.as_ref().map_or("", |limit| limit.id.as_str());
-            let many = counted.limit.as_ref().is_some_and(|limit| limit.shape.has_many_counters());
-            print.text(id).number(i64::from(many)).bytes(counted.key_of_shape(window).as_bytes())
+            let many = i64::from(counted.has_many_counters()) + i64::from(counted.of_agents);
+            print.text(id).number(many).bytes(counted.key_of_shape(window).as_bytes())
         });
         let mut list = [0; 8];
         list.copy_from_slice(&print.finish()[..8]);
@@ -184,21 +208,20 @@ impl View {
     ) -> Result<Found, StoreError> {
         let window = calendar.window(&self.tenant.calendars, counted.timing(), self.now);
         let tenant = self.tenant.key;
-        let per_value = |limit: &&Arc<Limit>| limit.shape.has_many_counters();
-        let Some(limit) = counted.limit.as_ref().filter(per_value) else {
+        if !counted.has_many_counters() {
             // Such a limit or meter has at most one counter.
             return if place.key.is_some() {
                 Ok(Found::default())
             } else {
                 self.single_counter(counted, window, query).await
             };
-        };
+        }
         let prefix = CounterKey::prefix(counted.resource, window.cycle, window.window.start);
         let rows = self.transaction.list_counters(tenant, &prefix, place.key.as_ref(), CHUNK).await?;
-        let scanned = rows.len();
-        let last_key = (scanned == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
-        let of_limit =
-            |key: &CounterKey| limit.shape.counts(key, &self.tenant.calendars) && passes(query, key);
+        // A statement that finds nothing costs something, too.
+        let scanned = rows.len().max(1);
+        let last_key = (rows.len() == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
+        let of_limit = |key: &CounterKey| passes(query, key) && counted.limit_of(self, key).is_some();
         let counters = rows.into_iter().filter(|(key, _)| of_limit(key)).collect();
         Ok(Found { counters, last_key, scanned })
     }
@@ -240,26 +263,32 @@ pub(super) fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<Res
     faults.into_result((!names.is_empty()).then_some(keys))
 }
 
-/// Lists the limits and meters whose counters can match the query. The limits of an agent's plan come after those of
-/// the tenant's plan, and the meters last.
+/// Lists the limits and meters whose counters can match the query: the limits of the tenant's plan, those of the plan of
+/// the agent that the query names, and meters. If the query names no agent, the counters of all agents' plans are listed
+/// that were used.
 fn counted(
     policy: &Policy,
     terms: &Terms,
     chosen: &Option<Vec<ResourceKey>>,
     query: &UsageQuery,
 ) -> Vec<Counted> {
-    let wanted = |resource: ResourceKey| chosen.as_ref().is_none_or(|chosen| chosen.contains(&resource));
-    let of_agent = |limit: &&Arc<Limit>| match (&limit.source.agent, &query.filter.agent) {
-        (Some(agent), Some(wanted)) => *agent.id == **wanted,
-        (Some(_), None) | (None, _) => true,
+    let limit = |limit: &Arc<Limit>, of_agents| Counted {
+        resource: limit.shape.resource,
+        limit: Some(Arc::clone(limit)),
+        of_agents,
     };
-    let limits = terms
-        .limits()
-        .filter(of_agent)
-        .map(|limit| Counted { resource: limit.shape.resource, limit: Some(Arc::clone(limit)) });
+    let mut all: Vec<Counted> = terms.plan.limits.iter().map(|found| limit(found, false)).collect();
+    match &query.filter.agent {
+        Some(agent) => all.extend(terms.limits_of_agent(agent).iter().map(|found| limit(found, false))),
+        None => {
+            let plans = terms.agents_plans().flat_map(|plan| &plan.limits);
+            all.extend(plans.map(|found| limit(found, true)));
+        }
+    }
     let declared = policy.resources.values().filter(|resource| !resource.deleted);
-    let meters = declared.map(|resource| Counted { limit: None, resource: resource.key });
-    limits.chain(meters).filter(|counted| wanted(counted.resource)).collect()
+    all.extend(declared.map(|resource| Counted { limit: None, resource: resource.key, of_agents: false }));
+    all.retain(|counted| chosen.as_ref().is_none_or(|chosen| chosen.contains(&counted.resource)));
+    all
 }
 
 fn passes(query: &UsageQuery, key: &CounterKey) -> bool {

@@ -13,7 +13,7 @@ use super::{
         books::terms::agent_from_model,
         connect::Store,
         entity::agent,
-        error::{AdminError, StoreError},
+        error::AdminError,
         policy::{Carried, carried_to_text},
     },
     Done, changed_fields, changes, set_if,
@@ -113,7 +113,7 @@ impl Store {
             let change = TermsChange::begin(&transaction, shown, tenant).await?;
             let found = find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
             check_etag(&wanted.etag, || found.etag(tenant), "agent", id)?;
-            let present = plan_of(&change.policy, &found)?;
+            let present = plan_of(&change.policy, &found);
             let plan = match &wanted.plan {
                 Some(plan) => find_plan(&change.policy, plan.as_deref())?,
                 None => present,
@@ -184,8 +184,7 @@ fn find_plan<'a>(policy: &'a Policy, id: Option<&str>) -> Result<Option<&'a Plan
     Ok(Some(found))
 }
 
-fn plan_of<'a>(policy: &'a Policy, agent: &Agent) -> Result<Option<&'a Plan>, StoreError> {
-    let Some(key) = agent.plan else { return Ok(None) };
-    let missing = || StoreError::Corrupt(format!("the plan of agent {:?} is missing", agent.id));
-    Ok(Some(policy.plans.get(&key).ok_or_else(missing)?))
+/// Returns the plan of an agent. `None`: it has no plan, or a server of the previous release has deleted the plan.
+fn plan_of<'a>(policy: &'a Policy, agent: &Agent) -> Option<&'a Plan> {
+    agent.plan.and_then(|key| policy.plans.get(&key)).map(Arc::as_ref)
 }

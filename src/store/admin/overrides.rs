@@ -163,7 +163,7 @@ fn terms_with(change: &TermsChange, made: &Override) -> Result<Terms, StoreError
     let plan = change.policy.plans.get(&change.tenant.plan).ok_or_else(missing)?;
     let overrides = vec![Arc::new(made.clone())];
     let own = OwnTerms { version: 0, agents: change.own.agents.clone(), overrides };
-    Terms::new(&change.policy, Arc::clone(plan), Arc::new(own)).ok_or_else(missing)
+    Ok(Terms::new(&change.policy, Arc::clone(plan), Arc::new(own)))
 }
 
 /// Refuses an override if limits have its id, but none of them counts separately what it selects.

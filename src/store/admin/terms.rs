@@ -46,7 +46,7 @@ impl TermsChange {
 
     /// Returns the position of this change among the changes of the tenant's agents.
     pub(super) fn since(&self) -> Since {
-        Since::of_agent(self.now, self.policy.revision, self.tenant.terms_version.saturating_add(1))
+        Since::of_agent(self.now, self.policy.revision, self.tenant.event_number.saturating_add(1))
     }
 
     /// Gives the tenant's terms a new version, and emits POLICY_CHANGED.
@@ -59,7 +59,8 @@ impl TermsChange {
     ) -> Result<(), StoreError> {
         let row = tenant::ActiveModel {
             key: Unchanged(self.row.key),
-            terms_version: Set(self.row.terms_version.saturating_add(1)),
+            // As the version of the row, it does not repeat if a failover loses changes.
+            terms_version: Set(self.row.terms_version.wrapping_add(self.now.0).max(1)),
             decided_at: Set(self.now),
             version: Set(next_version(&self.row, self.now)),
             event_number: Set(self.row.event_number + 1),
