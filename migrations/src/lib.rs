@@ -18,6 +18,7 @@ mod m20261126_000013_uncovered;
 mod m20261126_000014_counter_labels;
 mod m20261127_000015_agents_overrides;
 mod m20261127_000016_policy_settings;
+mod m20261127_000018_next_plan;
 
 /// All migrations, in the order in which they run.
 pub struct Migrator;
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000014_counter_labels::Migration),
             Box::new(m20261127_000015_agents_overrides::Migration),
             Box::new(m20261127_000016_policy_settings::Migration),
+            Box::new(m20261127_000018_next_plan::Migration),
         ]
     }
 }

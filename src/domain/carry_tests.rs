@@ -79,6 +79,8 @@ fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
         plan_since,
         carried,
         terms_version: 0,
+        next_plan: None,
+        unsaved: None,
         created_at: Time::EPOCH,
         updated_at: Time::EPOCH,
         event_number: 0,

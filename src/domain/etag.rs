@@ -14,6 +14,7 @@ use super::{
     refusal::Refusal,
     shape::Shape,
     tenant::Tenant,
+    time::Time,
     timing::Recurrence,
     webhook::Webhook,
 };
@@ -101,6 +102,8 @@ impl Tenant {
         let print = Fingerprinter::new("tenant").number(self.key.0).text(&self.id).text(&self.display_name);
         let print = print.number(self.plan.0.into()).number(self.state.code().into());
         let print = print.text(calendar.zone.name()).number(calendar.anchor_time.0);
+        let next = self.next_plan.map_or((-1, Time::EPOCH), |next| (next.plan.0.into(), next.at));
+        let print = print.number(next.0).number(next.1.0);
         etag(print.number(self.updated_at.0))
     }
 }

@@ -122,6 +122,17 @@ impl Violation {
         }
     }
 
+    /// Returns the hint for a tenant whose plan changes at `change`: that instant at the latest, since nobody knows now
+    /// what the other plan will refuse then. An Extend that is refused for another reason by then is not helped.
+    pub fn with_change_of_plan(&self, retry: Retry, change: Time, now: Time) -> Retry {
+        let rounded = now.saturating_add(Span(wait_seconds(change, now).saturating_mul(1_000)));
+        match (retry, self.extends) {
+            (Retry::At(at), _) if at <= change => retry,
+            (_, Some(extended)) if rounded >= extended.until => retry,
+            (_, _) => Retry::At(change),
+        }
+    }
+
     /// Returns the start of the next window, if the request fits into it. An Extend counts in the window of its hold.
     fn next_window(&self, stage: &Stage) -> Option<Time> {
         let window = self.balance.counter.window;

@@ -4,7 +4,7 @@
 //!
 //! - the things that are counted: [`id`], [`time`], [`window`], [`timing`], [`shape`], [`plan`], [`counter`]
 //! - who may spend by which limits: [`tenant`], [`agent`], [`overrides`], [`terms`]
-//! - the change since which a counter counts: [`lineage`], [`carry`]
+//! - the change since which a counter counts: [`lineage`], [`carry`], [`next_plan`]
 //! - the operations, and the reservations that they make: [`operation`], [`reservation`],
 //!   [`amendment`]
 //! - the refusals, with their retry hints: [`refusal`], [`faults`], [`hint`]
@@ -32,6 +32,7 @@ pub mod faults;
 pub mod hint;
 pub mod id;
 pub mod lineage;
+pub mod next_plan;
 pub mod operation;
 pub mod overrides;
 pub mod plan;

@@ -21,6 +21,35 @@ pub enum TenantState {
 
 codes!(TenantState as i16: Active = 1, Suspended = 2);
 
+/// A scheduled change of a tenant's plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextPlan {
+    /// The plan that the tenant gets.
+    pub plan: PlanKey,
+    /// When the tenant gets the plan.
+    pub at: Time,
+}
+
+/// A change of a tenant's plan that is made in memory and not yet in the tenant's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsaved {
+    /// The tenant got its next plan.
+    Changed,
+    /// The next plan is dropped, because it does not exist or is the tenant's plan already. Only a server of the
+    /// previous release can have caused this: it does not know next plans.
+    Dropped,
+}
+
+impl Unsaved {
+    /// Returns the names of the fields that have other values, for POLICY_CHANGED.
+    pub fn fields(self) -> &'static [&'static str] {
+        match self {
+            Unsaved::Changed => &["next_plan", "plan"],
+            Unsaved::Dropped => &["next_plan"],
+        }
+    }
+}
+
 /// A tenant, as its database row describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
@@ -49,6 +78,10 @@ pub struct Tenant {
     pub carried: Vec<Lineage>,
     /// Changes with each change of the tenant's agents and overrides. 0: the tenant never had any.
     pub terms_version: i64,
+    /// The scheduled change of the tenant's plan. It counts from its instant on, see [`Tenant::change_plan_if_due`].
+    pub next_plan: Option<NextPlan>,
+    /// A change of plan that was due, and that the tenant's row does not contain yet.
+    pub unsaved: Option<Unsaved>,
     /// When the tenant was created.
     pub created_at: Time,
     /// When the tenant was last changed.

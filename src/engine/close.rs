@@ -106,7 +106,7 @@ async fn close(
 ) -> Result<Closed, StoreError> {
     let keys = tenants_of(page);
     transaction.wait_briefly().await?;
-    let tenants = transaction.lock_tenants(&keys).await?;
+    let mut tenants = transaction.lock_tenants(&keys).await?;
     let revision = transaction.read_revision().await?;
     let policy = policies.get(&transaction, revision).await?;
     let living: HashSet<TenantKey> = tenants.iter().map(|tenant| tenant.key).collect();
@@ -131,10 +131,13 @@ async fn close(
     }
     let mut changes: Vec<Changes> = Vec::new();
     let version = mint_version();
-    let terms = policies.terms(&transaction, &policy, &tenants.iter().collect::<Vec<_>>()).await?;
-    for (mut tenant, terms) in tenants.into_iter().zip(terms) {
-        let Some(counters) = of_tenants.remove(&tenant.key) else { continue };
+    for tenant in &mut tenants {
         tenant.decided_at = tenant.decided_at.max(now);
+        tenant.change_plan_if_due(&policy, tenant.decided_at);
+    }
+    let terms = policies.terms(&transaction, &policy, &tenants.iter().collect::<Vec<_>>()).await?;
+    for (tenant, terms) in tenants.into_iter().zip(terms) {
+        let Some(counters) = of_tenants.remove(&tenant.key) else { continue };
         let mut books = Books::open(tenant, terms, now, None);
         counters.into_iter().for_each(|(key, stored)| note_closed(&mut books, key, stored));
         changes.push(books.into_changes(&policy, version).0);

@@ -7,6 +7,7 @@
 //! Read `table.rs` first: it lists the jobs, and each job has a file. `tools.rs` contains the parts of the server that
 //! jobs use, `runs.rs` runs a job, `schedule.rs` makes the ticks, and `clockwork.rs` combines these parts.
 
+mod change_plans;
 mod clockwork;
 mod close;
 mod deliver;

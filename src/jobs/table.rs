@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::{
-    close, deliver, expire, number, prune, prune_events,
+    change_plans, close, deliver, expire, number, prune, prune_events,
     tools::{Course, JobError, Tools},
     verify,
 };
@@ -31,7 +31,14 @@ pub struct Job {
 type Function = for<'a> fn(&'a Tools, Option<Time>, &'a Course) -> BoxFuture<'a, Result<(), JobError>>;
 
 /// All jobs, sorted by name.
-pub static JOBS: [Job; 7] = [
+pub static JOBS: [Job; 8] = [
+    Job {
+        name: "change-plans",
+        schedule: "*/2 * * * * *",
+        description: "Writes scheduled changes of plan, for tenants that have no operations at the moment",
+        timeout: Duration::from_secs(50),
+        run: |tools, now, course| Box::pin(change_plans::run(tools, now, course)),
+    },
     Job {
         name: "close-windows",
         schedule: "15 * * * * *",

@@ -34,8 +34,9 @@ mod webhooks;
 use transaction::{Job, Writes};
 
 pub use admin::{
-    AgentChange, AnchorTime, MadeOverride, NewAgent, NewPlan, NewResource, NewTenant, OverrideChange, Page,
-    PlanChange, PlannedAgent, PlannedTenant, ResourceChange, SettingsChange, TenantChange,
+    AgentChange, AnchorTime, MadeOverride, NewAgent, NewPlan, NewResource, NewTenant, NextPlanChange,
+    OverrideChange, Page, PlanChange, PlanChangePlace, PlannedAgent, PlannedNext, PlannedTenant,
+    ResourceChange, SettingsChange, TenantChange,
 };
 pub use books::{
     Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,

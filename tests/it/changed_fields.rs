@@ -74,9 +74,38 @@ both! {
         }
         let same = v1::Tenant { display_name: "Acme".into(), plan: "acme".into(), ..acme() };
         world.change_tenant(same, &["display_name", "plan"]).await.expect("nothing changes");
+        let agent = |display_name: &str| v1::Agent {
+            tenant: "acme".into(),
+            id: "planner".into(),
+            display_name: display_name.into(),
+            plan: "pro".into(),
+            ..v1::Agent::default()
+        };
+        let request = CreateAgentRequest { agent: Some(agent("")) };
+        done(world.admin.clone().create_agent(request).await).expect("the agent is new");
+        let request = UpdateAgentRequest { agent: Some(agent("Planner")), update_mask: None };
+        done(world.admin.clone().update_agent(request).await).expect("the agent is there");
+        let made = |quantity: i64| v1::Override {
+            tenant: "acme".into(),
+            id: "more".into(),
+            limit_id: "day".into(),
+            quantity: Some(quantity),
+            reason: "a test".into(),
+            ..v1::Override::default()
+        };
+        let request = CreateOverrideRequest { r#override: Some(made(5)) };
+        done(world.admin.clone().create_override(request).await).expect("the override is new");
+        let update_mask = Some(mask(&["quantity", "reason"]));
+        let request = UpdateOverrideRequest { r#override: Some(made(6)), update_mask };
+        done(world.admin.clone().update_override(request).await).expect("the override is there");
+        let found = changes(world, 14).await;
+        let want = [(Agent, Created, ""), (Agent, Updated, "display_name"), (Override, Created, ""),
+            (Override, Updated, "quantity")];
+        assert_eq!(found[10..], want.map(|(subject, action, fields)| (subject, action, fields.to_owned())));
+
         let tenant = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
         world.admin.clone().delete_tenant(tenant).await.expect("it has no holds");
-        let found = changes(world, 11).await;
-        assert_eq!(found[10..], [(Tenant, Deleted, String::new())], "the update of nothing emits nothing");
+        let found = changes(world, 15).await;
+        assert_eq!(found[14..], [(Tenant, Deleted, String::new())], "the update of nothing emits nothing");
     }
 }

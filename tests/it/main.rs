@@ -49,6 +49,7 @@ mod landed;
 mod limit_returns;
 mod log_lines;
 mod model;
+mod next_plan;
 mod occurred;
 mod overload;
 mod overrides;

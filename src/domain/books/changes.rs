@@ -7,8 +7,10 @@ use crate::domain::{
     alert::Alerts,
     counter::{Counter, CounterKey},
     event::Event,
-    id::{ReservationId, TenantKey},
+    id::{PlanKey, ReservationId, TenantKey},
+    lineage::{Lineage, Since},
     reservation::{Reservation, ReservationState},
+    tenant::Tenant,
     time::Time,
 };
 
@@ -53,6 +55,30 @@ pub struct Changes {
     pub events: Vec<Event>,
     /// The number of the tenant's latest event.
     pub event_number: i64,
+    /// The tenant's plan, if a scheduled change of plan was due.
+    pub replanned: Option<Box<Replanned>>,
+}
+
+/// What a scheduled change of plan changes in the tenant's row. The row has no next plan afterwards.
+#[derive(Debug)]
+pub struct Replanned {
+    /// The plan that the tenant has now.
+    pub plan: PlanKey,
+    /// The change that gave the tenant this plan.
+    pub plan_since: Since,
+    /// Shapes that both plans count, with the change since which they are counted.
+    pub carried: Vec<Lineage>,
+    /// When the tenant was last changed.
+    pub updated_at: Time,
+}
+
+impl Replanned {
+    /// Returns what the row of a tenant must contain, whose plan was changed in memory.
+    pub(super) fn of(tenant: &Tenant) -> Box<Self> {
+        let Tenant { plan, plan_since, carried, updated_at, .. } = tenant;
+        let (plan, plan_since, updated_at) = (*plan, *plan_since, *updated_at);
+        Box::new(Self { plan, plan_since, carried: carried.clone(), updated_at })
+    }
 }
 
 impl Changes {
@@ -102,6 +128,7 @@ impl Changes {
             requests,
             adjustments,
             events,
+            replanned,
             // These fields name the books and the batch, or change only together with a field above.
             tenant: _,
             seen: _,
@@ -122,5 +149,6 @@ impl Changes {
             && requests.is_empty()
             && adjustments.is_empty()
             && events.is_empty()
+            && replanned.is_none()
     }
 }

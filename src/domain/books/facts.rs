@@ -4,7 +4,7 @@ use super::{Basis, Books, CounterSlot};
 use crate::domain::{
     alert::{Edge, Quiet, edges},
     counter::{Balance, CounterKey},
-    event::{Event, Fact, Figures},
+    event::{ChangeAction, ChangedKind, Event, Fact, Figures},
     plan::{Limit, Policy},
     refusal::Violation,
 };
@@ -83,6 +83,15 @@ impl Books {
                 let figures = Figures { refused, ..violation.balance.clone().into() };
                 self.facts.push(Fact::Refused { requested: violation.requested, figures });
             }
+        }
+    }
+
+    /// Notes the fact that a scheduled change of the tenant's plan was due, if the tenant's row does not contain it yet.
+    pub(super) fn note_change_of_plan(&mut self) {
+        if let Some(unsaved) = self.tenant.unsaved {
+            let fields = unsaved.fields().iter().map(|&field| field.to_owned()).collect();
+            let (kind, action, id) = (ChangedKind::Tenant, ChangeAction::Updated, self.tenant.id.to_string());
+            self.facts.push(Fact::Changed { kind, id, action, fields });
         }
     }
 

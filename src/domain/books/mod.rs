@@ -10,7 +10,7 @@ use std::{collections::hash_map::Entry, sync::Arc};
 use foldhash::{HashMap, HashMapExt};
 
 pub use self::{
-    changes::Changes,
+    changes::{Changes, Replanned},
     restart::{FORGIVEN_REASON, OPERATOR, RETURNED_REASON},
 };
 use self::{due::DueHolds, restart::Correction};
@@ -210,6 +210,11 @@ impl Remembered {
         &self.terms
     }
 
+    /// Returns the tenant's row, for a change that the next batch writes.
+    pub fn tenant_mut(&mut self) -> &mut Tenant {
+        &mut self.tenant
+    }
+
     /// Returns the keys of counters that are remembered, or known not to exist.
     pub fn counters(&self) -> impl ExactSizeIterator<Item = &CounterKey> {
         self.known.counters.keys()
@@ -262,6 +267,7 @@ impl Books {
         if !same_terms {
             books.compare_all();
         }
+        books.note_change_of_plan();
         books
     }
 
@@ -426,6 +432,7 @@ impl Books {
             adjustments,
             events,
             event_number: self.tenant.event_number,
+            replanned: self.tenant.unsaved.take().map(|_| Replanned::of(&self.tenant)),
         };
         for key in self.changed_counters {
             if let Some(Some(slot)) = self.known.counters.get_mut(&key) {

@@ -13,7 +13,7 @@ use crate::{
         decide::Reply,
         hint::{Freeing, Wait},
         id::{ReservationId, TenantKey},
-        refusal::{Refusal, Violation},
+        refusal::{Refusal, Retry, Violation},
         reservation::{OnExpiry, Reservation},
         time::Time,
     },
@@ -29,6 +29,8 @@ pub(super) struct Waiting<'a> {
     violation: &'a mut Violation,
     /// The counter as the batch leaves it.
     counter: Counter,
+    /// When the tenant gets another plan. `None`: no change is scheduled.
+    change_of_plan: Option<Time>,
 }
 
 /// The listed open holds that reserve units of one counter.
@@ -52,12 +54,14 @@ pub(super) fn collect<'a>(
             }
             Err(_) => continue,
         };
+        let books = books.get(&tenant);
+        let change_of_plan = books.and_then(|books| books.tenant.next_plan).map(|next| next.at);
         for violation in violations.into_iter().flatten() {
-            let known = books.get(&tenant).and_then(|books| books.find_counter(&violation.balance.key));
+            let known = books.and_then(|books| books.find_counter(&violation.balance.key));
             let counter = known.unwrap_or(violation.balance.counter);
             match violation.wait(&counter, now) {
-                Wait::Known(retry) => violation.retry = retry,
-                Wait::Freed => waiting.push(Waiting { tenant, violation, counter }),
+                Wait::Known(retry) => violation.retry = bounded(violation, retry, change_of_plan, now),
+                Wait::Freed => waiting.push(Waiting { tenant, violation, counter, change_of_plan }),
             }
         }
     }
@@ -72,7 +76,7 @@ pub(super) async fn resolve(
 ) -> Result<(), StoreError> {
     let mut holds: HashMap<TenantKey, Vec<Reservation>> = HashMap::new();
     let mut counters: HashMap<(TenantKey, CounterKey), Open> = HashMap::new();
-    for Waiting { tenant, violation, counter } in waiting {
+    for Waiting { tenant, violation, counter, change_of_plan } in waiting {
         let holds = match holds.entry(tenant) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(place) => {
@@ -85,9 +89,15 @@ pub(super) async fn resolve(
         let open = counters.entry((tenant, key.clone())).or_insert_with(|| Open::of(holds, key));
         let more = holds.len() == HOLDS_SCANNED_MAX && open.held < counter.reserved;
         let beyond = holds.last().filter(|_| more).map(|hold| hold.deadline);
-        violation.retry = violation.passes(&counter, &open.freeing, beyond, now);
+        let retry = violation.passes(&counter, &open.freeing, beyond, now);
+        violation.retry = bounded(violation, retry, change_of_plan, now);
     }
     Ok(())
+}
+
+/// Returns the hint, at the latest when the tenant gets another plan.
+fn bounded(violation: &Violation, retry: Retry, change_of_plan: Option<Time>, now: Time) -> Retry {
+    change_of_plan.map_or(retry, |change| violation.with_change_of_plan(retry, change, now))
 }
 
 impl Open {

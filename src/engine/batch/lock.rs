@@ -174,24 +174,19 @@ impl Batcher {
                 "the clock is earlier than the latest decision; time stands still until the clock catches up"
             );
         }
+        let now = clock_now.max(latest);
+        for tenant in remembered.iter_mut().map(Remembered::tenant_mut).chain(&mut locked.tenants) {
+            tenant.change_plan_if_due(&policy, now);
+        }
         let mut session = Session {
             transaction,
-            policy,
-            now: clock_now.max(latest),
+            policy: Arc::clone(&policy),
+            now,
             books: HashMap::with_capacity(remembered.len() + locked.tenants.len()),
             keys: named,
         };
-        let (policy, now) = (Arc::clone(&session.policy), session.now);
-        let known = remembered.iter().map(|known| (known.tenant(), Some(known)));
-        let named = locked.tenants.iter().map(|tenant| (tenant, older.get(&tenant.key)));
-        let is_current = |(tenant, known): &(&Tenant, Option<&Remembered>)| {
-            known.is_some_and(|known| known.terms().are_current(&policy, tenant))
-        };
-        let others: Vec<&Tenant> =
-            known.chain(named).filter(|entry| !is_current(entry)).map(|(tenant, _)| tenant).collect();
-        let terms = self.policies.terms(transaction, &policy, &others).await?;
-        let mut terms: HashMap<TenantKey, Arc<Terms>> =
-            others.iter().map(|tenant| tenant.key).zip(terms).collect();
+        let mut terms =
+            self.missing_terms(transaction, &policy, &remembered, &older, &locked.tenants).await?;
         for remembered in remembered {
             let own = || Arc::clone(remembered.terms());
             let terms = terms.remove(&remembered.tenant().key).unwrap_or_else(own);
@@ -212,6 +207,26 @@ impl Batcher {
         session.enter_reservations(locked.holds, Origin::Hold);
         session.enter_counters(along.counters, locked.counters);
         Ok(session)
+    }
+
+    /// Returns the terms of the tenants whose remembered terms are not current.
+    async fn missing_terms(
+        &self,
+        transaction: &Transaction<Batch>,
+        policy: &Policy,
+        remembered: &[Remembered],
+        older: &HashMap<TenantKey, Remembered>,
+        locked: &[Tenant],
+    ) -> Result<HashMap<TenantKey, Arc<Terms>>, StoreError> {
+        let known = remembered.iter().map(|known| (known.tenant(), Some(known)));
+        let named = locked.iter().map(|tenant| (tenant, older.get(&tenant.key)));
+        let is_current = |(tenant, known): &(&Tenant, Option<&Remembered>)| {
+            known.is_some_and(|known| known.terms().are_current(policy, tenant))
+        };
+        let others: Vec<&Tenant> =
+            known.chain(named).filter(|entry| !is_current(entry)).map(|(tenant, _)| tenant).collect();
+        let terms = self.policies.terms(transaction, policy, &others).await?;
+        Ok(others.iter().map(|tenant| tenant.key).zip(terms).collect())
     }
 
     /// Chooses the rows to read in the round trip of the lock: named holds that the lane does not remember. If

@@ -235,7 +235,7 @@ async fn a_record_of_a_new_tenant_is_carried_out_although_its_caller_is_gone() {
             other => panic!("{other:?}"),
         }
         let reading = store.begin_read("test").await.expect("begun");
-        assert!(reading.get_tenant("late").await.is_err(), "nothing was decided for it");
+        assert!(reading.get_tenant(Some(Time(NOW)), "late").await.is_err(), "nothing was decided for it");
         end(lanes).await;
     }
 }

@@ -105,10 +105,11 @@ impl Reader {
             transaction.read_head(HeadTime::unless_shown(self.clock.now())).await?;
         let policy = self.policies.get(&transaction, revision).await?;
         let now = self.clock.now().or(database_now).unwrap_or_default();
-        let Some(tenant) = found else { return Ok(None) };
+        let Some(mut tenant) = found else { return Ok(None) };
+        let now = now.max(tenant.decided_at);
+        tenant.change_plan_if_due(&policy, now);
         let terms = self.policies.terms(&transaction, &policy, &[&tenant]).await?;
         let terms = terms.into_iter().next().ok_or_else(|| StoreError::Corrupt("no terms".to_owned()))?;
-        let now = now.max(tenant.decided_at);
         Ok(Some(View { transaction, tenant, policy, terms, now }))
     }
 }

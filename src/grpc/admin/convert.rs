@@ -24,8 +24,8 @@ use crate::{
         wire::timestamp,
     },
     store::{
-        AnchorTime, NewPlan, NewResource, NewTenant, PlanChange, PlannedTenant, ResourceChange,
-        SettingsChange, TenantChange,
+        AnchorTime, NewPlan, NewResource, NewTenant, NextPlanChange, PlanChange, PlannedTenant,
+        ResourceChange, SettingsChange, TenantChange,
     },
 };
 
@@ -123,6 +123,9 @@ pub(super) fn new_tenant(message: Option<v1::Tenant>) -> Result<NewTenant, Refus
     let zone = zone(&mut faults, "tenant.zone", &message.zone);
     let anchor_time = anchor_time(&mut faults, message.anchor_time);
     let state = state(&mut faults, message.state);
+    if message.next_plan.is_some() {
+        faults.add("tenant.next_plan", "must be absent at creation; UpdateTenant schedules a change of plan");
+    }
     faults.into_result(NewTenant {
         key: TenantKey::mint(&message.id, clock::random()),
         id: message.id,
@@ -139,7 +142,7 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     let mut faults = Faults::default();
     let message = required("tenant", request.tenant)?;
     faults.check("tenant.id", name_fault(&message.id));
-    let changeable = ["display_name", "plan", "state", "zone", "anchor_time"];
+    let changeable = ["display_name", "plan", "state", "zone", "anchor_time", "next_plan"];
     let mask = Mask::read(&mut faults, request.update_mask, &changeable, &ID_IS_FIXED);
     let display_name = mask.take("display_name", message.display_name, String::is_empty);
     faults.check("tenant.display_name", display_name.as_deref().and_then(display_name_fault));
@@ -152,8 +155,18 @@ pub(super) fn tenant_change(request: v1::UpdateTenantRequest) -> Result<(String,
     let given = mask.take("anchor_time", message.anchor_time, Option::is_none);
     let anchor_time =
         given.map(|given| anchor_time(&mut faults, given).map_or(AnchorTime::Creation, AnchorTime::At));
+    let given = mask.take("next_plan", message.next_plan, Option::is_none);
+    let next_plan = given.map(|given| next_plan_change(&mut faults, given));
     let etag = message.etag;
-    faults.into_result((message.id, TenantChange { display_name, plan, state, zone, anchor_time, etag }))
+    let change = TenantChange { display_name, plan, state, zone, anchor_time, next_plan, etag };
+    faults.into_result((message.id, change))
+}
+
+fn next_plan_change(faults: &mut Faults, given: Option<v1::NextPlan>) -> NextPlanChange {
+    let Some(v1::NextPlan { plan, effective_time }) = given else { return NextPlanChange::Withdraw };
+    faults.check("tenant.next_plan.plan", name_fault(&plan));
+    let at = instant(faults, "tenant.next_plan.effective_time", effective_time);
+    NextPlanChange::Schedule { plan, at }
 }
 
 /// Parses a ResetUsage: the id of the tenant, and the counters to reset.
@@ -226,6 +239,9 @@ pub(super) fn tenant(planned: PlannedTenant) -> v1::Tenant {
         id: tenant.id.to_string(),
         display_name: tenant.display_name,
         plan: planned.plan_id,
+        next_plan: planned
+            .next
+            .map(|next| v1::NextPlan { plan: next.plan_id, effective_time: Some(timestamp(next.at)) }),
         zone: calendar.zone.name().to_owned(),
         anchor_time: Some(timestamp(calendar.anchor_time)),
         state: v1::TenantState::from(tenant.state).into(),

@@ -158,7 +158,8 @@ impl AdminService for Admin {
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
         let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
-        let found = self.read("get tenant").await?.get_tenant(&id).await.map_err(of_error)?;
+        let found =
+            self.read("get tenant").await?.get_tenant(self.clock.now(), &id).await.map_err(of_error)?;
         Ok(Response::new(convert::tenant(found)))
     }
 
@@ -171,7 +172,10 @@ impl AdminService for Admin {
             List::read("ListTenants", ("plan", &message.plan), message.page_size, &message.page_token)?;
         let plan = Some(message.plan.as_str()).filter(|plan| !plan.is_empty());
         let transaction = self.read("list tenants").await?;
-        let page = transaction.list_tenants(plan, list.after(), list.size).await.map_err(of_error)?;
+        let page = transaction
+            .list_tenants(self.clock.now(), plan, list.after(), list.size)
+            .await
+            .map_err(of_error)?;
         let next_page_token = list.next(page.more, page.items.last().map(|last| &*last.tenant.id));
         let tenants = page.items.into_iter().map(convert::tenant).collect();
         Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token }))

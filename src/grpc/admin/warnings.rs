@@ -27,7 +27,9 @@ impl Admin {
             .map(|(place, limit)| format!("limits[{place}]: {}", zero(&limit.id)))
             .collect();
         let Ok(transaction) = self.read("warn of a plan").await else { return warnings };
-        let Ok(page) = transaction.list_tenants(Some(&plan.id), None, TENANTS_COMPARED_MAX).await else {
+        let Ok(page) =
+            transaction.list_tenants(self.clock.now(), Some(&plan.id), None, TENANTS_COMPARED_MAX).await
+        else {
             return warnings;
         };
         drop(transaction);

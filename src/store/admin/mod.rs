@@ -6,6 +6,7 @@
 //! on a row that another change has just removed. A change of a tenant then locks the tenant's row, as decisions do.
 
 mod agents;
+mod next_plan;
 mod overrides;
 mod plans;
 mod resources;
@@ -14,6 +15,7 @@ mod tenants;
 mod terms;
 
 pub use agents::{AgentChange, NewAgent, PlannedAgent};
+pub use next_plan::{NextPlanChange, PlanChangePlace, PlannedNext};
 pub use overrides::{MadeOverride, OverrideChange};
 pub use plans::{NewPlan, PlanChange};
 pub use resources::{NewResource, ResourceChange};
@@ -23,13 +25,15 @@ pub use tenants::{AnchorTime, NewTenant, PlannedTenant, TenantChange};
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, QuerySelect};
 
 use super::{
-    entity::policy,
+    entity::{policy, tenant},
     error::StoreError,
     policy::{POLICY_ROW, revision_of},
     transaction::{Transaction, Writing},
 };
 use crate::domain::{
     event::{ChangeAction, ChangedKind, Event, Fact},
+    plan::Policy,
+    tenant::Tenant,
     time::Time,
 };
 
@@ -123,6 +127,34 @@ fn changed_fields<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'st
         fields.into_iter().filter(|(_, changes)| *changes).map(|(name, _)| name).collect();
     changed.sort_unstable();
     changed
+}
+
+/// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
+async fn emit_tenant_change(
+    transaction: &Transaction<Writing>,
+    tenant: &Tenant,
+    what: Done,
+) -> Result<(), StoreError> {
+    emit_of_tenant(transaction, tenant, ChangedKind::Tenant, &tenant.id, what).await
+}
+
+/// Emits POLICY_CHANGED for a tenant, or for something of the tenant, whose row contains the number of the event.
+async fn emit_of_tenant(
+    transaction: &Transaction<Writing>,
+    tenant: &Tenant,
+    kind: ChangedKind,
+    id: &str,
+    what: Done,
+) -> Result<(), StoreError> {
+    let fact = what.fact(kind, id);
+    let event = Event::of_tenant(tenant, &Policy::default(), fact);
+    transaction.insert_event(&event, tenant.event_number).await
+}
+
+/// Returns a version that no lane has seen, even if a failover has lost changes. So the rows of the tenant that lanes
+/// remember become invalid.
+fn next_version(found: &tenant::Model, now: Time) -> i64 {
+    found.version.wrapping_add(now.0)
 }
 
 /// Returns whether a value was given that differs from the present value. An update without any such value writes

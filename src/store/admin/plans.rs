@@ -16,8 +16,9 @@ use super::{
         policy::{limits_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction},
     },
-    Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, read_policy_row,
-    rows_to_read, set_if,
+    Done, Page, changed_fields, changes, emit_change, lock_policy,
+    next_plan::{change_due, has_or_gets},
+    next_revision, read_policy_row, rows_to_read, set_if,
 };
 use crate::domain::{
     carry::replace_limits,
@@ -94,11 +95,13 @@ impl Store {
         id: &str,
         change: &PlanChange,
     ) -> Result<Plan, AdminError> {
+        self.change_due_plans(shown, id).await?;
         self.run("update plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let before = plan_from_model(get_row(&transaction, id).await?)?;
             check_etag(&change.etag, || before.etag(), "plan", id)?;
             let now = transaction.now(shown).await?.max(before.updated_at);
+            change_due(&transaction, now, before.key.0, None).await?;
             if let Some(limits) = &change.limits {
                 refuse_undeclared(&transaction.load_policy().await?, limits)?;
             }
@@ -129,16 +132,19 @@ impl Store {
         .await
     }
 
-    /// Deletes a plan, unless a tenant or an agent has it, or it is the default plan. Refuses if the plan has another
-    /// etag than `etag`, unless that is empty.
+    /// Deletes a plan, unless a tenant or an agent has it, a tenant is to get it, or it is the default plan. Refuses if the
+    /// plan has another etag than `etag`, unless that is empty.
     pub async fn delete_plan(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
+        self.change_due_plans(shown, id).await?;
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = plan_from_model(get_row(&transaction, id).await?)?;
             check_etag(etag, || found.etag(), "plan", id)?;
             let connection = transaction.connection();
+            let now = transaction.now(shown).await?.max(found.updated_at);
+            change_due(&transaction, now, found.key.0, None).await?;
             let having = tenant::Entity::find()
-                .filter(tenant::Column::PlanKey.eq(found.key.0))
+                .filter(has_or_gets(found.key.0))
                 .filter(tenant::Column::Id.is_not_null());
             if let Some(first) = having.clone().order_by_asc(tenant::Column::Id).one(connection).await? {
                 let tenants = having.count(connection).await?;
@@ -151,7 +157,6 @@ impl Store {
             }
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key.0).exec(connection).await?;
-            let now = transaction.now(shown).await?.max(found.updated_at);
             emit_change(&transaction, now, ChangedKind::Plan, id, Done::Deleted).await?;
             Ok((transaction, ()))
         })

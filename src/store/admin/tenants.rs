@@ -18,14 +18,15 @@ use super::{
         policy::{Carried, calendars_to_text, carried_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction, Writing},
     },
-    Done, Page, changed_fields, changes, lock_policy, plans, rows_to_read, set_if,
+    Done, Page, changed_fields, changes, emit_tenant_change, lock_policy,
+    next_plan::{NextPlanChange, PlannedNext, change_if_due, has_at, next_plan_after, planned_next},
+    next_version, plans, rows_to_read, set_if,
 };
 use crate::domain::{
     etag::check_etag,
-    event::{ChangedKind, Event},
     id::TenantKey,
     lineage::Since,
-    plan::{Limit, Policy},
+    plan::Limit,
     refusal::{Fault, Refusal},
     tenant::{Tenant, TenantState},
     time::Time,
@@ -64,6 +65,8 @@ pub struct TenantChange {
     pub zone: Option<Tz>,
     /// When the subscription began.
     pub anchor_time: Option<AnchorTime>,
+    /// The scheduled change of plan.
+    pub next_plan: Option<NextPlanChange>,
     /// The etag that the tenant must have. Empty: any.
     pub etag: String,
 }
@@ -84,6 +87,8 @@ pub struct PlannedTenant {
     pub tenant: Tenant,
     /// The id of the tenant's plan.
     pub plan_id: String,
+    /// The plan that the tenant gets later, if a change is scheduled.
+    pub next: Option<PlannedNext>,
 }
 
 impl Store {
@@ -100,7 +105,7 @@ impl Store {
             }
             let plan = plans::get_row(&transaction, &new.plan).await?;
             let tenant = insert(&transaction, shown, new, plan.key).await?;
-            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
+            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id, next: None }))
         })
         .await
     }
@@ -115,6 +120,8 @@ impl Store {
         self.run("update tenant", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
+            let now = transaction.now(shown).await?.max(found.decided_at);
+            let found = change_if_due(&transaction, found, now).await?;
             let before = tenant_from_model(found.clone())?;
             check_etag(&change.etag, || before.etag(), "tenant", id)?;
             let present = plan_of(&transaction, &found).await?;
@@ -123,24 +130,30 @@ impl Store {
                 None => present.clone(),
             };
             let other_plan = plan.key != found.plan_key;
-            let now = transaction.now(shown).await?.max(found.decided_at);
             let calendar = calendar_after(&before, change);
-            let fields = changed_fields([
-                ("anchor_time", calendar.anchor_time != before.calendar().anchor_time),
-                ("display_name", changes(&change.display_name, &before.display_name)),
-                ("plan", other_plan),
-                ("state", changes(&change.state, &before.state)),
-                ("zone", calendar.zone != before.calendar().zone),
-            ]);
-            if fields.is_empty() {
-                return Ok((transaction, PlannedTenant { tenant: before, plan_id: plan.id }));
-            }
             let agents_limits = if calendar == *before.calendar() {
                 Vec::new()
             } else {
                 agents_limits(&transaction, found.key).await?
             };
             let calendars = calendars_after(&before, calendar, &plan, &agents_limits, now)?;
+            let wanted = change.next_plan.as_ref();
+            let running = calendars.as_deref().unwrap_or(&before.calendars);
+            let next =
+                next_plan_after(&transaction, &before, wanted, (&plan, other_plan), running, now).await?;
+            let fields = changed_fields([
+                ("anchor_time", calendar.anchor_time != before.calendar().anchor_time),
+                ("display_name", changes(&change.display_name, &before.display_name)),
+                ("next_plan", next != before.next_plan),
+                ("plan", other_plan),
+                ("state", changes(&change.state, &before.state)),
+                ("zone", calendar.zone != before.calendar().zone),
+            ]);
+            if fields.is_empty() {
+                let next = planned_next(&transaction, &before).await?;
+                return Ok((transaction, PlannedTenant { tenant: before, plan_id: plan.id, next }));
+            }
+            let calendars = calendars.as_deref().map(calendars_to_text).transpose()?;
             let carried =
                 if other_plan { Some(carry(&before, present, &plan, now, revision)?) } else { None };
             let row = tenant::ActiveModel {
@@ -152,6 +165,8 @@ impl Store {
                 state: set_if(change.state.map(TenantState::code)),
                 zone: set_if(calendars.is_some().then(|| calendar.zone.name().to_owned())),
                 calendars: set_if(calendars.map(Some)),
+                next_plan_key: Set(next.map(|next| next.plan.0)),
+                next_plan_at: Set(next.map(|next| next.at)),
                 decided_at: Set(now),
                 updated_at: Set(now),
                 version: Set(next_version(&found, now)),
@@ -160,7 +175,8 @@ impl Store {
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
             emit_tenant_change(&transaction, &tenant, Done::Updated(fields)).await?;
-            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id }))
+            let next = planned_next(&transaction, &tenant).await?;
+            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id, next }))
         })
         .await
     }
@@ -178,9 +194,10 @@ impl Store {
         self.run("delete tenant", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
+            let now = transaction.now(shown).await?.max(found.decided_at);
+            let found = change_if_due(&transaction, found, now).await?;
             let before = tenant_from_model(found.clone())?;
             check_etag(etag, || before.etag(), "tenant", id)?;
-            let now = transaction.now(shown).await?.max(found.decided_at);
             let open = hold::Entity::find()
                 .filter(hold::Column::TenantKey.eq(found.key))
                 .filter(hold::Column::Deadline.is_not_null())
@@ -198,6 +215,8 @@ impl Store {
                 key: Unchanged(found.key),
                 id: Set(None),
                 deleted_id: Set(found.id),
+                next_plan_key: Set(None),
+                next_plan_at: Set(None),
                 decided_at: Set(now),
                 updated_at: Set(now),
                 version: Set(version),
@@ -213,37 +232,34 @@ impl Store {
 }
 
 impl Transaction<Reading> {
-    /// Returns the tenant of an id, or the refusal TENANT_NOT_FOUND.
-    pub async fn get_tenant(&self, id: &str) -> Result<PlannedTenant, AdminError> {
+    /// Returns the tenant of an id, or the refusal TENANT_NOT_FOUND. A change of plan that is due has taken place.
+    pub async fn get_tenant(&self, shown: Option<Time>, id: &str) -> Result<PlannedTenant, AdminError> {
         let row = get_row(self, id, Lock::No).await?;
-        let plan = plan_of(self, &row).await?;
-        Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id })
+        let now = self.now(shown).await?;
+        let tenant = self.tenants_at(vec![row], now).await?.pop();
+        tenant.ok_or_else(|| Refusal::TenantNotFound(id.to_owned()).into())
     }
 
     /// Lists the tenants after an id, or from the first tenant on. With a plan, lists only the tenants of that plan.
+    /// Changes of plan that are due have taken place.
     pub async fn list_tenants(
         &self,
+        shown: Option<Time>,
         plan: Option<&str>,
         after: Option<&str>,
         size: usize,
     ) -> Result<Page<PlannedTenant>, AdminError> {
+        let now = self.now(shown).await?;
         let mut rows = tenant::Entity::find().filter(tenant::Column::Id.is_not_null());
         if let Some(plan) = plan {
-            rows = rows.filter(tenant::Column::PlanKey.eq(plans::get_row(self, plan).await?.key));
+            rows = rows.filter(has_at(plans::get_row(self, plan).await?.key, now));
         }
         if let Some(after) = after {
             rows = rows.filter(tenant::Column::Id.gt(after));
         }
         let rows =
             rows.order_by_asc(tenant::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
-        let used = rows.iter().map(|row| row.plan_key);
-        let used = plan::Entity::find().filter(plan::Column::Key.is_in(used)).all(self.connection()).await?;
-        let with_plan = |row: tenant::Model| {
-            let plan = used.iter().find(|plan| plan.key == row.plan_key).ok_or_else(|| missing_plan(&row))?;
-            Ok(PlannedTenant { tenant: tenant_from_model(row)?, plan_id: plan.id.clone() })
-        };
-        let items = rows.into_iter().map(with_plan).collect::<Result<_, StoreError>>()?;
-        Ok(Page::of(items, size))
+        Ok(Page::of(self.tenants_at(rows, now).await?, size))
     }
 }
 
@@ -277,32 +293,12 @@ pub(super) async fn insert(
         event_number: Set(1),
         carried: Set(None),
         terms_version: Set(0),
+        next_plan_key: Set(None),
+        next_plan_at: Set(None),
     };
     let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
     emit_tenant_change(transaction, &tenant, Done::Created).await?;
     Ok(tenant)
-}
-
-/// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
-async fn emit_tenant_change(
-    transaction: &Transaction<Writing>,
-    tenant: &Tenant,
-    what: Done,
-) -> Result<(), StoreError> {
-    emit_of_tenant(transaction, tenant, ChangedKind::Tenant, &tenant.id, what).await
-}
-
-/// Emits POLICY_CHANGED for a tenant, or for something of the tenant, whose row contains the number of the event.
-pub(super) async fn emit_of_tenant(
-    transaction: &Transaction<Writing>,
-    tenant: &Tenant,
-    kind: ChangedKind,
-    id: &str,
-    what: Done,
-) -> Result<(), StoreError> {
-    let fact = what.fact(kind, id);
-    let event = Event::of_tenant(tenant, &Policy::default(), fact);
-    transaction.insert_event(&event, tenant.event_number).await
 }
 
 /// Returns the column `carried` for a change of plan at `now`: that instant, and the shapes that both plans count.
@@ -345,14 +341,14 @@ fn calendar_after(tenant: &Tenant, change: &TenantChange) -> TenantCalendar {
     }
 }
 
-/// Returns the column `calendars` after a change of zone or of the start of the subscription. `None`: neither changes.
+/// Returns the calendars after a change of zone or of the start of the subscription. `None`: neither changes.
 fn calendars_after(
     tenant: &Tenant,
     next: TenantCalendar,
     plan: &plan::Model,
     agents_limits: &[Arc<Limit>],
     now: Time,
-) -> Result<Option<String>, AdminError> {
+) -> Result<Option<Vec<TenantCalendar>>, AdminError> {
     let present = *tenant.calendar();
     if next == present {
         return Ok(None);
@@ -363,13 +359,7 @@ fn calendars_after(
         let field = if next.zone == present.zone { "tenant.anchor_time" } else { "tenant.zone" };
         Refusal::Invalid(vec![Fault::new(field, full.to_string())])
     })?;
-    Ok(Some(calendars_to_text(&calendars)?))
-}
-
-/// Returns a version that no lane has seen, even if a failover has lost changes. So the rows of the tenant that lanes
-/// remember become invalid.
-pub(super) fn next_version(found: &tenant::Model, now: Time) -> i64 {
-    found.version.wrapping_add(now.0)
+    Ok(Some(calendars))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,10 @@ use super::{
         error::{AdminError, StoreError},
         transaction::{Transaction, Writing},
     },
-    Done, lock_policy,
-    tenants::{Lock, emit_of_tenant, get_row, next_version},
+    Done, emit_of_tenant, lock_policy,
+    next_plan::change_if_due,
+    next_version,
+    tenants::{Lock, get_row},
 };
 use crate::domain::{
     event::ChangedKind, lineage::Since, plan::Policy, tenant::Tenant, terms::OwnTerms, time::Time,
@@ -37,8 +39,9 @@ impl TermsChange {
     ) -> Result<Self, AdminError> {
         lock_policy(transaction).await?;
         let row = get_row(transaction, tenant, Lock::Yes).await?;
+        let now = transaction.now(shown).await?.max(row.decided_at);
+        let row = change_if_due(transaction, row, now).await?;
         let tenant = tenant_from_model(row.clone())?;
-        let now = transaction.now(shown).await?.max(tenant.decided_at);
         let policy = transaction.load_policy().await?;
         let own = transaction.load_terms(&[tenant.key]).await?.remove(&tenant.key).unwrap_or_default();
         Ok(Self { row, tenant, policy, own, now })

@@ -231,8 +231,8 @@ async fn a_tenant_changes_and_its_time_never_decreases() {
         assert_eq!((other.tenant.plan_since.at, other.tenant.decided_at), (NOON + Span(10), NOON + Span(10)));
         assert_eq!((other.plan_id.as_str(), other.tenant.state), ("pro", TenantState::Suspended));
         let read = store.begin_read("test").await.expect("begun");
-        assert_eq!(read.get_tenant("acme").await.expect("there"), other);
-        assert!(matches!(refusal(read.get_tenant("globex").await), Refusal::TenantNotFound(_)));
+        assert_eq!(read.get_tenant(Some(NOON), "acme").await.expect("there"), other);
+        assert!(matches!(refusal(read.get_tenant(Some(NOON), "globex").await), Refusal::TenantNotFound(_)));
         let unchanged = revision(store).await;
         assert_eq!(unchanged, before, "tenants are no part of the policy");
     }
@@ -290,11 +290,14 @@ async fn pages_follow_the_order_of_bytes() {
         let plans = read.list_plans(Some("a"), 10).await.expect("a page");
         assert_eq!(plans.items.iter().map(|plan| plan.id.as_str()).collect::<Vec<_>>(), &ids[2..]);
         assert!(!plans.more);
-        let tenants = read.list_tenants(None, Some("a-b"), 10).await.expect("a page");
+        let tenants = read.list_tenants(Some(NOON), None, Some("a-b"), 10).await.expect("a page");
         assert_eq!(tenants.items.iter().map(|tenant| &*tenant.tenant.id).collect::<Vec<_>>(), ["ä"]);
-        let tenants = read.list_tenants(Some("a b"), None, 10).await.expect("a page");
+        let tenants = read.list_tenants(Some(NOON), Some("a b"), None, 10).await.expect("a page");
         assert_eq!(tenants.items.iter().map(|tenant| tenant.plan_id.as_str()).collect::<Vec<_>>(), ["a b"]);
-        assert!(matches!(refusal(read.list_tenants(Some("none"), None, 10).await), Refusal::PlanNotFound(_)));
+        assert!(matches!(
+            refusal(read.list_tenants(Some(NOON), Some("none"), None, 10).await),
+            Refusal::PlanNotFound(_)
+        ));
     }
 }
 

@@ -58,7 +58,7 @@ impl Store {
         revision: i64,
     ) -> Result<Time, StoreError> {
         // The tenants come first, so that their rows are locked in the order in which all transactions lock them.
-        let mut writes = Vec::from(update_tenants(Dialect::Postgres, changes));
+        let mut writes = Vec::from(update_tenants(Dialect::Postgres, changes)?);
         writes.extend(writes_of_tenants(changes));
         drop_empty(&mut writes);
         let (text, revision) = (join_checked(&writes), Value::from(revision));

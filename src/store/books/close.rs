@@ -110,7 +110,7 @@ impl Transaction<Writing> {
         }
         let mut writes: Vec<Write> = vec![(&CLOSE_COUNTERS, columns)];
         push_rare(&mut writes, changes);
-        writes.extend(update_tenants(self.dialect(), changes));
+        writes.extend(update_tenants(self.dialect(), changes)?);
         self.note_events_of(changes);
         self.write(writes).await
     }

@@ -107,21 +107,21 @@ impl Transaction<Batch> {
     /// Saves the changes of a batch.
     pub async fn save(&self, changes: &[Changes]) -> Result<(), StoreError> {
         self.note_events_of(changes);
-        self.write(writes_of(self.dialect(), changes)).await.map_err(known_request)
+        self.write(writes_of(self.dialect(), changes)?).await.map_err(known_request)
     }
 
     /// Saves the changes of a batch, and commits. After [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn save_and_commit(self, changes: &[Changes]) -> Result<(), StoreError> {
         self.note_events_of(changes);
-        let writes = writes_of(self.dialect(), changes);
+        let writes = writes_of(self.dialect(), changes)?;
         self.write_and_commit(writes).await.map_err(known_request)
     }
 }
 
-fn writes_of(dialect: Dialect, changes: &[Changes]) -> Vec<Write> {
+fn writes_of(dialect: Dialect, changes: &[Changes]) -> Result<Vec<Write>, StoreError> {
     let mut writes = writes_of_tenants(changes);
-    writes.extend(update_tenants(dialect, changes));
-    writes
+    writes.extend(update_tenants(dialect, changes)?);
+    Ok(writes)
 }
 
 /// Returns all writes except those of the tenants' own rows.

@@ -42,6 +42,10 @@ pub(in crate::store) struct Model {
     pub(in crate::store) calendars: Option<String>,
     /// Changes with each change of the tenant's agents and overrides. 0 if the tenant never had any.
     pub(in crate::store) terms_version: i64,
+    /// The plan that the tenant gets at `next_plan_at`. `None`: no change is scheduled.
+    pub(in crate::store) next_plan_key: Option<i32>,
+    /// When the tenant gets its next plan.
+    pub(in crate::store) next_plan_at: Option<Time>,
 }
 
 /// No relations: the database has no foreign keys.
