@@ -3,6 +3,7 @@
 use tonic::Code;
 
 use crate::harness::{
+    clients::done,
     v1::{EventKind::*, *},
     world::World,
     *,
@@ -160,6 +161,25 @@ both! {
             ("month", None, Some("bob"), (10, 0)),
         ];
         assert_eq!(found, wanted, "the labels are those of the Reserve");
+    }
+
+    /// The agent that served the call has a plan of its own, whose limit counts the agent beside the tenant's limit.
+    async fn the_plan_of_the_agent_that_served_counts(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        world.plan("narrow", &[month("tokens", 500).named("own")]).await.expect("the plan is new");
+        let agent = Agent { tenant: "acme".into(), id: "b".into(), plan: "narrow".into(), ..Agent::default() };
+        let created = world.admin.clone().create_agent(CreateAgentRequest { agent: Some(agent) }).await;
+        done(created).expect("the agent is new");
+        for (from, to, of_own) in [("a", "b", 30), ("b", "a", 30)] {
+            let hold = world.reserve("acme").agent(from).tokens(50).await.expect("it fits");
+            let commit = world.commit(hold.name()).tokens(30).with(|request| request.agent = Some(to.into()));
+            let reply = commit.await.expect("it is held");
+            assert_eq!(reply.figures("own"), (of_own, 0), "{from} to {to}");
+            world.amend(hold.name()).tokens(60).await.expect("it was charged");
+            let reply = world.amend(hold.name()).tokens(30).await.expect("it was charged");
+            assert_eq!(reply.figures("own"), (of_own, 0), "{from} to {to}");
+        }
+        assert_eq!(world.figures("acme", "day").await, (60, 0));
     }
 
     async fn an_amend_corrects_the_counters_that_were_charged(world: World) {
