@@ -88,6 +88,7 @@ both! {
         let want =
             ["", "next_plan", "next_plan", "display_name", "next_plan", "next_plan", "next_plan plan", "next_plan plan",
                 "next_plan plan"];
+        world.job("change-plans").await;
         assert_eq!(emitted(world).await, want);
     }
 
@@ -216,6 +217,7 @@ both! {
         };
         assert_eq!(list("pro").await, [("acme".into(), "pro".into())]);
         assert_eq!(list("acme").await, [("other".into(), "acme".into())]);
+        world.job("change-plans").await;
         assert_eq!(emitted(world).await, ["", "next_plan", "next_plan plan"], "the job writes it");
         assert_eq!(get(world, "acme").await.expect("it is there"), read, "with the same etag");
     }

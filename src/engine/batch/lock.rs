@@ -188,17 +188,15 @@ impl Batcher {
         let mut terms =
             self.missing_terms(transaction, &policy, &remembered, &older, &locked.tenants).await?;
         for remembered in remembered {
-            let own = || Arc::clone(remembered.terms());
-            let terms = terms.remove(&remembered.tenant().key).unwrap_or_else(own);
+            let terms = terms.remove(&remembered.tenant().key);
+            let terms = terms.unwrap_or_else(|| Arc::clone(remembered.terms()));
             session.books.insert(remembered.tenant().key, Books::reopen(remembered, terms, now));
         }
         let mut outdated = false;
         for tenant in locked.tenants {
             let known = older.remove(&tenant.key);
             let own = || known.as_ref().map(|known| Arc::clone(known.terms()));
-            let Some(terms) = terms.remove(&tenant.key).or_else(own) else {
-                return Err(StoreError::Corrupt(format!("no terms of tenant {:?}", tenant.id)));
-            };
+            let terms = terms.remove(&tenant.key).or_else(own).ok_or_else(no_terms)?;
             outdated |= known.as_ref().is_some_and(|known| known.tenant().version != tenant.version);
             session.books.insert(tenant.key, Books::open(tenant, terms, now, known));
         }
@@ -313,4 +311,9 @@ impl Batcher {
         wrong.iter().for_each(|id| self.memory.unlearn(id));
         if wrong.is_empty() { Ok(()) } else { Err(StoreError::TenantMoved) }
     }
+}
+
+/// Makes the error for a tenant without terms, which is a defect.
+fn no_terms() -> StoreError {
+    StoreError::Corrupt("a locked tenant has no terms".to_owned())
 }
