@@ -106,7 +106,7 @@ pub struct Plan {
 
 impl Plan {
     /// Returns the plan with its id as the source of its limits.
-    fn as_source(mut self) -> Self {
+    fn with_source(mut self) -> Self {
         let id: Arc<str> = Arc::from(self.id.as_str());
         for limit in &mut self.limits {
             Arc::make_mut(limit).source.plan = Arc::clone(&id);
@@ -178,7 +178,7 @@ impl Policy {
         Self {
             revision,
             resources: resources.into_iter().map(|resource| (resource.key, resource)).collect(),
-            plans: plans.into_iter().map(|plan| (plan.key, Arc::new(plan.as_source()))).collect(),
+            plans: plans.into_iter().map(|plan| (plan.key, Arc::new(plan.with_source()))).collect(),
             settings: PolicySettings::default(),
             resource_keys,
             plan_keys,

@@ -15,7 +15,7 @@ both! {
         let plan = world.plan("acme", &[day("tokens", 100), month("tokens", 0).named("none")]).await.expect("legal");
         assert!(one(&plan.warnings).contains("limits[1]: limit \"none\" is 0"), "{plan:?}");
         let plan = world.change_plan("acme", &[day("tokens", 100)]).await.expect("legal");
-        assert_eq!(plan.warnings, [String::new(); 0]);
+        assert!(plan.warnings.is_empty());
         for tenant in ["acme", "globex"] {
             world.tenant(tenant, "acme", "").await.expect("it is new");
         }
@@ -25,9 +25,9 @@ both! {
         assert!(warning.contains("tenant \"acme\": limit \"day\" is exceeded: 80 of 70"), "{warning}");
         world.reserve("acme").tokens(1).await.expect_err("80 of 70 are used").is_quota(&["day"]);
         let soft = world.change_plan("acme", &[day("tokens", 70).soft()]).await.expect("legal");
-        assert_eq!(soft.warnings, [String::new(); 0], "SOFT refuses nothing");
+        assert!(soft.warnings.is_empty(), "SOFT refuses nothing");
         let got = world.admin.clone().get_plan(GetPlanRequest { id: "acme".into() }).await;
-        assert_eq!(done::<Plan>(got).expect("it is there").warnings, [String::new(); 0]);
+        assert!(done::<Plan>(got).expect("it is there").warnings.is_empty());
     }
 
     async fn usage_above_a_limit_of_another_plan_is_reported(world: World) {
@@ -56,7 +56,7 @@ both! {
         assert!(one(&create(made("a", "month", 1)).await).contains("no effect"));
         let low = create(Override { user: Some("u".into()), ..made("b", "day", 50) }).await;
         assert!(one(&low).contains("limit \"day\" of user \"u\" is exceeded: 80 of 50"), "{low:?}");
-        assert_eq!(create(Override { user: Some("v".into()), ..made("c", "day", 50) }).await, [String::new(); 0]);
+        assert!(create(Override { user: Some("v".into()), ..made("c", "day", 50) }).await.is_empty());
         let zero = create(Override { user: Some("v".into()), ..made("d", "day", 0) }).await;
         assert!(one(&zero).contains("limit \"day\" is 0"), "{zero:?}");
     }

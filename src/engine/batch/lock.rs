@@ -164,16 +164,7 @@ impl Batcher {
         let decided_at =
             remembered.iter().map(Remembered::tenant).chain(&locked.tenants).map(|t| t.decided_at);
         let latest = decided_at.max().unwrap_or(clock_now);
-        if latest > clock_now
-            && let Some(left_out) = BEHIND.due(())
-        {
-            tracing::error!(
-                clock.now = clock_now.0,
-                clock.decided_at = latest.0,
-                log.left_out = left_out,
-                "the clock is earlier than the latest decision; time stands still until the clock catches up"
-            );
-        }
+        note_behind(clock_now, latest);
         let now = clock_now.max(latest);
         for tenant in remembered.iter_mut().map(Remembered::tenant_mut).chain(&mut locked.tenants) {
             tenant.change_plan_if_due(&policy, now);
@@ -316,4 +307,18 @@ impl Batcher {
 /// Makes the error for a tenant without terms, which is a defect.
 fn no_terms() -> StoreError {
     StoreError::Corrupt("a locked tenant has no terms".to_owned())
+}
+
+/// Logs a clock that is earlier than the latest decision.
+fn note_behind(clock_now: Time, latest: Time) {
+    if latest > clock_now
+        && let Some(left_out) = BEHIND.due(())
+    {
+        tracing::error!(
+            clock.now = clock_now.0,
+            clock.decided_at = latest.0,
+            log.left_out = left_out,
+            "the clock is earlier than the latest decision; time stands still until the clock catches up"
+        );
+    }
 }
