@@ -3,195 +3,51 @@
 //! `tests/fixtures` has one folder per earlier schema, named after its last migration: `books.db`, a SQLite file, and
 //! `books.sql`, a dump of PostgreSQL. A server of that version filled both with the same calls.
 
+mod books;
+mod labels;
+
 use tonic::Code;
 
 use crate::harness::{clients::done, v1::*, *};
+use books::{Books, Reset, SCHEMAS};
 
-/// The databases of one earlier schema, and what their server reported last.
-struct Books {
-    /// The name of the schema's last migration.
-    schema: &'static str,
-    /// The instant at which the usage was read, in milliseconds since 1970-01-01 UTC.
-    read_at: i64,
-    /// All balances of all tenants, sorted.
-    usage: &'static [Line],
-    /// For some tenants: limits, and the tokens that each limit has counted after one more token is recorded.
-    one_more: &'static [(&'static str, &'static [(&'static str, i64)])],
-    /// Tenants with the plan `pro`, which has one limit. The plan `free` has the same limit, and others.
-    pro: &'static [&'static str],
-    /// The number of events in the log.
-    events: i64,
-    /// All webhooks with their deliveries.
-    hooks: &'static [Hook],
-    /// The answer if an Extend is repeated: the figures of the limit `day`, or the reason of the refusal.
-    extended_again: Result<(i64, i64), &'static str>,
-    /// Resets with a request_id.
-    resets: &'static [Reset],
-}
+/// A balance: tenant, limit, labels, agent, user, committed, reserved and refused.
+type Row = (String, String, String, Option<String>, Option<String>, i64, i64, i64);
 
-/// A balance that the earlier server reported: tenant, limit, agent, user, committed, reserved and refused.
-type Line = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, i64, i64, i64);
-
-/// A webhook: its id, its state, and its deliveries. Deliveries that follow each other and have the same state are one
-/// entry: the places of the first and the last event, and the state.
-type Hook = (&'static str, WebhookState, &'static [(i64, i64, DeliveryState)]);
-
-/// A ResetUsage of a tenant, whose usage was not zero afterwards.
-struct Reset {
-    tenant: &'static str,
-    request_id: &'static str,
-    /// The figures `adjusted` of the reply.
-    adjusted: &'static [i64],
-    /// The request_id of a hold whose charge the reset subtracted.
-    forgiven: &'static str,
-    /// Units that the limit `day` has counted since the reset.
-    day: i64,
-}
-
-/// All earlier schemas, from the oldest on.
-const SCHEMAS: [Books; 2] = [
-    Books {
-        schema: "m20261124_000003",
-        // 2026-11-26 11:01:30 UTC.
-        read_at: 1_795_690_890_000,
-        usage: &USAGE_3,
-        one_more: &[
-            ("acme", &[("day", 5_607), ("month", 5_607)]),
-            ("globex", &[("day", 567)]),
-            ("initech", &[("day", 22), ("month", 22)]),
-        ],
-        pro: &["globex"],
-        events: 25,
-        hooks: &[("alerts", WebhookState::Active, &[(12, 25, DeliveryState::Pending)])],
-        // Releases with migration 5 compute the fingerprint of an Extend in another way.
-        extended_again: Err("REQUEST_ID_REUSED"),
-        resets: &[],
-    },
-    Books {
-        schema: "m20261126_000011",
-        // 2026-11-26 12:00:30 UTC.
-        read_at: 1_795_694_430_000,
-        usage: &USAGE_11,
-        one_more: &[
-            ("acme", &[("day", 5_607), ("month", 5_607)]),
-            // The id belonged to a tenant that was deleted.
-            ("again", &[("day", 20), ("month", 20)]),
-            ("globex", &[("day", 567)]),
-            // The limit `day` was removed and put back, and was not used again.
-            ("hooli", &[("day", 1), ("ever", 107), ("month", 107)]),
-            ("initech", &[("day", 62), ("month", 62)]),
-            // The tenant had another plan for a while, which has the limit `day`, but not the limit `month`.
-            ("stark", &[("day", 436), ("month", 6)]),
-            // The limit `day` was removed and put back, and was used again.
-            ("umbrella", &[("day", 51), ("ever", 371), ("month", 371)]),
-            // The tenant got another plan, which has the limit `day`.
-            ("wayne", &[("day", 61)]),
-        ],
-        pro: &["globex", "wayne"],
-        events: 52,
-        hooks: &[
-            ("alerts", WebhookState::Active, &[(11, 52, DeliveryState::Pending)]),
-            (
-                "books",
-                WebhookState::Disabled,
-                &[(26, 27, DeliveryState::Delivered), (34, 37, DeliveryState::Delivered)],
-            ),
-            ("dropped", WebhookState::Gone, &[(26, 26, DeliveryState::Pending)]),
-        ],
-        extended_again: Ok((5_606, 1_050)),
-        resets: &[Reset {
-            tenant: "initech",
-            request_id: "courtesy",
-            adjusted: &[-4_521, -4_521, -4_521],
-            forgiven: "forgiven",
-            day: 61,
-        }],
-    },
-];
-
-const USAGE_3: [Line; 16] = [
-    ("acme", "", None, None, 7, 0, 0),
-    ("acme", "day", None, None, 5_606, 1_050, 1),
-    ("acme", "month", None, None, 5_606, 1_050, 0),
-    ("acme", "planner", Some("planner"), None, 2_806, 900, 0),
-    ("acme", "user", None, Some(""), 0, 150, 0),
-    ("acme", "user", None, Some("u0"), 4_202, 0, 0),
-    ("acme", "user", None, Some("u1"), 1_404, 900, 0),
-    ("asleep", "day", None, None, 0, 40, 0),
-    ("asleep", "month", None, None, 0, 40, 0),
-    ("asleep", "planner", Some("planner"), None, 0, 0, 0),
-    ("asleep", "user", None, Some(""), 0, 40, 0),
-    ("globex", "day", None, None, 566, 0, 0),
-    ("initech", "day", None, None, 21, 0, 0),
-    ("initech", "month", None, None, 21, 0, 0),
-    ("initech", "planner", Some("planner"), None, 0, 0, 0),
-    ("initech", "user", None, Some(""), 21, 0, 0),
-];
-
-const USAGE_11: [Line; 33] = [
-    ("acme", "", None, None, 7, 0, 0),
-    ("acme", "day", None, None, 5_606, 1_050, 1),
-    ("acme", "month", None, None, 5_606, 1_050, 0),
-    ("acme", "planner", Some("planner"), None, 2_831, 900, 0),
-    ("acme", "user", None, Some(""), 0, 150, 0),
-    ("acme", "user", None, Some("u0"), 4_202, 0, 0),
-    ("acme", "user", None, Some("u1"), 1_404, 900, 0),
-    ("again", "day", None, None, 19, 0, 0),
-    ("again", "month", None, None, 19, 0, 0),
-    ("again", "planner", Some("planner"), None, 0, 0, 0),
-    ("again", "user", None, Some(""), 19, 0, 0),
-    ("asleep", "day", None, None, 0, 40, 0),
-    ("asleep", "month", None, None, 0, 40, 0),
-    ("asleep", "planner", Some("planner"), None, 0, 0, 0),
-    ("asleep", "user", None, Some(""), 0, 40, 0),
-    ("globex", "", None, None, 0, 0, 0),
-    ("globex", "day", None, None, 566, 0, 0),
-    ("hooli", "day", None, None, 0, 0, 0),
-    ("hooli", "ever", None, None, 106, 0, 0),
-    ("hooli", "month", None, None, 106, 0, 0),
-    ("initech", "day", None, None, 61, 0, 0),
-    ("initech", "month", None, None, 61, 0, 0),
-    ("initech", "planner", Some("planner"), None, 0, 0, 1),
-    ("initech", "user", None, Some(""), 21, 0, 0),
-    ("initech", "user", None, Some("u9"), 40, 0, 0),
-    ("stark", "day", None, None, 435, 0, 0),
-    ("stark", "month", None, None, 5, 0, 0),
-    ("stark", "planner", Some("planner"), None, 0, 0, 0),
-    ("stark", "user", None, Some("u0"), 5, 0, 0),
-    ("umbrella", "day", None, None, 50, 0, 0),
-    ("umbrella", "ever", None, None, 370, 0, 0),
-    ("umbrella", "month", None, None, 370, 0, 0),
-    ("wayne", "day", None, None, 60, 90, 0),
-];
-
-impl Books {
-    /// Starts a server on a copy of the database, at the instant at which the usage was read.
-    async fn world(&self, kind: Kind) -> World {
-        World::on(Database::from_fixture(kind, self.schema), self.read_at).await
-    }
-}
-
-/// Returns all balances of all tenants.
-async fn usage(world: &World) -> Vec<(String, String, Option<String>, Option<String>, i64, i64, i64)> {
+/// Returns all balances of all tenants, sorted.
+async fn usage(world: &World) -> Vec<Row> {
     let request = ListTenantsRequest { page_size: 1_000, ..ListTenantsRequest::default() };
     let tenants =
         done(world.admin.clone().list_tenants(request).await).expect("the tenants are there").tenants;
-    let mut lines = Vec::new();
+    let mut rows = Vec::new();
     for Tenant { id: tenant, .. } in tenants {
-        lines.extend(world.usage(&tenant).await.into_iter().map(|balance| {
+        rows.extend(world.usage(&tenant).await.into_iter().map(|balance| {
             let (committed, reserved) = figures(&balance);
-            let Balance { limit_id, agent, user, refused, .. } = balance;
-            (tenant.clone(), limit_id, agent, user, committed, reserved, refused)
+            let Balance { limit_id, agent, user, refused, labels, .. } = balance;
+            let mut labels: Vec<_> =
+                labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+            labels.sort_unstable();
+            (tenant.clone(), limit_id, labels.join(","), agent, user, committed, reserved, refused)
         }));
     }
-    lines.sort_unstable();
-    lines
+    rows.sort_unstable();
+    rows
 }
 
-fn line(line: &Line) -> (String, String, Option<String>, Option<String>, i64, i64, i64) {
-    let &(tenant, limit, agent, user, committed, reserved, refused) = line;
+/// Returns the balances that the earlier server reported, sorted.
+fn reported(books: &Books) -> Vec<Row> {
     let owned = |value: Option<&str>| value.map(str::to_owned);
-    (tenant.to_owned(), limit.to_owned(), owned(agent), owned(user), committed, reserved, refused)
+    let plain = books.usage.iter().map(|&(tenant, limit, agent, user, committed, reserved, refused)| {
+        let agent = owned(agent);
+        (tenant.into(), limit.into(), String::new(), agent, owned(user), committed, reserved, refused)
+    });
+    let labelled =
+        books.labelled.iter().map(|&(tenant, limit, labels, user, committed, reserved, refused)| {
+            (tenant.into(), limit.into(), labels.into(), None, owned(user), committed, reserved, refused)
+        });
+    let mut rows: Vec<Row> = plain.chain(labelled).collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// Returns the places of all events in the log.
@@ -238,7 +94,7 @@ on_both! {
         for books in SCHEMAS {
             let world = books.world(kind).await;
             world.verify().await;
-            assert_eq!(usage(&world).await, books.usage.iter().map(line).collect::<Vec<_>>(), "{}", books.schema);
+            assert_eq!(usage(&world).await, reported(&books), "{}", books.schema);
             // The earlier server closed the windows that were over.
             assert_eq!(world.close_windows().await.counters, 0, "{}", books.schema);
             assert_eq!(places(&world).await, (1..=books.events).collect::<Vec<i64>>(), "{}", books.schema);
