@@ -143,16 +143,20 @@ both! {
 
     /// litellm PR#40639: with more than 32,767 customers no customer was reset, because a statement had too many values.
     async fn more_customers_than_a_statement_has_values_are_all_reset(world: World) {
-        const CUSTOMERS: usize = 33_000;
+        // On SQLite a statement has the values of at most 64 rows, so more customers show nothing new.
+        let customers = match world.database.kind() {
+            Kind::Postgres => 33_000,
+            Kind::Sqlite => 3_000,
+        };
         world.tenant_with("acme", &[per_team()]).await;
-        spend_in_teams(world, CUSTOMERS).await;
+        spend_in_teams(world, customers).await;
         world.clock.set(at("2026-04-01T00:00:00Z"));
         let whole = |team: usize| world.reserve("acme").tokens(100).label("team", &team.to_string()).operation();
-        let results = world.batch((0..CUSTOMERS).step_by(CUSTOMERS / 1_000).map(whole).collect()).await;
+        let results = world.batch((0..customers).step_by(customers / 1_000).map(whole).collect()).await;
         for result in results.expect("a reply") {
             assert!(matches!(result.result, Some(Reserve(_))), "the whole allowance is left: {result:?}");
         }
-        assert_eq!(world.close_windows().await.counters, CUSTOMERS);
+        assert_eq!(world.close_windows().await.counters, customers);
         assert_eq!(world.close_windows().await.counters, 0);
     }
 
@@ -273,14 +277,19 @@ both! {
 
 on_both! {
     /// litellm#31869: 20,000 teams were due together, and the job ended out of memory, again and again.
-    async fn windows_of_20_000_teams_that_end_together_are_closed_in_bounded_memory(kind: Kind) {
-        let (database, process, clients) = serve_ended_windows(Database::fresh(kind), 20_000).await;
+    async fn windows_of_many_teams_that_end_together_are_closed_in_bounded_memory(kind: Kind) {
+        // Fewer on SQLite, so that the test takes seconds beside other tests.
+        let teams = match kind {
+            Kind::Postgres => 20_000,
+            Kind::Sqlite => 5_000,
+        };
+        let (database, process, clients) = serve_ended_windows(Database::fresh(kind), teams).await;
         let memory = process.watch_memory();
         close_all(&database, &clients).await;
         assert!(memory.peak_mib() < MEMORY_MAX_MIB, "{} MiB", memory.peak_mib());
         let events = "SELECT (SELECT COUNT(*) FROM events WHERE kind = 7)
             + (SELECT COUNT(*) FROM pending_events WHERE kind = 7)";
-        assert_eq!(database.number(events).await, 20_000, "each window is closed once");
+        assert_eq!(usize::try_from(database.number(events).await), Ok(teams), "each window is closed once");
         process.stop().await;
         process::verify(database.url()).await;
     }
