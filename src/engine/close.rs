@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep};
+
 use crate::{
     clock::mint_version,
     domain::{
@@ -25,6 +27,10 @@ use crate::{
 /// Maximum number of counters that one transaction closes. So the transaction locks at most this many tenants.
 const STEP_COUNTERS: usize = 100;
 
+/// While calls wait, the pause after a transaction is this many times as long as the transaction. At the end of a month
+/// the windows of all tenants end together, and calls must keep most of the database's time.
+const PAUSE_TIMES: u32 = 3;
+
 /// The result of a run of `close_windows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
@@ -37,6 +43,7 @@ pub struct Closed {
 }
 
 /// Closes at most about `bound` counters whose windows have ended. `shown` is the time; `None`: the database's time.
+/// Pauses after each transaction if `is_busy` returns that calls wait.
 ///
 /// # Errors
 ///
@@ -46,10 +53,12 @@ pub async fn close_windows(
     policies: &PolicyCache,
     shown: Option<Time>,
     bound: usize,
+    is_busy: impl Fn() -> bool,
 ) -> Result<Closed, StoreError> {
     let mut done = Closed::default();
     let mut after: ClosePlace = (Time::MIN, TenantKey(i64::MIN), Vec::new());
     while done.counters < bound {
+        let begun = Instant::now();
         let transaction = store.begin_read("read ended windows").await?;
         let now = transaction.now(shown).await?;
         let page = transaction.list_ended_windows(now, &after, STEP_COUNTERS).await?;
@@ -63,6 +72,9 @@ pub async fn close_windows(
         done.waiting += step.waiting;
         if page.len() < STEP_COUNTERS {
             return Ok(done);
+        }
+        if is_busy() {
+            sleep(begun.elapsed() * PAUSE_TIMES).await;
         }
     }
     Ok(Closed { more: true, ..done })

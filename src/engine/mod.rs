@@ -159,6 +159,11 @@ impl Engine {
         outcomes
     }
 
+    /// Returns whether operations wait in a lane. Jobs that are not urgent pause then.
+    pub fn is_busy(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.waiting.load(Ordering::Relaxed) > 0)
+    }
+
     /// Expires due holds of these tenants, as many as one batch may expire. It submits Checks without amounts, because
     /// every batch first sweeps its tenants.
     pub async fn sweep(&self, tenants: &[TenantKey]) -> Vec<Outcome> {

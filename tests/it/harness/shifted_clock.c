@@ -1,5 +1,6 @@
-/* A library that is preloaded into a server. SHIFTED_CLOCK names a file that contains a number of milliseconds. For the
-   server, the time of day is the time of the machine plus this number. The monotonic clock is not changed. */
+/* A library that is preloaded into a server of Tope or of PostgreSQL. SHIFTED_CLOCK names a file that contains a number
+   of milliseconds. For the server, the time of day is the time of the machine plus this number. The monotonic clock is
+   not changed. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
