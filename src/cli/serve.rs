@@ -67,7 +67,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     );
     if args.demo {
         tracing::info!(
-            "demo data: resources tokens, requests, storage_bytes; plans free, pro; tenants acme (free), globex (pro); try: \
+            "demo data: resources tokens, requests, storage_bytes; plans free, pro, agent; tenants acme (free), globex \
+             (pro, with an agent and an override); try: \
              tope reserve acme tokens=1000 --request-id call-1"
         );
     }

@@ -10,8 +10,8 @@ use super::plan::{Enforcement, Limit};
 /// The percentage at which LIMIT_REACHED is emitted.
 pub const LIMIT_PERCENT: i32 = 100;
 
-/// Maximum number of limits whose alerts a counter keeps. A counter with this many limits forgets the limits that the
-/// plan no longer has.
+/// Maximum number of limits whose alerts a counter keeps. A counter with this many limits forgets the limits that no
+/// longer read it.
 const LIMITS_KEPT_MAX: usize = 64;
 
 /// The alerts of one counter. Most counters have none.

@@ -51,8 +51,8 @@ impl Tenant {
         earliest(carried, key, &self.calendars).unwrap_or(plan_since)
     }
 
-    /// Returns the lineage with this timing, if both have the same window at `now`. Later windows of the two may differ:
-    /// no counter counts since before the start of its window.
+    /// Returns the lineage with this timing, if both have the same window at `now`. Later windows of the two may
+    /// differ: no counter counts since before the start of its window.
     fn timed_as(&self, lineage: &Lineage, timing: &Timing, now: Time) -> Lineage {
         let own = &lineage.shape.timing;
         let is_same =
@@ -60,14 +60,14 @@ impl Tenant {
         if is_same { lineage.clone().timed(timing) } else { lineage.clone() }
     }
 
-    /// Returns the lineages that both plans count, for a tenant that changes from one plan to the other at `now`. Returns
-    /// none if there are more than [`CARRIED_MAX`].
+    /// Returns the lineages that both plans count, for a tenant that changes from one plan to the other at `now`.
+    /// Returns none if there are more than [`CARRIED_MAX`].
     pub fn carry_to(&self, from: &Plan, to: &Plan, now: Time) -> Vec<Lineage> {
         self.carry((self.plan_since, &self.carried), &from.limits, &to.limits, now)
     }
 
-    /// Returns the lineages that both plans count for an agent that changes from one plan to the other at `now`. Returns
-    /// none if there are more than [`CARRIED_MAX`].
+    /// Returns the lineages that both plans count for an agent that changes from one plan to the other at `now`.
+    /// Returns none if there are more than [`CARRIED_MAX`].
     pub fn carry_agent_to(&self, agent: &Arc<Agent>, from: &Plan, to: &Plan, now: Time) -> Vec<Lineage> {
         let (from, to) = (limits_of_agent(from, agent), limits_of_agent(to, agent));
         self.carry((agent.plan_since, &agent.carried), &from, &to, now)

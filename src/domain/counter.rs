@@ -20,7 +20,8 @@ use super::{
 /// The key is the stored bytes: resource (4 bytes), cycle (2 or 10), window start (8, sign flipped), all big-endian.
 /// Then each dimension follows: either 0, or 1, the value's length (1 byte) and the value. Then each label follows that
 /// the shape counts separately, in the order of their keys: the key's length (1 byte), the key, the value's length (2
-/// bytes) and the value. A counter of an agent's plan has a label with an empty key first. In this order the counters of one shape and one window follow each other.
+/// bytes) and the value. A counter of an agent's plan has a label with an empty key first. In this order the counters
+/// of one shape and one window follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey(Arc<[u8]>);
 

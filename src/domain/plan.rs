@@ -185,8 +185,8 @@ impl Policy {
         }
     }
 
-    /// Returns the policy with other settings. A default plan that does not exist counts as no default plan: a server of
-    /// the previous release may have deleted it.
+    /// Returns the policy with other settings. A default plan that does not exist counts as no default plan: a server
+    /// of the previous release may have deleted it.
     #[must_use]
     pub fn with_settings(mut self, settings: PolicySettings) -> Self {
         let default_plan = settings.default_plan.filter(|key| self.plans.contains_key(key));

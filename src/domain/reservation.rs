@@ -70,8 +70,8 @@ pub struct Line {
     /// The part of `charged` that a reset, or the return of a limit, has subtracted from the counter. `charged` never
     /// falls below it, so that no correction subtracts this part again (R4.27).
     pub forgiven: i64,
-    /// [`Counter::forgiven_until`] at the last change of `charged`. A later value means that the counter was set to zero
-    /// since then.
+    /// [`Counter::forgiven_until`] at the last change of `charged`. A later value means that the counter was set to
+    /// zero since then.
     pub seen: Time,
     /// Which units of the resource a settlement charges to the counter.
     pub share: Share,
@@ -80,8 +80,8 @@ pub struct Line {
 /// Which units a settlement charges to the counter of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Share {
-    /// The units that were reserved in the counter, and those beyond all reserved units. If an Extend added the counter,
-    /// these are not all units.
+    /// The units that were reserved in the counter, and those beyond all reserved units. If an Extend added the
+    /// counter, these are not all units.
     #[default]
     Held,
     /// All units: a Commit added the counter, for the subject that served the call.
@@ -135,8 +135,8 @@ pub struct Reservation {
     pub on_expiry: OnExpiry,
     /// When the reservation was made. It is charged to the windows that contain this instant (R4.4).
     pub created_at: Time,
-    /// When the usage of a Record occurred, if the Record says so. It is charged to the windows that contain this instant
-    /// (R4.43).
+    /// When the usage of a Record occurred, if the Record says so. It is charged to the windows that contain this
+    /// instant (R4.43).
     pub occurred_at: Option<Time>,
     /// From this instant on the hold does not count (R4.3).
     pub deadline: Time,

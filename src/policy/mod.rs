@@ -40,6 +40,17 @@ impl PolicyCache {
         self.terms.get(transaction, policy, tenants).await
     }
 
+    /// Returns the terms of one tenant, see [`PolicyCache::terms`].
+    pub async fn terms_of(
+        &self,
+        transaction: &Transaction<impl Statements>,
+        policy: &Policy,
+        tenant: &Tenant,
+    ) -> Result<Arc<Terms>, StoreError> {
+        let found = self.terms(transaction, policy, &[tenant]).await?;
+        found.into_iter().next().ok_or_else(|| StoreError::Corrupt(format!("no terms of {:?}", tenant.id)))
+    }
+
     /// Returns the terms of a tenant by this policy, unless the database must be read for them.
     pub fn known_terms(&self, policy: &Policy, tenant: &Tenant) -> Option<Arc<Terms>> {
         self.terms.find(policy, tenant)

@@ -141,13 +141,14 @@ struct LimitRow {
     kept: Vec<LineageRow>,
 }
 
-/// The timing of a limit as stored in rows. A row without `cycle` is of an earlier version, or its cycle is the one that
+/// The timing of a limit as stored in rows. A row without `cycle` is of an earlier version, or its cycle is the one
+/// that
 /// `period` and `anchor_day` say.
 #[derive(Serialize, Deserialize)]
 struct TimingRow {
     period: u8,
-    /// Left out if `present` says where windows begin, which is also so if the limit has labels. A server of the version
-    /// before then cannot read the plan. That is intended: it would count what the limit does not count.
+    /// Left out if `present` says where windows begin, which is also so if the limit has labels. A server of the
+    /// version before then cannot read the plan. That is intended: it would count what the limit does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     anchor_day: Option<u8>,
     #[serde(flatten)]

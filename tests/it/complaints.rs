@@ -141,7 +141,8 @@ both! {
         }
     }
 
-    /// litellm PR#40639: with more than 32,767 customers no customer was reset, because a statement had too many values.
+    /// litellm PR#40639: with more than 32,767 customers no customer was reset, because a statement had too many
+    /// values.
     async fn more_customers_than_a_statement_has_values_are_all_reset(world: World) {
         // On SQLite a statement has the values of at most 64 rows, so more customers show nothing new.
         let customers = match world.database.kind() {

@@ -86,7 +86,8 @@ impl Books {
         }
     }
 
-    /// Notes the fact that a scheduled change of the tenant's plan was due, if the tenant's row does not contain it yet.
+    /// Notes the fact that a scheduled change of the tenant's plan was due, if the tenant's row does not contain it
+    /// yet.
     pub(super) fn note_change_of_plan(&mut self) {
         if let Some(unsaved) = self.tenant.unsaved {
             let fields = unsaved.fields().iter().map(|&field| field.to_owned()).collect();

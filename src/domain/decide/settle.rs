@@ -114,8 +114,8 @@ fn served_by(found: &Reservation, commit: &Commit) -> Option<Box<PerDimension<St
 }
 
 /// Returns the quantity that is charged per resource. A reserved resource that the Commit leaves out is charged as
-/// reserved (R4.16). An amount without reserved and committed units is charged with 0, whether it was reserved or not. So
-/// is an amount that an Amend added to a reservation that is still EXPIRED: the Commit replaces its charge.
+/// reserved (R4.16). An amount without reserved and committed units is charged with 0, whether it was reserved or not.
+/// So is an amount that an Amend added to a reservation that is still EXPIRED: the Commit replaces its charge.
 fn charges(found: &Reservation, used: &[(ResourceKey, i64)]) -> Vec<(ResourceKey, i64)> {
     let left_out = found
         .amounts

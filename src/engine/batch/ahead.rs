@@ -176,7 +176,8 @@ impl Batcher {
     }
 
     /// Finds the tenants of the items that have no outcome. `None`: the lane probably does not remember all rows that
-    /// the items need, or something of a tenant is due. Sets the time to the latest of the clock and the tenants' `decided_at`.
+    /// the items need, or something of a tenant is due. Sets the time to the latest of the clock and the tenants'
+    /// `decided_at`.
     fn keys_ahead(&self, ahead: &mut Ahead, items: &[Item]) -> Option<Vec<Option<TenantKey>>> {
         let shown = self.now_ahead()?;
         let (mut latest, mut next_due) = (ahead.now.max(shown), Time::NEVER);

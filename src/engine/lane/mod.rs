@@ -3,8 +3,8 @@
 //! locked are set aside.
 //!
 //! Read [`Lane::run`] first. `callers.rs` has the operations of a batch, and the callers who wait for the outcomes.
-//! `aside.rs` has the operations that wait for a row, and `newcomers.rs` the operations that wait for their tenants to be
-//! created.
+//! `aside.rs` has the operations that wait for a row, and `newcomers.rs` the operations that wait for their tenants to
+//! be created.
 
 mod aside;
 mod callers;

@@ -79,7 +79,8 @@ impl Newcomers {
         {
             return;
         }
-        let mut created: HashSet<String> = HashSet::default();
+        // An operation that comes after others of its tenant waits behind them.
+        let mut created = ids(&self.waiting);
         for item in &mut batch.items {
             let Some(id) = item.lacks_tenant() else { continue };
             let creates = created.contains(id)
@@ -146,13 +147,18 @@ impl Newcomers {
         if self.waiting.is_empty() || self.task.is_some() {
             return;
         }
-        let ids = self.waiting.iter().filter_map(|waiting| match &waiting.item.request.tenant {
-            TenantRef::Id(id) => Some(id.clone()),
-            TenantRef::Key(_) => None,
-        });
-        let ids: HashSet<String> = ids.collect();
+        let ids = ids(&self.waiting);
         self.task = Some(tokio::spawn(create(self.store.clone(), self.clock.clone(), ids)));
     }
+}
+
+/// Returns the ids of the tenants for which operations wait.
+fn ids(waiting: &VecDeque<Waiting>) -> HashSet<String> {
+    let ids = waiting.iter().filter_map(|waiting| match &waiting.item.request.tenant {
+        TenantRef::Id(id) => Some(id.clone()),
+        TenantRef::Key(_) => None,
+    });
+    ids.collect()
 }
 
 /// Creates the tenants with these ids.

@@ -108,8 +108,7 @@ impl Reader {
         let Some(mut tenant) = found else { return Ok(None) };
         let now = now.max(tenant.decided_at);
         tenant.change_plan_if_due(&policy, now);
-        let terms = self.policies.terms(&transaction, &policy, &[&tenant]).await?;
-        let terms = terms.into_iter().next().ok_or_else(|| StoreError::Corrupt("no terms".to_owned()))?;
+        let terms = self.policies.terms_of(&transaction, &policy, &tenant).await?;
         Ok(Some(View { transaction, tenant, policy, terms, now }))
     }
 }

@@ -263,9 +263,9 @@ pub(super) fn chosen(policy: &Policy, names: &[String]) -> Result<Option<Vec<Res
     faults.into_result((!names.is_empty()).then_some(keys))
 }
 
-/// Lists the limits and meters whose counters can match the query: the limits of the tenant's plan, those of the plan of
-/// the agent that the query names, and meters. If the query names no agent, the counters of all agents' plans are listed
-/// that were used.
+/// Lists the limits and meters whose counters can match the query: the limits of the tenant's plan, those of the plan
+/// of the agent that the query names, and meters. If the query names no agent, the counters of all agents' plans are
+/// listed that were used.
 fn counted(
     policy: &Policy,
     terms: &Terms,

@@ -13,7 +13,7 @@ use crate::{
     jobs::Clockwork,
     policy::PolicyCache,
     seldom::Seldom,
-    store::{AdminError, Reading, Store, StoreError, Transaction},
+    store::{AdminError, Reading, Store, Transaction},
 };
 
 /// AdminService on a store. Calls that change counters go through the engine.
@@ -83,8 +83,7 @@ impl Admin {
         let found = found.ok_or_else(|| Refusal::TenantNotFound(tenant.to_owned()))?;
         let now = transaction.now(self.clock.now()).await?.max(found.decided_at);
         let policy = self.policy_in(transaction).await?;
-        let terms = self.policies.terms(transaction, &policy, &[&found]).await?;
-        let terms = terms.into_iter().next().ok_or_else(|| StoreError::Corrupt("no terms".to_owned()))?;
+        let terms = self.policies.terms_of(transaction, &policy, &found).await?;
         Ok(PresentTerms { terms, policy, now })
     }
 

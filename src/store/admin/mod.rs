@@ -1,4 +1,5 @@
-//! The changes of operators to resources, plans, settings, tenants, agents and overrides. The changes to webhooks are in
+//! The changes of operators to resources, plans, settings, tenants, agents and overrides. The changes to webhooks are
+//! in
 //! `webhooks/admin.rs`. This
 //! file has the steps that all changes share. Read `resources.rs` first, whose changes are the shortest.
 //!
@@ -71,8 +72,8 @@ async fn read_policy_row(transaction: &Transaction<Writing>) -> Result<policy::M
     row.ok_or_else(|| StoreError::Corrupt("the table policy has no row".to_owned()))
 }
 
-/// Raises the revision after a change of resources, plans or settings, so that every engine loads them again. Returns the new
-/// revision, which is also the key of the resource or plan that the change creates.
+/// Raises the revision after a change of resources, plans or settings, so that every engine loads them again. Returns
+/// the new revision, which is also the key of the resource or plan that the change creates.
 async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Result<i32, StoreError> {
     let next = i32::try_from(revision + 1)
         .map_err(|_| StoreError::Corrupt("the policy's revision is above 2,147,483,647".to_owned()))?;

@@ -91,8 +91,8 @@ impl Store {
         Ok((keys, last.filter(|_| rows.len() == PAGE_ROWS)))
     }
 
-    /// Writes the due changes of plan of all tenants that have this plan or get it, in transactions of their own. So few
-    /// are left for the transaction that then changes the plan.
+    /// Writes the due changes of plan of all tenants that have this plan or get it, in transactions of their own. So
+    /// few are left for the transaction that then changes the plan.
     pub(super) async fn change_due_plans(&self, shown: Option<Time>, plan: &str) -> Result<(), AdminError> {
         loop {
             let changed = self

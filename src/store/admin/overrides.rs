@@ -48,8 +48,8 @@ pub struct OverrideChange {
 pub type MadeOverride = (Override, OverrideState);
 
 impl Store {
-    /// Creates an override. The store sets its times. Refuses if the id is taken, if the override selects what the limit
-    /// does not count separately, or if the tenant has too many overrides.
+    /// Creates an override. The store sets its times. Refuses if the id is taken, if the override selects what the
+    /// limit does not count separately, or if the tenant has too many overrides.
     pub async fn create_override(
         &self,
         shown: Option<Time>,

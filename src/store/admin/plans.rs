@@ -132,8 +132,8 @@ impl Store {
         .await
     }
 
-    /// Deletes a plan, unless a tenant or an agent has it, a tenant is to get it, or it is the default plan. Refuses if the
-    /// plan has another etag than `etag`, unless that is empty.
+    /// Deletes a plan, unless a tenant or an agent has it, a tenant is to get it, or it is the default plan. Refuses if
+    /// the plan has another etag than `etag`, unless that is empty.
     pub async fn delete_plan(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.change_due_plans(shown, id).await?;
         self.run("delete plan", move |transaction| async move {

@@ -182,8 +182,8 @@ impl Store {
     }
 
     /// Deletes a tenant: the tenant loses its id, and its rows stay. Refuses while the tenant has open holds, unless
-    /// `force` is given. A hold whose deadline has come is not open, even if it was not swept yet. Refuses if the tenant
-    /// has another etag than `etag`, unless that is empty.
+    /// `force` is given. A hold whose deadline has come is not open, even if it was not swept yet. Refuses if the
+    /// tenant has another etag than `etag`, unless that is empty.
     pub async fn delete_tenant(
         &self,
         shown: Option<Time>,

@@ -1,5 +1,5 @@
-//! The part of a reservation's body that contains its corrections by Amend. Fields may be added; tags never change their
-//! meaning.
+//! The part of a reservation's body that contains its corrections by Amend. Fields may be added; tags never change
+//! their meaning.
 
 use prost::Message;
 

@@ -44,8 +44,8 @@ static FIND_OVERRIDES: Bulk = Bulk {
 };
 
 impl<W: Statements> Transaction<W> {
-    /// Reads the agents and overrides of these tenants, sorted by id. The versions of the results are 0. Tenants without
-    /// any are left out.
+    /// Reads the agents and overrides of these tenants, sorted by id. The versions of the results are 0. Tenants
+    /// without any are left out.
     pub async fn load_terms(
         &self,
         tenants: &[TenantKey],

@@ -18,8 +18,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) plan_key: Option<i32>,
     /// 1 ACTIVE, 2 SUSPENDED.
     pub(in crate::store) state: i16,
-    /// JSON: when the agent got its plan, and the shapes whose counters have been counted without a gap since before that
-    /// change.
+    /// JSON: when the agent got its plan, and the shapes whose counters have been counted without a gap since before
+    /// that change.
     pub(in crate::store) carried: String,
     pub(in crate::store) created_at: Time,
     pub(in crate::store) updated_at: Time,

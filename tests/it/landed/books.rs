@@ -36,8 +36,8 @@ impl Books {
 /// A balance that the earlier server reported: tenant, limit, agent, user, committed, reserved and refused.
 pub type Line = (&'static str, &'static str, Option<&'static str>, Option<&'static str>, i64, i64, i64);
 
-/// A balance that counts labels separately: tenant, limit, labels, user, committed, reserved and refused. The labels are
-/// sorted, as in `run=a,team=search`.
+/// A balance that counts labels separately: tenant, limit, labels, user, committed, reserved and refused. The labels
+/// are sorted, as in `run=a,team=search`.
 pub type Labelled = (&'static str, &'static str, &'static str, Option<&'static str>, i64, i64, i64);
 
 /// A webhook: its id, its state, and its deliveries. Deliveries that follow each other and have the same state are one
