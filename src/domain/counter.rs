@@ -37,6 +37,15 @@ const START_LENGTH: usize = 8;
 /// Length, in bytes, of the part of most keys that all counters of one resource, cycle and window share.
 const PREFIX_LENGTH: usize = RESOURCE_LENGTH + 2 + START_LENGTH;
 
+/// The window start in the key of a head. No window of ROLLING begins then.
+pub const HEAD_START: Time = Time::MIN;
+
+/// The window of a head whose end is not known.
+pub const NOT_LOADED: Window = Window { start: HEAD_START, end: Time::NEVER };
+
+/// The window of a head before its first window has begun.
+const NOT_BEGUN: Window = Window { start: HEAD_START, end: Time::EPOCH };
+
 impl CounterKey {
     /// Makes the key of the counter that limits of this shape have for a subject in a window.
     pub fn of_shape(shape: &Shape, window: WindowOfCycle, subject: &Subject) -> Self {
@@ -68,6 +77,30 @@ impl CounterKey {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH + 3);
         push_prefix(&mut bytes, resource, Cycle::METER, Window::ENDLESS.start);
         bytes.extend_from_slice(&[0, 0, 0]);
+        Self(bytes.into())
+    }
+
+    /// Returns whether the counter's windows are of ROLLING.
+    pub fn is_rolling(&self) -> bool {
+        self.0.get(RESOURCE_LENGTH) == Some(&Period::Rolling.code())
+    }
+
+    /// Returns whether this is the key of a head. A head is a counter without usage, whose window ends when the newest
+    /// window of ROLLING of its subject ends. The head's own window has no start.
+    pub fn is_head(&self) -> bool {
+        self.is_rolling() && self.window_start() == HEAD_START
+    }
+
+    /// Returns the key of the head of this counter of ROLLING.
+    pub fn head(&self) -> Self {
+        self.starting_at(HEAD_START)
+    }
+
+    /// Returns the key of the counter that counts the same in the window with another start.
+    pub fn starting_at(&self, start: Time) -> Self {
+        let mut bytes = self.0.to_vec();
+        let end = self.prefix_length();
+        bytes[end - START_LENGTH..end].copy_from_slice(&(start.0 ^ i64::MIN).to_be_bytes());
         Self(bytes.into())
     }
 
@@ -128,7 +161,7 @@ impl CounterKey {
 
     /// Returns whether WINDOW_CLOSED is emitted when the counter's window is over (R5.7).
     pub fn closes(&self) -> bool {
-        self.cycle().nominal_length() >= CLOSED_LENGTH_MIN
+        self.cycle().nominal_length() >= CLOSED_LENGTH_MIN && !self.is_head()
     }
 
     /// Returns the first instant of the counter's window.
@@ -265,6 +298,12 @@ impl Counter {
     pub fn fresh(window: Window, since: Since) -> Self {
         let counted_since = since.in_window(window);
         Self { committed: 0, reserved: 0, window, counted_since, forgiven_until: Time::EPOCH }
+    }
+
+    /// Makes the counter of a subject that has no running window of ROLLING at `now`.
+    pub fn not_begun(now: Time) -> Self {
+        let counted_since = Since { at: now, order: 0 };
+        Self { counted_since, ..Self::fresh(NOT_BEGUN, counted_since) }
     }
 
     /// Returns the counter after its limits started to count from zero at `since`: nothing is committed, and reserved

@@ -3,7 +3,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::{id::ResourceKey, timing::Timing};
+use super::{id::ResourceKey, timing::Timing, window::Period};
 
 /// Labels of a call, sorted by their keys, each key once: key and value.
 pub type Labels = Vec<(String, String)>;
@@ -184,9 +184,12 @@ impl Shape {
             || self.labels.iter().any(|rule| rule.selected.is_none())
     }
 
-    /// Returns whether both shapes have the same resource, period, dimensions and labels, whatever their anchors.
+    /// Returns whether both shapes have the same resource, period, dimensions and labels, whatever their anchors. The
+    /// duration of ROLLING is no anchor.
     pub fn differs_only_in_anchors(&self, other: &Shape) -> bool {
+        let is_rolling = self.timing.period() == Period::Rolling;
         (self.resource, self.timing.period()) == (other.resource, other.timing.period())
+            && (!is_rolling || self.timing == other.timing)
             && (&self.selectors, self.per, &self.labels) == (&other.selectors, other.per, &other.labels)
     }
 

@@ -118,6 +118,8 @@ impl Timing {
     /// elsewhere, after a change of somebody's calendar, has another cycle.
     pub fn has_window(&self, calendars: &[TenantCalendar], cycle: Cycle, start: Time) -> bool {
         match self.only_cycle(calendars) {
+            // The windows of ROLLING are not the calendar's.
+            _ if cycle.period() == Period::Rolling => self.present == Recurrence::OfLimit(cycle),
             Some((_, only)) => only == cycle,
             None => {
                 let found = self.window(calendars, start);

@@ -292,7 +292,7 @@ fn quota_violation(violation: &Violation, tenant: &str, frame: Option<&Frame>) -
             ("", format!("no limit of the plan covers {resource:?}, of which {requested} were requested"))
         }
     };
-    if balance.counter.window.has_end() {
+    if balance.counter.window.has_bounds() {
         dimensions.insert("window_end".to_owned(), rfc3339(balance.counter.window.end));
     }
     let mut subject = format!("tenant:{tenant}");

@@ -54,7 +54,7 @@ enum_conversions! {
     Enforcement: Hard Soft Observe;
     OnExpiry: Release Charge;
     OverrideState: Scheduled Active Ended Inert;
-    Period: Minute Hour Day Week Month Year Lifetime, Meter as Lifetime;
+    Period: Minute Hour Day Week Month Year Lifetime Rolling, Meter as Lifetime;
     ReservationState: Reserved Committed Released Expired;
     TenantState: Active Suspended;
     Uncovered: Meter Refuse;
@@ -198,7 +198,7 @@ fn wire_balance(
     counter: &Counter,
     refused: i64,
 ) -> v1::Balance {
-    let window = Some(counter.window).filter(|window| window.has_end());
+    let window = Some(counter.window).filter(|window| window.has_bounds());
     let PerDimension { agent, user, model } = key.dimensions().map(|value| value.map(str::to_owned));
     let allowance = limit.as_ref().map(|limit| limit.allowance);
     let used = counter.committed.saturating_add(counter.reserved);

@@ -66,6 +66,7 @@ mod replay;
 mod reserve;
 mod reset_limits;
 mod retry_hint;
+mod rolling;
 mod row_locks;
 mod served;
 mod settings;

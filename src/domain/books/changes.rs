@@ -33,8 +33,8 @@ pub struct Changes {
     pub new_counters: Vec<(CounterKey, Counter, Option<Alerts>)>,
     /// Counters that have a row in which only `committed` and `reserved` changed.
     pub counters: Vec<(CounterKey, Counter)>,
-    /// Counters that have a row which must be written in full, because the alerts, `counted_since` or `forgiven_until`
-    /// changed.
+    /// Counters that have a row which must be written in full, because the alerts, `counted_since`, `forgiven_until` or
+    /// the end of the window changed.
     pub full_counters: Vec<(CounterKey, Counter, Alerts)>,
     /// Open holds that have no row yet.
     pub new_holds: Vec<Arc<Reservation>>,

@@ -69,8 +69,9 @@ impl Books {
     /// counter and enforcement, the first of them emits an event.
     pub fn note_refusals(&mut self, violations: &[Violation]) {
         for violation in violations {
-            let (key, fresh) = (&violation.balance.key, violation.balance.counter);
-            let Some(limit) = &violation.balance.limit else { continue };
+            let balance = self.balance_of_refusal(&violation.balance);
+            let (key, fresh) = (&balance.key, balance.counter);
+            let Some(limit) = &balance.limit else { continue };
             // Adding 0 marks the counter as changed, and creates the counter if it does not exist.
             self.add(key, 0, 0, fresh);
             let Some(Some(slot)) = self.known.counters.get_mut(key) else { continue };
@@ -80,7 +81,7 @@ impl Books {
             let refused = alerts.count_refusal(limit.enforcement);
             slot.full = true;
             if refused == 1 {
-                let figures = Figures { refused, ..violation.balance.clone().into() };
+                let figures = Figures { refused, ..balance.clone().into() };
                 self.facts.push(Fact::Refused { requested: violation.requested, figures });
             }
         }

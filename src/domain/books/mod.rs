@@ -4,6 +4,7 @@ mod changes;
 mod due;
 mod facts;
 mod restart;
+mod rolling;
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
@@ -109,7 +110,8 @@ struct CounterSlot {
     /// counter.
     quiet: Quiet,
     changed: bool,
-    /// Whether the row must be written in full, because the alerts, `counted_since` or `forgiven_until` changed.
+    /// Whether the row must be written in full, because the alerts, `counted_since`, `forgiven_until` or the end of the
+    /// window changed.
     full: bool,
     /// Whether the counter has a row.
     stored: bool,
@@ -340,6 +342,9 @@ impl Books {
     /// Makes the balance of a counter, with a limit or without a limit. Uses `fresh` if the counter does not exist
     /// yet.
     pub fn balance(&self, key: &CounterKey, limit: Option<&Arc<Limit>>, fresh: Counter) -> Balance {
+        if self.has_not_begun(key) {
+            return self.balance_not_begun(key, limit);
+        }
         let counter = self.find_counter(key).unwrap_or(fresh);
         let refused = limit.map_or(0, |limit| self.refused_by(key, limit));
         Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
@@ -356,6 +361,9 @@ impl Books {
     /// Adds quantities to a counter. Starts with `fresh` if the counter does not exist yet. The caller must have
     /// checked for overflow.
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
+        if self.has_not_begun(key) && !key.is_head() {
+            self.begin_rolling(key, fresh.window.end);
+        }
         let slot = self.known.counters.entry(key.clone()).or_default();
         let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, None, false));
         if slot.restart.is_some() {

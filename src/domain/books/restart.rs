@@ -32,6 +32,9 @@ pub(super) struct Correction {
 impl CounterSlot {
     /// Notes whether the limits of the counter started to count from zero after the counter was last used.
     pub(super) fn compare(&mut self, key: &CounterKey, tenant: &Tenant, terms: &Terms) {
+        if key.is_head() {
+            return;
+        }
         let since = terms.counted_since(tenant, key);
         let counter = &self.counter;
         self.restart = since.filter(|since| {

@@ -132,6 +132,14 @@ fn counters(
     let mut all_touched = Vec::with_capacity(1);
     for resource in resolve_held(context.policy, found, &extend.amounts)? {
         let mut applied = applied(books, calendar, resource, &found.subject, found.created_at);
+        for applied in applied.iter_mut().filter(|applied| applied.key.is_rolling()) {
+            // The newest window may have begun after the hold was made.
+            let mut lines = found.lines_of(resource).filter(|line| line.key.is_rolling());
+            if let Some(line) = lines.find(|line| line.key.head() == applied.key.head()) {
+                applied.key = line.key.clone();
+                applied.fresh = counter_of_line(books, calendar, &line.key, found.created_at);
+            }
+        }
         for line in found.lines_of(resource) {
             if applied.iter().all(|applied| applied.key != line.key) {
                 let fresh = counter_of_line(books, calendar, &line.key, found.created_at);

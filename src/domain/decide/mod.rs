@@ -18,6 +18,7 @@ mod touch;
 
 use std::sync::Arc;
 
+use self::touch::may_have_moved;
 pub use self::{
     extend::minted_request_id,
     reply::{Checked, Held, Outcome, Reply, Verdict},
@@ -44,7 +45,9 @@ pub fn decide(
     id: ReservationId,
     touched: &Result<Vec<Touched>, Vec<Fault>>,
 ) -> Result<Reply, Stop> {
-    let touched = touched.as_deref();
+    let again = may_have_moved(touched)
+        .then(|| touch_operation(books, context.policy, context.calendar, operation, context.now));
+    let touched = again.as_ref().unwrap_or(touched).as_deref();
     let decided = match operation {
         Operation::Reserve(reserve) => {
             reserve::reserve(books, context, reserve, id, touched).map(Reply::Reserved)

@@ -36,7 +36,6 @@ pub(super) fn reserve(
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     let asked = reserve.amounts.iter().map(|ask| (ask.quantity, ask.minimum));
     let Grants { granted, observed } = grants(books, &reserve.subject.agent, touched, asked)?;
-    books.note_refusals(&observed);
 
     let mut reservation = Reservation {
         id,
@@ -67,6 +66,7 @@ pub(super) fn reserve(
             reservation.lines.push(Line::new(applied.key.clone(), quantity));
         }
     }
+    books.note_refusals(&observed);
     if let Some(request) = &reserve.request {
         let made = Request {
             fingerprint: request.fingerprint,

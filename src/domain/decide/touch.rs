@@ -77,7 +77,10 @@ pub(super) fn applied(
     let mut applied = Vec::with_capacity(2);
     for limit in terms.limits_for(resource, subject) {
         let shape = &limit.shape;
-        let window = calendar.window(&tenant.calendars, &shape.timing, at);
+        let window = match books.rolling_window(shape, subject, at) {
+            Some(window) => window,
+            None => calendar.window(&tenant.calendars, &shape.timing, at),
+        };
         let key = CounterKey::of_shape(shape, window, subject);
         let fresh = Counter::fresh(window.window, tenant.counts_since(limit, &key));
         let limit = Some(Arc::clone(terms.at(limit, &key, books.now)));
@@ -167,6 +170,13 @@ pub fn touch_operation(
     }
 }
 
+/// Returns whether the counters of an operation must be found again when it is decided, because operations before it
+/// can have begun windows of ROLLING.
+pub(super) fn may_have_moved(touched: &Result<Vec<Touched>, Vec<Fault>>) -> bool {
+    let mut applied = touched.iter().flatten().flat_map(|touched| &touched.applied);
+    applied.any(|applied| applied.key.is_rolling())
+}
+
 /// Adds the fault of a resource that is not declared.
 pub fn undeclared(faults: &mut Faults, place: usize, name: &str) {
     faults.add(
@@ -204,6 +214,9 @@ pub(super) fn counter_of_line(
 /// Returns the window of a counter: the window that a limit of the terms has there, or else the window that a limit
 /// without a history would have.
 fn window_of(books: &Books, calendar: &mut Calendar, key: &CounterKey) -> Window {
+    if let Some(window) = key.rolling_window() {
+        return window;
+    }
     let (calendars, start) = (&books.tenant.calendars, key.window_start());
     let mut of_limits = books.terms.limits_of(key, calendars);
     match of_limits.next() {

@@ -124,7 +124,7 @@ impl Anchors<'_> {
 /// Returns the largest interval of a period. 1: the period has no interval.
 pub(super) const fn interval_max(period: Period) -> u16 {
     match period {
-        Period::Meter | Period::Lifetime => 1,
+        Period::Meter | Period::Lifetime | Period::Rolling => 1,
         Period::Minute => 1_440,
         Period::Hour | Period::Day => 1_000,
         Period::Week => 520,
@@ -137,6 +137,7 @@ pub(super) const fn interval_max(period: Period) -> u16 {
 pub(super) fn check_interval(period: Period, given: i32) -> Result<u16, Fault> {
     let must_be = match period {
         Period::Meter | Period::Lifetime => "must be 0 for PERIOD_LIFETIME, which has one window",
+        Period::Rolling => "must be 0 for PERIOD_ROLLING, whose windows have the length `duration`",
         Period::Minute => "must be 1 to 1,440 for PERIOD_MINUTE; 0 means 1",
         Period::Hour => "must be 1 to 1,000 for PERIOD_HOUR; 0 means 1",
         Period::Day => "must be 1 to 1,000 for PERIOD_DAY; 0 means 1",

@@ -1,5 +1,7 @@
 //! Cycles: what decides where the windows of a limit begin, apart from the zone.
 
+use std::ops::RangeInclusive;
+
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 use chrono_tz::Tz;
 
@@ -13,12 +15,15 @@ use super::{
 
 /// What decides where windows begin, apart from the zone: a period, an interval, and the anchors of the period.
 ///
+/// A cycle of ROLLING has a duration instead of an interval and anchors, and its windows begin with the first use.
+///
 /// Two cycles are equal if and only if their bytes are equal. An origin is kept as the `phase`, which is the origin's
 /// distance from 1970 modulo the interval. So origins that are whole intervals apart make equal cycles.
 ///
 /// The bytes are the period's code, the anchor, and nothing else if the rest says what it says by default. Otherwise
 /// they are the period's code, [`LONG_FORM`] or [`LONG_FORM_OF_TRANSITION`], the anchor (1 byte), the month (1), and the
-/// minute, the interval and the phase (2 each, big-endian). An anchor is at most 31, so the second byte says how many bytes follow, and no cycle's
+/// minute, the interval and the phase (2 each, big-endian). A cycle of ROLLING has [`LONG_FORM`] and its duration in
+/// milliseconds (8, big-endian) after the period's code. An anchor is at most 31, so the second byte says how many bytes follow, and no cycle's
 /// bytes begin with another cycle's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cycle {
@@ -35,6 +40,8 @@ pub struct Cycle {
     transition: bool,
     /// The place of the origin within an interval: in minutes for MINUTE and HOUR, otherwise in periods.
     phase: u16,
+    /// Of ROLLING the length of a window; otherwise 0.
+    duration: Span,
 }
 
 /// The second byte of a cycle in the long form. In the short form this byte is the anchor.
@@ -49,6 +56,9 @@ const SHORT_LENGTH: usize = 2;
 /// Length of the long form of a cycle's bytes.
 const LONG_LENGTH: usize = 10;
 
+/// How long a window of ROLLING may last.
+const DURATION: RangeInclusive<Span> = Span::minutes(1)..=Span::days(400);
+
 /// 1970-01-05, the first Monday, in days since 1970-01-01.
 const FIRST_MONDAY: i32 = 4;
 
@@ -60,14 +70,39 @@ impl Cycle {
     /// midnight on.
     pub const fn plain(period: Period) -> Self {
         let (anchor, month) = match period {
-            Period::Meter | Period::Minute | Period::Hour | Period::Day | Period::Lifetime => (0, 0),
+            Period::Meter
+            | Period::Minute
+            | Period::Hour
+            | Period::Day
+            | Period::Lifetime
+            | Period::Rolling => (0, 0),
             Period::Week | Period::Month => (1, 0),
             Period::Year => (1, 1),
         };
-        Self { period, anchor, month, minute: 0, interval: 1, transition: false, phase: 0 }
+        Self {
+            period,
+            anchor,
+            month,
+            minute: 0,
+            interval: 1,
+            transition: false,
+            phase: 0,
+            duration: Span::ZERO,
+        }
     }
 
-    /// Makes the cycle that a request describes.
+    /// Makes the cycle of windows that begin with the first use, and last as long as `duration`.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the duration must be if it is at fault.
+    pub fn rolling(duration: Span) -> Result<Self, Fault> {
+        let cycle = Self { duration, ..Self::plain(Period::Rolling) };
+        let must_be = "must be 1 minute to 400 days, in whole seconds, such as 18000s";
+        if cycle.is_valid() { Ok(cycle) } else { Err(("duration", must_be)) }
+    }
+
+    /// Makes the cycle that a request describes, of any period but ROLLING.
     ///
     /// # Errors
     ///
@@ -83,6 +118,7 @@ impl Cycle {
             interval: checked.interval,
             transition: false,
             phase: 0,
+            duration: Span::ZERO,
         };
         let origin = checked.origin.unwrap_or(match period {
             Period::Week => date_of(FIRST_MONDAY),
@@ -117,7 +153,7 @@ impl Cycle {
     /// 1970-01-01 UTC for MINUTE and HOUR.
     fn with_origin(self, date: NaiveDate, minutes: i64) -> Self {
         let periods = match self.period {
-            Period::Meter | Period::Lifetime => 0,
+            Period::Meter | Period::Lifetime | Period::Rolling => 0,
             Period::Minute | Period::Hour => minutes,
             Period::Day => i64::from(date.to_epoch_days()),
             Period::Week => i64::from((date.to_epoch_days() - self.first_weekday()).div_euclid(7)),
@@ -157,16 +193,21 @@ impl Cycle {
         }
     }
 
-    /// Returns the nominal length of a window, see [`Period::nominal_length`].
+    /// Returns the nominal length of a window, see [`Period::nominal_length`]. Of ROLLING, the length of a window.
     pub fn nominal_length(self) -> Span {
-        self.period.nominal_length(self.interval)
+        self.rolling_length().unwrap_or_else(|| self.period.nominal_length(self.interval))
+    }
+
+    /// Returns the length of a window of ROLLING. `None`: the cycle has another period.
+    pub fn rolling_length(self) -> Option<Span> {
+        (self.period == Period::Rolling).then_some(self.duration)
     }
 
     /// Returns where windows begin.
     pub(super) fn beginnings(self) -> Beginnings {
         let (interval, phase) = (i32::from(self.interval), i32::from(self.phase));
         let dates = match self.period {
-            Period::Meter | Period::Lifetime => return Beginnings::Never,
+            Period::Meter | Period::Lifetime | Period::Rolling => return Beginnings::Never,
             Period::Minute | Period::Hour => {
                 let first = Time::EPOCH + Span::minutes(i64::from(self.phase));
                 return Beginnings::Utc { first, step: self.nominal_length() };
@@ -195,6 +236,11 @@ impl Cycle {
     /// Appends the bytes that stand for the cycle in keys: 2 or 10.
     pub fn encode(self, bytes: &mut Vec<u8>) {
         bytes.push(self.period.code());
+        if self.period == Period::Rolling {
+            bytes.push(LONG_FORM);
+            bytes.extend_from_slice(&self.duration.0.to_be_bytes());
+            return;
+        }
         if self == (Self { anchor: self.anchor, ..Self::plain(self.period) }) {
             bytes.push(self.anchor);
             return;
@@ -211,6 +257,11 @@ impl Cycle {
     pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let &[code, second, ..] = bytes else { return None };
         let plain = Self::plain(Period::from_code(code)?);
+        if plain.period == Period::Rolling {
+            let (duration, rest) = bytes.get(SHORT_LENGTH..)?.split_first_chunk()?;
+            let cycle = Self { duration: Span(i64::from_be_bytes(*duration)), ..plain };
+            return (second == LONG_FORM && cycle.is_valid()).then_some((cycle, rest));
+        }
         if second != LONG_FORM && second != LONG_FORM_OF_TRANSITION {
             let cycle = Self { anchor: second, ..plain };
             return cycle.is_valid().then_some((cycle, &bytes[SHORT_LENGTH..]));
@@ -225,6 +276,7 @@ impl Cycle {
             interval: number(6),
             transition: second == LONG_FORM_OF_TRANSITION,
             phase: number(8),
+            duration: Span::ZERO,
         };
         let is_short = cycle == Self { anchor: cycle.anchor, ..plain };
         (cycle.is_valid() && !is_short).then_some((cycle, rest))
@@ -232,6 +284,10 @@ impl Cycle {
 
     /// Returns whether each part of the cycle is one that its period can have.
     fn is_valid(self) -> bool {
+        if self.period == Period::Rolling {
+            let is_whole = self.duration.0 % Span::seconds(1).0 == 0;
+            return is_whole && DURATION.contains(&self.duration) && !self.transition;
+        }
         let (weekday, day) = if self.period == Period::Week { (self.anchor, 0) } else { (0, self.anchor) };
         anchors::DAY.has(self.period, day.into())
             && anchors::WEEKDAY.has(self.period, weekday.into())

@@ -53,6 +53,12 @@ impl Window {
         self == Window::ENDLESS || (self.start <= at && (at < self.end || !self.has_end()))
     }
 
+    /// Returns whether the window has a start and an end. A window of LIFETIME does not, nor does the window of a
+    /// subject that has no running window of ROLLING.
+    pub fn has_bounds(self) -> bool {
+        self.has_end() && self.start != Time::MIN
+    }
+
     /// Returns whether the window ends at some time.
     pub fn has_end(self) -> bool {
         self.end != Time::NEVER

@@ -21,17 +21,21 @@ pub enum Period {
     Year,
     /// One window without an end.
     Lifetime,
+    /// A certain time from the first use on. The next window begins with the first use after that time. So each subject
+    /// has windows of its own, and the calendar does not know them.
+    Rolling,
 }
 
-codes!(Period as u8: Meter = 0, Minute = 1, Hour = 2, Day = 3, Week = 4, Month = 5, Year = 6, Lifetime = 7);
+codes!(Period as u8: Meter = 0, Minute = 1, Hour = 2, Day = 3, Week = 4, Month = 5, Year = 6, Lifetime = 7,
+    Rolling = 8);
 
 impl Period {
     /// Returns the nominal length of a window of `interval` periods: a month counts as 30 days, and a year as 365.
-    /// [`Span::MAX`] if a window has no end.
+    /// [`Span::MAX`] if a window has no end, or if its length is not given in periods.
     pub fn nominal_length(self, interval: u16) -> Span {
         let interval = i64::from(interval);
         match self {
-            Period::Meter | Period::Lifetime => Span::MAX,
+            Period::Meter | Period::Lifetime | Period::Rolling => Span::MAX,
             Period::Minute => Span::minutes(interval),
             Period::Hour => Span::hours(interval),
             Period::Day => Span::days(interval),

@@ -13,7 +13,7 @@ use crate::{
     domain::{
         books::Books,
         calendar::Calendar,
-        counter::{Balance, Counter, CounterKey},
+        counter::{Balance, Counter, CounterKey, HEAD_START, NOT_LOADED},
         faults::Faults,
         id::ResourceKey,
         operation::{DimensionFilter, Fingerprinter},
@@ -22,7 +22,7 @@ use crate::{
         shape::Labels,
         terms::Terms,
         timing::{METER, Timing},
-        window::WindowOfCycle,
+        window::{Cycle, Period, WindowOfCycle},
     },
     store::{StoreError, StoredCounter},
 };
@@ -139,7 +139,8 @@ impl View {
                 books.load_counter(key.clone(), Some((fresh, alerts)));
                 let limit = counted.limit_of(self, &key).map(|limit| self.terms.at(limit, &key, self.now));
                 page.entries.push(books.balance(&key, limit, fresh));
-                place.key = Some(key);
+                // Counters of ROLLING are listed by their heads.
+                place.key = Some(if key.is_rolling() { key.head() } else { key });
             }
             if found.last_key.is_none() && page.entries.len() < query.limit {
                 place = UsagePlace { list, position: place.position + 1, key: None };
@@ -207,6 +208,9 @@ impl View {
         query: &UsageQuery,
     ) -> Result<Found, StoreError> {
         let window = calendar.window(&self.tenant.calendars, counted.timing(), self.now);
+        if window.cycle.period() == Period::Rolling {
+            return self.rolling_counters(counted, window.cycle, place, query).await;
+        }
         let tenant = self.tenant.key;
         if !counted.has_many_counters() {
             // Such a limit or meter has at most one counter.
@@ -223,6 +227,45 @@ impl View {
         let last_key = (rows.len() == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
         let of_limit = |key: &CounterKey| passes(query, key) && counted.limit_of(self, key).is_some();
         let counters = rows.into_iter().filter(|(key, _)| of_limit(key)).collect();
+        Ok(Found { counters, last_key, scanned })
+    }
+
+    /// Lists the counters of a limit of ROLLING: of all subjects that have a running window. If the limit has only one
+    /// counter, lists the head as long as no window is running.
+    async fn rolling_counters(
+        &self,
+        counted: &Counted,
+        cycle: Cycle,
+        place: &UsagePlace,
+        query: &UsageQuery,
+    ) -> Result<Found, StoreError> {
+        let tenant = self.tenant.key;
+        let many = counted.has_many_counters();
+        let head = counted.key_of_shape(WindowOfCycle { window: NOT_LOADED, cycle });
+        let heads = if many {
+            let prefix = CounterKey::prefix(counted.resource, cycle, HEAD_START);
+            self.transaction.list_counters(tenant, &prefix, place.key.as_ref(), CHUNK).await?
+        } else if place.key.is_some() {
+            return Ok(Found::default());
+        } else {
+            let found = self.transaction.find_counters(&[(tenant, head.clone())]).await?;
+            found.into_iter().map(|(_, head)| head).collect()
+        };
+        let last_key = (heads.len() == CHUNK).then(|| heads.last().map(|(key, _)| key.clone())).flatten();
+        let of_limit = |key: &CounterKey| passes(query, key) && counted.limit_of(self, key).is_some();
+        let running = heads.iter().filter(|(key, (head, _))| head.window.end > self.now && of_limit(key));
+        let running: Vec<_> = running
+            .filter_map(|(key, (head, _))| Some((tenant, key.newest_of_head(head.window.end)?)))
+            .collect();
+        let found = self.transaction.find_counters(&running).await?;
+        let mut counters: Vec<_> = found.into_iter().map(|(_, counter)| counter).collect();
+        // In the order of the heads, which pages continue.
+        counters.sort_unstable_by_key(|(key, _)| key.head());
+        let scanned = heads.len() + running.len() + 1;
+        if !many && counters.is_empty() && of_limit(&head) {
+            let alerts = heads.into_iter().next().and_then(|(_, (_, alerts))| alerts);
+            counters.push((head, (Counter::not_begun(self.now), alerts)));
+        }
         Ok(Found { counters, last_key, scanned })
     }
 

@@ -87,9 +87,8 @@ fn figures(event: &Event, figures: &Figures) -> Value {
     value.insert("committed".to_owned(), int64(figures.counter.committed));
     value.insert("reserved".to_owned(), int64(figures.counter.reserved));
     value.insert("refused".to_owned(), int64(figures.refused));
-    // If a window has no end, its start has no meaning.
     let window = figures.counter.window;
-    if window.has_end() {
+    if window.has_bounds() {
         value.insert("window_start".to_owned(), instant(window.start).into());
         value.insert("window_end".to_owned(), instant(window.end).into());
     }

@@ -13,6 +13,7 @@ use crate::{
         lineage::Since,
         plan::{Enforcement, Limit, Plan, Policy, Source},
         shape::{Dimension, LabelRule, PerDimension, Shape},
+        time::Span,
         timing::{Recurrence, Timing},
         window::{Anchors, Cycle, Fault, Period, interval_of},
     },
@@ -63,6 +64,10 @@ pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
             (v1::Anchor::Tenant, Anchors { interval: i32::from(interval), ..Anchors::default() })
         }
     };
+    let duration = match shape.timing.present {
+        Recurrence::OfLimit(cycle) => cycle.rolling_length(),
+        Recurrence::OfTenant { .. } => None,
+    };
     v1::Limit {
         id: limit.id.clone(),
         resource: policy.resource_id(shape.resource).to_owned(),
@@ -83,6 +88,8 @@ pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
         anchor: anchor.into(),
         labels: selected.map(|(key, value)| (key.clone(), value.clone())).collect(),
         per_labels: separate.map(|rule| rule.key.clone()).collect(),
+        duration: duration
+            .map(|Span(millis)| prost_types::Duration { seconds: millis / Span::seconds(1).0, nanos: 0 }),
     }
 }
 
@@ -146,8 +153,8 @@ impl Fields<'_> {
         if period.is_none() {
             self.add(
                 "period",
-                "must be PERIOD_MINUTE, PERIOD_HOUR, PERIOD_DAY, PERIOD_WEEK, PERIOD_MONTH, PERIOD_YEAR or \
-                 PERIOD_LIFETIME",
+                "must be PERIOD_MINUTE, PERIOD_HOUR, PERIOD_DAY, PERIOD_WEEK, PERIOD_MONTH, PERIOD_YEAR, \
+                 PERIOD_LIFETIME or PERIOD_ROLLING",
             );
         }
         period
@@ -169,6 +176,13 @@ impl Fields<'_> {
             }
             Ok(v1::Anchor::Tenant) => of_tenant(period, &anchors),
             Err(_) => Err(vec![("anchor", "must be ANCHOR_LIMIT or ANCHOR_TENANT")]),
+        };
+        let found = match (duration(period, limit.duration.as_ref()), found) {
+            (Ok(None), found) => found,
+            (Ok(Some(cycle)), Ok(_)) => Ok(Recurrence::OfLimit(cycle)),
+            (Ok(Some(_)), Err(faults)) => Err(faults),
+            (Err(fault), Ok(_)) => Err(vec![fault]),
+            (Err(fault), Err(faults)) => Err(faults.into_iter().chain([fault]).collect()),
         };
         match found {
             Ok(recurrence) => Some(recurrence),
@@ -267,11 +281,28 @@ pub(super) fn thresholds(faults: &mut Faults, field: &str, mut thresholds: Vec<i
     thresholds
 }
 
+/// Returns the cycle of windows with this duration. `None`: the period has none, and the duration is absent.
+fn duration(period: Period, given: Option<&prost_types::Duration>) -> Result<Option<Cycle>, Fault> {
+    if period != Period::Rolling {
+        let must_be = "must be absent unless the period is PERIOD_ROLLING";
+        return if given.is_none() { Ok(None) } else { Err(("duration", must_be)) };
+    }
+    let given = given.cloned().and_then(|given| std::time::Duration::try_from(given).ok());
+    let whole = given.filter(|given| given.subsec_nanos() == 0);
+    Cycle::rolling(whole.map(Span::from).unwrap_or_default()).map(Some)
+}
+
 /// Makes the recurrence of a limit whose anchors follow from the tenant. Returns every field that is wrong.
 fn of_tenant(period: Period, anchors: &Anchors<'_>) -> Result<Recurrence, Vec<Fault>> {
     let mut faults = Vec::new();
     if period == Period::Lifetime {
         faults.push(("anchor", "must not be ANCHOR_TENANT for PERIOD_LIFETIME, which has one window"));
+    }
+    if period == Period::Rolling {
+        faults.push((
+            "anchor",
+            "must not be ANCHOR_TENANT for PERIOD_ROLLING, which begins with the first use",
+        ));
     }
     let given = [
         ("anchor_day", anchors.anchor_day),

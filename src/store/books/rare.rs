@@ -16,15 +16,16 @@ use ArrayType::{BigInt, Bytes};
 
 /// Updates all columns of a counter that may change.
 static UPDATE_FULL_COUNTERS: Bulk = Bulk {
-    columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt],
+    columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt, BigInt],
     postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts,
-            counted_since = w.counted_since, since_order = w.since_order, forgiven_until = w.forgiven_until
+            counted_since = w.counted_since, since_order = w.since_order, forgiven_until = w.forgiven_until,
+            window_end = w.window_end
        FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key, UNNEST($3) AS committed, UNNEST($4) AS reserved,
                     UNNEST($5) AS alerts, UNNEST($6) AS counted_since, UNNEST($7) AS since_order,
-                    UNNEST($8) AS forgiven_until) AS w
+                    UNNEST($8) AS forgiven_until, UNNEST($9) AS window_end) AS w
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
     sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4, alerts = ?5, counted_since = ?6, since_order = ?7,
-            forgiven_until = ?8 WHERE tenant_key = ?1 AND key = ?2",
+            forgiven_until = ?8, window_end = ?9 WHERE tenant_key = ?1 AND key = ?2",
 };
 
 impl<W: Writes> Transaction<W> {
@@ -38,7 +39,7 @@ impl<W: Writes> Transaction<W> {
 
 /// Adds events, and counters whose alerts changed or that started from zero, to a batch's writes.
 pub(super) fn push_rare(writes: &mut Vec<Write>, changes: &[Changes]) {
-    let mut counters = empty_columns(8);
+    let mut counters = empty_columns(9);
     for (tenant, (key, counter, alerts)) in owned(changes, |change| &change.full_counters) {
         let row = [
             tenant.0.into(),
@@ -49,6 +50,7 @@ pub(super) fn push_rare(writes: &mut Vec<Write>, changes: &[Changes]) {
             counter.counted_since.at.into(),
             counter.counted_since.order.into(),
             counter.forgiven_until.into(),
+            counter.window.end.into(),
         ];
         push(&mut counters, row);
     }

@@ -2,6 +2,7 @@
 //! use this. It reads page by page in one read transaction, and changes nothing.
 
 mod report;
+mod rolling;
 mod terms;
 
 pub use self::report::Report;
@@ -387,6 +388,7 @@ async fn verify_counters(
                 report.fault(text);
             }
         }
+        rolling::verify_heads(transaction, report, &rows).await?;
         match rows.last() {
             Some(last) if rows.len() == PAGE_ROWS => after = (last.tenant_key, last.key.clone()),
             Some(_) | None => break,

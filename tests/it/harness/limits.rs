@@ -22,6 +22,12 @@ pub fn every(period: Period, quantity: i64) -> Limit {
     limit("limit", "tokens", quantity, period)
 }
 
+/// Makes the limit `limit` of `quantity` tokens in windows that begin with the first use, and last `millis`
+/// milliseconds.
+pub fn rolling(millis: i64, quantity: i64) -> Limit {
+    Limit { duration: Some(super::call::span(millis)), ..every(Period::Rolling, quantity) }
+}
+
 fn limit(id: &str, resource: &str, quantity: i64, period: Period) -> Limit {
     Limit { id: id.into(), resource: resource.into(), quantity, period: period.into(), ..Limit::default() }
 }

@@ -105,6 +105,11 @@ pub fn at(text: &str) -> i64 {
     text.parse::<DateTime<Utc>>().expect("an instant").timestamp_millis()
 }
 
+/// Returns whether the balance has no window.
+pub fn is_windowless(balance: &Balance) -> bool {
+    balance.window_start.is_none() && balance.window_end.is_none()
+}
+
 /// Returns the start and the end of a balance's window, in milliseconds since 1970-01-01 UTC.
 pub fn window(balance: &Balance) -> (i64, i64) {
     let [start, end] = [&balance.window_start, &balance.window_end].map(|instant| millis(instant.as_ref()));
