@@ -97,7 +97,7 @@ pub fn optional_name_fault(name: &str) -> Option<&'static str> {
     if name.len() > NAME_LENGTH_MAX_BYTES { Some("must be at most 128 bytes") } else { text_fault(name) }
 }
 
-/// Returns what is wrong with the id of a new resource, plan, tenant, webhook or limit, if anything. Beyond the rules
+/// Returns what is wrong with the id of a new resource, plan, tenant, agent, override, webhook or limit. Beyond the rules
 /// of [`name_fault`], each character must be visible, and the ends must not be blank (R4.21). Nothing is normalized:
 /// ids are compared byte for byte.
 pub fn new_id_fault(id: &str) -> Option<String> {

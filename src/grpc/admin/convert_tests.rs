@@ -73,7 +73,7 @@ fn a_refused_limit_names_every_wrong_field() {
         (v1::Limit { resource: "x".to_owned(), ..limit() }, &["resource"]),
         (v1::Limit { resource: "gone".to_owned(), ..limit() }, &["resource"]),
         (v1::Limit { period: 0, anchor_day: 99, ..limit() }, &["period"]),
-        (v1::Limit { period: 8, interval: -1, anchor: 9, ..limit() }, &["period"]),
+        (v1::Limit { period: 9, interval: -1, anchor: 9, ..limit() }, &["period"]),
         (v1::Limit { anchor: 9, anchor_day: 1, ..limit() }, &["anchor"]),
         (v1::Limit { interval: 1_001, anchor_weekday: 1, ..limit() }, &["interval", "anchor_weekday"]),
         (v1::Limit { interval: 2, origin_date: "2026-02-29".to_owned(), ..limit() }, &["origin_date"]),

@@ -54,7 +54,7 @@ fn origins_that_are_whole_intervals_apart_make_the_same_cycle() {
 
 #[test]
 fn bytes_that_no_cycle_has_are_refused() {
-    let rows: [&[u8]; 18] = [
+    let rows: [&[u8]; 24] = [
         &[],
         &[3],
         &[8, 0],
@@ -74,9 +74,28 @@ fn bytes_that_no_cycle_has_are_refused() {
         &[3, 0x80, 0, 0, 0, 0, 0, 3, 0, 3],
         &[6, 0x80, 1, 13, 0, 0, 0, 1, 0, 0],
         &[3, 0x80, 0, 0, 0, 240, 0, 1, 0],
+        // A cycle of ROLLING has no short form, and its duration is a minute to 400 days in whole seconds.
+        &[8, 0],
+        &[8, 0x81, 0, 0, 0, 0, 0, 0, 0xea, 0x60],
+        &[8, 0x80, 0, 0, 0, 0, 0, 0, 0xea, 0x5f],
+        &[8, 0x80, 0, 0, 0, 0, 0, 0, 0xea, 0x61],
+        &[8, 0x80, 0, 0, 0, 8, 0x0b, 0xef, 0xc3, 0xe8],
+        &[8, 0x80, 0, 0, 0, 0, 0, 0, 0xea],
     ];
     for bytes in rows {
         assert_eq!(Cycle::decode(bytes), None, "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_duration_is_read_as_it_was_written() {
+    for duration in [Span::minutes(1), Span::hours(5), Span::days(400)] {
+        let cycle = Cycle::rolling(duration).expect("it is in the bounds");
+        assert_eq!(Cycle::decode(&bytes(cycle)), Some((cycle, &[][..])));
+        assert_eq!(cycle.nominal_length(), duration);
+    }
+    for duration in [Span(60_001), Span::seconds(59), Span(400 * Span::days(1).0 + 1_000)] {
+        assert_eq!(Cycle::rolling(duration).expect_err("it is out of the bounds").0, "duration");
     }
 }
 

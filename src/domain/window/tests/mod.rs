@@ -132,9 +132,9 @@ fn instants_beyond_the_calendar_share_its_first_and_last_windows() {
 
 #[test]
 fn a_code_stands_for_one_period() {
-    use Period::{Day, Hour, Lifetime, Meter, Minute, Month, Week, Year};
-    let periods = [Meter, Minute, Hour, Day, Week, Month, Year, Lifetime];
-    assert_eq!(periods.map(Period::code), [0, 1, 2, 3, 4, 5, 6, 7]);
+    use Period::{Day, Hour, Lifetime, Meter, Minute, Month, Rolling, Week, Year};
+    let periods = [Meter, Minute, Hour, Day, Week, Month, Year, Lifetime, Rolling];
+    assert_eq!(periods.map(Period::code), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     for code in 0..=u8::MAX {
         let want = periods.into_iter().find(|period| period.code() == code);
         assert_eq!(Period::from_code(code), want, "{code}");
