@@ -305,7 +305,7 @@ mod tests {
 
     async fn side(batch: Option<usize>) -> (Arc<Side>, DropGuard) {
         let (target, shutdown) = start_typical().await;
-        let workload = Arc::new(Workload::new(3));
+        let workload = Arc::new(Workload::new(3, false));
         let side = Side::connect(&[target], 2, workload, batch).await.expect("it accepts");
         (Arc::new(side), shutdown.drop_guard())
     }

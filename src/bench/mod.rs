@@ -63,6 +63,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub tenants: u32,
 
+    /// Give the plan five limits, one of them for each value of a label, and each tenant an override. Otherwise the plan
+    /// has two limits
+    #[arg(long)]
+    pub contract: bool,
+
     /// HTTP/2 connections to each side
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub channels: u16,
@@ -156,7 +161,7 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
         targets.push(started.target.clone());
         server = Some(started);
     }
-    let workload = Arc::new(Workload::new(args.tenants));
+    let workload = Arc::new(Workload::new(args.tenants, args.contract));
     let replies = workload.prepare(&connect(&targets[0]).await?).await?;
     let audience = match args.watchers {
         0 => None,

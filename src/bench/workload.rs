@@ -1,4 +1,5 @@
-//! The load: Reserve and Commit of one resource, with a daily and a monthly limit that are never reached.
+//! The load: Reserve and Commit of one resource, with limits that are never reached: of the day and the month, or five
+//! limits of which one counts a label.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,16 +13,21 @@ use crate::{
         error::CliError,
     },
     grpc::v1::{
-        Amount, Balance, CommitRequest, CommitResponse, CreatePlanRequest, CreateResourceRequest,
-        CreateTenantRequest, Enforcement, Limit, Period, Plan, Reservation, ReservationAmount,
-        ReservationState, ReserveAmount, ReserveRequest, ReserveResponse, Resource, Tenant,
-        admin_service_client::AdminServiceClient, quota_service_client::QuotaServiceClient,
+        Amount, Balance, CommitRequest, CommitResponse, CreateOverrideRequest, CreatePlanRequest,
+        CreateResourceRequest, CreateTenantRequest, Enforcement, Limit, Override, Period, Plan, Reservation,
+        ReservationAmount, ReservationState, ReserveAmount, ReserveRequest, ReserveResponse, Resource,
+        Tenant, admin_service_client::AdminServiceClient, quota_service_client::QuotaServiceClient,
     },
 };
 
 /// Id of the resource that is spent.
 pub const RESOURCE: &str = "tokens";
 const PLAN: &str = "bench";
+/// The plan with five limits, and the override of its daily limit that each tenant then has.
+const PLAN_OF_FIVE: &str = "bench-contract";
+/// The label that one of the five limits counts, and how many values it has.
+const LABEL: &str = "run";
+const LABEL_VALUES: u64 = 1_000;
 /// Units per window of each limit: more than the bench ever spends.
 pub const LIMIT_QUANTITY: i64 = 1_000_000_000_000_000;
 const RESERVED: i64 = 1_000;
@@ -34,6 +40,8 @@ const CREATE_IN_FLIGHT: usize = 64;
 pub struct Workload {
     run: String,
     tenants: Vec<String>,
+    /// Whether the plan has five limits, calls have a label, and tenants have overrides.
+    contract: bool,
     next: AtomicU64,
 }
 
@@ -47,16 +55,20 @@ pub struct Replies {
 }
 
 impl Workload {
-    /// Makes a workload over `tenants` tenants, with request_ids that no other run has.
-    pub fn new(tenants: u32) -> Self {
-        let tenants = (0..tenants).map(|number| format!("bench-{number:05}")).collect();
-        Self { run: run_id(), tenants, next: AtomicU64::new(0) }
+    /// Makes a workload over `tenants` tenants, with request_ids that no other run has. With `contract`, the plan has
+    /// five limits, calls have a label, and tenants have overrides.
+    pub fn new(tenants: u32, contract: bool) -> Self {
+        let plan = if contract { PLAN_OF_FIVE } else { PLAN };
+        let tenants = (0..tenants).map(|number| format!("{plan}-{number:05}")).collect();
+        Self { run: run_id(), tenants, contract, next: AtomicU64::new(0) }
     }
 
     /// Makes a Reserve for the next tenant, in a fixed order that spreads the load evenly.
     pub fn reserve(&self) -> ReserveRequest {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let label = (LABEL.to_owned(), (number % LABEL_VALUES).to_string());
         ReserveRequest {
+            labels: self.contract.then_some(label).into_iter().collect(),
             request_id: format!("{}-{number:08}", self.run),
             tenant: self.tenants[spread(number, self.tenants.len())].clone(),
             amounts: vec![ReserveAmount { resource: RESOURCE.to_owned(), quantity: RESERVED, minimum: 0 }],
@@ -81,18 +93,50 @@ impl Workload {
         let resource = Resource { id: RESOURCE.to_owned(), ..Resource::default() };
         let request = CreateResourceRequest { resource: Some(resource) };
         created("CreateResource", admin.clone().create_resource(request).await)?;
-        created("CreatePlan", admin.clone().create_plan(CreatePlanRequest { plan: Some(plan()) }).await)?;
+        created(
+            "CreatePlan",
+            admin.clone().create_plan(CreatePlanRequest { plan: Some(self.plan()) }).await,
+        )?;
         let tenants: Vec<Result<&String, CliError>> = self.tenants.iter().map(Ok).collect();
+        let plan = if self.contract { PLAN_OF_FIVE } else { PLAN };
         let create = |tenant: &String| {
             let (mut admin, tenant) = (admin.clone(), tenant.clone());
             async move {
-                let tenant = Tenant { id: tenant, plan: PLAN.to_owned(), ..Tenant::default() };
-                let request = CreateTenantRequest { tenant: Some(tenant) };
-                created("CreateTenant", admin.create_tenant(request).await).map(|_| ())
+                let created_tenant =
+                    Tenant { id: tenant.clone(), plan: plan.to_owned(), ..Tenant::default() };
+                let request = CreateTenantRequest { tenant: Some(created_tenant) };
+                created("CreateTenant", admin.create_tenant(request).await)?;
+                if !self.contract {
+                    return Ok(());
+                }
+                let request = CreateOverrideRequest { r#override: Some(override_of(tenant)) };
+                created("CreateOverride", admin.create_override(request).await).map(|_| ())
             }
         };
         stream::iter(tenants).try_for_each_concurrent(CREATE_IN_FLIGHT, create).await?;
         self.try_once(channel).await
+    }
+
+    fn plan(&self) -> Plan {
+        let limit = |id: &str, period: Period| Limit {
+            id: id.to_owned(),
+            resource: RESOURCE.to_owned(),
+            quantity: LIMIT_QUANTITY,
+            period: period.into(),
+            enforcement: Enforcement::Hard.into(),
+            thresholds: vec![80, 100],
+            ..Limit::default()
+        };
+        let mut limits = vec![limit("day", Period::Day), limit("month", Period::Month)];
+        if !self.contract {
+            return Plan { id: PLAN.to_owned(), limits, ..Plan::default() };
+        }
+        let per_run = vec![LABEL.to_owned()];
+        let five_hours = prost_types::Duration { seconds: 5 * 60 * 60, nanos: 0 };
+        limits.push(limit("week", Period::Week));
+        limits.push(Limit { per_labels: per_run, ..limit("run", Period::Lifetime) });
+        limits.push(Limit { duration: Some(five_hours), ..limit("five-hours", Period::Rolling) });
+        Plan { id: PLAN_OF_FIVE.to_owned(), limits, ..Plan::default() }
     }
 
     async fn try_once(&self, channel: &Channel) -> Result<Replies, CliError> {
@@ -161,18 +205,15 @@ pub fn name_of(reservation: Option<&Reservation>) -> String {
     reservation.map(|reservation| reservation.name.clone()).unwrap_or_default()
 }
 
-fn plan() -> Plan {
-    let limit = |id: &str, period: Period| Limit {
-        id: id.to_owned(),
-        resource: RESOURCE.to_owned(),
-        quantity: LIMIT_QUANTITY,
-        period: period.into(),
-        enforcement: Enforcement::Hard.into(),
-        thresholds: vec![80, 100],
-        ..Limit::default()
-    };
-    let limits = vec![limit("day", Period::Day), limit("month", Period::Month)];
-    Plan { id: PLAN.to_owned(), limits, ..Plan::default() }
+/// Makes an override that doubles the daily limit of a tenant.
+fn override_of(tenant: String) -> Override {
+    Override {
+        tenant,
+        id: "double".to_owned(),
+        limit_id: "day".to_owned(),
+        quantity: Some(2 * LIMIT_QUANTITY),
+        ..Override::default()
+    }
 }
 
 /// Returns an index below `length` that looks random but is the same in each run (the finalizer of SplitMix64).

@@ -127,7 +127,6 @@ async fn assert_delays(writer: &Clients, watching: &Clients, count: usize, bound
     let mut takes = Vec::new();
     while takes.len() < TAKES {
         let delays = delays(writer, watching, takes.len() * count, count).await;
-        println!("p50 {:?}, p99 {:?}", delays[count / 2], p99(&delays));
         if p99(&delays) < bound {
             return;
         }
