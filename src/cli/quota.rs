@@ -146,7 +146,7 @@ fn reservation_line(reservation: &Reservation) -> String {
     format!("{}  {state}{until}  {}", reservation.name, amounts.join("; "))
 }
 
-/// Makes one row per balance, below a row of headings.
+/// Makes one row per balance, below a row of headings. An allowance with a carry-over is shown as a sum.
 fn rows(balances: &[Balance]) -> Vec<[String; 8]> {
     let headings =
         ["LIMIT", "RESOURCE", "COUNTS", "ALLOWANCE", "COMMITTED", "RESERVED", "REMAINING", "WINDOW ENDS"];
@@ -158,7 +158,10 @@ fn rows(balances: &[Balance]) -> Vec<[String; 8]> {
             if balance.limit_id.is_empty() { "-".to_owned() } else { balance.limit_id.clone() },
             balance.resource.clone(),
             scope(balance),
-            figure(balance.allowance),
+            match balance.carried {
+                0 => figure(balance.allowance),
+                carried => format!("{}+{carried}", balance.allowance.unwrap_or(0).saturating_sub(carried)),
+            },
             balance.committed.to_string(),
             balance.reserved.to_string(),
             figure(balance.remaining),
@@ -201,5 +204,11 @@ mod tests {
         for text in ["tokens", "tokens=", "tokens=x", "tokens=1.5", "tokens=9223372036854775808", ""] {
             assert!(text.parse::<AmountArg>().is_err(), "{text}");
         }
+    }
+    #[test]
+    fn an_allowance_shows_what_was_carried_over() {
+        let balance = |carried| Balance { allowance: Some(150), carried, ..Balance::default() };
+        let rows = rows(&[balance(0), balance(50)]);
+        assert_eq!([&rows[1][3], &rows[2][3]], ["150", "100+50"]);
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! A limit's percentages are its thresholds, and 100. A percentage is reached when `committed` is at or above that
 //! part of the allowance, and cleared when `committed` is below it again. The counter's row records which events were
-//! emitted, so each event is emitted once, even with several replicas and retries.
+//! emitted, so each event is emitted once, even with several replicas and retries. It also records what was carried over
+//! to the counter for each limit.
 
 use super::plan::{Enforcement, Limit};
 
@@ -34,9 +35,17 @@ pub struct LimitAlerts {
     pub refused: i64,
     /// How many Reserves and Extends the limit would have refused while it was OBSERVE.
     pub observed: i64,
+    /// Units that were carried over from the window before (R4.46).
+    pub carried: i64,
 }
 
 impl LimitAlerts {
+    /// Makes the alerts for a limit of this id, of which nothing is known yet.
+    pub fn new(limit: &str) -> Self {
+        let (limit, reached) = (limit.to_owned(), Vec::new());
+        Self { limit, reached, generation: 1, refused: 0, observed: 0, carried: 0 }
+    }
+
     /// Returns the count of refusals for an enforcement. SOFT has none.
     pub fn refused_as(&self, enforcement: Enforcement) -> i64 {
         match enforcement {
@@ -73,8 +82,7 @@ impl Alerts {
                 // This happens only if the plan changed many times within one window.
                 self.limits.retain(|alerts| reads(&alerts.limit));
             }
-            let (limit, reached) = (limit.to_owned(), Vec::new());
-            self.limits.push(LimitAlerts { limit, reached, generation: 1, refused: 0, observed: 0 });
+            self.limits.push(LimitAlerts::new(limit));
             self.limits.len() - 1
         });
         &mut self.limits[place]
@@ -107,14 +115,14 @@ pub enum Edge {
     Cleared(i32),
 }
 
-/// Returns the percentages that `committed` has crossed. `before` contains the percentages that were reached before.
+/// Returns the percentages of the allowance that `committed` has crossed. `before` contains the percentages that were reached before.
 /// Cleared percentages come first, from the highest on. Then come reached percentages, from the lowest on. Narrows
 /// `quiet` to the range in which `committed` crosses no other percentage.
-pub fn edges(limit: &Limit, committed: i64, before: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
+pub fn edges(limit: &Limit, allowance: i64, committed: i64, before: &[i32], quiet: &mut Quiet) -> Vec<Edge> {
     let mut edges = Vec::new();
     let of_limit = (!limit.thresholds.contains(&LIMIT_PERCENT)).then_some(LIMIT_PERCENT);
     for percent in limit.thresholds.iter().copied().chain(of_limit) {
-        let units = units(percent, limit.quantity);
+        let units = units(percent, allowance);
         let reached = units.is_some_and(|units| committed >= units);
         match units {
             Some(units) if reached => quiet.first = quiet.first.max(units),
@@ -163,6 +171,7 @@ mod tests {
             quantity,
             enforcement: Enforcement::Hard,
             thresholds,
+            carry: None,
             origin_date: String::new(),
             since: Since::default(),
             kept: Vec::new(),
@@ -196,8 +205,8 @@ mod tests {
             (i64::MAX, &[101, 1_000], i64::MAX, &[], &[Reached(100)]),
         ];
         for &(quantity, thresholds, committed, before, expected) in rows {
-            let found =
-                edges(&limit(quantity, thresholds), committed, before, &mut Quiet { ..Quiet::EVERYWHERE });
+            let limit = limit(7, thresholds);
+            let found = edges(&limit, quantity, committed, before, &mut Quiet { ..Quiet::EVERYWHERE });
             assert_eq!(found, expected, "{committed} of {quantity}, {thresholds:?}, {before:?}");
         }
     }
@@ -207,7 +216,7 @@ mod tests {
         let limit = limit(1_000, &[50, 80, 120]);
         for committed in [0, 499, 500, 799, 800, 999, 1_000, 1_199, 1_200, 5_000] {
             let mut quiet = Quiet::EVERYWHERE;
-            let reached = edges(&limit, committed, &[], &mut quiet);
+            let reached = edges(&limit, limit.quantity, committed, &[], &mut quiet);
             let before: Vec<i32> = reached
                 .iter()
                 .map(|edge| match edge {
@@ -216,7 +225,8 @@ mod tests {
                 .collect();
             assert!(quiet.contains(committed));
             for other in 0..5_001 {
-                let found = edges(&limit, other, &before, &mut Quiet { ..Quiet::EVERYWHERE });
+                let mut any = Quiet { ..Quiet::EVERYWHERE };
+                let found = edges(&limit, limit.quantity, other, &before, &mut any);
                 assert_eq!(found.is_empty(), quiet.contains(other), "{other} after {committed}");
             }
         }

@@ -32,6 +32,7 @@ fn limits(shapes: &[Shape]) -> Vec<Limit> {
         quantity: 1,
         enforcement: Enforcement::Hard,
         thresholds: Vec::new(),
+        carry: None,
         origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),

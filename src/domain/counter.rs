@@ -104,6 +104,14 @@ impl CounterKey {
         Self(bytes.into())
     }
 
+    /// Returns the key of the counter with the same resource, dimensions and labels in another window.
+    pub fn in_window(&self, window: WindowOfCycle) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        push_prefix(&mut bytes, self.resource(), window.cycle, window.window.start);
+        bytes.extend_from_slice(&self.0[self.prefix_length()..]);
+        Self(bytes.into())
+    }
+
     /// Returns the first bytes of the keys of all counters of one resource, cycle and window.
     pub fn prefix(resource: ResourceKey, cycle: Cycle, window_start: Time) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PREFIX_LENGTH);
@@ -325,12 +333,14 @@ pub struct Balance {
     pub counter: Counter,
     /// How often the limit refused in this window or, while OBSERVE, would have refused.
     pub refused: i64,
+    /// Units that were carried over from the window before. 0 without a limit.
+    pub carried: i64,
 }
 
 impl Balance {
     /// Returns what the limit permits in the window. `None`: there is no limit.
     pub fn allowance(&self) -> Option<i64> {
-        self.limit.as_ref().map(|limit| limit.quantity)
+        self.limit.as_ref().map(|limit| limit.quantity.saturating_add(self.carried))
     }
 
     /// Returns what is left of the allowance, negative if it is exceeded. `None`: there is no limit.
@@ -392,6 +402,11 @@ mod tests {
                 assert!(!others.counts_labels(bytes), "another set of labels");
                 let prefix = CounterKey::prefix(ResourceKey(7), CYCLE, start);
                 assert!(key.as_bytes().starts_with(&prefix));
+                for cycle in [CYCLE, Cycle::plain(Period::Lifetime), Cycle::METER] {
+                    let other = WindowOfCycle { window: Window::ENDLESS, cycle };
+                    let moved = CounterKey::of_shape(&shape, other, &subject);
+                    assert_eq!((key.in_window(other), moved.in_window(window)), (moved, key.clone()));
+                }
             }
         }
     }

@@ -63,8 +63,7 @@ impl Plan {
 }
 
 fn add_limit(print: Fingerprinter, limit: &Limit) -> Fingerprinter {
-    let Limit { id, shape, quantity, enforcement, thresholds, origin_date, since: _, kept: _, source: _ } =
-        limit;
+    let Limit { id, shape, quantity, enforcement, thresholds, carry, origin_date, .. } = limit;
     let Shape { resource, timing, selectors, per, labels } = shape;
     let print = print.text(id).number(*quantity).number(enforcement.code().into()).text(origin_date);
     let print = print.count(thresholds.len()).number(resource.0.into());
@@ -82,7 +81,12 @@ fn add_limit(print: Fingerprinter, limit: &Limit) -> Fingerprinter {
     let print = selectors.iter().fold(print, |print, (_, value)| print.optional(value.as_deref()));
     let print =
         per.iter().fold(print, |print, (_, counts)| print.number((*counts).into())).count(labels.len());
-    labels.iter().fold(print, |print, rule| print.text(&rule.key).optional(rule.selected.as_deref()))
+    let print =
+        labels.iter().fold(print, |print, rule| print.text(&rule.key).optional(rule.selected.as_deref()));
+    // The etags of plans without a carry-over stay as they were in earlier releases.
+    let Some(carry) = carry else { return print };
+    let (percent, quantity) = (carry.percent.unwrap_or(0), carry.quantity.unwrap_or(0));
+    print.text("carry").number(percent.into()).number(quantity)
 }
 
 impl PolicySettings {

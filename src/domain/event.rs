@@ -38,6 +38,8 @@ pub struct LimitFigures {
     pub quantity: i64,
     /// What the limit permits in this window.
     pub allowance: i64,
+    /// The part of the allowance that was carried over from the window before.
+    pub carried: i64,
     /// What the limit does when it is used up.
     pub enforcement: Enforcement,
     /// Where the limit comes from.
@@ -75,6 +77,7 @@ impl From<Balance> for Figures {
             id: limit.id.clone(),
             quantity: limit.quantity,
             allowance: balance.allowance().unwrap_or(limit.quantity),
+            carried: balance.carried,
             enforcement: limit.enforcement,
             source: SourceFigures::from(&limit.source),
         });

@@ -63,7 +63,8 @@ fn figures() -> Figures {
         override_id: "friday".into(),
         override_end: Some(Time(9_000)),
     };
-    let limit = LimitFigures { id: "daily".into(), quantity: 10, allowance: 12, enforcement, source };
+    let limit =
+        LimitFigures { id: "daily".into(), quantity: 10, allowance: 12, carried: 2, enforcement, source };
     let window = Window { start: Time(-5), end: Time::NEVER };
     let since = Since { at: Time(-1), order: 0 };
     let counter = Counter { committed: 7, reserved: 2, ..Counter::fresh(window, since) };

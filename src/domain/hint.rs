@@ -1,11 +1,13 @@
 //! The retry hint: the instant at which a refused request would pass, if nothing else happens until then (R4.11).
 //!
-//! A Reserve passes when the deadlines of enough holds have come, or else in the next window. An Extend counts in the
-//! window of its hold, so a later window does not help. It can pass only while the hold is open.
+//! A Reserve passes when the deadlines of enough holds have come, or else in the next window. If the limit carries over,
+//! the next window depends on this window, see [`super::outlook`]. An Extend counts in
+//! the window of its hold, so a later window does not help. It can pass only while the hold is open.
 
+pub use super::outlook::Freeing;
 use super::{
     counter::Counter,
-    id::ReservationId,
+    outlook::Outlook,
     plan::{Enforcement, Limit},
     refusal::{Retry, Violation},
     time::{Span, Time},
@@ -18,17 +20,6 @@ pub enum Wait {
     Known(Retry),
     /// The hint depends on the open holds that free units of the counter.
     Freed,
-}
-
-/// A RELEASE hold, which frees its units of one counter at its deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Freeing {
-    /// The id of the hold.
-    pub hold: ReservationId,
-    /// The deadline of the hold.
-    pub deadline: Time,
-    /// The units that the hold frees at its deadline.
-    pub units: i64,
 }
 
 /// A version of a limit, and since when it applies. Overrides make versions.
@@ -54,7 +45,8 @@ impl Violation {
             return Wait::Known(self.at(now.saturating_add(Span::MILLISECOND), now));
         }
         let reserved = i128::from(counter.reserved);
-        if stages.iter().any(|stage| (1..=reserved).contains(&self.missing(counter, stage))) {
+        let is_freed = |stage| (1..=reserved).contains(&self.missing(counter, stage));
+        if stages.iter().any(is_freed) || (reserved > 0 && self.carrying().is_some()) {
             return Wait::Freed;
         }
         Wait::Known(self.passes(counter, &[], None, now))
@@ -64,6 +56,10 @@ impl Violation {
     /// order of their deadlines. If not all holds were read, `beyond` is the last deadline that was read. The hint may
     /// then be too early, but never too late.
     pub fn passes(&self, counter: &Counter, holds: &[Freeing], beyond: Option<Time>, now: Time) -> Retry {
+        if let Some(limit) = self.carrying() {
+            let outlook = Outlook { violation: self, limit, counter, holds, beyond, now };
+            return outlook.first().map_or(Retry::Never, |at| self.at(at, now));
+        }
         let stages = self.stages(now);
         for (place, stage) in stages.iter().enumerate() {
             let until = stages.get(place + 1).map_or(Time::NEVER, |next| next.from);
@@ -84,14 +80,21 @@ impl Violation {
         Retry::Never
     }
 
+    /// Returns the limit if it carries over to later windows, and the request can pass in them.
+    fn carrying(&self) -> Option<&Limit> {
+        let is_carrying = self.extends.is_none() && !self.calendars.is_empty();
+        self.balance.limit.as_deref().filter(|limit| is_carrying && limit.carry.is_some())
+    }
+
     /// Returns the versions of the limit that apply now and later. Empty: the balance has no limit.
     fn stages(&self, now: Time) -> Vec<Stage> {
         let stage = |from, limit: &Limit| {
             let is_hard = limit.enforcement == Enforcement::Hard;
-            Stage { from, allowance: is_hard.then_some(limit.quantity) }
+            Stage { from, allowance: is_hard.then_some(limit.quantity.saturating_add(self.balance.carried)) }
         };
         let present =
-            self.balance.limit.iter().map(|limit| Stage { from: now, allowance: Some(limit.quantity) });
+            self.balance.allowance().map(|allowance| Stage { from: now, allowance: Some(allowance) });
+        let present = present.into_iter();
         present.chain(self.later.iter().map(|(from, limit)| stage(*from, limit))).collect()
     }
 

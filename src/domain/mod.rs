@@ -2,12 +2,13 @@
 //!
 //! Read the files in this order:
 //!
-//! - the things that are counted: [`id`], [`time`], [`window`], [`timing`], [`shape`], [`plan`], [`counter`]
+//! - the things that are counted: [`id`], [`time`], [`window`], [`timing`], [`shape`], [`carry_over`], [`plan`],
+//!   [`counter`]
 //! - who may spend by which limits: [`tenant`], [`agent`], [`overrides`], [`terms`]
 //! - the change since which a counter counts: [`lineage`], [`carry`], [`next_plan`]
 //! - the operations, and the reservations that they make: [`operation`], [`reservation`],
 //!   [`amendment`]
-//! - the refusals, with their retry hints: [`refusal`], [`faults`], [`hint`]
+//! - the refusals, with their retry hints: [`refusal`], [`faults`], [`outlook`], [`hint`]
 //! - the events: [`alert`], [`event_kind`], [`event`]
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
@@ -20,6 +21,7 @@ pub mod books;
 pub mod bounds;
 pub mod calendar;
 pub mod carry;
+pub mod carry_over;
 mod codes;
 pub mod counter;
 pub mod decide;
@@ -34,6 +36,7 @@ pub mod id;
 pub mod lineage;
 pub mod next_plan;
 pub mod operation;
+pub mod outlook;
 pub mod overrides;
 pub mod plan;
 pub mod refusal;

@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 
 use super::{
     agent::Agent,
+    carry_over::Carry,
     codes::codes,
     id::{PlanKey, ResourceKey},
     lineage::{Lineage, Since},
@@ -54,6 +55,8 @@ pub struct Limit {
     pub enforcement: Enforcement,
     /// Percentages of the quantity at which events are emitted, ascending.
     pub thresholds: Vec<i32>,
+    /// What is carried over to the next window. `None`: nothing.
+    pub carry: Option<Carry>,
     /// The date from which windows of several periods are counted, as the operator gave it, or empty. The shape has the
     /// cycle that follows from it.
     pub origin_date: String,
@@ -105,6 +108,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Returns whether a limit of the plan carries over.
+    pub fn carries_over(&self) -> bool {
+        self.limits.iter().any(|limit| limit.carry.is_some())
+    }
+
     /// Returns the plan with its id as the source of its limits.
     fn with_source(mut self) -> Self {
         let id: Arc<str> = Arc::from(self.id.as_str());

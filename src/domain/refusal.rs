@@ -8,6 +8,7 @@ use super::{
     plan::Limit,
     reservation::ReservationState,
     time::Time,
+    timing::TenantCalendar,
 };
 
 /// A field of a request, and the fault of the field.
@@ -37,6 +38,9 @@ pub struct Violation {
     pub balance: Balance,
     /// Later versions of the limit, because overrides begin or end: when each begins to apply.
     pub later: Vec<(Time, Arc<Limit>)>,
+    /// The calendars of the tenant if the limit carries over, since the retry hint then needs later windows. Otherwise
+    /// empty.
+    pub calendars: Vec<TenantCalendar>,
     /// The hold of a refused Extend. `None`: the request was no Extend.
     pub extends: Option<Extended>,
     /// The retry hint. `decide` sets it to never. The engine computes it after the batch, from [`Violation::wait`].
@@ -224,7 +228,7 @@ fn quota_text(violations: &[Violation]) -> String {
                 "limit {:?} has {} of {} left, and {} were requested",
                 limit.id,
                 violation.balance.remaining().unwrap_or(0).max(0),
-                limit.quantity,
+                violation.balance.allowance().unwrap_or(limit.quantity),
                 violation.requested,
             ),
             None => format!(

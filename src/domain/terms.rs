@@ -42,6 +42,8 @@ pub struct Terms {
     revision: i64,
     agents: HashMap<Arc<str>, AgentTerms>,
     overridden: OverriddenLimits,
+    /// Whether a limit carries over.
+    carries_over: bool,
 }
 
 /// The limits that have overrides, by their ids.
@@ -66,26 +68,33 @@ impl Terms {
     /// Makes the terms of a tenant with this plan. An agent whose plan does not exist has no plan: a server of the
     /// previous release deletes plans without a look at agents.
     pub fn new(policy: &Policy, plan: Arc<Plan>, own: Arc<OwnTerms>) -> Self {
+        let mut carries_over = plan.carries_over();
         let mut agents = HashMap::with_capacity(own.agents.len());
         for agent in &own.agents {
             let plan = agent.plan.and_then(|key| policy.plans.get(&key)).map(Arc::clone);
+            carries_over |= plan.as_ref().is_some_and(|plan| plan.carries_over());
             let terms = AgentTerms { agent: Arc::clone(agent), plan, limits: OnceLock::new() };
             agents.insert(Arc::clone(&agent.id), terms);
         }
         let overridden = overridden(&plan.limits, &own.overrides);
-        Self { plan, own, revision: policy.revision, agents, overridden }
+        Self { plan, own, revision: policy.revision, agents, overridden, carries_over }
     }
 
     /// Makes the terms of a tenant that has no agents and no overrides.
     pub fn of_plan(policy: &Policy, plan: Arc<Plan>) -> Self {
-        let (agents, overridden) = (HashMap::new(), HashMap::new());
-        Self { plan, own: Arc::default(), revision: policy.revision, agents, overridden }
+        let (agents, overridden, carries_over) = (HashMap::new(), HashMap::new(), plan.carries_over());
+        Self { plan, own: Arc::default(), revision: policy.revision, agents, overridden, carries_over }
     }
 
     /// Returns whether these are the present terms of the tenant.
     pub fn are_current(&self, policy: &Policy, tenant: &Tenant) -> bool {
         (self.revision, self.plan.key, self.own.version)
             == (policy.revision, tenant.plan, tenant.terms_version)
+    }
+
+    /// Returns whether a limit of the tenant's plan, or of the plan of an agent, carries over (R4.46).
+    pub fn carries_over(&self) -> bool {
+        self.carries_over
     }
 
     /// Returns the number of rows from which the terms were made.

@@ -150,7 +150,8 @@ pub(super) fn balance(balance: &Balance, policy: &Policy) -> v1::Balance {
     let limit = balance.limit.as_deref().map(|limit| WireLimit {
         id: &limit.id,
         quantity: limit.quantity,
-        allowance: limit.quantity,
+        allowance: balance.allowance().unwrap_or(limit.quantity),
+        carried: balance.carried,
         enforcement: limit.enforcement,
         source: SourceFigures::from(&limit.source),
     });
@@ -164,6 +165,7 @@ pub(super) fn figures(figures: &Figures, event: &Event) -> v1::Balance {
         id: &limit.id,
         quantity: limit.quantity,
         allowance: limit.allowance,
+        carried: limit.carried,
         enforcement: limit.enforcement,
         source: limit.source.clone(),
     });
@@ -176,6 +178,7 @@ struct WireLimit<'a> {
     id: &'a str,
     quantity: i64,
     allowance: i64,
+    carried: i64,
     enforcement: Enforcement,
     source: SourceFigures,
 }
@@ -225,6 +228,7 @@ fn wire_balance(
         period: v1::Period::from(key.period()).into(),
         refused,
         labels: key.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        carried: limit.as_ref().map_or(0, |limit| limit.carried),
         source: limit.map(|limit| source(limit.source)),
     }
 }

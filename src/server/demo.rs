@@ -115,6 +115,7 @@ fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limi
         quantity,
         enforcement: Enforcement::Hard,
         thresholds: vec![80, 100],
+        carry: None,
         origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),

@@ -8,6 +8,7 @@
 mod admin;
 mod books;
 mod bulk;
+mod carry_row;
 mod clock;
 mod connect;
 mod dialect;

@@ -6,6 +6,7 @@ use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    carry_row::CarryRow,
     entity::{plan, policy, resource},
     error::StoreError,
     row::Row,
@@ -134,6 +135,8 @@ struct LimitRow {
     labels: Vec<LabelRow>,
     enforcement: EnforcementRow,
     thresholds: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carry: Option<CarryRow>,
     since: i64,
     #[serde(default)]
     since_order: i64,
@@ -385,6 +388,7 @@ fn row_from_limit(limit: &Limit) -> LimitRow {
             Enforcement::Observe => EnforcementRow::Observe,
         },
         thresholds: limit.thresholds.clone(),
+        carry: limit.carry.map(Into::into),
         since: limit.since.at.0,
         since_order: limit.since.order,
         kept: limit.kept.iter().map(row_from_lineage).collect(),
@@ -408,6 +412,7 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
             EnforcementRow::Observe => Enforcement::Observe,
         },
         thresholds: row.thresholds,
+        carry: row.carry.map(Into::into),
         origin_date: row.origin_date,
         since: Since { at: Time(row.since), order: row.since_order },
         kept: row.kept.into_iter().map(lineage_from_row).collect::<Option<_>>()?,
@@ -418,6 +423,7 @@ fn limit_from_row(row: LimitRow) -> Option<Limit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::carry_over::Carry;
 
     #[test]
     fn limits_are_decoded_as_they_were_encoded() {
@@ -444,6 +450,7 @@ mod tests {
             quantity: i64::MAX,
             enforcement,
             thresholds: vec![80, 100, 1_000],
+            carry: (enforcement == Enforcement::Hard).then_some(Carry { percent: Some(50), quantity: None }),
             origin_date: "2026-01-05".to_owned(),
             since: Since { at: Time(1_700_000_000_000), order: 7 },
             kept: vec![kept.clone()],

@@ -64,6 +64,7 @@ pub(in crate::cli) fn balance(balance: &Balance) -> Value {
         ("limit_id", text(&balance.limit_id)),
         ("quantity", balance.quantity.map_or(Value::Null, int64)),
         ("allowance", balance.allowance.map_or(Value::Null, int64)),
+        ("carried", figure(balance.carried)),
         ("enforcement", if limited { enforcement.into() } else { Value::Null }),
         ("source", balance.source.as_ref().map_or(Value::Null, source)),
         ("committed", int64(balance.committed)),

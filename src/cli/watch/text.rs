@@ -87,7 +87,11 @@ pub(in crate::cli) fn values_of(balance: &Balance) -> Vec<(&str, &str)> {
 
 fn spent(balance: &Balance) -> String {
     let of = balance.allowance.map(|allowance| format!(" of {allowance}")).unwrap_or_default();
-    format!("{}: {}{of} {} spent", limit(balance), balance.committed, balance.resource)
+    let carried = match balance.carried {
+        0 => String::new(),
+        carried => format!(" ({carried} carried over)"),
+    };
+    format!("{}: {}{of} {} spent{carried}", limit(balance), balance.committed, balance.resource)
 }
 
 fn asked(balance: &Balance) -> String {
@@ -176,6 +180,9 @@ mod tests {
         let plain = "2026-03-16T12:00:00Z  acme  THRESHOLD_REACHED  80 % of day[agent planner]: 800 of 1000 tokens spent";
         assert_eq!(line(&event, false), plain);
         assert!(line(&event, true).contains("\x1b[33mTHRESHOLD_REACHED\x1b[0m"));
+        let carried = vec![Balance { carried: 200, ..balance() }];
+        let carried = line(&Event { balances: carried, ..event }, false);
+        assert_eq!(carried, format!("{plain} (200 carried over)"));
         let fields = vec!["display_name".into(), "limits".into()];
         let change = PolicyChange { subject: Subject::Plan.into(), id: "free".into(), action: 2, fields };
         let kind = EventKind::PolicyChanged.into();

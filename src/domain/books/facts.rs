@@ -23,7 +23,9 @@ impl CounterSlot {
         for limit in terms.limits_of_at(key, self.counter.window, &tenant.calendars, now) {
             let known = self.alerts.as_ref().and_then(|alerts| alerts.find(&limit.id));
             let reached = known.map_or(&[][..], |alerts| &alerts.reached);
-            let edges = edges(limit, self.counter.committed, reached, &mut self.quiet);
+            let carried = self.carried(limit);
+            let allowance = limit.quantity.saturating_add(carried);
+            let edges = edges(limit, allowance, self.counter.committed, reached, &mut self.quiet);
             if edges.is_empty() {
                 continue;
             }
@@ -31,7 +33,7 @@ impl CounterSlot {
             self.full = true;
             let refused = alerts.refused_as(limit.enforcement);
             let (key, limit) = (key.clone(), Some(limit.clone()));
-            let figures = Figures::from(Balance { key, limit, counter: self.counter, refused });
+            let figures = Figures::from(Balance { key, limit, counter: self.counter, refused, carried });
             let mut cleared = false;
             for edge in edges {
                 let (figures, generation) = (figures.clone(), alerts.generation);

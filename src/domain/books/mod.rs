@@ -1,5 +1,6 @@
 //! The part of one tenant's books that a batch needs, with the changes that the batch makes.
 
+mod carried;
 mod changes;
 mod due;
 mod facts;
@@ -104,7 +105,8 @@ struct ReservationSlot {
 #[derive(Debug)]
 struct CounterSlot {
     counter: Counter,
-    /// Which percentages were reached, and how many operations limits refused. `None` for most counters.
+    /// Which percentages were reached, how many operations limits refused, and what was carried over. `None` for most
+    /// counters.
     alerts: Option<Box<Alerts>>,
     /// The range of `committed` in which no threshold event is due. It is computed when a batch first changes the
     /// counter.
@@ -347,7 +349,8 @@ impl Books {
         }
         let counter = self.find_counter(key).unwrap_or(fresh);
         let refused = limit.map_or(0, |limit| self.refused_by(key, limit));
-        Balance { key: key.clone(), limit: limit.cloned(), counter, refused }
+        let carried = limit.map_or(0, |limit| self.carried(key, limit));
+        Balance { key: key.clone(), limit: limit.cloned(), counter, refused, carried }
     }
 
     /// Makes the balances of a counter: one for each limit that reads the counter. If no limit reads the
@@ -358,14 +361,15 @@ impl Books {
         if balances.is_empty() { vec![self.balance(key, None, fresh)] } else { balances }
     }
 
-    /// Adds quantities to a counter. Starts with `fresh` if the counter does not exist yet. The caller must have
-    /// checked for overflow.
+    /// Adds quantities to a counter. If the counter does not exist yet, starts with `fresh` and with what limits carry
+    /// over, see [`Books::unknown_of`]. The caller must have checked for overflow.
     pub fn add(&mut self, key: &CounterKey, committed: i64, reserved: i64, fresh: Counter) {
         if self.has_not_begun(key) && !key.is_head() {
             self.begin_rolling(key, fresh.window.end);
         }
+        let alerts = self.carried_at_first(key);
         let slot = self.known.counters.entry(key.clone()).or_default();
-        let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, None, false));
+        let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, alerts, false));
         if slot.restart.is_some() {
             self.restart(key);
             return self.add(key, committed, reserved, fresh);

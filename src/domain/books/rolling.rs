@@ -61,7 +61,7 @@ impl Books {
     pub(super) fn balance_not_begun(&self, key: &CounterKey, limit: Option<&Arc<Limit>>) -> Balance {
         let key = key.head();
         let refused = limit.map_or(0, |limit| self.refused_by(&key, limit));
-        Balance { key, limit: limit.cloned(), counter: Counter::not_begun(self.now), refused }
+        Balance { key, limit: limit.cloned(), counter: Counter::not_begun(self.now), refused, carried: 0 }
     }
 
     /// Notes in the head that a new window has begun, unless a later window has begun. Does nothing if the head is not

@@ -130,7 +130,8 @@ pub(super) fn grants(
             let used = counter.committed.checked_add(counter.reserved);
             used_most = used_most.and_then(|most: i64| used.map(|used| used.max(most)));
             let Some(limit) = &applied.limit else { continue };
-            let remaining = limit.quantity.saturating_sub(used.unwrap_or(i64::MAX));
+            let allowance = books.allowance(&applied.key, limit);
+            let remaining = allowance.saturating_sub(used.unwrap_or(i64::MAX));
             let refused = match limit.enforcement {
                 Enforcement::Hard => &mut violations,
                 Enforcement::Observe => &mut observed,
@@ -144,6 +145,9 @@ pub(super) fn grants(
                 // Nobody waits for a limit that refuses nothing.
                 if limit.enforcement == Enforcement::Hard {
                     violation.later = books.terms.later(limit, &applied.key, books.now);
+                    if limit.carry.is_some() {
+                        violation.calendars.clone_from(&books.tenant.calendars);
+                    }
                 }
                 refused.push(violation);
             }
@@ -164,5 +168,6 @@ pub(super) fn grants(
 
 fn violation(books: &Books, applied: &Applied, requested: i64, needed: i64) -> Violation {
     let balance = books.balance(&applied.key, applied.limit.as_ref(), applied.fresh);
-    Violation { requested, needed, balance, later: Vec::new(), extends: None, retry: Retry::Never }
+    let (later, calendars) = (Vec::new(), Vec::new());
+    Violation { requested, needed, balance, later, calendars, extends: None, retry: Retry::Never }
 }

@@ -190,9 +190,9 @@ pub(super) fn overflow(place: usize) -> Fault {
     Fault::new(format!("amounts[{place}].quantity"), "must not take a counter past the largest int64")
 }
 
-/// Stops with the missing counters, unless the books know all of them.
+/// Stops with the missing counters, unless the books know all of them, and those from which limits carry over to them.
 pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterKey>) -> Result<(), Stop> {
-    let missing: Vec<CounterKey> = keys.filter(|key| !books.knows(key)).cloned().collect();
+    let missing = books.unknown_of(keys);
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 

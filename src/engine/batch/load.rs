@@ -109,11 +109,9 @@ impl Loader<'_, '_> {
             };
             let (policy, now) = (&self.session.policy, self.session.now);
             let touched = touch_operation(books, policy, self.calendar, &item.request.operation, now);
-            for applied in touched.iter().flatten().flat_map(|touched| &touched.applied) {
-                if !books.knows(&applied.key) {
-                    unknown.push((tenant, applied.key.clone()));
-                }
-            }
+            let applied = touched.iter().flatten().flat_map(|touched| &touched.applied);
+            let keys = books.unknown_of(applied.map(|applied| &applied.key));
+            unknown.extend(keys.into_iter().map(|key| (tenant, key)));
             all_touched.push(touched);
             if let Operation::Reset(reset) = &item.request.operation {
                 resets.push((tenant, reset));

@@ -1,6 +1,9 @@
 //! Balances: the counters of the chosen limits and meters of a tenant, in pages.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     super::{
@@ -98,10 +101,21 @@ impl Counted {
     }
 }
 
+/// The counter of a balance.
+struct FoundCounter {
+    key: CounterKey,
+    /// `None`: the counter does not exist yet.
+    stored: Option<StoredCounter>,
+    /// The counter or, if it does not exist yet, a counter without usage.
+    counter: Counter,
+}
+
 /// The counters found for one limit or meter.
 #[derive(Default)]
 struct Found {
-    counters: Vec<(CounterKey, StoredCounter)>,
+    counters: Vec<FoundCounter>,
+    /// The counters from which the limit carries over to a counter that does not exist yet.
+    sources: Vec<(CounterKey, Option<StoredCounter>)>,
     /// The last key that was read. `None`: there are no more counters.
     last_key: Option<CounterKey>,
     scanned: usize,
@@ -133,12 +147,14 @@ impl View {
         let mut scanned = 0;
         while let Some(counted) = all.get(place.position) {
             let room = query.limit - page.entries.len();
-            let found = self.counters_of(counted, &mut calendar, &place, query).await.map_err(failed)?;
+            let found =
+                self.counters_of(counted, &books, &mut calendar, &place, query).await.map_err(failed)?;
             scanned += found.scanned;
-            for (key, (fresh, alerts)) in found.counters.into_iter().take(room) {
-                books.load_counter(key.clone(), Some((fresh, alerts)));
+            found.sources.into_iter().for_each(|(key, stored)| books.load_counter(key, stored));
+            for FoundCounter { key, stored, counter } in found.counters.into_iter().take(room) {
+                books.load_counter(key.clone(), stored);
                 let limit = counted.limit_of(self, &key).map(|limit| self.terms.at(limit, &key, self.now));
-                page.entries.push(books.balance(&key, limit, fresh));
+                page.entries.push(books.balance(&key, limit, counter));
                 // Counters of ROLLING are listed by their heads.
                 place.key = Some(if key.is_rolling() { key.head() } else { key });
             }
@@ -203,6 +219,7 @@ impl View {
     async fn counters_of(
         &self,
         counted: &Counted,
+        books: &Books,
         calendar: &mut Calendar,
         place: &UsagePlace,
         query: &UsageQuery,
@@ -217,7 +234,7 @@ impl View {
             return if place.key.is_some() {
                 Ok(Found::default())
             } else {
-                self.single_counter(counted, window, query).await
+                self.single_counter(counted, books, window, query).await
             };
         }
         let prefix = CounterKey::prefix(counted.resource, window.cycle, window.window.start);
@@ -226,8 +243,11 @@ impl View {
         let scanned = rows.len().max(1);
         let last_key = (rows.len() == CHUNK).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
         let of_limit = |key: &CounterKey| passes(query, key) && counted.limit_of(self, key).is_some();
-        let counters = rows.into_iter().filter(|(key, _)| of_limit(key)).collect();
-        Ok(Found { counters, last_key, scanned })
+        let counters = rows.into_iter().filter(|(key, _)| of_limit(key));
+        let counters = counters
+            .map(|(key, stored)| FoundCounter { key, counter: stored.0, stored: Some(stored) })
+            .collect();
+        Ok(Found { counters, sources: Vec::new(), last_key, scanned })
     }
 
     /// Lists the counters of a limit of ROLLING: of all subjects that have a running window. If the limit has only one
@@ -258,20 +278,24 @@ impl View {
             .filter_map(|(key, (head, _))| Some((tenant, key.newest_of_head(head.window.end)?)))
             .collect();
         let found = self.transaction.find_counters(&running).await?;
-        let mut counters: Vec<_> = found.into_iter().map(|(_, counter)| counter).collect();
+        let mut counters: Vec<_> = found
+            .into_iter()
+            .map(|(_, (key, stored))| FoundCounter { key, counter: stored.0, stored: Some(stored) })
+            .collect();
         // In the order of the heads, which pages continue.
-        counters.sort_unstable_by_key(|(key, _)| key.head());
+        counters.sort_unstable_by_key(|found| found.key.head());
         let scanned = heads.len() + running.len() + 1;
         if !many && counters.is_empty() && of_limit(&head) {
-            let alerts = heads.into_iter().next().and_then(|(_, (_, alerts))| alerts);
-            counters.push((head, (Counter::not_begun(self.now), alerts)));
+            let stored = heads.into_iter().next().map(|(_, stored)| stored);
+            counters.push(FoundCounter { key: head, stored, counter: Counter::not_begun(self.now) });
         }
-        Ok(Found { counters, last_key, scanned })
+        Ok(Found { counters, sources: Vec::new(), last_key, scanned })
     }
 
     async fn single_counter(
         &self,
         counted: &Counted,
+        books: &Books,
         window: WindowOfCycle,
         query: &UsageQuery,
     ) -> Result<Found, StoreError> {
@@ -279,14 +303,18 @@ impl View {
         if !passes(query, &key) {
             return Ok(Found::default());
         }
-        let rows = self.transaction.find_counters(&[(self.tenant.key, key.clone())]).await?;
-        let stored = rows.into_iter().next().map(|(_, (_, counter))| counter);
+        let sources = books.sources_of(&key);
+        let keys: Vec<_> = sources.iter().chain([&key]).map(|key| (self.tenant.key, key.clone())).collect();
+        let rows = self.transaction.find_counters(&keys).await?;
+        let mut rows: HashMap<CounterKey, StoredCounter> = rows.into_iter().map(|(_, row)| row).collect();
+        let stored = rows.remove(&key);
         let since = counted.limit.as_ref().map(|limit| self.tenant.counts_since(limit, &key));
         // A limit is shown even if its counter does not exist yet. A meter is shown only if its counter exists.
         let fresh = since.map(|since| Counter::fresh(window.window, since));
-        let counters =
-            stored.or(fresh.map(|fresh| (fresh, None))).map(|counter| (key, counter)).into_iter().collect();
-        Ok(Found { counters, last_key: None, scanned: 1 })
+        let counter = stored.as_ref().map(|(counter, _)| *counter).or(fresh);
+        let counters = counter.map(|counter| FoundCounter { key, stored, counter }).into_iter().collect();
+        let sources = sources.into_iter().map(|source| (source.clone(), rows.remove(&source))).collect();
+        Ok(Found { counters, sources, last_key: None, scanned: keys.len() })
     }
 }
 

@@ -77,10 +77,13 @@ fn figures(event: &Event, figures: &Figures) -> Value {
     let mut value = Map::new();
     value.insert("resource".to_owned(), event.resource_id(figures.key.resource()).into());
     insert_dimensions(&mut value, &figures.key);
-    if let Some(LimitFigures { id, quantity, allowance, enforcement, source }) = &figures.limit {
+    if let Some(LimitFigures { id, quantity, allowance, carried, enforcement, source }) = &figures.limit {
         value.insert("limit_id".to_owned(), id.as_str().into());
         value.insert("quantity".to_owned(), int64(*quantity));
         value.insert("allowance".to_owned(), int64(*allowance));
+        if *carried != 0 {
+            value.insert("carried".to_owned(), int64(*carried));
+        }
         value.insert("enforcement".to_owned(), lower_case(enforcement.name()).into());
         value.insert("source".to_owned(), self::source(source));
     }

@@ -51,6 +51,10 @@ fn limit() -> v1::Limit {
     }
 }
 
+fn carry(percent: i32, quantity: i64) -> Option<v1::Carry> {
+    Some(v1::Carry { percent, quantity })
+}
+
 fn plan_of(limits: Vec<v1::Limit>) -> Option<v1::Plan> {
     Some(v1::Plan { id: "free".to_owned(), limits, ..v1::Plan::default() })
 }
@@ -107,6 +111,15 @@ fn a_refused_limit_names_every_wrong_field() {
             &["thresholds[0]", "thresholds[2]", "thresholds[3]"],
         ),
         (v1::Limit { thresholds: (1..=11).collect(), ..limit() }, &["thresholds"]),
+        (v1::Limit { carry: carry(1, 0), ..limit() }, &[]),
+        (v1::Limit { carry: carry(100, 1), period: month, ..limit() }, &[]),
+        (v1::Limit { carry: carry(0, i64::MAX), ..limit() }, &[]),
+        (v1::Limit { carry: carry(0, 0), ..limit() }, &["carry"]),
+        (v1::Limit { carry: carry(-1, -1), ..limit() }, &["carry.percent", "carry.quantity"]),
+        (v1::Limit { carry: carry(101, 1), ..limit() }, &["carry.percent"]),
+        (v1::Limit { carry: carry(50, 0), period: lifetime, ..limit() }, &["carry"]),
+        (v1::Limit { carry: carry(0, 0), period: lifetime, ..limit() }, &["carry"]),
+        (v1::Limit { carry: carry(0, -7), period: 0, ..limit() }, &["period", "carry.quantity"]),
     ];
     for (limit, at_fault) in cases {
         let shown = format!("{limit:?}");
@@ -143,6 +156,7 @@ fn a_limit_is_returned_as_it_was_given() {
         anchor_minute: 120,
         origin_date: "2026-02-01".to_owned(),
         anchor: v1::Anchor::Limit.into(),
+        carry: carry(50, 0),
         ..limit()
     };
     let lifetime = v1::Limit { id: "all".to_owned(), period: v1::Period::Lifetime.into(), ..limit() };

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     domain::{
         bounds::{DIMENSIONS_MAX, LIMIT_LABELS_MAX, LIMITS_MAX, THRESHOLD_MAX_PERCENT, THRESHOLDS_MAX},
+        carry_over::{CARRY_MAX_PERCENT, Carry},
         faults::Faults,
         id::{ResourceKey, name_fault, new_id_fault, optional_name_fault},
         lineage::Since,
@@ -90,6 +91,10 @@ pub(super) fn message(limit: &Limit, policy: &Policy) -> v1::Limit {
         per_labels: separate.map(|rule| rule.key.clone()).collect(),
         duration: duration
             .map(|Span(millis)| prost_types::Duration { seconds: millis / Span::seconds(1).0, nanos: 0 }),
+        carry: limit.carry.map(|carry| v1::Carry {
+            percent: carry.percent.unwrap_or(0),
+            quantity: carry.quantity.unwrap_or(0),
+        }),
     }
 }
 
@@ -121,6 +126,7 @@ impl Fields<'_> {
             self.selectors(PerDimension { agent: limit.agent, user: limit.user, model: limit.model });
         let per = self.per(&limit.per, &selectors);
         let labels = self.labels(limit.labels, limit.per_labels);
+        let carry = limit.carry.and_then(|carry| self.carry(carry, period));
         let field = format!("{}.enforcement", self.path);
         let enforcement = enforcement(self.faults, &field, limit.enforcement).unwrap_or(Enforcement::Hard);
         let field = format!("{}.thresholds", self.path);
@@ -131,6 +137,7 @@ impl Fields<'_> {
             quantity: limit.quantity,
             enforcement,
             thresholds,
+            carry,
             origin_date: limit.origin_date,
             since: Since::default(),
             kept: Vec::new(),
@@ -191,6 +198,29 @@ impl Fields<'_> {
                 None
             }
         }
+    }
+
+    /// Returns what the limit carries over. `None` if a cap is wrong.
+    fn carry(&mut self, carry: v1::Carry, period: Option<Period>) -> Option<Carry> {
+        if period == Some(Period::Lifetime) {
+            self.add("carry", "must be absent for PERIOD_LIFETIME, which has one window");
+        } else if period == Some(Period::Rolling) {
+            self.add("carry", "must be absent for PERIOD_ROLLING, whose windows do not follow each other");
+        } else if carry == v1::Carry::default() {
+            self.add(
+                "carry",
+                "must have `percent` or `quantity`; leave it out if nothing is to be carried over",
+            );
+        }
+        if !(0..=CARRY_MAX_PERCENT).contains(&carry.percent) {
+            self.add("carry.percent", "must be a whole percentage, 1 to 100, or 0 for no such cap");
+        }
+        if carry.quantity < 0 {
+            self.add("carry.quantity", "must be 1 or more, or 0 for no such cap");
+        }
+        let percent = (carry.percent > 0).then_some(carry.percent);
+        let quantity = (carry.quantity > 0).then_some(carry.quantity);
+        (percent.is_some() || quantity.is_some()).then_some(Carry { percent, quantity })
     }
 
     fn selectors(&mut self, values: PerDimension<String>) -> PerDimension<Option<String>> {

@@ -67,6 +67,7 @@ fn limit(id: &str, resource: ResourceKey, period: Period) -> Limit {
         quantity: 100,
         enforcement: Enforcement::Hard,
         thresholds: Vec::new(),
+        carry: None,
         origin_date: String::new(),
         since: Since::default(),
         kept: Vec::new(),

@@ -26,6 +26,8 @@ struct LimitAlertsBody {
     refused: i64,
     #[prost(int64, tag = "5")]
     observed: i64,
+    #[prost(int64, tag = "6")]
+    carried: i64,
 }
 
 /// Encodes a counter's alerts, for the counter's row.
@@ -36,6 +38,7 @@ pub(super) fn encode_alerts(alerts: &Alerts) -> Vec<u8> {
         generation: alert.generation,
         refused: alert.refused,
         observed: alert.observed,
+        carried: alert.carried,
     });
     AlertsBody { limits: limits.collect() }.encode_to_vec()
 }
@@ -50,6 +53,7 @@ pub(super) fn decode_alerts(bytes: &[u8]) -> Result<Alerts, StoreError> {
         generation: alert.generation,
         refused: alert.refused,
         observed: alert.observed,
+        carried: alert.carried,
     });
     Ok(Alerts { limits: limits.collect() })
 }
@@ -66,6 +70,7 @@ mod tests {
             generation: 3,
             refused: 1_000,
             observed: 7,
+            carried: i64::MAX,
         };
         let alerts = Alerts { limits: vec![daily] };
         assert_eq!(decode_alerts(&encode_alerts(&alerts)).expect("it was encoded"), alerts);

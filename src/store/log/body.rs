@@ -110,6 +110,8 @@ struct LimitBody {
     override_id: String,
     #[prost(int64, optional, tag = "8")]
     override_end: Option<i64>,
+    #[prost(int64, tag = "9")]
+    carried: i64,
 }
 
 /// Encodes the part of an event for which its row has no columns.
@@ -218,6 +220,7 @@ fn encode_figures(figures: &Figures) -> FiguresBody {
             id: limit.id.clone(),
             quantity: limit.quantity,
             allowance: limit.allowance,
+            carried: limit.carried,
             enforcement: limit.enforcement.code(),
             plan: limit.source.plan.clone(),
             agent: limit.source.agent.clone(),
@@ -231,10 +234,10 @@ fn decode_figures(body: FiguresBody) -> Result<Figures, StoreError> {
     let limit = body.limit.map(|limit| {
         let enforcement = Enforcement::from_code(limit.enforcement)
             .ok_or_else(|| corrupt("the enforcement of an event's limit"))?;
-        let LimitBody { id, quantity, allowance, plan, agent, override_id, .. } = limit;
+        let LimitBody { id, quantity, allowance, carried, plan, agent, override_id, .. } = limit;
         let override_end = limit.override_end.map(Time);
         let source = SourceFigures { plan, agent, override_id, override_end };
-        Ok::<_, StoreError>(LimitFigures { id, quantity, allowance, enforcement, source })
+        Ok::<_, StoreError>(LimitFigures { id, quantity, allowance, carried, enforcement, source })
     });
     Ok(Figures {
         key: CounterKey::from_bytes(&body.key).ok_or_else(|| corrupt("the counter's key of an event"))?,

@@ -1,6 +1,6 @@
 //! Short functions that make limits.
 
-use super::v1::{Anchor, Dimension, Enforcement, Limit, Period};
+use super::v1::{Anchor, Carry, Dimension, Enforcement, Limit, Period};
 
 /// Makes the limit `day` of `quantity` units a day.
 pub fn day(resource: &str, quantity: i64) -> Limit {
@@ -56,6 +56,8 @@ pub trait LimitExt: Sized {
     fn per_label(self, key: &str) -> Self;
     /// Sets the number of periods in a window.
     fn interval(self, interval: i32) -> Self;
+    /// Carries over at most this percentage and this quantity. 0: no such cap.
+    fn carrying(self, percent: i32, quantity: i64) -> Self;
     /// Takes the anchors from the tenant.
     fn of_tenant(self) -> Self;
     /// Sets the thresholds, in percent.
@@ -107,6 +109,10 @@ impl LimitExt for Limit {
 
     fn interval(self, interval: i32) -> Self {
         Self { interval, ..self }
+    }
+
+    fn carrying(self, percent: i32, quantity: i64) -> Self {
+        Self { carry: Some(Carry { percent, quantity }), ..self }
     }
 
     fn of_tenant(self) -> Self {
