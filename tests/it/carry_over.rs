@@ -36,7 +36,11 @@ fn of(percent: i32, quantity: i64) -> Limit {
     day("tokens", 100).carrying(percent, quantity)
 }
 
-fn table() -> Vec<(&'static str, Limit, Vec<Step>)> {
+/// What the row shows, its limit, and its steps.
+type Row = (&'static str, Limit, Vec<Step>);
+
+/// Returns the rows about the caps.
+fn of_caps() -> Vec<Row> {
     vec![
         ("a percentage of the quantity", of(50, 0), vec![Spend(30), Day(1), Carried(50, 0)]),
         ("no more than is unused", of(50, 0), vec![Spend(60), Day(1), Carried(40, 0)]),
@@ -54,6 +58,12 @@ fn table() -> Vec<(&'static str, Limit, Vec<Step>)> {
         ("nothing is unused", of(50, 0), vec![Spend(100), Day(1), Carried(0, 0), Spend(1), Carried(0, 1)]),
         ("more was used", of(50, 0), vec![Spend(130), Day(1), Carried(0, 0)]),
         ("a limit of zero", day("tokens", 0).carrying(100, 7), vec![Day(1), Carried(0, 0)]),
+    ]
+}
+
+/// Returns the rows about holds of the window before.
+fn of_holds() -> Vec<Row> {
+    vec![
         (
             "an open hold counts as used, for ever",
             of(100, 0),
@@ -84,6 +94,12 @@ fn table() -> Vec<(&'static str, Limit, Vec<Step>)> {
             of(100, 0),
             vec![Hold(30, 1), Day(1), Spend(1), Carried(100, 1), Commit(80), Carried(100, 1)],
         ),
+    ]
+}
+
+/// Returns the rows about windows that follow each other.
+fn of_windows() -> Vec<Row> {
+    vec![
         (
             "it is not carried over again",
             of(50, 0),
@@ -150,8 +166,9 @@ async fn check(world: &Clients, tenant: &str, carried: i64, committed: i64, case
 
 /// Plays the rows of the table one after the other, each with a tenant and some days of its own.
 async fn play(world: &mut World, restarts: bool) {
+    let rows = [of_caps(), of_holds(), of_windows()].concat();
     let mut noon = NOON;
-    for (number, (case, limit, steps)) in table().into_iter().enumerate() {
+    for (number, (case, limit, steps)) in rows.into_iter().enumerate() {
         let tenant = format!("t{number}");
         world.clock.set(noon);
         world.tenant_with(&tenant, &[limit]).await;
@@ -207,9 +224,9 @@ both! {
         let balance = hold.balance("day");
         assert_eq!((balance.quantity, balance.allowance, balance.carried), (Some(100), Some(120), 20));
         assert_eq!((balance.remaining, balance.exceeded), (Some(0), false));
-        world.extend(hold.name()).tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
         let again = world.reserve("acme").at_least("tokens", 200, 100).partial().id("r").await.expect("a retry");
         assert_eq!(again.balances, hold.balances, "with the carry-over");
+        world.extend(hold.name()).tokens(1).await.expect_err("it is used up").is_quota(&["day"]);
         let done = world.commit(hold.name()).tokens(130).await.expect("an overrun");
         assert_eq!((done.balance("day").carried, done.balance("day").exceeded), (20, true));
         world.verify().await;

@@ -19,6 +19,7 @@ mod books_kept;
 mod calendar;
 mod calendar_changes;
 mod carry_hint;
+mod carry_life;
 mod carry_over;
 mod carry_terms;
 mod changed_fields;
