@@ -48,8 +48,10 @@ fn exception(tenant: &str, quantity: i64, start: i64, end: i64) -> Override {
 
 both! {
     async fn the_hint_includes_what_the_next_windows_get_by_carry_over(world: World) {
+        type Units = Option<(i64, i64)>;
+        type Row = (&'static str, i64, Units, Units, i64, Option<i64>);
         // Spent, held for some hours, charged after some hours, asked, and the hint in hours.
-        let rows: [(&str, i64, Option<(i64, i64)>, Option<(i64, i64)>, i64, Option<i64>); 12] = [
+        let rows: [Row; 12] = [
             ("it fits without a carry-over", 100, None, None, 100, Some(12)),
             ("what is left is enough", 70, None, None, 130, Some(12)),
             ("one unit more needs a day without usage", 70, None, None, 131, Some(36)),

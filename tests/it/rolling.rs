@@ -436,7 +436,7 @@ both! {
             (rolling(LENGTH, 1).interval(2), "plan.limits[0].interval"),
             (rolling(LENGTH, 1).anchor(3), "plan.limits[0].anchor_day"),
             (rolling(LENGTH, 1).of_tenant(), "plan.limits[0].anchor"),
-            (rolling(LENGTH, 1).carry(50, 0), "plan.limits[0].carry"),
+            (rolling(LENGTH, 1).carrying(50, 0), "plan.limits[0].carry"),
             (Limit { origin_date: "2026-01-01".into(), ..rolling(LENGTH, 1) }, "plan.limits[0].origin_date"),
         ];
         for (limit, field) in cases {
