@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     batch::error,
     harness::{
+        call::span,
         clients::mask,
         process::{run, said, tool},
         v1::{operation_result::Result as Outcome, *},
@@ -28,9 +29,9 @@ const FULL: [&str; 2] = ["1000", "60000"];
 /// The seed of the operations.
 const SEED: &str = "17";
 
-/// A balance: where its limit comes from, whether the limit is SOFT, agent, team, quantity, committed, start and end of
-/// the window, counted_since.
-type Row = (Origin, bool, Option<String>, Option<String>, Option<i64>, i64, [Option<i64>; 3]);
+/// A balance: where its limit comes from, whether the limit is SOFT, agent, team, quantity, units that were carried
+/// over, committed, start and end of the window, counted_since.
+type Row = (Origin, bool, Option<String>, Option<String>, Option<i64>, i64, i64, [Option<i64>; 3]);
 
 /// The id of a limit, the agent whose plan has the limit, and the override that applies.
 type Origin = [String; 3];
@@ -83,6 +84,12 @@ fn limit(value: &Value) -> Limit {
     }
     if value["soft"] == true {
         limit = limit.soft();
+    }
+    limit.duration = value["length"].as_i64().map(span);
+    if let Some(caps) = value["carry"].as_array() {
+        let cap = |place: usize| caps[place].as_i64().expect("a cap");
+        let percent = i32::try_from(cap(0)).expect("a percentage");
+        limit.carry = Some(Carry { percent, quantity: cap(1) });
     }
     if value["of_tenant"] == true {
         limit = limit.of_tenant();
@@ -234,8 +241,9 @@ async fn check(world: &World, line: &Value) {
 fn row(balance: &Balance) -> Option<Row> {
     let (agent, team) = (balance.agent.clone(), balance.labels.get("team").cloned());
     assert_eq!(balance.reserved, 0, "every hold is settled: {balance:?}");
-    let remaining = balance.quantity.map(|quantity| (quantity - balance.committed).max(0));
-    assert_eq!(balance.remaining, remaining, "{balance:?}");
+    let allowance = balance.quantity.map(|quantity| quantity + balance.carried);
+    let remaining = allowance.map(|allowance| (allowance - balance.committed).max(0));
+    assert_eq!((balance.allowance, balance.remaining), (allowance, remaining), "{balance:?}");
     if balance.committed == 0 && (agent.is_some() || team.is_some() || balance.limit_id.is_empty()) {
         return None;
     }
@@ -245,7 +253,7 @@ fn row(balance: &Balance) -> Option<Row> {
     let source = balance.source.clone().unwrap_or_default();
     let origin = [balance.limit_id.clone(), source.agent, source.r#override];
     let soft = balance.enforcement() == Enforcement::Soft;
-    Some((origin, soft, agent, team, balance.quantity, balance.committed, instants))
+    Some((origin, soft, agent, team, balance.quantity, balance.carried, balance.committed, instants))
 }
 
 /// Closes the windows that are over, and compares the events after a place in the log. Returns the last place.
@@ -278,7 +286,7 @@ async fn close(world: &World, line: &Value, after_sequence: i64) -> i64 {
 }
 
 both! {
-    /// R4.6, R4.15, R4.18, R4.25 to R4.34, R4.41, R5.7.
+    /// R4.6, R4.15, R4.18, R4.25 to R4.34, R4.41, R4.46, R4.47, R5.7.
     async fn a_year_of_many_tenants_ends_with_the_figures_of_the_model(world: World) {
         let story = story().await;
         let first = story[0]["at"].as_i64().expect("an instant");

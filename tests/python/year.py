@@ -3,8 +3,9 @@
     year.py TENANTS OPERATIONS SEED
 
 The program has two parts. The model computes windows, counters and decisions from docs/rules.md alone (R4.6, R4.15,
-R4.25 to R4.34, R4.41), with Python's zoneinfo, and shares nothing with the source of the server. The story makes
-the operations: a seed decides which tenant spends at which hour, who moves to another zone, who changes the plan.
+R4.25 to R4.34, R4.41, R4.46, R4.47), with Python's zoneinfo, and shares nothing with the source of the server. The
+story makes the operations: a seed decides which tenant spends at which hour, who moves to another zone, who changes
+the plan.
 
 The output has one JSON object a line. Each line has the instant `at` in milliseconds since 1970, and one of these:
 
@@ -205,12 +206,14 @@ def window(history, instant):
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Counters and decisions (R4.15, R4.25, R4.26, R4.31 to R4.34, R4.41)
+# Counters and decisions (R4.15, R4.25, R4.26, R4.31 to R4.34, R4.41, R4.46, R4.47)
 
 
 class Counter:
     def __init__(self, start, end):
         self.start, self.end, self.committed, self.reported = start, end, 0, False
+        # What limits have carried over to this window, by their ids.
+        self.carried = {}
 
 
 class Tenant:
@@ -224,6 +227,8 @@ class Tenant:
         self.counters = collections.defaultdict(list)
         # Since when the plan of the tenant, or of an agent, counts a lineage.
         self.since = {}
+        # Since when the tenant, or an agent, has its present plan.
+        self.plan_since = {}
         self.subjects = set()
         self.before = None
         # The running window of each lineage.
@@ -246,9 +251,9 @@ Lineage = collections.namedtuple("Lineage", "owner resource period interval shap
 
 
 def lineage(owner, plan, limit):
-    shape = {key: value for key, value in limit.items() if key not in ("id", "quantity", "soft")}
+    shape = {key: value for key, value in limit.items() if key not in ("id", "quantity", "soft", "carry")}
     text = f"{plan.name}/{limit['id']}" if limit.get("changes") else json.dumps(shape, sort_keys=True)
-    interval = 0 if limit.get("changes") else limit.get("interval", 1)
+    interval = 0 if limit.get("changes") else limit.get("length") or limit.get("interval", 1)
     return Lineage(owner, limit["resource"], limit["period"], interval, text)
 
 
@@ -287,8 +292,7 @@ class Model:
             tenant.windows[key] = known
         return known
 
-    def counted_since(self, tenant, owner, plan, limit):
-        start, end = self.window(tenant, owner, plan, limit)
+    def counted_since(self, tenant, owner, plan, limit, start, end):
         return min(max(start, tenant.created, tenant.since[lineage(owner, plan, limit)]), end)
 
     def lineages(self, owner, name):
@@ -296,6 +300,8 @@ class Model:
 
     def enter(self, tenant, owner, old, new):
         """The tenant or an agent has a plan from now on. A limit that returns starts at zero."""
+        if old != new:
+            tenant.plan_since[owner] = self.now
         before = self.lineages(owner, old)
         for key in self.lineages(owner, new) - before:
             tenant.since[key] = self.now
@@ -303,15 +309,42 @@ class Model:
                 if counted == key and counters[-1].end > self.now:
                     counters[-1].committed = 0
 
-    def counter(self, tenant, owner, plan, limit, values):
-        start, end = self.window(tenant, owner, plan, limit)
+    def counter(self, tenant, owner, plan, limit, values, use):
+        """The counter of the running window. Without `use`, a counter that does not exist yet is not kept."""
         counters = tenant.counters[(lineage(owner, plan, limit), values)]
-        if not counters or counters[-1].start != start:
-            counters.append(Counter(start, end))
-        return counters[-1]
+        last = counters[-1] if counters else None
+        if limit["period"] == "ROLLING":
+            start, end = self.now, self.now + limit["length"]
+            known = last and self.now < last.end
+        else:
+            start, end = self.window(tenant, owner, plan, limit)
+            known = last and last.start == start
+        if known:
+            return last
+        made = Counter(start, end)
+        for reader_owner, reader_plan in self.sources(tenant):
+            for reader in reader_plan.limits:
+                if reader.get("carry") and lineage(reader_owner, reader_plan, reader) == lineage(owner, plan, limit):
+                    units = self.carry(tenant, reader_owner, reader_plan, reader, values, start, last)
+                    made.carried[reader["id"]] = units
+        if use:
+            counters.append(made)
+        return made
 
-    def effective(self, tenant, owner, limit, values):
+    def carry(self, tenant, owner, plan, limit, values, start, last):
+        """What a limit carries over to the window that begins at `start`. `last` is the last counter before it."""
+        before = window(self.history(tenant, plan, limit), start - 1)
+        if max(tenant.plan_since[owner], tenant.since[lineage(owner, plan, limit)]) >= before[1]:
+            return 0
+        quantity, _, _ = self.effective(tenant, owner, limit, values, before[1] - 1)
+        used = last.committed if last and last.start == before[0] else 0
+        percent, units = limit["carry"]
+        caps = [quantity * percent // 100] * (percent > 0) + [units] * (units > 0)
+        return min([max(quantity - used, 0), *caps])
+
+    def effective(self, tenant, owner, limit, values, at=None):
         """Quantity, whether the limit is SOFT, and the id of the override that applies to a counter."""
+        at = self.now if at is None else at
         counted = dict(values)
         best = None
         for number, override in enumerate(tenant.overrides):
@@ -319,44 +352,51 @@ class Model:
             fits = override["limit"] == limit["id"] and all(counted.get(key) == selected[key] for key in selected)
             if owner and selected.get("agent") != owner:
                 fits = False
-            if fits and override["start"] <= self.now < override["end"]:
+            if fits and override["start"] <= at < override["end"]:
                 best = max(best or (-1, -1, None), (len(selected), number, override["id"]))
         if best is None:
             return limit["quantity"], limit.get("soft", False), ""
         override = tenant.overrides[best[1]]
         return override["quantity"], override["soft"] or limit.get("soft", False), override["id"]
 
-    def found(self, tenant, resource, subject):
-        """The limits that apply to a call: quantity, whether it is SOFT, counter. The meter if there is no limit."""
+    def found(self, tenant, resource, subject, use=True):
+        """The limits that apply to a call: allowance, whether it is SOFT, counter, and how to find the counter. The
+        meter if there is no limit."""
         found = []
         for owner, plan in self.sources(tenant):
             for limit in plan.limits:
                 if limit["resource"] == resource and owner in ("", subject[0]) and applies(limit, subject):
                     values = values_of(owner, limit, subject)
                     quantity, soft, _ = self.effective(tenant, owner, limit, values)
-                    found.append((quantity, soft, self.counter(tenant, owner, plan, limit, values)))
+                    counter = self.counter(tenant, owner, plan, limit, values, use)
+                    carried = counter.carried.get(limit["id"], 0) if limit.get("carry") else 0
+                    found.append((quantity + carried, soft, counter, (owner, plan, limit, values)))
         if not found:
             counters = tenant.counters[(meter(resource), ())]
             counters or counters.append(Counter(-FOREVER, FOREVER))
-            found = [(FOREVER, True, counters[-1])]
+            found = [(FOREVER, True, counters[-1], None)]
         return found
 
     def record(self, name, amounts, subject):
         tenant = self.tenants[name]
         tenant.subjects.add(subject)
         for resource, quantity in amounts:
-            for counter in {id(counter): counter for *_, counter in self.found(tenant, resource, subject)}.values():
+            found = self.found(tenant, resource, subject)
+            for counter in {id(counter): counter for _, _, counter, _ in found}.values():
                 counter.committed += quantity
 
     def refusal(self, name, amounts, subject):
         """The reason for which a Reserve is refused, or nothing. No other hold is open."""
-        if subject[0] in self.tenants[name].suspended:
+        tenant, refused = self.tenants[name], ""
+        if subject[0] in tenant.suspended:
             return "AGENT_SUSPENDED"
         for resource, quantity in amounts:
-            for most, soft, counter in self.found(self.tenants[name], resource, subject):
+            for most, soft, counter, place in self.found(tenant, resource, subject, use=False):
                 if not soft and counter.committed + quantity > most:
-                    return "QUOTA_EXCEEDED"
-        return ""
+                    refused = "QUOTA_EXCEEDED"
+                    # The refusal is counted, so the counter is used. It begins no window of ROLLING.
+                    self.counter(tenant, *place, use=place[2]["period"] != "ROLLING")
+        return refused
 
     def reset(self, name, limits, resources):
         """Resets what matches. Returns the sum of the adjustments, each as often as limits read its counter."""
@@ -388,23 +428,29 @@ class Model:
         balances = []
         for owner, plan in self.sources(tenant):
             for limit in plan.limits:
-                start, end = self.window(tenant, owner, plan, limit)
-                since = self.counted_since(tenant, owner, plan, limit)
                 of_limit = {}
                 for (key, values), counters in list(tenant.counters.items()):
-                    counts = key == lineage(owner, plan, limit) and counters[-1].start == start
-                    if counts and counters[-1].committed:
-                        of_limit[values] = counters[-1].committed
+                    if key == lineage(owner, plan, limit) and counters:
+                        counter = self.counter(tenant, owner, plan, limit, values, use=False)
+                        if counter.committed:
+                            of_limit[values] = counter
                 if not values_of(owner, limit, ("", "")):
-                    of_limit.setdefault((), 0)
-                for values, committed in of_limit.items():
+                    of_limit.setdefault((), self.counter(tenant, owner, plan, limit, (), use=False))
+                for values, counter in of_limit.items():
                     subject = dict(values)
                     quantity, soft, override = self.effective(tenant, owner, limit, values)
+                    carried = counter.carried.get(limit["id"], 0) if limit.get("carry") else 0
+                    since = self.counted_since(tenant, owner, plan, limit, counter.start, counter.end)
+                    bounds = instants(counter.start, counter.end)
+                    kept = tenant.counters[(lineage(owner, plan, limit), values)]
+                    if limit["period"] == "ROLLING" and counter not in kept:
+                        # No window is running.
+                        bounds, since = [None, None], self.now
                     balances.append([[limit["id"], owner, override], soft, subject.get("agent"), subject.get("team"),
-                                     quantity, committed, [*instants(start, end), since]])
+                                     quantity, carried, counter.committed, [*bounds, since]])
         of_meter = tenant.counters.get((meter("images"), ()))
         if of_meter and of_meter[-1].committed:
-            balances.append([["", "", ""], False, None, None, None, of_meter[-1].committed, [None] * 3])
+            balances.append([["", "", ""], False, None, None, None, 0, of_meter[-1].committed, [None] * 3])
         return sorted(balances, key=json.dumps)
 
     def closed(self):
@@ -414,6 +460,8 @@ class Model:
             for (key, values), counters in tenant.counters.items():
                 # The limit of minutes that changes its interval, which has the interval 0 here, is short.
                 if key.period in ("METER", "LIFETIME") or (key.period == "MINUTE" and key.interval < 60):
+                    continue
+                if key.period == "ROLLING" and key.interval < HOUR:
                     continue
                 subject = dict(values)
                 for counter in counters:
@@ -456,6 +504,10 @@ def of_tenant(name, quantity, period, **more):
     return a_limit(name, quantity, period, of_tenant=True, **more)
 
 
+def rolling(name, quantity, length, **more):
+    return a_limit(name, quantity, "ROLLING", length=length, **more)
+
+
 # Tenants of these plans change their plans. Some of the limits have the same shape in several plans.
 SWITCHED = {
     "days": [
@@ -466,26 +518,29 @@ SWITCHED = {
         a_limit("ten", 300, "DAY", interval=10, origin="2010-12-25"),
         a_limit("agent", 100, "DAY", per=["agent"]),
         a_limit("total", 5_000, "LIFETIME"),
+        rolling("five", 140, 5 * HOUR),
     ],
     "weeks": [
-        a_limit("week", 150, "WEEK"),
+        a_limit("week", 150, "WEEK", carry=(40, 0)),
+        rolling("five", 130, 5 * HOUR),
         a_limit("sunday", 150, "WEEK", weekday=7, minute=30),
         a_limit("two", 200, "WEEK", interval=2, origin="2011-01-12"),
-        a_limit("team", 150, "WEEK", per=["team"], weekday=4),
+        a_limit("team", 150, "WEEK", per=["team"], weekday=4, carry=(0, 70)),
         a_limit("total", 5_000, "LIFETIME"),
     ],
     "months": [
         a_limit("month", 250, "MONTH"),
-        a_limit("last", 250, "MONTH", day=31),
+        a_limit("last", 250, "MONTH", day=31, carry=(100, 120)),
+        rolling("fortnight", 400, 14 * DAY, per=["agent"]),
         a_limit("quarter", 500, "MONTH", interval=3, day=15, origin="2010-11-01"),
         a_limit("planner", 200, "MONTH", agent="planner", day=5),
         a_limit("both", 200, "MONTH", per=["agent", "team"], day=2),
         a_limit("daily", 130, "DAY"),
     ],
     "mixed": [
-        a_limit("a-day", 110, "DAY"),
+        a_limit("a-day", 110, "DAY", carry=(33, 0)),
         a_limit("a-month", 260, "MONTH"),
-        a_limit("a-week", 160, "WEEK"),
+        a_limit("a-week", 160, "WEEK", carry=(0, 30)),
         a_limit("all", 4_000, "LIFETIME"),
         a_limit("search", 3_000, "LIFETIME", team="search"),
     ],
@@ -494,6 +549,8 @@ SWITCHED = {
 KEPT = {
     "short": [
         a_limit("minute", 90, "MINUTE"),
+        rolling("half", 90, 30 * MINUTE),
+        rolling("team", 95, 90 * MINUTE, per=["team"]),
         a_limit("quarter", 90, "MINUTE", interval=15),
         a_limit("ninety", 90, "MINUTE", interval=90, origin="2010-12-31"),
         a_limit("hour", 90, "HOUR"),
@@ -511,10 +568,10 @@ KEPT = {
     "own": [
         of_tenant("minutes", 90, "MINUTE", interval=7),
         of_tenant("hours", 90, "HOUR", interval=5),
-        of_tenant("day", 120, "DAY"),
+        of_tenant("day", 120, "DAY", carry=(100, 0)),
         of_tenant("three", 200, "DAY", interval=3),
         of_tenant("week", 160, "WEEK"),
-        of_tenant("month", 260, "MONTH"),
+        of_tenant("month", 260, "MONTH", carry=(50, 100)),
         of_tenant("quarter", 600, "MONTH", interval=3),
         of_tenant("year", 2_500, "YEAR"),
     ],
@@ -522,7 +579,7 @@ KEPT = {
         a_limit("minutes", 90, "MINUTE", interval=30, changes=True),
         a_limit("hours", 90, "HOUR", interval=4, changes=True),
         a_limit("day", 120, "DAY", minute=120, changes=True),
-        a_limit("week", 160, "WEEK", weekday=2, changes=True),
+        a_limit("week", 160, "WEEK", weekday=2, changes=True, carry=(60, 0)),
         a_limit("month", 260, "MONTH", day=10, changes=True, per=["agent"]),
         a_limit("year", 2_500, "YEAR", month=3, changes=True),
         a_limit("total", 9_000, "LIFETIME"),
@@ -533,13 +590,14 @@ KEPT = {
 OF_AGENTS = {
     "helper": [
         a_limit("own-day", 70, "DAY"),
-        a_limit("own-month", 180, "MONTH", day=31),
+        a_limit("own-month", 180, "MONTH", day=31, carry=(100, 0)),
+        rolling("own-rolling", 100, 36 * HOUR),
         a_limit("own-team", 150, "MONTH", per=["team"], day=9),
         a_limit("own-total", 2_000, "LIFETIME"),
     ],
     "worker": [
         a_limit("own-day", 90, "DAY"),
-        a_limit("own-hours", 80, "HOUR", interval=12),
+        a_limit("own-hours", 80, "HOUR", interval=12, carry=(50, 0)),
         a_limit("own-week", 120, "WEEK", weekday=3),
         a_limit("own-total", 1_500, "LIFETIME"),
     ],
