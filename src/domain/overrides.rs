@@ -31,7 +31,7 @@ pub struct Override {
     pub enforcement: Option<Enforcement>,
     /// Replaces the thresholds of the limit.
     pub thresholds: Option<Vec<i32>>,
-    /// When the override begins to apply. `None`: it applied when it was created.
+    /// When the override begins to apply. `None`: when it was created.
     pub start: Option<Time>,
     /// When the override no longer applies. [`Time::NEVER`]: it has no end.
     pub end: Time,
@@ -63,7 +63,7 @@ impl Override {
     pub fn state(&self, now: Time) -> OverrideState {
         if self.end <= now {
             OverrideState::Ended
-        } else if self.start.is_some_and(|start| start > now) {
+        } else if self.start.unwrap_or(self.created_at) > now {
             OverrideState::Scheduled
         } else {
             OverrideState::Active

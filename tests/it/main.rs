@@ -2,8 +2,6 @@
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
-mod harness;
-
 mod admin_plans;
 mod admin_reset;
 mod admin_resources;
@@ -18,6 +16,7 @@ mod batch;
 mod books_kept;
 mod calendar;
 mod calendar_changes;
+mod calendar_rows;
 mod carry_hint;
 mod carry_life;
 mod carry_over;
@@ -41,6 +40,7 @@ mod flood;
 mod from_now_on;
 mod full_disk;
 mod grpcurl;
+mod harness;
 mod health;
 mod idempotency;
 mod idle_holds;
@@ -77,6 +77,7 @@ mod settings;
 mod settle;
 mod suspended;
 mod thresholds;
+mod tidy;
 mod trace;
 mod turns;
 mod unchanged;
@@ -102,4 +103,4 @@ mod webhooks;
 mod year;
 mod zero;
 
-mod tidy;
+

@@ -338,6 +338,24 @@ both! {
         world.reserve("acme").tokens(8).await.expect_err("7 today").is_quota(&["day"]);
     }
 
+    /// R4.35: an override without a start begins when it is created. So windows that were over before do not show it,
+    /// and corrections in these windows are not compared with it.
+    async fn a_window_that_was_over_before_an_override_does_not_have_it(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let hold = world.reserve("acme").tokens(60).ttl(20 * HOUR).await.expect("it fits");
+        world.clock.advance(13 * HOUR);
+        create(world, made("small", "day", 50)).await.expect("it is new");
+        let reply = world.commit(hold.name()).tokens(60).await.expect("it is held");
+        let balance = reply.balance("day");
+        assert_eq!((balance.allowance, balance.exceeded), (Some(100), false), "yesterday it was 100");
+        assert_eq!(balance.source.clone().expect("of a limit").r#override, "");
+        let reply = world.record("acme").tokens(7).occurred(NOON).await.expect("it is recorded");
+        assert_eq!(reply.balance("day").allowance, Some(100));
+        let kinds: Vec<_> = world.kinds("acme").await.into_iter().map(|(kind, _)| kind).collect();
+        assert!(!kinds.contains(&EventKind::LimitReached), "{kinds:?}");
+        world.reserve("acme").tokens(51).await.expect_err("today it is 50").is_quota(&["day"]);
+    }
+
     /// CONTRACT: a tenant has at most 1,000 overrides, and decides with them as fast as with one.
     async fn a_tenant_has_at_most_1000_overrides(world: World) {
         acme(world).await;

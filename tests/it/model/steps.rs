@@ -2,7 +2,12 @@
 
 use proptest::prelude::*;
 
-use crate::harness::{HOUR, MINUTE, SECOND};
+use super::{
+    changes::{Change, change},
+    plans::PLANS,
+    policy::Filter,
+};
+use crate::harness::{DAY, HOUR, MINUTE, SECOND};
 
 /// Names of the resources, by index. The last resource has no limits, so it is metered.
 pub const RESOURCES: [&str; 3] = ["tokens", "requests", "storage"];
@@ -11,8 +16,19 @@ pub const NAMES: [&str; 3] = ["", "a", "b"];
 /// Time zones by index.
 pub const ZONES: [&str; 3] = ["UTC", "America/New_York", "Europe/Lisbon"];
 
-/// Index of agent, user and model in [`NAMES`].
-pub type Who = [usize; 3];
+/// Number of dimensions: agent, user and model, and two labels, which count like these (R4.31).
+pub const DIMENSIONS: usize = 5;
+/// Keys of the labels. They are the last dimensions.
+pub const LABELS: [&str; 2] = ["team", "run"];
+
+/// A subject: indexes of its agent, user, model and labels in [`NAMES`].
+pub type Who = [usize; DIMENSIONS];
+
+/// For each dimension: the index of a name, or none.
+pub type Names = [Option<usize>; DIMENSIONS];
+
+/// Agent, user and model that a Commit gives.
+pub type Served = [Option<usize>; 3];
 
 /// Index of a resource in [`RESOURCES`], and units.
 pub type Units = (usize, i64);
@@ -20,7 +36,7 @@ pub type Units = (usize, i64);
 /// A hold that a Reserve or Check asks for.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    /// The agent, user and model that spend.
+    /// The subject that spends.
     pub who: Who,
     /// Resource, quantity, and minimum. The minimum counts only if `partial` is true.
     pub amounts: Vec<(usize, i64, i64)>,
@@ -41,14 +57,17 @@ pub enum Step {
     Reserve(Hold),
     /// The rpc Check, with its hold.
     Check(Hold),
-    /// The rpc Commit: target and amounts.
-    Commit(usize, Vec<Units>),
+    /// The rpc Commit: target, amounts, and the subject that served the call.
+    Commit(usize, Vec<Units>, Served),
     /// The rpc Release: target.
     Release(usize),
     /// The rpc Extend: target, amounts, ttl, and whether it has a request_id.
     Extend(usize, Vec<Units>, Option<i64>, bool),
-    /// The rpc Record: subject, amounts, and whether it has a request_id.
-    Record(Who, Vec<Units>, bool),
+    /// The rpc Record: subject, amounts, when it occurred, and whether it has a request_id. The time is in milliseconds
+    /// before the present.
+    Record(Who, Vec<Units>, Option<i64>, bool),
+    /// The rpc Amend: target and figures.
+    Amend(usize, Vec<Units>),
     /// Repeats a request that has a request_id. The field is an index of the requests sent so far.
     Replay(usize),
     /// Sends a known request_id with another payload. The field is an index of the requests sent so far.
@@ -59,15 +78,32 @@ pub enum Step {
     Advance(i64),
     /// Moves the clock back, in milliseconds.
     TurnBack(i64),
-    /// Suspends the tenant, or makes it active again.
-    Suspend(bool),
-    /// Gives each limit another quantity and enforcement.
-    ChangeLimits(Vec<(i64, usize)>),
-    /// Sets which limits are in the plan, and whether the tenant gets another plan with them.
-    Reshape(Vec<bool>, bool),
-    /// ResetUsage of one resource, or of all resources, and of one limit, or without limits. The second field is an index
-    /// of the limits in the plan, modulo their number.
-    Reset(Option<usize>, Option<usize>),
+    /// A change of the policy, or of the tenant.
+    Change(Change),
+    /// The rpc ResetUsage, with its filter.
+    Reset(Filter),
+}
+
+impl Step {
+    /// Returns the name of an operation in the tally.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Reserve(_) => "Reserve",
+            Step::Check(_) => "Check",
+            Step::Commit(..) => "Commit",
+            Step::Release(_) => "Release",
+            Step::Extend(..) => "Extend",
+            Step::Record(..) => "Record",
+            Step::Amend(..) => "Amend",
+            Step::Replay(_) => "Replay",
+            Step::Reuse(_) => "Reuse",
+            Step::Batch(_) => "Batch",
+            Step::Advance(_) => "Advance",
+            Step::TurnBack(_) => "TurnBack",
+            Step::Change(change) => change.name(),
+            Step::Reset(_) => "Reset",
+        }
+    }
 }
 
 /// A tenant, and the steps of its life.
@@ -75,65 +111,99 @@ pub enum Step {
 pub struct Life {
     /// Index of the time zone in [`ZONES`].
     pub zone: usize,
-    /// Limits of the tenant's plan: index in the menu of limits, quantity and enforcement.
-    pub limits: Vec<(usize, i64, usize)>,
+    /// Limits of the plans of the tenant.
+    pub limits: Vec<Chosen>,
+    /// Limits of the plans of agents.
+    pub own: Vec<Chosen>,
+    /// The plans of the agents `a` and `b` at first.
+    pub agents: [Option<usize>; 2],
     /// The steps, in the order in which they are played.
     pub steps: Vec<Step>,
 }
 
-/// Number of limits in the menu.
-pub const MENU: usize = 9;
+/// A limit: its index in the menu, quantity and enforcement, and which of the two plans have it at first.
+pub type Chosen = (usize, i64, usize, [bool; 2]);
+
+/// Number of limits in the menu for tenants.
+pub const MENU: usize = 13;
+/// Number of limits in the menu for agents.
+pub const MENU_OF_AGENTS: usize = 5;
 
 /// Generates lives of at most `steps_max` steps.
 pub fn life(steps_max: usize) -> impl Strategy<Value = Life> {
-    let limit = (0..MENU, quantity(), enforcement());
-    let limits = prop::collection::vec(limit, 0..6).prop_map(|mut limits| {
+    let steps = prop::collection::vec(step(), 1..=steps_max);
+    let agent = || prop::option::weighted(0.6, 2..PLANS);
+    (0..ZONES.len(), limits(MENU, 8), limits(MENU_OF_AGENTS, 4), [agent(), agent()], steps)
+        .prop_map(|(zone, limits, own, agents, steps)| Life { zone, limits, own, agents, steps })
+}
+
+fn limits(menu: usize, count: usize) -> impl Strategy<Value = Vec<Chosen>> {
+    let limit = (0..menu, quantity(), enforcement(), [prop::bool::weighted(0.8), prop::bool::weighted(0.4)]);
+    prop::collection::vec(limit, 0..count).prop_map(|mut limits| {
         limits.sort_unstable();
         limits.dedup_by_key(|limit| limit.0);
         limits
-    });
-    (0..ZONES.len(), limits, prop::collection::vec(step(), 1..=steps_max))
-        .prop_map(|(zone, limits, steps)| Life { zone, limits, steps })
+    })
 }
 
 /// Generates an enforcement; HARD is the most frequent.
-fn enforcement() -> impl Strategy<Value = usize> {
+pub fn enforcement() -> impl Strategy<Value = usize> {
     prop_oneof![6 => Just(1_usize), 1 => Just(2_usize), 1 => Just(3_usize)]
 }
 
-fn quantity() -> impl Strategy<Value = i64> {
+/// Generates the quantity of a limit.
+pub fn quantity() -> impl Strategy<Value = i64> {
     prop_oneof![8 => 0_i64..400, 1 => Just(1_000_000_i64)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let limits = prop::collection::vec((quantity(), enforcement()), MENU);
     prop_oneof![
         30 => operation(),
         3 => prop::collection::vec(operation(), 1..8).prop_map(Step::Batch),
         8 => advance().prop_map(Step::Advance),
         1 => advance().prop_map(Step::TurnBack),
-        1 => any::<bool>().prop_map(Step::Suspend),
-        2 => limits.prop_map(Step::ChangeLimits),
-        2 => (prop::collection::vec(prop::bool::weighted(0.7), MENU), any::<bool>())
-            .prop_map(|(on, moves)| Step::Reshape(on, moves)),
-        2 => (prop::option::of(0..RESOURCES.len()), prop::option::of(0..MENU))
-            .prop_map(|(resource, limit)| Step::Reset(resource, limit)),
+        12 => change().prop_map(Step::Change),
+        3 => filter().prop_map(Step::Reset),
     ]
+}
+
+/// Generates a filter of ResetUsage. Most filters name no subject.
+fn filter() -> impl Strategy<Value = Filter> {
+    let names = prop_oneof![3 => Just([None; DIMENSIONS]), 1 => names()];
+    let limit = prop_oneof![1 => Just(None), 2 => (0..64_usize).prop_map(Some)];
+    (prop::option::of(0..RESOURCES.len()), limit, names).prop_map(|(resource, limit, names)| Filter {
+        resource,
+        limit,
+        names,
+    })
+}
+
+/// Generates names in at most two dimensions.
+pub fn names() -> impl Strategy<Value = Names> {
+    prop::collection::vec((0..DIMENSIONS, 0..NAMES.len()), 1..3).prop_map(|chosen| {
+        let mut names = [None; DIMENSIONS];
+        chosen.into_iter().for_each(|(dimension, name)| names[dimension] = Some(name));
+        names
+    })
 }
 
 fn operation() -> impl Strategy<Value = Step> {
     let target = 0_usize..64;
     let used = prop::collection::vec((0..RESOURCES.len(), 0_i64..150), 0..3).prop_map(once_each);
     let added = prop::collection::vec((0..RESOURCES.len(), asked(80)), 0..3).prop_map(once_each);
-    let recorded = prop::collection::vec((0..RESOURCES.len(), change()), 1..3).prop_map(once_each);
+    let recorded = prop::collection::vec((0..RESOURCES.len(), recorded()), 1..3).prop_map(once_each);
+    let figures = prop::collection::vec((0..RESOURCES.len(), figure()), 1..3).prop_map(once_each);
     prop_oneof![
         10 => hold().prop_map(Step::Reserve),
         2 => hold().prop_map(Step::Check),
-        8 => (target.clone(), used).prop_map(|(target, used)| Step::Commit(target, used)),
+        8 => (target.clone(), used, served())
+            .prop_map(|(target, used, served)| Step::Commit(target, used, served)),
         3 => target.clone().prop_map(Step::Release),
         4 => (target.clone(), added, prop::option::of(ttl()), any::<bool>())
             .prop_map(|(target, added, ttl, keyed)| Step::Extend(target, added, ttl, keyed)),
-        4 => (who(), recorded, any::<bool>()).prop_map(|(who, amounts, keyed)| Step::Record(who, amounts, keyed)),
+        5 => (who(), recorded, ago(), any::<bool>())
+            .prop_map(|(who, amounts, ago, keyed)| Step::Record(who, amounts, ago, keyed)),
+        5 => (target.clone(), figures).prop_map(|(target, figures)| Step::Amend(target, figures)),
         3 => target.clone().prop_map(Step::Replay),
         1 => target.prop_map(Step::Reuse),
     ]
@@ -157,14 +227,35 @@ fn asked(end: i64) -> impl Strategy<Value = i64> {
 }
 
 fn who() -> impl Strategy<Value = Who> {
-    prop::array::uniform3(0..NAMES.len())
+    prop::array::uniform5(0..NAMES.len())
+}
+
+/// Generates who served a call. Most calls are served as they were reserved.
+fn served() -> impl Strategy<Value = Served> {
+    let value = prop_oneof![2 => Just(None), 1 => (0..NAMES.len()).prop_map(Some)];
+    prop_oneof![2 => Just([None; 3]), 1 => prop::array::uniform3(value)]
+}
+
+/// Generates how long ago usage occurred: within 35 days, more rarely before, or in the future.
+fn ago() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![
+        6 => Just(None),
+        4 => prop_oneof![Just(0_i64), Just(HOUR), Just(DAY), Just(9 * DAY), Just(34 * DAY), Just(35 * DAY)]
+            .prop_map(Some),
+        1 => prop_oneof![Just(-1_i64), Just(35 * DAY + 1)].prop_map(Some),
+    ]
+}
+
+/// Generates a figure of Amend. There are few of them, so that some Amends repeat others.
+fn figure() -> impl Strategy<Value = i64> {
+    prop_oneof![Just(0_i64), Just(7), Just(60), Just(160)]
 }
 
 fn ttl() -> impl Strategy<Value = i64> {
     prop_oneof![Just(1_i64), Just(SECOND), Just(5 * MINUTE), Just(HOUR), Just(24 * HOUR)]
 }
 
-fn change() -> impl Strategy<Value = i64> {
+fn recorded() -> impl Strategy<Value = i64> {
     prop_oneof![6 => 1_i64..150, 2 => -150_i64..0, 1 => Just(0_i64)]
 }
 
