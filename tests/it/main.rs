@@ -2,6 +2,8 @@
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
+mod harness;
+
 mod admin_plans;
 mod admin_reset;
 mod admin_resources;
@@ -40,7 +42,6 @@ mod flood;
 mod from_now_on;
 mod full_disk;
 mod grpcurl;
-mod harness;
 mod health;
 mod idempotency;
 mod idle_holds;
@@ -77,7 +78,6 @@ mod settings;
 mod settle;
 mod suspended;
 mod thresholds;
-mod tidy;
 mod trace;
 mod turns;
 mod unchanged;
@@ -103,4 +103,4 @@ mod webhooks;
 mod year;
 mod zero;
 
-
+mod tidy;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     plans::PLANS,
-    steps::{MENU, MENU_OF_AGENTS, NAMES, Names, ZONES, enforcement, names, quantity},
+    steps::{MENU, NAMES, Names, ZONES, enforcement, names, quantity},
 };
 use crate::harness::{DAY, HOUR};
 
@@ -75,9 +75,11 @@ impl Change {
 /// An override that is to be made.
 #[derive(Clone, Debug)]
 pub struct Except {
-    /// Whether it is for a limit of the agents' menu.
+    /// Whether it is for a limit of an agent's plan.
     pub own: bool,
-    /// Index of the limit in its menu.
+    /// Whether any limit of the menu is meant. Otherwise it is a limit of the plans, which may be out of them at present.
+    pub any: bool,
+    /// Index of the limit, modulo the number of limits.
     pub limit: usize,
     /// Names that it may select.
     pub names: Names,
@@ -99,7 +101,7 @@ pub fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         2 => prop::bool::weighted(0.3).prop_map(Change::Suspend),
         2 => limits.prop_map(Change::Limits),
-        3 => shape.prop_map(|(plan, on)| Change::Shape(plan, on)),
+        5 => shape.prop_map(|(plan, on)| Change::Shape(plan, on)),
         2 => (0..PLANS, prop::bool::weighted(0.4)).prop_map(|(plan, on)| Change::Uncovered(plan, on)),
         2 => Just(Change::Move),
         3 => prop::option::weighted(0.8, later()).prop_map(Change::Schedule),
@@ -117,10 +119,7 @@ pub fn change() -> impl Strategy<Value = Change> {
 }
 
 fn except() -> impl Strategy<Value = Except> {
-    let limit = prop_oneof![
-        2 => (0..MENU).prop_map(|limit| (false, limit)),
-        1 => (0..MENU_OF_AGENTS).prop_map(|limit| (true, limit)),
-    ];
+    let limit = (prop::bool::weighted(0.3), prop::bool::weighted(0.1), 0..64_usize);
     let names = prop_oneof![1 => Just([None; 5]), 2 => names()];
     let replaced = prop_oneof![
         3 => quantity().prop_map(|quantity| (Some(quantity), None)),
@@ -129,8 +128,9 @@ fn except() -> impl Strategy<Value = Except> {
     ];
     let times = [prop::option::weighted(0.4, later()), prop::option::weighted(0.6, later())];
     (limit, names, prop::bool::weighted(0.9), replaced, times).prop_map(
-        |((own, limit), names, fits, (quantity, enforcement), times)| Except {
+        |((own, any, limit), names, fits, (quantity, enforcement), times)| Except {
             own,
+            any,
             limit,
             names,
             fits,

@@ -4,10 +4,10 @@ use super::{
     asking::{labels_chosen, names_chosen},
     changes::{BEGINNINGS, Change, Except},
     limit::{menu, menu_of_agents},
-    plans::{Agent, Exception},
+    plans::{Agent, Exception, PLANS},
     player::{Player, plan_limits},
     policy::Filter,
-    steps::{DIMENSIONS, NAMES, RESOURCES, ZONES},
+    steps::{DIMENSIONS, MENU, MENU_OF_AGENTS, NAMES, RESOURCES, ZONES},
 };
 use crate::harness::{
     call::Answer,
@@ -204,7 +204,12 @@ impl Player<'_> {
 
     fn exception(&self, except: &Except) -> Exception {
         let now = self.books.now();
-        let limit = if except.own { menu_of_agents(except.limit, 0, 0) } else { menu(except.limit, 0, 0) };
+        let known = &self.books.plans[if except.own { PLANS / 2 } else { 0 }].limits;
+        let limit = match except.limit.checked_rem(known.len()) {
+            Some(place) if !except.any => known[place].clone(),
+            _ if except.own => menu_of_agents(except.limit % MENU_OF_AGENTS, 0, 0),
+            _ => menu(except.limit % MENU, 0, 0),
+        };
         let mut names = except.names;
         if except.own {
             names[0] = limit.selectors[0].or(names[0].filter(|agent| *agent != 0)).or(Some(1));

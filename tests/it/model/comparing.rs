@@ -143,16 +143,6 @@ impl Player<'_> {
         let is_overridden =
             |balance: &Balance| balance.source.as_ref().is_some_and(|source| !source.r#override.is_empty());
         self.tally.note_if(read.iter().any(is_overridden), "an override applied");
-        // The nominal lengths are those of a day and of a month of 28 to 31 days, with an hour of summer time.
-        let is_between = |balance: &Balance| {
-            let [start, end] = [&balance.window_start, &balance.window_end].map(|at| millis(at.as_ref()));
-            let length = end.zip(start).map(|(end, start)| end - start);
-            length.is_some_and(|length| match balance.period() {
-                Period::Day => (length - DAY).abs() > HOUR,
-                _ => !(28 * DAY - HOUR..=31 * DAY + HOUR).contains(&length),
-            })
-        };
-        self.tally.note_if(read.iter().any(is_between), "a window between two calendars");
     }
 
     /// Compares the amendments of the entry that was amended last (R4.44).

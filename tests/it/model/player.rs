@@ -11,6 +11,7 @@ use super::{
     reading::{Figures, Place, View},
     steps::{Chosen, Life, RESOURCES, Step, Units, ZONES},
     tally::Tally,
+    window::{Span, Window},
 };
 use crate::harness::{
     v1::{operation::Operation as Asked, *},
@@ -193,6 +194,20 @@ impl Player<'_> {
             assert_eq!(self.books.plan, plan);
             self.tally.note("a plan changed at its instant");
         }
+        self.note_windows();
+    }
+
+    /// Counts a window that runs from the end of one calendar to the beginning of another one (R4.30).
+    fn note_windows(&mut self) {
+        let limits = self.books.plans[self.books.plan].limits.iter().filter(|limit| limit.on);
+        let mut windows = limits.map(|limit| limit.window(&self.books.calendars, self.books.now()));
+        // A day has 23 to 25 hours, and a month has 28 to 31 days.
+        let is_between = windows.any(|Window { span, start, end }| match span {
+            Span::Day(_) => (end - start - DAY).abs() > HOUR,
+            Span::Month(..) => !(28 * DAY - HOUR..=31 * DAY + HOUR).contains(&(end - start)),
+            Span::Meter | Span::Lifetime => false,
+        });
+        self.tally.note_if(is_between, "a window between two calendars");
     }
 
     fn advance(&mut self, by: i64) {

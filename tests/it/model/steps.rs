@@ -133,13 +133,13 @@ pub const MENU_OF_AGENTS: usize = 5;
 pub fn life(steps_max: usize) -> impl Strategy<Value = Life> {
     let steps = prop::collection::vec(step(), 1..=steps_max);
     let agent = || prop::option::weighted(0.6, 2..PLANS);
-    (0..ZONES.len(), limits(MENU, 8), limits(MENU_OF_AGENTS, 4), [agent(), agent()], steps)
+    (0..ZONES.len(), limits(MENU, 3..10), limits(MENU_OF_AGENTS, 1..5), [agent(), agent()], steps)
         .prop_map(|(zone, limits, own, agents, steps)| Life { zone, limits, own, agents, steps })
 }
 
-fn limits(menu: usize, count: usize) -> impl Strategy<Value = Vec<Chosen>> {
+fn limits(menu: usize, count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Chosen>> {
     let limit = (0..menu, quantity(), enforcement(), [prop::bool::weighted(0.8), prop::bool::weighted(0.4)]);
-    prop::collection::vec(limit, 0..count).prop_map(|mut limits| {
+    prop::collection::vec(limit, count).prop_map(|mut limits| {
         limits.sort_unstable();
         limits.dedup_by_key(|limit| limit.0);
         limits
@@ -169,13 +169,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Generates a filter of ResetUsage. Most filters name no subject.
 fn filter() -> impl Strategy<Value = Filter> {
-    let names = prop_oneof![3 => Just([None; DIMENSIONS]), 1 => names()];
+    let names = prop_oneof![7 => Just([None; DIMENSIONS]), 1 => names()];
     let limit = prop_oneof![1 => Just(None), 2 => (0..64_usize).prop_map(Some)];
-    (prop::option::of(0..RESOURCES.len()), limit, names).prop_map(|(resource, limit, names)| Filter {
-        resource,
-        limit,
-        names,
-    })
+    (prop::option::weighted(0.3, 0..RESOURCES.len()), limit, names)
+        .prop_map(|(resource, limit, names)| Filter { resource, limit, names })
 }
 
 /// Generates names in at most two dimensions.
@@ -227,7 +224,7 @@ fn asked(end: i64) -> impl Strategy<Value = i64> {
 }
 
 fn who() -> impl Strategy<Value = Who> {
-    prop::array::uniform5(0..NAMES.len())
+    prop::array::uniform5(prop_oneof![3 => Just(1_usize), 1 => Just(0_usize), 1 => Just(2_usize)])
 }
 
 /// Generates who served a call. Most calls are served as they were reserved.
