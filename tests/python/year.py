@@ -311,7 +311,7 @@ class Model:
 
     def counter(self, tenant, owner, plan, limit, values, use):
         """The counter of the running window. Without `use`, a counter that does not exist yet is not kept."""
-        counters = tenant.counters[(lineage(owner, plan, limit), values)]
+        counters = tenant.counters.get((lineage(owner, plan, limit), values))
         last = counters[-1] if counters else None
         if limit["period"] == "ROLLING":
             start, end = self.now, self.now + limit["length"]
@@ -328,7 +328,7 @@ class Model:
                     units = self.carry(tenant, reader_owner, reader_plan, reader, values, start, last)
                     made.carried[reader["id"]] = units
         if use:
-            counters.append(made)
+            tenant.counters[(lineage(owner, plan, limit), values)].append(made)
         return made
 
     def carry(self, tenant, owner, plan, limit, values, start, last):
@@ -430,7 +430,7 @@ class Model:
             for limit in plan.limits:
                 of_limit = {}
                 for (key, values), counters in list(tenant.counters.items()):
-                    if key == lineage(owner, plan, limit) and counters:
+                    if key == lineage(owner, plan, limit):
                         counter = self.counter(tenant, owner, plan, limit, values, use=False)
                         if counter.committed:
                             of_limit[values] = counter
@@ -442,7 +442,7 @@ class Model:
                     carried = counter.carried.get(limit["id"], 0) if limit.get("carry") else 0
                     since = self.counted_since(tenant, owner, plan, limit, counter.start, counter.end)
                     bounds = instants(counter.start, counter.end)
-                    kept = tenant.counters[(lineage(owner, plan, limit), values)]
+                    kept = tenant.counters.get((lineage(owner, plan, limit), values), [])
                     if limit["period"] == "ROLLING" and counter not in kept:
                         # No window is running.
                         bounds, since = [None, None], self.now
