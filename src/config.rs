@@ -14,7 +14,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::bounds::REQUEST_ID_RETENTION_MIN_HOURS;
+use crate::domain::bounds::{REQUEST_ID_RETENTION_MIN_HOURS, TENANT_COUNTERS_MAX};
 
 /// Default of `database`: a SQLite file in the current folder.
 pub const DATABASE_DEFAULT: &str = "sqlite://tope.db";
@@ -30,6 +30,12 @@ pub const RETENTION_MAX_DAYS: u32 = 36_500;
 
 /// Shortest retention of events, in days: a delivery to a webhook is retried for up to 30 hours.
 pub const EVENT_RETENTION_MIN_DAYS: u32 = 2;
+
+/// Shortest retention of counters, in days: a Record may report usage of the last 35 days.
+pub const COUNTER_RETENTION_MIN_DAYS: u32 = 36;
+
+/// Largest value of `counters_per_tenant_max`.
+pub const COUNTERS_MAX: u64 = 100_000_000;
 
 /// Largest default of `lanes`, however many cores there are.
 pub const LANES_DEFAULT_MAX: usize = 8;
@@ -153,6 +159,14 @@ settings! {
     /// How long events are kept, in days
     [value_name = "DAYS"]
     event_retention_days: u32 = 30, "a number of days" in EVENT_RETENTION_MIN_DAYS..=RETENTION_MAX_DAYS;
+
+    /// How long counters are kept after their window has ended, in days; not shorter than reservations
+    [value_name = "DAYS"]
+    counter_retention_days: u32 = 400, "a number of days" in COUNTER_RETENTION_MIN_DAYS..=RETENTION_MAX_DAYS;
+
+    /// Number of counters of a tenant beyond which Reserve and Extend make no new counters
+    [value_name = "N"]
+    counters_per_tenant_max: u64 = TENANT_COUNTERS_MAX, "a number" in 1..=COUNTERS_MAX;
 
     /// Allow webhooks with http URLs, whose bodies anybody on the network path can read
     [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
@@ -302,6 +316,7 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     check_ranges(&config)?;
     check_request_ids(&config)?;
+    check_counters(&config)?;
     Ok(config)
 }
 
@@ -313,6 +328,18 @@ fn check_request_ids(config: &Config) -> Result<(), String> {
             "request_id_retention_hours must be at most reservation_retention_days, which is {days} ({} hours), but is \
              {hours}",
             days * 24
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that counters are kept as long as reservations, since a reservation that is kept may still change them.
+fn check_counters(config: &Config) -> Result<(), String> {
+    let (reservations, counters) = (config.reservation_retention_days, config.counter_retention_days);
+    if counters < reservations {
+        return Err(format!(
+            "counter_retention_days must be at least reservation_retention_days, which is {reservations}, but is \
+             {counters}"
         ));
     }
     Ok(())
@@ -379,6 +406,12 @@ mod tests {
             ("webhook_allow_http = \"yes\"", "must be true or false"),
             ("webhook_allow_private = 1", "must be true or false"),
             ("request_id_retention_hours = 23", "request_id_retention_hours must be at least 24, but is 23"),
+            ("counter_retention_days = 35", "counter_retention_days must be 36 to 36500, but is 35"),
+            (
+                "reservation_retention_days = 401",
+                "counter_retention_days must be at least reservation_retention_days, which is 401, but is 400",
+            ),
+            ("counters_per_tenant_max = 0", "counters_per_tenant_max must be 1 to 100000000, but is 0"),
             (
                 "request_id_retention_hours = 49\nreservation_retention_days = 2",
                 "request_id_retention_hours must be at most reservation_retention_days, which is 2 (48 hours), but is 49",

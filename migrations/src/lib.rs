@@ -19,6 +19,7 @@ mod m20261126_000014_counter_labels;
 mod m20261127_000015_agents_overrides;
 mod m20261127_000016_policy_settings;
 mod m20261127_000018_next_plan;
+mod m20261127_000019_prune_counters;
 
 /// All migrations, in the order in which they run.
 pub struct Migrator;
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000015_agents_overrides::Migration),
             Box::new(m20261127_000016_policy_settings::Migration),
             Box::new(m20261127_000018_next_plan::Migration),
+            Box::new(m20261127_000019_prune_counters::Migration),
         ]
     }
 }

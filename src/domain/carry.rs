@@ -17,6 +17,7 @@ use super::{
     terms::limits_of_agent,
     time::Time,
     timing::{FullHistory, TenantCalendar, Timing},
+    window::Period,
 };
 
 /// Maximum number of shapes that a limit or a tenant carries on, in addition to the shapes of the limits themselves.
@@ -49,6 +50,14 @@ impl Tenant {
             return by_plan;
         }
         earliest(carried, key, &self.calendars).unwrap_or(plan_since)
+    }
+
+    /// Returns since when a new counter of `key` counts, if its limits count since `since`. The counter may have been
+    /// pruned, so it is certain to contain only what was spent since the tenant's counters were last pruned (R4.48).
+    pub fn new_counter_since(&self, key: &CounterKey, since: Since) -> Since {
+        let may_be_pruned =
+            since.at < self.forgotten_at && key.period() == Period::Lifetime && key.is_of_one_subject();
+        if may_be_pruned { Since { at: self.forgotten_at, order: 0 } } else { since }
     }
 
     /// Returns the lineage with this timing, if both have the same window at `now`. Later windows of the two may

@@ -85,6 +85,8 @@ fn tenant(plan_since: Since, carried: Vec<Lineage>) -> Tenant {
         created_at: Time::EPOCH,
         updated_at: Time::EPOCH,
         event_number: 0,
+        counters: 0,
+        forgotten_at: Time::EPOCH,
     }
 }
 

@@ -201,6 +201,11 @@ impl CounterKey {
         self.all_labels().next().is_some_and(|(key, _)| key == OF_AGENTS_PLAN)
     }
 
+    /// Returns whether the counter counts a certain agent, user, model or label value, and not the tenant as a whole.
+    pub fn is_of_one_subject(&self) -> bool {
+        self.dimensions().iter().any(|(_, value)| value.is_some()) || self.all_labels().next().is_some()
+    }
+
     fn all_labels(&self) -> impl Iterator<Item = (&str, &str)> {
         labels_in(self.parse().map(|(_, labels)| labels).unwrap_or_default())
     }

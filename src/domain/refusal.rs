@@ -199,6 +199,16 @@ pub enum Refusal {
     /// ResetUsage matches more counters than one transaction may change.
     #[error("more than {0} counters match; name resources, an agent or labels")]
     TooManyCounters(usize),
+    /// The operation would make new counters, and the tenant has as many as it may have (R4.48).
+    #[error(
+        "tenant {tenant:?} may have {most} counters, and this call would make new ones; those that exist can be used"
+    )]
+    TenantHasTooManyCounters {
+        /// The id of the tenant.
+        tenant: String,
+        /// The bound of the tenant's counters.
+        most: i64,
+    },
     /// HARD limits refused the operation, or the plan, because no limit covers a resource. There is one violation for
     /// each of these limits and resources.
     #[error("{}", quota_text(.0))]

@@ -64,6 +64,8 @@ pub struct LaneOptions {
     pub count: usize,
     /// Whether a lane decides a batch while the previous batch commits, which uses one more core.
     pub overlap: bool,
+    /// Number of counters of one tenant beyond which Reserve and Extend make no new counters.
+    pub counters_max: i64,
 }
 
 /// The lanes, as callers see them.
@@ -88,7 +90,7 @@ impl Engine {
         store: &Store,
         policies: &Arc<PolicyCache>,
         clock: &Clock,
-        LaneOptions { count, overlap }: LaneOptions,
+        LaneOptions { count, overlap, counters_max }: LaneOptions,
     ) -> io::Result<(Engine, Lanes)> {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
@@ -101,7 +103,7 @@ impl Engine {
             .map(|_| {
                 let (queue, submissions) = mpsc::unbounded_channel();
                 let waiting = Arc::new(AtomicUsize::new(0));
-                let batcher = Batcher::new(store.clone(), Arc::clone(policies), clock.clone());
+                let batcher = Batcher::new(store.clone(), Arc::clone(policies), clock.clone(), counters_max);
                 let lane = Lane::new(
                     submissions,
                     Arc::clone(&waiting),

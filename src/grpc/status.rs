@@ -166,6 +166,10 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         Refusal::TooManyCounters(most) => {
             precondition("TOO_MANY_COUNTERS", &tenant, &text, [("counters_max", most.to_string())])
         }
+        Refusal::TenantHasTooManyCounters { tenant, most } => {
+            let metadata = [("tenant", tenant.clone()), ("counters_max", most.to_string())];
+            precondition("TOO_MANY_COUNTERS", tenant, &text, metadata)
+        }
         Refusal::TooManyWebhooks(most) => too_many("TOO_MANY_WEBHOOKS", "webhooks_max", *most, &text),
         Refusal::QuotaExceeded(violations) => quota(violations, &tenant, &text, frame, details),
     }

@@ -70,7 +70,7 @@ pub static JOBS: [Job; 8] = [
     Job {
         name: "prune",
         schedule: "0 7 * * * *",
-        description: "Removes settled reservations and request ids that are older than their retention",
+        description: "Removes settled reservations, request ids and counters that are older than their retention",
         timeout: Duration::from_secs(3_000),
         run: |tools, now, course| Box::pin(prune::run(tools, now, course)),
     },

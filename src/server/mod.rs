@@ -156,7 +156,8 @@ impl Server {
             Err(_) => false,
         };
         let policies = Arc::new(PolicyCache::default());
-        let lanes = LaneOptions { count: lanes, overlap: options.overlap };
+        let counters_max = i64::try_from(config.counters_per_tenant_max).unwrap_or(i64::MAX);
+        let lanes = LaneOptions { count: lanes, overlap: options.overlap, counters_max };
         let (engine, lanes) =
             Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
@@ -259,6 +260,7 @@ fn retention(config: &Config) -> Retention {
         config.reservation_retention_days,
         config.request_id_retention_hours,
         config.event_retention_days,
+        config.counter_retention_days,
     )
 }
 

@@ -55,6 +55,8 @@ pub struct Changes {
     pub events: Vec<Event>,
     /// The number of the tenant's latest event.
     pub event_number: i64,
+    /// The number of the tenant's counters.
+    pub counter_count: i64,
     /// The tenant's plan, if a scheduled change of plan was due.
     pub replanned: Option<Box<Replanned>>,
 }
@@ -136,6 +138,7 @@ impl Changes {
             decided_at: _,
             next_due: _,
             event_number: _,
+            counter_count: _,
         } = self;
         !due_moved
             && new_counters.is_empty()

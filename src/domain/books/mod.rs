@@ -308,6 +308,11 @@ impl Books {
         self.known.counters.contains_key(key)
     }
 
+    /// Returns whether this counter exists, as far as the books know.
+    pub fn has_counter(&self, key: &CounterKey) -> bool {
+        self.known.counters.get(key).is_some_and(Option::is_some)
+    }
+
     /// Returns the keys of the known counters that exist.
     pub fn counter_keys(&self) -> impl Iterator<Item = &CounterKey> {
         self.known.counters.iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
@@ -369,6 +374,7 @@ impl Books {
         }
         let alerts = self.carried_at_first(key);
         let slot = self.known.counters.entry(key.clone()).or_default();
+        self.tenant.counters += i64::from(slot.is_none());
         let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, alerts, false));
         if slot.restart.is_some() {
             self.restart(key);
@@ -444,6 +450,7 @@ impl Books {
             adjustments,
             events,
             event_number: self.tenant.event_number,
+            counter_count: self.tenant.counters,
             replanned: self.tenant.unsaved.take().map(|_| Replanned::of(&self.tenant)),
         };
         for key in self.changed_counters {

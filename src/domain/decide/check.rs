@@ -4,11 +4,16 @@ use super::{
     super::{books::Books, operation::Check, plan::Enforcement, refusal::Refusal, tenant::TenantState},
     reply::{Checked, Outcome, Verdict},
     reserve::grants,
-    stop::Stop,
-    touch::{Applied, TouchedOrFaults, require},
+    stop::{Context, Stop},
+    touch::{Applied, TouchedOrFaults, refusal_of_new_counters, require},
 };
 
-pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'_>) -> Result<Checked, Stop> {
+pub(super) fn check(
+    books: &mut Books,
+    context: &Context<'_>,
+    check: &Check,
+    touched: TouchedOrFaults<'_>,
+) -> Result<Checked, Stop> {
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     let agent = check.subject.agent.as_str();
@@ -29,10 +34,11 @@ pub(super) fn check(books: &mut Books, check: &Check, touched: TouchedOrFaults<'
             verdicts.push(Verdict { requested: ask.quantity, outcome: Outcome::Refuse, balance });
         }
     }
-    let granted = if suspended { Vec::new() } else { granted };
+    let too_many_counters = refusal_of_new_counters(books, context, touched).is_some();
+    let granted = if suspended || too_many_counters { Vec::new() } else { granted };
     let granted =
         touched.iter().zip(granted).map(|(touched, quantity)| (touched.resource, quantity)).collect();
-    Ok(Checked { verdicts, granted, violations, suspended })
+    Ok(Checked { verdicts, granted, violations, suspended, too_many_counters })
 }
 
 fn verdict(books: &Books, applied: &Applied, quantity: i64, minimum: i64) -> Verdict {

@@ -17,7 +17,8 @@ use super::{
     reserve::{grants, refuse_suspended},
     stop::{Context, Stop, find_replay, get_target},
     touch::{
-        Applied, Touched, applied, counter_of_line, overflow, require, reservation_balances, resolve_held,
+        Applied, Touched, applied, counter_of_line, overflow, refusal_of_new_counters, require,
+        reservation_balances, resolve_held,
     },
 };
 
@@ -57,6 +58,9 @@ pub(super) fn extend(
     let touched = counters(books, context, extend, &found)?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
+    if let Some(refusal) = refusal_of_new_counters(books, context, &touched) {
+        return Err(refusal.into());
+    }
     let asked = extend.amounts.iter().map(|units| (units.quantity, units.quantity));
     let granted = grants(books, &found.subject.agent, &touched, asked);
     let observed = granted.map_err(|no| note_extended(no, extend, &found))?.observed;

@@ -57,7 +57,7 @@ pub fn decide(
         Operation::Extend(extend) => extend::extend(books, context, extend, id).map(Reply::Extended),
         Operation::Record(record) => record::record(books, context, record, id, touched),
         Operation::Amend(amend) => amend::amend(books, context, amend).map(Reply::Amended),
-        Operation::Check(check) => check::check(books, check, touched).map(Reply::Checked),
+        Operation::Check(check) => check::check(books, context, check, touched).map(Reply::Checked),
         Operation::Reset(reset) => reset::reset(books, context, reset, id),
     };
     if let (Err(Stop::Refused(Refusal::QuotaExceeded(violations))), false) =

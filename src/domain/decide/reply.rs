@@ -48,6 +48,8 @@ pub struct Checked {
     pub violations: Vec<Violation>,
     /// Whether the tenant or the agent is suspended.
     pub suspended: bool,
+    /// Whether the Reserve would make new counters beyond the tenant's bound.
+    pub too_many_counters: bool,
 }
 
 /// The result of an operation that was not refused.

@@ -14,7 +14,10 @@ use super::{
     },
     reply::Held,
     stop::{Context, Stop, find_replay},
-    touch::{Applied, Touched, TouchedOrFaults, balances, overflow, require, reservation_balances},
+    touch::{
+        Applied, Touched, TouchedOrFaults, balances, overflow, refusal_of_new_counters, require,
+        reservation_balances,
+    },
 };
 
 pub(super) fn reserve(
@@ -34,6 +37,10 @@ pub(super) fn reserve(
     refuse_suspended(books, &reserve.subject.agent)?;
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
+    // Before the limits, because a refusal by a limit is counted, and so makes counters, too.
+    if let Some(refusal) = refusal_of_new_counters(books, context, touched) {
+        return Err(refusal.into());
+    }
     let asked = reserve.amounts.iter().map(|ask| (ask.quantity, ask.minimum));
     let Grants { granted, observed } = grants(books, &reserve.subject.agent, touched, asked)?;
 

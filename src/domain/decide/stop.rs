@@ -23,6 +23,8 @@ pub struct Context<'a> {
     pub calendar: &'a mut Calendar,
     /// The time of the batch.
     pub now: Time,
+    /// Number of counters of one tenant beyond which Reserve and Extend make no new counters.
+    pub counters_max: i64,
 }
 
 /// The reason why there is no reply.

@@ -19,7 +19,7 @@ use super::super::{
     time::Time,
     window::{Window, window_at},
 };
-use super::stop::Stop;
+use super::stop::{Context, Stop};
 
 /// A counter that an operation changes, with a limit that reads it.
 #[derive(Clone, Debug)]
@@ -82,7 +82,8 @@ pub(super) fn applied(
             None => calendar.window(&tenant.calendars, &shape.timing, at),
         };
         let key = CounterKey::of_shape(shape, window, subject);
-        let fresh = Counter::fresh(window.window, tenant.counts_since(limit, &key));
+        let since = tenant.new_counter_since(&key, tenant.counts_since(limit, &key));
+        let fresh = Counter::fresh(window.window, since);
         let limit = Some(Arc::clone(terms.at(limit, &key, books.now)));
         applied.push(Applied { limit, key, fresh });
     }
@@ -196,6 +197,25 @@ pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterK
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 
+/// Returns the refusal of an operation that would make new counters beyond the tenant's bound (R4.48). `None`: the
+/// tenant stays within the bound, or the operation makes no new counters.
+pub(super) fn refusal_of_new_counters(
+    books: &Books,
+    context: &Context<'_>,
+    touched: &[Touched],
+) -> Option<Refusal> {
+    let (counters, most) = (books.tenant.counters, context.counters_max);
+    let count = |keys: usize| i64::try_from(keys).unwrap_or(i64::MAX);
+    let touched_count = count(touched.iter().map(|touched| touched.applied.len()).sum());
+    if counters.saturating_add(touched_count) <= most {
+        return None;
+    }
+    let keys = touched.iter().flat_map(Touched::keys);
+    let new = count(keys.filter(|applied| !books.has_counter(&applied.key)).count());
+    let beyond = new > 0 && counters.saturating_add(new) > most;
+    beyond.then(|| Refusal::TenantHasTooManyCounters { tenant: books.tenant.id.to_string(), most })
+}
+
 /// Returns the present counter of a reservation's line, or a new counter if there is none yet.
 pub(super) fn counter_of_line(
     books: &Books,
@@ -208,7 +228,8 @@ pub(super) fn counter_of_line(
     }
     let window = window_of(books, calendar, key);
     let of_limits = books.terms.counted_since(&books.tenant, key);
-    Counter::fresh(window, of_limits.unwrap_or(Since { at: since, order: 0 }))
+    let since = of_limits.unwrap_or(Since { at: since, order: 0 });
+    Counter::fresh(window, books.tenant.new_counter_since(key, since))
 }
 
 /// Returns the window of a counter: the window that a limit of the terms has there, or else the window that a limit

@@ -244,7 +244,8 @@ impl Batcher {
         };
         let operation = &item.request.operation;
         let touched = touch_operation(books, policy, &mut self.calendar, operation, now);
-        let mut context = Context { policy, calendar: &mut self.calendar, now };
+        let counters_max = self.counters_max;
+        let mut context = Context { policy, calendar: &mut self.calendar, now, counters_max };
         let reply = decide(books, &mut context, operation, item.mint(now), &touched).ok()?;
         books.tenant.decided_at = now;
         let tenant = Arc::clone(&books.tenant.id);

@@ -64,6 +64,8 @@ pub(super) struct Batcher {
     store: Store,
     policies: Arc<PolicyCache>,
     clock: Clock,
+    /// Number of counters of one tenant beyond which Reserve and Extend make no new counters.
+    counters_max: i64,
     calendar: Calendar,
     memory: Memory,
     /// The reasons why the next batch may not be decided ahead.
@@ -82,10 +84,10 @@ struct Decided {
 }
 
 impl Batcher {
-    pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock) -> Self {
+    pub(super) fn new(store: Store, policies: Arc<PolicyCache>, clock: Clock, counters_max: i64) -> Self {
         let (calendar, memory) = (Calendar::default(), Memory::default());
         let (caution, early_lock, locked) = (Caution::default(), None, HashSet::default());
-        Self { store, policies, clock, calendar, memory, caution, early_lock, locked }
+        Self { store, policies, clock, counters_max, calendar, memory, caution, early_lock, locked }
     }
 
     /// Makes the newcomers of the lane, of the parts of the server on which the lane works.
@@ -280,7 +282,8 @@ impl Batcher {
                 policy: Arc::clone(&policy),
                 now,
             };
-            let mut context = Context { policy: &policy, calendar: &mut self.calendar, now };
+            let counters_max = self.counters_max;
+            let mut context = Context { policy: &policy, calendar: &mut self.calendar, now, counters_max };
             let id = item.mint(now);
             match decide(books, &mut context, &item.request.operation, id, touched) {
                 Ok(reply) => {

@@ -248,8 +248,8 @@ fn check(tenant: &str) -> Request {
 fn start(store: &Store, overlap: bool) -> (Engine, Lanes) {
     store.set_available(true);
     let clock = Clock::Manual(ManualClock::at(NOW));
-    Engine::start(store, &Arc::new(PolicyCache::default()), &clock, LaneOptions { count: 1, overlap })
-        .expect("started")
+    let lanes = LaneOptions { count: 1, overlap, counters_max: i64::MAX };
+    Engine::start(store, &Arc::new(PolicyCache::default()), &clock, lanes).expect("started")
 }
 
 async fn end(mut lanes: Lanes) {

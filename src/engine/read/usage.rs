@@ -308,7 +308,10 @@ impl View {
         let rows = self.transaction.find_counters(&keys).await?;
         let mut rows: HashMap<CounterKey, StoredCounter> = rows.into_iter().map(|(_, row)| row).collect();
         let stored = rows.remove(&key);
-        let since = counted.limit.as_ref().map(|limit| self.tenant.counts_since(limit, &key));
+        let since = counted
+            .limit
+            .as_ref()
+            .map(|limit| self.tenant.new_counter_since(&key, self.tenant.counts_since(limit, &key)));
         // A limit is shown even if its counter does not exist yet. A meter is shown only if its counter exists.
         let fresh = since.map(|since| Counter::fresh(window.window, since));
         let counter = stored.as_ref().map(|(counter, _)| *counter).or(fresh);

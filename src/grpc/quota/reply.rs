@@ -51,20 +51,22 @@ fn held(held: &Held, frame: &Frame) -> (Option<v1::Reservation>, Vec<v1::Balance
 }
 
 fn check(checked: &Checked, frame: &Frame) -> v1::CheckResponse {
-    let Checked { verdicts, granted, violations, suspended } = checked;
+    let Checked { verdicts, granted, violations, suspended, too_many_counters } = checked;
     let policy = &frame.policy;
     let amount =
         |&(resource, quantity)| v1::Amount { resource: policy.resource_id(resource).to_owned(), quantity };
     let mut granted: Vec<v1::Amount> = granted.iter().map(amount).collect();
     granted.sort_unstable_by(|a, b| a.resource.cmp(&b.resource));
-    // Waiting does not help a suspended tenant; an operator must act.
-    let retry_delay = if *suspended { None } else { wire::retry_delay(violations, frame.now) };
+    // Waiting does not help a suspended tenant, or a tenant with too many counters; an operator must act.
+    let is_stopped = *suspended || *too_many_counters;
+    let retry_delay = if is_stopped { None } else { wire::retry_delay(violations, frame.now) };
     v1::CheckResponse {
-        allowed: violations.is_empty() && !suspended,
+        allowed: violations.is_empty() && !is_stopped,
         verdicts: verdicts.iter().map(|verdict| self::verdict(verdict, policy)).collect(),
         granted,
         retry_delay: retry_delay.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
         suspended: *suspended,
+        too_many_counters: *too_many_counters,
     }
 }
 

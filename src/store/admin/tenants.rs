@@ -295,6 +295,8 @@ pub(super) async fn insert(
         terms_version: Set(0),
         next_plan_key: Set(None),
         next_plan_at: Set(None),
+        counters: Set(0),
+        forgotten_at: Set(Time::EPOCH),
     };
     let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
     emit_tenant_change(transaction, &tenant, Done::Created).await?;

@@ -6,6 +6,7 @@ use super::{
     close::FIND_OLDEST_HOLDS,
     due::{COUNT_DUE, LIST_DUE_TENANTS},
     find::{FIND_COUNTERS, FIND_HOLDS, FIND_REQUESTS, FIND_SETTLED},
+    prune_counters::{FIND_ADJUSTMENTS, FIND_OLD_COUNTERS},
     scan::{FIND_EARLIEST_DEADLINES, FIND_NEXT_DEADLINE, LIST_HOLDS, LIST_HOLDS_BY_DEADLINE},
     write::{DELETE_HOLDS, UPDATE_HOLDS, UPDATE_SETTLED},
 };
@@ -20,7 +21,9 @@ const FEW: &str = "
     INSERT INTO counters (tenant_key, key, resource_key, period, window_start, window_end, committed, reserved,
                           counted_since)
     VALUES (1, 'k', 1, 1, 0, 1, 0, 0, 0);
-    ANALYZE requests, reservations, holds, counters;";
+    INSERT INTO adjustments (id, tenant_key, counter_key, delta, reason, operator, created_at)
+    VALUES (gen_random_uuid(), 1, 'k', 1, '', '', 0);
+    ANALYZE requests, reservations, holds, counters, adjustments;";
 
 #[tokio::test]
 async fn postgres_reads_by_index_even_if_tables_were_analyzed_almost_empty() {
@@ -34,6 +37,8 @@ async fn postgres_reads_by_index_even_if_tables_were_analyzed_almost_empty() {
         (&FIND_HOLDS, "bigint[], uuid[]"),
         (&FIND_SETTLED, "bigint[], uuid[]"),
         (&FIND_COUNTERS, "bigint[], bytea[]"),
+        (&FIND_OLD_COUNTERS, "bigint[], bytea[]"),
+        (&FIND_ADJUSTMENTS, "bigint[], bytea[]"),
         (&UPDATE_HOLDS, "bigint[], uuid[], bigint[], bytea[]"),
         (&DELETE_HOLDS, "bigint[], uuid[]"),
         (&UPDATE_SETTLED, "uuid[], bigint[], smallint[], bigint[], bytea[]"),

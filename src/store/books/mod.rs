@@ -1,7 +1,7 @@
 //! The books of tenants: counters, holds, reservations, requests and adjustments. A batch locks its tenants
 //! (`lock.rs`), finds the rows that it needs (`find.rs`) and writes the changed rows (`write.rs`): read these three
 //! files first. A batch that was decided ahead is written by `ahead.rs` alone. These files convert rows with `rows.rs`
-//! and `body.rs`. Lists and jobs have `scan.rs`, `due.rs`, `close.rs` and `prune.rs`.
+//! and `body.rs`. Lists and jobs have `scan.rs`, `due.rs`, `close.rs`, `prune.rs`, `prune_counters.rs` and `recount.rs`.
 
 mod ahead;
 mod alerts;
@@ -15,7 +15,9 @@ mod find;
 mod index_tests;
 mod lock;
 mod prune;
+mod prune_counters;
 mod rare;
+mod recount;
 pub(super) mod rows;
 mod scan;
 pub(super) mod tenant;

@@ -19,7 +19,7 @@ use crate::{
         time::{Span, Time},
     },
     store::{
-        Dialect, Job, Reading, Store, StoreError, Transaction,
+        Dialect, Job, Reading, Store, StoreError, Transaction, Writes,
         bulk::{Bulk, empty_columns, push},
         transaction::{ATTEMPTS_MAX, PAUSE_MILLIS},
     },
@@ -34,10 +34,10 @@ const DELETED_ROWS_MAX: usize = 500;
 const PAGE_ROWS: usize = 2_000;
 
 /// Pause after a transaction that deleted rows: about ten times as long as the transaction takes.
-const DELETED_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const DELETED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause after each page.
-const PAGE_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Locks the tenants of rows to be pruned, deleted tenants included. SQLite has one writer and needs no lock.
 static LOCK_OWNERS: Bulk = Bulk {
@@ -98,15 +98,18 @@ pub struct Retention {
     pub requests: Span,
     /// How long an event is kept after it happened.
     pub events: Span,
+    /// How long a counter is kept after its window has ended, or after it was last used if its window has no end.
+    pub counters: Span,
 }
 
 impl Retention {
     /// Makes a retention from days and hours, which are the units of the settings.
-    pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32) -> Self {
+    pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32, counters_days: u32) -> Self {
         Self {
             reservations: Span::days(reservations_days.into()),
             requests: Span::hours(requests_hours.into()),
             events: Span::days(events_days.into()),
+            counters: Span::days(counters_days.into()),
         }
     }
 }
@@ -116,7 +119,7 @@ pub type GoOn<'a> = dyn Fn(Pruned) -> bool + Sync + 'a;
 
 /// Whether a walk has read all rows or was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// The walk has read all rows.
     Reached,
     /// `go_on` stopped the walk before the end.
@@ -132,24 +135,31 @@ pub struct Pruned {
     pub requests: u64,
     /// Events that were removed.
     pub events: u64,
+    /// Counters that were removed.
+    pub counters: u64,
+    /// Adjustments that were removed, because their counter was.
+    pub adjustments: u64,
+    /// Tenants whose counters were counted again, because their rows had another number.
+    pub recounted: u64,
     /// Transactions that the walk has begun, except for those that delete events.
     pub transactions: u64,
     /// Reservations that the database refuses to remove. They stay, and the log says why.
     pub refused: u64,
 }
 
-/// The state of one walk through the tables of request ids and reservations.
+/// The state of one walk through the tables of request ids, reservations and counters.
 #[derive(Debug, Default)]
-struct Walk {
-    pruned: Pruned,
+pub(super) struct Walk {
+    pub(super) pruned: Pruned,
     /// Tenants that another transaction had locked. Their request ids stay for the next walk. Their reservations stay,
     /// too, because request ids still name them.
-    left_out: Vec<TenantKey>,
+    pub(super) left_out: Vec<TenantKey>,
 }
 
 impl Store {
-    /// Removes request ids and reservations that are older than their retention, until none are left or `go_on` stops
-    /// the walk. `go_on` is called after each transaction and each page.
+    /// Removes request ids, reservations and counters that are older than their retention, until none are left or
+    /// `go_on` stops the walk. `go_on` is called after each transaction and each page. `mint` makes the versions of
+    /// tenants that lose counters, each of them new.
     ///
     /// # Errors
     ///
@@ -158,6 +168,7 @@ impl Store {
         &self,
         shown: Option<Time>,
         retention: Retention,
+        mint: fn() -> i64,
         go_on: &GoOn<'_>,
     ) -> Result<(), StoreError> {
         let now = self.read_now(shown).await?;
@@ -166,10 +177,17 @@ impl Store {
         // A `request_id` takes effect before its reservation is settled, and its retention is not longer. So after all
         // old request ids are removed, no request id names an old reservation, not even the request id of an Extend.
         // Only then the walk removes reservations. So no `request_id` ever names a missing reservation.
-        let end = self.prune_requests(now.saturating_sub(requests), &mut walk, go_on).await?;
+        let mut end = self.prune_requests(now.saturating_sub(requests), &mut walk, go_on).await?;
         if end == End::Reached {
             let until = now.saturating_sub(retention.reservations);
-            self.prune_reservations(until, &mut walk, go_on).await?;
+            end = self.prune_reservations(until, &mut walk, go_on).await?;
+        }
+        // A counter goes only after the reservations that name it.
+        if end == End::Reached {
+            end = self.prune_counters(now, retention, mint, &mut walk, go_on).await?;
+        }
+        if end == End::Reached {
+            self.recount_counters(mint, &mut walk, go_on).await?;
         }
         Ok(())
     }
@@ -363,6 +381,17 @@ impl Transaction<Reading> {
     }
 }
 
+impl<W: Writes> Transaction<W> {
+    /// Locks these tenants, which must be sorted, deleted tenants included.
+    pub(super) async fn lock_owners(&self, owners: &[TenantKey]) -> Result<(), StoreError> {
+        if self.dialect() == Dialect::Postgres {
+            self.wait_briefly().await?;
+            self.find(&LOCK_OWNERS, vec![owners.iter().map(|owner| Value::from(owner.0)).collect()]).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Transaction<Job> {
     async fn remove(self, old: &Old, locked: &[TenantKey], until: Time) -> Result<u64, StoreError> {
         self.lock_owners(&old.owners(locked)).await?;
@@ -377,14 +406,6 @@ impl Transaction<Job> {
         };
         self.commit().await?;
         Ok(removed)
-    }
-
-    async fn lock_owners(&self, owners: &[TenantKey]) -> Result<(), StoreError> {
-        if self.dialect() == Dialect::Postgres {
-            self.wait_briefly().await?;
-            self.find(&LOCK_OWNERS, vec![owners.iter().map(|owner| Value::from(owner.0)).collect()]).await?;
-        }
-        Ok(())
     }
 
     async fn delete_requests(
@@ -428,7 +449,8 @@ impl Transaction<Job> {
     }
 }
 
-fn page_rows() -> Value {
+/// Returns the number of rows of a page, for a statement.
+pub(super) fn page_rows() -> Value {
     Value::from(i64::try_from(PAGE_ROWS).unwrap_or(i64::MAX))
 }
 

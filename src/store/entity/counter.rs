@@ -38,6 +38,10 @@ pub(in crate::store) struct Model {
     pub(in crate::store) forgiven_until: Time,
     /// JSON: the labels that the counter counts separately, with their values. `None` if there are none.
     pub(in crate::store) labels: Option<String>,
+    /// When the job `prune` noted `idle_figures`. 0 if it never did.
+    pub(in crate::store) idle_since: Time,
+    /// The figures that the counter had then, see `books/prune_counters.rs`.
+    pub(in crate::store) idle_figures: Option<Vec<u8>>,
 }
 
 /// No relations: the database has no foreign keys.

@@ -121,6 +121,11 @@ impl World {
         serve(Config { lanes, ..settings(self.database.url()) }, &self.clock).boxed_local()
     }
 
+    /// Starts another server on the same database, with these settings.
+    pub fn replica_of(&self, config: Config) -> LocalBoxFuture<'_, (Server, Clients)> {
+        serve(config, &self.clock).boxed_local()
+    }
+
     /// Makes the server emit WINDOW_CLOSED for windows that are over, as the server does by itself every minute.
     pub fn close_windows(&self) -> BoxFuture<'_, Closed> {
         async move {
