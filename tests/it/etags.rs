@@ -1,12 +1,18 @@
 //! R4.37: an update or a delete with an etag takes effect only if the thing still has this etag.
 
-use futures::future::join_all;
+use futures::{
+    FutureExt,
+    future::{join, join_all},
+};
+use sea_orm::ConnectionTrait;
 use tonic::Code;
 
 use crate::harness::{
     call::Answer,
     clients::{done, mask},
+    stall,
     v1::*,
+    world::run_in_world,
     *,
 };
 
@@ -148,6 +154,27 @@ both! {
         }
     }
 
+    async fn of_two_updates_at_once_with_one_etag_one_takes_effect(world: World) {
+        world.plan("base", &[]).await.expect("the plan is new");
+        for thing in ALL {
+            let mut etag = create(world, thing, "x").await.expect("it is new");
+            for round in 0..5 {
+                let texts = [format!("a{round}"), format!("b{round}")];
+                let [a, b] = &texts;
+                let (one, other) =
+                    join(update(world, thing, "x", a, &etag), update(world, thing, "x", b, &etag)).await;
+                let (text, new, stale) = match (one, other) {
+                    (Ok(new), stale @ Err(_)) => (a, new, stale),
+                    (stale @ Err(_), Ok(new)) => (b, new, stale),
+                    both => panic!("{thing:?}: {both:?}"),
+                };
+                is_stale(stale, thing, "x");
+                assert_eq!(get(world, thing, "x").await.expect("it is there"), (text.clone(), new.clone()));
+                etag = new;
+            }
+        }
+    }
+
     async fn usage_does_not_change_the_etag_of_a_tenant(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
         let (_, etag) = get(world, Thing::Tenant, "acme").await.expect("it is there");
@@ -214,4 +241,33 @@ both! {
         let no = world.change_tenant(tenant, &["etag"]).await.expect_err("it is set by the server");
         no.names(&["update_mask"]);
     }
+}
+
+/// An attempt of a delivery ends the notifications of a webhook, and commits while an update waits for the row.
+async fn end_webhook_during_updates(world: &mut World) {
+    for (text, deletes) in [("a", false), ("b", true)] {
+        let etag = create(world, Thing::Webhook, text).await.expect("it is new");
+        let attempt = stall::connect(world.database.url()).await;
+        let end = format!("BEGIN; UPDATE webhooks SET state = 4 WHERE id = '{text}'");
+        attempt.execute_unprepared(&end).await.expect("the row is free");
+        let call = async {
+            if deletes {
+                is_stale(delete(world, Thing::Webhook, text, &etag).await, Thing::Webhook, text);
+            } else {
+                is_stale(update(world, Thing::Webhook, text, "other", &etag).await, Thing::Webhook, text);
+            }
+        };
+        let commit = async {
+            let waits = async || (world.database.count_waiting().await > 0).then_some(());
+            eventually("the call waits for the row", waits).await;
+            attempt.execute_unprepared("COMMIT").await.expect("it is committed");
+        };
+        join(call, commit).await;
+        attempt.close().await.expect("the connection closes");
+    }
+}
+
+#[test]
+fn an_etag_is_checked_under_the_lock_of_the_webhook() {
+    run_in_world(Kind::Postgres, |world| end_webhook_during_updates(world).boxed_local());
 }

@@ -12,7 +12,7 @@ use crate::{
         webhook::{Secret, Webhook, WebhookKey, WebhookState},
     },
     store::{
-        AdminError, Reading, Statements, Store, StoreError, Transaction,
+        AdminError, Dialect, Reading, Statements, Store, StoreError, Transaction, Writing,
         admin::{Page, changes, lock_policy, rows_to_read},
         row::Row,
     },
@@ -127,7 +127,7 @@ impl Store {
     ) -> Result<Webhook, AdminError> {
         self.run("update webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
-            let found = get(&transaction, id).await?;
+            let found = get_locked(&transaction, id).await?;
             check_etag(&change.etag, || found.etag(), "webhook", id)?;
             let now = transaction.now(shown).await?;
             if !change.alters(&found) {
@@ -231,7 +231,7 @@ impl Store {
     pub async fn delete_webhook(&self, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
-            let found = get(&transaction, id).await?;
+            let found = get_locked(&transaction, id).await?;
             check_etag(etag, || found.etag(), "webhook", id)?;
             let text = "DELETE FROM webhooks WHERE key = $1 RETURNING key";
             transaction.rows(text, vec![found.key.0.into()]).await?;
@@ -275,6 +275,15 @@ async fn find(transaction: &Transaction<impl Statements>, id: &str) -> Result<Op
 async fn get(transaction: &Transaction<impl Statements>, id: &str) -> Result<Webhook, AdminError> {
     let found = find(transaction, id).await?;
     found.ok_or_else(|| Refusal::WebhookNotFound(id.to_owned()).into())
+}
+
+/// Locks the row of a webhook, and returns the webhook. Without the lock, an attempt that ends meanwhile could change the
+/// state after the etag was checked. SQLite has one writer and needs no lock.
+async fn get_locked(transaction: &Transaction<Writing>, id: &str) -> Result<Webhook, AdminError> {
+    if transaction.dialect() == Dialect::Postgres {
+        transaction.rows("SELECT key FROM webhooks WHERE id = $1 FOR UPDATE", vec![id.into()]).await?;
+    }
+    get(transaction, id).await
 }
 
 /// Reads a webhook from the columns of [`webhook_columns`].
