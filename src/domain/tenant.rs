@@ -88,7 +88,7 @@ pub struct Tenant {
     pub updated_at: Time,
     /// The number of the tenant's latest event. 0: no event was emitted yet.
     pub event_number: i64,
-    /// The number of the tenant's counters.
+    /// The number of the tenant's counters that count towards the bound, see [`Window::is_bounded`].
     pub counters: i64,
     /// When LIFETIME counters of the tenant were last pruned. [`Time::EPOCH`]: never.
     pub forgotten_at: Time,

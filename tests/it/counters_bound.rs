@@ -93,6 +93,27 @@ both! {
         assert_eq!(world.usage("acme").await.len(), 3);
     }
 
+    /// A rate per minute and user makes many counters, but never many more than reservations.
+    async fn counters_of_short_windows_do_not_count(world: World) {
+        bound(world, 3).await;
+        let per_minute = every(Period::Minute, 100).named("rate").per(&[Dimension::User]);
+        world.tenant_with("acme", &[day("tokens", 1_000), per_minute, per_user()]).await;
+        for _ in 0..5 {
+            for user in ["ana", "bob"] {
+                world.reserve("acme").tokens(1).user(user).await.expect("the same day");
+            }
+            world.clock.advance(MINUTE);
+        }
+        refused(world.reserve("acme").tokens(1).user("carol").await);
+        world.clock.advance(68 * DAY);
+        world.job("expire-holds").await;
+        world.close_windows().await;
+        let figures = world.job("prune").await;
+        assert_eq!((figures["counters"], figures["recounted"]), (10, 0));
+        refused(world.reserve("acme").tokens(1).user("ana").await);
+        world.verify().await;
+    }
+
     async fn pruned_counters_make_room(world: World) {
         bound(world, 3).await;
         world.tenant_with("acme", &[per_user()]).await;

@@ -82,6 +82,29 @@ both! {
         }
     }
 
+    /// A subject of a limit with the period ROLLING has a head, which goes with its newest window.
+    async fn windows_of_rolling_limits_are_pruned_with_their_heads(world: World) {
+        let hour = prost_types::Duration { seconds: 3_600, nanos: 0 };
+        let rolling = Limit { duration: Some(hour), ..every(Period::Rolling, 100).per(&[Dimension::User]) };
+        world.tenant_with("acme", &[rolling]).await;
+        for user in ["ana", "bob", "ana"] {
+            world.record("acme").tokens(7).user(user).await.expect("it is recorded");
+            world.clock.advance(HOUR);
+        }
+        for (time, expected) in [
+            (NOON + HOUR + KEPT - 1, (0, 0)),
+            (NOON + HOUR + KEPT, (1, 0)),
+            (NOON + 3 * HOUR + KEPT - 1, (2, 0)),
+            (NOON + 3 * HOUR + KEPT, (2, 0)),
+        ] {
+            world.clock.set(time);
+            assert_eq!(pruned(world).await, expected, "{time}");
+            world.verify().await;
+        }
+        let reply = world.record("acme").tokens(3).user("ana").await.expect("it is recorded");
+        assert_eq!(reply.figures("limit"), (3, 0));
+    }
+
     /// A limit may need the counter of the window before the running window.
     async fn a_long_window_is_kept_for_twice_its_length(world: World) {
         world.tenant_with("acme", &[every(Period::Year, 100).interval(10)]).await;

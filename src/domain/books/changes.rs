@@ -55,7 +55,7 @@ pub struct Changes {
     pub events: Vec<Event>,
     /// The number of the tenant's latest event.
     pub event_number: i64,
-    /// The number of the tenant's counters.
+    /// The number of the tenant's counters that count towards the bound.
     pub counter_count: i64,
     /// The tenant's plan, if a scheduled change of plan was due.
     pub replanned: Option<Box<Replanned>>,

@@ -374,7 +374,7 @@ impl Books {
         }
         let alerts = self.carried_at_first(key);
         let slot = self.known.counters.entry(key.clone()).or_default();
-        self.tenant.counters += i64::from(slot.is_none());
+        self.tenant.counters += i64::from(slot.is_none() && fresh.window.is_bounded());
         let slot = slot.get_or_insert_with(|| CounterSlot::new(fresh, alerts, false));
         if slot.restart.is_some() {
             self.restart(key);

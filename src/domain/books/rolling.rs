@@ -69,6 +69,8 @@ impl Books {
     pub(super) fn begin_rolling(&mut self, key: &CounterKey, end: Time) {
         let key = key.head();
         let Some(place) = self.known.counters.get_mut(&key) else { return };
+        // The window of a head has no start, so a head counts towards the bound.
+        self.tenant.counters += i64::from(place.is_none());
         let slot = place.get_or_insert_with(|| CounterSlot::new(Counter::not_begun(self.now), None, false));
         if end <= slot.counter.window.end {
             return;

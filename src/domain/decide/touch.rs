@@ -207,11 +207,15 @@ pub(super) fn refusal_of_new_counters(
     let (counters, most) = (books.tenant.counters, context.counters_max);
     let count = |keys: usize| i64::try_from(keys).unwrap_or(i64::MAX);
     let touched_count = count(touched.iter().map(|touched| touched.applied.len()).sum());
-    if counters.saturating_add(touched_count) <= most {
+    // A counter of ROLLING may need a head, too.
+    if counters.saturating_add(touched_count.saturating_mul(2)) <= most {
         return None;
     }
-    let keys = touched.iter().flat_map(Touched::keys);
-    let new = count(keys.filter(|applied| !books.has_counter(&applied.key)).count());
+    let keys = || touched.iter().flat_map(Touched::keys);
+    let bounded = keys().filter(|applied| applied.fresh.window.is_bounded());
+    let new = bounded.filter(|applied| !books.has_counter(&applied.key)).count();
+    let rolling = keys().map(|applied| &applied.key).filter(|key| key.is_rolling() && !key.is_head());
+    let new = count(new + rolling.filter(|key| !books.has_counter(&key.head())).count());
     let beyond = new > 0 && counters.saturating_add(new) > most;
     beyond.then(|| Refusal::TenantHasTooManyCounters { tenant: books.tenant.id.to_string(), most })
 }

@@ -25,13 +25,16 @@ pub use self::{
 use chrono_tz::Tz;
 
 use self::boundaries::Beginnings;
-use super::time::Time;
+use super::time::{Span, Time};
 
 /// 0001-01-01T00:00:00Z, the earliest instant of a protobuf Timestamp. Earlier instants share its window.
 const CALENDAR_FIRST: Time = Time(-62_135_596_800_000);
 
 /// 9999-12-31T23:59:59.999Z, the latest instant of a protobuf Timestamp. Later instants share its window.
 pub const CALENDAR_LAST: Time = Time(253_402_300_799_999);
+
+/// The shortest windows whose counters count towards the bound of a tenant's counters. SQL repeats it in milliseconds.
+const BOUNDED_LENGTH_MIN: Span = Span::hours(1);
 
 /// One concrete period: from `start` up to `end`, `end` excluded.
 ///
@@ -57,6 +60,13 @@ impl Window {
     /// subject that has no running window of ROLLING.
     pub fn has_bounds(self) -> bool {
         self.has_end() && self.start != Time::MIN
+    }
+
+    /// Returns whether the window is an hour long or longer. Only counters of such windows count towards the bound of a
+    /// tenant's counters (R4.48). A counter of a shorter window is pruned not long after its reservations, so there are
+    /// never many more such counters than reservations.
+    pub fn is_bounded(self) -> bool {
+        self.end.saturating_since(self.start) >= BOUNDED_LENGTH_MIN
     }
 
     /// Returns whether the window ends at some time.

@@ -28,7 +28,7 @@ use crate::{
         counter::CounterKey,
         id::{ReservationId, TenantKey},
         time::{Span, Time},
-        window::Period,
+        window::{Period, Window},
     },
     store::{
         Reading, Store, StoreError, Transaction, Writing,
@@ -50,10 +50,12 @@ const KEPT_ROWS: usize = 10_000;
 pub(super) static FIND_OLD_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres: "SELECT c.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w CROSS JOIN LATERAL (
-            SELECT tenant_key, key, committed, reserved, window_end, closed, alerts, idle_since, idle_figures
+            SELECT tenant_key, key, committed, reserved, window_start, window_end, closed, alerts, idle_since,
+                   idle_figures
               FROM counters WHERE tenant_key = w.tenant_key AND key = w.key OFFSET 0) AS c",
     sqlite:
-        "SELECT tenant_key, key, committed, reserved, window_end, closed, alerts, idle_since, idle_figures
+        "SELECT tenant_key, key, committed, reserved, window_start, window_end, closed, alerts, idle_since,
+                   idle_figures
       FROM counters WHERE tenant_key = ? AND key = ?",
 };
 pub(super) static FIND_ADJUSTMENTS: Bulk = Bulk {
@@ -142,11 +144,20 @@ struct OldCounter {
     key: CounterKey,
     committed: i64,
     reserved: i64,
-    end: Time,
+    window: Window,
     closed: bool,
     alerts: Option<Vec<u8>>,
     idle_since: Time,
     idle_figures: Option<Vec<u8>>,
+}
+
+/// The counters that a tenant loses in one step.
+#[derive(Default)]
+struct Loss {
+    /// The number of counters that count towards the tenant's bound.
+    bounded: i64,
+    /// Whether LIFETIME counters are among them.
+    forgotten: bool,
 }
 
 /// The rows to write in one step.
@@ -155,8 +166,7 @@ struct Step {
     gone: Vec<Place>,
     /// The counters whose present figures are noted, each with these figures.
     idle: Vec<(Place, Vec<u8>)>,
-    /// For each tenant, the number of counters that go, and whether LIFETIME counters are among them.
-    owners: HashMap<TenantKey, (i64, bool)>,
+    owners: HashMap<TenantKey, Loss>,
 }
 
 impl OldCounter {
@@ -167,11 +177,11 @@ impl OldCounter {
             key: key.ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?,
             committed: row.get(2)?,
             reserved: row.get(3)?,
-            end: row.get(4)?,
-            closed: row.get::<i16>(5)? != 0,
-            alerts: row.get(6)?,
-            idle_since: row.get(7)?,
-            idle_figures: row.get(8)?,
+            window: Window { start: row.get(4)?, end: row.get(5)? },
+            closed: row.get::<i16>(6)? != 0,
+            alerts: row.get(7)?,
+            idle_since: row.get(8)?,
+            idle_figures: row.get(9)?,
         })
     }
 
@@ -195,9 +205,9 @@ impl OldCounter {
             return (is_idle && self.idle_since <= age.idle_until && self.reserved == 0)
                 .then(|| self.idle_since.saturating_add(Span::MILLISECOND));
         }
-        let is_old = self.closed && self.reserved == 0 && age.is_over(&self.key, self.end);
+        let is_old = self.closed && self.reserved == 0 && age.is_over(&self.key, self.window.end);
         // A Record may say that its usage occurred in an earlier window.
-        is_old.then(|| self.end.saturating_add(OCCURRED_AGE_MAX).saturating_add(Span::MILLISECOND))
+        is_old.then(|| self.window.end.saturating_add(OCCURRED_AGE_MAX).saturating_add(Span::MILLISECOND))
     }
 
     /// Returns whether the figures of a LIFETIME counter must be noted.
@@ -346,7 +356,8 @@ impl Transaction<Reading> {
         let mut old = Vec::new();
         for row in self.rows(text, values).await? {
             let Some(key) = CounterKey::from_bytes(&row.get::<Vec<u8>>(1)?) else { continue };
-            if key.period() == Period::Lifetime || age.is_over(&key, row.get(2)?) {
+            // A head goes with the counter of its newest window.
+            if key.period() == Period::Lifetime || (!key.is_head() && age.is_over(&key, row.get(2)?)) {
                 old.push((TenantKey(row.get(0)?), key));
             }
         }
@@ -375,6 +386,7 @@ impl Transaction<Writing> {
             Some(until) => Some(self.find_kept(&owners_of(places), until).await?),
             None => None,
         };
+        let heads = self.find_heads(&counters).await?;
         let mut step = Step::default();
         for counter in counters {
             if counter.is_noted(age) {
@@ -386,11 +398,33 @@ impl Transaction<Writing> {
             if kept.may_name(counter.tenant, until) {
                 continue;
             }
-            let owner = step.owners.entry(counter.tenant).or_default();
-            *owner = (owner.0 + 1, owner.1 || counter.is_of_lifetime());
+            let loss = step.owners.entry(counter.tenant).or_default();
+            loss.bounded += i64::from(counter.window.is_bounded());
+            loss.forgotten |= counter.is_of_lifetime();
+            let head = (counter.tenant, counter.key.head());
+            if counter.key.is_rolling() && heads.get(&head) == Some(&counter.key) {
+                loss.bounded += 1;
+                step.gone.push(head);
+            }
             step.gone.push((counter.tenant, counter.key));
         }
         Ok(step)
+    }
+
+    /// Finds the heads of counters of ROLLING, each with the counter of its newest window. Such a counter goes only
+    /// together with its head.
+    async fn find_heads(&self, counters: &[OldCounter]) -> Result<HashMap<Place, CounterKey>, StoreError> {
+        let rolling = counters.iter().filter(|counter| counter.key.is_rolling());
+        let mut heads: Vec<Place> = rolling.map(|counter| (counter.tenant, counter.key.head())).collect();
+        heads.sort_unstable();
+        heads.dedup();
+        let mut found = HashMap::new();
+        for row in self.find(&FIND_OLD_COUNTERS, counter_columns(&heads)).await? {
+            let head = OldCounter::from_row(&row)?;
+            let newest = head.key.newest_of_head(head.window.end);
+            found.extend(newest.map(|newest| ((head.tenant, head.key), newest)));
+        }
+        Ok(found)
     }
 
     /// Finds the oldest open hold of each tenant, and its oldest settled reservation that was made before an instant.
@@ -431,11 +465,11 @@ impl Transaction<Writing> {
             push(&mut idle, [tenant.0.into(), key.into(), now.into(), figures.clone().into()]);
         }
         let mut owners = empty_columns(5);
-        for (tenant, (gone, forgotten)) in &step.owners {
+        for (tenant, Loss { bounded, forgotten }) in &step.owners {
             let forgotten_at = if *forgotten { now } else { Time::EPOCH };
             push(
                 &mut owners,
-                [tenant.0.into(), version.into(), (*gone).into(), now.into(), forgotten_at.into()],
+                [tenant.0.into(), version.into(), (*bounded).into(), now.into(), forgotten_at.into()],
             );
         }
         let writes: Vec<Write> = vec![

@@ -1,4 +1,4 @@
-//! Counts the counters of tenants again. A server of an earlier release makes counters without counting them.
+//! Counts the counters of tenants again, those whose windows are an hour long or longer. A server of an earlier release makes counters without counting them.
 
 use sea_orm::{Value, sea_query::ArrayType::BigInt};
 use tokio::time::sleep;
@@ -20,11 +20,13 @@ const PAGE_TENANTS: usize = 50;
 static RECOUNT: Bulk = Bulk {
     columns: &[BigInt, BigInt],
     postgres: "UPDATE tenants t SET version = w.version,
-            counters = (SELECT COUNT(*) FROM counters WHERE tenant_key = w.key)
+            counters = (SELECT COUNT(*) FROM counters
+                         WHERE tenant_key = w.key AND window_start <= window_end - 3600000)
        FROM (SELECT UNNEST($1) AS key, UNNEST($2) AS version) AS w
       WHERE t.key = w.key",
     sqlite: "UPDATE OR FAIL tenants SET version = ?2,
-            counters = (SELECT COUNT(*) FROM counters WHERE tenant_key = ?1)
+            counters = (SELECT COUNT(*) FROM counters
+                         WHERE tenant_key = ?1 AND window_start <= window_end - 3600000)
       WHERE key = ?1",
 };
 
@@ -82,8 +84,8 @@ impl Store {
 impl Transaction<Reading> {
     /// Returns the tenants of the next page, each with whether its row has the right number of counters.
     async fn count_counters(&self, after: TenantKey) -> Result<Vec<(TenantKey, bool)>, StoreError> {
-        let text =
-            "SELECT page.key, page.counters, (SELECT COUNT(*) FROM counters WHERE tenant_key = page.key)
+        let text = "SELECT page.key, page.counters, (SELECT COUNT(*) FROM counters
+                     WHERE tenant_key = page.key AND window_start <= window_end - 3600000)
                FROM (SELECT key, counters FROM tenants WHERE key > $1 ORDER BY key LIMIT $2) AS page
               ORDER BY page.key";
         let limit = i64::try_from(PAGE_TENANTS).unwrap_or(i64::MAX);

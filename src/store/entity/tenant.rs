@@ -46,7 +46,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) next_plan_key: Option<i32>,
     /// When the tenant gets its next plan.
     pub(in crate::store) next_plan_at: Option<Time>,
-    /// The number of the tenant's rows in `counters`. Servers of an earlier release do not count, so it can be too low
+    /// The number of the tenant's counters whose windows are an hour long or longer. Servers of an earlier release do not count, so it can be too low
     /// until the job `prune` counts again.
     pub(in crate::store) counters: i64,
     /// When the job `prune` last removed LIFETIME counters of the tenant. 0 if it never did.
