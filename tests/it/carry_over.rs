@@ -312,7 +312,7 @@ both! {
     async fn a_wrong_carry_over_is_refused_with_its_path(world: World) {
         world.declare("tokens").await;
         let carry = |percent, quantity| Some(Carry { percent, quantity });
-        let cases: [(Limit, &[&str]); 8] = [
+        let cases: [(Limit, &[&str]); 9] = [
             (Limit { carry: carry(0, 0), ..day("tokens", 1) }, &["carry"]),
             (Limit { carry: carry(101, 0), ..day("tokens", 1) }, &["carry.percent"]),
             (Limit { carry: carry(-1, 5), ..day("tokens", 1) }, &["carry.percent"]),
@@ -321,6 +321,7 @@ both! {
             (Limit { carry: carry(50, 0), ..lifetime("tokens", 1) }, &["carry"]),
             (Limit { carry: carry(0, 0), ..lifetime("tokens", 1) }, &["carry"]),
             (Limit { carry: carry(0, -1), ..lifetime("tokens", 1) }, &["carry", "carry.quantity"]),
+            (Limit { carry: carry(50, 0), ..rolling(HOUR, 1) }, &["carry"]),
         ];
         for (limit, fields) in cases {
             let no = world.plan("wrong", &[day("tokens", 1).named("first"), limit]).await.expect_err("it is wrong");

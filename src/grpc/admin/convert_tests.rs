@@ -55,6 +55,11 @@ fn carry(percent: i32, quantity: i64) -> Option<v1::Carry> {
     Some(v1::Carry { percent, quantity })
 }
 
+fn rolling() -> v1::Limit {
+    let duration = Some(prost_types::Duration { seconds: 18_000, nanos: 0 });
+    v1::Limit { period: v1::Period::Rolling.into(), duration, ..limit() }
+}
+
 fn plan_of(limits: Vec<v1::Limit>) -> Option<v1::Plan> {
     Some(v1::Plan { id: "free".to_owned(), limits, ..v1::Plan::default() })
 }
@@ -119,6 +124,7 @@ fn a_refused_limit_names_every_wrong_field() {
         (v1::Limit { carry: carry(101, 1), ..limit() }, &["carry.percent"]),
         (v1::Limit { carry: carry(50, 0), period: lifetime, ..limit() }, &["carry"]),
         (v1::Limit { carry: carry(0, 0), period: lifetime, ..limit() }, &["carry"]),
+        (v1::Limit { carry: carry(50, 0), ..rolling() }, &["carry"]),
         (v1::Limit { carry: carry(0, -7), period: 0, ..limit() }, &["period", "carry.quantity"]),
     ];
     for (limit, at_fault) in cases {
