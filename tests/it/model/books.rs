@@ -133,7 +133,8 @@ pub struct Books {
     /// The latest instant at which a counter was set to zero.
     pub zeroed: i64,
     /// The counters that were set to zero because their limits returned. The server sets such a counter to zero when it
-    /// is used next. So after the window's end the model does not know the figures.
+    /// is used next. So the model does not know the figures after the window's end, and while no limit reads the
+    /// counter.
     pub returned: BTreeSet<Key>,
 }
 
@@ -346,9 +347,17 @@ impl Books {
         read.any(|(_, key)| self.is_unknown(&key))
     }
 
-    /// Returns whether the model does not know the figures of a counter.
+    /// Returns whether the model does not know the figures of a counter: its limits returned, and since then its window
+    /// has ended, or its limits were removed again.
     pub fn is_unknown(&self, key: &Key) -> bool {
-        !key.runs(self.now()) && self.returned.contains(key)
+        self.returned.contains(key) && (!key.runs(self.now()) || self.reading(key).is_empty())
+    }
+
+    /// Returns whether an entry counts in a running window whose figures are unknown. The model does not touch it,
+    /// because it does not know what the server subtracts if the limits return once more.
+    pub fn is_unclear(&self, index: usize) -> bool {
+        let mut keys = self.entries[index].lines.keys();
+        keys.any(|key| key.runs(self.now()) && self.is_unknown(key))
     }
 
     /// Returns whether the server certainly keeps the entry. The server keeps settled entries for 30 days, and the

@@ -77,7 +77,7 @@ impl Change {
 pub struct Except {
     /// Whether it is for a limit of an agent's plan.
     pub own: bool,
-    /// Whether any limit of the menu is meant. Otherwise it is a limit of the plans, which may be out of them at present.
+    /// Whether any limit of the menu is meant. Otherwise it is a limit of the plans, which may be out of them now.
     pub any: bool,
     /// Index of the limit, modulo the number of limits.
     pub limit: usize,

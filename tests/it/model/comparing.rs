@@ -97,9 +97,12 @@ impl Player<'_> {
         }
     }
 
-    /// Checks the reply of a ResetUsage. `adjusted`: the counters, and what was added to each.
-    pub fn check_reset(&self, reply: &ResetUsageResponse, adjusted: &[(Key, i64)]) {
+    /// Checks the reply of a ResetUsage. `adjusted`: the counters, and what was added to each. `unknown`: other
+    /// counters that the server may have reset.
+    pub fn check_reset(&self, reply: &ResetUsageResponse, adjusted: &[(Key, i64)], unknown: &[Key]) {
+        let unknown: Vec<_> = unknown.iter().flat_map(|key| places(&self.books, key)).collect();
         let read = reply.balances.iter().zip(&reply.adjusted);
+        let read = read.filter(|(balance, _)| !unknown.contains(&place_of_reply(balance)));
         let mut read: Vec<_> = read.map(|(balance, &by)| (place_of_reply(balance), by)).collect();
         let shown =
             adjusted.iter().flat_map(|(key, by)| places(&self.books, key).into_iter().map(|p| (p, *by)));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{
     asking::{answered, contract, send, text, text_of_answer},
     books::{Books, Refusal},
-    limit::{Limit, menu, menu_of_agents},
+    limit::{Key, Limit, menu, menu_of_agents},
     plans::Plan,
     policy::Filter,
     reading::{Figures, Place, View},
@@ -231,13 +231,16 @@ impl Player<'_> {
 
     async fn reset(&mut self, filter: &Filter) {
         let limit = self.books.limit_of(filter);
-        let adjusted = self.books.reset(filter);
+        let running = self.books.running(self.books.now()).into_iter();
+        let unknown: Vec<Key> = running.filter(|key| self.books.is_unknown(key)).collect();
+        let mut adjusted = self.books.reset(filter);
+        adjusted.retain(|(key, _)| !unknown.contains(key));
         self.tally.note("Reset");
         self.tally.note_if(!adjusted.is_empty(), "a reset of usage");
         self.tally.note_if(!adjusted.is_empty() && limit.is_some(), "a reset of a limit");
         self.tally.note_if(adjusted.is_empty(), "a reset of nothing");
         let reply = self.send_reset(filter, limit).await;
-        self.check_reset(&reply, &adjusted);
+        self.check_reset(&reply, &adjusted, &unknown);
         self.answers.push(text(&reply));
     }
 

@@ -286,9 +286,10 @@ impl Player<'_> {
         (asked, Expected::Held(Box::new(Hand { index, view, figures, vague, applied, granted, sent })))
     }
 
+    /// Returns the index of the entry that a step means.
     fn target(&self, target: usize) -> Option<usize> {
         let index = target.checked_rem(self.books.entries.len())?;
-        self.books.is_kept(index).then_some(index)
+        (self.books.is_kept(index) && !self.books.is_unclear(index)).then_some(index)
     }
 
     /// Returns how a request names a reservation. Every second entry is named by its request_id if it has one.
