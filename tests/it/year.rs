@@ -4,7 +4,7 @@
 //! plays the operations with the clock of the test. At each checkpoint it compares the balances (windows, committed
 //! figures, `counted_since`) and the windows for which WINDOW_CLOSED was emitted.
 
-use std::{env, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use crate::{
         clients::mask,
         process::{run, said, tool},
         v1::{operation_result::Result as Outcome, *},
+        world::plays_full_year,
         *,
     },
 };
@@ -41,8 +42,7 @@ type Over = (String, i64, i64, i64, Option<String>, Option<String>);
 
 /// Makes the operations of the year.
 async fn story() -> Vec<Value> {
-    let [tenants, operations] =
-        if env::var("TOPE_TEST_YEAR").is_ok_and(|size| size == "full") { FULL } else { USUAL };
+    let [tenants, operations] = if plays_full_year() { FULL } else { USUAL };
     let mut command = Command::new(tool("TOPE_TEST_PYTHON"));
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/year.py");
     command.arg(program).args([tenants, operations, SEED]);

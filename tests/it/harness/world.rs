@@ -1,6 +1,7 @@
 //! A world: a server on a new database, with a clock that the test sets, and clients of the server.
 
 use std::{
+    env,
     net::SocketAddr,
     ops::Deref,
     panic::{AssertUnwindSafe, resume_unwind},
@@ -25,6 +26,14 @@ use super::{
 
 /// Maximum time of a test. The longest tests take about a minute.
 const TEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Maximum time of a test if TOPE_TEST_YEAR is `full`, see `year.rs`.
+const FULL_YEAR_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// Returns whether the year is played at its full size.
+pub fn plays_full_year() -> bool {
+    env::var("TOPE_TEST_YEAR").is_ok_and(|size| size == "full")
+}
 
 /// The time that the clock of a world shows at first: 2026-03-16 12:00 UTC, a Monday.
 pub const NOON: i64 = 1_773_662_400_000;
@@ -64,14 +73,14 @@ pub fn run_in_world(kind: Kind, claim: Claim) {
 pub fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
-    let ended =
-        runtime.block_on(async { timeout(TEST_TIMEOUT, AssertUnwindSafe(test).catch_unwind()).await });
+    let time_max = if plays_full_year() { FULL_YEAR_TIMEOUT } else { TEST_TIMEOUT };
+    let ended = runtime.block_on(async { timeout(time_max, AssertUnwindSafe(test).catch_unwind()).await });
     // A drop would wait without a bound for threads that a failed test has blocked.
     runtime.shutdown_timeout(PATIENCE);
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => resume_unwind(failure),
-        Err(_) => panic!("the test has not ended within {TEST_TIMEOUT:?}"),
+        Err(_) => panic!("the test has not ended within {time_max:?}"),
     }
 }
 
