@@ -107,8 +107,7 @@ impl Tally {
 
     /// Fails unless all of these occurred.
     pub fn covers(&self, names: &[&'static str]) {
-        println!("{self:?}");
         let missing: Vec<_> = names.iter().filter(|name| !self.0.contains_key(*name)).collect();
-        assert!(missing.is_empty(), "did not occur: {missing:?}");
+        assert!(missing.is_empty(), "did not occur: {missing:?}; what did: {self:?}");
     }
 }

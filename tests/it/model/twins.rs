@@ -77,8 +77,8 @@ async fn said(world: &World, tenant: &str, life: &Life) -> (Vec<String>, Tally) 
     }
     world.close_windows().await;
     let mut said = std::mem::take(&mut player.answers);
-    said.extend(world.usage(tenant).await.iter().map(|balance| text(balance)));
-    said.extend(world.reservations(tenant).await.iter().map(|reservation| text(reservation)));
+    said.extend(world.usage(tenant).await.iter().map(text));
+    said.extend(world.reservations(tenant).await.iter().map(text));
     for mut event in world.events_of(tenant).await {
         event.sequence = 0;
         said.push(text(&event));
