@@ -193,7 +193,9 @@ pub fn changed_calendars<'a>(
     limits: impl Iterator<Item = &'a Timing>,
     now: Time,
 ) -> Result<Vec<TenantCalendar>, FullHistory> {
-    let ended = limits.map(Timing::longest).filter(|length| *length != Span::MAX);
+    // The windows of ROLLING do not depend on a calendar.
+    let ended = limits.filter(|limit| limit.period() != Period::Rolling);
+    let ended = ended.map(Timing::longest).filter(|length| *length != Span::MAX);
     let untils: Vec<Time> = calendars.iter().skip(1).map(|calendar| calendar.since).chain([now]).collect();
     let dropped = settled(&untils, ended.max().unwrap_or_default())?;
     let present = TenantCalendar { since: now, ..present };

@@ -132,7 +132,7 @@ both! {
             ("quantity", |limit| Limit { quantity: -1, ..limit }),
             ("quantity", |limit| Limit { quantity: i64::MIN, ..limit }),
             ("period", |limit| Limit { period: 0, ..limit }),
-            ("period", |limit| Limit { period: 8, ..limit }),
+            ("period", |limit| Limit { period: 9, ..limit }),
             ("period", |limit| Limit { period: -7, ..limit }),
             ("interval", |limit| limit.interval(-1)),
             ("interval", |limit| limit.interval(1_001)),

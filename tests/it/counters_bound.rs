@@ -1,4 +1,4 @@
-//! R4.48: a tenant has a bounded number of counters. Reserve and Extend make no new counters beyond it.
+//! R4.48: a tenant has a bounded number of counters. Beyond it, Reserve and Extend make no counters of new subjects.
 
 use std::{collections::HashMap, future::IntoFuture};
 
@@ -45,11 +45,11 @@ both! {
         refused(reserve("carol").await);
         refused(world.reserve("acme").tokens(0).user("carol").await);
         refused(world.reserve("acme").tokens(1_000).user("carol").await);
-        refused(world.extend(ana.name()).amount("images", 1).await);
         let again = world.reserve("acme").tokens(10).user("ana").id("r").await.expect("a retry");
         assert_eq!(again.reservation, ana.reservation);
         reserve("bob").await.expect("its counters exist");
         world.extend(ana.name()).tokens(5).await.expect("its counters exist");
+        world.extend(ana.name()).amount("images", 1).await.expect("a counter of the tenant as a whole");
         let no = world.reserve("acme").tokens(100).user("bob").await.expect_err("over the quota");
         no.is_quota(&["user"]);
 
@@ -71,6 +71,28 @@ both! {
         refused(world.reserve("acme").tokens(10).user("dave").await);
         bound(world, 6).await;
         world.reserve("acme").tokens(10).user("dave").await.expect("the sixth counter");
+    }
+
+    /// A user who did not use the window before is new again.
+    async fn a_new_window_refuses_nobody_who_used_the_window_before(world: World) {
+        bound(world, 3).await;
+        world.tenant_with("acme", &[day("tokens", 1_000), per_user()]).await;
+        for (number, restarts) in [false, false, true, false].into_iter().enumerate() {
+            if restarts {
+                bound(world, 3).await;
+            }
+            for user in ["ana", "bob"] {
+                world.reserve("acme").tokens(10).user(user).await.expect("each day");
+            }
+            refused(world.reserve("acme").tokens(10).user("carol").await);
+            let check = world.check("acme").tokens(10).user("ana").await.expect("an answer");
+            assert!(check.allowed, "{number}: {check:?}");
+            world.clock.advance(DAY);
+        }
+        world.clock.advance(DAY);
+        refused(world.reserve("acme").tokens(10).user("ana").await);
+        let none = world.reserve("acme").tokens(10).await;
+        refused(none);
     }
 
     /// A refused Reserve makes no counter of a refusal either.

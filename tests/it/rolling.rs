@@ -385,6 +385,18 @@ both! {
         assert_eq!(window(closed[1].balances.balance("limit")), (NOON + LENGTH, NOON + 2 * LENGTH));
     }
 
+    /// R4.45: the subject that served the call has the same counter, in the window of the hold.
+    async fn a_commit_of_another_model_counts_in_the_window_of_its_hold(world: World) {
+        world.tenant_with("acme", &[rolling(LENGTH, 100)]).await;
+        let hold = world.reserve("acme").tokens(10).ttl(2 * LENGTH).await.expect("it fits");
+        world.clock.set(NOON + LENGTH);
+        world.record("acme").tokens(1).await.expect("it is recorded");
+        let reply = world.commit(hold.name()).tokens(12).model("small").await.expect("it is settled");
+        let balance = reply.balance("limit");
+        assert_eq!((figures(balance), window(balance)), ((12, 0), (NOON, NOON + LENGTH)));
+        assert_eq!(world.figures("acme", "limit").await, (1, 0));
+    }
+
     /// A change of the zone leaves the window. Another duration is another limit.
     async fn only_another_duration_makes_another_limit(world: World) {
         world.tenant_with("acme", &[rolling(LENGTH, 100)]).await;

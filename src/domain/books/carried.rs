@@ -57,7 +57,7 @@ impl Books {
     pub fn unknown_of<'a>(&self, keys: impl Iterator<Item = &'a CounterKey>) -> Vec<CounterKey> {
         let mut unknown = Vec::new();
         for key in keys {
-            if !self.knows(key) {
+            if !self.knows(key) && !self.begins_rolling(key) {
                 unknown.push(key.clone());
             }
             unknown.extend(self.sources_of(key).into_iter().filter(|source| !self.knows(source)));

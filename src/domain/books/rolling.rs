@@ -57,6 +57,15 @@ impl Books {
         key.is_rolling() && (key.is_head() || !matches!(self.known.counters.get(key), Some(Some(_))))
     }
 
+    /// Returns whether this is the counter of a window of ROLLING that begins after the newest window has ended. No row
+    /// can have such a counter.
+    pub(super) fn begins_rolling(&self, key: &CounterKey) -> bool {
+        let head = || self.known.counters.get(&key.head())?.as_ref();
+        key.is_rolling()
+            && !key.is_head()
+            && head().is_some_and(|head| head.counter.window.end <= key.window_start())
+    }
+
     /// Makes the balance of a subject that has no running window. The head counts the refusals.
     pub(super) fn balance_not_begun(&self, key: &CounterKey, limit: Option<&Arc<Limit>>) -> Balance {
         let key = key.head();

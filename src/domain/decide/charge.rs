@@ -18,7 +18,9 @@ use super::{
     },
     reply::Held,
     stop::{Context, Stop},
-    touch::{applied, counter_of_line, overflow, require, reservation_balances, reservation_figures},
+    touch::{
+        applied, counter_of_line, keep_windows, overflow, require, reservation_balances, reservation_figures,
+    },
 };
 
 /// The change of one counter.
@@ -169,7 +171,8 @@ pub(super) fn move_to(
     subject: &Subject,
     resource: ResourceKey,
 ) {
-    let served = applied(books, context.calendar, resource, subject, settled.counts_at());
+    let mut served = applied(books, context.calendar, resource, subject, settled.counts_at());
+    keep_windows(books, context.calendar, &mut served, settled, resource);
     for line in settled.lines.iter_mut().filter(|line| line.key.resource() == resource) {
         if served.iter().all(|applied| applied.key != line.key) {
             line.share = Share::Nothing;

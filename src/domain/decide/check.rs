@@ -34,7 +34,7 @@ pub(super) fn check(
             verdicts.push(Verdict { requested: ask.quantity, outcome: Outcome::Refuse, balance });
         }
     }
-    let too_many_counters = refusal_of_new_counters(books, context, touched).is_some();
+    let too_many_counters = refusal_of_new_counters(books, context, touched)?.is_some();
     let granted = if suspended || too_many_counters { Vec::new() } else { granted };
     let granted =
         touched.iter().zip(granted).map(|(touched, quantity)| (touched.resource, quantity)).collect();

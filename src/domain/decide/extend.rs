@@ -17,7 +17,7 @@ use super::{
     reserve::{grants, refuse_suspended},
     stop::{Context, Stop, find_replay, get_target},
     touch::{
-        Applied, Touched, applied, counter_of_line, overflow, refusal_of_new_counters, require,
+        Applied, Touched, applied, counter_of_line, keep_windows, overflow, refusal_of_new_counters, require,
         reservation_balances, resolve_held,
     },
 };
@@ -58,7 +58,7 @@ pub(super) fn extend(
     let touched = counters(books, context, extend, &found)?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|a| &a.key)))?;
     require(books, found.lines.iter().map(|line| &line.key))?;
-    if let Some(refusal) = refusal_of_new_counters(books, context, &touched) {
+    if let Some(refusal) = refusal_of_new_counters(books, context, &touched)? {
         return Err(refusal.into());
     }
     let asked = extend.amounts.iter().map(|units| (units.quantity, units.quantity));
@@ -136,14 +136,7 @@ fn counters(
     let mut all_touched = Vec::with_capacity(1);
     for resource in resolve_held(context.policy, found, &extend.amounts)? {
         let mut applied = applied(books, calendar, resource, &found.subject, found.created_at);
-        for applied in applied.iter_mut().filter(|applied| applied.key.is_rolling()) {
-            // The newest window may have begun after the hold was made.
-            let mut lines = found.lines_of(resource).filter(|line| line.key.is_rolling());
-            if let Some(line) = lines.find(|line| line.key.head() == applied.key.head()) {
-                applied.key = line.key.clone();
-                applied.fresh = counter_of_line(books, calendar, &line.key, found.created_at);
-            }
-        }
+        keep_windows(books, calendar, &mut applied, found, resource);
         for line in found.lines_of(resource) {
             if applied.iter().all(|applied| applied.key != line.key) {
                 let fresh = counter_of_line(books, calendar, &line.key, found.created_at);

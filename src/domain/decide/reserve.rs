@@ -38,7 +38,7 @@ pub(super) fn reserve(
     let touched = touched?;
     require(books, touched.iter().flat_map(|t| t.applied.iter().map(|applied| &applied.key)))?;
     // Before the limits, because a refusal by a limit is counted, and so makes counters, too.
-    if let Some(refusal) = refusal_of_new_counters(books, context, touched) {
+    if let Some(refusal) = refusal_of_new_counters(books, context, touched)? {
         return Err(refusal.into());
     }
     let asked = reserve.amounts.iter().map(|ask| (ask.quantity, ask.minimum));

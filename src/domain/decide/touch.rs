@@ -16,7 +16,7 @@ use super::super::{
     reservation::Reservation,
     shape::Subject,
     terms::Terms,
-    time::Time,
+    time::{Span, Time},
     window::{Window, window_at},
 };
 use super::stop::{Context, Stop};
@@ -197,27 +197,61 @@ pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterK
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 
-/// Returns the refusal of an operation that would make new counters beyond the tenant's bound (R4.48). `None`: the
-/// tenant stays within the bound, or the operation makes no new counters.
+/// Puts the counters of ROLLING in which a reservation counts in the place of those of later windows: the newest window
+/// may have begun after the reservation was made (R4.47).
+pub(super) fn keep_windows(
+    books: &Books,
+    calendar: &mut Calendar,
+    applied: &mut [Applied],
+    reservation: &Reservation,
+    resource: ResourceKey,
+) {
+    for applied in applied.iter_mut().filter(|applied| applied.key.is_rolling()) {
+        let mut lines = reservation.lines_of(resource).filter(|line| line.key.is_rolling());
+        if let Some(line) = lines.find(|line| line.key.head() == applied.key.head()) {
+            applied.key = line.key.clone();
+            applied.fresh = counter_of_line(books, calendar, &line.key, reservation.counts_at());
+        }
+    }
+}
+
+/// Returns the refusal of an operation that would make counters of new subjects beyond the tenant's bound (R4.48).
+/// `None`: the tenant stays within the bound, or the operation has no new subject. A subject is new if it has no counter
+/// in the window before, either. So a new window refuses nobody who used the window before.
 pub(super) fn refusal_of_new_counters(
     books: &Books,
     context: &Context<'_>,
     touched: &[Touched],
-) -> Option<Refusal> {
+) -> Result<Option<Refusal>, Stop> {
     let (counters, most) = (books.tenant.counters, context.counters_max);
     let count = |keys: usize| i64::try_from(keys).unwrap_or(i64::MAX);
     let touched_count = count(touched.iter().map(|touched| touched.applied.len()).sum());
     // A counter of ROLLING may need a head, too.
     if counters.saturating_add(touched_count.saturating_mul(2)) <= most {
-        return None;
+        return Ok(None);
     }
-    let keys = || touched.iter().flat_map(Touched::keys);
-    let bounded = keys().filter(|applied| applied.fresh.window.is_bounded());
-    let new = bounded.filter(|applied| !books.has_counter(&applied.key)).count();
-    let rolling = keys().map(|applied| &applied.key).filter(|key| key.is_rolling() && !key.is_head());
-    let new = count(new + rolling.filter(|key| !books.has_counter(&key.head())).count());
+    let (mut new, mut before) = (0, Vec::new());
+    for Applied { limit, key, fresh } in touched.iter().flat_map(Touched::keys) {
+        let is_bounded = fresh.window.is_bounded();
+        let Some(limit) = limit.as_ref().filter(|_| key.is_of_one_subject() && !books.has_counter(key))
+        else {
+            continue;
+        };
+        if key.is_rolling() {
+            let is_known = books.has_counter(&key.head());
+            new += if is_known { 0 } else { 1 + i64::from(is_bounded) };
+        } else if fresh.window.has_end() && is_bounded {
+            let last = fresh.window.start.saturating_sub(Span::MILLISECOND);
+            before.push(key.in_window(limit.shape.timing.window(&books.tenant.calendars, last)));
+        } else if is_bounded {
+            new += 1;
+        }
+    }
+    require(books, before.iter())?;
+    new += count(before.iter().filter(|key| !books.has_counter(key)).count());
     let beyond = new > 0 && counters.saturating_add(new) > most;
-    beyond.then(|| Refusal::TenantHasTooManyCounters { tenant: books.tenant.id.to_string(), most })
+    let tenant = || books.tenant.id.to_string();
+    Ok(beyond.then(|| Refusal::TenantHasTooManyCounters { tenant: tenant(), most }))
 }
 
 /// Returns the present counter of a reservation's line, or a new counter if there is none yet.

@@ -231,7 +231,12 @@ impl Batcher {
         let Ahead { policy, now, books, .. } = ahead;
         let now = *now;
         let books = match books.entry(key) {
-            Entry::Occupied(books) => books.into_mut(),
+            Entry::Occupied(books) => {
+                let books = books.into_mut();
+                // The operation may have joined the batch later than those before it.
+                books.now = now;
+                books
+            }
             Entry::Vacant(place) => {
                 let remembered = &self.memory.peek(key)?.remembered;
                 let terms = if remembered.terms().are_current(policy, remembered.tenant()) {

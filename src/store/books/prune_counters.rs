@@ -51,11 +51,11 @@ pub(super) static FIND_OLD_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes],
     postgres: "SELECT c.* FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key) AS w CROSS JOIN LATERAL (
             SELECT tenant_key, key, committed, reserved, window_start, window_end, closed, alerts, idle_since,
-                   idle_figures
+                   idle_figures, counted_since, forgiven_until
               FROM counters WHERE tenant_key = w.tenant_key AND key = w.key OFFSET 0) AS c",
     sqlite:
         "SELECT tenant_key, key, committed, reserved, window_start, window_end, closed, alerts, idle_since,
-                   idle_figures
+                   idle_figures, counted_since, forgiven_until
       FROM counters WHERE tenant_key = ? AND key = ?",
 };
 pub(super) static FIND_ADJUSTMENTS: Bulk = Bulk {
@@ -149,6 +149,8 @@ struct OldCounter {
     alerts: Option<Vec<u8>>,
     idle_since: Time,
     idle_figures: Option<Vec<u8>>,
+    /// `counted_since` and `forgiven_until`, which resets change.
+    reset: [i64; 2],
 }
 
 /// The counters that a tenant loses in one step.
@@ -182,6 +184,7 @@ impl OldCounter {
             alerts: row.get(7)?,
             idle_since: row.get(8)?,
             idle_figures: row.get(9)?,
+            reset: [row.get(10)?, row.get(11)?],
         })
     }
 
@@ -190,10 +193,11 @@ impl OldCounter {
         self.key.period() == Period::Lifetime && self.key.is_of_one_subject()
     }
 
-    /// Returns the figures that change when the counter is used: committed and reserved, and the alerts, which contain
-    /// the number of refusals.
+    /// Returns the figures that change when the counter is used or reset: committed and reserved, the alerts, which
+    /// contain the number of refusals, and what tells a figure from the same figure after a reset.
     fn figures(&self) -> Vec<u8> {
-        let numbers = [self.committed.to_be_bytes(), self.reserved.to_be_bytes()].concat();
+        let [since, forgiven] = self.reset;
+        let numbers = [self.committed, self.reserved, since, forgiven].map(i64::to_be_bytes).concat();
         [numbers, self.alerts.clone().unwrap_or_default()].concat()
     }
 
