@@ -164,7 +164,7 @@ settings! {
     [value_name = "DAYS"]
     counter_retention_days: u32 = 400, "a number of days" in COUNTER_RETENTION_MIN_DAYS..=RETENTION_MAX_DAYS;
 
-    /// Number of counters of a tenant beyond which Reserve and Extend make no new counters
+    /// Number of counters of a tenant beyond which Reserve and Extend make no counters of new subjects
     [value_name = "N"]
     counters_per_tenant_max: u64 = TENANT_COUNTERS_MAX, "a number" in 1..=COUNTERS_MAX;
 

@@ -44,7 +44,7 @@ pub const PAGE_MAX: usize = 1_000;
 pub const BATCH_MAX: usize = 1_000;
 /// Maximum number of counters that one ResetUsage changes.
 pub const RESET_COUNTERS_MAX: usize = 10_000;
-/// Number of counters of one tenant beyond which Reserve and Extend make no new counters, unless the setting says
+/// Number of counters of one tenant beyond which Reserve and Extend make no counters of new subjects, unless the setting says
 /// another number.
 pub const TENANT_COUNTERS_MAX: u64 = 1_000_000;
 /// Maximum number of resources in the filter of one request.

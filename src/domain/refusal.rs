@@ -199,9 +199,10 @@ pub enum Refusal {
     /// ResetUsage matches more counters than one transaction may change.
     #[error("more than {0} counters match; name resources, an agent or labels")]
     TooManyCounters(usize),
-    /// The operation would make new counters, and the tenant has as many as it may have (R4.48).
+    /// The operation would make counters of a new subject, and the tenant has as many as it may have (R4.48).
     #[error(
-        "tenant {tenant:?} may have {most} counters, and this call would make new ones; those that exist can be used"
+        "tenant {tenant:?} may have {most} counters, and this call would make counters of a new subject; known subjects \
+         can go on"
     )]
     TenantHasTooManyCounters {
         /// The id of the tenant.

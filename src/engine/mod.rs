@@ -64,7 +64,7 @@ pub struct LaneOptions {
     pub count: usize,
     /// Whether a lane decides a batch while the previous batch commits, which uses one more core.
     pub overlap: bool,
-    /// Number of counters of one tenant beyond which Reserve and Extend make no new counters.
+    /// Number of counters of one tenant beyond which Reserve and Extend make no counters of new subjects.
     pub counters_max: i64,
 }
 

@@ -115,7 +115,7 @@ both! {
         assert_eq!(world.usage("acme").await.len(), 3);
     }
 
-    /// A rate per minute and user makes many counters, but never many more than reservations.
+    /// A rate per minute and user makes many counters, which go soon after their reservations.
     async fn counters_of_short_windows_do_not_count(world: World) {
         bound(world, 3).await;
         let per_minute = every(Period::Minute, 100).named("rate").per(&[Dimension::User]);

@@ -42,7 +42,7 @@ impl Books {
     /// Returns the counters from which limits carry over to a counter. Empty if the counter exists, since its
     /// carry-over is stored with it.
     pub fn sources_of(&self, key: &CounterKey) -> Vec<CounterKey> {
-        if !self.terms.carries_over() || self.exists(key) {
+        if !self.terms.carries_over() || self.has_counter(key) {
             return Vec::new();
         }
         let limits = self.terms.limits_of(key, &self.tenant.calendars);
@@ -68,7 +68,7 @@ impl Books {
     /// Makes the alerts of a counter that does not exist yet, with the carry-over for each limit that reads it. `None`:
     /// nothing is carried over.
     pub(super) fn carried_at_first(&self, key: &CounterKey) -> Option<Box<Alerts>> {
-        if !self.terms.carries_over() || self.exists(key) {
+        if !self.terms.carries_over() || self.has_counter(key) {
             return None;
         }
         let mut alerts = Alerts::default();
@@ -79,10 +79,6 @@ impl Books {
             }
         }
         (!alerts.limits.is_empty()).then(|| Box::new(alerts))
-    }
-
-    fn exists(&self, key: &CounterKey) -> bool {
-        matches!(self.known.counters.get(key), Some(Some(_)))
     }
 
     /// Returns the units that a limit carries over from the window before, as that window is now. Every decision has

@@ -71,7 +71,8 @@ impl Books {
     /// counter and enforcement, the first of them emits an event.
     pub fn note_refusals(&mut self, violations: &[Violation]) {
         for violation in violations {
-            let balance = self.balance_of_refusal(&violation.balance);
+            let begun = self.balance_in_new_window(&violation.balance);
+            let balance = begun.as_ref().unwrap_or(&violation.balance);
             let (key, fresh) = (&balance.key, balance.counter);
             let Some(limit) = &balance.limit else { continue };
             // Adding 0 marks the counter as changed, and creates the counter if it does not exist.

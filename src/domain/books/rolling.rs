@@ -54,7 +54,7 @@ impl Books {
 
     /// Returns whether this counter of ROLLING counts in no window yet: a head, or a counter that does not exist.
     pub(super) fn has_not_begun(&self, key: &CounterKey) -> bool {
-        key.is_rolling() && (key.is_head() || !matches!(self.known.counters.get(key), Some(Some(_))))
+        key.is_rolling() && (key.is_head() || !self.has_counter(key))
     }
 
     /// Returns whether this is the counter of a window of ROLLING that begins after the newest window has ended. No row
@@ -94,18 +94,16 @@ impl Books {
         }
     }
 
-    /// Returns the balance to which a refusal belongs. The operation of an OBSERVE limit passes, and may have begun a
-    /// window after the violation was found.
-    pub(super) fn balance_of_refusal(&self, balance: &Balance) -> Balance {
-        let newest = || {
-            let head = self.known.counters.get(&balance.key)?.as_ref()?;
-            let key = balance.key.newest_of_head(head.counter.window.end)?;
-            let slot = self.known.counters.get(&key)?.as_ref()?;
-            let window = slot.counter.window;
-            let counter = Counter { window, ..balance.counter };
-            window.contains(self.now).then(|| Balance { key, counter, ..balance.clone() })
-        };
-        let newest = if balance.key.is_rolling() { newest() } else { None };
-        newest.unwrap_or_else(|| balance.clone())
+    /// Returns the balance to which a refusal belongs if its operation has begun a window of ROLLING after the violation
+    /// was found: OBSERVE limits let operations pass. `None`: the refusal belongs to its own balance.
+    pub(super) fn balance_in_new_window(&self, balance: &Balance) -> Option<Balance> {
+        if !balance.key.is_rolling() {
+            return None;
+        }
+        let head = self.known.counters.get(&balance.key)?.as_ref()?;
+        let key = balance.key.newest_of_head(head.counter.window.end)?;
+        let window = self.known.counters.get(&key)?.as_ref()?.counter.window;
+        let counter = Counter { window, ..balance.counter };
+        window.contains(self.now).then(|| Balance { key, counter, ..balance.clone() })
     }
 }

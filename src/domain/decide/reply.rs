@@ -48,7 +48,7 @@ pub struct Checked {
     pub violations: Vec<Violation>,
     /// Whether the tenant or the agent is suspended.
     pub suspended: bool,
-    /// Whether the Reserve would make new counters beyond the tenant's bound.
+    /// Whether the Reserve would make counters of new subjects beyond the tenant's bound.
     pub too_many_counters: bool,
 }
 

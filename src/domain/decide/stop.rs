@@ -23,7 +23,7 @@ pub struct Context<'a> {
     pub calendar: &'a mut Calendar,
     /// The time of the batch.
     pub now: Time,
-    /// Number of counters of one tenant beyond which Reserve and Extend make no new counters.
+    /// Number of counters of one tenant beyond which Reserve and Extend make no counters of new subjects.
     pub counters_max: i64,
 }
 

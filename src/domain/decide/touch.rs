@@ -197,8 +197,8 @@ pub(super) fn require<'a>(books: &Books, keys: impl Iterator<Item = &'a CounterK
     if missing.is_empty() { Ok(()) } else { Err(Stop::Missing(missing)) }
 }
 
-/// Puts the counters of ROLLING in which a reservation counts in the place of those of later windows: the newest window
-/// may have begun after the reservation was made (R4.47).
+/// Replaces counters of later windows of ROLLING by those in which the reservation counts: the newest window may have
+/// begun after the reservation was made (R4.47).
 pub(super) fn keep_windows(
     books: &Books,
     calendar: &mut Calendar,

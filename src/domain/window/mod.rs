@@ -63,8 +63,7 @@ impl Window {
     }
 
     /// Returns whether the window is an hour long or longer. Only counters of such windows count towards the bound of a
-    /// tenant's counters (R4.48). A counter of a shorter window is pruned not long after its reservations, so there are
-    /// never many more such counters than reservations.
+    /// tenant's counters (R4.48). A counter of a shorter window is pruned not long after its reservations.
     pub fn is_bounded(self) -> bool {
         self.end.saturating_since(self.start) >= BOUNDED_LENGTH_MIN
     }

@@ -64,7 +64,7 @@ pub(super) struct Batcher {
     store: Store,
     policies: Arc<PolicyCache>,
     clock: Clock,
-    /// Number of counters of one tenant beyond which Reserve and Extend make no new counters.
+    /// Number of counters of one tenant beyond which Reserve and Extend make no counters of new subjects.
     counters_max: i64,
     calendar: Calendar,
     memory: Memory,

@@ -194,7 +194,7 @@ impl OldCounter {
     }
 
     /// Returns the figures that change when the counter is used or reset: committed and reserved, the alerts, which
-    /// contain the number of refusals, and what tells a figure from the same figure after a reset.
+    /// contain the number of refusals, and the instants that change if the counter is reset.
     fn figures(&self) -> Vec<u8> {
         let [since, forgiven] = self.reset;
         let numbers = [self.committed, self.reserved, since, forgiven].map(i64::to_be_bytes).concat();
