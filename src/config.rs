@@ -44,11 +44,12 @@ pub const LANES_DEFAULT_MAX: usize = 8;
 pub const LANES_MAX: usize = 64;
 
 /// Environment variables that begin with `TOPE_` and are not settings of the server.
-const OTHER_VARIABLES: [&str; 6] = [
+const OTHER_VARIABLES: [&str; 7] = [
     "TOPE_CONFIG",
     "TOPE_TARGET",
     "TOPE_TEST_GRPCURL",
     "TOPE_TEST_POSTGRES_BIN",
+    "TOPE_TEST_PROMETHEUS_BIN",
     "TOPE_TEST_PYTHON",
     "TOPE_WEBHOOK_SECRET",
 ];
@@ -125,11 +126,35 @@ macro_rules! settings {
     };
 }
 
+/// The address of the HTTP listener. `None`: there is no such listener, and the text is `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HttpAddress(pub Option<SocketAddr>);
+
+impl TryFrom<String> for HttpAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_http(&text)
+    }
+}
+
+impl From<HttpAddress> for String {
+    fn from(address: HttpAddress) -> Self {
+        address.0.map_or_else(|| "off".to_owned(), |address| address.to_string())
+    }
+}
+
 settings! {
     /// Address and port to listen on
     [value_name = "ADDR", value_parser = parse_address]
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 50_051)),
         "an IP address and a port, such as 127.0.0.1:50051";
+
+    /// Address and port of the HTTP listener for /metrics, /livez and /readyz, or off
+    [value_name = "ADDR|off", value_parser = parse_http]
+    http: HttpAddress = HttpAddress(Some(SocketAddr::from(([127, 0, 0, 1], 50_052)))),
+        "an IP address and a port, such as 127.0.0.1:50052, or off";
 
     /// Database: sqlite://FILE or postgres://…
     [value_name = "URL", value_parser = parse_database]
@@ -180,6 +205,15 @@ settings! {
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051".to_owned())
+}
+
+fn parse_http(text: &str) -> Result<HttpAddress, String> {
+    match text {
+        "off" => Ok(HttpAddress(None)),
+        text => text.parse().map(|address| HttpAddress(Some(address))).map_err(|_| {
+            "must be an IP address and a port, such as 127.0.0.1:50052 or [::]:50052, or off".to_owned()
+        }),
+    }
 }
 
 /// Checks that the database is a URL.
@@ -387,6 +421,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a folder");
         let cases = [
             ("listen = \"nonsense\"", "setting \"listen\" in "),
+            ("http = \"nowhere\"", "must be an IP address and a port, such as 127.0.0.1:50052, or off"),
+            ("http = true", "must be an IP address and a port, such as 127.0.0.1:50052, or off"),
             ("lanes = \"two\"", "must be a number, 1 to 64, but is string \"two\""),
             ("lanes = 65", "lanes must be 1 to 64, but is 65"),
             ("lsten = \"127.0.0.1:1\"", "\"lsten\" in "),
@@ -449,7 +485,12 @@ mod tests {
     fn printed_settings_can_be_read_back() {
         let directory = tempfile::tempdir().expect("a folder");
         let file = directory.path().join("tope.toml");
-        let config = Config { lanes: 7, database: "sqlite://a \"b\".db".to_owned(), ..Config::default() };
+        let config = Config {
+            lanes: 7,
+            http: HttpAddress(None),
+            database: "sqlite://a \"b\".db".to_owned(),
+            ..Config::default()
+        };
         std::fs::write(&file, print(&config, &config.database).expect("printed")).expect("written");
         let read = load(Some(&file), &Flags::default()).expect("loaded");
         assert_eq!(format!("{read:?}"), format!("{config:?}"));

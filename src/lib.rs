@@ -4,12 +4,14 @@
 //!
 //! - [`domain`]: the rules, without a clock, random numbers and I/O.
 //! - [`seldom`]: limits log lines to one a minute.
+//! - [`metrics`]: the figures of one server, for Prometheus.
 //! - [`clock`], [`store`]: time and random numbers; SQL, connections, rows from and to the domain.
 //! - [`policy`]: resources and plans in memory.
 //! - [`engine`]: lanes and batches, which decide operations; reads.
 //! - [`events`]: delivers the log to watchers and webhooks.
 //! - [`jobs`]: functions that run on a schedule.
 //! - [`grpc`]: the services, from and to the domain.
+//! - [`http`]: the HTTP listener for operators: metrics, liveness and readiness.
 //! - [`config`], [`telemetry`]: settings and log, for `server` and `cli` only.
 //! - [`server`]: starts all of these modules, and shuts them down in order.
 //! - [`console`]: the parts that all commands share: errors, exit codes, the connection to a server.
@@ -26,7 +28,9 @@ pub mod domain;
 pub mod engine;
 pub mod events;
 pub mod grpc;
+pub mod http;
 pub mod jobs;
+pub mod metrics;
 pub mod policy;
 pub mod seldom;
 pub mod server;

@@ -45,7 +45,7 @@ impl Server {
     /// When the process does not report SERVING in time.
     pub async fn start(database: &str) -> Result<Self, CliError> {
         let allowed = ["--webhook-allow-http", "--webhook-allow-private"];
-        Self::start_with("serve", &["--database", database, allowed[0], allowed[1]]).await
+        Self::start_with("serve", &["--http", "off", "--database", database, allowed[0], allowed[1]]).await
     }
 
     /// Starts the empty service, which answers with these replies.

@@ -59,6 +59,15 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
              anybody who reaches this port can spend quota and administer tenants"
         );
     }
+    if let Some(address) = server.http_address() {
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                http.address = %address,
+                "the HTTP listener is on an address that other machines can reach, and everybody can read the metrics"
+            );
+        }
+        tracing::info!(http.address = %address, "serving /metrics, /livez and /readyz");
+    }
     tracing::info!(
         net.address = %server.address(),
         database = %database,

@@ -128,6 +128,8 @@ pub(super) struct Submission {
     pub(super) asked: Asked,
     /// When the caller's time runs out.
     pub(super) deadline: Option<Instant>,
+    /// When the operations were put into the queue of the lane.
+    pub(super) queued_at: Instant,
 }
 
 /// The operations, and the channel for their outcomes.
@@ -139,11 +141,21 @@ pub(super) enum Asked {
 }
 
 impl Submission {
+    /// Makes a submission that is queued now.
+    pub(super) fn new(asked: Asked, deadline: Option<Instant>) -> Self {
+        Self { asked, deadline, queued_at: Instant::now() }
+    }
+
+    /// Returns the operations, in their order.
+    pub(super) fn requests(&self) -> &[Request] {
+        match &self.asked {
+            Asked::One(request, _) => std::slice::from_ref(request),
+            Asked::Several(requests, _) => requests,
+        }
+    }
+
     /// Returns the number of operations.
     pub(super) fn count(&self) -> usize {
-        match &self.asked {
-            Asked::One(..) => 1,
-            Asked::Several(requests, _) => requests.len(),
-        }
+        self.requests().len()
     }
 }

@@ -9,22 +9,18 @@
 //! `batch`, which decides and writes a batch. `read` and `close.rs` work without lanes.
 
 mod ask;
+mod backlog;
 mod batch;
 mod close;
 mod lane;
 mod read;
+mod tally;
 
 pub use self::ask::{Answer, Failure, Frame, Outcome, Request, TenantRef};
 pub use self::close::{Closed, close_windows};
 pub use self::read::{Names, Page, Reader, ReservationQuery, Snapshot, UsagePlace, UsageQuery};
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::{self, Runtime},
@@ -36,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     ask::{Asked, Submission},
+    backlog::Backlog,
     batch::Batcher,
     lane::{Lane, QUEUE_OPERATIONS_MAX},
 };
@@ -53,8 +50,7 @@ use crate::{
 #[derive(Debug)]
 struct LaneHandle {
     queue: mpsc::UnboundedSender<Submission>,
-    /// Number of operations in the queue. It bounds the unbounded channel.
-    waiting: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
 }
 
 /// How many lanes run, and how they run.
@@ -102,18 +98,18 @@ impl Engine {
         let lanes = (0..count)
             .map(|_| {
                 let (queue, submissions) = mpsc::unbounded_channel();
-                let waiting = Arc::new(AtomicUsize::new(0));
+                let backlog = Arc::new(Backlog::new());
                 let batcher = Batcher::new(store.clone(), Arc::clone(policies), clock.clone(), counters_max);
                 let lane = Lane::new(
                     submissions,
-                    Arc::clone(&waiting),
+                    Arc::clone(&backlog),
                     batcher,
                     store.clone(),
                     overlap,
                     stop.clone(),
                 );
                 tasks.spawn_on(lane.run(), runtime.handle());
-                LaneHandle { queue, waiting }
+                LaneHandle { queue, backlog }
             })
             .collect();
         Ok((Engine { lanes, store: store.clone() }, Lanes { tasks, stop, runtime }))
@@ -123,7 +119,7 @@ impl Engine {
     pub async fn submit(&self, request: Request, deadline: Option<Instant>) -> Outcome {
         let lane = self.lane_of(&request.tenant);
         let (reply, answer) = oneshot::channel();
-        self.enqueue(lane, Submission { asked: Asked::One(request, reply), deadline })?;
+        self.enqueue(lane, Submission::new(Asked::One(request, reply), deadline))?;
         answer.await.unwrap_or_else(|_| Err(self.unanswered(lane)))
     }
 
@@ -144,7 +140,7 @@ impl Engine {
                 continue;
             }
             let (reply, answers) = oneshot::channel();
-            match self.enqueue(lane, Submission { asked: Asked::Several(group, reply), deadline }) {
+            match self.enqueue(lane, Submission::new(Asked::Several(group, reply), deadline)) {
                 Ok(()) => waiting.push((lane, places, answers)),
                 Err(failure) => places.iter().for_each(|&place| outcomes[place] = Err(failure.clone())),
             }
@@ -163,7 +159,12 @@ impl Engine {
 
     /// Returns whether operations wait in a lane. Jobs that are not urgent pause then.
     pub fn is_busy(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.waiting.load(Ordering::Relaxed) > 0)
+        self.lanes.iter().any(|lane| lane.backlog.len() > 0)
+    }
+
+    /// Returns for each lane the number of operations in its queue, and how long the oldest of them has waited.
+    pub fn queues(&self) -> impl Iterator<Item = (usize, Duration)> {
+        self.lanes.iter().map(|lane| (lane.backlog.len(), lane.backlog.age()))
     }
 
     /// Expires due holds of these tenants, as many as one batch may expire. It submits Checks without amounts, because
@@ -186,19 +187,25 @@ impl Engine {
 
     fn enqueue(&self, lane: usize, submission: Submission) -> Result<(), Failure> {
         if !self.store.is_available() {
-            return Err(Failure::DatabaseUnavailable);
+            return Err(self.refuse(&submission, Failure::DatabaseUnavailable));
         }
         let lane = &self.lanes[lane];
-        let count = submission.count();
-        let before = lane.waiting.fetch_add(count, Ordering::AcqRel);
-        if before + count > QUEUE_OPERATIONS_MAX {
-            lane.waiting.fetch_sub(count, Ordering::AcqRel);
-            return Err(Failure::Overloaded);
+        let (count, queued_at) = (submission.count(), submission.queued_at);
+        if !lane.backlog.add(count, queued_at, QUEUE_OPERATIONS_MAX) {
+            return Err(self.refuse(&submission, Failure::Overloaded));
         }
-        lane.queue.send(submission).map_err(|_| {
-            lane.waiting.fetch_sub(count, Ordering::AcqRel);
-            Failure::Draining
+        lane.queue.send(submission).map_err(|unsent| {
+            lane.backlog.remove(count, queued_at);
+            self.refuse(&unsent.0, Failure::Draining)
         })
+    }
+
+    /// Counts the operations that no lane takes.
+    fn refuse(&self, submission: &Submission, failure: Failure) -> Failure {
+        for request in submission.requests() {
+            tally::count_failure(self.store.metrics(), request, &failure);
+        }
+        failure
     }
 }
 

@@ -125,6 +125,11 @@ impl Feed {
         })
     }
 
+    /// Returns the number of watchers at present.
+    pub fn watchers(&self) -> usize {
+        WATCHERS_MAX - self.watchers.available_permits()
+    }
+
     /// Numbers events and reads new events, until the feed is stopped.
     pub async fn run(self: Arc<Self>) {
         let wake_up = Arc::clone(self.store.numbering());

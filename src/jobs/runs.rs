@@ -46,6 +46,18 @@ pub enum Outcome {
     Stopped,
 }
 
+impl Outcome {
+    /// Returns the outcome as a label of a metric.
+    fn label(&self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed(_) => "failed",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Stopped => "stopped",
+        }
+    }
+}
+
 /// One run of a job in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -181,6 +193,8 @@ impl Permit {
         let outcome = conduct(job, work, &course, &runner.cut).await;
         let run = Run { began_at, took: began.elapsed(), outcome, figures: course.figures() };
         log(job, &run);
+        let metrics = runner.tools.store.metrics();
+        metrics.jobs.record(job.name, run.outcome.label(), run.began_at.0, run.took);
         *runner.slots[self.place].last.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
         run
     }

@@ -2,7 +2,7 @@
 
 use super::tools::{Course, JobError, Tools};
 use crate::{
-    clock::random,
+    clock::{random, system_now},
     domain::{id::TenantKey, time::Time},
 };
 
@@ -21,6 +21,8 @@ pub(super) async fn run(tools: &Tools, now: Option<Time>, course: &Course) -> Re
     course.count("counters", report.counters);
     course.count("holds", report.holds);
     course.count("settled", report.settled);
+    let verified_at = now.unwrap_or_else(system_now);
+    tools.store.metrics().books.record(verified_at.0, report.fault_count);
     for fault in &report.faults {
         tracing::error!(verify.fault = %fault, "a row of the books is wrong");
     }

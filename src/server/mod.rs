@@ -10,8 +10,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::{
+    health::{Health, Readiness},
+    site::{HttpListener, Pages},
+};
 use crate::{
     clock::{Clock, ManualClock},
     config::{Config, overlap_default},
@@ -24,10 +27,7 @@ use crate::{
         admin::Admin,
         http2::serve,
         quota::Quota,
-        v1::{
-            admin_service_server::{self, AdminServiceServer},
-            quota_service_server::{self, QuotaServiceServer},
-        },
+        v1::{admin_service_server::AdminServiceServer, quota_service_server::QuotaServiceServer},
     },
     jobs::{Clockwork, ScheduleError, Tools},
     policy::PolicyCache,
@@ -35,18 +35,17 @@ use crate::{
 };
 
 mod demo;
+mod health;
 mod probe;
+mod site;
 
 /// Maximum time to close the connections to the database, after the drain.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The services whose health is reported. The empty name stands for the whole server.
-const SERVICES: [&str; 3] = ["", quota_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
-
 /// The options of a server: its settings, and options that people cannot set.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The settings. Port 0 of `listen` takes a free port.
+    /// The settings. Port 0 of `listen` and `http` takes a free port.
     pub config: Config,
     /// A clock set by hand, for tests: jobs then run only when they are called. `None`: this machine's clock on
     /// SQLite, the database's on PostgreSQL.
@@ -71,9 +70,11 @@ impl ServerOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The server cannot listen on the address.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address} (setting `{setting}`)")]
     Listen {
-        /// The address of the setting `listen`.
+        /// The setting that gives the address.
+        setting: &'static str,
+        /// The address of the setting.
         address: SocketAddr,
         /// The operating system's error.
         #[source]
@@ -108,13 +109,14 @@ impl ServerError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    http: Option<HttpListener>,
     serving: JoinHandle<io::Result<()>>,
     probe: JoinHandle<()>,
     feeding: JoinHandle<()>,
     clockwork: Arc<Clockwork>,
     lanes: Lanes,
     drain: Duration,
-    health: HealthReporter,
+    health: Health,
     store: Store,
     stop: CancellationToken,
 }
@@ -134,26 +136,15 @@ impl Server {
 
     async fn start_unboxed(options: ServerOptions) -> Result<Server, ServerError> {
         let config = &options.config;
-        let address = config.listen;
-        let listen_error = |source| ServerError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
-
-        let store_options = StoreOptions { exclusive: true, ..StoreOptions::default() };
-        let store = Store::connect(&config.database, store_options).await?;
+        let (listener, address) = bind("listen", config.listen).await?;
+        let http = match config.http.0 {
+            Some(address) => Some(bind("http", address).await?),
+            None => None,
+        };
+        let (store, clock, prepared) = open_database(&options).await?;
         let lanes = match store.dialect() {
             Dialect::Sqlite => 1,
             Dialect::Postgres => config.lanes,
-        };
-        let clock = match (&options.clock, store.dialect()) {
-            (Some(manual), _) => Clock::Manual(manual.clone()),
-            (None, Dialect::Sqlite) => Clock::System,
-            (None, Dialect::Postgres) => Clock::Database,
-        };
-        let prepared = match probe::prepare(&store, &clock, options.demo).await {
-            Ok(()) => true,
-            Err(error) if store.dialect() == Dialect::Sqlite || error.is_final() => return Err(error),
-            Err(_) => false,
         };
         let policies = Arc::new(PolicyCache::default());
         let counters_max = i64::try_from(config.counters_per_tenant_max).unwrap_or(i64::MAX);
@@ -164,6 +155,9 @@ impl Server {
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
         let stop = CancellationToken::new();
         let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = Health::new(reporter);
+        let pages = Pages::new(&store, &clock, &engine, &feed, &health);
         let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed));
         let tools = Tools {
             store: store.clone(),
@@ -182,8 +176,7 @@ impl Server {
             Arc::clone(&clockwork),
         );
 
-        let (health, health_service) = tonic_health::server::health_reporter();
-        report_health(&health, store.is_available()).await;
+        health.report(Readiness::of(store.is_available(), true)).await;
         let routes = Routes::new(QuotaServiceServer::new(quota))
             .add_service(AdminServiceServer::new(admin))
             .add_service(health_service)
@@ -194,16 +187,23 @@ impl Server {
             tokio::spawn(Arc::clone(&feed).listen());
         }
         let feeding = tokio::spawn(feed.run());
-        let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain));
+        let metrics = Arc::clone(store.metrics());
+        let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain, metrics));
         let probe = tokio::spawn(
             probe::Probe::new(&store, clock, options.demo, prepared, health.clone()).run(stop.clone()),
         );
-        Ok(Server { address, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
+        let http = http.map(|(listener, address)| HttpListener::start(listener, address, pages));
+        Ok(Server { address, http, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
     }
 
     /// Returns the address and port on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the address and port of the HTTP listener. `None`: there is no such listener.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpListener::address)
     }
 
     /// Shuts the server down: accepts no more calls, answers the accepted calls, and closes the database. If the
@@ -214,12 +214,9 @@ impl Server {
 
     async fn shutdown_unboxed(mut self) {
         self.probe.abort();
-        report_health(&self.health, false).await;
+        self.health.report(Readiness::Draining).await;
         self.stop.cancel();
-        // An open health watch would keep its connection open. Clearing the status ends the watch, after NOT_SERVING.
-        for service in SERVICES {
-            self.health.clear_service_status(service).await;
-        }
+        self.health.end_watches().await;
         // Calls, jobs, feed and lanes share one deadline.
         let until = Instant::now() + self.drain;
         let (served, ()) = tokio::join!(self.serving, self.clockwork.end(until));
@@ -238,6 +235,10 @@ impl Server {
                 "the database did not answer before drain_seconds were over; the outcome of the last \
                  accepted operations is unknown"
             );
+        }
+        // Until here `/readyz` reports that the server is shutting down.
+        if let Some(http) = self.http {
+            http.end().await;
         }
         match timeout(CLOSE_TIMEOUT, self.store.close()).await {
             Ok(Ok(())) => {}
@@ -268,9 +269,28 @@ fn webhook_rules(config: &Config) -> Rules {
     Rules { allow_http: config.webhook_allow_http, allow_private: config.webhook_allow_private }
 }
 
-async fn report_health(health: &HealthReporter, serving: bool) {
-    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in SERVICES {
-        health.set_service_status(service, status).await;
-    }
+/// Opens the database and brings its schema up to date. Returns the database, its clock, and whether the schema is up
+/// to date: if PostgreSQL cannot be reached, the probe prepares it later.
+async fn open_database(options: &ServerOptions) -> Result<(Store, Clock, bool), ServerError> {
+    let store_options = StoreOptions { exclusive: true, ..StoreOptions::default() };
+    let store = Store::connect(&options.config.database, store_options).await?;
+    let clock = match (&options.clock, store.dialect()) {
+        (Some(manual), _) => Clock::Manual(manual.clone()),
+        (None, Dialect::Sqlite) => Clock::System,
+        (None, Dialect::Postgres) => Clock::Database,
+    };
+    let prepared = match probe::prepare(&store, &clock, options.demo).await {
+        Ok(()) => true,
+        Err(error) if store.dialect() == Dialect::Sqlite || error.is_final() => return Err(error),
+        Err(_) => false,
+    };
+    Ok((store, clock, prepared))
+}
+
+/// Listens on the address of a setting, and returns the address with its real port.
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { setting, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic_health::server::HealthReporter;
 
-use super::{ServerError, demo, report_health};
+use super::{
+    ServerError, demo,
+    health::{Health, Readiness},
+};
 use crate::{
     clock::Clock,
     store::{Dialect, Signs, Store, StoreError},
@@ -62,11 +64,11 @@ pub(super) struct Probe {
     store: Store,
     clock: Clock,
     demo: bool,
-    health: HealthReporter,
+    health: Health,
     /// Whether the schema is up to date. No call is accepted before.
     prepared: bool,
     /// The state that health reports.
-    serving: bool,
+    readiness: Readiness,
     /// Number of consecutive probes that failed.
     misses: u32,
     /// Number of consecutive probes that found failed batches, but no successful batch, since the previous probe.
@@ -79,17 +81,11 @@ pub(super) struct Probe {
 impl Probe {
     /// Makes a probe of a database. If the database is not `prepared` yet, the probe prepares it, with the data of
     /// `--demo` if `demo` is set.
-    pub(super) fn new(
-        store: &Store,
-        clock: Clock,
-        demo: bool,
-        prepared: bool,
-        health: HealthReporter,
-    ) -> Self {
-        let (now, serving) = (Instant::now(), store.is_available());
-        let misses = if serving { 0 } else { MISSES_MAX };
+    pub(super) fn new(store: &Store, clock: Clock, demo: bool, prepared: bool, health: Health) -> Self {
+        let (now, available) = (Instant::now(), store.is_available());
+        let (readiness, misses) = (Readiness::of(available, true), if available { 0 } else { MISSES_MAX });
         let (store, failing) = (store.clone(), 0);
-        Self { store, clock, demo, health, prepared, serving, misses, failing, written: now, failed: now }
+        Self { store, clock, demo, health, prepared, readiness, misses, failing, written: now, failed: now }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -97,7 +93,7 @@ impl Probe {
         loop {
             if let Err(error) = self.probe_once().await
                 && !self.store.is_taken()
-                && (self.serving || probes.is_multiple_of(REMINDER_PROBES))
+                && (self.readiness == Readiness::Serving || probes.is_multiple_of(REMINDER_PROBES))
             {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -108,11 +104,14 @@ impl Probe {
             let available = self.prepared && self.misses < MISSES_MAX;
             self.store.set_available(available);
             // The store stays unavailable if its files were removed or replaced.
-            let serving = self.store.is_available() && self.failing < MISSES_MAX;
-            if serving != self.serving {
-                self.serving = serving;
-                report_health(&self.health, serving).await;
-                tracing::info!(health.serving = serving, "health changed");
+            let readiness = Readiness::of(self.store.is_available(), self.failing < MISSES_MAX);
+            let before = std::mem::replace(&mut self.readiness, readiness);
+            if readiness != before {
+                self.health.report(readiness).await;
+                let serving = readiness == Readiness::Serving;
+                if serving || before == Readiness::Serving {
+                    tracing::info!(health.serving = serving, "health changed");
+                }
             }
             if self.store.is_taken() {
                 return;

@@ -45,6 +45,7 @@ use super::{
         turn::Turns,
     },
 };
+use crate::metrics::Metrics;
 
 /// How a database is opened.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,8 @@ pub struct Store {
     pulse: Arc<Pulse>,
     /// The identity that the first probe found in the database. PostgreSQL only.
     identity: Arc<OnceLock<Identity>>,
+    /// The figures of the server that uses this database. Each part of a server has the store, and so its figures.
+    metrics: Arc<Metrics>,
 }
 
 /// How the batches of lanes reach the database.
@@ -245,6 +248,11 @@ impl Store {
         &self.pulse
     }
 
+    /// Returns the figures of the server that uses this database.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     pub(super) fn identity(&self) -> &OnceLock<Identity> {
         &self.identity
     }
@@ -288,6 +296,7 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         numbering: Arc::default(),
         pulse: Arc::default(),
         identity: Arc::default(),
+        metrics: Arc::default(),
     })
 }
 
@@ -317,6 +326,7 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
         numbering: Arc::default(),
         pulse: Arc::default(),
         identity: Arc::default(),
+        metrics: Arc::default(),
     })
 }
 

@@ -14,6 +14,7 @@ mod connect;
 mod dialect;
 mod entity;
 mod error;
+mod figures;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod location;
@@ -47,6 +48,7 @@ pub use clock::{Head, HeadTime};
 pub use connect::{Store, StoreOptions};
 pub use dialect::Dialect;
 pub use error::{AdminError, StoreError, classify};
+pub use figures::BookFigures;
 pub use log::{LogHead, Numbered, Scanned};
 pub use postgres::Listener;
 pub use pulse::Signs;

@@ -54,6 +54,7 @@ mod labels;
 mod landed;
 mod limit_returns;
 mod log_lines;
+mod metrics;
 mod model;
 mod next_plan;
 mod occurred;

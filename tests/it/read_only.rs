@@ -46,7 +46,7 @@ async fn verify_and_backup_work_on_a_read_only_database() {
     let copied = run_as_anybody(&binary, &["backup", "--database", &url, copy]).await;
     assert!(copied.status.success(), "{}", said(&copied));
     process::verify(&format!("sqlite://{copy}")).await;
-    let served = run_as_anybody(&binary, &["serve", "--database", &url]).await;
+    let served = run_as_anybody(&binary, &["serve", "--http", "off", "--database", &url]).await;
     assert_eq!(served.status.code(), Some(1), "{}", said(&served));
     assert!(said(&served).contains("cannot be written"), "{}", said(&served));
     assert_eq!(fs::read_dir(&kept).expect("it can be read").count(), 2, "the file and its lock");

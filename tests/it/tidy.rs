@@ -17,13 +17,13 @@ const LAYERS: [&[&str]; 12] = [
     &["cli"],
     &["bench"],
     &["server", "console"],
-    &["grpc"],
+    &["grpc", "http"],
     &["jobs"],
     &["events"],
     &["engine"],
     &["policy"],
     &["store", "clock"],
-    &["seldom"],
+    &["seldom", "metrics"],
     &["domain"],
 ];
 
@@ -38,6 +38,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("hdrhistogram", &["bench"]),
     ("hmac", &["events"]),
     ("indicatif", &["bench"]),
+    ("prometheus", &["metrics"]),
     ("reqwest", &["events"]),
     ("rustls", &["events"]),
     ("sea_orm", &["store"]),

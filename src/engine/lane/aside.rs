@@ -148,7 +148,7 @@ impl Aside {
 
     fn push(&mut self, key: TenantKey, waiting: Waiting) {
         if self.operations >= ASIDE_OPERATIONS_MAX {
-            waiting.answer(Failure::Overloaded);
+            waiting.answer(Failure::Overloaded, self.store.metrics());
             return;
         }
         self.operations += 1;
@@ -206,7 +206,9 @@ impl Aside {
                 );
             }
             self.operations -= tenant.waiting.len();
-            tenant.waiting.into_iter().for_each(|waiting| waiting.answer(Failure::DatabaseUnavailable));
+            for waiting in tenant.waiting {
+                waiting.answer(Failure::DatabaseUnavailable, self.store.metrics());
+            }
         }
         self.start_query();
     }

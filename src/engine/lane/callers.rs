@@ -7,7 +7,9 @@ use tokio::{sync::oneshot, time::Instant};
 use super::super::{
     ask::{Asked, Failure, Outcome, Request, Submission},
     batch::Item,
+    tally,
 };
+use crate::metrics::Metrics;
 
 /// The operations of a batch, and the callers who wait for their outcomes.
 #[derive(Default)]
@@ -92,9 +94,16 @@ impl Batch {
         taken
     }
 
-    /// Sends the outcomes to the callers.
-    pub(super) fn answer(self) {
-        let mut outcomes = self.items.into_iter().map(|item| item.outcome.unwrap_or(Err(Failure::Internal)));
+    /// Counts the outcomes, and sends them to the callers.
+    pub(super) fn answer(self, metrics: &Metrics) {
+        if !self.items.is_empty() {
+            metrics.operations.record_batch(self.items.len());
+        }
+        let mut outcomes = self.items.into_iter().map(|item| {
+            let outcome = item.outcome.unwrap_or(Err(Failure::Internal));
+            tally::count(metrics, &item.request, &outcome);
+            outcome
+        });
         for caller in self.callers {
             match caller {
                 Caller::Several(reply, count) => {
@@ -109,13 +118,16 @@ impl Batch {
 
 impl Waiting {
     /// Answers the caller with a failure, without a decision.
-    pub(super) fn answer(self, failure: Failure) {
+    pub(super) fn answer(self, failure: Failure, metrics: &Metrics) {
+        tally::count_failure(metrics, &self.item.request, &failure);
         self.caller.answer(Err(failure));
     }
 
     /// Answers the caller with the outcome that the operation has.
-    pub(super) fn answer_outcome(self) {
-        self.caller.answer(self.item.outcome.unwrap_or(Err(Failure::Internal)));
+    pub(super) fn answer_outcome(self, metrics: &Metrics) {
+        let outcome = self.item.outcome.unwrap_or(Err(Failure::Internal));
+        tally::count(metrics, &self.item.request, &outcome);
+        self.caller.answer(outcome);
     }
 }
 

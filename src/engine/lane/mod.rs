@@ -15,10 +15,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use foldhash::HashSet;
@@ -35,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::{aside::Aside, callers::Batch, newcomers::Newcomers};
 use super::{
     ask::{Asked, Outcome, Submission},
+    backlog::Backlog,
     batch::{Ahead, Batcher, Planned},
 };
 use crate::{
@@ -51,7 +49,7 @@ const BATCH_OPERATIONS_MAX: usize = 1_000;
 /// One lane. It ends when it is stopped, its queue is empty, nothing is set aside, and no tenant is created for it.
 pub(super) struct Lane {
     submissions: mpsc::UnboundedReceiver<Submission>,
-    waiting: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
     batcher: Batcher,
     store: Store,
     /// Whether a batch is decided while the previous batch commits.
@@ -81,7 +79,7 @@ type Landed = Result<Option<Time>, (Batch, StoreError)>;
 impl Lane {
     pub(super) fn new(
         submissions: mpsc::UnboundedReceiver<Submission>,
-        waiting: Arc<AtomicUsize>,
+        backlog: Arc<Backlog>,
         batcher: Batcher,
         store: Store,
         overlap: bool,
@@ -90,7 +88,7 @@ impl Lane {
         let (deferred, aside) = (VecDeque::new(), Aside::new(store.clone()));
         let newcomers = batcher.newcomers(Newcomers::new);
         let answering = None;
-        Self { submissions, waiting, batcher, store, overlap, stop, deferred, aside, newcomers, answering }
+        Self { submissions, backlog, batcher, store, overlap, stop, deferred, aside, newcomers, answering }
     }
 
     pub(super) async fn run(mut self) {
@@ -146,7 +144,7 @@ impl Lane {
         }
         self.aside.take_locked(&mut batch);
         self.newcomers.take(&mut batch);
-        batch.answer();
+        batch.answer(self.store.metrics());
     }
 
     /// Adds operations that arrived while the lane waited for the locks, if the lane has locked their tenants. Other
@@ -250,7 +248,7 @@ impl Lane {
                 }
                 self.aside.take_locked(&mut batch);
                 self.newcomers.take(&mut batch);
-                batch.answer();
+                batch.answer(self.store.metrics());
             }
             // The task panicked. That was logged, and its callers got an error.
             Err(_) => self.batcher.forget(),
@@ -296,7 +294,7 @@ impl Lane {
     }
 
     fn take(&self, submission: Submission, batch: &mut Batch) {
-        self.waiting.fetch_sub(submission.count(), Ordering::AcqRel);
+        self.backlog.remove(submission.count(), submission.queued_at);
         batch.push(submission);
     }
 }
@@ -309,13 +307,14 @@ async fn commit_flight(
     store: Store,
     reply: oneshot::Sender<Landed>,
 ) {
+    let metrics = Arc::clone(store.metrics());
     match planned.commit(store).await {
         Ok(time) => {
             let _ = reply.send(Ok(time));
             for (item, outcome) in batch.items.iter_mut().zip(outcomes) {
                 item.outcome = outcome.or(item.outcome.take());
             }
-            batch.answer();
+            batch.answer(&metrics);
         }
         Err(error) => drop(reply.send(Err((batch, error)))),
     }

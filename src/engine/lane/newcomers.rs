@@ -94,7 +94,7 @@ impl Newcomers {
             if self.waiting.len() < WAITING_OPERATIONS_MAX {
                 self.waiting.push_back(waiting);
             } else {
-                waiting.answer(Failure::Overloaded);
+                waiting.answer(Failure::Overloaded, self.store.metrics());
             }
         }
         self.start();
@@ -133,8 +133,8 @@ impl Newcomers {
                     (next.item.outcome, next.item.newcomer) = (None, Newcomer::Waited);
                     self.ready.push_back(next);
                 }
-                Some(Err(Some(failure))) => next.answer(failure),
-                Some(Err(None)) => next.answer_outcome(),
+                Some(Err(Some(failure))) => next.answer(failure, self.store.metrics()),
+                Some(Err(None)) => next.answer_outcome(self.store.metrics()),
                 // The operation came after the task had begun.
                 None => self.waiting.push_back(next),
             }

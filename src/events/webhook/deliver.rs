@@ -234,6 +234,7 @@ impl Deliverer {
             let Some((due, kept)) = self.prepare(key, lease, next).await? else { break };
             lease = kept;
             let attempt = self.attempt(&due).await;
+            self.store.metrics().deliveries.count(attempt.succeeded());
             if attempt.succeeded() {
                 failures = 0;
             } else {

@@ -16,9 +16,10 @@ use tonic::{Code, Status};
 
 use super::{
     layer::REQUEST_BYTES_MAX,
+    measure::code_of,
     room::{FREE_BYTES, Open, Share, TakenRoom, Untaken},
 };
-use crate::grpc::status;
+use crate::{grpc::status, metrics::RpcTimer};
 
 /// Maximum time for a request's body to arrive, from when the server first waits for it.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -211,12 +212,19 @@ pub(super) struct Reply {
     body: Body,
     guard: ReplyGuard,
     streams: bool,
+    /// The timer of a call that streams, until the stream ends.
+    timer: Option<RpcTimer>,
 }
 
 impl Reply {
     /// Makes the body of a reply that `guard` belongs to.
     pub(super) fn new(body: Body, guard: ReplyGuard, streams: bool) -> Self {
-        Self { body, guard, streams }
+        Self { body, guard, streams, timer: None }
+    }
+
+    /// Measures the call until its stream ends.
+    pub(super) fn measure(&mut self, timer: RpcTimer) {
+        self.timer = Some(timer);
     }
 }
 
@@ -267,7 +275,13 @@ impl HttpBody for Reply {
                 this.body = Body::empty();
                 Frame::trailers(untaken())
             }
-            Err(frame) => Frame::trailers(frame.into_trailers().unwrap_or_default()),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                if let (Some(code), Some(timer)) = (code_of(&trailers), this.timer.take()) {
+                    timer.end(code);
+                }
+                Frame::trailers(trailers)
+            }
         };
         Poll::Ready(Some(Ok(frame)))
     }

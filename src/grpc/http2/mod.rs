@@ -3,12 +3,13 @@
 //! Read `serve` first: it accepts connections, each with a `socket` and the calls of its `streams`. A call then passes
 //! the `layer`, which enforces the deadline of the call and rewords tonic's errors. Then it comes to the `gate`, which
 //! lets the call in if there is `room` for its kind of `rpc`. A `body` counts the bytes of requests and replies, and
-//! `codec` reads and writes messages.
+//! `codec` reads and writes messages. `measure` measures each call.
 
 mod body;
 pub mod codec;
 mod gate;
 mod layer;
+mod measure;
 mod room;
 mod rpc;
 mod serve;

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
 
 use crate::grpc::descriptors;
 
@@ -67,6 +67,20 @@ impl Rpc {
     }
 }
 
+/// Lists the paths of all rpcs of these services.
+pub(super) fn paths(descriptors: &FileDescriptorSet) -> impl Iterator<Item = String> {
+    let services =
+        descriptors.file.iter().flat_map(|file| file.service.iter().map(move |service| (file, service)));
+    services.flat_map(|(file, service)| {
+        let path = move |rpc: &MethodDescriptorProto| path(file, service, rpc);
+        service.method.iter().map(path)
+    })
+}
+
+fn path(file: &FileDescriptorProto, service: &ServiceDescriptorProto, rpc: &MethodDescriptorProto) -> String {
+    format!("/{}.{}/{}", file.package(), service.name(), rpc.name())
+}
+
 fn streaming(descriptors: &FileDescriptorSet) -> Vec<(String, Rpc)> {
     let mut paths = Vec::new();
     for file in &descriptors.file {
@@ -77,7 +91,7 @@ fn streaming(descriptors: &FileDescriptorSet) -> Vec<(String, Rpc)> {
                     (false, true) => Rpc::Watch,
                     (false, false) => continue,
                 };
-                paths.push((format!("/{}.{}/{}", file.package(), service.name(), rpc.name()), kind));
+                paths.push((path(file, service, rpc), kind));
             }
         }
     }
@@ -86,8 +100,6 @@ fn streaming(descriptors: &FileDescriptorSet) -> Vec<(String, Rpc)> {
 
 #[cfg(test)]
 mod tests {
-    use prost_types::{FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto};
-
     use super::*;
 
     #[test]

@@ -22,11 +22,16 @@ use super::{
     body::Reply,
     gate::{Gate, GateFuture},
     layer::{Contract, ContractFuture, ContractLayer},
+    measure::{Measured, rpc_table},
     room::{CONNECTIONS_MAX, Rooms, Share},
+    rpc::Rpc,
     socket::Socket,
     streams::{Inbox, WithCalls},
 };
-use crate::seldom::Seldom;
+use crate::{
+    metrics::{Metrics, RpcTable},
+    seldom::Seldom,
+};
 
 /// Maximum number of calls that one connection may have open. The number is larger than a batch and smaller than the
 /// queue of a lane. HTTP/2 makes a client with more calls wait until some of its calls end.
@@ -64,7 +69,7 @@ const STREAMS_GRACE: Duration = Duration::from_secs(1);
 /// The pause after an `accept` that failed because file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled.
+/// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled. Records each call in `metrics`.
 ///
 /// Then the server accepts no new connection, sends GOAWAY to each client, and answers the calls that it has accepted.
 /// After `drain` it closes the connections that are still open. It drops calls that stream after a second, so that
@@ -78,12 +83,13 @@ pub async fn serve(
     routes: Routes,
     shutdown: CancellationToken,
     drain: Duration,
+    metrics: Arc<Metrics>,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::debug!(net.address = %address, "accepting connections");
     let routes = routes.prepare().into_axum_router();
     let connections = TaskTracker::new();
-    let rooms = Arc::<Rooms>::default();
+    let (rooms, rpcs) = (Arc::<Rooms>::default(), Arc::new(rpc_table(&metrics)));
     let ends = Ends { shutdown, ..Ends::default() };
     let mut full = false;
     loop {
@@ -102,7 +108,8 @@ pub async fn serve(
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
-        connections.spawn(run_connection(socket, routes.clone(), Share::of(&rooms), ends.clone()));
+        let door = (routes.clone(), Arc::clone(&rpcs));
+        connections.spawn(run_connection(socket, door, Share::of(&rooms), ends.clone()));
     }
     drop(listener);
     connections.close();
@@ -135,10 +142,15 @@ struct Ends {
     cut: CancellationToken,
 }
 
-async fn run_connection(socket: TcpStream, routes: Router, share: Arc<Share>, ends: Ends) {
+async fn run_connection(
+    socket: TcpStream,
+    (routes, rpcs): (Router, Arc<RpcTable>),
+    share: Arc<Share>,
+    ends: Ends,
+) {
     let inbox = Inbox::new(ends.streams.clone(), Arc::clone(&share));
     let routes = ContractLayer.layer(Gate::new(routes, Arc::clone(&share)));
-    let door = Door { routes, inbox: inbox.clone() };
+    let door = Door { routes, inbox: inbox.clone(), rpcs };
     let socket = TokioIo::new(Socket::new(socket, Arc::clone(&share)));
     let connection = http2_settings(inbox.clone()).serve_connection(socket, door);
     let mut connection = WithCalls::new(connection, inbox);
@@ -214,16 +226,19 @@ fn http2_settings(inbox: Inbox) -> http2::Builder<Inbox> {
 struct Door {
     routes: Contract<Gate>,
     inbox: Inbox,
+    rpcs: Arc<RpcTable>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Door {
     type Response = Response<Reply>;
     type Error = Infallible;
-    type Future = ContractFuture<GateFuture>;
+    type Future = Measured<ContractFuture<GateFuture>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.inbox.announce(request.uri().path());
-        self.routes.clone().call(request)
+        let path = request.uri().path();
+        let (timer, streams) = (self.rpcs.begin(path), Rpc::of(path).streams());
+        self.inbox.announce(streams);
+        Measured::new(self.routes.clone().call(request), timer, streams)
     }
 }
 
@@ -248,8 +263,8 @@ mod tests {
         let address = listener.local_addr().expect("a bound address");
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a valid address");
         let shutdown = CancellationToken::new();
-        let routes = Routes::new(health);
-        let server = tokio::spawn(serve(listener, routes, shutdown.clone(), Duration::from_millis(50)));
+        let (routes, ended) = (Routes::new(health), shutdown.clone());
+        let server = tokio::spawn(serve(listener, routes, ended, Duration::from_millis(50), Arc::default()));
 
         let mut client = HealthClient::new(endpoint.connect().await.expect("the server accepts"));
         let request = HealthCheckRequest { service: String::new() };
@@ -271,7 +286,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let shutdown = CancellationToken::new();
         shutdown.cancel();
-        let served = serve(listener, Routes::default(), shutdown, Duration::from_secs(3600));
+        let hour = Duration::from_secs(3600);
+        let served = serve(listener, Routes::default(), shutdown, hour, Arc::default());
         assert!(timeout(BOUND, served).await.expect("nothing to wait for").is_ok());
     }
 }

@@ -25,10 +25,7 @@ use hyper::rt::Executor;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    room::{PERIOD, Share},
-    rpc::Rpc,
-};
+use super::room::{PERIOD, Share};
 
 type Call = BoxFuture<'static, ()>;
 
@@ -54,9 +51,9 @@ impl Inbox {
         Self(Arc::new(Arrivals { calls: Mutex::default(), streams: AtomicBool::new(false), cut, share }))
     }
 
-    /// Reports the path of the next call, so that the executor knows whether the call streams.
-    pub(super) fn announce(&self, path: &str) {
-        if Rpc::of(path).streams() {
+    /// Reports whether the next call streams.
+    pub(super) fn announce(&self, streams: bool) {
+        if streams {
             self.0.streams.store(true, Ordering::Relaxed);
         }
     }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     domain::{books::Changes, time::Time},
+    metrics::Ending,
     store::{
         DataVersion, Dialect, Store, StoreError,
         bulk::join_checked,
@@ -62,10 +63,14 @@ impl Store {
         writes.extend(writes_of_tenants(changes));
         drop_empty(&mut writes);
         let (text, revision) = (join_checked(&writes), Value::from(revision));
+        let mut timer = self.metrics().transactions.begin("batch", Ending::RolledBack);
         let found = wire.run_ahead(&Question::of_writes(&text, &writes).and(&revision)).await;
+        timer.end(found.is_ok());
         let mut rows = found.map_err(known_request)?;
-        if changes.iter().any(|change| !change.events.is_empty()) {
+        let events: usize = changes.iter().map(|change| change.events.len()).sum();
+        if events > 0 {
             self.numbering().notify_one();
+            self.metrics().events.written.inc_by(events as u64);
         }
         self.pulse().note_written();
         let row = rows.pop().map(Row::Wire);

@@ -4,7 +4,7 @@ use sea_orm::sea_query::ArrayType;
 
 use super::{alerts::encode_alerts, columns::owned};
 use crate::{
-    domain::books::Changes,
+    domain::{books::Changes, event_kind::EventKind},
     store::{
         Transaction, Writes,
         bulk::{Bulk, Write, empty_columns, push},
@@ -29,12 +29,20 @@ static UPDATE_FULL_COUNTERS: Bulk = Bulk {
 };
 
 impl<W: Writes> Transaction<W> {
-    /// Marks the transaction as writing events, if there are any, so that its commit wakes the numbering task.
+    /// Notes the events that the transaction writes, and the holds that it ends at their deadlines.
     pub(super) fn note_events_of(&self, changes: &[Changes]) {
-        if changes.iter().any(|change| !change.events.is_empty()) {
-            self.note_events();
-        }
+        let (events, expired) = count_events(changes);
+        self.note_events(events);
+        self.note_expired(expired);
     }
+}
+
+/// Counts the events of these changes, and the holds that end at their deadlines: each of them has one event.
+fn count_events(changes: &[Changes]) -> (u64, u64) {
+    let events = changes.iter().flat_map(|change| &change.events);
+    events.fold((0, 0), |(events, expired), event| {
+        (events + 1, expired + u64::from(event.kind() == EventKind::ReservationExpired))
+    })
 }
 
 /// Adds events, and counters whose alerts changed or that started from zero, to a batch's writes.

@@ -22,7 +22,10 @@ impl Store {
     ///
     /// When the database fails. Then nothing was changed.
     pub async fn number_events(&self, limit: usize) -> Result<Numbered, StoreError> {
-        self.run_job("number events", move |transaction| transaction.number_events(limit)).await
+        let numbered =
+            self.run_job("number events", move |transaction| transaction.number_events(limit)).await?;
+        self.metrics().events.numbered.inc_by(numbered.events as u64);
+        Ok(numbered)
     }
 }
 

@@ -43,7 +43,7 @@ impl<W: Writes> Transaction<W> {
         self.rows(text, values).await?;
         self.set_last_sequence(sequence).await?;
         self.wake_replicas().await?;
-        self.note_events();
+        self.note_events(1);
         Ok(())
     }
 }
@@ -59,7 +59,7 @@ impl Transaction<Writing> {
             body: Set(encode_event(event)),
         };
         pending_event::Entity::insert(row).exec_without_returning(self.connection()).await?;
-        self.note_events();
+        self.note_events(1);
         Ok(())
     }
 }

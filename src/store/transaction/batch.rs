@@ -172,9 +172,9 @@ impl Transaction<Batch> {
     /// [`StoreError::Unavailable`] the outcome is unknown.
     pub(in crate::store) async fn write_and_commit(self, mut writes: Vec<Write>) -> Result<(), StoreError> {
         drop_empty(&mut writes);
-        self.way.write_and_commit(writes).await?;
-        self.after.run();
-        Ok(())
+        let committed = self.way.write_and_commit(writes).await;
+        self.after.run(committed.is_ok());
+        committed
     }
 }
 

@@ -91,14 +91,14 @@ impl Store {
             return steps(self.transaction(way, name)).await;
         };
         let place = self.turns().queue(Writer::Job).await?;
-        let (connection, numbering, runtime) =
-            (lane.connection.clone(), Arc::clone(self.numbering()), Handle::current());
+        let (connection, runtime) = (lane.connection.clone(), Handle::current());
+        let (numbering, metrics) = (Arc::clone(self.numbering()), Arc::clone(self.metrics()));
         let run = move || {
             runtime.block_on(async {
                 // Only here: a job that waits for a thread must not keep batches from writing.
                 let turn = place.take().await?;
                 let way = Job(JobTransaction::Thread(ThreadTransaction::begin(connection, turn)?));
-                steps(Transaction::new(way, name, numbering)).await
+                steps(Transaction::new(way, name, numbering, metrics)).await
             })
         };
         match spawn_blocking(run).await {

@@ -31,7 +31,7 @@ pub use self::{
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use sea_orm::{DatabaseTransaction, Value};
@@ -44,6 +44,7 @@ use super::{
     error::StoreError,
     row::Row,
 };
+use crate::metrics::{Ending, Metrics, TransactionTimer};
 
 /// A transaction that has begun. If it is dropped, it is rolled back. `W` is [`Reading`], [`Writing`], [`Batch`] or
 /// [`Job`].
@@ -56,10 +57,13 @@ pub struct Transaction<W> {
 /// The actions of a transaction after its commit.
 #[derive(Debug)]
 struct AfterCommit {
-    name: &'static str,
+    timer: TransactionTimer,
     numbering: Arc<Notify>,
-    /// Whether the transaction wrote events, so that its commit wakes the numbering task.
-    has_events: AtomicBool,
+    metrics: Arc<Metrics>,
+    /// Number of events that the transaction wrote. If there are any, its commit wakes the numbering task.
+    events: AtomicU64,
+    /// Number of holds that the transaction ended at their deadlines.
+    expired: AtomicU64,
 }
 
 /// A way to the database on which statements run. Only the store implements this, and only the store runs statements:
@@ -137,16 +141,21 @@ impl<W: Writes> Transaction<W> {
         if writes.is_empty() { Ok(()) } else { self.way.write(writes).await }
     }
 
-    /// Marks the transaction as writing events, so that its commit wakes the numbering task.
-    pub(super) fn note_events(&self) {
-        self.after.has_events.store(true, Ordering::Relaxed);
+    /// Notes that the transaction writes events, so that its commit wakes the numbering task.
+    pub(super) fn note_events(&self, events: u64) {
+        self.after.events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Notes that the transaction ends holds at their deadlines.
+    pub(super) fn note_expired(&self, holds: u64) {
+        self.after.expired.fetch_add(holds, Ordering::Relaxed);
     }
 
     /// Commits. After [`StoreError::Unavailable`] the outcome is unknown.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.way.commit().await?;
-        self.after.run();
-        Ok(())
+        let committed = self.way.commit().await;
+        self.after.run(committed.is_ok());
+        committed
     }
 }
 
@@ -158,23 +167,40 @@ impl<W: Entities> Transaction<W> {
 }
 
 impl AfterCommit {
-    fn run(&self) {
-        if self.has_events.load(Ordering::Relaxed) {
-            self.numbering.notify_one();
+    fn run(mut self, committed: bool) {
+        self.timer.end(committed);
+        if !committed {
+            return;
         }
-        tracing::trace!(transaction.name = self.name, "committed");
+        let (events, expired) = (self.events.into_inner(), self.expired.into_inner());
+        if events > 0 {
+            self.numbering.notify_one();
+            self.metrics.events.written.inc_by(events);
+        }
+        if expired > 0 {
+            self.metrics.database.expired_holds.inc_by(expired);
+        }
+        tracing::trace!(transaction.name = self.timer.name(), "committed");
     }
 }
 
 impl<W> Transaction<W> {
-    fn new(way: W, name: &'static str, numbering: Arc<Notify>) -> Self {
-        Self { way, after: AfterCommit { name, numbering, has_events: AtomicBool::new(false) } }
+    fn new(way: W, name: &'static str, numbering: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
+        let timer = metrics.transactions.begin(name, Ending::RolledBack);
+        let (events, expired) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { way, after: AfterCommit { timer, numbering, metrics, events, expired } }
+    }
+
+    /// Makes the transaction count as one that can only read. Such a transaction is never committed.
+    fn that_reads(mut self) -> Self {
+        self.after.timer.end_as(Ending::Read);
+        self
     }
 }
 
 impl Store {
     fn transaction<W>(&self, way: W, name: &'static str) -> Transaction<W> {
-        Transaction::new(way, name, Arc::clone(self.numbering()))
+        Transaction::new(way, name, Arc::clone(self.numbering()), Arc::clone(self.metrics()))
     }
 }
 

@@ -24,6 +24,6 @@ impl Store {
     /// connections default to REPEATABLE READ, READ ONLY. On SQLite, they are opened read-only, and each transaction
     /// is a snapshot.
     pub async fn begin_read(&self, name: &'static str) -> Result<Transaction<Reading>, StoreError> {
-        Ok(self.transaction(Reading(self.reader().begin().await?), name))
+        Ok(self.transaction(Reading(self.reader().begin().await?), name).that_reads())
     }
 }

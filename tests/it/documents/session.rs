@@ -197,7 +197,7 @@ fn lay_out(folder: &Path, address: &str) {
     script(
         &folder.join("target/debug/tope"),
         &format!(
-            "export TOPE_TARGET={address}\n[ $1 = serve ] && export TOPE_LISTEN={address}\nexec {program:?} \"$@\""
+            "export TOPE_TARGET={address}\n[ $1 = serve ] && export TOPE_LISTEN={address} TOPE_HTTP=off\nexec {program:?} \"$@\""
         ),
     );
     script(

@@ -8,6 +8,7 @@ pub mod database;
 pub mod limits;
 pub mod load;
 pub mod no;
+pub mod pages;
 pub mod postgres;
 pub mod preload;
 pub mod printing;

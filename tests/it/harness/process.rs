@@ -39,7 +39,8 @@ pub fn tope() -> Command {
     for name in ours.into_iter().chain(["TOPE_LOG_FORMAT", "RUST_LOG"]) {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null());
+    // Tests run many servers at the same time. A test of the HTTP listener chooses a free port.
+    command.env("TOPE_HTTP", "off").stdin(Stdio::null());
     command
 }
 

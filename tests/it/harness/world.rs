@@ -12,7 +12,7 @@ use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use tokio::time::timeout;
 use tope::{
     clock::ManualClock,
-    config::Config,
+    config::{Config, HttpAddress},
     engine::Closed,
     server::{Server, ServerOptions},
 };
@@ -165,6 +165,13 @@ impl World {
         self.server.as_ref().expect("it runs").address()
     }
 
+    /// Restarts the server with an HTTP listener on a free port, and returns the address of the listener.
+    pub async fn restart_with_http(&mut self) -> SocketAddr {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.restart_with(Config { http: HttpAddress(Some(any)), ..settings(self.database.url()) }).await;
+        self.server.as_ref().and_then(Server::http_address).expect("it has an HTTP listener")
+    }
+
     /// Stops the server, and verifies the books: I2 and I3 must hold after each test.
     pub async fn end(mut self) {
         self.stop().await;
@@ -196,6 +203,7 @@ fn overlaps() -> bool {
 pub fn settings(database: impl Into<String>) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
+        http: HttpAddress(None),
         database: database.into(),
         webhook_allow_http: true,
         webhook_allow_private: true,

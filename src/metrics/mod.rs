@@ -1,0 +1,156 @@
+//! The figures of one server, for Prometheus. Each server has its own registry, so two servers in one process never mix
+//! their figures.
+//!
+//! The module knows no other part of the server. Each part records its figures at one place: calls in `grpc`,
+//! operations and batches in `engine`, transactions and events in `store`. A record is a few atomic additions. Figures
+//! that another part already has, such as the length of a queue, are set when somebody asks for the page.
+//!
+//! Labels are bounded. Their values come from the code, except the ids of limits: see [`Operations::refuse`].
+
+mod make;
+mod operations;
+mod rpcs;
+mod server;
+mod transactions;
+
+pub use self::{
+    make::Absent,
+    operations::{OperationKind, OperationOutcome, Operations},
+    rpcs::{RpcTable, RpcTimer, Rpcs},
+    server::{Books, Database, Deliveries, Events, Jobs, Lanes},
+    transactions::{Ending, TransactionTimer, Transactions},
+};
+
+use std::sync::Arc;
+
+use prometheus::{IntGauge, Registry, TextEncoder};
+
+use self::make::{gauge, gauge_of};
+
+/// The content type of the page that [`Metrics::render`] writes: the text format of Prometheus.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The figures of one server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// The calls of clients.
+    pub rpcs: Rpcs,
+    /// The operations that lanes decide, and the batches.
+    pub operations: Operations,
+    /// The queues of the lanes.
+    pub lanes: Lanes,
+    /// The named transactions.
+    pub transactions: Arc<Transactions>,
+    /// The database, and the rows that the books have.
+    pub database: Database,
+    /// The log of events.
+    pub events: Events,
+    /// The deliveries to webhooks.
+    pub deliveries: Deliveries,
+    /// The runs of jobs.
+    pub jobs: Jobs,
+    /// The verification of the books.
+    pub books: Books,
+    /// Number of watchers at present.
+    pub watchers: IntGauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        let build =
+            gauge_of(&registry, "tope_build_info", "The version of the program; always 1.", &["version"]);
+        build.with_label_values(&[env!("TOPE_VERSION")]).set(1.0);
+        collect_process(&registry);
+        Self {
+            rpcs: Rpcs::new(&registry),
+            operations: Operations::new(&registry),
+            lanes: Lanes::new(&registry),
+            transactions: Arc::new(Transactions::new(&registry)),
+            database: Database::new(&registry),
+            events: Events::new(&registry),
+            deliveries: Deliveries::new(&registry),
+            jobs: Jobs::new(&registry),
+            books: Books::new(&registry),
+            watchers: gauge(&registry, "tope_watchers", "WatchUsage calls that are open."),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Writes all figures as a page in the text format of Prometheus. A metric that has no value yet is left out.
+    ///
+    /// # Errors
+    ///
+    /// The text of an error of the encoder, which is a defect.
+    pub fn render(&self) -> Result<String, String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
+    }
+}
+
+/// Adds the metrics `process_…`, which have the same names in all programs: memory, CPU time, open files, start time.
+#[cfg(target_os = "linux")]
+fn collect_process(registry: &Registry) {
+    let collector = prometheus::process_collector::ProcessCollector::for_self();
+    registry.register(Box::new(collector)).expect("each metric is registered once");
+}
+
+/// Does nothing: only Linux has these figures in /proc.
+#[cfg(not(target_os = "linux"))]
+fn collect_process(_: &Registry) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_servers_have_separate_figures() {
+        let (one, other) = (Metrics::default(), Metrics::default());
+        one.events.written.inc_by(3);
+        let line = |metrics: &Metrics| {
+            let page = metrics.render().expect("a page");
+            page.lines().find(|line| line.starts_with("tope_events_written_total ")).map(str::to_owned)
+        };
+        assert_eq!(line(&one).as_deref(), Some("tope_events_written_total 3"));
+        assert_eq!(line(&other).as_deref(), Some("tope_events_written_total 0"));
+    }
+
+    #[test]
+    fn the_ids_of_limits_are_bounded() {
+        let metrics = Metrics::default();
+        for number in 0..10_000 {
+            metrics.operations.refuse(Some(&format!("limit \"{number}\"\n")));
+        }
+        metrics.operations.refuse(None);
+        let page = metrics.render().expect("a page");
+        let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("tope_refusals_total{")).collect();
+        assert_eq!(lines.len(), operations::LIMITS_MAX + 2, "the known limits, all others, and no limit");
+        assert!(lines.contains(&"tope_refusals_total{limit=\"(none)\"} 1"), "{lines:?}");
+        assert!(lines.contains(&"tope_refusals_total{limit=\"(other)\"} 9800"), "{lines:?}");
+        assert!(lines.contains(&r#"tope_refusals_total{limit="limit \"7\"\n"} 1"#), "{lines:?}");
+    }
+
+    #[test]
+    fn unknown_rpcs_share_one_label() {
+        let metrics = Metrics::default();
+        let table = Arc::new(metrics.rpcs.table(["/a.S/Known".to_owned()].into_iter()));
+        for number in 0..1_000 {
+            table.begin(&format!("/a.S/Unknown{number}")).end(12);
+        }
+        table.begin("/a.S/Known").end(0);
+        drop(table.begin("/a.S/Known"));
+        let page = metrics.render().expect("a page");
+        let mut counts: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("tope_rpc_duration_seconds_count")).collect();
+        counts.sort_unstable();
+        let expected = [
+            "{code=\"CANCELLED\",method=\"a.S/Known\"} 1",
+            "{code=\"OK\",method=\"a.S/Known\"} 1",
+            "{code=\"UNIMPLEMENTED\",method=\"(unknown)\"} 1000",
+        ];
+        assert_eq!(counts, expected);
+        assert!(page.contains("\ntope_rpcs_in_flight 0\n"), "{page}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Named transactions, by outcome, with their durations.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Instant,
+};
+
+use prometheus::{Histogram, HistogramVec, Registry};
+
+use super::make::histogram_of;
+
+/// Upper bounds of the buckets of durations, in seconds.
+const BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The transaction was committed.
+    Committed,
+    /// The commit failed, so the outcome may be unknown.
+    Failed,
+    /// The transaction was rolled back, or dropped.
+    RolledBack,
+    /// The transaction could only read.
+    Read,
+}
+
+impl Ending {
+    fn label(self) -> &'static str {
+        match self {
+            Ending::Committed => "committed",
+            Ending::Failed => "failed",
+            Ending::RolledBack => "rolled_back",
+            Ending::Read => "read",
+        }
+    }
+}
+
+/// The figures of transactions.
+#[derive(Debug)]
+pub struct Transactions {
+    durations: HistogramVec,
+    /// The series that exist. Names are constants of the code, so there are few.
+    known: RwLock<HashMap<(&'static str, Ending), Histogram>>,
+}
+
+/// A transaction under way. It is recorded when this value is dropped.
+#[derive(Debug)]
+pub struct TransactionTimer {
+    transactions: Arc<Transactions>,
+    name: &'static str,
+    began: Instant,
+    ending: Ending,
+}
+
+impl Transactions {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let help = "Time from the begin of a transaction to its end, by name and outcome.";
+        let labels = ["name", "outcome"];
+        let name = "tope_transaction_duration_seconds";
+        let durations = histogram_of(registry, name, help, &labels, &BUCKETS);
+        Self { durations, known: RwLock::default() }
+    }
+
+    /// Begins to measure a transaction, which is recorded as `ending` unless the timer is given another ending.
+    pub fn begin(self: &Arc<Self>, name: &'static str, ending: Ending) -> TransactionTimer {
+        TransactionTimer { transactions: Arc::clone(self), name, began: Instant::now(), ending }
+    }
+
+    fn record(&self, name: &'static str, ending: Ending, seconds: f64) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(histogram) = known.get(&(name, ending)) {
+            histogram.observe(seconds);
+            return;
+        }
+        drop(known);
+        let histogram = self.durations.with_label_values(&[name, ending.label()]);
+        histogram.observe(seconds);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert((name, ending), histogram);
+    }
+}
+
+impl TransactionTimer {
+    /// Notes the end of the transaction after its COMMIT, which succeeded or failed.
+    pub fn end(&mut self, committed: bool) {
+        self.end_as(if committed { Ending::Committed } else { Ending::Failed });
+    }
+
+    /// Notes how the transaction ends.
+    pub fn end_as(&mut self, ending: Ending) {
+        self.ending = ending;
+    }
+
+    /// Returns the name of the transaction.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Drop for TransactionTimer {
+    fn drop(&mut self) {
+        self.transactions.record(self.name, self.ending, self.began.elapsed().as_secs_f64());
+    }
+}

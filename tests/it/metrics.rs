@@ -1,0 +1,337 @@
+//! The HTTP listener: liveness, readiness, and metrics for Prometheus.
+
+use std::{
+    fs,
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    process::{Command, Stdio},
+};
+
+use futures::future::join_all;
+use http::uri::PathAndQuery;
+use tonic::{Code, Request, client::Grpc, transport::Channel};
+use tonic_prost::ProstCodec;
+
+use crate::{
+    harness::{
+        clients::serving,
+        database::{scratch_folder, sqlite_url},
+        pages::{Metrics, get, metrics},
+        postgres::{self, Cluster, free_port},
+        process::{run, said, tool, tope},
+        v1::*,
+        *,
+    },
+    webhooks::{deliver, happen, of_resets, prepare},
+};
+
+/// Checks that the value of a series has grown by this number.
+fn grew(before: &Metrics, after: &Metrics, series: &str, by: f64) {
+    let (before, after) = (before.value(series), after.value(series));
+    assert!(
+        (after - before - by).abs() < f64::EPSILON,
+        "{series}: {before}, then {after}, expected {by} more"
+    );
+}
+
+fn is(page: &Metrics, series: &str, value: f64) {
+    let found = page.series.get(series);
+    assert!(
+        found.is_some_and(|found| (found - value).abs() < f64::EPSILON),
+        "{series} is {found:?}, not {value}"
+    );
+}
+
+/// Does a little of all that has a metric.
+async fn use_everything(world: &World) {
+    prepare(world).await;
+    world.tenant_with("small", &[lifetime("tokens", 100)]).await;
+    let receiver = Receiver::start().await;
+    of_resets(world, "chat", &receiver).await;
+    happen(world, 1).await;
+    eventually("it is delivered", async || {
+        deliver(world).await;
+        (!receiver.posts().is_empty()).then_some(())
+    })
+    .await;
+    world.reserve("small").tokens(101).await.expect_err("the limit refuses it");
+    world.job("verify-sample").await;
+}
+
+both! {
+    async fn counters_rise_by_exactly_what_was_done(world: World) {
+        let address = world.restart_with_http().await;
+        world.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        world.reserve("acme").tokens(1).ttl(HOUR).await.expect("there is quota");
+        let before = metrics(address).await;
+        is(&before, "tope_holds_open", 1.0);
+        is(&before, "tope_deliveries_pending", 0.0);
+        is(&before, "tope_delivery_oldest_pending_seconds", 0.0);
+        is(&before, "tope_database_up", 1.0);
+        is(&before, "tope_serving", 1.0);
+        is(&before, "tope_watchers", 0.0);
+        is(&before, "tope_lane_queue_operations{lane=\"0\"}", 0.0);
+
+        let settled = world.reserve("acme").tokens(100).await.expect("there is quota");
+        world.commit(&settled.name).tokens(90).await.expect("it is held");
+        for _ in 0..3 {
+            world.reserve("acme").tokens(5_000).await.expect_err("the limit refuses it").is(
+                Code::ResourceExhausted,
+                "QUOTA_EXCEEDED",
+            );
+        }
+        world.release("nonsense").await.expect_err("there is none");
+        let records = (0..5).map(|_| world.record("acme").tokens(1).operation());
+        world.batch(records.collect()).await.expect("a reply");
+        world.reserve("nobody").tokens(1).await.expect_err("there is no such tenant");
+        world.reserve("acme").tokens(7).ttl(MINUTE).await.expect("there is quota");
+        world.clock.advance(2 * MINUTE);
+        world.job("expire-holds").await;
+        let after = metrics(address).await;
+        let operations = |kind: &str, outcome: &str| {
+            format!("tope_operations_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}")
+        };
+        grew(&before, &after, &operations("reserve", "ok"), 2.0);
+        grew(&before, &after, &operations("reserve", "quota_exceeded"), 3.0);
+        grew(&before, &after, &operations("reserve", "refused"), 1.0);
+        grew(&before, &after, &operations("commit", "ok"), 1.0);
+        grew(&before, &after, &operations("record", "ok"), 5.0);
+        grew(&before, &after, &operations("check", "ok"), 0.0);
+        grew(&before, &after, &operations("sweep", "ok"), 1.0);
+        grew(&before, &after, "tope_refusals_total{limit=\"lifetime\"}", 3.0);
+        grew(&before, &after, "tope_holds_expired_total", 1.0);
+        let calls = |code: &str, method: &str| {
+            let method = format!("tope.v1.QuotaService/{method}");
+            format!("tope_rpc_duration_seconds_count{{code=\"{code}\",method=\"{method}\"}}")
+        };
+        grew(&before, &after, &calls("OK", "Reserve"), 2.0);
+        grew(&before, &after, &calls("RESOURCE_EXHAUSTED", "Reserve"), 3.0);
+        grew(&before, &after, &calls("NOT_FOUND", "Reserve"), 1.0);
+        grew(&before, &after, &calls("OK", "Commit"), 1.0);
+        grew(&before, &after, &calls("OK", "Batch"), 1.0);
+        grew(&before, &after, "tope_job_runs_total{job=\"expire-holds\",outcome=\"succeeded\"}", 1.0);
+        is(&after, "tope_rpcs_in_flight", 0.0);
+        let began = (NOON + 2 * MINUTE) as f64 / 1_000.0;
+        let last = "tope_job_last_run_timestamp_seconds{job=\"expire-holds\",outcome=\"succeeded\"}";
+        is(&after, last, began);
+        let batches = "tope_batch_operations_sum";
+        let decided: f64 = after.series.iter().filter(|(text, _)| text.starts_with("tope_operations_total")).map(|(_, value)| value).sum();
+        is(&after, batches, decided);
+
+        eventually("each event has its place", async || {
+            let page = metrics(address).await;
+            let written = page.value("tope_events_written_total");
+            (written > 0.0 && (written - page.value("tope_events_numbered_total")).abs() < 0.5).then_some(())
+        })
+        .await;
+    }
+
+    async fn a_watch_counts_while_it_is_open_and_a_delivery_when_it_was_tried(world: World) {
+        let address = world.restart_with_http().await;
+        use_everything(world).await;
+        let page = metrics(address).await;
+        assert!(page.value("tope_delivery_attempts_total{outcome=\"succeeded\"}") >= 1.0, "{page:?}");
+        is(&page, "tope_delivery_attempts_total{outcome=\"failed\"}", 0.0);
+        is(&page, "tope_books_faults", 0.0);
+        assert!(page.value("tope_books_verified_timestamp_seconds") > 1_700_000_000.0);
+        let watcher = world.watch(everything()).await.expect("it begins");
+        eventually("it is counted", async || {
+            (metrics(address).await.value("tope_watchers") > 0.5).then_some(())
+        })
+        .await;
+        is(&metrics(address).await, "tope_rpcs_in_flight", 1.0);
+        drop(watcher);
+        let ended = "tope_rpc_duration_seconds_count{code=\"CANCELLED\",method=\"tope.v1.QuotaService/WatchUsage\"}";
+        eventually("it is gone", async || {
+            let page = metrics(address).await;
+            (page.value("tope_watchers") < 0.5 && page.value(ended) > 0.5).then_some(())
+        })
+        .await;
+        is(&metrics(address).await, "tope_rpcs_in_flight", 0.0);
+    }
+
+    async fn the_reference_lists_every_metric_with_its_type(world: World) {
+        let address = world.restart_with_http().await;
+        use_everything(world).await;
+        let page = metrics(address).await;
+        let reference = include_str!("../../docs/reference.md");
+        let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
+            let mut cells = row.split(" | ");
+            let name = cells.next()?.strip_suffix('`')?;
+            (name.starts_with("tope_") || name.starts_with("process_")).then_some((name, cells.next()?))
+        });
+        let listed: Vec<(&str, &str)> = rows.collect();
+        let exposed: Vec<(&str, &str)> =
+            page.kinds.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect();
+        let missing: Vec<_> = exposed.iter().filter(|metric| !listed.contains(metric)).collect();
+        assert!(missing.is_empty(), "not in the reference: {missing:?}");
+        let gone: Vec<_> = listed.iter().filter(|metric| !exposed.contains(metric)).collect();
+        assert!(gone.is_empty(), "no server has them: {gone:?}");
+        let tenants = page.series.keys().filter(|text| text.contains("small") || text.contains("acme"));
+        assert_eq!(tenants.collect::<Vec<_>>(), Vec::<&String>::new(), "no label has a tenant");
+    }
+
+    async fn rpcs_that_do_not_exist_do_not_make_the_page_longer(world: World) {
+        let address = world.restart_with_http().await;
+        wrong_rpc(&world.channel, "/tope.v1.QuotaService/First").await;
+        let before = metrics(address).await;
+        let paths: Vec<String> = (0..1_000).map(|number| format!("/tope.v{number}.Service/Rpc{number}")).collect();
+        for paths in paths.chunks(100) {
+            join_all(paths.iter().map(|path| wrong_rpc(&world.channel, path))).await;
+        }
+        let after = metrics(address).await;
+        let unknown = "tope_rpc_duration_seconds_count{code=\"UNIMPLEMENTED\",method=\"(unknown)\"}";
+        grew(&before, &after, unknown, 1_000.0);
+        let new: Vec<_> = after.series.keys().filter(|text| !before.series.contains_key(*text)).collect();
+        assert!(new.iter().all(|text| text.starts_with("tope_transaction_")), "{new:?}");
+    }
+}
+
+async fn wrong_rpc(channel: &Channel, path: &str) {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.expect("it is connected");
+    let path = PathAndQuery::try_from(path).expect("a path");
+    let codec = ProstCodec::<GetResourceRequest, Resource>::default();
+    let answer = client.unary(Request::new(GetResourceRequest::default()), path, codec).await;
+    assert_eq!(answer.expect_err("there is no such rpc").code(), Code::Unimplemented);
+}
+
+on_both! {
+    async fn two_servers_in_one_process_have_separate_figures(kind: Kind) {
+        let (mut one, mut other) = (World::start(kind).await, World::start(kind).await);
+        let (address, other_address) = (one.restart_with_http().await, other.restart_with_http().await);
+        one.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+        one.record("acme").tokens(1).await.expect("it is recorded");
+        let records = "tope_operations_total{kind=\"record\",outcome=\"ok\"}";
+        is(&metrics(address).await, records, 1.0);
+        is(&metrics(other_address).await, records, 0.0);
+        one.end().await;
+        other.end().await;
+    }
+}
+
+/// Starts a server with an HTTP listener, and returns the address of the listener.
+fn start(database: &str, folder: &std::path::Path) -> (Process, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    (Process::start(database, folder, &["--http", &address.to_string()]), address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readyz_is_503_while_the_database_is_away() {
+    let folder = scratch_folder();
+    let port = free_port();
+    let mut cluster = Cluster::start(port);
+    let (process, address) = start(&postgres::url(port, "postgres"), folder.path());
+    serving(&process.connect().await).await;
+    assert_eq!(get(address, "/readyz").await, (200, "ok\n".to_owned()));
+    is(&metrics(address).await, "tope_database_up", 1.0);
+    cluster.stop();
+    let away = eventually("it is not ready", async || {
+        let (status, reason) = get(address, "/readyz").await;
+        (status == 503).then_some(reason)
+    })
+    .await;
+    assert_eq!(away, "the database is unavailable\n");
+    assert_eq!(get(address, "/livez").await, (200, "ok\n".to_owned()));
+    let page = metrics(address).await;
+    is(&page, "tope_database_up", 0.0);
+    is(&page, "tope_serving", 0.0);
+    assert!(!page.series.contains_key("tope_holds_open"), "an old figure would look as if it were true");
+    cluster.resume();
+    eventually("it is ready", async || (get(address, "/readyz").await.0 == 200).then_some(())).await;
+    is(&metrics(address).await, "tope_holds_open", 0.0);
+    process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_listener_can_be_off_and_names_an_address_that_is_in_use() {
+    let folder = scratch_folder();
+    let url = sqlite_url(&folder.path().join("tope.db"));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("a bound address").to_string();
+    let mut command = tope();
+    let listen = format!("127.0.0.1:{}", free_port());
+    command.args(["serve", "--listen", &listen, "--database", &url, "--http", &address]);
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let error = said(&output);
+    assert!(error.contains(&address) && error.contains("`http`") && error.contains("in use"), "{error}");
+    let process = Process::start(&url, folder.path(), &["--http", "off"]);
+    serving(&process.connect().await).await;
+    assert!(!process.log().contains("/metrics"), "{}", process.log());
+    process.stop().await;
+    let mut command = tope();
+    command.args(["serve", "--http", "here"]);
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("--http") && said(&output).contains("or off"), "{}", said(&output));
+}
+
+/// The query that sums the Reserves which a server has carried out.
+const QUERY: &str = "sum(tope_operations_total%7Bkind%3D%22reserve%22%2Coutcome%3D%22ok%22%7D)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prometheus_scrapes_a_server_and_answers_queries() {
+    let folder = scratch_folder();
+    let url = sqlite_url(&folder.path().join("tope.db"));
+    let (process, address) = start(&url, folder.path());
+    let channel = process.connect().await;
+    serving(&channel).await;
+    let clients = Clients::of(channel);
+    clients.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
+    for _ in 0..3 {
+        clients.reserve("acme").tokens(10).await.expect("there is quota");
+    }
+    let (_, page) = get(address, "/metrics").await;
+    let tools = tool("TOPE_TEST_PROMETHEUS_BIN");
+    let mut promtool = Command::new(tools.join("promtool"));
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut checking = promtool.spawn().expect("promtool runs");
+    checking.stdin.take().expect("it is piped").write_all(page.as_bytes()).expect("it reads");
+    let checked = checking.wait_with_output().expect("it ends");
+    assert!(checked.status.success(), "{}", said(&checked));
+
+    let config = folder.path().join("prometheus.yml");
+    let text = format!(
+        "scrape_configs:\n  - job_name: tope\n    scrape_interval: 1s\n    static_configs:\n      - targets: [\"{address}\"]\n"
+    );
+    fs::write(&config, text).expect("the folder can be written to");
+    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut prometheus = Command::new(tools.join("prometheus"));
+    prometheus
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.path().join("series").display()))
+        .arg(format!("--web.listen-address={listen}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut prometheus = Killed(prometheus.spawn().expect("prometheus runs"));
+    eventually("prometheus listens", async || tokio::net::TcpStream::connect(listen).await.ok()).await;
+    let found = eventually("the query finds the three Reserves", async || {
+        let (_, answer) = get(listen, &format!("/api/v1/query?query={QUERY}")).await;
+        answer.contains("\"3\"]").then_some(answer)
+    })
+    .await;
+    assert!(found.contains("\"status\":\"success\""), "{found}");
+    let (_, up) = get(listen, "/api/v1/query?query=up%7Bjob%3D%22tope%22%7D").await;
+    assert!(up.contains("\"1\"]"), "{up}");
+    prometheus.kill();
+    process.stop().await;
+}
+
+/// A process that is killed when it is dropped.
+struct Killed(std::process::Child);
+
+impl Killed {
+    fn kill(&mut self) {
+        // An error only means that the process has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
