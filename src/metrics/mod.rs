@@ -40,7 +40,7 @@ pub struct Metrics {
     pub operations: Operations,
     /// The queues of the lanes.
     pub lanes: Lanes,
-    /// The named transactions.
+    /// The named transactions, by outcome.
     pub transactions: Arc<Transactions>,
     /// The database, and the rows that the books have.
     pub database: Database,

@@ -81,7 +81,7 @@ impl Events {
     }
 }
 
-/// The deliveries to webhooks.
+/// The deliveries of events to webhooks.
 #[derive(Debug)]
 pub struct Deliveries {
     succeeded: IntCounter,
@@ -106,7 +106,7 @@ impl Deliveries {
         }
     }
 
-    /// Counts one attempt.
+    /// Counts one attempt, by its outcome.
     pub fn count(&self, succeeded: bool) {
         if succeeded { self.succeeded.inc() } else { self.failed.inc() }
     }

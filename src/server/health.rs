@@ -16,7 +16,7 @@ const SERVICES: [&str; 3] = ["", quota_service_server::SERVICE_NAME, admin_servi
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Readiness {
-    /// Calls can succeed.
+    /// Calls can succeed now.
     Serving = 0,
     /// The database does not answer, or is not the database of the start.
     DatabaseUnavailable = 1,

@@ -73,7 +73,7 @@ both! {
         is(&before, "tope_lane_queue_operations{lane=\"0\"}", 0.0);
 
         let settled = world.reserve("acme").tokens(100).await.expect("there is quota");
-        world.commit(&settled.name).tokens(90).await.expect("it is held");
+        world.commit(settled.name()).tokens(90).await.expect("it is held");
         for _ in 0..3 {
             world.reserve("acme").tokens(5_000).await.expect_err("the limit refuses it").is(
                 Code::ResourceExhausted,

@@ -16,7 +16,6 @@ use tonic::{Code, Status};
 
 use super::{
     layer::REQUEST_BYTES_MAX,
-    measure::code_of,
     room::{FREE_BYTES, Open, Share, TakenRoom, Untaken},
 };
 use crate::{grpc::status, metrics::RpcTimer};
@@ -303,4 +302,9 @@ fn untaken() -> http::HeaderMap {
         trailers.insert(Status::GRPC_STATUS, (Code::Unavailable as i32).into());
     }
     trailers
+}
+
+/// Returns the code in headers or trailers. `None`: they have no code.
+pub(super) fn code_of(headers: &http::HeaderMap) -> Option<i32> {
+    Some(Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes()).into())
 }

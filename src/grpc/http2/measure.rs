@@ -8,10 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Response};
-use tonic::{Code, Status};
+use http::Response;
+use tonic::Code;
 
-use super::{body::Reply, rpc::paths};
+use super::{
+    body::{Reply, code_of},
+    rpc::paths,
+};
 use crate::{
     grpc::descriptors,
     metrics::{Metrics, RpcTable, RpcTimer},
@@ -57,9 +60,4 @@ where
         }
         Poll::Ready(Ok(response))
     }
-}
-
-/// Returns the code in headers or trailers. `None`: they have no code.
-pub(super) fn code_of(headers: &HeaderMap) -> Option<i32> {
-    Some(Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes()).into())
 }

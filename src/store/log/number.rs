@@ -22,10 +22,7 @@ impl Store {
     ///
     /// When the database fails. Then nothing was changed.
     pub async fn number_events(&self, limit: usize) -> Result<Numbered, StoreError> {
-        let numbered =
-            self.run_job("number events", move |transaction| transaction.number_events(limit)).await?;
-        self.metrics().events.numbered.inc_by(numbered.events as u64);
-        Ok(numbered)
+        self.run_job("number events", move |transaction| transaction.number_events(limit)).await
     }
 }
 
@@ -57,6 +54,7 @@ impl Transaction<Job> {
         self.rows(text, vec![before.into()]).await?;
         self.set_last_sequence(last_sequence).await?;
         self.wake_replicas().await?;
+        self.note_numbered(events as u64);
         self.commit().await?;
         Ok(Numbered { events, last_sequence })
     }

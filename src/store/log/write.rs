@@ -44,6 +44,7 @@ impl<W: Writes> Transaction<W> {
         self.set_last_sequence(sequence).await?;
         self.wake_replicas().await?;
         self.note_events(1);
+        self.note_numbered(1);
         Ok(())
     }
 }

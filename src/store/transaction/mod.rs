@@ -62,6 +62,8 @@ struct AfterCommit {
     metrics: Arc<Metrics>,
     /// Number of events that the transaction wrote. If there are any, its commit wakes the numbering task.
     events: AtomicU64,
+    /// Number of events to which the transaction gave places in the log.
+    numbered: AtomicU64,
     /// Number of holds that the transaction ended at their deadlines.
     expired: AtomicU64,
 }
@@ -146,6 +148,11 @@ impl<W: Writes> Transaction<W> {
         self.after.events.fetch_add(events, Ordering::Relaxed);
     }
 
+    /// Notes that the transaction gives events their places in the log.
+    pub(super) fn note_numbered(&self, events: u64) {
+        self.after.numbered.fetch_add(events, Ordering::Relaxed);
+    }
+
     /// Notes that the transaction ends holds at their deadlines.
     pub(super) fn note_expired(&self, holds: u64) {
         self.after.expired.fetch_add(holds, Ordering::Relaxed);
@@ -177,6 +184,7 @@ impl AfterCommit {
             self.numbering.notify_one();
             self.metrics.events.written.inc_by(events);
         }
+        self.metrics.events.numbered.inc_by(self.numbered.into_inner());
         if expired > 0 {
             self.metrics.database.expired_holds.inc_by(expired);
         }
@@ -187,8 +195,8 @@ impl AfterCommit {
 impl<W> Transaction<W> {
     fn new(way: W, name: &'static str, numbering: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
         let timer = metrics.transactions.begin(name, Ending::RolledBack);
-        let (events, expired) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { way, after: AfterCommit { timer, numbering, metrics, events, expired } }
+        let (events, numbered, expired) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { way, after: AfterCommit { timer, numbering, metrics, events, numbered, expired } }
     }
 
     /// Makes the transaction count as one that can only read. Such a transaction is never committed.
