@@ -1,6 +1,6 @@
 //! Counts operations by kind and outcome, once per operation, when it is answered.
 
-use super::ask::{Failure, Outcome, Request, TenantRef};
+use super::ask::{Failure, Frame, Outcome, Request, TenantRef};
 use crate::{
     domain::{operation::Operation, refusal::Refusal},
     metrics::{Metrics, OperationKind, OperationOutcome},
@@ -9,7 +9,7 @@ use crate::{
 /// Counts one operation with its outcome.
 pub(super) fn count(metrics: &Metrics, request: &Request, outcome: &Outcome) {
     match outcome {
-        Ok(_) => metrics.operations.count(kind_of(request), OperationOutcome::Ok),
+        Ok(answer) => record(metrics, kind_of(request), OperationOutcome::Ok, Some(&answer.frame)),
         Err(failure) => count_failure(metrics, request, failure),
     }
 }
@@ -30,7 +30,22 @@ pub(super) fn count_failure(metrics: &Metrics, request: &Request, failure: &Fail
         Failure::DeadlineExceeded => OperationOutcome::DeadlineExceeded,
         Failure::Internal => OperationOutcome::Internal,
     };
-    metrics.operations.count(kind_of(request), outcome);
+    let frame = match failure {
+        Failure::Refused { frame, .. } => frame.as_deref(),
+        _ => None,
+    };
+    record(metrics, kind_of(request), outcome, frame);
+}
+
+/// Counts an operation. A `frame` says that its tenant exists. So calls that invent tenants never push busy tenants out
+/// of the metrics.
+fn record(metrics: &Metrics, kind: OperationKind, outcome: OperationOutcome, frame: Option<&Frame>) {
+    metrics.operations.count(kind, outcome);
+    if let (Some(tenants), Some(frame)) = (metrics.tenants(), frame)
+        && kind != OperationKind::Sweep
+    {
+        tenants.count(&frame.tenant, outcome);
+    }
 }
 
 fn kind_of(request: &Request) -> OperationKind {

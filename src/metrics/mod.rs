@@ -5,12 +5,17 @@
 //! operations and batches in `engine`, transactions and events in `store`. A record is a few atomic additions. Figures
 //! that another part already has, such as the length of a queue, are set when somebody asks for the page.
 //!
-//! Labels are bounded. Their values come from the code, except the ids of limits: see [`Operations::refuse`].
+//! Labels are bounded. Their values come from the code, except the ids of limits, see [`Operations::refuse`], and the
+//! ids of tenants, if an operator asks for them, see [`Metrics::follow_tenants`].
 
+mod allocator;
 mod make;
+mod openmetrics;
 mod operations;
 mod rpcs;
 mod server;
+mod table;
+mod tenants;
 mod transactions;
 
 pub use self::{
@@ -18,17 +23,37 @@ pub use self::{
     operations::{OperationKind, OperationOutcome, Operations},
     rpcs::{RpcTable, RpcTimer, Rpcs},
     server::{Books, Database, Deliveries, Events, Jobs, Lanes},
+    tenants::Tenants,
     transactions::{Ending, TransactionTimer, Transactions},
 };
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus::{IntGauge, Registry, TextEncoder};
 
-use self::make::{gauge, gauge_of};
+use self::{
+    allocator::Allocator,
+    make::{gauge, gauge_of},
+};
 
-/// The content type of the page that [`Metrics::render`] writes: the text format of Prometheus.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The format of the page of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The text format of Prometheus, version 0.0.4.
+    Text,
+    /// The text format of OpenMetrics, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// Returns the content type of a page in this format.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 /// The figures of one server.
 #[derive(Debug)]
@@ -54,6 +79,8 @@ pub struct Metrics {
     pub books: Books,
     /// Number of watchers at present.
     pub watchers: IntGauge,
+    allocator: Allocator,
+    tenants: OnceLock<Tenants>,
 }
 
 impl Default for Metrics {
@@ -74,19 +101,39 @@ impl Default for Metrics {
             jobs: Jobs::new(&registry),
             books: Books::new(&registry),
             watchers: gauge(&registry, "tope_watchers", "WatchUsage calls that are open."),
+            allocator: Allocator::new(&registry),
+            tenants: OnceLock::new(),
             registry,
         }
     }
 }
 
 impl Metrics {
-    /// Writes all figures as a page in the text format of Prometheus. A metric that has no value yet is left out.
+    /// Shows the operations of this number of tenants, those that are the busiest. 0: of no tenant, which is the
+    /// default. Only the first call has an effect.
+    pub fn follow_tenants(&self, shown: usize) {
+        if shown > 0 {
+            self.tenants.get_or_init(|| Tenants::new(&self.registry, shown));
+        }
+    }
+
+    /// Returns the figures of the busiest tenants. `None`: nobody asks for them.
+    pub fn tenants(&self) -> Option<&Tenants> {
+        self.tenants.get()
+    }
+
+    /// Writes all figures as a page. A metric that has no value yet is left out.
     ///
     /// # Errors
     ///
     /// The text of an error of the encoder, which is a defect.
-    pub fn render(&self) -> Result<String, String> {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
+    pub fn render(&self, format: Format) -> Result<String, String> {
+        self.allocator.measure();
+        let families = self.registry.gather();
+        match format {
+            Format::Text => TextEncoder::new().encode_to_string(&families).map_err(|error| error.to_string()),
+            Format::OpenMetrics => openmetrics::encode(&families).map_err(|error| error.to_string()),
+        }
     }
 }
 
@@ -110,7 +157,7 @@ mod tests {
         let (one, other) = (Metrics::default(), Metrics::default());
         one.events.written.inc_by(3);
         let line = |metrics: &Metrics| {
-            let page = metrics.render().expect("a page");
+            let page = metrics.render(Format::Text).expect("a page");
             page.lines().find(|line| line.starts_with("tope_events_written_total ")).map(str::to_owned)
         };
         assert_eq!(line(&one).as_deref(), Some("tope_events_written_total 3"));
@@ -124,7 +171,7 @@ mod tests {
             metrics.operations.refuse(Some(&format!("limit \"{number}\"\n")));
         }
         metrics.operations.refuse(None);
-        let page = metrics.render().expect("a page");
+        let page = metrics.render(Format::Text).expect("a page");
         let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("tope_refusals_total{")).collect();
         assert_eq!(lines.len(), operations::LIMITS_MAX + 2, "the known limits, all others, and no limit");
         assert!(lines.contains(&"tope_refusals_total{limit=\"(none)\"} 1"), "{lines:?}");
@@ -141,7 +188,7 @@ mod tests {
         }
         table.begin("/a.S/Known").end(0);
         drop(table.begin("/a.S/Known"));
-        let page = metrics.render().expect("a page");
+        let page = metrics.render(Format::Text).expect("a page");
         let mut counts: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("tope_rpc_duration_seconds_count")).collect();
         counts.sort_unstable();

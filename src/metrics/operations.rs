@@ -1,13 +1,11 @@
 //! Operations by kind and outcome, refusals by limit, and the sizes of batches.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
-
 use prometheus::{Histogram, IntCounter, IntCounterVec, Registry};
 
-use super::make::{counter_of, histogram_of};
+use super::{
+    make::{counter_of, histogram_of},
+    table::Table,
+};
 
 /// Maximum number of limits with a series of their own. The ids of limits come from plans, so their number has no bound
 /// of its own.
@@ -33,7 +31,7 @@ macro_rules! label {
 
         impl $name {
             /// The values of the label, in the order of the variants.
-            const LABELS: &[&str] = &[$($label),+];
+            pub(super) const LABELS: &[&str] = &[$($label),+];
         }
     };
 }
@@ -91,7 +89,11 @@ pub struct Operations {
     counters: Vec<Vec<IntCounter>>,
     refusals: IntCounterVec,
     /// The counters of the limits that have a series of their own.
-    limits: Mutex<HashMap<String, IntCounter>>,
+    limits: Table<IntCounter>,
+    /// The counter of all other limits.
+    other_limits: IntCounter,
+    /// The counter of refusals without a limit.
+    no_limit: IntCounter,
     batches: Histogram,
 }
 
@@ -109,8 +111,10 @@ impl Operations {
         let batches = histogram_of(registry, "tope_batch_operations", help, &[], &BATCH_BUCKETS);
         Self {
             counters: OperationKind::LABELS.iter().map(of_kind).collect(),
+            limits: Table::new(LIMITS_MAX),
+            other_limits: refusals.with_label_values(&[OTHER_LIMITS]),
+            no_limit: refusals.with_label_values(&[NO_LIMIT]),
             refusals,
-            limits: Mutex::default(),
             batches: batches.with_label_values::<&str>(&[]),
         }
     }
@@ -123,20 +127,14 @@ impl Operations {
     /// Counts the refusal of one limit. The first 200 limits that refuse have a series of their own until the server
     /// ends; all others share the series `(other)`. `None`: no limit covers the resource.
     pub fn refuse(&self, limit: Option<&str>) {
-        let Some(limit) = limit else {
-            self.refusals.with_label_values(&[NO_LIMIT]).inc();
-            return;
+        let counter = match limit {
+            Some(limit) => {
+                let counter = || self.refusals.with_label_values(&[limit]);
+                self.limits.get(limit, counter).unwrap_or(&self.other_limits)
+            }
+            None => &self.no_limit,
         };
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counter) = limits.get(limit) {
-            counter.inc();
-        } else if limits.len() < LIMITS_MAX {
-            let counter = self.refusals.with_label_values(&[limit]);
-            counter.inc();
-            limits.insert(limit.to_owned(), counter);
-        } else {
-            self.refusals.with_label_values(&[OTHER_LIMITS]).inc();
-        }
+        counter.inc();
     }
 
     /// Records the number of operations that one batch answers.

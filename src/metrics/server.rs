@@ -125,11 +125,11 @@ impl Jobs {
         let runs = "Runs of a job in this process that have ended, by outcome.";
         let last = "When the last run of a job with this outcome began, as unix time.";
         let took = "How long the last run of a job took.";
-        let labels = ["job", "outcome"];
+        let labels = ["name", "outcome"];
         Self {
             runs: counter_of(registry, "tope_job_runs_total", runs, &labels),
             last: gauge_of(registry, "tope_job_last_run_timestamp_seconds", last, &labels),
-            took: gauge_of(registry, "tope_job_last_run_duration_seconds", took, &["job"]),
+            took: gauge_of(registry, "tope_job_last_run_duration_seconds", took, &["name"]),
         }
     }
 

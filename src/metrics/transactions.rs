@@ -1,20 +1,22 @@
 //! Named transactions, by outcome, with their durations.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
 use prometheus::{Histogram, HistogramVec, Registry};
 
-use super::make::histogram_of;
+use super::{make::histogram_of, table::Table};
 
 /// Upper bounds of the buckets of durations, in seconds.
 const BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
 
+/// Maximum number of names. Names are constants of the code, so there are fewer.
+const NAMES_MAX: usize = 256;
+
 /// How a transaction ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The transaction was committed.
     Committed,
@@ -27,22 +29,16 @@ pub enum Ending {
 }
 
 impl Ending {
-    fn label(self) -> &'static str {
-        match self {
-            Ending::Committed => "committed",
-            Ending::Failed => "failed",
-            Ending::RolledBack => "rolled_back",
-            Ending::Read => "read",
-        }
-    }
+    /// The values of the label, in the order of the variants.
+    const LABELS: [&str; 4] = ["committed", "failed", "rolled_back", "read"];
 }
 
 /// The figures of transactions.
 #[derive(Debug)]
 pub struct Transactions {
     durations: HistogramVec,
-    /// The series that exist. Names are constants of the code, so there are few.
-    known: RwLock<HashMap<(&'static str, Ending), Histogram>>,
+    /// The series by name, and by ending in the order of the variants. A series is made when it first occurs.
+    known: Table<[OnceLock<Histogram>; Ending::LABELS.len()]>,
 }
 
 /// A transaction under way. It is recorded when this value is dropped.
@@ -60,7 +56,7 @@ impl Transactions {
         let labels = ["name", "outcome"];
         let name = "tope_transaction_duration_seconds";
         let durations = histogram_of(registry, name, help, &labels, &BUCKETS);
-        Self { durations, known: RwLock::default() }
+        Self { durations, known: Table::new(NAMES_MAX) }
     }
 
     /// Begins to measure a transaction, which is recorded as `ending` unless the timer is given another ending.
@@ -69,15 +65,10 @@ impl Transactions {
     }
 
     fn record(&self, name: &'static str, ending: Ending, seconds: f64) {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(histogram) = known.get(&(name, ending)) {
-            histogram.observe(seconds);
-            return;
+        let made = || self.durations.with_label_values(&[name, Ending::LABELS[ending as usize]]);
+        if let Some(series) = self.known.get(name, Default::default) {
+            series[ending as usize].get_or_init(made).observe(seconds);
         }
-        drop(known);
-        let histogram = self.durations.with_label_values(&[name, ending.label()]);
-        histogram.observe(seconds);
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert((name, ending), histogram);
     }
 }
 

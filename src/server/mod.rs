@@ -274,6 +274,7 @@ fn webhook_rules(config: &Config) -> Rules {
 async fn open_database(options: &ServerOptions) -> Result<(Store, Clock, bool), ServerError> {
     let store_options = StoreOptions { exclusive: true, ..StoreOptions::default() };
     let store = Store::connect(&options.config.database, store_options).await?;
+    store.metrics().follow_tenants(options.config.metrics_tenants);
     let clock = match (&options.clock, store.dialect()) {
         (Some(manual), _) => Clock::Manual(manual.clone()),
         (None, Dialect::Sqlite) => Clock::System,

@@ -18,7 +18,7 @@ use crate::{
     engine::Engine,
     events::Feed,
     http::{Site, serve},
-    metrics::Metrics,
+    metrics::{Format, Metrics},
     store::{BookFigures, Store},
 };
 
@@ -78,8 +78,8 @@ impl Site for Pages {
         self.health.readiness()
     }
 
-    fn metrics(&self) -> BoxFuture<'_, Result<String, String>> {
-        Box::pin(async {
+    fn metrics(&self, format: Format) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move {
             let metrics = self.store.metrics();
             metrics.database.up.set(i64::from(self.store.is_available()));
             metrics.database.serving.set(i64::from(self.readiness().is_ok()));
@@ -88,7 +88,7 @@ impl Site for Pages {
                 metrics.lanes.set(lane, operations, oldest);
             }
             self.count_rows(metrics).await;
-            metrics.render()
+            metrics.render(format)
         })
     }
 }

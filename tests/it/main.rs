@@ -58,6 +58,7 @@ mod metrics;
 mod model;
 mod next_plan;
 mod occurred;
+mod ops;
 mod overload;
 mod overrides;
 mod periods;

@@ -1,10 +1,8 @@
 //! The HTTP listener: liveness, readiness, and metrics for Prometheus.
 
 use std::{
-    fs,
-    io::Write,
+    collections::BTreeSet,
     net::{SocketAddr, TcpListener},
-    process::{Command, Stdio},
 };
 
 use futures::future::join_all;
@@ -16,9 +14,9 @@ use crate::{
     harness::{
         clients::serving,
         database::{scratch_folder, sqlite_url},
-        pages::{Metrics, get, metrics},
+        pages::{Metrics, get, get_as, metrics},
         postgres::{self, Cluster, free_port},
-        process::{run, said, tool, tope},
+        process::{run, said, tope},
         v1::*,
         *,
     },
@@ -109,10 +107,10 @@ both! {
         grew(&before, &after, &calls("NOT_FOUND", "Reserve"), 1.0);
         grew(&before, &after, &calls("OK", "Commit"), 1.0);
         grew(&before, &after, &calls("OK", "Batch"), 1.0);
-        grew(&before, &after, "tope_job_runs_total{job=\"expire-holds\",outcome=\"succeeded\"}", 1.0);
+        grew(&before, &after, "tope_job_runs_total{name=\"expire-holds\",outcome=\"succeeded\"}", 1.0);
         is(&after, "tope_rpcs_in_flight", 0.0);
         let began = (NOON + 2 * MINUTE) as f64 / 1_000.0;
-        let last = "tope_job_last_run_timestamp_seconds{job=\"expire-holds\",outcome=\"succeeded\"}";
+        let last = "tope_job_last_run_timestamp_seconds{name=\"expire-holds\",outcome=\"succeeded\"}";
         is(&after, last, began);
         let batches = "tope_batch_operations_sum";
         let decided: f64 = after.series.iter().filter(|(text, _)| text.starts_with("tope_operations_total")).map(|(_, value)| value).sum();
@@ -150,12 +148,12 @@ both! {
         is(&metrics(address).await, "tope_rpcs_in_flight", 0.0);
     }
 
-    async fn the_reference_lists_every_metric_with_its_type(world: World) {
-        let address = world.restart_with_http().await;
+    async fn the_table_of_metrics_lists_every_metric_with_its_type(world: World) {
+        let address = world.restart_with_metrics(3).await;
         use_everything(world).await;
         let page = metrics(address).await;
-        let reference = include_str!("../../docs/reference.md");
-        let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
+        let table = include_str!("../../docs/operating.md");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
             let mut cells = row.split(" | ");
             let name = cells.next()?.strip_suffix('`')?;
             (name.starts_with("tope_") || name.starts_with("process_")).then_some((name, cells.next()?))
@@ -164,11 +162,63 @@ both! {
         let exposed: Vec<(&str, &str)> =
             page.kinds.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect();
         let missing: Vec<_> = exposed.iter().filter(|metric| !listed.contains(metric)).collect();
-        assert!(missing.is_empty(), "not in the reference: {missing:?}");
+        assert!(missing.is_empty(), "not in the table: {missing:?}");
         let gone: Vec<_> = listed.iter().filter(|metric| !exposed.contains(metric)).collect();
         assert!(gone.is_empty(), "no server has them: {gone:?}");
-        let tenants = page.series.keys().filter(|text| text.contains("small") || text.contains("acme"));
-        assert_eq!(tenants.collect::<Vec<_>>(), Vec::<&String>::new(), "no label has a tenant");
+    }
+
+    async fn no_label_has_a_tenant_unless_the_busiest_are_asked_for(world: World) {
+        let address = world.restart_with_http().await;
+        use_everything(world).await;
+        let named = |page: &Metrics| -> Vec<String> {
+            page.series.keys().filter(|text| text.contains("small") || text.contains("acme")).cloned().collect()
+        };
+        assert_eq!(named(&metrics(address).await), Vec::<String>::new());
+        let address = world.restart_with_metrics(2).await;
+        world.tenant_with("busy", &[lifetime("tokens", 100)]).await;
+        for (tenant, records) in [("small", 1), ("acme", 6), ("busy", 3)] {
+            for _ in 0..records {
+                world.record(tenant).tokens(1).await.expect("it is recorded");
+            }
+        }
+        let hold = world.reserve("busy").tokens(5).await.expect("there is quota");
+        world.release(hold.name()).await.expect("it is held");
+        world.reserve("busy").tokens(500).await.expect_err("the limit refuses it");
+        world.commit(hold.name()).tokens(1).await.expect_err("it was released");
+        for number in 0..20 {
+            world.reserve(&format!("nobody-{number}")).tokens(1).await.expect_err("there is no such tenant");
+        }
+        let page = metrics(address).await;
+        let shown: Vec<_> = page.series.iter().filter(|(text, _)| text.starts_with("tope_tenant_")).collect();
+        let series = |tenant: &str, outcome: &str| {
+            format!("tope_tenant_operations_total{{outcome=\"{outcome}\",tenant=\"{tenant}\"}}")
+        };
+        let expected = [
+            (&series("acme", "ok"), &6.0),
+            (&series("busy", "ok"), &5.0),
+            (&series("busy", "quota_exceeded"), &1.0),
+            (&series("busy", "refused"), &1.0),
+        ];
+        assert_eq!(shown.len(), expected.len(), "{shown:?}");
+        assert!(expected.iter().all(|row| shown.contains(row)), "{shown:?}");
+        assert!(named(&page).iter().all(|text| text.starts_with("tope_tenant_")), "{page:?}");
+    }
+
+    async fn openmetrics_has_the_same_series_as_the_text_of_prometheus(world: World) {
+        let address = world.restart_with_metrics(3).await;
+        use_everything(world).await;
+        let page = metrics(address).await;
+        let (head, text) = get_as(address, "/metrics", "application/openmetrics-text; version=1.0.0").await;
+        let content_type = "\r\ncontent-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert!(head.contains(content_type), "{head}");
+        assert!(text.ends_with("\n# EOF\n"), "{text}");
+        let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        let series: BTreeSet<&str> = series.map(|(series, _)| series).filter(|text| !text.contains("le=")).collect();
+        let expected = page.series.keys().map(String::as_str).filter(|text| !text.contains("le="));
+        let lost: Vec<_> = expected.filter(|text| !series.contains(text)).collect();
+        assert!(lost.is_empty() && !series.is_empty(), "{lost:?} of {series:?}");
+        let kinds = text.lines().filter(|line| line.starts_with("# TYPE ")).count();
+        assert!(kinds >= page.kinds.len(), "{text}");
     }
 
     async fn rpcs_that_do_not_exist_do_not_make_the_page_longer(world: World) {
@@ -265,73 +315,4 @@ async fn the_listener_can_be_off_and_names_an_address_that_is_in_use() {
     let output = run(command).await;
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("--http") && said(&output).contains("or off"), "{}", said(&output));
-}
-
-/// The query that sums the Reserves which a server has carried out.
-const QUERY: &str = "sum(tope_operations_total%7Bkind%3D%22reserve%22%2Coutcome%3D%22ok%22%7D)";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn prometheus_scrapes_a_server_and_answers_queries() {
-    let folder = scratch_folder();
-    let url = sqlite_url(&folder.path().join("tope.db"));
-    let (process, address) = start(&url, folder.path());
-    let channel = process.connect().await;
-    serving(&channel).await;
-    let clients = Clients::of(channel);
-    clients.tenant_with("acme", &[lifetime("tokens", 1_000)]).await;
-    for _ in 0..3 {
-        clients.reserve("acme").tokens(10).await.expect("there is quota");
-    }
-    let (_, page) = get(address, "/metrics").await;
-    let tools = tool("TOPE_TEST_PROMETHEUS_BIN");
-    let mut promtool = Command::new(tools.join("promtool"));
-    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut checking = promtool.spawn().expect("promtool runs");
-    checking.stdin.take().expect("it is piped").write_all(page.as_bytes()).expect("it reads");
-    let checked = checking.wait_with_output().expect("it ends");
-    assert!(checked.status.success(), "{}", said(&checked));
-
-    let config = folder.path().join("prometheus.yml");
-    let text = format!(
-        "scrape_configs:\n  - job_name: tope\n    scrape_interval: 1s\n    static_configs:\n      - targets: [\"{address}\"]\n"
-    );
-    fs::write(&config, text).expect("the folder can be written to");
-    let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut prometheus = Command::new(tools.join("prometheus"));
-    prometheus
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path().join("series").display()))
-        .arg(format!("--web.listen-address={listen}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut prometheus = Killed(prometheus.spawn().expect("prometheus runs"));
-    eventually("prometheus listens", async || tokio::net::TcpStream::connect(listen).await.ok()).await;
-    let found = eventually("the query finds the three Reserves", async || {
-        let (_, answer) = get(listen, &format!("/api/v1/query?query={QUERY}")).await;
-        answer.contains("\"3\"]").then_some(answer)
-    })
-    .await;
-    assert!(found.contains("\"status\":\"success\""), "{found}");
-    let (_, up) = get(listen, "/api/v1/query?query=up%7Bjob%3D%22tope%22%7D").await;
-    assert!(up.contains("\"1\"]"), "{up}");
-    prometheus.kill();
-    process.stop().await;
-}
-
-/// A process that is killed when it is dropped.
-struct Killed(std::process::Child);
-
-impl Killed {
-    fn kill(&mut self) {
-        // An error only means that the process has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }

@@ -38,6 +38,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("hdrhistogram", &["bench"]),
     ("hmac", &["events"]),
     ("indicatif", &["bench"]),
+    ("mimalloc", &["main", "metrics"]),
     ("prometheus", &["metrics"]),
     ("reqwest", &["events"]),
     ("rustls", &["events"]),

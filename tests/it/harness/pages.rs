@@ -27,9 +27,16 @@ pub struct Metrics {
 
 /// Asks for a page, and returns its status and its text.
 pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let (head, body) = get_as(address, path, "*/*").await;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body)
+}
+
+/// Asks for a page in a form, and returns its head and its text. In HTTP/1.0 an answer comes in one piece.
+pub async fn get_as(address: SocketAddr, path: &str, accept: &str) -> (String, String) {
     let asked = async {
         let mut socket = TcpStream::connect(address).await.expect("it listens");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\naccept: {accept}\r\n\r\n");
         socket.write_all(request.as_bytes()).await.expect("the server reads");
         let mut bytes = Vec::new();
         socket.read_to_end(&mut bytes).await.expect("the server answers");
@@ -37,8 +44,7 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     };
     let answer = timeout(PATIENCE, asked).await.expect("an answer in time");
     let (head, body) = answer.split_once("\r\n\r\n").expect("headers and a body");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, body.to_owned())
+    (head.to_owned(), body.to_owned())
 }
 
 /// Reads the page of metrics of a server.

@@ -167,8 +167,13 @@ impl World {
 
     /// Restarts the server with an HTTP listener on a free port, and returns the address of the listener.
     pub async fn restart_with_http(&mut self) -> SocketAddr {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        self.restart_with(Config { http: HttpAddress(Some(any)), ..settings(self.database.url()) }).await;
+        self.restart_with_metrics(0).await
+    }
+
+    /// Restarts the server with an HTTP listener whose metrics show this number of tenants.
+    pub async fn restart_with_metrics(&mut self, metrics_tenants: usize) -> SocketAddr {
+        let http = HttpAddress(Some(SocketAddr::from(([127, 0, 0, 1], 0))));
+        self.restart_with(Config { http, metrics_tenants, ..settings(self.database.url()) }).await;
         self.server.as_ref().and_then(Server::http_address).expect("it has an HTTP listener")
     }
 
