@@ -6,6 +6,7 @@
 //! - [`seldom`]: limits log lines to one a minute.
 //! - [`metrics`]: the figures of one server, for Prometheus.
 //! - [`clock`], [`store`]: time and random numbers; SQL, connections, rows from and to the domain.
+//! - [`access`]: who calls, by the key of the call.
 //! - [`policy`]: resources and plans in memory.
 //! - [`engine`]: lanes and batches, which decide operations; reads.
 //! - [`events`]: delivers the log to watchers and webhooks.
@@ -18,6 +19,7 @@
 //! - `bench`: the commands that load a server, `bench` and `replay`, behind the feature of this name.
 //! - [`cli`]: the command line and all other commands, one file each.
 
+pub mod access;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod cli;

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::quota::{self, AmountArg, CallArgs};
 use crate::{
-    console::{client::connect, error::CliError},
+    console::error::CliError,
     grpc::v1::{Amount, CommitRequest, quota_service_client::QuotaServiceClient},
 };
 
@@ -37,7 +37,7 @@ pub struct CommitArgs {
 ///
 /// When the server cannot be reached or refuses.
 pub async fn run(args: CommitArgs) -> Result<(), CliError> {
-    let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
+    let mut client = QuotaServiceClient::new(args.call.server.connect().await?);
     let amounts =
         args.amounts.into_iter().map(|AmountArg { resource, quantity }| Amount { resource, quantity });
     let by_name = args.reservation.is_some();

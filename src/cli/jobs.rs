@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     console::{
-        client::{TargetArgs, connect, print_line},
+        client::{TargetArgs, print_line},
         error::CliError,
     },
     grpc::v1::{
@@ -71,7 +71,7 @@ pub async fn run(args: JobsArgs) -> Result<(), CliError> {
 }
 
 async fn list(server: &ServerArgs) -> Result<(), CliError> {
-    let mut admin = AdminServiceClient::new(connect(&server.server.target).await?);
+    let mut admin = AdminServiceClient::new(server.server.connect().await?);
     let reply = admin.list_jobs(ListJobsRequest {}).await;
     let jobs = reply.map_err(|status| CliError::refused("cannot list the jobs", &status))?.into_inner().jobs;
     match server.output {
@@ -81,7 +81,7 @@ async fn list(server: &ServerArgs) -> Result<(), CliError> {
 }
 
 async fn run_one(name: String, server: &ServerArgs) -> Result<(), CliError> {
-    let mut admin = AdminServiceClient::new(connect(&server.server.target).await?);
+    let mut admin = AdminServiceClient::new(server.server.connect().await?);
     let tried = format!("cannot run {name:?}");
     let reply = admin.run_job(RunJobRequest { name: name.clone() }).await;
     let run = reply.map_err(|status| CliError::refused(&tried, &status))?.into_inner();

@@ -15,6 +15,7 @@ use crate::{
 pub mod backup;
 pub mod commit;
 pub mod jobs;
+pub mod keys;
 pub mod migrate;
 pub mod quota;
 pub mod reserve;
@@ -49,6 +50,8 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Copy a SQLite database while it is in use
     Backup(backup::BackupArgs),
+    /// Create, list, revoke and delete the keys of callers
+    Keys(keys::KeysArgs),
     /// List the jobs of a server, or run a job now
     Jobs(jobs::JobsArgs),
     /// Compare the speed of a server with that of an empty service
@@ -98,6 +101,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Migrate(args) => migrate::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Backup(args) => backup::run(args).await,
+        Command::Keys(args) => keys::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(args).await,

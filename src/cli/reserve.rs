@@ -5,7 +5,7 @@ use prost_types::Duration;
 
 use super::quota::{self, AmountArg, CallArgs, LabelArg};
 use crate::{
-    console::{client::connect, error::CliError},
+    console::error::CliError,
     grpc::v1::{OnExpiry, ReserveAmount, ReserveRequest, quota_service_client::QuotaServiceClient},
 };
 
@@ -62,7 +62,7 @@ pub struct ReserveArgs {
 ///
 /// When the server cannot be reached or refuses. The exit code is 3 if the quota does not suffice.
 pub async fn run(args: ReserveArgs) -> Result<(), CliError> {
-    let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
+    let mut client = QuotaServiceClient::new(args.call.server.connect().await?);
     let amounts = args.amounts.into_iter().map(|AmountArg { resource, quantity }| ReserveAmount {
         resource,
         quantity,

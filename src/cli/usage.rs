@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::quota::{self, CallArgs, LabelArg};
 use crate::{
-    console::{client::connect, error::CliError},
+    console::error::CliError,
     grpc::v1::{GetUsageRequest, quota_service_client::QuotaServiceClient},
 };
 
@@ -45,7 +45,7 @@ pub struct UsageArgs {
 ///
 /// When the server cannot be reached or refuses.
 pub async fn run(args: UsageArgs) -> Result<(), CliError> {
-    let mut client = QuotaServiceClient::new(connect(&args.call.server.target).await?);
+    let mut client = QuotaServiceClient::new(args.call.server.connect().await?);
     let mut request = GetUsageRequest {
         tenant: args.tenant,
         agent: args.agent,

@@ -53,6 +53,7 @@ pub const METRICS_TENANTS_MAX: usize = 1_000;
 /// Environment variables that begin with `TOPE_` and are not settings of the server.
 const OTHER_VARIABLES: [&str; 7] = [
     "TOPE_CONFIG",
+    "TOPE_KEY_FILE",
     "TOPE_TARGET",
     "TOPE_TEST_GRPCURL",
     "TOPE_TEST_POSTGRES_BIN",
@@ -70,6 +71,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// How the server finds out who calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Everybody may do everything.
+    #[default]
+    Off,
+    /// Every call must have a key.
+    Keys,
 }
 
 /// Declares the settings. One declaration makes the field of [`Config`] with its default, the flag, the key of the
@@ -151,6 +163,18 @@ settings! {
     /// Database: sqlite://FILE or postgres://…
     [value_name = "URL", value_parser = parse_database]
     database: String = DATABASE_DEFAULT.to_owned(), "a URL, such as sqlite://tope.db";
+
+    /// Whether calls need a key: off (everybody may do everything) or keys
+    [value_name = "MODE", value_enum]
+    auth: Auth = Auth::Off, "off or keys";
+
+    /// Answer health checks and reflection without a key, also if other calls need a key
+    [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
+    auth_public_health: bool = true, "true or false";
+
+    /// Serve without keys on an address that other machines can reach
+    [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
+    insecure: bool = false, "true or false";
 
     /// Form of the log, which goes to stderr; RUST_LOG decides what the log contains
     [value_name = "FORMAT", value_enum]
@@ -332,9 +356,23 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         })?;
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     check_ranges(&config)?;
+    check_auth(&config)?;
     check_request_ids(&config)?;
     check_counters(&config)?;
     Ok(config)
+}
+
+/// Checks that a server without keys listens only for this machine, unless `insecure` says otherwise.
+fn check_auth(config: &Config) -> Result<(), String> {
+    if config.auth == Auth::Off && !config.listen.ip().is_loopback() && !config.insecure {
+        return Err(format!(
+            "listen is {}, which other machines can reach, and auth is off, so that anybody there could spend quota \
+             and administer tenants; create a key with `tope keys create --role admin` and set auth to keys, or set \
+             insecure to true",
+            config.listen
+        ));
+    }
+    Ok(())
 }
 
 /// Checks that reservations are kept as long as request ids, since a repeated request is answered from its reservation.

@@ -4,6 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, Write},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -13,12 +14,15 @@ use tokio::{
     time::timeout,
 };
 use tonic::{
-    Code, Response, Status,
+    Code, Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt;
 
 use super::error::{CliError, Exit};
+use crate::access::KeyText;
 
 /// Default of `--target`, the address of the server.
 pub const TARGET_DEFAULT: &str = "127.0.0.1:50051";
@@ -29,6 +33,58 @@ pub struct TargetArgs {
     /// Address of the server: host and port, or an http URL
     #[arg(long, value_name = "ADDR", env = "TOPE_TARGET", default_value = TARGET_DEFAULT)]
     pub target: String,
+
+    /// File with the text of a key, for servers that need one
+    #[arg(long, value_name = "FILE", env = "TOPE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// A connection to a server, whose calls have the key of `--key-file`.
+pub type Connection = InterceptedService<Channel, KeyHeader>;
+
+/// Adds a key to the metadata of calls, if there is one.
+#[derive(Clone, Debug, Default)]
+pub struct KeyHeader(Option<AsciiMetadataValue>);
+
+impl Interceptor for KeyHeader {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl KeyHeader {
+    /// Reads the text of a key from a file. Blanks around the text do not matter.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or does not contain one key.
+    pub fn read(file: Option<&Path>) -> Result<Self, CliError> {
+        let Some(file) = file else { return Ok(Self(None)) };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| CliError::caused(format_args!("cannot read the key in {}", file.display()), &error))?;
+        let value = KeyText::parse(text.trim()).and_then(|_| format!("Bearer {}", text.trim()).parse().ok());
+        let mut value: AsciiMetadataValue = value.ok_or_else(|| {
+            let wanted = "must contain one key, tope_<id>_<secret>, as `tope keys create` prints it";
+            CliError::usage(format!("the key file {} {wanted}", file.display()))
+        })?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl TargetArgs {
+    /// Connects to the server at once, see [`connect`].
+    ///
+    /// # Errors
+    ///
+    /// When the key cannot be read, or as [`connect`].
+    pub async fn connect(&self) -> Result<Connection, CliError> {
+        let key = KeyHeader::read(self.key_file.as_deref())?;
+        Ok(InterceptedService::new(connect(&self.target).await?, key))
+    }
 }
 
 /// Maximum time to connect to a server.

@@ -60,6 +60,12 @@ pub const MASK_PATHS_MAX: usize = 16;
 pub const FAULTS_MAX_BYTES: usize = 2_500;
 /// Maximum number of webhooks of one database.
 pub const WEBHOOKS_MAX: u64 = 1_000;
+
+/// Maximum number of keys.
+pub const KEYS_MAX: u64 = 10_000;
+
+/// Maximum number of tenants, and of agents, of one key.
+pub const KEY_NAMES_MAX: usize = 100;
 /// Maximum length of a webhook's URL.
 pub const URL_LENGTH_MAX_BYTES: usize = 2_048;
 /// Maximum number of tenants whose events one webhook gets.

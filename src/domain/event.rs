@@ -100,12 +100,14 @@ pub enum ChangedKind {
     Override,
     /// The settings of the policy.
     Settings,
+    /// A key of a caller.
+    Key,
 }
 
 codes!(
     ChangedKind as i32:
     Resource = 1 "RESOURCE", Plan = 2 "PLAN", Tenant = 3 "TENANT", Agent = 4 "AGENT", Override = 5 "OVERRIDE",
-    Settings = 6 "SETTINGS"
+    Settings = 6 "SETTINGS", Key = 7 "KEY"
 );
 
 /// What an operator did to the thing.

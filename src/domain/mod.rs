@@ -12,8 +12,10 @@
 //! - the events: [`alert`], [`event_kind`], [`event`]
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
+//! - who may call: [`access`]
 //! - what operators see of things, as one short text: [`etag`]
 
+pub mod access;
 pub mod agent;
 pub mod alert;
 pub mod amendment;

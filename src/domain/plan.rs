@@ -165,7 +165,7 @@ impl Default for PolicySettings {
 /// All resources and plans, and the settings, at one revision. A policy is immutable, and lanes and readers share it.
 #[derive(Debug, Default)]
 pub struct Policy {
-    /// Grows by one with each change to a resource, a plan or the settings.
+    /// Grows by one with each change to a resource, a plan, the settings or a key.
     pub revision: i64,
     /// Every resource, including the deleted resources.
     pub resources: BTreeMap<ResourceKey, Resource>,
@@ -173,6 +173,8 @@ pub struct Policy {
     pub plans: BTreeMap<PlanKey, Arc<Plan>>,
     /// The default plan and the default zone.
     pub settings: PolicySettings,
+    /// The revision at the last change of keys. 0: there never was a key.
+    pub keys_revision: i64,
     resource_keys: HashMap<String, ResourceKey>,
     plan_keys: HashMap<String, PlanKey>,
 }
@@ -188,6 +190,7 @@ impl Policy {
             resources: resources.into_iter().map(|resource| (resource.key, resource)).collect(),
             plans: plans.into_iter().map(|plan| (plan.key, Arc::new(plan.with_source()))).collect(),
             settings: PolicySettings::default(),
+            keys_revision: 0,
             resource_keys,
             plan_keys,
         }

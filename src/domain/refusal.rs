@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    access::{BadKey, Forbidden},
     counter::Balance,
     id::{ReservationId, ReservationName},
     plan::Limit,
@@ -121,6 +122,18 @@ pub enum Refusal {
     /// The tenant has no override of this id.
     #[error("override {0:?} does not exist")]
     OverrideNotFound(String),
+    /// No key has this id.
+    #[error("key {0:?} does not exist")]
+    KeyNotFound(String),
+    /// The number of keys has reached its bound.
+    #[error("there are {0} keys already, and more are not allowed; delete those that are not used")]
+    TooManyKeys(u64),
+    /// The caller has no valid key (R7.2).
+    #[error(transparent)]
+    Unauthenticated(BadKey),
+    /// The caller's key does not permit the call (R7.5).
+    #[error("{0}")]
+    NotPermitted(Forbidden),
     /// The number of the tenant's agents has reached its bound.
     #[error("the tenant has {0} agents already, and more are not allowed")]
     TooManyAgents(u64),

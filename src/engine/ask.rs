@@ -6,6 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     domain::{
+        access::{Forbidden, Permit},
         decide::{Reply, not_found},
         id::{TenantKey, name_hash},
         operation::{Operation, Target},
@@ -53,6 +54,27 @@ pub struct Request {
     pub tenant: TenantRef,
     /// The operation to decide.
     pub operation: Operation,
+    /// What the caller may name.
+    pub permit: Permit,
+}
+
+impl Request {
+    /// Makes the request of a caller who may name everything.
+    pub fn new(tenant: TenantRef, operation: Operation) -> Self {
+        Self { tenant, operation, permit: Permit::default() }
+    }
+
+    /// Makes the failure of the request if its tenant does not exist, or was deleted after the reservation was made.
+    pub(super) fn unknown_tenant(&self) -> Failure {
+        match &self.tenant {
+            // Whether a name of another tenant's reservation is genuine must stay a secret.
+            TenantRef::Key(_) if self.permit.has_tenants() || self.permit.has_agents() => {
+                let forbidden = if self.permit.has_tenants() { Forbidden::Tenant } else { Forbidden::Agent };
+                Failure::Refused { refusal: Refusal::NotPermitted(forbidden), frame: None }
+            }
+            tenant => tenant.unknown(self.operation.target()),
+        }
+    }
 }
 
 /// The context that a reply needs in addition to its content: the tenant's id, the names of resources, and the instant
@@ -96,6 +118,9 @@ pub enum Failure {
     DatabaseUnavailable,
     /// The caller's time ran out before the decision. Nothing was decided.
     DeadlineExceeded,
+    /// Keys were changed since the caller's key was compared with them. Nothing was decided. The caller compares the key
+    /// again, and submits the request again.
+    KeysChanged(Box<Request>),
     /// A defect, or an error of the database that would occur again if the operation were repeated. The error was
     /// logged.
     Internal,

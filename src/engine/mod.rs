@@ -172,7 +172,7 @@ impl Engine {
     pub async fn sweep(&self, tenants: &[TenantKey]) -> Vec<Outcome> {
         let nothing = Check { subject: Subject::default(), amounts: Vec::new(), allow_partial: false };
         let request =
-            |&key| Request { tenant: TenantRef::Key(key), operation: Operation::Check(nothing.clone()) };
+            |&key| Request::new(TenantRef::Key(key), Operation::Check(nothing.clone()));
         self.submit_all(tenants.iter().map(request).collect(), None).await
     }
 

@@ -4,6 +4,7 @@
 //! [`http2`] accepts connections and calls. [`quota`] and [`admin`] are the two services. Both services use the other
 //! modules: `wire` and `event` make messages; `faults`, `token` and `cursor` parse fields; `status` maps every error.
 
+mod access;
 pub mod admin;
 mod cursor;
 mod event;
@@ -15,9 +16,13 @@ mod status;
 mod token;
 mod wire;
 
+use axum::{extract::Request, middleware::Next};
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use tonic::{metadata::MetadataMap, service::Routes};
 use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_old};
+
+use crate::access::Access;
 
 /// The descriptors that reflection serves, including those of error details.
 const DESCRIPTORS: [&[u8]; 5] = [
@@ -50,6 +55,26 @@ pub fn reflection_v1() -> reflection::ServerReflectionServer<impl reflection::Se
 /// Returns the reflection service in its version v1alpha, the only version that older clients know.
 pub fn reflection_v1alpha() -> reflection_old::ServerReflectionServer<impl reflection_old::ServerReflection> {
     reflection_builder().build_v1alpha().expect("the descriptors were compiled with this program")
+}
+
+/// Returns the routes of a server on which calls of health and reflection need a key, too.
+pub fn guard_health(routes: Routes, access: Access) -> Routes {
+    let door = access::Door::new(access);
+    let router = routes.prepare().into_axum_router();
+    let check = move |request: Request, next: Next| {
+        let door = door.clone();
+        async move {
+            // The handlers of our services compare each call with its rule.
+            if !request.uri().path().starts_with(http2::OWN_PATHS) {
+                let metadata = MetadataMap::from_headers(request.headers().clone());
+                if let Err(status) = door.check_any_key(&metadata).await {
+                    return status.into_http();
+                }
+            }
+            next.run(request).await
+        }
+    };
+    Routes::from(router.layer(axum::middleware::from_fn(check)))
 }
 
 /// Code that is generated from `proto/tope/v1`.

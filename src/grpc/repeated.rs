@@ -19,7 +19,7 @@ use tonic::Status;
 use super::{descriptors, status};
 use crate::domain::{
     bounds::{
-        AMOUNTS_MAX, BATCH_MAX, CHOICES_MAX, DIMENSIONS_MAX, LABELS_MAX, LIMIT_LABELS_MAX, LIMITS_MAX,
+        AMOUNTS_MAX, BATCH_MAX, CHOICES_MAX, DIMENSIONS_MAX, KEY_NAMES_MAX, LABELS_MAX, LIMIT_LABELS_MAX, LIMITS_MAX,
         MASK_PATHS_MAX, REDELIVER_MAX, RESOURCES_MAX, THRESHOLDS_MAX, WARNINGS_MAX, WEBHOOK_TENANTS_MAX,
     },
     faults::Faults,
@@ -29,7 +29,7 @@ use crate::domain::{
 const UNCOUNTED_MAX_BYTES: usize = 8 * 1024;
 
 /// The repeated fields that a request can contain, by full name, with the maximum number of elements of each.
-const BOUNDS: [(&str, usize); 35] = [
+const BOUNDS: [(&str, usize); 37] = [
     ("tope.v1.BatchRequest.operations", BATCH_MAX),
     ("tope.v1.ReserveRequest.amounts", AMOUNTS_MAX),
     ("tope.v1.ReserveRequest.labels", LABELS_MAX),
@@ -64,6 +64,8 @@ const BOUNDS: [(&str, usize); 35] = [
     ("tope.v1.Thresholds.percents", THRESHOLDS_MAX),
     ("tope.v1.Webhook.tenants", WEBHOOK_TENANTS_MAX),
     ("tope.v1.Webhook.kinds", CHOICES_MAX),
+    ("tope.v1.Key.tenants", KEY_NAMES_MAX),
+    ("tope.v1.Key.agents", KEY_NAMES_MAX),
     ("google.protobuf.FieldMask.paths", MASK_PATHS_MAX),
 ];
 

@@ -40,6 +40,7 @@ pub(super) fn of_failure(failure: &Failure) -> Status {
         Failure::DatabaseUnavailable => {
             unavailable("DATABASE_UNAVAILABLE", "the database is unavailable; repeat the call later")
         }
+        Failure::KeysChanged(_) => unavailable("KEYS_CHANGED", "keys are being changed; repeat the call"),
         Failure::DeadlineExceeded => out_of_time("the call's time ran out before the decision"),
         Failure::Internal => with_reason(
             Code::Internal,
@@ -134,6 +135,10 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
             let metadata = [("tenant", tenant.clone()), ("agent", agent.clone())];
             with_reason(Code::PermissionDenied, "AGENT_SUSPENDED", &text, metadata, details)
         }
+        Refusal::KeyNotFound(id) => not_found("KEY_NOT_FOUND", "key", id, &text),
+        Refusal::TooManyKeys(most) => too_many("TOO_MANY_KEYS", "keys_max", *most, &text),
+        Refusal::Unauthenticated(bad) => with_reason(Code::Unauthenticated, bad.reason(), &text, [], details),
+        Refusal::NotPermitted(_) => with_reason(Code::PermissionDenied, "NOT_PERMITTED", &text, [], details),
         Refusal::AgentNotFound(id) => not_found("AGENT_NOT_FOUND", "agent", id, &text),
         Refusal::OverrideNotFound(id) => not_found("OVERRIDE_NOT_FOUND", "override", id, &text),
         Refusal::TooManyAgents(most) => too_many("TOO_MANY_AGENTS", "agents_max", *most, &text),

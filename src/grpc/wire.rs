@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::v1;
 use crate::domain::{
+    access::{KeyState, Role},
     agent::AgentState,
     amendment::Amendment,
     counter::{Balance, Counter, CounterKey},
@@ -52,10 +53,12 @@ enum_conversions! {
     DeliveryState: Pending Delivered Failed;
     Dimension: Agent User Model;
     Enforcement: Hard Soft Observe;
+    KeyState: Active Revoked;
     OnExpiry: Release Charge;
     OverrideState: Scheduled Active Ended Inert;
     Period: Minute Hour Day Week Month Year Lifetime Rolling, Meter as Lifetime;
     ReservationState: Reserved Committed Released Expired;
+    Role: Admin Operator Viewer Spender;
     TenantState: Active Suspended;
     Uncovered: Meter Refuse;
     WebhookState: Active Disabled Gone Failed;

@@ -12,6 +12,7 @@ mod clockwork;
 mod close;
 mod deliver;
 mod expire;
+mod note_keys;
 mod number;
 mod prune;
 mod prune_events;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::{
-    change_plans, close, deliver, expire, number, prune, prune_events,
+    change_plans, close, deliver, expire, note_keys, number, prune, prune_events,
     tools::{Course, JobError, Tools},
     verify,
 };
@@ -31,7 +31,7 @@ pub struct Job {
 type Function = for<'a> fn(&'a Tools, Option<Time>, &'a Course) -> BoxFuture<'a, Result<(), JobError>>;
 
 /// All jobs, sorted by name.
-pub static JOBS: [Job; 8] = [
+pub static JOBS: [Job; 9] = [
     Job {
         name: "change-plans",
         schedule: "*/2 * * * * *",
@@ -59,6 +59,13 @@ pub static JOBS: [Job; 8] = [
         description: "Ends holds whose deadline has passed, for tenants that have no operations at the moment",
         timeout: Duration::from_secs(50),
         run: |tools, now, course| Box::pin(expire::run(tools, now, course)),
+    },
+    Job {
+        name: "note-keys",
+        schedule: "45 * * * * *",
+        description: "Writes when keys were last used on this server",
+        timeout: Duration::from_secs(50),
+        run: |tools, now, course| Box::pin(note_keys::run(tools, now, course)),
     },
     Job {
         name: "number-events",

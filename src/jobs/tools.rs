@@ -9,6 +9,7 @@ use std::sync::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::Access,
     engine::{Engine, Failure},
     events::webhook::Deliverer,
     policy::PolicyCache,
@@ -28,6 +29,8 @@ pub struct Tools {
     pub retention: Retention,
     /// Sends events to webhooks.
     pub deliverer: Arc<Deliverer>,
+    /// Whether the server needs keys, and which keys were used.
+    pub access: Access,
 }
 
 /// The reason why a run of a job failed.

@@ -16,8 +16,9 @@ use self::{
     site::{HttpListener, Pages},
 };
 use crate::{
+    access::{Access, Keyring},
     clock::{Clock, ManualClock},
-    config::{Config, overlap_default},
+    config::{Auth, Config, overlap_default},
     engine::{Engine, LaneOptions, Lanes, Reader},
     events::{
         Feed,
@@ -153,18 +154,29 @@ impl Server {
             Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
+        let access = match config.auth {
+            Auth::Off => Access::Off,
+            Auth::Keys => Access::Keys(Arc::new(Keyring::new(store.clone(), clock.clone()))),
+        };
         let stop = CancellationToken::new();
         let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health::new(reporter);
         let pages = Pages::new(&store, &clock, &engine, &feed, &health);
-        let quota = Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed));
+        let quota = Quota::new(
+            Arc::clone(&engine),
+            reader,
+            Arc::clone(&policies),
+            Arc::clone(&feed),
+            access.clone(),
+        );
         let tools = Tools {
             store: store.clone(),
             engine: Arc::clone(&engine),
             policies: Arc::clone(&policies),
             retention: retention(config),
             deliverer: Deliverer::new(store.clone(), clock.clone(), webhook_rules(config)),
+            access: access.clone(),
         };
         let clockwork = Clockwork::start(tools, clock.clone()).await?;
         let admin = Admin::new(
@@ -174,6 +186,7 @@ impl Server {
             engine,
             Arc::clone(&feed),
             Arc::clone(&clockwork),
+            access.clone(),
         );
 
         health.report(Readiness::of(store.is_available(), true)).await;
@@ -182,6 +195,7 @@ impl Server {
             .add_service(health_service)
             .add_service(crate::grpc::reflection_v1())
             .add_service(crate::grpc::reflection_v1alpha());
+        let routes = if config.auth_public_health { routes } else { crate::grpc::guard_health(routes, access) };
         let drain = Duration::from_secs(config.drain_seconds);
         if options.listens {
             tokio::spawn(Arc::clone(&feed).listen());

@@ -18,6 +18,7 @@ mod figures;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod location;
+mod keys;
 mod log;
 mod migrate;
 mod policy;
@@ -36,7 +37,7 @@ mod webhooks;
 use transaction::{Job, Writes};
 
 pub use admin::{
-    AgentChange, AnchorTime, MadeOverride, NewAgent, NewPlan, NewResource, NewTenant, NextPlanChange,
+    AgentChange, AnchorTime, KeyChange, MadeOverride, NewAgent, NewKey, NewPlan, NewResource, NewTenant, NextPlanChange,
     OverrideChange, Page, PlanChange, PlanChangePlace, PlannedAgent, PlannedNext, PlannedTenant,
     ResourceChange, SettingsChange, TenantChange,
 };
@@ -49,6 +50,7 @@ pub use connect::{Store, StoreOptions};
 pub use dialect::Dialect;
 pub use error::{AdminError, StoreError, classify};
 pub use figures::BookFigures;
+pub use keys::StoredKeys;
 pub use log::{LogHead, Numbered, Scanned};
 pub use postgres::Listener;
 pub use pulse::Signs;

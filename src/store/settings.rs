@@ -13,6 +13,7 @@ pub(super) fn settings_from_row(row: &Row) -> Result<PolicySettings, StoreError>
         default_plan_key: row.get(2)?,
         default_zone: row.get(3)?,
         settings_at: row.get(4)?,
+        keys_revision: row.get(5)?,
     })
 }
 

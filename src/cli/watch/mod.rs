@@ -11,12 +11,12 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use tokio::time::sleep;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use crate::{
     console::{
-        client::{TargetArgs, connect, find_retry_delay, print_line},
+        client::{Connection, TargetArgs, find_retry_delay, print_line},
         error::CliError,
     },
     grpc::v1::{EventKind, WatchUsageRequest, WatchUsageResponse, quota_service_client::QuotaServiceClient},
@@ -87,7 +87,7 @@ pub struct WatchArgs {
 ///
 /// When the server cannot be reached at the start, or refuses the watch.
 pub async fn run(args: WatchArgs) -> Result<(), CliError> {
-    let channel = connect(&args.server.target).await?;
+    let channel = args.server.connect().await?;
     let mut watching = Watching { request: request(&args), output: args.output, colour: colour() };
     let mut pause = PAUSE_FIRST;
     loop {
@@ -129,7 +129,7 @@ struct Watching {
 
 impl Watching {
     /// Prints messages until the stream ends.
-    async fn print_all(&mut self, channel: &Channel) -> Result<End, CliError> {
+    async fn print_all(&mut self, channel: &Connection) -> Result<End, CliError> {
         let mut client = QuotaServiceClient::new(channel.clone());
         let mut stream = match client.watch_usage(self.request.clone()).await {
             Ok(stream) => stream.into_inner(),

@@ -133,6 +133,7 @@ fn change(change: &PolicyChange) -> String {
         Subject::Agent => "agent",
         Subject::Override => "override",
         Subject::Settings => "settings",
+        Subject::Key => "key",
         Subject::Unspecified => "unknown object",
     };
     let action = match change.action() {

@@ -45,6 +45,9 @@ pub fn decide(
     id: ReservationId,
     touched: &Result<Vec<Touched>, Vec<Fault>>,
 ) -> Result<Reply, Stop> {
+    if context.permit.key.is_some() {
+        context.check_permit(books, operation.target())?;
+    }
     let again = may_have_moved(touched)
         .then(|| touch_operation(books, context.policy, context.calendar, operation, context.now));
     let touched = again.as_ref().unwrap_or(touched).as_deref();

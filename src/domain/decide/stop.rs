@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{
+    access::{Forbidden, Permit},
     books::{Books, Method, Request},
     calendar::Calendar,
     counter::CounterKey,
@@ -25,6 +26,23 @@ pub struct Context<'a> {
     pub now: Time,
     /// Number of counters of one tenant beyond which Reserve and Extend make no counters of new subjects.
     pub counters_max: i64,
+    /// What the caller may name.
+    pub permit: &'a Permit,
+}
+
+impl Context<'_> {
+    /// Refuses an operation on a tenant, or on a reservation of an agent, that the caller may not name. The refusal is
+    /// the same whether the reservation exists or not.
+    pub(super) fn check_permit(&self, books: &Books, target: Option<&Target>) -> Result<(), Refusal> {
+        self.permit.check(&books.tenant.id, None)?;
+        match target {
+            Some(target) if self.permit.has_agents() => {
+                let found = get_target(books, target).map_err(|_| Refusal::NotPermitted(Forbidden::Agent))?;
+                self.permit.check(&books.tenant.id, Some(&found.subject.agent))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// The reason why there is no reply.

@@ -193,8 +193,8 @@ impl Batcher {
                 TenantRef::Key(key) => *key,
             };
             // If an operation may have been carried out, its effects must be looked up in the database, under the
-            // lock.
-            if item.in_doubt {
+            // lock. If keys have changed, the caller's key must be compared again.
+            if item.in_doubt || !item.request.permit.is_current(ahead.policy.keys_revision) {
                 return None;
             }
             let hold = hold_ahead(&item.request.operation)?;
@@ -250,7 +250,8 @@ impl Batcher {
         let operation = &item.request.operation;
         let touched = touch_operation(books, policy, &mut self.calendar, operation, now);
         let counters_max = self.counters_max;
-        let mut context = Context { policy, calendar: &mut self.calendar, now, counters_max };
+        let permit = &item.request.permit;
+        let mut context = Context { policy, calendar: &mut self.calendar, now, counters_max, permit };
         let reply = decide(books, &mut context, operation, item.mint(now), &touched).ok()?;
         books.tenant.decided_at = now;
         let tenant = Arc::clone(&books.tenant.id);

@@ -75,7 +75,7 @@ impl Item {
             (
                 Some(Err(Failure::Refused { refusal: Refusal::TenantNotFound(_), frame: None })),
                 TenantRef::Id(id),
-            ) if self.newcomer == Newcomer::No => Some(id),
+            ) if self.newcomer == Newcomer::No && self.request.permit.may_create_tenants() => Some(id),
             _ => None,
         }
     }

@@ -225,9 +225,11 @@ impl Batcher {
             let item = &items[place];
             match session.find_tenant(&item.request.tenant) {
                 _ if item.is_late(search) => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
-                None => {
-                    outcomes.push(Some(Err(item.request.tenant.unknown(item.request.operation.target()))))
+                // An operation that may have been carried out was compared with the keys before.
+                _ if !item.in_doubt && !item.request.permit.is_current(session.policy.keys_revision) => {
+                    outcomes.push(Some(Err(Failure::KeysChanged(Box::new(item.request.clone())))));
                 }
+                None => outcomes.push(Some(Err(item.request.unknown_tenant()))),
                 Some(key) => {
                     outcomes.push(None);
                     work.push((key, item));
@@ -283,7 +285,9 @@ impl Batcher {
                 now,
             };
             let counters_max = self.counters_max;
-            let mut context = Context { policy: &policy, calendar: &mut self.calendar, now, counters_max };
+            let permit = &item.request.permit;
+            let mut context =
+                Context { policy: &policy, calendar: &mut self.calendar, now, counters_max, permit };
             let id = item.mint(now);
             match decide(books, &mut context, &item.request.operation, id, touched) {
                 Ok(reply) => {

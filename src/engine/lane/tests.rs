@@ -54,7 +54,7 @@ async fn prepare(store: &Store) {
 fn record(tenant: &str) -> Request {
     let amounts = vec![Units { resource: "tokens".to_owned(), quantity: 1 }];
     let record = Record { request: None, subject: Subject::default(), amounts, occurred_at: None };
-    Request { tenant: TenantRef::Id(tenant.to_owned()), operation: Operation::Record(record) }
+    Request::new(TenantRef::Id(tenant.to_owned()), Operation::Record(record))
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn a_record_of_a_new_tenant_is_carried_out_although_its_caller_is_gone() {
 
 fn check(tenant: &str) -> Request {
     let check = Check { subject: Subject::default(), amounts: Vec::new(), allow_partial: false };
-    Request { tenant: TenantRef::Id(tenant.to_owned()), operation: Operation::Check(check) }
+    Request::new(TenantRef::Id(tenant.to_owned()), Operation::Check(check))
 }
 
 fn start(store: &Store, overlap: bool) -> (Engine, Lanes) {

@@ -256,8 +256,16 @@ pub(super) const ID_IS_FIXED: [(&str, &str); 1] = [("id", "is fixed at creation"
 
 /// Fields that the server sets. The server refuses them in a mask. In a message it compares the etag, and ignores the
 /// others.
-const SET_BY_SERVER: [&str; 6] =
-    ["create_time", "etag", "failing_since", "old_secret_expire_time", "update_time", "warnings"];
+const SET_BY_SERVER: [&str; 8] = [
+    "create_time",
+    "etag",
+    "failing_since",
+    "last_used_time",
+    "old_secret_expire_time",
+    "text",
+    "update_time",
+    "warnings",
+];
 
 /// The fields that an update is to change.
 pub(super) struct Mask {

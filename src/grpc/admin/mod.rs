@@ -3,13 +3,14 @@
 //!
 //! Read `service` first: it takes each call. `parts` has what every call needs: the store, the engine, and the
 //! statuses of errors. `convert` and `limits` parse resources, plans and tenants, and make their messages. `agents`,
-//! `overrides`, `webhooks`, `jobs` and `events` do the same for the things of their names. `lists` has the pages of
+//! `overrides`, `webhooks`, `keys`, `jobs` and `events` do the same for the things of their names. `lists` has the pages of
 //! lists that are sorted by id.
 
 mod agents;
 mod convert;
 mod events;
 mod jobs;
+mod keys;
 mod limits;
 mod lists;
 mod overrides;

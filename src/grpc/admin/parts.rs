@@ -5,11 +5,12 @@ use std::{ops::Deref, sync::Arc};
 use tonic::Status;
 
 use crate::{
+    access::Access,
     clock::Clock,
     domain::{plan::Policy, refusal::Refusal, terms::Terms, time::Time},
     engine::{Engine, Failure, Reader},
     events::Feed,
-    grpc::status,
+    grpc::{access::Door, status},
     jobs::Clockwork,
     policy::PolicyCache,
     seldom::Seldom,
@@ -25,6 +26,7 @@ pub struct Admin {
     pub(super) engine: Arc<Engine>,
     pub(super) feed: Arc<Feed>,
     pub(super) clockwork: Arc<Clockwork>,
+    pub(super) door: Door,
 }
 
 impl Admin {
@@ -36,8 +38,9 @@ impl Admin {
         engine: Arc<Engine>,
         feed: Arc<Feed>,
         clockwork: Arc<Clockwork>,
+        access: Access,
     ) -> Self {
-        Self { store, policies, clock, engine, feed, clockwork }
+        Self { store, policies, clock, engine, feed, clockwork, door: Door::new(access) }
     }
 
     /// Returns the store, or UNAVAILABLE if the database is known to be unavailable.

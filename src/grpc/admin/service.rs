@@ -12,6 +12,7 @@ use crate::{
     domain::{decide::Reply, faults::Faults, id::name_fault, operation::Operation},
     engine::{self, TenantRef},
     grpc::{
+        access::Admitted,
         event,
         http2::Deadline,
         status, token,
@@ -26,7 +27,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateResourceRequest>,
     ) -> Result<Response<v1::Resource>, Status> {
-        let new = convert::new_resource(request.into_inner().resource).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let new = convert::new_resource(message.resource).map_err(of_refusal)?;
         let made = self.store()?.create_resource(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(convert::resource(made)))
     }
@@ -35,7 +37,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::GetResourceRequest>,
     ) -> Result<Response<v1::Resource>, Status> {
-        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let id = convert::id(message.id).map_err(of_refusal)?;
         let found = self.read("get resource").await?.get_resource(&id).await.map_err(of_error)?;
         Ok(Response::new(convert::resource(found)))
     }
@@ -44,7 +47,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListResourcesRequest>,
     ) -> Result<Response<v1::ListResourcesResponse>, Status> {
-        let message = request.into_inner();
+        let message = self.door.admit(request).await?.message;
         let list = List::read("ListResources", NO_FILTER, message.page_size, &message.page_token)?;
         let transaction = self.read("list resources").await?;
         let page = transaction.list_resources(list.after(), list.size).await;
@@ -58,7 +61,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdateResourceRequest>,
     ) -> Result<Response<v1::Resource>, Status> {
-        let (id, change) = convert::resource_change(request.into_inner()).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let (id, change) = convert::resource_change(message).map_err(of_refusal)?;
         let changed =
             self.store()?.update_resource(self.clock.now(), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(convert::resource(changed)))
@@ -68,7 +72,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteResourceRequest>,
     ) -> Result<Response<()>, Status> {
-        let message = request.into_inner();
+        let message = self.door.admit(request).await?.message;
         let id = convert::id(message.id).map_err(of_refusal)?;
         self.store()?.delete_resource(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
@@ -79,14 +83,16 @@ impl AdminService for Admin {
         request: Request<v1::CreatePlanRequest>,
     ) -> Result<Response<v1::Plan>, Status> {
         let policy = self.policy().await?;
-        let new = convert::new_plan(request.into_inner().plan, &policy).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let new = convert::new_plan(message.plan, &policy).map_err(of_refusal)?;
         let made = self.store()?.create_plan(self.clock.now(), &new).await.map_err(of_error)?;
         let warnings = self.warnings_of_plan(&made).await;
         Ok(Response::new(v1::Plan { warnings, ..convert::plan(&made, &policy) }))
     }
 
     async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Result<Response<v1::Plan>, Status> {
-        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let id = convert::id(message.id).map_err(of_refusal)?;
         let transaction = self.read("get plan").await?;
         let found = transaction.get_plan(&id).await.map_err(of_error)?;
         let policy = self.policy_in(&transaction).await.map_err(of_error)?;
@@ -97,7 +103,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListPlansRequest>,
     ) -> Result<Response<v1::ListPlansResponse>, Status> {
-        let message = request.into_inner();
+        let message = self.door.admit(request).await?.message;
         let list = List::read("ListPlans", NO_FILTER, message.page_size, &message.page_token)?;
         let transaction = self.read("list plans").await?;
         let page = transaction.list_plans(list.after(), list.size).await;
@@ -113,7 +119,8 @@ impl AdminService for Admin {
         request: Request<v1::UpdatePlanRequest>,
     ) -> Result<Response<v1::Plan>, Status> {
         let policy = self.policy().await?;
-        let (id, change) = convert::plan_change(request.into_inner(), &policy).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let (id, change) = convert::plan_change(message, &policy).map_err(of_refusal)?;
         let changed = self.store()?.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
         // Limits that the update does not change may be of resources that were declared since.
         let policy = self.policy().await?;
@@ -122,7 +129,7 @@ impl AdminService for Admin {
     }
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
-        let message = request.into_inner();
+        let message = self.door.admit(request).await?.message;
         let id = convert::id(message.id).map_err(of_refusal)?;
         self.store()?.delete_plan(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
@@ -130,8 +137,9 @@ impl AdminService for Admin {
 
     async fn get_policy_settings(
         &self,
-        _request: Request<v1::GetPolicySettingsRequest>,
+        request: Request<v1::GetPolicySettingsRequest>,
     ) -> Result<Response<v1::PolicySettings>, Status> {
+        self.door.admit(request).await?;
         Ok(Response::new(convert::settings(&*self.policy().await?)))
     }
 
@@ -139,7 +147,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdatePolicySettingsRequest>,
     ) -> Result<Response<v1::PolicySettings>, Status> {
-        let change = convert::settings_change(request.into_inner()).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let change = convert::settings_change(message).map_err(of_refusal)?;
         let changed = self.store()?.update_settings(self.clock.now(), &change).await.map_err(of_error)?;
         Ok(Response::new(convert::settings(&changed)))
     }
@@ -148,7 +157,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
-        let new = convert::new_tenant(request.into_inner().tenant).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let new = convert::new_tenant(message.tenant).map_err(of_refusal)?;
         let made = self.store()?.create_tenant(self.clock.now(), &new).await.map_err(of_error)?;
         Ok(Response::new(convert::tenant(made)))
     }
@@ -157,7 +167,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
-        let id = convert::id(request.into_inner().id).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let id = convert::id(message.id).map_err(of_refusal)?;
         let found =
             self.read("get tenant").await?.get_tenant(self.clock.now(), &id).await.map_err(of_error)?;
         Ok(Response::new(convert::tenant(found)))
@@ -167,7 +178,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        let message = request.into_inner();
+        let message = self.door.admit(request).await?.message;
         let list =
             List::read("ListTenants", ("plan", &message.plan), message.page_size, &message.page_token)?;
         let plan = Some(message.plan.as_str()).filter(|plan| !plan.is_empty());
@@ -185,14 +196,15 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdateTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
-        let (id, change) = convert::tenant_change(request.into_inner()).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let (id, change) = convert::tenant_change(message).map_err(of_refusal)?;
         let changed = self.store()?.update_tenant(self.clock.now(), &id, &change).await.map_err(of_error)?;
         let warnings = self.warnings_of_tenant(&id).await;
         Ok(Response::new(v1::Tenant { warnings, ..convert::tenant(changed) }))
     }
 
     async fn delete_tenant(&self, request: Request<v1::DeleteTenantRequest>) -> Result<Response<()>, Status> {
-        let message = request.into_inner();
+        let message = self.door.admit(request).await?.message;
         let id = convert::id(message.id).map_err(of_refusal)?;
         let deleted = self.store()?.delete_tenant(self.clock.now(), &id, message.force, &message.etag).await;
         deleted.map_err(of_error)?;
@@ -203,76 +215,77 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateAgentRequest>,
     ) -> Result<Response<v1::Agent>, Status> {
-        self.make_agent(request.into_inner()).await
+        self.make_agent(self.door.admit(request).await?.message).await
     }
 
     async fn get_agent(&self, request: Request<v1::GetAgentRequest>) -> Result<Response<v1::Agent>, Status> {
-        self.find_agent(request.into_inner()).await
+        self.find_agent(self.door.admit(request).await?.message).await
     }
 
     async fn list_agents(
         &self,
         request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
-        self.page_of_agents(request.into_inner()).await
+        self.page_of_agents(self.door.admit(request).await?.message).await
     }
 
     async fn update_agent(
         &self,
         request: Request<v1::UpdateAgentRequest>,
     ) -> Result<Response<v1::Agent>, Status> {
-        self.change_agent(request.into_inner()).await
+        self.change_agent(self.door.admit(request).await?.message).await
     }
 
     async fn delete_agent(&self, request: Request<v1::DeleteAgentRequest>) -> Result<Response<()>, Status> {
-        self.remove_agent(request.into_inner()).await
+        self.remove_agent(self.door.admit(request).await?.message).await
     }
 
     async fn create_override(
         &self,
         request: Request<v1::CreateOverrideRequest>,
     ) -> Result<Response<v1::Override>, Status> {
-        self.make_override(request.into_inner()).await
+        self.make_override(self.door.admit(request).await?.message).await
     }
 
     async fn get_override(
         &self,
         request: Request<v1::GetOverrideRequest>,
     ) -> Result<Response<v1::Override>, Status> {
-        self.find_override(request.into_inner()).await
+        self.find_override(self.door.admit(request).await?.message).await
     }
 
     async fn list_overrides(
         &self,
         request: Request<v1::ListOverridesRequest>,
     ) -> Result<Response<v1::ListOverridesResponse>, Status> {
-        self.page_of_overrides(request.into_inner()).await
+        self.page_of_overrides(self.door.admit(request).await?.message).await
     }
 
     async fn update_override(
         &self,
         request: Request<v1::UpdateOverrideRequest>,
     ) -> Result<Response<v1::Override>, Status> {
-        self.change_override(request.into_inner()).await
+        self.change_override(self.door.admit(request).await?.message).await
     }
 
     async fn delete_override(
         &self,
         request: Request<v1::DeleteOverrideRequest>,
     ) -> Result<Response<()>, Status> {
-        self.remove_override(request.into_inner()).await
+        self.remove_override(self.door.admit(request).await?.message).await
     }
 
     async fn reset_usage(
         &self,
         request: Request<v1::ResetUsageRequest>,
     ) -> Result<Response<v1::ResetUsageResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
         let (tenant, reset) = convert::reset(message).map_err(of_refusal)?;
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         let operation = Operation::Reset(Box::new(reset));
-        let request = engine::Request { tenant: TenantRef::Id(tenant), operation };
-        let answer = self.engine.submit(request, deadline).await;
+        let request = engine::Request { tenant: TenantRef::Id(tenant), operation, permit };
+        let mut answer = self.engine.submit(request, deadline).await;
+        self.door.renew(&self.engine, std::slice::from_mut(&mut answer), deadline).await;
         let answer = answer.map_err(|failure| status::of_failure(&failure))?;
         let Reply::Reset { balances, adjusted } = answer.reply else {
             return Err(status::of_mismatch("ResetUsageResponse"));
@@ -285,76 +298,107 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateWebhookRequest>,
     ) -> Result<Response<v1::Webhook>, Status> {
-        self.make_webhook(request.into_inner()).await
+        self.make_webhook(self.door.admit(request).await?.message).await
     }
 
     async fn get_webhook(
         &self,
         request: Request<v1::GetWebhookRequest>,
     ) -> Result<Response<v1::Webhook>, Status> {
-        Ok(Response::new(webhooks::webhook(self.find_webhook(request.into_inner().id).await?)))
+        let message = self.door.admit(request).await?.message;
+        Ok(Response::new(webhooks::webhook(self.find_webhook(message.id).await?)))
     }
 
     async fn list_webhooks(
         &self,
         request: Request<v1::ListWebhooksRequest>,
     ) -> Result<Response<v1::ListWebhooksResponse>, Status> {
-        self.page_of_webhooks(request.into_inner()).await
+        self.page_of_webhooks(self.door.admit(request).await?.message).await
     }
 
     async fn update_webhook(
         &self,
         request: Request<v1::UpdateWebhookRequest>,
     ) -> Result<Response<v1::Webhook>, Status> {
-        self.change_webhook(request.into_inner()).await
+        self.change_webhook(self.door.admit(request).await?.message).await
     }
 
     async fn delete_webhook(
         &self,
         request: Request<v1::DeleteWebhookRequest>,
     ) -> Result<Response<()>, Status> {
-        self.remove_webhook(request.into_inner()).await
+        self.remove_webhook(self.door.admit(request).await?.message).await
     }
 
     async fn test_webhook(
         &self,
         request: Request<v1::TestWebhookRequest>,
     ) -> Result<Response<v1::TestWebhookResponse>, Status> {
-        self.try_webhook(request.into_inner().id).await
+        self.try_webhook(self.door.admit(request).await?.message.id).await
     }
 
     async fn rotate_webhook_secret(
         &self,
         request: Request<v1::RotateWebhookSecretRequest>,
     ) -> Result<Response<v1::Webhook>, Status> {
-        self.rotate_secret(request.into_inner()).await
+        self.rotate_secret(self.door.admit(request).await?.message).await
     }
 
     async fn list_deliveries(
         &self,
         request: Request<v1::ListDeliveriesRequest>,
     ) -> Result<Response<v1::ListDeliveriesResponse>, Status> {
-        self.page_of_deliveries(request.into_inner()).await
+        self.page_of_deliveries(self.door.admit(request).await?.message).await
     }
 
     async fn redeliver(
         &self,
         request: Request<v1::RedeliverRequest>,
     ) -> Result<Response<v1::RedeliverResponse>, Status> {
-        self.send_again(request.into_inner()).await
+        self.send_again(self.door.admit(request).await?.message).await
+    }
+
+    async fn create_key(
+        &self,
+        request: Request<v1::CreateKeyRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.make_key(self.door.admit(request).await?.message).await
+    }
+
+    async fn get_key(&self, request: Request<v1::GetKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        self.find_key(self.door.admit(request).await?.message.id).await
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<v1::ListKeysRequest>,
+    ) -> Result<Response<v1::ListKeysResponse>, Status> {
+        self.page_of_keys(self.door.admit(request).await?.message).await
+    }
+
+    async fn update_key(
+        &self,
+        request: Request<v1::UpdateKeyRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.change_key(self.door.admit(request).await?.message).await
+    }
+
+    async fn delete_key(&self, request: Request<v1::DeleteKeyRequest>) -> Result<Response<()>, Status> {
+        self.remove_key(self.door.admit(request).await?.message).await
     }
 
     async fn list_jobs(
         &self,
-        _request: Request<v1::ListJobsRequest>,
+        request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        self.door.admit(request).await?;
         let jobs = self.clockwork.list().await.into_iter().map(jobs::job).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
     async fn run_job(&self, request: Request<v1::RunJobRequest>) -> Result<Response<v1::JobRun>, Status> {
         let mut faults = Faults::default();
-        let name = request.into_inner().name;
+        let name = self.door.admit(request).await?.message.name;
         faults.check("name", name_fault(&name));
         faults.into_result(()).map_err(of_refusal)?;
         let run = self.clockwork.run(&name).await.map_err(|reason| status::of_not_run(&reason))?;
@@ -365,7 +409,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
-        let (query, list) = events::event_query(request.into_inner()).map_err(of_refusal)?;
+        let message = self.door.admit(request).await?.message;
+        let (query, list) = events::event_query(message).map_err(of_refusal)?;
         self.store()?;
         let page = self.feed.list(&query).await.map_err(of_error)?;
         let next_page_token = page.next.map(|place| token::encode(&list, &place.to_be_bytes()));

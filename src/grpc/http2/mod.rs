@@ -20,5 +20,6 @@ pub(super) use self::{
     gate::{Promise, promise_snapshot},
     layer::Deadline,
     room::Share,
+    rpc::OWN_PATHS,
 };
 pub use self::{layer::REQUEST_BYTES_MAX, serve::serve};

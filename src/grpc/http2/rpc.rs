@@ -10,7 +10,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// The beginning of the paths of our services. The errors of the health and reflection services are not reworded.
-pub(super) const OWN_PATHS: &str = "/tope.v1.";
+pub(in crate::grpc) const OWN_PATHS: &str = "/tope.v1.";
 
 /// Room for an rpc that streams in both directions, in bytes: as much as its client may send before the server reads.
 pub(super) const TALK_BYTES: usize = MIB;

@@ -112,7 +112,7 @@ pub(super) fn reserve(request: v1::ReserveRequest, policies: &PolicyCache) -> Re
     let allow_partial = request.allow_partial;
     end(faults, policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
     let reserve = Reserve { request: key, subject, amounts, ttl, allow_partial, on_expiry };
-    Ok(Request { tenant, operation: Operation::Reserve(reserve) })
+    Ok(Request::new(tenant, Operation::Reserve(reserve)))
 }
 
 pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
@@ -127,7 +127,7 @@ pub(super) fn commit(request: v1::CommitRequest, policies: &PolicyCache) -> Resu
     // Wrong fields come first: the client must correct them, whether or not the reservation exists.
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
-    Ok(Request { tenant, operation: Operation::Commit(Commit { target, amounts, served }) })
+    Ok(Request::new(tenant, Operation::Commit(Commit { target, amounts, served })))
 }
 
 pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Unfit> {
@@ -135,7 +135,7 @@ pub(super) fn release(request: v1::ReleaseRequest) -> Result<Request, Unfit> {
     let target = target(&mut faults, request.reservation, request.tenant, request.reserve_request_id);
     faults.into_result(())?;
     let (tenant, target) = target?;
-    Ok(Request { tenant, operation: Operation::Release(target) })
+    Ok(Request::new(tenant, Operation::Release(target)))
 }
 
 pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
@@ -153,7 +153,7 @@ pub(super) fn extend(request: v1::ExtendRequest, policies: &PolicyCache) -> Resu
     });
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
-    Ok(Request { tenant, operation: Operation::Extend(Extend { target, request: key, ttl, amounts }) })
+    Ok(Request::new(tenant, Operation::Extend(Extend { target, request: key, ttl, amounts })))
 }
 
 pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
@@ -172,7 +172,7 @@ pub(super) fn record(request: v1::RecordRequest, policies: &PolicyCache) -> Resu
     });
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let record = Record { request: key, subject, amounts, occurred_at };
-    Ok(Request { tenant, operation: Operation::Record(record) })
+    Ok(Request::new(tenant, Operation::Record(record)))
 }
 
 pub(super) fn amend(request: v1::AmendRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
@@ -187,7 +187,7 @@ pub(super) fn amend(request: v1::AmendRequest, policies: &PolicyCache) -> Result
     end(faults, policies, amounts.iter().map(|units| units.resource.as_str()))?;
     let (tenant, target) = target?;
     let amend = Amend { target, amounts, reason: request.reason, operator: request.operator };
-    Ok(Request { tenant, operation: Operation::Amend(Box::new(amend)) })
+    Ok(Request::new(tenant, Operation::Amend(Box::new(amend))))
 }
 
 pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result<Request, Unfit> {
@@ -197,7 +197,7 @@ pub(super) fn check(request: v1::CheckRequest, policies: &PolicyCache) -> Result
     let amounts = asks(&mut faults, request.amounts, request.allow_partial);
     end(faults, policies, amounts.iter().map(|ask| ask.resource.as_str()))?;
     let check = Check { subject, amounts, allow_partial: request.allow_partial };
-    Ok(Request { tenant, operation: Operation::Check(check) })
+    Ok(Request::new(tenant, Operation::Check(check)))
 }
 
 /// Parses one operation of a Batch.

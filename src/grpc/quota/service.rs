@@ -10,7 +10,9 @@ use super::{
     reply, watch,
 };
 use crate::{
+    access::Access,
     domain::{
+        access::Permit,
         bounds::BATCH_MAX,
         counter::CounterKey,
         faults::Faults,
@@ -21,9 +23,10 @@ use crate::{
         shape::PerDimension,
         time::Span,
     },
-    engine::{self, Engine, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
+    engine::{self, Engine, Failure, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
     events::Feed,
     grpc::{
+        access::{self, Admitted, Door, check_found},
         faults::{check_resources, choices, labels_of},
         http2::{Deadline, Share, promise_snapshot},
         status,
@@ -51,6 +54,7 @@ pub struct Quota {
     reader: Arc<Reader>,
     policies: Arc<PolicyCache>,
     feed: Arc<Feed>,
+    door: Door,
 }
 
 impl Quota {
@@ -60,26 +64,32 @@ impl Quota {
         reader: Arc<Reader>,
         policies: Arc<PolicyCache>,
         feed: Arc<Feed>,
+        access: Access,
     ) -> Self {
-        Self { engine, reader, policies, feed }
+        Self { engine, reader, policies, feed, door: Door::new(access) }
     }
 
     /// Submits one operation to the engine, and takes its reply out of the enum of all replies.
     async fn submit<T>(
         &self,
-        extensions: &tonic::Extensions,
+        (extensions, permit): (tonic::Extensions, Permit),
         request: Result<engine::Request, Unfit>,
         take: impl FnOnce(Answered) -> Option<T>,
     ) -> Result<Response<T>, Status> {
         let request = match request {
-            Ok(request) => request,
+            Ok(request) => engine::Request { permit, ..request },
             Err(unfit) => {
                 let policy = self.policy_for(&[&unfit]).await;
                 return Err(status::of_refusal(&unfit.into_refusal(policy.as_deref()), None));
             }
         };
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
-        match self.engine.submit(request, deadline).await {
+        let mut outcome = self.engine.submit(request, deadline).await;
+        if matches!(outcome, Err(Failure::KeysChanged(_))) {
+            // Boxed, because few calls come here.
+            Box::pin(self.door.renew(&self.engine, std::slice::from_mut(&mut outcome), deadline)).await;
+        }
+        match outcome {
             Ok(answer) => taken(reply::of(&answer), take).map(Response::new),
             Err(failure) => Err(status::of_failure(&failure)),
         }
@@ -103,9 +113,10 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::WatchUsageRequest>,
     ) -> Result<Response<watch::Updates>, Status> {
-        let share = request.extensions().get::<Arc<Share>>().cloned();
+        let Admitted { message, extensions, .. } = self.door.admit(request).await?;
+        let share = extensions.get::<Arc<Share>>().cloned();
         let query =
-            watch::watch_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+            watch::watch_query(message).map_err(|refusal| status::of_refusal(&refusal, None))?;
         let mut snapshot = match share {
             Some(share) if query.snapshot => Some(promise_snapshot(&share).await?),
             _ => None,
@@ -121,58 +132,59 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::reserve(message, &self.policies), only!(Reserve)).await
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        self.submit((extensions, permit), parse::reserve(message, &self.policies), only!(Reserve)).await
     }
 
     async fn commit(
         &self,
         request: Request<v1::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::commit(message, &self.policies), only!(Commit)).await
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        self.submit((extensions, permit), parse::commit(message, &self.policies), only!(Commit)).await
     }
 
     async fn release(
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::release(message), only!(Release)).await
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        self.submit((extensions, permit), parse::release(message), only!(Release)).await
     }
 
     async fn extend(
         &self,
         request: Request<v1::ExtendRequest>,
     ) -> Result<Response<v1::ExtendResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::extend(message, &self.policies), only!(Extend)).await
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        self.submit((extensions, permit), parse::extend(message, &self.policies), only!(Extend)).await
     }
 
     async fn record(
         &self,
         request: Request<v1::RecordRequest>,
     ) -> Result<Response<v1::RecordResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::record(message, &self.policies), only!(Record)).await
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        self.submit((extensions, permit), parse::record(message, &self.policies), only!(Record)).await
     }
 
     async fn amend(&self, request: Request<v1::AmendRequest>) -> Result<Response<v1::AmendResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::amend(message, &self.policies), only!(Amend)).await
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        self.submit((extensions, permit), parse::amend(message, &self.policies), only!(Amend)).await
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
-        self.submit(&extensions, parse::check(message, &self.policies), only!(Check)).await
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        self.submit((extensions, permit), parse::check(message, &self.policies), only!(Check)).await
     }
 
     async fn get_usage(
         &self,
         request: Request<v1::GetUsageRequest>,
     ) -> Result<Response<v1::GetUsageResponse>, Status> {
+        let Admitted { message, .. } = self.door.admit(request).await?;
         let (query, list) =
-            usage_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+            usage_query(message).map_err(|refusal| status::of_refusal(&refusal, None))?;
         let page = self.reader.usage(&query).await.map_err(|failure| status::of_failure(&failure))?;
         let next_page_token = page.next.as_ref().map(|place| token::encode(&list, &place_bytes(place)));
         Ok(Response::new(v1::GetUsageResponse {
@@ -185,14 +197,22 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::GetReservationRequest>,
     ) -> Result<Response<v1::Reservation>, Status> {
-        let message = request.into_inner();
+        let Admitted { message, permit, .. } = self.door.admit(request).await?;
+        let own_tenant = !message.tenant.is_empty();
         let mut faults = Faults::default();
         let target =
             parse::target(&mut faults, message.reservation, message.tenant, message.reserve_request_id);
         let target = faults.into_result(()).and(target);
         let (tenant, target) = target.map_err(|refusal| status::of_refusal(&refusal, None))?;
         match self.reader.get_reservation(&tenant, &target).await {
-            Ok((reservation, frame)) => Ok(Response::new(reply::reservation_in_full(&reservation, &frame))),
+            Ok((reservation, frame)) => {
+                check_found(&permit, Some((&*frame.tenant, &*reservation.subject.agent)), own_tenant)?;
+                Ok(Response::new(reply::reservation_in_full(&reservation, &frame)))
+            }
+            Err(failure @ Failure::Refused { .. }) => {
+                check_found(&permit, None, own_tenant)?;
+                Err(status::of_failure(&failure))
+            }
             Err(failure) => Err(status::of_failure(&failure)),
         }
     }
@@ -201,8 +221,9 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::ListReservationsRequest>,
     ) -> Result<Response<v1::ListReservationsResponse>, Status> {
+        let Admitted { message, .. } = self.door.admit(request).await?;
         let (query, list) =
-            reservation_query(request.into_inner()).map_err(|refusal| status::of_refusal(&refusal, None))?;
+            reservation_query(message).map_err(|refusal| status::of_refusal(&refusal, None))?;
         let page =
             self.reader.list_reservations(&query).await.map_err(|failure| status::of_failure(&failure))?;
         let next_page_token = page.next.map(|id| token::encode(&list, &id.0));
@@ -213,7 +234,7 @@ impl QuotaService for Quota {
     }
 
     async fn batch(&self, request: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
-        let (_, extensions, message) = request.into_parts();
+        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
         let count = message.operations.len();
         if count == 0 || count > BATCH_MAX {
             let fault = Fault::new("operations", format!("must be 1 to {BATCH_MAX}; there are {count}"));
@@ -221,17 +242,59 @@ impl QuotaService for Quota {
         }
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         let mut requests = Vec::with_capacity(count);
-        let parse =
-            |operation| parse::operation(operation, &self.policies).map(|request| requests.push(request));
-        let parsed: Vec<Result<(), Unfit>> = message.operations.into_iter().map(parse).collect();
-        let unfit: Vec<&Unfit> = parsed.iter().filter_map(|parsed| parsed.as_ref().err()).collect();
+        let parse = |operation| {
+            check_operation(&permit, &operation).map_err(Unparsed::Forbidden)?;
+            let request = parse::operation(operation, &self.policies).map_err(Unparsed::Unfit)?;
+            requests.push(engine::Request { permit: permit.clone(), ..request });
+            Ok(())
+        };
+        let parsed: Vec<Result<(), Unparsed>> = message.operations.into_iter().map(parse).collect();
+        let unfit: Vec<&Unfit> = parsed.iter().filter_map(|parsed| parsed.as_ref().err()?.unfit()).collect();
         let policy = self.policy_for(&unfit).await;
-        let mut outcomes = self.engine.submit_all(requests, deadline).await.into_iter();
+        let mut outcomes = self.engine.submit_all(requests, deadline).await;
+        self.door.renew(&self.engine, &mut outcomes, deadline).await;
+        let mut outcomes = outcomes.into_iter();
         let results = parsed.into_iter().map(|parsed| match parsed {
             Ok(()) => result(outcomes.next()),
-            Err(unfit) => error_result(&status::of_refusal(&unfit.into_refusal(policy.as_deref()), None)),
+            Err(Unparsed::Forbidden(status)) => error_result(&status),
+            Err(Unparsed::Unfit(unfit)) => {
+                error_result(&status::of_refusal(&unfit.into_refusal(policy.as_deref()), None))
+            }
         });
         Ok(Response::new(abridge::batch(results.collect())))
+    }
+}
+
+/// Why an operation of a Batch is not submitted.
+enum Unparsed {
+    /// The key does not permit the operation.
+    Forbidden(Status),
+    /// The operation has faults.
+    Unfit(Unfit),
+}
+
+impl Unparsed {
+    fn unfit(&self) -> Option<&Unfit> {
+        match self {
+            Unparsed::Forbidden(_) => None,
+            Unparsed::Unfit(unfit) => Some(unfit),
+        }
+    }
+}
+
+/// Compares one operation of a Batch with the rule of its rpc.
+fn check_operation(permit: &Permit, operation: &v1::Operation) -> Result<(), Status> {
+    use v1::operation::Operation as Wire;
+    match &operation.operation {
+        Some(Wire::Reserve(message)) => access::check(permit, message),
+        Some(Wire::Commit(message)) => access::check(permit, message),
+        Some(Wire::Release(message)) => access::check(permit, message),
+        Some(Wire::Extend(message)) => access::check(permit, message),
+        Some(Wire::Record(message)) => access::check(permit, message),
+        Some(Wire::Amend(message)) => access::check(permit, message),
+        Some(Wire::Check(message)) => access::check(permit, message),
+        // The parser reports the operation that is missing.
+        None => Ok(()),
     }
 }
 

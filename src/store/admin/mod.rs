@@ -7,6 +7,7 @@
 //! on a row that another change has just removed. A change of a tenant then locks the tenant's row, as decisions do.
 
 mod agents;
+mod keys;
 mod next_plan;
 mod overrides;
 mod plans;
@@ -16,6 +17,7 @@ mod tenants;
 mod terms;
 
 pub use agents::{AgentChange, NewAgent, PlannedAgent};
+pub use keys::{KeyChange, NewKey};
 pub use next_plan::{NextPlanChange, PlanChangePlace, PlannedNext};
 pub use overrides::{MadeOverride, OverrideChange};
 pub use plans::{NewPlan, PlanChange};

@@ -18,6 +18,8 @@ pub(in crate::store) struct Model {
     pub(in crate::store) default_zone: Option<String>,
     /// When the two columns above were last changed. `None`: never.
     pub(in crate::store) settings_at: Option<Time>,
+    /// The revision at the last change of keys. 0: there never was a key.
+    pub(in crate::store) keys_revision: i64,
 }
 
 /// No relations: the database has no foreign keys.

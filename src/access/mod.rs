@@ -1,0 +1,203 @@
+//! Finds out who calls, by the key of the call.
+//!
+//! `text.rs` makes and parses the text of a key. This file remembers all keys, and compares the text of a call with
+//! them. A valid key is found without the database; the engine compares the revision of the keys in the batch (R7.4).
+//! Before a key is refused, the keys are loaded again, since another server may have created it a moment ago.
+
+mod text;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
+
+pub use self::text::{KeyText, NewText, new_key};
+use crate::{
+    clock::{Clock, system_now},
+    domain::{
+        access::{BadKey, Key, KeyState, Permit},
+        time::{Span, Time},
+    },
+    store::{Store, StoreError},
+};
+
+/// The last use of a key is noted if the noted instant is older than this.
+const NOTED_AGE: Span = Span(60_000);
+
+/// Whether a server needs keys.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Everybody may do everything.
+    Off,
+    /// Every call must have a key.
+    Keys(Arc<Keyring>),
+}
+
+/// All keys, as this server last loaded them.
+#[derive(Debug)]
+pub struct Keyring {
+    store: Store,
+    clock: Clock,
+    latest: RwLock<Arc<Keys>>,
+    /// Number of loads that have begun.
+    begun: AtomicU64,
+    /// The number of the last load that succeeded. The lock is held while keys are loaded, so calls that wait share one
+    /// load.
+    loaded: Mutex<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    /// `None`: nothing was loaded yet.
+    revision: Option<i64>,
+    by_id: HashMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Arc<Key>,
+    /// When the key was last used on this server, in unix milliseconds.
+    used_at: AtomicI64,
+}
+
+/// Why the caller of a call was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The key is not valid.
+    #[error(transparent)]
+    Key(#[from] BadKey),
+    /// The keys cannot be loaded.
+    #[error("the keys cannot be loaded")]
+    Store(#[from] StoreError),
+}
+
+impl Keyring {
+    /// Makes a keyring that loads its keys with the first call.
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            latest: RwLock::default(),
+            begun: AtomicU64::new(0),
+            loaded: Mutex::new(0),
+        }
+    }
+
+    /// Finds the owner of the key in the keys that this server remembers. `None`: the keys must be loaded again, see
+    /// [`Keyring::authenticate`].
+    pub fn find(&self, text: &KeyText<'_>) -> Option<Permit> {
+        self.latest().judge(text, self.now()).ok()
+    }
+
+    /// Finds the owner of a key, in the present keys of the database.
+    ///
+    /// # Errors
+    ///
+    /// The key is not valid, or the database does not answer.
+    pub async fn authenticate(&self, text: &KeyText<'_>) -> Result<Permit, Denied> {
+        Ok(self.load().await?.judge(text, self.now())?)
+    }
+
+    /// Compares the key of a call with the present keys again.
+    ///
+    /// # Errors
+    ///
+    /// The key is no longer valid, or the database does not answer.
+    pub async fn renew(&self, permit: &Permit) -> Result<Permit, Denied> {
+        let Some(key) = &permit.key else { return Ok(permit.clone()) };
+        let keys = self.load().await?;
+        let found = keys.by_id.get(&key.id).filter(|entry| entry.key.hash == key.hash);
+        Ok(keys.permit(found.ok_or(BadKey::Unknown)?, self.now())?)
+    }
+
+    /// Writes when keys were last used. Returns the number of keys.
+    ///
+    /// # Errors
+    ///
+    /// The database does not answer.
+    pub async fn note_used(&self) -> Result<usize, StoreError> {
+        let keys = self.latest();
+        let used: Vec<(String, Time)> = keys
+            .by_id
+            .values()
+            .filter_map(|entry| {
+                let used_at = Time(entry.used_at.load(Ordering::Relaxed));
+                let noted = entry.key.last_used_at.unwrap_or(Time::MIN);
+                (used_at.saturating_since(noted) >= NOTED_AGE).then(|| (entry.key.id.clone(), used_at))
+            })
+            .collect();
+        for part in used.chunks(1_000) {
+            self.store.note_keys_used(part).await?;
+        }
+        Ok(used.len())
+    }
+
+    fn latest(&self) -> Arc<Keys> {
+        Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn now(&self) -> Time {
+        // The database's clock cannot be read at each call.
+        self.clock.now().unwrap_or_else(system_now)
+    }
+
+    /// Loads the keys. Calls that wait at the same time share a load that began after they came.
+    async fn load(&self) -> Result<Arc<Keys>, StoreError> {
+        let before = self.begun.load(Ordering::SeqCst);
+        let mut loaded = self.loaded.lock().await;
+        if *loaded > before {
+            return Ok(self.latest());
+        }
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let latest = self.latest();
+        let found = self.store.load_keys(latest.revision).await?;
+        if let Some(keys) = found.keys {
+            let keys = Arc::new(latest.replaced(found.revision, keys));
+            *self.latest.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+        *loaded = number;
+        Ok(self.latest())
+    }
+}
+
+impl Keys {
+    /// Returns other keys, with the instants of their last use.
+    fn replaced(&self, revision: i64, keys: Vec<Key>) -> Self {
+        let entry = |key: Key| {
+            let known = self.by_id.get(&key.id).map(|entry| entry.used_at.load(Ordering::Relaxed));
+            let used_at = known.or(key.last_used_at.map(|at| at.0)).unwrap_or(i64::MIN);
+            (key.id.clone(), Entry { key: Arc::new(key), used_at: AtomicI64::new(used_at) })
+        };
+        Self { revision: Some(revision), by_id: keys.into_iter().map(entry).collect() }
+    }
+
+    fn judge(&self, text: &KeyText<'_>, now: Time) -> Result<Permit, BadKey> {
+        let found = self.by_id.get(text.id);
+        let hash: [u8; 32] = Sha256::digest(text.secret).into();
+        // An unknown id takes as long as a wrong secret.
+        let expected = found.map_or([0; 32], |entry| entry.key.hash);
+        match found {
+            Some(entry) if bool::from(expected.ct_eq(&hash)) => self.permit(entry, now),
+            Some(_) | None => Err(BadKey::Unknown),
+        }
+    }
+
+    fn permit(&self, entry: &Entry, now: Time) -> Result<Permit, BadKey> {
+        let key = &entry.key;
+        match key.state {
+            KeyState::Revoked => Err(BadKey::Revoked),
+            KeyState::Active if key.expires_at.is_some_and(|end| end <= now) => Err(BadKey::Expired),
+            KeyState::Active => {
+                entry.used_at.store(now.0, Ordering::Relaxed);
+                Ok(Permit { key: Some(Arc::clone(key)), revision: self.revision.unwrap_or(0) })
+            }
+        }
+    }
+}

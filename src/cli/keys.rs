@@ -1,0 +1,197 @@
+//! `tope keys`: creates, lists and revokes keys, in the database itself. So the first key needs no other key, and a
+//! server that runs need not be stopped.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::DatabaseArgs;
+use crate::{
+    access::{NewText, new_key},
+    clock::system_now,
+    console::{client::print_line, error::CliError},
+    domain::{
+        access::{Key, KeyState, Role},
+        bounds::KEY_NAMES_MAX,
+        id::name_fault,
+        time::Time,
+    },
+    store::{KeyChange, NewKey, Store, StoreOptions},
+};
+
+/// Options of `tope keys`.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// The action.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// The actions of `tope keys`.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Create a key and print its text, which is shown only this once
+    Create(CreateArgs),
+    /// List all keys, without their secrets
+    List(ListArgs),
+    /// Revoke a key: calls with it fail from now on, on every server
+    Revoke(OneArgs),
+    /// Delete a key
+    Delete(OneArgs),
+}
+
+/// A role, as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Every call
+    Admin,
+    /// Reads, corrections and jobs; suspends tenants and agents
+    Operator,
+    /// Reads
+    Viewer,
+    /// Reserve, Commit, Release, Extend, Record, Check, and reads of balances and reservations
+    Spender,
+}
+
+/// Options of `tope keys create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// What the owner may do
+    #[arg(long, value_enum)]
+    pub role: RoleArg,
+
+    /// A tenant that the owner may name; may be given several times; without it, all tenants
+    #[arg(long = "tenant", value_name = "ID")]
+    pub tenants: Vec<String>,
+
+    /// An agent that a spender may name; may be given several times; without it, all agents
+    #[arg(long = "agent", value_name = "NAME")]
+    pub agents: Vec<String>,
+
+    /// A name for people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub name: String,
+
+    /// Days until the key expires; without it, never
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub expire_days: Option<u32>,
+
+    /// The database that has the key.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+/// Options of `tope keys list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The database that has the keys.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+/// Options of `tope keys revoke` and `tope keys delete`.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// Id of the key: the 12 letters after `tope_`
+    #[arg(value_name = "ID")]
+    pub id: String,
+
+    /// The database that has the key.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+/// Runs an action on the database.
+///
+/// # Errors
+///
+/// When an argument is wrong, the database cannot be used, or there is no such key.
+pub async fn run(args: KeysArgs) -> Result<(), CliError> {
+    match args.action {
+        Action::Create(args) => create(args).await,
+        Action::List(args) => list(args).await,
+        Action::Revoke(args) => {
+            let store = open(&args.database, "revoke a key in").await?;
+            let change = KeyChange { state: Some(KeyState::Revoked), ..KeyChange::default() };
+            let tried = format!("cannot revoke the key {:?}", args.id);
+            store.update_key(now(&store), &args.id, &change).await.map_err(|e| CliError::caused(tried, &e))?;
+            end(store, format!("revoked {}", args.id)).await
+        }
+        Action::Delete(args) => {
+            let store = open(&args.database, "delete a key in").await?;
+            let tried = format!("cannot delete the key {:?}", args.id);
+            store.delete_key(now(&store), &args.id, "").await.map_err(|e| CliError::caused(tried, &e))?;
+            end(store, format!("deleted {}", args.id)).await
+        }
+    }
+}
+
+async fn create(args: CreateArgs) -> Result<(), CliError> {
+    let role = match args.role {
+        RoleArg::Admin => Role::Admin,
+        RoleArg::Operator => Role::Operator,
+        RoleArg::Viewer => Role::Viewer,
+        RoleArg::Spender => Role::Spender,
+    };
+    if !args.agents.is_empty() && role != Role::Spender {
+        return Err(CliError::usage("--agent is only for --role spender"));
+    }
+    let (tenants, agents) = (names("--tenant", args.tenants)?, names("--agent", args.agents)?);
+    let NewText { id, hash, text } = new_key();
+    let store = open(&args.database, "create a key in").await?;
+    let expires_at = args.expire_days.map(|days| {
+        let life = Duration::from_secs(u64::from(days) * 86_400);
+        Time(system_now().0.saturating_add(i64::try_from(life.as_millis()).unwrap_or(i64::MAX)))
+    });
+    let new = NewKey { id, hash, role, tenants, agents, display_name: args.name, expires_at };
+    let made = store.create_key(now(&store), &new).await;
+    made.map_err(|error| CliError::caused("cannot create a key", &error))?;
+    end(store, text).await
+}
+
+async fn list(args: ListArgs) -> Result<(), CliError> {
+    let store = open(&args.database, "list the keys of").await?;
+    let keys = store.load_keys(None).await.map_err(|error| CliError::caused("cannot list keys", &error))?;
+    print_line(format!("{:<12}  {:<8}  {:<7}  {:<20}  {:<24}  name", "id", "role", "state", "expires", "tenants"))?;
+    for key in keys.keys.unwrap_or_default() {
+        print_line(line(&key))?;
+    }
+    store.close().await.map_err(|error| CliError::caused("cannot close the database", &error))
+}
+
+fn line(key: &Key) -> String {
+    let tenants = if key.tenants.is_empty() { "all".to_owned() } else { Vec::from_iter(key.tenants.clone()).join(",") };
+    let expires = key.expires_at.and_then(|at| chrono::DateTime::from_timestamp_millis(at.0));
+    let expires = expires.map_or("never".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let (role, state) = (key.role.name().to_lowercase(), key.state.name().to_lowercase());
+    format!("{:<12}  {role:<8}  {state:<7}  {expires:<20}  {tenants:<24}  {}", key.id, key.display_name)
+}
+
+fn names(flag: &str, given: Vec<String>) -> Result<BTreeSet<String>, CliError> {
+    if given.len() > KEY_NAMES_MAX {
+        return Err(CliError::usage(format!("{flag} may be given at most {KEY_NAMES_MAX} times")));
+    }
+    match given.iter().find_map(|name| name_fault(name)) {
+        Some(fault) => Err(CliError::usage(format!("{flag} {fault}"))),
+        None => Ok(given.into_iter().collect()),
+    }
+}
+
+/// The time of a change. `None`: the time of PostgreSQL.
+fn now(store: &Store) -> Option<Time> {
+    (store.dialect() == crate::store::Dialect::Sqlite).then(system_now)
+}
+
+async fn open(database: &DatabaseArgs, verb: &str) -> Result<Store, CliError> {
+    let tried = database.tried(verb);
+    let failed = |error| CliError::caused(&tried, &error);
+    let store = Store::connect(&database.database, StoreOptions::default()).await.map_err(failed)?;
+    store.ping().await.map_err(failed)?;
+    store.migrate().await.map_err(failed)?;
+    Ok(store)
+}
+
+async fn end(store: Store, line: String) -> Result<(), CliError> {
+    store.close().await.map_err(|error| CliError::caused("cannot close the database", &error))?;
+    print_line(line)
+}

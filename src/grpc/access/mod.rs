@@ -1,0 +1,197 @@
+//! Lets a call in by its key: finds the caller, and compares the call with the table of rules.
+//!
+//! Every handler begins with [`Door::admit`]. `table.rs` has a row for each rpc.
+
+mod table;
+
+use tonic::{
+    Extensions, Request, Status,
+    metadata::{AsciiMetadataValue, MetadataMap},
+};
+
+pub(super) use self::table::{Named, Ruled};
+use super::status;
+use crate::{
+    access::{Access, Denied, KeyText, Keyring},
+    domain::{
+        access::{BadKey, Forbidden, Permit, Role},
+        refusal::Refusal,
+    },
+    engine::{Engine, Failure, Outcome},
+};
+
+/// The metadata that contains the key of a call.
+const AUTHORIZATION: &str = "authorization";
+
+/// The scheme before the text of a key. It is compared without regard to case.
+const BEARER: &str = "bearer ";
+
+/// How often an operation is submitted again because keys were changed meanwhile.
+const RENEWALS_MAX: u32 = 5;
+
+/// A call that was let in.
+pub(super) struct Admitted<T> {
+    pub(super) message: T,
+    pub(super) extensions: Extensions,
+    pub(super) permit: Permit,
+}
+
+/// The place that every call of a service passes.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    access: Access,
+}
+
+impl Door {
+    /// Makes the door of a server.
+    pub(super) fn new(access: Access) -> Self {
+        Self { access }
+    }
+
+    /// Finds the caller, and compares the call with its rule. The tenant of a reservation's name is compared later, in
+    /// the batch or by [`check_found`].
+    ///
+    /// # Errors
+    ///
+    /// UNAUTHENTICATED without a valid key, PERMISSION_DENIED if the key does not permit the call, UNAVAILABLE if the
+    /// keys cannot be loaded.
+    pub(super) async fn admit<T: Ruled>(&self, request: Request<T>) -> Result<Admitted<T>, Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let permit = match &self.access {
+            Access::Off => Permit::default(),
+            Access::Keys(keyring) => {
+                let permit = authenticate(keyring, &metadata, T::IN_BATCH).await?;
+                check(&permit, &message)?;
+                permit
+            }
+        };
+        Ok(Admitted { message, extensions, permit })
+    }
+
+    /// Compares the keys of outcomes again whose keys were changed since, and submits their operations again.
+    pub(super) async fn renew(&self, engine: &Engine, outcomes: &mut [Outcome], deadline: Option<tokio::time::Instant>) {
+        let Access::Keys(keyring) = &self.access else { return };
+        for _ in 0..RENEWALS_MAX {
+            let (mut places, mut requests) = (Vec::new(), Vec::new());
+            for (place, outcome) in outcomes.iter_mut().enumerate() {
+                let Err(Failure::KeysChanged(request)) = outcome else { continue };
+                let mut request = (**request).clone();
+                match keyring.renew(&request.permit).await {
+                    Ok(permit) => {
+                        request.permit = permit;
+                        places.push(place);
+                        requests.push(request);
+                    }
+                    Err(denied) => *outcome = Err(failure(&denied)),
+                }
+            }
+            if requests.is_empty() {
+                return;
+            }
+            for (place, outcome) in places.into_iter().zip(engine.submit_all(requests, deadline).await) {
+                outcomes[place] = outcome;
+            }
+        }
+    }
+
+    /// Checks that a call has a valid key of any role. For the services of health and reflection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Door::admit`].
+    pub(super) async fn check_any_key(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        match &self.access {
+            Access::Off => Ok(()),
+            Access::Keys(keyring) => authenticate(keyring, metadata, true).await.map(drop),
+        }
+    }
+}
+
+/// Compares a message with its rule.
+///
+/// # Errors
+///
+/// PERMISSION_DENIED.
+pub(super) fn check<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Status> {
+    judge(permit, message).map_err(|forbidden| status::of_refusal(&Refusal::NotPermitted(forbidden), None))
+}
+
+fn judge<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Forbidden> {
+    let Some(key) = &permit.key else { return Ok(()) };
+    if !T::ROLES.contains(&key.role) {
+        return Err(Forbidden::Role(key.role));
+    }
+    if key.role == Role::Operator && message.changed_paths().is_some_and(|paths| paths != ["state"]) {
+        return Err(Forbidden::OnlyState(key.role));
+    }
+    match message.named() {
+        Named::Anything => Ok(()),
+        Named::AllTenants if permit.has_tenants() => Err(Forbidden::AllTenants),
+        Named::AllTenants => Ok(()),
+        Named::Tenant { tenant: "", .. } if T::MAY_LEAVE_TENANT_OUT && permit.has_tenants() => {
+            Err(Forbidden::AllTenants)
+        }
+        Named::Tenant { tenant, agent } => {
+            if !(permit.allows_tenant(tenant) || (T::MAY_LEAVE_TENANT_OUT && tenant.is_empty())) {
+                Err(Forbidden::Tenant)
+            } else if agent.is_some_and(|agent| !permit.allows_agent(agent)) {
+                Err(Forbidden::Agent)
+            } else {
+                Ok(())
+            }
+        }
+        // Without a tenant, the name of the reservation says whose it is, and the engine finds that out.
+        Named::Reservation { tenant, agent } => {
+            if !tenant.is_empty() && !permit.allows_tenant(tenant) {
+                Err(Forbidden::Tenant)
+            } else if agent.is_some_and(|agent| !permit.allows_agent(agent)) {
+                Err(Forbidden::Agent)
+            } else {
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Makes the status of a read that found no reservation, or found one. A caller with few tenants or agents does not
+/// learn whether a reservation that is not its own exists.
+pub(super) fn check_found(permit: &Permit, found: Option<(&str, &str)>, own_tenant: bool) -> Result<(), Status> {
+    let outcome = match found {
+        Some((tenant, agent)) => permit.check(tenant, Some(agent)),
+        None if permit.has_tenants() && !own_tenant => Err(Refusal::NotPermitted(Forbidden::Tenant)),
+        None if permit.has_agents() => Err(Refusal::NotPermitted(Forbidden::Agent)),
+        None => Ok(()),
+    };
+    outcome.map_err(|refusal| status::of_refusal(&refusal, None))
+}
+
+async fn authenticate(keyring: &Keyring, metadata: &MetadataMap, in_batch: bool) -> Result<Permit, Status> {
+    let text = key_text(metadata).map_err(|bad| status::of_refusal(&Refusal::Unauthenticated(bad), None))?;
+    if in_batch && let Some(permit) = keyring.find(&text) {
+        return Ok(permit);
+    }
+    // Boxed, because few calls come here. Without the box, the future of every call would be larger.
+    Box::pin(keyring.authenticate(&text)).await.map_err(|denied| status::of_failure(&failure(&denied)))
+}
+
+fn failure(denied: &Denied) -> Failure {
+    match denied {
+        Denied::Key(bad) => Failure::Refused { refusal: Refusal::Unauthenticated(*bad), frame: None },
+        Denied::Store(error) => Failure::from(error),
+    }
+}
+
+/// Finds the text of the key of a call.
+fn key_text(metadata: &MetadataMap) -> Result<KeyText<'_>, BadKey> {
+    let mut values = metadata.get_all(AUTHORIZATION).iter();
+    let value: &AsciiMetadataValue = values.next().ok_or(BadKey::Missing)?;
+    if values.next().is_some() {
+        return Err(BadKey::Malformed);
+    }
+    let value = value.to_str().map_err(|_| BadKey::Malformed)?;
+    let (scheme, text) = value.split_at_checked(BEARER.len()).ok_or(BadKey::Malformed)?;
+    if !scheme.eq_ignore_ascii_case(BEARER) {
+        return Err(BadKey::Malformed);
+    }
+    KeyText::parse(text).ok_or(BadKey::Malformed)
+}
