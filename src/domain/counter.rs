@@ -127,16 +127,9 @@ impl CounterKey {
         bytes
     }
 
-    /// Returns the first bytes of the key, which all counters of this resource, cycle and window share.
-    pub fn window(&self) -> &[u8] {
-        &self.0[..self.prefix_length()]
-    }
-
-    /// Returns bytes that sort after the keys of all counters of this resource, cycle and window.
-    pub fn successor_of_window(&self) -> Vec<u8> {
-        let mut bytes = self.window().to_vec();
-        bytes.push(u8::MAX);
-        bytes
+    /// Returns the first bytes that sort after the key.
+    pub fn successor(&self) -> Vec<u8> {
+        [&self.0[..], &[0]].concat()
     }
 
     /// Reads a stored key. `None`: these bytes are no key.
@@ -431,7 +424,7 @@ mod tests {
         // length byte, three letters of its key, two bytes for the length of its value, and one byte of its value.
         let kept: Vec<usize> =
             (0..whole).filter(|end| CounterKey::from_bytes(&key.as_bytes()[..*end]).is_some()).collect();
-        let prefix = key.window().len() + 3;
+        let prefix = key.prefix_length() + 3;
         assert_eq!(kept, [prefix, prefix + 1 + 3 + 2 + 1]);
     }
 

@@ -134,3 +134,43 @@ async fn a_batch_decided_ahead_counts_once_if_its_commit_got_no_answer() {
     server.shutdown().await;
     world.end().await;
 }
+
+/// Returns the number of statements of a Record: the least of several, because jobs send statements meanwhile.
+async fn statements_of_record(proxy: &Proxy, clients: &Clients, tenant: &str) -> usize {
+    let mut least = usize::MAX;
+    for _ in 0..8 {
+        let before = proxy.statements();
+        clients.record(tenant).tokens(1).await.expect("it is recorded");
+        least = least.min(proxy.statements() - before);
+    }
+    least
+}
+
+/// The counter of a window of ROLLING is found by its head, which the lane remembers, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_limit_costs_no_statement_if_a_batch_is_decided_ahead() {
+    const LENGTH: i64 = 5 * HOUR;
+    let world = World::start(Kind::Postgres).await;
+    world.tenant_with("plain", &[month("tokens", 1_000)]).await;
+    world.tenant_with("acme", &[month("tokens", 1_000), rolling(LENGTH, 1_000)]).await;
+    let proxy = Proxy::before(world.database.url()).await;
+    let (server, clients) = world.replica_at(proxy.url()).await;
+    warm_up(&clients, "plain").await;
+    let plain = statements_of_record(&proxy, &clients, "plain").await;
+    warm_up(&clients, "acme").await;
+    assert_eq!(statements_of_record(&proxy, &clients, "acme").await, plain);
+    let mut least = usize::MAX;
+    for _ in 0..5 {
+        // Each time another window begins.
+        world.clock.advance(LENGTH);
+        let before = proxy.statements();
+        let reply = clients.record("acme").tokens(1).await.expect("it is recorded");
+        least = least.min(proxy.statements() - before);
+        assert_eq!(reply.figures("limit"), (1, 0));
+        warm_up(&clients, "acme").await;
+    }
+    assert_eq!(least, plain, "the first Record of a window");
+    assert!(plain <= 3, "{plain} statements");
+    server.shutdown().await;
+    world.end().await;
+}

@@ -74,6 +74,7 @@ mod repeated;
 mod replay;
 mod reserve;
 mod reset_limits;
+mod reset_windows;
 mod retry_hint;
 mod rolling;
 mod row_locks;

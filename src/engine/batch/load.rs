@@ -15,6 +15,7 @@ use crate::{
         refusal::Fault,
         reservation::{OnExpiry, Reservation},
         time::{Span, Time},
+        window::Cycle,
     },
     store::StoreError,
 };
@@ -250,53 +251,49 @@ impl Loader<'_, '_> {
     }
 
     /// Loads the counters that a ResetUsage selects in running windows, even if no limit reads them. Counter keys are
-    /// sorted by resource, cycle and window, so one statement finds the next such combination.
+    /// sorted by resource, cycle and window, so one statement finds the next resource and cycle. The number of
+    /// statements does not depend on the number of windows: with the period ROLLING, each subject has windows of its
+    /// own.
     async fn load_running_windows(&mut self, tenant: TenantKey, reset: &Reset) -> Result<(), StoreError> {
-        let now = self.session.now;
         let Some(books) = self.session.books.get(&tenant) else { return Ok(()) };
         let Ok(choice) = Choice::of(&self.session.policy, books, reset) else { return Ok(()) };
         let mut loaded = 0;
         let mut from = Vec::new();
         while let Some(key) = self.session.transaction.find_next_counter(tenant, &from).await? {
-            let (cycle, start) = (key.cycle(), key.window_start());
-            // After a change of the calendar, a window can be one and a half times as long as its nominal length.
-            let length_max = Span(cycle.nominal_length().0.saturating_mul(2)).saturating_add(Span::days(5));
-            let earliest = now.saturating_sub(length_max);
-            if start > now || !choice.may_contain(key.resource(), cycle.period()) {
-                from = key.successor_of_windows();
-            } else if start < earliest {
-                from = CounterKey::prefix(key.resource(), cycle, earliest);
-            } else {
-                loaded += self.load_window(tenant, key.window(), &choice).await?;
-                from = key.successor_of_window();
+            if choice.may_contain(key.resource(), key.period()) {
+                loaded += self.load_running(tenant, &key, &choice).await?;
             }
             // With more counters than allowed the ResetUsage is refused, so the remaining counters are not needed.
             if loaded > RESET_COUNTERS_MAX {
                 return Ok(());
             }
+            from = key.successor_of_windows();
         }
         Ok(())
     }
 
-    /// Loads the selected counters of one window, page by page. Returns how many of these counters are not at zero.
-    /// Stops when this number exceeds the number of counters that a ResetUsage may change.
-    async fn load_window(
+    /// Loads the selected counters of the running windows with the resource and cycle of a key, page by page. Returns
+    /// how many of these counters are not at zero. Stops when this number exceeds the number of counters that a
+    /// ResetUsage may change.
+    async fn load_running(
         &mut self,
         tenant: TenantKey,
-        prefix: &[u8],
+        key: &CounterKey,
         choice: &Choice<'_>,
     ) -> Result<usize, StoreError> {
+        let (resource, cycle, now) = (key.resource(), key.cycle(), self.session.now);
+        let mut from = CounterKey::prefix(resource, cycle, earliest_start(cycle, now));
+        let until = CounterKey::prefix(resource, cycle, now.saturating_add(Span::MILLISECOND));
         let mut loaded = 0;
-        let mut after: Option<CounterKey> = None;
         loop {
-            let page =
-                self.session.transaction.list_counters(tenant, prefix, after.as_ref(), COUNTERS_PAGE).await?;
+            let transaction = &self.session.transaction;
+            let page = transaction.list_running_counters(tenant, &from, &until, now, COUNTERS_PAGE).await?;
             let full = page.len() == COUNTERS_PAGE;
-            after = page.last().map(|(key, _)| key.clone());
+            if let Some((last, _)) = page.last() {
+                from = last.successor();
+            }
             let Some(books) = self.session.books.get_mut(&tenant) else { return Ok(loaded) };
-            let now = self.session.now;
-            let running = page.into_iter().filter(|(_, (counter, _))| counter.window.contains(now));
-            for (key, counter) in running.filter(|(key, _)| choice.contains(key)) {
+            for (key, counter) in page.into_iter().filter(|(key, _)| choice.contains(key)) {
                 books.load_counter(key.clone(), Some(counter));
                 if books.find_counter(&key).is_some_and(|counter| counter.committed != 0) {
                     loaded += 1;
@@ -315,6 +312,17 @@ impl Loader<'_, '_> {
         };
         ids.iter().filter(|owned| !known(owned)).copied().collect()
     }
+}
+
+/// Returns an instant at or before the start of each window of this cycle that is running. After a change of the
+/// calendar, a window can be one and a half times as long as its nominal length, and windows of local time are longer
+/// than it by a few days.
+fn earliest_start(cycle: Cycle, now: Time) -> Time {
+    let length = cycle.rolling_length().unwrap_or_else(|| {
+        let slack = if cycle.period().is_local() { Span::days(5) } else { Span::ZERO };
+        Span(cycle.nominal_length().0.saturating_mul(2)).saturating_add(slack)
+    });
+    now.saturating_sub(length)
 }
 
 /// Returns the counters that the CHARGE holds among `holds` charge at their deadlines.

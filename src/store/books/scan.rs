@@ -120,6 +120,26 @@ impl<W: Statements> Transaction<W> {
         rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
     }
 
+    /// Lists the counters of a tenant whose windows end after an instant, and whose keys are at or after `from` and
+    /// before `until`. Lists them in the order of keys.
+    pub async fn list_running_counters(
+        &self,
+        tenant: TenantKey,
+        from: &[u8],
+        until: &[u8],
+        now: Time,
+        limit: usize,
+    ) -> Result<Vec<(CounterKey, StoredCounter)>, StoreError> {
+        let text =
+            "SELECT tenant_key, key, committed, reserved, window_start, window_end, counted_since, alerts,
+                        since_order, forgiven_until FROM counters
+                  WHERE tenant_key = $1 AND key >= $2 AND key < $3 AND window_end > $4 ORDER BY key LIMIT $5";
+        let (from, until) = (from.to_vec(), until.to_vec());
+        let values = vec![tenant.0.into(), from.into(), until.into(), now.into(), limit_value(limit)];
+        let rows = self.rows(text, values).await?;
+        rows.iter().map(|row| Ok(counter_from_row(row)?.1)).collect()
+    }
+
     /// Finds the tenant's first counter key that is at or after these bytes.
     pub async fn find_next_counter(
         &self,

@@ -1,4 +1,4 @@
-//! A proxy between a server and PostgreSQL. It can make the network fail.
+//! A proxy between a server and PostgreSQL. It can make the network fail, and it counts statements.
 
 use std::sync::{
     Arc, Mutex,
@@ -23,6 +23,9 @@ const COMMITTED: &[u8] = b"Z\0\0\0\x05I";
 /// Number of the latest bytes that the proxy keeps and searches, since a text may arrive in pieces.
 const KEPT: usize = 64 * 1024;
 
+/// The version of the protocol, with which the first message of a client begins that is not about encryption.
+const PROTOCOL: [u8; 4] = [0, 3, 0, 0];
+
 /// The proxy. It listens on a free port of loopback.
 pub struct Proxy {
     url: String,
@@ -34,6 +37,8 @@ struct Faults {
     /// After this text was sent on a connection, the proxy drops the next answer to a COMMIT on this connection.
     sought: Mutex<Option<String>>,
     lost: AtomicUsize,
+    /// Statements that were sent on all connections.
+    statements: AtomicUsize,
     silent: watch::Sender<bool>,
 }
 
@@ -73,6 +78,11 @@ impl Proxy {
         self.faults.lost.load(Ordering::SeqCst)
     }
 
+    /// Returns how many statements were sent on all connections, BEGIN and COMMIT included.
+    pub fn statements(&self) -> usize {
+        self.faults.statements.load(Ordering::SeqCst)
+    }
+
     /// Stops all traffic, and leaves the connections open.
     pub fn fall_silent(&self) {
         self.faults.silent.send_replace(true);
@@ -84,14 +94,17 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((asked, answer), (answered, ask)) = (client.into_split(), server.into_split());
     let marked = watch::Sender::new(false);
-    let asks = pass(asked, ask, &faults, |heard| {
+    let mut messages = Messages::default();
+    let asks = pass(asked, ask, &faults, |heard, new| {
+        let statements = messages.count_statements(&heard[heard.len() - new..]);
+        faults.statements.fetch_add(statements, Ordering::SeqCst);
         let sought = faults.sought.lock().expect("the lock is not poisoned");
         if sought.as_ref().is_some_and(|text| contains(heard, text.as_bytes())) {
             marked.send_replace(true);
         }
         true
     });
-    let answers = pass(answered, answer, &faults, |heard| {
+    let answers = pass(answered, answer, &faults, |heard, _| {
         if !*marked.borrow() {
             // Answers to earlier statements do not count.
             heard.clear();
@@ -108,12 +121,13 @@ async fn carry(client: TcpStream, port: u16, faults: Arc<Faults>) {
     }
 }
 
-/// Copies bytes in one direction, until the connection ends or `inspect` returns false.
+/// Copies bytes in one direction, until the connection ends or `inspect` returns false. `inspect` gets the latest bytes,
+/// and the number of those that are new.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     faults: &Faults,
-    mut inspect: impl FnMut(&mut Vec<u8>) -> bool,
+    mut inspect: impl FnMut(&mut Vec<u8>, usize) -> bool,
 ) {
     let (mut bytes, mut heard) = (vec![0; KEPT], Vec::new());
     let mut silent = faults.silent.subscribe();
@@ -123,8 +137,42 @@ async fn pass(
         }
         heard.extend_from_slice(&bytes[..count]);
         heard.drain(..heard.len().saturating_sub(KEPT));
-        if !inspect(&mut heard) || to.write_all(&bytes[..count]).await.is_err() {
+        if !inspect(&mut heard, count) || to.write_all(&bytes[..count]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// The messages that a client sends on a connection.
+#[derive(Default)]
+struct Messages {
+    /// Whether the first message of the protocol was sent. Messages before it, and it itself, have no kind.
+    begun: bool,
+    /// The bytes of a message that is not complete yet.
+    pending: Vec<u8>,
+}
+
+impl Messages {
+    /// Takes more bytes, and returns how many messages that run a statement they complete.
+    fn count_statements(&mut self, bytes: &[u8]) -> usize {
+        self.pending.extend_from_slice(bytes);
+        let mut count = 0;
+        loop {
+            let kind = usize::from(self.begun);
+            let Some((length, _)) = self.pending.get(kind..).and_then(<[u8]>::split_first_chunk::<4>) else {
+                return count;
+            };
+            let end = kind + usize::try_from(u32::from_be_bytes(*length)).expect("it fits");
+            if self.pending.len() < end {
+                return count;
+            }
+            if self.begun {
+                // Execute, or a simple query.
+                count += usize::from(matches!(self.pending[0], b'E' | b'Q'));
+            } else {
+                self.begun = self.pending[4..end].starts_with(&PROTOCOL);
+            }
+            self.pending.drain(..end);
         }
     }
 }
