@@ -68,6 +68,7 @@ mod postgres_url;
 mod processes;
 mod prune;
 mod prune_counters;
+mod prune_idle;
 mod read_only;
 mod record;
 mod repeated;

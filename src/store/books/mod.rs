@@ -1,7 +1,8 @@
 //! The books of tenants: counters, holds, reservations, requests and adjustments. A batch locks its tenants
 //! (`lock.rs`), finds the rows that it needs (`find.rs`) and writes the changed rows (`write.rs`): read these three
 //! files first. A batch that was decided ahead is written by `ahead.rs` alone. These files convert rows with `rows.rs`
-//! and `body.rs`. Lists and jobs have `scan.rs`, `due.rs`, `close.rs`, `prune.rs`, `prune_counters.rs` and `recount.rs`.
+//! and `body.rs`. Lists and jobs have `scan.rs`, `due.rs`, `close.rs`, `prune.rs`, `prune_counters.rs` with
+//! `old_counters.rs`, and `recount.rs`.
 
 mod ahead;
 mod alerts;
@@ -14,6 +15,7 @@ mod find;
 #[cfg(test)]
 mod index_tests;
 mod lock;
+mod old_counters;
 mod prune;
 mod prune_counters;
 mod rare;

@@ -6,9 +6,10 @@
 //! tenant that loses counters gets a new version. For the same reason the steps on SQLite do not run on the lane's
 //! connection.
 //!
-//! A batch does not write when a LIFETIME counter was last used. So the walk notes the figures of such a counter. When
-//! they are as old as the retention, the walk looks again: it deletes the counter if it has the same figures, and notes
-//! the new figures otherwise.
+//! A batch does not write when a LIFETIME counter was last used. So the walk notes the figures of such a counter, and a
+//! batch that uses the counter removes the note. When the note is as old as the retention, the walk looks again: it
+//! deletes the counter if the note is still there, and makes another note otherwise. Heads that only refusals made are
+//! pruned in the same way.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,15 +21,15 @@ use super::{
     close::FIND_OLDEST_HOLDS,
     columns::uuid,
     find::counter_columns,
+    old_counters::{Age, OldCounter},
     prune::{DELETED_PAUSE, End, GoOn, PAGE_PAUSE, Retention, Walk, first_id, page_rows},
 };
 use crate::{
     domain::{
-        bounds::{LIFETIME_MAX, OCCURRED_AGE_MAX},
-        counter::CounterKey,
+        counter::{CounterKey, HEAD_START},
         id::{ReservationId, TenantKey},
-        time::{Span, Time},
-        window::{Period, Window},
+        time::Time,
+        window::Period,
     },
     store::{
         Reading, Store, StoreError, Transaction, Writing,
@@ -102,57 +103,6 @@ static UPDATE_OWNERS: Bulk = Bulk {
 /// The place of a counter in the table: its tenant and its key.
 type Place = (TenantKey, CounterKey);
 
-/// The instants that decide which counters are old.
-#[derive(Clone, Copy)]
-struct Age {
-    now: Time,
-    /// A counter is old if its window ended at this instant or before it.
-    over_until: Time,
-    /// The same for short windows, for which WINDOW_CLOSED is not emitted. A limit per minute makes half a million
-    /// counters a year, and nobody needs them when no reservation names them any more.
-    short_until: Time,
-    /// A LIFETIME counter is idle if it has had its figures since this instant or before it.
-    idle_until: Time,
-}
-
-impl Age {
-    fn of(now: Time, retention: Retention) -> Self {
-        // Reservations are pruned at their own age. Until then no step finds that their counters can go, so the walk
-        // does not try it.
-        let kept = retention.reservations.saturating_add(OCCURRED_AGE_MAX).saturating_add(LIFETIME_MAX);
-        Self {
-            now,
-            over_until: now.saturating_sub(retention.counters.max(kept)),
-            short_until: now.saturating_sub(kept),
-            idle_until: now.saturating_sub(retention.counters),
-        }
-    }
-
-    /// Returns whether a window is over for so long that no window after it needs its counter. Limits may need the
-    /// counter of the window before the running window. After a change of the calendar, a window can be one and a half
-    /// times as long as its nominal length.
-    fn is_over(&self, key: &CounterKey, end: Time) -> bool {
-        let length = key.cycle().nominal_length().0.saturating_mul(2);
-        let until = if key.closes() { self.over_until } else { self.short_until };
-        end <= until.min(self.now.saturating_sub(Span(length)))
-    }
-}
-
-/// A counter that was old when its page was read.
-struct OldCounter {
-    tenant: TenantKey,
-    key: CounterKey,
-    committed: i64,
-    reserved: i64,
-    window: Window,
-    closed: bool,
-    alerts: Option<Vec<u8>>,
-    idle_since: Time,
-    idle_figures: Option<Vec<u8>>,
-    /// `counted_since` and `forgiven_until`, which resets change.
-    reset: [i64; 2],
-}
-
 /// The counters that a tenant loses in one step.
 #[derive(Default)]
 struct Loss {
@@ -169,57 +119,6 @@ struct Step {
     /// The counters whose present figures are noted, each with these figures.
     idle: Vec<(Place, Vec<u8>)>,
     owners: HashMap<TenantKey, Loss>,
-}
-
-impl OldCounter {
-    fn from_row(row: &Row) -> Result<Self, StoreError> {
-        let key = CounterKey::from_bytes(&row.get::<Vec<u8>>(1)?);
-        Ok(Self {
-            tenant: TenantKey(row.get(0)?),
-            key: key.ok_or_else(|| StoreError::Corrupt("a counter's key".to_owned()))?,
-            committed: row.get(2)?,
-            reserved: row.get(3)?,
-            window: Window { start: row.get(4)?, end: row.get(5)? },
-            closed: row.get::<i16>(6)? != 0,
-            alerts: row.get(7)?,
-            idle_since: row.get(8)?,
-            idle_figures: row.get(9)?,
-            reset: [row.get(10)?, row.get(11)?],
-        })
-    }
-
-    /// Returns whether the counter counts one subject for ever.
-    fn is_of_lifetime(&self) -> bool {
-        self.key.period() == Period::Lifetime && self.key.is_of_one_subject()
-    }
-
-    /// Returns the figures that change when the counter is used or reset: committed and reserved, the alerts, which
-    /// contain the number of refusals, and the instants that change if the counter is reset.
-    fn figures(&self) -> Vec<u8> {
-        let [since, forgiven] = self.reset;
-        let numbers = [self.committed, self.reserved, since, forgiven].map(i64::to_be_bytes).concat();
-        [numbers, self.alerts.clone().unwrap_or_default()].concat()
-    }
-
-    /// Returns the instant before which every reservation was made that can name the counter, if the counter is old.
-    /// `None`: the counter is not old.
-    fn named_until(&self, age: &Age) -> Option<Time> {
-        if self.is_of_lifetime() {
-            let is_idle = self.idle_since > Time::EPOCH && self.idle_figures == Some(self.figures());
-            return (is_idle && self.idle_since <= age.idle_until && self.reserved == 0)
-                .then(|| self.idle_since.saturating_add(Span::MILLISECOND));
-        }
-        let is_old = self.closed && self.reserved == 0 && age.is_over(&self.key, self.window.end);
-        // A Record may say that its usage occurred in an earlier window.
-        is_old.then(|| self.window.end.saturating_add(OCCURRED_AGE_MAX).saturating_add(Span::MILLISECOND))
-    }
-
-    /// Returns whether the figures of a LIFETIME counter must be noted.
-    fn is_noted(&self, age: &Age) -> bool {
-        self.is_of_lifetime()
-            && self.idle_since <= age.idle_until
-            && (self.idle_since <= Time::EPOCH || self.idle_figures != Some(self.figures()))
-    }
 }
 
 /// The reservations that are kept and may name old counters.
@@ -338,14 +237,16 @@ impl Transaction<Reading> {
     /// Reads the next page of counters after a place, and returns those that may be old. Most counters are young, so
     /// the database filters them. A key that cannot be read is left to `tope verify`.
     async fn list_old_counters(&self, after: &(i64, Vec<u8>), age: &Age) -> Result<Vec<Place>, StoreError> {
+        // A head goes with the counter of its newest window, if there is one.
         let text = "SELECT tenant_key, key, window_end FROM (
                 SELECT tenant_key, key, period, window_start, window_end, closed, reserved, idle_since,
                        COALESCE(agent, user_name, model, labels) AS subject
                   FROM counters WHERE (tenant_key, key) > ($1, $2) ORDER BY tenant_key, key LIMIT $3
             ) AS page
-             WHERE (closed = 1 AND reserved = 0 AND window_end <= $4)
-                OR (closed = 1 AND reserved = 0 AND window_end <= $5 AND window_start > window_end - 3600000)
-                OR (period = $6 AND subject IS NOT NULL AND idle_since <= $7)
+             WHERE (closed = 1 AND reserved = 0 AND window_end <= $4 AND window_start > $5)
+                OR (closed = 1 AND reserved = 0 AND window_end <= $6 AND window_start > window_end - 3600000)
+                OR ((period = $7 OR (window_start = $5 AND window_end = 0)) AND subject IS NOT NULL
+                    AND idle_since <= $8)
              ORDER BY tenant_key, key";
         let lifetime = i16::from(Period::Lifetime.code());
         let values = vec![
@@ -353,6 +254,7 @@ impl Transaction<Reading> {
             after.1.clone().into(),
             page_rows(),
             age.over_until.into(),
+            HEAD_START.into(),
             age.short_until.into(),
             lifetime.into(),
             age.idle_until.into(),
@@ -360,8 +262,7 @@ impl Transaction<Reading> {
         let mut old = Vec::new();
         for row in self.rows(text, values).await? {
             let Some(key) = CounterKey::from_bytes(&row.get::<Vec<u8>>(1)?) else { continue };
-            // A head goes with the counter of its newest window.
-            if key.period() == Period::Lifetime || (!key.is_head() && age.is_over(&key, row.get(2)?)) {
+            if key.period() == Period::Lifetime || key.is_head() || age.is_over(&key, row.get(2)?) {
                 old.push((TenantKey(row.get(0)?), key));
             }
         }
@@ -404,7 +305,7 @@ impl Transaction<Writing> {
             }
             let loss = step.owners.entry(counter.tenant).or_default();
             loss.bounded += i64::from(counter.window.is_bounded());
-            loss.forgotten |= counter.is_of_lifetime();
+            loss.forgotten |= counter.key.period() == Period::Lifetime;
             let head = (counter.tenant, counter.key.head());
             if counter.key.is_rolling() && heads.get(&head) == Some(&counter.key) {
                 loss.bounded += 1;

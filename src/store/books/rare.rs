@@ -14,18 +14,18 @@ use crate::{
 
 use ArrayType::{BigInt, Bytes};
 
-/// Updates all columns of a counter that may change.
+/// Updates all columns of a counter that may change. Removes the note of the job `prune`, because the counter is used.
 static UPDATE_FULL_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt, Bytes, BigInt, BigInt, BigInt, BigInt],
     postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, alerts = w.alerts,
             counted_since = w.counted_since, since_order = w.since_order, forgiven_until = w.forgiven_until,
-            window_end = w.window_end
+            window_end = w.window_end, idle_figures = NULL
        FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key, UNNEST($3) AS committed, UNNEST($4) AS reserved,
                     UNNEST($5) AS alerts, UNNEST($6) AS counted_since, UNNEST($7) AS since_order,
                     UNNEST($8) AS forgiven_until, UNNEST($9) AS window_end) AS w
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
     sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4, alerts = ?5, counted_since = ?6, since_order = ?7,
-            forgiven_until = ?8, window_end = ?9 WHERE tenant_key = ?1 AND key = ?2",
+            forgiven_until = ?8, window_end = ?9, idle_figures = NULL WHERE tenant_key = ?1 AND key = ?2",
 };
 
 impl<W: Writes> Transaction<W> {

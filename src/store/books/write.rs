@@ -40,12 +40,14 @@ static INSERT_COUNTERS: Bulk = Bulk {
                                    labels)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
 };
+/// Removes the note of the job `prune`, because the counter is used.
 static UPDATE_COUNTERS: Bulk = Bulk {
     columns: &[BigInt, Bytes, BigInt, BigInt],
-    postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved
+    postgres: "UPDATE counters c SET committed = w.committed, reserved = w.reserved, idle_figures = NULL
        FROM (SELECT UNNEST($1) AS tenant_key, UNNEST($2) AS key, UNNEST($3) AS committed, UNNEST($4) AS reserved) AS w
       WHERE c.tenant_key = w.tenant_key AND c.key = w.key",
-    sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4 WHERE tenant_key = ?1 AND key = ?2",
+    sqlite: "UPDATE OR FAIL counters SET committed = ?3, reserved = ?4, idle_figures = NULL
+      WHERE tenant_key = ?1 AND key = ?2",
 };
 static INSERT_HOLDS: Bulk = Bulk {
     columns: &[BigInt, Id, BigInt, Bytes],

@@ -40,7 +40,7 @@ pub(in crate::store) struct Model {
     pub(in crate::store) labels: Option<String>,
     /// When the job `prune` noted `idle_figures`. 0 if it never did.
     pub(in crate::store) idle_since: Time,
-    /// The figures that the counter had then, see `books/prune_counters.rs`.
+    /// The figures that the counter had then, see `books/old_counters.rs`. `None` if the counter was used since then.
     pub(in crate::store) idle_figures: Option<Vec<u8>>,
 }
 
