@@ -199,4 +199,21 @@ both! {
         refused(world.reserve("acme").tokens(1).user("dave").await);
         assert_eq!(world.job("prune").await["recounted"], 0);
     }
+
+    /// A statement counts at most 1,000 counters of a tenant.
+    async fn a_large_number_is_counted_in_parts(world: World) {
+        let per_minute = every(Period::Minute, 100).named("rate").per(&[Dimension::User]);
+        for (tenant, users) in [("acme", 2_500), ("exact", 1_000), ("globex", 1)] {
+            world.tenant_with(tenant, &[per_user(), per_minute.clone()]).await;
+            let record = |user| world.record(tenant).tokens(1).user(&format!("u{user}")).operation();
+            for portion in (0..users).collect::<Vec<_>>().chunks(500) {
+                world.batch(portion.iter().map(record).collect()).await.expect("each stands for itself");
+            }
+        }
+        assert_eq!(world.job("prune").await["recounted"], 0, "the numbers are right");
+        world.database.execute("UPDATE tenants SET counters = counters + 7").await;
+        assert_eq!(world.job("prune").await["recounted"], 3);
+        world.verify().await;
+        assert_eq!(world.job("prune").await["recounted"], 0);
+    }
 }
