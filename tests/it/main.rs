@@ -71,6 +71,7 @@ mod prune_counters;
 mod prune_idle;
 mod read_only;
 mod record;
+mod refused_names;
 mod repeated;
 mod replay;
 mod reserve;

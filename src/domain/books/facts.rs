@@ -69,7 +69,7 @@ impl Books {
 
     /// Counts the refusals of HARD limits, and the operations that OBSERVE limits would have refused. For each limit,
     /// counter and enforcement, the first of them emits an event.
-    pub fn note_refusals(&mut self, violations: &[Violation]) {
+    pub fn note_refusals<'a>(&mut self, violations: impl IntoIterator<Item = &'a Violation>) {
         for violation in violations {
             let begun = self.balance_in_new_window(&violation.balance);
             let balance = begun.as_ref().unwrap_or(&violation.balance);

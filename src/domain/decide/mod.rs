@@ -9,6 +9,7 @@ mod charge;
 mod check;
 mod extend;
 mod record;
+mod refused;
 mod reply;
 mod reserve;
 mod reset;
@@ -66,7 +67,8 @@ pub fn decide(
     if let (Err(Stop::Refused(Refusal::QuotaExceeded(violations))), false) =
         (&decided, matches!(operation, Operation::Check(_)))
     {
-        books.note_refusals(violations);
+        let counted = refused::counted(books, violations)?;
+        books.note_refusals(counted);
     }
     decided
 }

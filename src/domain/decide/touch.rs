@@ -241,8 +241,7 @@ pub(super) fn refusal_of_new_counters(
             let is_known = books.has_counter(&key.head());
             new += if is_known { 0 } else { 1 + i64::from(is_bounded) };
         } else if fresh.window.has_end() && is_bounded {
-            let last = fresh.window.start.saturating_sub(Span::MILLISECOND);
-            before.push(key.in_window(limit.shape.timing.window(&books.tenant.calendars, last)));
+            before.push(key_of_window_before(books, limit, key));
         } else if is_bounded {
             new += 1;
         }
@@ -252,6 +251,12 @@ pub(super) fn refusal_of_new_counters(
     let beyond = new > 0 && counters.saturating_add(new) > most;
     let tenant = || books.tenant.id.to_string();
     Ok(beyond.then(|| Refusal::TenantHasTooManyCounters { tenant: tenant(), most }))
+}
+
+/// Returns the key of the counter that counts the same in the window before.
+pub(super) fn key_of_window_before(books: &Books, limit: &Limit, key: &CounterKey) -> CounterKey {
+    let last = key.window_start().saturating_sub(Span::MILLISECOND);
+    key.in_window(limit.shape.timing.window(&books.tenant.calendars, last))
 }
 
 /// Returns the present counter of a reservation's line, or a new counter if there is none yet.
