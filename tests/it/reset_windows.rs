@@ -1,5 +1,7 @@
 //! ResetUsage resets every running window (R4.18). With the period ROLLING, each subject has windows of its own.
 
+use std::future::IntoFuture;
+
 use crate::harness::{v1::*, *};
 
 const LENGTH: i64 = 5 * HOUR;
@@ -54,6 +56,26 @@ both! {
         let again = world.reset("acme", &["tokens"]).await.expect("the tenant is there");
         assert_eq!(adjusted(&again), [], "all of them are at zero");
         world.verify().await;
+    }
+
+    /// R4.27, also if time stands still.
+    async fn what_two_resets_at_one_instant_subtract_is_not_subtracted_again(world: World) {
+        world.tenant_with("acme", &[day("tokens", 1_000)]).await;
+        let record = |tokens| world.record("acme").tokens(tokens).into_future();
+        let mut charged = Vec::new();
+        for tokens in [10, 5, 7] {
+            charged.push(record(tokens).await.expect("it is recorded"));
+            world.reset("acme", &["tokens"]).await.expect("the tenant is there");
+        }
+        let last = record(100).await.expect("it is recorded");
+        for reply in &charged {
+            let amended = world.amend(reply.name()).tokens(2).await.expect("it was charged");
+            assert_eq!(amended.figures("day"), (100, 0), "a reset has subtracted it");
+        }
+        let amended = world.amend(charged[1].name()).tokens(9).await.expect("it was charged");
+        assert_eq!(amended.figures("day"), (104, 0), "4 more than what the reset has subtracted");
+        world.amend(last.name()).tokens(0).await.expect("it was charged");
+        assert_eq!(world.figures("acme", "day").await, (4, 0));
     }
 
     async fn the_first_and_the_last_instant_of_a_window_are_in_it(world: World) {

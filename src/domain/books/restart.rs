@@ -8,7 +8,7 @@ use crate::domain::{
     id::ReservationId,
     tenant::Tenant,
     terms::Terms,
-    time::Time,
+    time::{Span, Time},
 };
 
 /// The `reason` of an adjustment that is made because the limits of a counter return.
@@ -93,7 +93,10 @@ impl Books {
         self.due.forgive(key);
         self.add(key, delta, 0, fresh);
         if let Some(Some(slot)) = self.known.counters.get_mut(key) {
-            slot.counter.forgiven_until = slot.counter.forgiven_until.max(until);
+            // At one instant there may be several resets, and charges between them. Each charge remembers this instant
+            // as the charge found it, so each reset must set a later one.
+            let next = slot.counter.forgiven_until.saturating_add(Span::MILLISECOND);
+            slot.counter.forgiven_until = next.max(until);
             slot.full = true;
         }
         delta
