@@ -51,7 +51,7 @@ pub const LANES_MAX: usize = 64;
 pub const METRICS_TENANTS_MAX: usize = 1_000;
 
 /// Environment variables that begin with `TOPE_` and are not settings of the server.
-const OTHER_VARIABLES: [&str; 7] = [
+const OTHER_VARIABLES: [&str; 8] = [
     "TOPE_CONFIG",
     "TOPE_KEY_FILE",
     "TOPE_TARGET",

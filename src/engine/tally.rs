@@ -29,6 +29,8 @@ pub(super) fn count_failure(metrics: &Metrics, request: &Request, failure: &Fail
         Failure::DatabaseUnavailable => OperationOutcome::DatabaseUnavailable,
         Failure::DeadlineExceeded => OperationOutcome::DeadlineExceeded,
         Failure::Internal => OperationOutcome::Internal,
+        // The operation is submitted again.
+        Failure::KeysChanged(_) => return,
     };
     let frame = match failure {
         Failure::Refused { frame, .. } => frame.as_deref(),
