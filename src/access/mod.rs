@@ -81,13 +81,7 @@ pub enum Denied {
 impl Keyring {
     /// Makes a keyring that loads its keys with the first call.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self {
-            store,
-            clock,
-            latest: RwLock::default(),
-            begun: AtomicU64::new(0),
-            loaded: Mutex::new(0),
-        }
+        Self { store, clock, latest: RwLock::default(), begun: AtomicU64::new(0), loaded: Mutex::new(0) }
     }
 
     /// Finds the owner of the key in the keys that this server remembers. `None`: the keys must be loaded again, see

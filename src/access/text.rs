@@ -27,7 +27,9 @@ impl<'a> KeyText<'a> {
     /// Parses the text of a key. `None`: no key has this text.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-        let fits = |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let fits = |part: &str, length| {
+            part.len() == length && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
         (fits(id, ID_LETTERS) && fits(secret, SECRET_LETTERS)).then_some(Self { id, secret })
     }
 }
@@ -79,7 +81,9 @@ mod tests {
     fn a_text_that_is_cut_short_or_changed_is_not_the_text_of_a_key() {
         let text = new_key().text;
         let long = format!("{text}a");
-        for wrong in ["", "tope_", "tope__", &text[1..], &text[..text.len() - 1], &long, &text.replace("tope", "TOPE")] {
+        for wrong in
+            ["", "tope_", "tope__", &text[1..], &text[..text.len() - 1], &long, &text.replace("tope", "TOPE")]
+        {
             assert!(KeyText::parse(wrong).is_none(), "{wrong:?}");
         }
         for letter in ["é", " ", "\0", "-"] {

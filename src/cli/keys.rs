@@ -114,7 +114,10 @@ pub async fn run(args: KeysArgs) -> Result<(), CliError> {
             let store = open(&args.database, "revoke a key in").await?;
             let change = KeyChange { state: Some(KeyState::Revoked), ..KeyChange::default() };
             let tried = format!("cannot revoke the key {:?}", args.id);
-            store.update_key(now(&store), &args.id, &change).await.map_err(|e| CliError::caused(tried, &e))?;
+            store
+                .update_key(now(&store), &args.id, &change)
+                .await
+                .map_err(|e| CliError::caused(tried, &e))?;
             end(store, format!("revoked {}", args.id)).await
         }
         Action::Delete(args) => {
@@ -152,7 +155,10 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
 async fn list(args: ListArgs) -> Result<(), CliError> {
     let store = open(&args.database, "list the keys of").await?;
     let keys = store.load_keys(None).await.map_err(|error| CliError::caused("cannot list keys", &error))?;
-    print_line(format!("{:<12}  {:<8}  {:<7}  {:<20}  {:<24}  name", "id", "role", "state", "expires", "tenants"))?;
+    print_line(format!(
+        "{:<12}  {:<8}  {:<7}  {:<20}  {:<24}  name",
+        "id", "role", "state", "expires", "tenants"
+    ))?;
     for key in keys.keys.unwrap_or_default() {
         print_line(line(&key))?;
     }
@@ -160,7 +166,8 @@ async fn list(args: ListArgs) -> Result<(), CliError> {
 }
 
 fn line(key: &Key) -> String {
-    let tenants = if key.tenants.is_empty() { "all".to_owned() } else { Vec::from_iter(key.tenants.clone()).join(",") };
+    let tenants =
+        if key.tenants.is_empty() { "all".to_owned() } else { Vec::from_iter(key.tenants.clone()).join(",") };
     let expires = key.expires_at.and_then(|at| chrono::DateTime::from_timestamp_millis(at.0));
     let expires = expires.map_or("never".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string());
     let (role, state) = (key.role.name().to_lowercase(), key.state.name().to_lowercase());

@@ -63,8 +63,9 @@ impl KeyHeader {
     /// When the file cannot be read, or does not contain one key.
     pub fn read(file: Option<&Path>) -> Result<Self, CliError> {
         let Some(file) = file else { return Ok(Self(None)) };
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| CliError::caused(format_args!("cannot read the key in {}", file.display()), &error))?;
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            CliError::caused(format_args!("cannot read the key in {}", file.display()), &error)
+        })?;
         let value = KeyText::parse(text.trim()).and_then(|_| format!("Bearer {}", text.trim()).parse().ok());
         let mut value: AsciiMetadataValue = value.ok_or_else(|| {
             let wanted = "must contain one key, tope_<id>_<secret>, as `tope keys create` prints it";

@@ -61,7 +61,8 @@ impl Key {
     /// Returns the etag of the key.
     pub fn etag(&self) -> String {
         let Self { id, hash, role, tenants, agents, display_name, state, expires_at, updated_at, .. } = self;
-        let print = Fingerprinter::new("key").text(id).bytes(hash).number(role.code().into()).text(display_name);
+        let print =
+            Fingerprinter::new("key").text(id).bytes(hash).number(role.code().into()).text(display_name);
         let print = print.set(&Vec::from_iter(tenants.clone())).set(&Vec::from_iter(agents.clone()));
         let print = print.number(state.code().into()).number(expires_at.map_or(-1, |at| at.0));
         super::etag::etag(print.number(updated_at.0))

@@ -171,8 +171,7 @@ impl Engine {
     /// every batch first sweeps its tenants.
     pub async fn sweep(&self, tenants: &[TenantKey]) -> Vec<Outcome> {
         let nothing = Check { subject: Subject::default(), amounts: Vec::new(), allow_partial: false };
-        let request =
-            |&key| Request::new(TenantRef::Key(key), Operation::Check(nothing.clone()));
+        let request = |&key| Request::new(TenantRef::Key(key), Operation::Check(nothing.clone()));
         self.submit_all(tenants.iter().map(request).collect(), None).await
     }
 

@@ -163,13 +163,8 @@ impl Server {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health::new(reporter);
         let pages = Pages::new(&store, &clock, &engine, &feed, &health);
-        let quota = Quota::new(
-            Arc::clone(&engine),
-            reader,
-            Arc::clone(&policies),
-            Arc::clone(&feed),
-            access.clone(),
-        );
+        let quota =
+            Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed), access.clone());
         let tools = Tools {
             store: store.clone(),
             engine: Arc::clone(&engine),
@@ -195,7 +190,8 @@ impl Server {
             .add_service(health_service)
             .add_service(crate::grpc::reflection_v1())
             .add_service(crate::grpc::reflection_v1alpha());
-        let routes = if config.auth_public_health { routes } else { crate::grpc::guard_health(routes, access) };
+        let routes =
+            if config.auth_public_health { routes } else { crate::grpc::guard_health(routes, access) };
         let drain = Duration::from_secs(config.drain_seconds);
         if options.listens {
             tokio::spawn(Arc::clone(&feed).listen());

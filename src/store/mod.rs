@@ -17,8 +17,8 @@ mod error;
 mod figures;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod location;
 mod keys;
+mod location;
 mod log;
 mod migrate;
 mod policy;
@@ -37,9 +37,9 @@ mod webhooks;
 use transaction::{Job, Writes};
 
 pub use admin::{
-    AgentChange, AnchorTime, KeyChange, MadeOverride, NewAgent, NewKey, NewPlan, NewResource, NewTenant, NextPlanChange,
-    OverrideChange, Page, PlanChange, PlanChangePlace, PlannedAgent, PlannedNext, PlannedTenant,
-    ResourceChange, SettingsChange, TenantChange,
+    AgentChange, AnchorTime, KeyChange, MadeOverride, NewAgent, NewKey, NewPlan, NewResource, NewTenant,
+    NextPlanChange, OverrideChange, Page, PlanChange, PlanChangePlace, PlannedAgent, PlannedNext,
+    PlannedTenant, ResourceChange, SettingsChange, TenantChange,
 };
 pub use books::{
     Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,

@@ -45,15 +45,15 @@ impl<W: Statements> Transaction<W> {
             let resources = self.rows(resources, Vec::new()).await?;
             let plans = "SELECT key, id, display_name, limits, created_at, updated_at, uncovered FROM plans ORDER BY key";
             let plans = self.rows(plans, Vec::new()).await?;
-            let settings =
-                "SELECT id, revision, default_plan_key, default_zone, settings_at, keys_revision FROM policy WHERE id = $1";
+            let settings = "SELECT id, revision, default_plan_key, default_zone, settings_at, keys_revision FROM policy WHERE id = $1";
             let settings = self.rows(settings, vec![POLICY_ROW.into()]).await?;
             // Under READ COMMITTED each statement sees all that was committed before it.
             if self.read_revision().await? == revision {
                 let resources = resources.iter().map(resource_from_row).collect::<Result<_, _>>()?;
                 let plans = plans.iter().map(plan_from_row).collect::<Result<_, _>>()?;
                 let row = settings.first().ok_or_else(missing)?;
-                let mut policy = Policy::new(revision, resources, plans).with_settings(settings_from_row(row)?);
+                let mut policy =
+                    Policy::new(revision, resources, plans).with_settings(settings_from_row(row)?);
                 policy.keys_revision = row.get(5)?;
                 return Ok(policy);
             }

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod access;
 mod admin_plans;
 mod admin_reset;
 mod admin_resources;

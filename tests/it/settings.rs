@@ -81,7 +81,16 @@ async fn the_log_can_be_json_and_warns_if_other_machines_can_connect() {
     let file = fs::File::create(&log).expect("the folder can be written to");
     let mut command = tope();
     let listen = format!("0.0.0.0:{port}");
-    command.args(["serve", "--log-format", "json", "--listen", &listen, "--database", database.url()]);
+    command.args([
+        "serve",
+        "--log-format",
+        "json",
+        "--listen",
+        &listen,
+        "--insecure",
+        "--database",
+        database.url(),
+    ]);
     let mut child = command.stderr(file).spawn().expect("the binary can be started");
     serving(&connect(&format!("http://127.0.0.1:{port}")).await).await;
     let warned = eventually("it warns", async || {

@@ -69,7 +69,12 @@ impl Door {
     }
 
     /// Compares the keys of outcomes again whose keys were changed since, and submits their operations again.
-    pub(super) async fn renew(&self, engine: &Engine, outcomes: &mut [Outcome], deadline: Option<tokio::time::Instant>) {
+    pub(super) async fn renew(
+        &self,
+        engine: &Engine,
+        outcomes: &mut [Outcome],
+        deadline: Option<tokio::time::Instant>,
+    ) {
         let Access::Keys(keyring) = &self.access else { return };
         for _ in 0..RENEWALS_MAX {
             let (mut places, mut requests) = (Vec::new(), Vec::new());
@@ -155,7 +160,11 @@ fn judge<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Forbidden> {
 
 /// Makes the status of a read that found no reservation, or found one. A caller with few tenants or agents does not
 /// learn whether a reservation that is not its own exists.
-pub(super) fn check_found(permit: &Permit, found: Option<(&str, &str)>, own_tenant: bool) -> Result<(), Status> {
+pub(super) fn check_found(
+    permit: &Permit,
+    found: Option<(&str, &str)>,
+    own_tenant: bool,
+) -> Result<(), Status> {
     let outcome = match found {
         Some((tenant, agent)) => permit.check(tenant, Some(agent)),
         None if permit.has_tenants() && !own_tenant => Err(Refusal::NotPermitted(Forbidden::Tenant)),

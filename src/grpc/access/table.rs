@@ -178,7 +178,9 @@ mod tests {
         let mut rpcs = BTreeSet::new();
         for file in descriptors().file.iter().filter(|file| file.package() == "tope.v1") {
             for service in &file.service {
-                rpcs.extend(service.method.iter().map(|rpc| format!("tope.v1.{}/{}", service.name(), rpc.name())));
+                rpcs.extend(
+                    service.method.iter().map(|rpc| format!("tope.v1.{}/{}", service.name(), rpc.name())),
+                );
             }
         }
         let ruled: BTreeSet<String> = ROWS.iter().map(|(rpc, _)| (*rpc).to_owned()).collect();

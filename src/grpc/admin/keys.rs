@@ -33,7 +33,8 @@ impl Admin {
 
     pub(super) async fn find_key(&self, id: String) -> Result<Response<v1::Key>, Status> {
         let id = convert::id(id).map_err(of_refusal)?;
-        let found = self.read("get key").await?.find_key(&id).await.map_err(|error| of_error(error.into()))?;
+        let found =
+            self.read("get key").await?.find_key(&id).await.map_err(|error| of_error(error.into()))?;
         let found = found.ok_or_else(|| of_refusal(Refusal::KeyNotFound(id)))?;
         Ok(Response::new(message(found)))
     }
@@ -50,7 +51,10 @@ impl Admin {
         Ok(Response::new(v1::ListKeysResponse { keys, next_page_token }))
     }
 
-    pub(super) async fn change_key(&self, request: v1::UpdateKeyRequest) -> Result<Response<v1::Key>, Status> {
+    pub(super) async fn change_key(
+        &self,
+        request: v1::UpdateKeyRequest,
+    ) -> Result<Response<v1::Key>, Status> {
         let (id, change) = key_change(request).map_err(of_refusal)?;
         let changed = self.store()?.update_key(self.clock.now(), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(message(changed)))
@@ -86,7 +90,15 @@ fn new_key_of(message: Option<v1::Key>, id: String, hash: [u8; 32]) -> Result<Ne
         faults.add("key.state", "must be KEY_STATE_ACTIVE at creation");
     }
     let expires_at = expiry(&mut faults, message.expire_time);
-    faults.into_result(NewKey { id, hash, role, tenants, agents, display_name: message.display_name, expires_at })
+    faults.into_result(NewKey {
+        id,
+        hash,
+        role,
+        tenants,
+        agents,
+        display_name: message.display_name,
+        expires_at,
+    })
 }
 
 /// Parses an update: the id of the key, and the changes.
@@ -95,7 +107,8 @@ fn key_change(request: v1::UpdateKeyRequest) -> Result<(String, KeyChange), Refu
     let message = required("key", request.key)?;
     faults.check("key.id", name_fault(&message.id));
     let fixed = ["id", "role", "tenants", "agents"].map(|name| (name, "is fixed at creation"));
-    let mask = Mask::read(&mut faults, request.update_mask, &["display_name", "state", "expire_time"], &fixed);
+    let mask =
+        Mask::read(&mut faults, request.update_mask, &["display_name", "state", "expire_time"], &fixed);
     let display_name = mask.take("display_name", message.display_name, String::is_empty);
     faults.check("key.display_name", display_name.as_deref().and_then(display_name_fault));
     let given = mask.take("state", message.state, |state| *state == 0);

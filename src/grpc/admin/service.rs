@@ -358,10 +358,7 @@ impl AdminService for Admin {
         self.send_again(self.door.admit(request).await?.message).await
     }
 
-    async fn create_key(
-        &self,
-        request: Request<v1::CreateKeyRequest>,
-    ) -> Result<Response<v1::Key>, Status> {
+    async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Result<Response<v1::Key>, Status> {
         self.make_key(self.door.admit(request).await?.message).await
     }
 
@@ -376,10 +373,7 @@ impl AdminService for Admin {
         self.page_of_keys(self.door.admit(request).await?.message).await
     }
 
-    async fn update_key(
-        &self,
-        request: Request<v1::UpdateKeyRequest>,
-    ) -> Result<Response<v1::Key>, Status> {
+    async fn update_key(&self, request: Request<v1::UpdateKeyRequest>) -> Result<Response<v1::Key>, Status> {
         self.change_key(self.door.admit(request).await?.message).await
     }
 

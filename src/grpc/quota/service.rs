@@ -115,8 +115,7 @@ impl QuotaService for Quota {
     ) -> Result<Response<watch::Updates>, Status> {
         let Admitted { message, extensions, .. } = self.door.admit(request).await?;
         let share = extensions.get::<Arc<Share>>().cloned();
-        let query =
-            watch::watch_query(message).map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let query = watch::watch_query(message).map_err(|refusal| status::of_refusal(&refusal, None))?;
         let mut snapshot = match share {
             Some(share) if query.snapshot => Some(promise_snapshot(&share).await?),
             _ => None,
@@ -183,8 +182,7 @@ impl QuotaService for Quota {
         request: Request<v1::GetUsageRequest>,
     ) -> Result<Response<v1::GetUsageResponse>, Status> {
         let Admitted { message, .. } = self.door.admit(request).await?;
-        let (query, list) =
-            usage_query(message).map_err(|refusal| status::of_refusal(&refusal, None))?;
+        let (query, list) = usage_query(message).map_err(|refusal| status::of_refusal(&refusal, None))?;
         let page = self.reader.usage(&query).await.map_err(|failure| status::of_failure(&failure))?;
         let next_page_token = page.next.as_ref().map(|place| token::encode(&list, &place_bytes(place)));
         Ok(Response::new(v1::GetUsageResponse {

@@ -92,7 +92,12 @@ impl Store {
     }
 
     /// Changes a key. Has no effect if all given values are equal to the present values.
-    pub async fn update_key(&self, shown: Option<Time>, id: &str, change: &KeyChange) -> Result<Key, AdminError> {
+    pub async fn update_key(
+        &self,
+        shown: Option<Time>,
+        id: &str,
+        change: &KeyChange,
+    ) -> Result<Key, AdminError> {
         self.run("update key", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
@@ -169,7 +174,12 @@ async fn finish(
 }
 
 async fn find(transaction: &Transaction<Writing>, id: &str) -> Result<Option<Key>, StoreError> {
-    transaction.rows(keys_query!("WHERE id = $1"), vec![id.into()]).await?.first().map(key_from_row).transpose()
+    transaction
+        .rows(keys_query!("WHERE id = $1"), vec![id.into()])
+        .await?
+        .first()
+        .map(key_from_row)
+        .transpose()
 }
 
 async fn get(transaction: &Transaction<Writing>, id: &str) -> Result<Key, AdminError> {
