@@ -31,6 +31,9 @@ use crate::{
 /// The last use of a key is noted if the noted instant is older than this.
 const NOTED_AGE: Span = Span(60_000);
 
+/// Maximum number of keys whose last use one transaction writes.
+const KEYS_NOTED_MAX: usize = 1_000;
+
 /// Whether a server needs keys.
 #[derive(Clone, Debug)]
 pub enum Access {
@@ -65,6 +68,8 @@ struct Entry {
     key: Arc<Key>,
     /// When the key was last used on this server, in unix milliseconds.
     used_at: AtomicI64,
+    /// The last use that this server has written, or found when it loaded the key.
+    noted_at: AtomicI64,
 }
 
 /// Why the caller of a call was not found.
@@ -118,19 +123,21 @@ impl Keyring {
     /// The database does not answer.
     pub async fn note_used(&self) -> Result<usize, StoreError> {
         let keys = self.latest();
-        let used: Vec<(String, Time)> = keys
-            .by_id
-            .values()
-            .filter_map(|entry| {
-                let used_at = Time(entry.used_at.load(Ordering::Relaxed));
-                let noted = entry.key.last_used_at.unwrap_or(Time::MIN);
-                (used_at.saturating_since(noted) >= NOTED_AGE).then(|| (entry.key.id.clone(), used_at))
-            })
-            .collect();
-        for part in used.chunks(1_000) {
-            self.store.note_keys_used(part).await?;
+        let due = |entry: &&Entry| {
+            let [used_at, noted_at] =
+                [&entry.used_at, &entry.noted_at].map(|at| Time(at.load(Ordering::Relaxed)));
+            used_at.saturating_since(noted_at) >= NOTED_AGE
+        };
+        let due: Vec<&Entry> = keys.by_id.values().filter(due).collect();
+        for part in due.chunks(KEYS_NOTED_MAX) {
+            let used = |entry: &&Entry| (entry.key.id.clone(), Time(entry.used_at.load(Ordering::Relaxed)));
+            let used: Vec<(String, Time)> = part.iter().map(used).collect();
+            self.store.note_keys_used(&used).await?;
+            for (entry, (_, used_at)) in part.iter().zip(used) {
+                entry.noted_at.store(used_at.0, Ordering::Relaxed);
+            }
         }
-        Ok(used.len())
+        Ok(due.len())
     }
 
     fn latest(&self) -> Arc<Keys> {
@@ -165,9 +172,10 @@ impl Keys {
     /// Returns other keys, with the instants of their last use.
     fn replaced(&self, revision: i64, keys: Vec<Key>) -> Self {
         let entry = |key: Key| {
+            let noted_at = key.last_used_at.unwrap_or(Time::MIN).0;
             let known = self.by_id.get(&key.id).map(|entry| entry.used_at.load(Ordering::Relaxed));
-            let used_at = known.or(key.last_used_at.map(|at| at.0)).unwrap_or(i64::MIN);
-            (key.id.clone(), Entry { key: Arc::new(key), used_at: AtomicI64::new(used_at) })
+            let used_at = AtomicI64::new(known.unwrap_or(noted_at));
+            (key.id.clone(), Entry { key: Arc::new(key), used_at, noted_at: AtomicI64::new(noted_at) })
         };
         Self { revision: Some(revision), by_id: keys.into_iter().map(entry).collect() }
     }

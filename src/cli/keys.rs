@@ -19,41 +19,41 @@ use crate::{
     store::{KeyChange, NewKey, Store, StoreOptions},
 };
 
-/// Options of `tope keys`.
+/// The options of `tope keys`.
 #[derive(Debug, Args)]
 pub struct KeysArgs {
-    /// The action.
+    /// What to do with keys.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// The actions of `tope keys`.
+/// What `tope keys` can do with keys.
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Create a key and print its text, which is shown only this once
     Create(CreateArgs),
-    /// List all keys, without their secrets
+    /// List all keys without their secrets
     List(ListArgs),
     /// Revoke a key: calls with it fail from now on, on every server
     Revoke(OneArgs),
-    /// Delete a key
+    /// Delete a key: calls with it fail from now on
     Delete(OneArgs),
 }
 
 /// A role, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RoleArg {
-    /// Every call
+    /// May make every call
     Admin,
     /// Reads, corrections and jobs; suspends tenants and agents
     Operator,
-    /// Reads
+    /// Reads, and changes nothing
     Viewer,
     /// Reserve, Commit, Release, Extend, Record, Check, and reads of balances and reservations
     Spender,
 }
 
-/// Options of `tope keys create`.
+/// The options of `tope keys create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
     /// What the owner may do
@@ -68,7 +68,7 @@ pub struct CreateArgs {
     #[arg(long = "agent", value_name = "NAME")]
     pub agents: Vec<String>,
 
-    /// A name for people
+    /// A name for people to read
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub name: String,
 
@@ -81,7 +81,7 @@ pub struct CreateArgs {
     pub database: DatabaseArgs,
 }
 
-/// Options of `tope keys list`.
+/// The options of `tope keys list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// The database that has the keys.
@@ -89,7 +89,7 @@ pub struct ListArgs {
     pub database: DatabaseArgs,
 }
 
-/// Options of `tope keys revoke` and `tope keys delete`.
+/// The options of `tope keys revoke` and `tope keys delete`.
 #[derive(Debug, Args)]
 pub struct OneArgs {
     /// Id of the key: the 12 letters after `tope_`
@@ -189,13 +189,22 @@ fn now(store: &Store) -> Option<Time> {
     (store.dialect() == crate::store::Dialect::Sqlite).then(system_now)
 }
 
+/// Opens the database, and creates it if there is none. If a server uses the SQLite file, opens it beside the server.
 async fn open(database: &DatabaseArgs, verb: &str) -> Result<Store, CliError> {
     let tried = database.tried(verb);
     let failed = |error| CliError::caused(&tried, &error);
-    let store = Store::connect(&database.database, StoreOptions::default()).await.map_err(failed)?;
-    store.ping().await.map_err(failed)?;
-    store.migrate().await.map_err(failed)?;
-    Ok(store)
+    let url = &database.database;
+    let alone = StoreOptions { exclusive: true, ..StoreOptions::default() };
+    let beside = StoreOptions { beside_server: true, ..StoreOptions::default() };
+    match Store::connect(url, alone).await {
+        Ok(store) => {
+            store.ping().await.map_err(failed)?;
+            store.migrate().await.map_err(failed)?;
+            Ok(store)
+        }
+        // Another process has the file, and so has migrated it.
+        Err(error) => Store::connect(url, beside).await.map_err(|_| failed(error)),
+    }
 }
 
 async fn end(store: Store, line: String) -> Result<(), CliError> {

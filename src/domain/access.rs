@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use super::{codes::codes, operation::Fingerprinter, refusal::Refusal, time::Time};
+use super::{codes::codes, time::Time};
 
 /// What the owner of a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Every call.
+    /// May make every call.
     Admin,
     /// Reads, corrections and jobs; suspends tenants and agents.
     Operator,
-    /// Reads.
+    /// Reads, and changes nothing.
     Viewer,
     /// Reserves, settles and records usage, and reads balances and reservations.
     Spender,
@@ -55,18 +55,6 @@ pub struct Key {
     pub created_at: Time,
     /// When the key was last changed.
     pub updated_at: Time,
-}
-
-impl Key {
-    /// Returns the etag of the key.
-    pub fn etag(&self) -> String {
-        let Self { id, hash, role, tenants, agents, display_name, state, expires_at, updated_at, .. } = self;
-        let print =
-            Fingerprinter::new("key").text(id).bytes(hash).number(role.code().into()).text(display_name);
-        let print = print.set(&Vec::from_iter(tenants.clone())).set(&Vec::from_iter(agents.clone()));
-        let print = print.number(state.code().into()).number(expires_at.map_or(-1, |at| at.0));
-        super::etag::etag(print.number(updated_at.0))
-    }
 }
 
 /// What the caller of one operation may name. Cheap to copy.
@@ -114,13 +102,13 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotPermitted`].
-    pub fn check(&self, tenant: &str, agent: Option<&str>) -> Result<(), Refusal> {
+    /// The tenant or the agent is not one of the key.
+    pub fn check(&self, tenant: &str, agent: Option<&str>) -> Result<(), Forbidden> {
         if !self.allows_tenant(tenant) {
-            return Err(Refusal::NotPermitted(Forbidden::Tenant));
+            return Err(Forbidden::Tenant);
         }
         match agent {
-            Some(agent) if !self.allows_agent(agent) => Err(Refusal::NotPermitted(Forbidden::Agent)),
+            Some(agent) if !self.allows_agent(agent) => Err(Forbidden::Agent),
             Some(_) | None => Ok(()),
         }
     }

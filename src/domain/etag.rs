@@ -7,6 +7,7 @@
 use data_encoding::BASE64URL_NOPAD;
 
 use super::{
+    access::Key,
     agent::Agent,
     operation::Fingerprinter,
     overrides::Override,
@@ -40,6 +41,17 @@ pub fn check_etag(
         Ok(())
     } else {
         Err(Refusal::EtagMismatch { kind, id: id.to_owned() })
+    }
+}
+
+impl Key {
+    /// Returns the etag of the key.
+    pub fn etag(&self) -> String {
+        let Self { id, hash, role, tenants, agents, display_name, state, expires_at, updated_at, .. } = self;
+        let print = Fingerprinter::new("key").text(id).bytes(hash).number(role.code().into());
+        let print = print.set(&Vec::from_iter(tenants.clone())).set(&Vec::from_iter(agents.clone()));
+        let print = print.text(display_name).number(state.code().into());
+        etag(print.number(expires_at.map_or(-1, |at| at.0)).number(updated_at.0))
     }
 }
 

@@ -67,6 +67,12 @@ pub struct Extended {
     pub until: Time,
 }
 
+impl From<Forbidden> for Refusal {
+    fn from(forbidden: Forbidden) -> Self {
+        Refusal::NotPermitted(forbidden)
+    }
+}
+
 /// Why an operation or a change is refused. Its text is the error's message.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {

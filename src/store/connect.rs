@@ -53,6 +53,8 @@ pub struct StoreOptions {
     /// Open the database for writing. A SQLite file is created if it is missing, and refused if another process
     /// writes it. Without this, the file must exist and is only read. PostgreSQL is shared in either case.
     pub exclusive: bool,
+    /// Open a SQLite file for a few small changes although a server may be writing it. The file must exist.
+    pub beside_server: bool,
     /// Maximum number of PostgreSQL connections that write for administration, jobs and webhooks. Each lane has a
     /// connection of its own in addition.
     pub writers_max: u32,
@@ -65,7 +67,13 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { exclusive: false, writers_max: 2, readers_max: 4, row_wait: Duration::from_millis(100) }
+        Self {
+            exclusive: false,
+            beside_server: false,
+            writers_max: 2,
+            readers_max: 4,
+            row_wait: Duration::from_millis(100),
+        }
     }
 }
 
@@ -269,8 +277,8 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
         }
     };
     let writer = match &lock {
-        Some(_) => Some(open(sqlite_options(&path, 1, Access::Write)).await?),
-        None => None,
+        None if !options.beside_server => None,
+        Some(_) | None => Some(open(sqlite_options(&path, 1, Access::Write)).await?),
     };
     let (turn, available) = (Arc::default(), Arc::default());
     let lane_way = match &lock {

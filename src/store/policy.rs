@@ -147,8 +147,7 @@ struct LimitRow {
 }
 
 /// The timing of a limit as stored in rows. A row without `cycle` is of an earlier version, or its cycle is the one
-/// that
-/// `period` and `anchor_day` say.
+/// that `period` and `anchor_day` say.
 #[derive(Serialize, Deserialize)]
 struct TimingRow {
     period: u8,

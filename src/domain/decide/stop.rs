@@ -38,7 +38,7 @@ impl Context<'_> {
         match target {
             Some(target) if self.permit.has_agents() => {
                 let found = get_target(books, target).map_err(|_| Refusal::NotPermitted(Forbidden::Agent))?;
-                self.permit.check(&books.tenant.id, Some(&found.subject.agent))
+                Ok(self.permit.check(&books.tenant.id, Some(&found.subject.agent))?)
             }
             Some(_) | None => Ok(()),
         }

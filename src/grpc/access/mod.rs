@@ -118,7 +118,7 @@ impl Door {
 ///
 /// PERMISSION_DENIED.
 pub(super) fn check<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Status> {
-    judge(permit, message).map_err(|forbidden| status::of_refusal(&Refusal::NotPermitted(forbidden), None))
+    judge(permit, message).map_err(|forbidden| status::of_refusal(&forbidden.into(), None))
 }
 
 fn judge<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Forbidden> {
@@ -167,11 +167,11 @@ pub(super) fn check_found(
 ) -> Result<(), Status> {
     let outcome = match found {
         Some((tenant, agent)) => permit.check(tenant, Some(agent)),
-        None if permit.has_tenants() && !own_tenant => Err(Refusal::NotPermitted(Forbidden::Tenant)),
-        None if permit.has_agents() => Err(Refusal::NotPermitted(Forbidden::Agent)),
+        None if permit.has_tenants() && !own_tenant => Err(Forbidden::Tenant),
+        None if permit.has_agents() => Err(Forbidden::Agent),
         None => Ok(()),
     };
-    outcome.map_err(|refusal| status::of_refusal(&refusal, None))
+    outcome.map_err(|forbidden| status::of_refusal(&forbidden.into(), None))
 }
 
 async fn authenticate(keyring: &Keyring, metadata: &MetadataMap, in_batch: bool) -> Result<Permit, Status> {

@@ -128,7 +128,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a key.
+    /// Deletes a key. Refuses if there is none.
     pub async fn delete_key(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete key", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;

@@ -4,10 +4,14 @@ use std::{fs, process::Command};
 
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tope::config::{Auth, Config};
+use tope::{
+    config::{Auth, Config},
+    server::{Server, ServerOptions},
+};
 
 use super::{create, key, need_keys, with_key};
 use crate::harness::{
+    clients::connect,
     process::{run, said, tope},
     v1::Role,
     world::settings,
@@ -65,11 +69,14 @@ both! {
         let check = || HealthCheckRequest { service: String::new() };
         HealthClient::new(world.channel.clone()).check(check()).await.expect("it is public");
         let config = Config { auth: Auth::Keys, auth_public_health: false, ..settings(world.database.url()) };
-        world.restart_with(config).await;
-        let mut health = HealthClient::new(world.channel.clone());
+        world.stop().await;
+        let server = Server::start(ServerOptions::new(config)).await.expect("the server starts");
+        let channel = connect(&format!("http://{}", server.address())).await;
+        let mut health = HealthClient::new(channel);
         let no = health.check(check()).await.expect_err("it needs a key");
         assert_eq!(no.code(), Code::Unauthenticated);
         health.check(with_key(&viewer.text, check())).await.expect("any key will do");
+        server.shutdown().await;
     }
 }
 
@@ -84,6 +91,7 @@ async fn wrong_arguments_of_keys_are_named() {
         (&["create", "--role", "viewer", "--expire-days", "0"], "--expire-days"),
         (&["revoke", "AAAAAAAAAAAA"], "AAAAAAAAAAAA"),
     ];
+    keys(database.url(), &["create", "--role", "viewer"]).await;
     for (arguments, word) in cases {
         let output = run(command(&[&["keys"], arguments, &["--database", database.url()]].concat())).await;
         assert!(!output.status.success() && said(&output).contains(word), "{arguments:?}: {}", said(&output));

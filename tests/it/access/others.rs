@@ -61,7 +61,11 @@ both! {
             messages.push(refused(done(quota.commit(caller.ask(commit)).await)));
             let release = ReleaseRequest { reservation: name.clone(), ..ReleaseRequest::default() };
             messages.push(refused(done(quota.release(caller.ask(release)).await)));
-            let extend = ExtendRequest { reservation: name.clone(), ..ExtendRequest::default() };
+            let extend = ExtendRequest {
+                reservation: name.clone(),
+                ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+                ..ExtendRequest::default()
+            };
             messages.push(refused(done(quota.extend(caller.ask(extend)).await)));
             let get = GetReservationRequest { reservation: name.clone(), ..GetReservationRequest::default() };
             messages.push(refused(done(quota.get_reservation(caller.ask(get)).await)));
