@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    config::{self, Flags},
+    config::{self, Auth, Flags},
     console::{client::print_line, error::CliError, without_password},
     server::{Server, ServerOptions},
     telemetry,
@@ -50,14 +50,21 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         tracing::warn!("{line}");
     }
     let database = without_password(&config.database);
+    let auth = config.auth;
     let options = ServerOptions { demo: args.demo, ..ServerOptions::new(config) };
     let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;
     if !server.address().ip().is_loopback() {
-        tracing::warn!(
-            net.address = %server.address(),
-            "listening on an address that other machines can reach; there are no API keys and no TLS, so \
-             anybody who reaches this port can spend quota and administer tenants"
-        );
+        let text = match auth {
+            Auth::Off => {
+                "listening on an address that other machines can reach, without keys and TLS: anybody who reaches this \
+                 port can spend quota and administer tenants"
+            }
+            Auth::Keys => {
+                "listening on an address that other machines can reach, without TLS: anybody on the network path can \
+                 read keys"
+            }
+        };
+        tracing::warn!(net.address = %server.address(), "{text}");
     }
     if let Some(address) = server.http_address() {
         if !address.ip().is_loopback() {
