@@ -122,7 +122,7 @@ fn key_change(request: v1::UpdateKeyRequest) -> Result<(String, KeyChange), Refu
 fn names(faults: &mut Faults, field: &str, names: Vec<String>) -> BTreeSet<String> {
     if faults.is_within(field, names.len(), KEY_NAMES_MAX) {
         for (place, name) in names.iter().enumerate() {
-            faults.check(&format!("{field}[{place}]"), name_fault(name));
+            faults.check(format!("{field}[{place}]"), name_fault(name));
         }
     }
     names.into_iter().collect()

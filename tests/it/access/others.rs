@@ -33,6 +33,38 @@ fn refused<T: std::fmt::Debug>(answer: Answer<T>) -> String {
     no.message
 }
 
+/// Sends a Batch of five tenants, of which the key has one.
+async fn a_batch_is_judged_by_operation(caller: &Caller<'_>, theirs: &str) {
+    let reserve = |tenant: &str| Operation {
+        operation: Some(Wire::Reserve(ReserveRequest {
+            tenant: tenant.into(),
+            amounts: vec![ReserveAmount {
+                resource: "tokens".into(),
+                quantity: 1,
+                ..ReserveAmount::default()
+            }],
+            ..ReserveRequest::default()
+        })),
+    };
+    let commit = Operation {
+        operation: Some(Wire::Commit(CommitRequest {
+            reservation: theirs.into(),
+            ..CommitRequest::default()
+        })),
+    };
+    let operations =
+        vec![reserve("globex"), reserve("acme"), reserve("x"), commit, reserve("acme"), reserve("")];
+    let batch = done(caller.quota().batch(caller.ask(BatchRequest { operations })).await)
+        .expect("each is judged by itself");
+    let outcomes: Vec<bool> =
+        batch.results.iter().map(|result| matches!(result.result, Some(Answered::Reserve(_)))).collect();
+    assert_eq!(outcomes, [false, true, false, false, true, false]);
+    for place in [0, 2, 3, 5] {
+        let Some(Answered::Error(error)) = &batch.results[place].result else { panic!("{batch:?}") };
+        assert_eq!(error.code, i32::from(Code::PermissionDenied), "{place}: {error:?}");
+    }
+}
+
 both! {
     /// R7.5: what belongs to another tenant can be neither seen nor changed, and the refusal does not tell whether it
     /// exists.
@@ -87,27 +119,7 @@ both! {
             refused(done(quota.watch_usage(caller.ask(watch)).await).map(drop));
         }
 
-        // A Batch of five tenants, of which the key has one.
-        let reserve = |tenant: &str| Operation {
-            operation: Some(Wire::Reserve(ReserveRequest {
-                tenant: tenant.into(),
-                amounts: vec![ReserveAmount { resource: "tokens".into(), quantity: 1, ..ReserveAmount::default() }],
-                ..ReserveRequest::default()
-            })),
-        };
-        let commit = Operation {
-            operation: Some(Wire::Commit(CommitRequest { reservation: theirs.name().into(), ..CommitRequest::default() })),
-        };
-        let operations = vec![reserve("globex"), reserve("acme"), reserve("x"), commit, reserve("acme"), reserve("")];
-        let batch = done(quota.batch(caller.ask(BatchRequest { operations })).await).expect("each is judged by itself");
-        let outcomes: Vec<bool> =
-            batch.results.iter().map(|result| matches!(result.result, Some(Answered::Reserve(_)))).collect();
-        assert_eq!(outcomes, [false, true, false, false, true, false]);
-        for place in [0, 2, 3, 5] {
-            let Some(Answered::Error(error)) = &batch.results[place].result else { panic!("{batch:?}") };
-            assert_eq!(error.code, i32::from(Code::PermissionDenied), "{place}: {error:?}");
-        }
-
+        a_batch_is_judged_by_operation(&caller, theirs.name()).await;
         let keyed = done(world.admin.clone().list_events(caller.ask(ListEventsRequest::default())).await);
         refused(keyed);
         world.restart().await;
