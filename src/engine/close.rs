@@ -29,7 +29,7 @@ const STEP_COUNTERS: usize = 100;
 
 /// While calls wait, the pause after a transaction is this many times as long as the transaction. At the end of a month
 /// the windows of all tenants end together, and calls must keep most of the database's time.
-const PAUSE_TIMES: u32 = 5;
+const PAUSE_TIMES: u32 = 12;
 
 /// The result of a run of `close_windows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
