@@ -8,8 +8,8 @@ pub struct Books {
     pub schema: &'static str,
     /// The instant at which the usage was read, in milliseconds since 1970-01-01 UTC.
     pub read_at: i64,
-    /// All balances of all tenants that count no labels separately.
-    pub usage: &'static [Line],
+    /// All balances of all tenants that count no labels separately, in one list or more.
+    pub usage: &'static [&'static [Line]],
     /// All other balances of all tenants.
     pub labelled: &'static [Labelled],
     /// For some tenants: limits, and the tokens that each limit has counted after one more token is recorded.
@@ -27,6 +27,11 @@ pub struct Books {
 }
 
 impl Books {
+    /// Returns the databases of the schema whose last migration has this name.
+    pub fn of(schema: &str) -> Self {
+        SCHEMAS.into_iter().find(|books| books.schema == schema).expect("it has a fixture")
+    }
+
     /// Starts a server on a copy of the database, at the instant at which the usage was read.
     pub async fn world(&self, kind: Kind) -> World {
         World::on(Database::from_fixture(kind, self.schema), self.read_at).await
@@ -59,12 +64,12 @@ pub struct Reset {
 }
 
 /// The earlier schemas that have a fixture, from the oldest on.
-pub const SCHEMAS: [Books; 3] = [
+pub const SCHEMAS: [Books; 4] = [
     Books {
         schema: "m20261124_000003",
         // 2026-11-26 11:01:30 UTC.
         read_at: 1_795_690_890_000,
-        usage: &USAGE_3,
+        usage: &[&USAGE_3],
         labelled: &[],
         one_more: &[
             ("acme", &[("day", 5_607), ("month", 5_607)]),
@@ -82,7 +87,7 @@ pub const SCHEMAS: [Books; 3] = [
         schema: "m20261126_000011",
         // 2026-11-26 12:00:30 UTC.
         read_at: 1_795_694_430_000,
-        usage: &USAGE_11,
+        usage: &[&USAGE_11],
         labelled: &[],
         one_more: &[
             ("acme", &[("day", 5_607), ("month", 5_607)]),
@@ -123,7 +128,7 @@ pub const SCHEMAS: [Books; 3] = [
         schema: "m20261126_000014",
         // 2026-11-26 12:01:10 UTC.
         read_at: 1_795_694_470_000,
-        usage: &USAGE_14,
+        usage: &[&USAGE_14],
         labelled: &LABELLED_14,
         one_more: &[
             ("acme", &[("day", 5_607), ("month", 5_607)]),
@@ -140,6 +145,39 @@ pub const SCHEMAS: [Books; 3] = [
         events: 52,
         hooks: &[
             ("alerts", WebhookState::Active, &[(15, 52, DeliveryState::Pending)]),
+            ("books", WebhookState::Disabled, &[(28, 29, DeliveryState::Delivered)]),
+        ],
+        extended_again: Ok((5_606, 1_050)),
+        resets: &[Reset {
+            tenant: "initech",
+            request_id: "courtesy",
+            adjusted: &[-4_521, -4_521, -4_521],
+            forgiven: "forgiven",
+            day: 21,
+        }],
+    },
+    // The database of the schema before it, with two more tenants.
+    Books {
+        schema: "m20261127_000019",
+        // 2026-11-26 12:02:40 UTC.
+        read_at: 1_795_694_560_000,
+        usage: &[&USAGE_14, &ADDED_19],
+        labelled: &LABELLED_14,
+        one_more: &[
+            ("acme", &[("day", 5_607), ("month", 5_607)]),
+            ("cyberdyne", &[("day", 1_201), ("month", 1_201)]),
+            // The token has no user, so the limit `session` counts the token with an empty value.
+            ("dunder", &[("day", 21), ("session", 1), ("week", 176)]),
+            ("globex", &[("day", 567)]),
+            ("initech", &[("day", 22), ("month", 22)]),
+            ("piper", &[("billing", 575), ("run", 10), ("sprint", 575)]),
+            ("saber", &[("day", 1), ("session", 1), ("week", 451)]),
+            ("tyrell", &[("day", 371), ("month", 371)]),
+        ],
+        pro: &["globex"],
+        events: 70,
+        hooks: &[
+            ("alerts", WebhookState::Active, &[(15, 70, DeliveryState::Pending)]),
             ("books", WebhookState::Disabled, &[(28, 29, DeliveryState::Delivered)]),
         ],
         extended_again: Ok((5_606, 1_050)),
@@ -235,6 +273,19 @@ const USAGE_14: [Line; 26] = [
     ("tyrell", "batch", Some("batch"), None, 0, 0, 0),
     ("tyrell", "day", None, None, 370, 20, 0),
     ("tyrell", "month", None, None, 370, 20, 0),
+];
+
+/// The balances of the two tenants that were added to the database of the schema m20261126_000014.
+const ADDED_19: [Line; 9] = [
+    ("dunder", "burst", Some("clerk"), None, 45, 10, 2),
+    ("dunder", "day", None, None, 20, 10, 0),
+    ("dunder", "own", Some("clerk"), None, 45, 10, 1),
+    ("dunder", "session", None, Some("u1"), 175, 0, 0),
+    ("dunder", "session", None, Some("u2"), 0, 10, 0),
+    ("dunder", "week", None, None, 175, 10, 0),
+    ("saber", "day", None, None, 0, 0, 0),
+    ("saber", "session", None, Some("u1"), 450, 0, 0),
+    ("saber", "week", None, None, 450, 0, 0),
 ];
 
 const LABELLED_14: [Labelled; 10] = [

@@ -3,7 +3,7 @@
 
 use tonic::Code;
 
-use super::books::SCHEMAS;
+use super::books::Books;
 use crate::harness::{call::Call, clients::done, v1::*, *};
 
 /// The tenant whose plan has limits of labels, and anchors of the tenant.
@@ -13,8 +13,7 @@ const PIPER: &str = "piper";
 const TYRELL: &str = "tyrell";
 
 async fn world(kind: Kind) -> World {
-    let books = SCHEMAS.iter().find(|books| books.schema == "m20261126_000014");
-    books.expect("it has a fixture").world(kind).await
+    Books::of("m20261126_000014").world(kind).await
 }
 
 /// Makes a Record of the team `search` in a run.
