@@ -12,11 +12,12 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 pub use self::text::{KeyText, NewText, new_key};
 use crate::{
@@ -30,6 +31,9 @@ use crate::{
 
 /// The last use of a key is noted if the noted instant is older than this.
 const NOTED_AGE: Span = Span(60_000);
+
+/// Maximum time of a load. Calls wait for it.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum number of keys whose last use one transaction writes.
 const KEYS_NOTED_MAX: usize = 1_000;
@@ -51,9 +55,9 @@ pub struct Keyring {
     latest: RwLock<Arc<Keys>>,
     /// Number of loads that have begun.
     begun: AtomicU64,
-    /// The number of the last load that succeeded. The lock is held while keys are loaded, so calls that wait share one
-    /// load.
-    loaded: Mutex<u64>,
+    /// The number of the last load, and whether it succeeded. The lock is held while keys are loaded, so calls that wait
+    /// share one load.
+    loaded: Mutex<(u64, bool)>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,9 @@ pub enum Denied {
     /// The key is not valid.
     #[error(transparent)]
     Key(#[from] BadKey),
+    /// The database does not answer.
+    #[error("the keys cannot be loaded, because the database does not answer")]
+    Unavailable,
     /// The keys cannot be loaded.
     #[error("the keys cannot be loaded")]
     Store(#[from] StoreError),
@@ -86,7 +93,7 @@ pub enum Denied {
 impl Keyring {
     /// Makes a keyring that loads its keys with the first call.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, latest: RwLock::default(), begun: AtomicU64::new(0), loaded: Mutex::new(0) }
+        Self { store, clock, latest: RwLock::default(), begun: AtomicU64::new(0), loaded: Mutex::default() }
     }
 
     /// Finds the owner of the key in the keys that this server remembers. `None`: the keys must be loaded again, see
@@ -149,21 +156,26 @@ impl Keyring {
         self.clock.now().unwrap_or_else(system_now)
     }
 
-    /// Loads the keys. Calls that wait at the same time share a load that began after they came.
-    async fn load(&self) -> Result<Arc<Keys>, StoreError> {
+    /// Loads the keys. Calls that wait at the same time share a load that began after they came, and its failure.
+    async fn load(&self) -> Result<Arc<Keys>, Denied> {
         let before = self.begun.load(Ordering::SeqCst);
         let mut loaded = self.loaded.lock().await;
-        if *loaded > before {
-            return Ok(self.latest());
+        if loaded.0 > before {
+            return if loaded.1 { Ok(self.latest()) } else { Err(Denied::Unavailable) };
+        }
+        if !self.store.is_available() {
+            return Err(Denied::Unavailable);
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        *loaded = (number, false);
         let latest = self.latest();
-        let found = self.store.load_keys(latest.revision).await?;
+        let found = timeout(LOAD_TIMEOUT, self.store.load_keys(latest.revision)).await;
+        let found = found.map_err(|_| Denied::Unavailable)??;
         if let Some(keys) = found.keys {
             let keys = Arc::new(latest.replaced(found.revision, keys));
             *self.latest.write().unwrap_or_else(PoisonError::into_inner) = keys;
         }
-        *loaded = number;
+        *loaded = (number, true);
         Ok(self.latest())
     }
 }

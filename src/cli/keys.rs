@@ -12,8 +12,8 @@ use crate::{
     console::{client::print_line, error::CliError},
     domain::{
         access::{Key, KeyState, Role},
-        bounds::KEY_NAMES_MAX,
-        id::name_fault,
+        bounds::{KEY_NAMES_MAX, TEXT_LENGTH_MAX_BYTES},
+        id::{name_fault, text_fault},
         time::Time,
     },
     store::{KeyChange, NewKey, Store, StoreOptions},
@@ -111,7 +111,7 @@ pub async fn run(args: KeysArgs) -> Result<(), CliError> {
         Action::Create(args) => create(args).await,
         Action::List(args) => list(args).await,
         Action::Revoke(args) => {
-            let store = open(&args.database, "revoke a key in").await?;
+            let store = open(&args.database, "revoke a key in", false).await?;
             let change = KeyChange { state: Some(KeyState::Revoked), ..KeyChange::default() };
             let tried = format!("cannot revoke the key {:?}", args.id);
             store
@@ -121,7 +121,7 @@ pub async fn run(args: KeysArgs) -> Result<(), CliError> {
             end(store, format!("revoked {}", args.id)).await
         }
         Action::Delete(args) => {
-            let store = open(&args.database, "delete a key in").await?;
+            let store = open(&args.database, "delete a key in", false).await?;
             let tried = format!("cannot delete the key {:?}", args.id);
             store.delete_key(now(&store), &args.id, "").await.map_err(|e| CliError::caused(tried, &e))?;
             end(store, format!("deleted {}", args.id)).await
@@ -141,7 +141,15 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
     }
     let (tenants, agents) = (names("--tenant", args.tenants)?, names("--agent", args.agents)?);
     let NewText { id, hash, text } = new_key();
-    let store = open(&args.database, "create a key in").await?;
+    let fault = if args.name.len() > TEXT_LENGTH_MAX_BYTES {
+        Some("must be at most 256 bytes")
+    } else {
+        text_fault(&args.name)
+    };
+    if let Some(fault) = fault {
+        return Err(CliError::usage(format!("--name {fault}")));
+    }
+    let store = open(&args.database, "create a key in", true).await?;
     let expires_at = args.expire_days.map(|days| {
         let life = Duration::from_secs(u64::from(days) * 86_400);
         Time(system_now().0.saturating_add(i64::try_from(life.as_millis()).unwrap_or(i64::MAX)))
@@ -153,7 +161,7 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
 }
 
 async fn list(args: ListArgs) -> Result<(), CliError> {
-    let store = open(&args.database, "list the keys of").await?;
+    let store = open(&args.database, "list the keys of", false).await?;
     let keys = store.load_keys(None).await.map_err(|error| CliError::caused("cannot list keys", &error))?;
     print_line(format!(
         "{:<12}  {:<8}  {:<7}  {:<20}  {:<24}  name",
@@ -189,22 +197,28 @@ fn now(store: &Store) -> Option<Time> {
     (store.dialect() == crate::store::Dialect::Sqlite).then(system_now)
 }
 
-/// Opens the database, and creates it if there is none. If a server uses the SQLite file, opens it beside the server.
-async fn open(database: &DatabaseArgs, verb: &str) -> Result<Store, CliError> {
+/// Opens the database. `creates`: creates a database that does not exist, and brings its schema up to date. If a server
+/// uses the SQLite file, opens it beside the server, which has brought its schema up to date.
+async fn open(database: &DatabaseArgs, verb: &str, creates: bool) -> Result<Store, CliError> {
     let tried = database.tried(verb);
     let failed = |error| CliError::caused(&tried, &error);
     let url = &database.database;
-    let alone = StoreOptions { exclusive: true, ..StoreOptions::default() };
     let beside = StoreOptions { beside_server: true, ..StoreOptions::default() };
-    match Store::connect(url, alone).await {
-        Ok(store) => {
-            store.ping().await.map_err(failed)?;
-            store.migrate().await.map_err(failed)?;
-            Ok(store)
+    if creates {
+        let alone = StoreOptions { exclusive: true, ..StoreOptions::default() };
+        match Store::connect(url, alone).await {
+            Ok(store) => {
+                store.ping().await.map_err(failed)?;
+                store.migrate().await.map_err(failed)?;
+                return Ok(store);
+            }
+            // Another process has the file.
+            Err(error) => return Store::connect(url, beside).await.map_err(|_| failed(error)),
         }
-        // Another process has the file, and so has migrated it.
-        Err(error) => Store::connect(url, beside).await.map_err(|_| failed(error)),
     }
+    let store = Store::connect(url, beside).await.map_err(failed)?;
+    store.ping().await.map_err(failed)?;
+    Ok(store)
 }
 
 async fn end(store: Store, line: String) -> Result<(), CliError> {

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         access::{Forbidden, Permit},
         decide::{Reply, not_found},
-        id::{TenantKey, name_hash},
+        id::{ReservationId, TenantKey, name_hash},
         operation::{Operation, Target},
         plan::Policy,
         refusal::Refusal,
@@ -56,12 +56,15 @@ pub struct Request {
     pub operation: Operation,
     /// What the caller may name.
     pub permit: Permit,
+    /// The id that an earlier attempt minted, if the caller's key had to be compared again after it. The attempt may
+    /// have taken effect.
+    pub earlier: Option<ReservationId>,
 }
 
 impl Request {
     /// Makes the request of a caller who may name everything.
     pub fn new(tenant: TenantRef, operation: Operation) -> Self {
-        Self { tenant, operation, permit: Permit::default() }
+        Self { tenant, operation, permit: Permit::default(), earlier: None }
     }
 
     /// Makes the failure of the request if its tenant does not exist, or was deleted after the reservation was made.
@@ -118,8 +121,8 @@ pub enum Failure {
     DatabaseUnavailable,
     /// The caller's time ran out before the decision. Nothing was decided.
     DeadlineExceeded,
-    /// Keys were changed since the caller's key was compared with them. Nothing was decided. The caller compares the key
-    /// again, and submits the request again.
+    /// Keys were changed since the caller's key was compared with them. The caller compares the key again, and submits
+    /// the request again. The request remembers an attempt that may have taken effect.
     KeysChanged(Box<Request>),
     /// A defect, or an error of the database that would occur again if the operation were repeated. The error was
     /// logged.

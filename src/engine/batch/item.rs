@@ -49,15 +49,11 @@ pub(in super::super) enum Newcomer {
 
 impl Item {
     pub(in super::super) fn new(request: Request, deadline: Option<Instant>) -> Self {
-        Self {
-            id: OnceLock::new(),
-            request,
-            deadline,
-            outcome: None,
-            locked: None,
-            newcomer: Newcomer::No,
-            in_doubt: false,
+        let (id, in_doubt) = (OnceLock::new(), request.earlier.is_some());
+        if let Some(earlier) = request.earlier {
+            id.get_or_init(|| earlier);
         }
+        Self { id, request, deadline, outcome: None, locked: None, newcomer: Newcomer::No, in_doubt }
     }
 
     /// Gives the operation DEADLINE_EXCEEDED if its caller is gone. Does nothing if the operation must take effect in
@@ -78,6 +74,12 @@ impl Item {
             ) if self.newcomer == Newcomer::No && self.request.permit.may_create_tenants() => Some(id),
             _ => None,
         }
+    }
+
+    /// Makes the failure of an operation whose caller's key must be compared again.
+    pub(super) fn keys_changed(&self) -> Failure {
+        let earlier = self.minted();
+        Failure::KeysChanged(Box::new(Request { earlier, ..self.request.clone() }))
     }
 
     /// Returns whether the batch still has to decide the operation.

@@ -225,9 +225,8 @@ impl Batcher {
             let item = &items[place];
             match session.find_tenant(&item.request.tenant) {
                 _ if item.is_late(search) => outcomes.push(Some(Err(Failure::DeadlineExceeded))),
-                // An operation that may have been carried out was compared with the keys before.
-                _ if !item.in_doubt && !item.request.permit.is_current(session.policy.keys_revision) => {
-                    outcomes.push(Some(Err(Failure::KeysChanged(Box::new(item.request.clone())))));
+                _ if !item.request.permit.is_current(session.policy.keys_revision) => {
+                    outcomes.push(Some(Err(item.keys_changed())));
                 }
                 None => outcomes.push(Some(Err(item.request.unknown_tenant()))),
                 Some(key) => {

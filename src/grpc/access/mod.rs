@@ -17,7 +17,8 @@ use crate::{
         access::{BadKey, Forbidden, Permit, Role},
         refusal::Refusal,
     },
-    engine::{Engine, Failure, Outcome},
+    engine::{self, Engine, Failure, Outcome},
+    seldom::Seldom,
 };
 
 /// The metadata that contains the key of a call.
@@ -61,7 +62,10 @@ impl Door {
             Access::Off => Permit::default(),
             Access::Keys(keyring) => {
                 let permit = authenticate(keyring, &metadata, T::IN_BATCH).await?;
-                check(&permit, &message)?;
+                if let Err(status) = check(&permit, &message) {
+                    self.confirm(&permit).await?;
+                    return Err(status);
+                }
                 permit
             }
         };
@@ -78,16 +82,20 @@ impl Door {
         let Access::Keys(keyring) = &self.access else { return };
         for _ in 0..RENEWALS_MAX {
             let (mut places, mut requests) = (Vec::new(), Vec::new());
+            // All operations of a call have the same key.
+            let mut renewed = None;
             for (place, outcome) in outcomes.iter_mut().enumerate() {
                 let Err(Failure::KeysChanged(request)) = outcome else { continue };
-                let mut request = (**request).clone();
-                match keyring.renew(&request.permit).await {
-                    Ok(permit) => {
-                        request.permit = permit;
+                if renewed.is_none() {
+                    renewed = Some(keyring.renew(&request.permit).await);
+                }
+                match &renewed {
+                    Some(Ok(permit)) => {
                         places.push(place);
-                        requests.push(request);
+                        requests.push(engine::Request { permit: permit.clone(), ..(**request).clone() });
                     }
-                    Err(denied) => *outcome = Err(failure(&denied)),
+                    Some(Err(denied)) => *outcome = Err(failure(denied)),
+                    None => {}
                 }
             }
             if requests.is_empty() {
@@ -99,6 +107,21 @@ impl Door {
         }
     }
 
+    /// Compares the key of a call with the present keys, before an answer that no batch has decided (R7.4).
+    ///
+    /// # Errors
+    ///
+    /// The key is no longer valid, or the keys cannot be loaded.
+    pub(super) async fn confirm(&self, permit: &Permit) -> Result<(), Status> {
+        match &self.access {
+            Access::Off => Ok(()),
+            Access::Keys(keyring) => match keyring.renew(permit).await {
+                Ok(_) => Ok(()),
+                Err(denied) => Err(status::of_failure(&failure(&denied))),
+            },
+        }
+    }
+
     /// Checks that a call has a valid key of any role. For the services of health and reflection.
     ///
     /// # Errors
@@ -107,7 +130,7 @@ impl Door {
     pub(super) async fn check_any_key(&self, metadata: &MetadataMap) -> Result<(), Status> {
         match &self.access {
             Access::Off => Ok(()),
-            Access::Keys(keyring) => authenticate(keyring, metadata, true).await.map(drop),
+            Access::Keys(keyring) => authenticate(keyring, metadata, false).await.map(drop),
         }
     }
 }
@@ -186,7 +209,18 @@ async fn authenticate(keyring: &Keyring, metadata: &MetadataMap, in_batch: bool)
 fn failure(denied: &Denied) -> Failure {
     match denied {
         Denied::Key(bad) => Failure::Refused { refusal: Refusal::Unauthenticated(*bad), frame: None },
-        Denied::Store(error) => Failure::from(error),
+        Denied::Unavailable => Failure::DatabaseUnavailable,
+        Denied::Store(error) => {
+            static FAILED: Seldom<&str> = Seldom::new();
+            if let Some(left_out) = FAILED.due(error.kind()) {
+                tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "the keys cannot be loaded"
+                );
+            }
+            Failure::from(error)
+        }
     }
 }
 

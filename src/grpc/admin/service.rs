@@ -82,8 +82,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreatePlanRequest>,
     ) -> Result<Response<v1::Plan>, Status> {
-        let policy = self.policy().await?;
         let message = self.door.admit(request).await?.message;
+        let policy = self.policy().await?;
         let new = convert::new_plan(message.plan, &policy).map_err(of_refusal)?;
         let made = self.store()?.create_plan(self.clock.now(), &new).await.map_err(of_error)?;
         let warnings = self.warnings_of_plan(&made).await;
@@ -118,8 +118,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdatePlanRequest>,
     ) -> Result<Response<v1::Plan>, Status> {
-        let policy = self.policy().await?;
         let message = self.door.admit(request).await?.message;
+        let policy = self.policy().await?;
         let (id, change) = convert::plan_change(message, &policy).map_err(of_refusal)?;
         let changed = self.store()?.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
         // Limits that the update does not change may be of resources that were declared since.
@@ -283,7 +283,7 @@ impl AdminService for Admin {
         let (tenant, reset) = convert::reset(message).map_err(of_refusal)?;
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         let operation = Operation::Reset(Box::new(reset));
-        let request = engine::Request { tenant: TenantRef::Id(tenant), operation, permit };
+        let request = engine::Request { permit, ..engine::Request::new(TenantRef::Id(tenant), operation) };
         let mut answer = self.engine.submit(request, deadline).await;
         self.door.renew(&self.engine, std::slice::from_mut(&mut answer), deadline).await;
         let answer = answer.map_err(|failure| status::of_failure(&failure))?;

@@ -79,6 +79,8 @@ impl Quota {
         let request = match request {
             Ok(request) => engine::Request { permit, ..request },
             Err(unfit) => {
+                // Boxed, because few calls come here.
+                Box::pin(self.door.confirm(&permit)).await?;
                 let policy = self.policy_for(&[&unfit]).await;
                 return Err(status::of_refusal(&unfit.into_refusal(policy.as_deref()), None));
             }
@@ -207,9 +209,10 @@ impl QuotaService for Quota {
                 check_found(&permit, Some((&*frame.tenant, &*reservation.subject.agent)), own_tenant)?;
                 Ok(Response::new(reply::reservation_in_full(&reservation, &frame)))
             }
-            Err(failure @ Failure::Refused { .. }) => {
-                check_found(&permit, None, own_tenant)?;
-                Err(status::of_failure(&failure))
+            Err(Failure::Refused { refusal, frame }) => {
+                let known = frame.as_ref().is_some_and(|frame| permit.allows_tenant(&frame.tenant));
+                check_found(&permit, None, own_tenant || known)?;
+                Err(status::of_refusal(&refusal, frame.as_deref()))
             }
             Err(failure) => Err(status::of_failure(&failure)),
         }
@@ -247,6 +250,9 @@ impl QuotaService for Quota {
             Ok(())
         };
         let parsed: Vec<Result<(), Unparsed>> = message.operations.into_iter().map(parse).collect();
+        if requests.is_empty() {
+            self.door.confirm(&permit).await?;
+        }
         let unfit: Vec<&Unfit> = parsed.iter().filter_map(|parsed| parsed.as_ref().err()?.unfit()).collect();
         let policy = self.policy_for(&unfit).await;
         let mut outcomes = self.engine.submit_all(requests, deadline).await;
