@@ -14,8 +14,10 @@ use crate::{
 
 pub mod backup;
 pub mod commit;
+pub mod completions;
 pub mod jobs;
 pub mod keys;
+pub mod man;
 pub mod migrate;
 pub mod quota;
 pub mod reserve;
@@ -66,13 +68,17 @@ pub enum Command {
     /// Play a trace of model calls
     #[cfg(feature = "bench")]
     Replay(replay::ReplayArgs),
+    /// Print a script with which a shell completes commands and flags
+    Completions(completions::CompletionsArgs),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 /// Parses the command line and runs the command. The function is not generic, so it is compiled once, with the library,
 /// instead of once with each program.
 pub fn main() -> ExitCode {
-    let command = Cli::command().mut_subcommand("serve", crate::config::describe);
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&CliError::caused("cannot start", &error)),
@@ -81,6 +87,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
+}
+
+/// Makes the command line, with the settings described in the help of `serve`.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("serve", crate::config::describe)
 }
 
 fn failed(error: &CliError) -> ExitCode {
@@ -110,6 +121,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         #[cfg(feature = "bench")]
         Command::Replay(args) => replay::run(args).await,
         Command::Watch(args) => watch::run(args).await,
+        Command::Completions(args) => completions::run(&args, &command()),
+        Command::Man(args) => man::run(&args, command()),
     }
 }
 

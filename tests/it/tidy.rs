@@ -35,6 +35,8 @@ const SETTINGS_READERS: [&str; 3] = ["main", "cli", "server"];
 /// Crates. Only the given modules may name the crate.
 const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tope_migrations", &["store"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("csv", &["bench"]),
     ("hdrhistogram", &["bench"]),
     ("hmac", &["events"]),
