@@ -22,6 +22,7 @@ pub mod migrate;
 pub mod quota;
 pub mod reserve;
 pub mod serve;
+mod systemd;
 pub mod usage;
 pub mod verify;
 pub mod watch;

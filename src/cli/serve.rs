@@ -1,10 +1,11 @@
 //! `tope serve`: runs the server until Ctrl-C or SIGTERM.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::systemd;
 use crate::{
     config::{self, Auth, Flags},
     console::{client::print_line, error::CliError, without_password},
@@ -51,6 +52,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     }
     let database = without_password(&config.database);
     let auth = config.auth;
+    let drain = Duration::from_secs(config.drain_seconds);
     let options = ServerOptions { demo: args.demo, ..ServerOptions::new(config) };
     let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;
     if !server.address().ip().is_loopback() {
@@ -88,7 +90,9 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
              tope reserve acme tokens=1000 --request-id call-1"
         );
     }
+    systemd::ready(&format!("listening on {}", server.address()));
     wait_for_signal().await?;
+    systemd::stopping(drain);
     tracing::info!("stopping: open calls are answered first; a second Ctrl-C stops at once");
     tokio::select! {
         () = server.shutdown() => {

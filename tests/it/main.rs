@@ -85,6 +85,7 @@ mod served;
 mod settings;
 mod settle;
 mod suspended;
+mod systemd;
 mod thresholds;
 mod trace;
 mod turns;
