@@ -15,7 +15,7 @@ test *args:
 check:
     cargo check --workspace --all-targets
 
-# Format, lints, protos, dependencies: all that CI checks besides the tests
+# Format, lints, protos, dependencies, containers: all that CI checks besides the tests
 lint:
     scripts/lint
 
@@ -26,3 +26,7 @@ fmt:
 # Measure, against an empty service
 bench *args:
     cargo run --release -- bench {{ args }}
+
+# Make a wheel, an npm package and a .deb in target/packages
+package *args:
+    scripts/package {{ args }}

@@ -62,6 +62,7 @@ mod occurred;
 mod ops;
 mod overload;
 mod overrides;
+mod packages;
 mod periods;
 mod poison;
 mod policy_change;

@@ -31,9 +31,17 @@ const MEASURE_PAUSE: Duration = Duration::from_millis(20);
 /// Maximum time that a command may run. The longest command, a replay of the trace, takes about a minute.
 const RUN_TIMEOUT: Duration = Duration::from_secs(500);
 
+/// The path of the program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tope");
+
 /// Makes a command that runs the program, without the settings of the environment.
 pub fn tope() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tope"));
+    tope_at(Path::new(PROGRAM))
+}
+
+/// Makes a command that runs this copy of the program, without the settings of the environment.
+pub fn tope_at(program: &Path) -> Command {
+    let mut command = Command::new(program);
     // Tests must not depend on the settings of a developer's machine.
     let ours = ["TOPE_LISTEN", "TOPE_DATABASE", "TOPE_CONFIG", "TOPE_LANES", "TOPE_DRAIN_SECONDS"];
     for name in ours.into_iter().chain(["TOPE_LOG_FORMAT", "RUST_LOG"]) {
