@@ -77,7 +77,7 @@ pub async fn run(args: EmptyArgs) -> Result<(), CliError> {
         let _ = tokio::signal::ctrl_c().await;
         stopped.cancel();
     });
-    serve(listener, service.routes(), shutdown, DRAIN, Arc::default())
+    serve(listener, service.routes(), shutdown, DRAIN, Arc::default(), None)
         .await
         .map_err(|error| CliError::caused("cannot serve", &error))
 }
@@ -216,7 +216,7 @@ pub(super) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let target = format!("http://{}", listener.local_addr().expect("a bound address"));
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, service.routes(), shutdown.clone(), DRAIN, Arc::default()));
+        tokio::spawn(serve(listener, service.routes(), shutdown.clone(), DRAIN, Arc::default(), None));
         (target, shutdown)
     }
 

@@ -1,6 +1,6 @@
 //! `tope serve`: runs the server until Ctrl-C or SIGTERM.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,8 +8,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::systemd;
 use crate::{
     config::{self, Auth, Flags},
-    console::{client::print_line, error::CliError, without_password},
-    server::{Server, ServerOptions},
+    console::{
+        client::print_line,
+        error::{CliError, Exit},
+        without_password,
+    },
+    server::{Server, ServerError, ServerOptions},
     telemetry,
 };
 
@@ -51,22 +55,15 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         tracing::warn!("{line}");
     }
     let database = without_password(&config.database);
-    let auth = config.auth;
     let drain = Duration::from_secs(config.drain_seconds);
+    let (auth, tls) = (config.auth, !config.tls_cert.as_os_str().is_empty());
     let options = ServerOptions { demo: args.demo, ..ServerOptions::new(config) };
-    let server = Server::start(options).await.map_err(|error| CliError::caused("cannot serve", &error))?;
+    let server = Server::start(options).await.map_err(|error| {
+        let exit = if matches!(error, ServerError::Tls(_)) { Exit::Usage } else { Exit::Error };
+        CliError::caused("cannot serve", &error).with_exit(exit)
+    })?;
     if !server.address().ip().is_loopback() {
-        let text = match auth {
-            Auth::Off => {
-                "listening on an address that other machines can reach, without keys and TLS: anybody who reaches this \
-                 port can spend quota and administer tenants"
-            }
-            Auth::Keys => {
-                "listening on an address that other machines can reach, without TLS: anybody on the network path can \
-                 read keys"
-            }
-        };
-        tracing::warn!(net.address = %server.address(), "{text}");
+        warn_of_reach(server.address(), auth, tls);
     }
     if let Some(address) = server.http_address() {
         if !address.ip().is_loopback() {
@@ -79,6 +76,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     }
     tracing::info!(
         net.address = %server.address(),
+        net.tls = tls,
         database = %database,
         version = env!("TOPE_VERSION"),
         "the server is ready; Ctrl-C stops it"
@@ -104,6 +102,22 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
             Err(CliError::new("stopped at once: open calls got no answer, so their clients do not know the outcome"))
         }
     }
+}
+
+/// Warns that other machines can reach the server, unless calls need keys and are encrypted.
+fn warn_of_reach(address: SocketAddr, auth: Auth, tls: bool) {
+    let text = match (auth, tls) {
+        (Auth::Keys, true) => return,
+        (Auth::Keys, false) => {
+            "listening on an address that other machines can reach, without TLS: anybody on the network path can \
+             read keys; set tls_cert and tls_key, unless a proxy in front of the server encrypts"
+        }
+        (Auth::Off, _) => {
+            "listening on an address that other machines can reach, without keys: anybody who reaches this port can \
+             spend quota and administer tenants"
+        }
+    };
+    tracing::warn!(net.address = %address, "{text}");
 }
 
 async fn wait_for_signal() -> Result<(), CliError> {

@@ -7,7 +7,7 @@ use std::{
     fmt::Display,
     net::SocketAddr,
     ops::{Bound, RangeBounds},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use figment::{
@@ -51,7 +51,8 @@ pub const LANES_MAX: usize = 64;
 pub const METRICS_TENANTS_MAX: usize = 1_000;
 
 /// Environment variables that begin with `TOPE_` and are not settings of the server.
-const OTHER_VARIABLES: [&str; 8] = [
+const OTHER_VARIABLES: [&str; 9] = [
+    "TOPE_CA_FILE",
     "TOPE_CONFIG",
     "TOPE_KEY_FILE",
     "TOPE_TARGET",
@@ -176,6 +177,18 @@ settings! {
     [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
     insecure: bool = false, "true or false";
 
+    /// File with the certificate of the server, as PEM; with tls_key it turns TLS on
+    [value_name = "FILE"]
+    tls_cert: PathBuf = PathBuf::new(), "the name of a file";
+
+    /// File with the private key of the certificate, as PEM
+    [value_name = "FILE"]
+    tls_key: PathBuf = PathBuf::new(), "the name of a file";
+
+    /// File with CAs, as PEM; each client must then have a certificate of one of these CAs
+    [value_name = "FILE"]
+    tls_client_ca: PathBuf = PathBuf::new(), "the name of a file";
+
     /// Form of the log, which goes to stderr; RUST_LOG decides what the log contains
     [value_name = "FORMAT", value_enum]
     log_format: LogFormat = LogFormat::Text, "text or json";
@@ -281,7 +294,11 @@ pub fn describe(command: clap::Command) -> clap::Command {
         if !NAMES.contains(&id.as_str()) {
             return argument;
         }
-        let default = defaults[&id].as_str().map_or_else(|| defaults[&id].to_string(), str::to_owned);
+        let default = match defaults[&id].as_str() {
+            Some("") => "none".to_owned(),
+            Some(text) => text.to_owned(),
+            None => defaults[&id].to_string(),
+        };
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let range = range_of(&id).map(|range| format!(" [{range}]")).unwrap_or_default();
         argument.help(format!("{help}{range} [default: {default}] [env: {}]", variable(&id)))
@@ -357,6 +374,7 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     check_ranges(&config)?;
     check_auth(&config)?;
+    check_tls(&config)?;
     check_request_ids(&config)?;
     check_counters(&config)?;
     Ok(config)
@@ -373,6 +391,22 @@ fn check_auth(config: &Config) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Checks that a certificate has a key, and that the CAs of clients come with a certificate.
+fn check_tls(config: &Config) -> Result<(), String> {
+    let is_set = |file: &PathBuf| !file.as_os_str().is_empty();
+    let (cert, key, client_ca) =
+        (is_set(&config.tls_cert), is_set(&config.tls_key), is_set(&config.tls_client_ca));
+    match (cert, key) {
+        (true, false) => Err("tls_cert is set, but tls_key is not; TLS needs both".to_owned()),
+        (false, true) => Err("tls_key is set, but tls_cert is not; TLS needs both".to_owned()),
+        (false, false) if client_ca => {
+            Err("tls_client_ca is set, but tls_cert and tls_key are not; without TLS, clients have no certificates"
+                .to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that reservations are kept as long as request ids, since a repeated request is answered from its reservation.

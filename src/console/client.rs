@@ -21,7 +21,10 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::error::{CliError, Exit};
+use super::{
+    error::{CliError, Exit},
+    tls::TlsArgs,
+};
 use crate::access::KeyText;
 
 /// Default of `--target`, the address of the server.
@@ -30,13 +33,17 @@ pub const TARGET_DEFAULT: &str = "127.0.0.1:50051";
 /// The server that a command calls.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TargetArgs {
-    /// Address of the server: host and port, or an http URL
+    /// Address of the server: host and port, or an http or https URL
     #[arg(long, value_name = "ADDR", env = "TOPE_TARGET", default_value = TARGET_DEFAULT)]
     pub target: String,
 
     /// File with the text of a key, for servers that need one
     #[arg(long, value_name = "FILE", env = "TOPE_KEY_FILE")]
     pub key_file: Option<PathBuf>,
+
+    /// The files of TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// A connection to a server, whose calls have the key of `--key-file`.
@@ -77,14 +84,41 @@ impl KeyHeader {
 }
 
 impl TargetArgs {
-    /// Connects to the server at once, see [`connect`].
+    /// Connects to the server at once, see [`TargetArgs::channel`].
     ///
     /// # Errors
     ///
-    /// When the key cannot be read, or as [`connect`].
+    /// When the key cannot be read, or as [`TargetArgs::channel`].
     pub async fn connect(&self) -> Result<Connection, CliError> {
         let key = KeyHeader::read(self.key_file.as_deref())?;
-        Ok(InterceptedService::new(connect(&self.target).await?, key))
+        Ok(InterceptedService::new(self.channel().await?, key))
+    }
+
+    /// Connects to the server at once, with TLS if the target is an `https` URL. The channel has no key.
+    ///
+    /// # Errors
+    ///
+    /// When an argument is wrong, no server answers there, or server and client do not trust each other.
+    pub async fn channel(&self) -> Result<Channel, CliError> {
+        if !self.target.starts_with("https://") {
+            self.tls.check_unused(&self.target)?;
+            return connect(&self.target).await;
+        }
+        let target = &self.target;
+        let endpoint = parse(target, "https")?;
+        let trust = self.tls.load()?;
+        let host = host_of(&endpoint).to_owned();
+        let check = trust.check(target, &host, endpoint.uri().port_u16().unwrap_or(443));
+        timeout(CONNECT_TIMEOUT, check).await.unwrap_or_else(|_| {
+            let text = format!("cannot connect to {target}: the server does not answer");
+            Err(CliError::new(text).with_exit(Exit::Unreachable))
+        })?;
+        let failed = |error| {
+            CliError::caused(format_args!("cannot connect to {target}"), &error).with_exit(Exit::Unreachable)
+        };
+        let endpoint =
+            kept_alive(endpoint).tls_config(trust.tonic.timeout(CONNECT_TIMEOUT)).map_err(failed)?;
+        endpoint.connect().await.map_err(failed)
     }
 }
 
@@ -103,18 +137,27 @@ const SNIFF_TIMEOUT: Duration = Duration::from_secs(2);
 /// A request that every HTTP/1 server answers, but no HTTP/2 server.
 const HTTP1_REQUEST: &[u8] = b"HEAD / HTTP/1.1\r\nHost: tope\r\nConnection: close\r\n\r\n";
 
-/// The first bytes of each HTTP/1 answer.
+/// The first bytes of each HTTP/1 answer. They are as many as the bytes of an alert of TLS.
 const HTTP1_ANSWER: [u8; 7] = *b"HTTP/1.";
 
-/// Parses the address of a server: `127.0.0.1:50051` or `http://127.0.0.1:50051`.
+/// The first two bytes of the alert with which a server of TLS answers [`HTTP1_REQUEST`].
+const TLS_ALERT: u8 = 21;
+const TLS_MAJOR: u8 = 3;
+
+/// Parses the address of a server without TLS: `127.0.0.1:50051` or `http://127.0.0.1:50051`.
 ///
 /// # Errors
 ///
 /// When the address is neither an `http` URL nor a host and a port.
 pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
+    parse(target, "http")
+}
+
+/// Parses the address of a server. Without a scheme the address is that of an `http` URL.
+fn parse(target: &str, scheme: &str) -> Result<Endpoint, CliError> {
     let malformed = || {
         CliError::usage(format!(
-            "the target {target:?} must be a host and a port, such as 127.0.0.1:50051, or an http URL"
+            "the target {target:?} must be a host and a port, such as 127.0.0.1:50051, or an {scheme} URL"
         ))
     };
     let with_scheme = if target.contains("://") { target.to_owned() } else { format!("http://{target}") };
@@ -122,45 +165,72 @@ pub fn endpoint(target: &str) -> Result<Endpoint, CliError> {
     if endpoint.uri().port().is_none() && !target.contains("://") {
         return Err(malformed());
     }
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none_or(str::is_empty) {
+    if endpoint.uri().scheme_str() != Some(scheme) || endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(malformed());
     }
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
 }
 
-/// Connects to a server at once. Keepalive pings break the connection if the server disappears during a call.
+/// Returns the host of an address, without the brackets of an IPv6 address.
+fn host_of(endpoint: &Endpoint) -> &str {
+    endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// Makes keepalive pings break the connection if the server disappears during a call.
+fn kept_alive(endpoint: Endpoint) -> Endpoint {
+    endpoint.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT)
+}
+
+/// Connects to a server without TLS at once. Keepalive pings break the connection if the server disappears during a
+/// call.
 ///
 /// # Errors
 ///
 /// When the address is malformed, or no server answers there.
 pub async fn connect(target: &str) -> Result<Channel, CliError> {
-    let endpoint =
-        endpoint(target)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    let endpoint = kept_alive(endpoint(target)?);
     let channel = endpoint.connect().await.map_err(|error| {
         CliError::caused(format_args!("cannot connect to {target}"), &error).with_exit(Exit::Unreachable)
     })?;
-    if speaks_http1(&endpoint).await.unwrap_or(false) {
-        let text = format!(
-            "cannot connect to {target}: it speaks HTTP/1, and gRPC needs HTTP/2; is it the port of `tope serve`?"
-        );
-        return Err(CliError::new(text).with_exit(Exit::Unreachable));
-    }
-    Ok(channel)
+    let fault = match spoken(&endpoint).await.unwrap_or(Spoken::Other) {
+        Spoken::Other => return Ok(channel),
+        Spoken::Http1 => {
+            "it speaks HTTP/1, and gRPC needs HTTP/2; is it the port of `tope serve`?".to_owned()
+        }
+        Spoken::Tls => {
+            let address = target.trim_start_matches("http://");
+            format!("it speaks TLS; use the target https://{address}, with --ca FILE if its CA is not public")
+        }
+    };
+    Err(CliError::new(format!("cannot connect to {target}: {fault}")).with_exit(Exit::Unreachable))
 }
 
-/// Returns whether an HTTP/1 server answers at an address. Without this check, the error would only say that the server
-/// sent a frame of the wrong size.
-async fn speaks_http1(endpoint: &Endpoint) -> io::Result<bool> {
-    let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+/// What a server speaks, as its answer to a request of HTTP/1 shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Tls,
+    /// HTTP/2 or a protocol that is not known.
+    Other,
+}
+
+/// Finds out what a server speaks. Without this check, the error would only say that the server sent a frame of the
+/// wrong size.
+async fn spoken(endpoint: &Endpoint) -> io::Result<Spoken> {
     let sniff = async {
-        let mut socket = TcpStream::connect((host, endpoint.uri().port_u16().unwrap_or(80))).await?;
+        let mut socket =
+            TcpStream::connect((host_of(endpoint), endpoint.uri().port_u16().unwrap_or(80))).await?;
         socket.write_all(HTTP1_REQUEST).await?;
         let mut first = [0; HTTP1_ANSWER.len()];
         socket.read_exact(&mut first).await?;
-        Ok(first == HTTP1_ANSWER)
+        Ok(match first {
+            HTTP1_ANSWER => Spoken::Http1,
+            [TLS_ALERT, TLS_MAJOR, ..] => Spoken::Tls,
+            _ => Spoken::Other,
+        })
     };
     // If the server sends nothing in time, the call itself waits for it.
-    timeout(SNIFF_TIMEOUT, sniff).await.unwrap_or(Ok(false))
+    timeout(SNIFF_TIMEOUT, sniff).await.unwrap_or(Ok(Spoken::Other))
 }
 
 /// Reads the reply of a Create call. Returns true if the object was created, and false if it existed already.
@@ -205,6 +275,9 @@ mod tests {
     fn a_target_is_a_host_and_a_port_or_an_http_url() {
         for target in ["127.0.0.1:50051", "localhost:50051", "http://[::1]:50051", "http://tope.internal"] {
             assert!(endpoint(target).is_ok(), "{target}");
+        }
+        for target in ["https://tope.internal", "https://[::1]:50051"] {
+            assert!(parse(target, "https").is_ok(), "{target}");
         }
         for target in ["localhost", "https://tope.internal", "", "http://", "a b:1", ":50051"] {
             assert!(endpoint(target).is_err(), "{target}");

@@ -1,10 +1,11 @@
 //! Code that all commands share, including the commands that load a server: connections, output and errors.
 //!
 //! `error.rs` has the error type of all commands, with its exit codes. `client.rs` connects to a server and prints
-//! lines. The URL of a database is printed without its password.
+//! lines, `tls.rs` has the certificates of both. The URL of a database is printed without its password.
 
 pub mod client;
 pub mod error;
+pub mod tls;
 
 /// Returns a database URL without password and parameters, so that it may be printed.
 pub(crate) fn without_password(database: &str) -> String {

@@ -79,6 +79,8 @@ pub struct Metrics {
     pub books: Books,
     /// Number of watchers at present.
     pub watchers: IntGauge,
+    /// When the certificate of TLS expires, as unix time in seconds. Unknown without TLS.
+    pub tls_expiry: Absent,
     allocator: Allocator,
     tenants: OnceLock<Tenants>,
 }
@@ -101,6 +103,11 @@ impl Default for Metrics {
             jobs: Jobs::new(&registry),
             books: Books::new(&registry),
             watchers: gauge(&registry, "tope_watchers", "WatchUsage calls that are open."),
+            tls_expiry: Absent::new(
+                &registry,
+                "tope_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate of TLS that new connections use expires, as unix time.",
+            ),
             allocator: Allocator::new(&registry),
             tenants: OnceLock::new(),
             registry,

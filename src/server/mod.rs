@@ -1,6 +1,6 @@
 //! The composition root: starts database, engine, jobs and services, and stops them in order.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::{
@@ -28,6 +28,7 @@ use crate::{
         admin::Admin,
         http2::serve,
         quota::Quota,
+        tls::{Tls, TlsError, TlsFiles},
         v1::{admin_service_server::AdminServiceServer, quota_service_server::QuotaServiceServer},
     },
     jobs::{Clockwork, ScheduleError, Tools},
@@ -81,6 +82,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The database cannot be used.
     #[error("cannot use the database")]
     Database(#[from] StoreError),
@@ -137,6 +141,7 @@ impl Server {
 
     async fn start_unboxed(options: ServerOptions) -> Result<Server, ServerError> {
         let config = &options.config;
+        let tls = tls_files(config).map(Tls::load).transpose()?.map(Arc::new);
         let (listener, address) = bind("listen", config.listen).await?;
         let http = match config.http.0 {
             Some(address) => Some(bind("http", address).await?),
@@ -198,7 +203,7 @@ impl Server {
         }
         let feeding = tokio::spawn(feed.run());
         let metrics = Arc::clone(store.metrics());
-        let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain, metrics));
+        let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain, metrics, tls));
         let probe = tokio::spawn(
             probe::Probe::new(&store, clock, options.demo, prepared, health.clone()).run(stop.clone()),
         );
@@ -273,6 +278,13 @@ fn retention(config: &Config) -> Retention {
         config.event_retention_days,
         config.counter_retention_days,
     )
+}
+
+/// Returns the files of TLS. `None`: the server serves without TLS.
+fn tls_files(config: &Config) -> Option<TlsFiles> {
+    let named = |file: &PathBuf| (!file.as_os_str().is_empty()).then(|| file.clone());
+    let client_ca = named(&config.tls_client_ca);
+    Some(TlsFiles { cert: named(&config.tls_cert)?, key: config.tls_key.clone(), client_ca })
 }
 
 fn webhook_rules(config: &Config) -> Rules {

@@ -88,6 +88,7 @@ mod settle;
 mod suspended;
 mod systemd;
 mod thresholds;
+mod tls;
 mod trace;
 mod turns;
 mod unchanged;

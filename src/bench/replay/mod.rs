@@ -22,7 +22,7 @@ use tonic::{Code, Status, transport::Channel};
 use self::trace::ModelCall;
 use crate::{
     console::{
-        client::{TargetArgs, connect, find_retry_delay, print_line, run_id},
+        client::{TargetArgs, find_retry_delay, print_line, run_id},
         error::CliError,
     },
     grpc::v1::{
@@ -92,7 +92,7 @@ struct Summary {
 /// another reason than "no quota", or when the replay is interrupted.
 pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
     let calls = trace::read(&args.file)?;
-    let channel = connect(&args.server.target).await?;
+    let channel = args.server.channel().await?;
     setup::create_missing(&channel, &args.tenant, args.limit).await?;
     let player = Player {
         client: QuotaServiceClient::new(channel),

@@ -12,8 +12,9 @@ use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tower::{Layer, Service as _};
@@ -25,10 +26,12 @@ use super::{
     measure::{Measured, rpc_table},
     room::{CONNECTIONS_MAX, Rooms, Share},
     rpc::Rpc,
-    socket::Socket,
+    socket::{GREETING_TIMEOUT, Socket, Stream},
     streams::{Inbox, WithCalls},
+    tcp::Tcp,
 };
 use crate::{
+    grpc::tls::Tls,
     metrics::{Metrics, RpcTable},
     seldom::Seldom,
 };
@@ -66,10 +69,15 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Maximum time in which calls that stream may end by themselves after the server begins to shut down.
 const STREAMS_GRACE: Duration = Duration::from_secs(1);
 
+/// Maximum number of bytes that TLS buffers on one connection for a client that does not read, in addition to
+/// [`SEND_BUFFER_BYTES`].
+const TLS_BUFFER_BYTES: usize = 32 * 1024;
+
 /// The pause after an `accept` that failed because file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled. Records each call in `metrics`.
+/// With `tls`, all connections are encrypted, and its files are followed.
 ///
 /// Then the server accepts no new connection, sends GOAWAY to each client, and answers the calls that it has accepted.
 /// After `drain` it closes the connections that are still open. It drops calls that stream after a second, so that
@@ -84,9 +92,13 @@ pub async fn serve(
     shutdown: CancellationToken,
     drain: Duration,
     metrics: Arc<Metrics>,
+    tls: Option<Arc<Tls>>,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::debug!(net.address = %address, "accepting connections");
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).follow(Arc::clone(&metrics), shutdown.clone()));
+    }
     let routes = routes.prepare().into_axum_router();
     let connections = TaskTracker::new();
     let (rooms, rpcs) = (Arc::<Rooms>::default(), Arc::new(rpc_table(&metrics)));
@@ -109,7 +121,7 @@ pub async fn serve(
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
         let door = (routes.clone(), Arc::clone(&rpcs));
-        connections.spawn(run_connection(socket, door, Share::of(&rooms), ends.clone()));
+        connections.spawn(run_connection(socket, tls.clone(), door, Share::of(&rooms), ends.clone()));
     }
     drop(listener);
     connections.close();
@@ -144,14 +156,24 @@ struct Ends {
 
 async fn run_connection(
     socket: TcpStream,
+    tls: Option<Arc<Tls>>,
     (routes, rpcs): (Router, Arc<RpcTable>),
     share: Arc<Share>,
     ends: Ends,
 ) {
+    let greeted_until = Instant::now() + GREETING_TIMEOUT;
+    let stream = match tls {
+        None => Stream::Plain(Tcp::new(socket)),
+        // The box keeps the task of a connection without TLS small.
+        Some(tls) => match Box::pin(encrypt(socket, &tls, greeted_until, &ends.shutdown)).await {
+            Some(stream) => Stream::Tls(stream),
+            None => return,
+        },
+    };
     let inbox = Inbox::new(ends.streams.clone(), Arc::clone(&share));
     let routes = ContractLayer.layer(Gate::new(routes, Arc::clone(&share)));
     let door = Door { routes, inbox: inbox.clone(), rpcs };
-    let socket = TokioIo::new(Socket::new(socket, Arc::clone(&share)));
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&share), greeted_until));
     let connection = http2_settings(inbox.clone()).serve_connection(socket, door);
     let mut connection = WithCalls::new(connection, inbox);
     // A connection without a preface has no calls, so it can be closed at once.
@@ -162,6 +184,30 @@ async fn run_connection(
     if !is_served(&mut connection, &ends.streams).await {
         is_served(&mut connection, &ends.cut).await;
     }
+}
+
+/// Makes the handshake of TLS. Returns `None` if the handshake failed, if it has not ended until `until`, or if the
+/// server shuts down meanwhile. Then the connection is closed.
+async fn encrypt(
+    socket: TcpStream,
+    tls: &Tls,
+    until: Instant,
+    shutdown: &CancellationToken,
+) -> Option<Box<TlsStream<Tcp>>> {
+    let handshake = timeout_at(until, tls.acceptor().accept(Tcp::new(socket)));
+    let error = tokio::select! {
+        () = shutdown.cancelled() => return None,
+        ended = handshake => match ended {
+            Ok(Ok(mut stream)) => {
+                stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+                return Some(Box::new(stream));
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        },
+    };
+    tracing::debug!(error = %error, "the handshake of TLS failed");
+    None
 }
 
 /// Runs a connection until it ends or `end` is cancelled. Returns whether the connection ended.
@@ -264,7 +310,8 @@ mod tests {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a valid address");
         let shutdown = CancellationToken::new();
         let (routes, ended) = (Routes::new(health), shutdown.clone());
-        let server = tokio::spawn(serve(listener, routes, ended, Duration::from_millis(50), Arc::default()));
+        let server =
+            tokio::spawn(serve(listener, routes, ended, Duration::from_millis(50), Arc::default(), None));
 
         let mut client = HealthClient::new(endpoint.connect().await.expect("the server accepts"));
         let request = HealthCheckRequest { service: String::new() };
@@ -287,7 +334,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         shutdown.cancel();
         let hour = Duration::from_secs(3600);
-        let served = serve(listener, Routes::default(), shutdown, hour, Arc::default());
+        let served = serve(listener, Routes::default(), shutdown, hour, Arc::default(), None);
         assert!(timeout(BOUND, served).await.expect("nothing to wait for").is_ok());
     }
 }

@@ -10,17 +10,15 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
+use tokio_rustls::server::TlsStream;
 
-use super::room::Share;
+use super::{room::Share, tcp::Tcp};
 
-/// An accepted connection is closed if the client's preface and SETTINGS have not arrived after this time.
+/// An accepted connection is closed if the handshake of TLS, the client's preface and SETTINGS have not arrived after
+/// this time.
 pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection is closed if bytes wait to be sent and its client takes no bytes for this time.
-pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Size of the preface, which the client sends first. The header of its first frame, which is SETTINGS, follows.
 const PREFACE_BYTES: usize = 24;
@@ -28,17 +26,23 @@ const FRAME_HEADER_BYTES: usize = 9;
 const FIRST_BYTES: usize = PREFACE_BYTES + FRAME_HEADER_BYTES;
 
 /// A socket that does not offer vectored writes. So h2 copies short frames into one buffer, and many replies need only
-/// one system call. With vectored writes, h2 would write each message of 256 bytes or more separately.
-///
-/// While the client takes no bytes, the server reads nothing from the socket. So a client that does not read cannot ask
-/// for more replies.
+/// one system call, and with TLS one record. With vectored writes, h2 would write each message of 256 bytes or more
+/// separately.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     /// The client's preface and SETTINGS. `None` after both have arrived.
     greeting: Option<Greeting>,
-    /// The timer that runs while the client takes no bytes.
-    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// The way of a connection's bytes. The choice is an enum, so that a connection without TLS pays only for one
+/// comparison per read and write.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// The bytes go over TCP as they are.
+    Plain(Tcp),
+    /// The bytes are encrypted.
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 #[derive(Debug)]
@@ -50,24 +54,11 @@ struct Greeting {
 }
 
 impl Socket {
-    /// Makes the socket of a connection that was just accepted.
-    pub(super) fn new(stream: TcpStream, share: Arc<Share>) -> Self {
-        let timer = Box::pin(sleep(GREETING_TIMEOUT));
+    /// Makes the socket of a new connection. Its client must have sent the preface and SETTINGS until `greeted_until`.
+    pub(super) fn new(stream: Stream, share: Arc<Share>, greeted_until: Instant) -> Self {
+        let timer = Box::pin(sleep_until(greeted_until));
         let greeting = Greeting { share, timer, heard: 0, first: [0; FIRST_BYTES] };
-        Self { stream, greeting: Some(greeting), stalled: None }
-    }
-
-    /// Handles the outcome of a write. Fails if the client has taken no bytes for [`WRITE_TIMEOUT`].
-    fn written<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if outcome.is_pending() {
-            let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
-            return timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
-        }
-        if self.stalled.take().is_some() {
-            // While the write waited, nothing was read. So the task is woken to read again.
-            context.waker().wake_by_ref();
-        }
-        outcome
+        Self { stream, greeting: Some(greeting) }
     }
 }
 
@@ -92,11 +83,11 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.stalled.is_some() {
-            return Poll::Pending;
-        }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let read = match &mut this.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
+            Stream::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
+        };
         if let Some(greeting) = &mut this.greeting {
             if greeting.hear(&buffer.filled()[before..]) {
                 greeting.share.greet();
@@ -115,15 +106,23 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(context, outcome)
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
+            Stream::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(context),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(context),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
+            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(context),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! A test is written once, inside [`both!`], and runs on both databases.
 
 pub mod call;
+pub mod certificates;
 pub mod clients;
 pub mod database;
 pub mod limits;

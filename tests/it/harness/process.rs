@@ -44,7 +44,13 @@ pub fn tope_at(program: &Path) -> Command {
     let mut command = Command::new(program);
     // Tests must not depend on the settings of a developer's machine.
     let ours = ["TOPE_LISTEN", "TOPE_DATABASE", "TOPE_CONFIG", "TOPE_LANES", "TOPE_DRAIN_SECONDS"];
-    for name in ours.into_iter().chain(["TOPE_LOG_FORMAT", "RUST_LOG"]) {
+    for name in ours.into_iter().chain([
+        "TOPE_LOG_FORMAT",
+        "RUST_LOG",
+        "TOPE_CA_FILE",
+        "TOPE_TLS_CERT",
+        "TOPE_TLS_KEY",
+    ]) {
         command.env_remove(name);
     }
     // Tests run many servers at the same time. A test of the HTTP listener chooses a free port.
