@@ -161,6 +161,10 @@ pub(super) struct Submission {
 }
 
 /// The operations, and the channel for their outcomes.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all submissions are `One`, and a box would be one more allocation"
+)]
 pub(super) enum Asked {
     /// One operation, and the channel for its outcome.
     One(Request, oneshot::Sender<Outcome>),
