@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::systemd;
 use crate::{
@@ -62,6 +62,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         let exit = if matches!(error, ServerError::Tls(_)) { Exit::Usage } else { Exit::Error };
         CliError::caused("cannot serve", &error).with_exit(exit)
     })?;
+    // A server that says that it is ready must not be killed by the next signal.
+    let mut signals = Signals::catch()?;
     if !server.address().ip().is_loopback() {
         warn_of_reach(server.address(), auth, tls);
     }
@@ -89,7 +91,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         );
     }
     systemd::ready(&format!("listening on {}", server.address()));
-    wait_for_signal().await?;
+    signals.next().await;
     systemd::stopping(drain);
     tracing::info!("stopping: open calls are answered first; a second Ctrl-C stops at once");
     tokio::select! {
@@ -97,8 +99,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
             tracing::info!("stopped");
             Ok(())
         }
-        outcome = wait_for_signal() => {
-            outcome?;
+        () = signals.next() => {
             Err(CliError::new("stopped at once: open calls got no answer, so their clients do not know the outcome"))
         }
     }
@@ -120,13 +121,23 @@ fn warn_of_reach(address: SocketAddr, auth: Auth, tls: bool) {
     tracing::warn!(net.address = %address, "{text}");
 }
 
-async fn wait_for_signal() -> Result<(), CliError> {
-    let mut terminate = signal(SignalKind::terminate())
-        .map_err(|error| CliError::caused("cannot wait for signals", &error))?;
-    tokio::select! {
-        outcome = tokio::signal::ctrl_c() => {
-            outcome.map_err(|error| CliError::caused("cannot wait for signals", &error))
+/// The signals that end the server. From the moment on at which this value is made, no signal ends the process by
+/// itself.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, CliError> {
+        let caught = |kind| signal(kind).map_err(|error| CliError::caused("cannot wait for signals", &error));
+        Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-        _ = terminate.recv() => Ok(()),
     }
 }
