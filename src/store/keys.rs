@@ -10,9 +10,12 @@ use super::{
     row::Row,
     transaction::{Reading, Transaction},
 };
-use crate::domain::{
-    access::{Key, KeyState, Role},
-    time::Time,
+use crate::{
+    domain::{
+        access::{Key, KeyState, Role},
+        time::Time,
+    },
+    seldom::Seldom,
 };
 
 /// A query of keys, with this end. The columns are those of [`key_from_row`].
@@ -50,7 +53,7 @@ impl Store {
         let mut loaded = StoredKeys { revision, keys: None };
         if known != Some(revision) {
             let rows = transaction.rows(keys_query!(""), Vec::new()).await?;
-            loaded.keys = Some(rows.iter().map(key_from_row).collect::<Result<_, _>>()?);
+            loaded.keys = Some(rows.iter().filter_map(readable).collect());
         }
         transaction.rollback().await?;
         Ok(loaded)
@@ -77,6 +80,24 @@ impl Transaction<Reading> {
         let most = i64::try_from(rows_to_read(size)).unwrap_or(i64::MAX);
         let rows = self.rows(text, vec![after.unwrap_or_default().into(), most.into()]).await?;
         Ok(Page::of(rows.iter().map(key_from_row).collect::<Result<_, _>>()?, size))
+    }
+}
+
+/// Reads a key. A row that cannot be read, such as one of a later release, makes only its own key unknown.
+fn readable(row: &Row) -> Option<Key> {
+    static UNREADABLE: Seldom<()> = Seldom::new();
+    match key_from_row(row) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            if let Some(left_out) = UNREADABLE.due(()) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    log.left_out = left_out,
+                    "a key cannot be read, so its owner is refused"
+                );
+            }
+            None
+        }
     }
 }
 
