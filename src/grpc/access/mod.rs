@@ -159,25 +159,13 @@ fn judge<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Forbidden> {
         Named::Tenant { tenant: "", .. } if T::MAY_LEAVE_TENANT_OUT && permit.has_tenants() => {
             Err(Forbidden::AllTenants)
         }
-        Named::Tenant { tenant, agent } => {
-            if !(permit.allows_tenant(tenant) || (T::MAY_LEAVE_TENANT_OUT && tenant.is_empty())) {
-                Err(Forbidden::Tenant)
-            } else if agent.is_some_and(|agent| !permit.allows_agent(agent)) {
-                Err(Forbidden::Agent)
-            } else {
-                Ok(())
-            }
-        }
+        Named::Tenant { tenant, agent } => permit.check(tenant, agent),
         // Without a tenant, the name of the reservation says whose it is, and the engine finds that out.
-        Named::Reservation { tenant, agent } => {
-            if !tenant.is_empty() && !permit.allows_tenant(tenant) {
-                Err(Forbidden::Tenant)
-            } else if agent.is_some_and(|agent| !permit.allows_agent(agent)) {
-                Err(Forbidden::Agent)
-            } else {
-                Ok(())
-            }
+        Named::Reservation { tenant: "", agent: Some(agent) } if !permit.allows_agent(agent) => {
+            Err(Forbidden::Agent)
         }
+        Named::Reservation { tenant: "", .. } => Ok(()),
+        Named::Reservation { tenant, agent } => permit.check(tenant, agent),
     }
 }
 
