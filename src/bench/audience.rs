@@ -15,12 +15,11 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
-use tonic::transport::Channel;
 
 use super::workload::{LIMIT_QUANTITY, RESOURCE};
 use crate::{
     console::{
-        client::{connect, created, print_line, run_id},
+        client::{Connection, CredentialArgs, created, print_line, run_id},
         error::CliError,
     },
     grpc::v1::{
@@ -44,7 +43,7 @@ pub struct Audience {
     watchers: Vec<Arc<AtomicU64>>,
     delivered: Arc<AtomicU64>,
     active: watch::Sender<bool>,
-    admin: AdminServiceClient<Channel>,
+    admin: AdminServiceClient<Connection>,
     webhook: String,
     _tasks: JoinSet<()>,
 }
@@ -56,16 +55,21 @@ impl Audience {
     /// # Errors
     ///
     /// When the server refuses any of these calls.
-    pub async fn open(target: &str, watchers: u32, events_per_second: u32) -> Result<Self, CliError> {
+    pub async fn open(
+        credentials: &CredentialArgs,
+        target: &str,
+        watchers: u32,
+        events_per_second: u32,
+    ) -> Result<Self, CliError> {
         let mut tasks = JoinSet::new();
-        let channel = connect(target).await?;
+        let channel = credentials.connect(target).await?;
         let admin = AdminServiceClient::new(channel.clone());
         prepare(&admin).await?;
         let mut counts = Vec::new();
         let mut shared = channel.clone();
         for number in 0..watchers {
             if number % STREAMS_MAX == 0 {
-                shared = connect(target).await?;
+                shared = credentials.connect(target).await?;
             }
             let count = Arc::new(AtomicU64::new(0));
             counts.push(Arc::clone(&count));
@@ -115,7 +119,7 @@ impl Audience {
     }
 }
 
-async fn prepare(admin: &AdminServiceClient<Channel>) -> Result<(), CliError> {
+async fn prepare(admin: &AdminServiceClient<Connection>) -> Result<(), CliError> {
     let limit = Limit {
         id: "day".to_owned(),
         resource: RESOURCE.to_owned(),
@@ -133,7 +137,7 @@ async fn prepare(admin: &AdminServiceClient<Channel>) -> Result<(), CliError> {
 
 /// Listens on loopback, and creates a webhook that sends the tenant's events there.
 async fn make_webhook(
-    admin: &AdminServiceClient<Channel>,
+    admin: &AdminServiceClient<Connection>,
     tasks: &mut JoinSet<()>,
     delivered: &Arc<AtomicU64>,
 ) -> Result<String, CliError> {
@@ -187,8 +191,8 @@ async fn receive(connection: TcpStream, delivered: Arc<AtomicU64>) -> Option<()>
 
 /// Causes one event per tick: it sends a Record, and then a ResetUsage that sets the usage to zero again.
 async fn cause_events(
-    channel: Channel,
-    mut admin: AdminServiceClient<Channel>,
+    channel: Connection,
+    mut admin: AdminServiceClient<Connection>,
     events_per_second: u32,
     active: watch::Receiver<bool>,
 ) {

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::workload::{Workload, name_of};
-use crate::grpc::v1::{
-    BatchRequest, BatchResponse, CommitRequest, Operation, OperationResult, ReserveRequest, operation,
-    operation_result, quota_service_client::QuotaServiceClient,
+use crate::{
+    console::client::Connection,
+    grpc::v1::{
+        BatchRequest, BatchResponse, CommitRequest, Operation, OperationResult, ReserveRequest, operation,
+        operation_result, quota_service_client::QuotaServiceClient,
+    },
 };
 
 /// Maximum pause that a server's `RetryInfo` can cause.
@@ -54,7 +57,7 @@ impl Call {
     }
 
     /// Sends the call, without repeats.
-    pub async fn send(self, client: &mut QuotaServiceClient<Channel>) -> Answer {
+    pub async fn send(self, client: &mut QuotaServiceClient<Connection>) -> Answer {
         match self {
             Self::Reserve(request) => match client.reserve(request).await {
                 Ok(reply) => Answer {

@@ -17,14 +17,16 @@ use std::{
 use hdrhistogram::Histogram;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
 
 use super::{
     call::{Answer, Call},
     workload::Workload,
 };
 use crate::{
-    console::{client::endpoint, error::CliError},
+    console::{
+        client::{Connection, CredentialArgs},
+        error::CliError,
+    },
     grpc::v1::quota_service_client::QuotaServiceClient,
 };
 
@@ -40,7 +42,7 @@ const ROUND_END_TIMEOUT: Duration = Duration::from_secs(30);
 /// One side of the comparison: the channels to its servers, and its load.
 #[derive(Debug)]
 pub struct Side {
-    clients: Vec<QuotaServiceClient<Channel>>,
+    clients: Vec<QuotaServiceClient<Connection>>,
     workload: Arc<Workload>,
     /// Number of operations per Batch. `None`: the operations are single calls.
     batch: Option<usize>,
@@ -72,6 +74,15 @@ pub struct Figures {
     pub failure: Option<String>,
 }
 
+/// The servers of a side, and how the bench shows them who calls.
+#[derive(Debug)]
+pub struct Servers {
+    /// The addresses of the servers.
+    pub targets: Vec<String>,
+    /// The key and the files of TLS, for all of them.
+    pub credentials: CredentialArgs,
+}
+
 impl Side {
     /// Opens `channels` channels, spread evenly over the servers.
     ///
@@ -79,17 +90,14 @@ impl Side {
     ///
     /// When an address is malformed, or no server answers there.
     pub async fn connect(
-        targets: &[String],
+        servers: &Servers,
         channels: usize,
         workload: Arc<Workload>,
         batch: Option<usize>,
     ) -> Result<Self, CliError> {
         let mut clients = Vec::with_capacity(channels);
-        for target in targets.iter().cycle().take(channels) {
-            let channel = endpoint(target)?.connect().await;
-            let channel = channel
-                .map_err(|error| CliError::caused(format_args!("cannot connect to {target}"), &error))?;
-            clients.push(QuotaServiceClient::new(channel));
+        for target in servers.targets.iter().cycle().take(channels) {
+            clients.push(QuotaServiceClient::new(servers.credentials.connect(target).await?));
         }
         Ok(Self { clients, workload, batch })
     }
@@ -306,7 +314,14 @@ mod tests {
     async fn side(batch: Option<usize>) -> (Arc<Side>, DropGuard) {
         let (target, shutdown) = start_typical().await;
         let workload = Arc::new(Workload::new(3, false));
-        let side = Side::connect(&[target], 2, workload, batch).await.expect("it accepts");
+        let side = Side::connect(
+            &Servers { targets: vec![target], credentials: CredentialArgs::default() },
+            2,
+            workload,
+            batch,
+        )
+        .await
+        .expect("it accepts");
         (Arc::new(side), shutdown.drop_guard())
     }
 

@@ -21,14 +21,14 @@ use clap::Args;
 
 use self::{
     audience::Audience,
-    load::{Figures, Pace, Side},
+    load::{Figures, Pace, Servers, Side},
     process::{ScratchDatabase, Server},
     report::Report,
     workload::{Replies, Workload},
 };
 use crate::{
     console::{
-        client::{connect, print_line},
+        client::{CredentialArgs, print_line},
         error::CliError,
         without_password,
     },
@@ -53,6 +53,10 @@ pub struct BenchArgs {
     /// channels
     #[arg(long, value_name = "URL", conflicts_with = "database")]
     pub target: Vec<String>,
+
+    /// The key and the files of TLS for the servers of `--target`.
+    #[command(flatten)]
+    pub credentials: CredentialArgs,
 
     /// Database of the server that the bench starts; it should be empty, and the rows of the bench stay in it
     /// [default: a new SQLite file in the current folder, removed afterwards]
@@ -154,20 +158,22 @@ async fn measure(args: BenchArgs) -> Result<(), CliError> {
     let scratch = ScratchDatabase::in_current_folder();
     let database = args.database.clone().unwrap_or_else(|| scratch.url());
     print_surroundings(&args, &database).await?;
-    let (mut targets, mut server) = (args.target.clone(), None);
+    let (mut targets, mut credentials, mut server) = (args.target.clone(), args.credentials.clone(), None);
     if targets.is_empty() {
         let started = Server::start(&database).await?;
         print_durability(&database).await?;
         targets.push(started.target.clone());
+        credentials = CredentialArgs::default();
         server = Some(started);
     }
     let workload = Arc::new(Workload::new(args.tenants, args.contract));
-    let replies = workload.prepare(&connect(&targets[0]).await?).await?;
+    let replies = workload.prepare(&credentials.connect(&targets[0]).await?).await?;
     let audience = match args.watchers {
         0 => None,
-        watchers => Some(Audience::open(&targets[0], watchers, args.events).await?),
+        watchers => Some(Audience::open(&credentials, &targets[0], watchers, args.events).await?),
     };
-    let report = compare(&args, &targets, &replies, workload, audience.as_ref()).await?;
+    let servers = Servers { targets, credentials };
+    let report = compare(&args, &servers, &replies, workload, audience.as_ref()).await?;
     if let Some(audience) = audience {
         audience.finish().await?;
     }
@@ -208,7 +214,7 @@ async fn print_durability(database: &str) -> Result<(), CliError> {
 
 async fn compare(
     args: &BenchArgs,
-    targets: &[String],
+    servers: &Servers,
     replies: &Replies,
     workload: Arc<Workload>,
     audience: Option<&Audience>,
@@ -216,10 +222,10 @@ async fn compare(
     let empty_server = Server::start_empty(replies).await?;
     let channels = usize::from(args.channels);
     let batch = args.batch.map(usize::from);
-    let empty =
-        Side::connect(std::slice::from_ref(&empty_server.target), channels, Arc::clone(&workload), None)
-            .await?;
-    let tope = Side::connect(targets, channels, workload, batch).await?;
+    let empty_servers =
+        Servers { targets: vec![empty_server.target.clone()], credentials: CredentialArgs::default() };
+    let empty = Side::connect(&empty_servers, channels, Arc::clone(&workload), None).await?;
+    let tope = Side::connect(servers, channels, workload, batch).await?;
     let (empty, tope) = (Arc::new(empty), Arc::new(tope));
     let in_flight = if batch.is_some() { args.batch_in_flight } else { args.in_flight };
     let range = if batch.is_some() { SEARCH_BATCH } else { SEARCH_UNARY };

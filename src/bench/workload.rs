@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{TryStreamExt, stream};
 use prost_types::Timestamp;
-use tonic::transport::Channel;
 
 use crate::{
     console::{
-        client::{created, run_id},
+        client::{Connection, created, run_id},
         error::CliError,
     },
     grpc::v1::{
@@ -88,7 +87,7 @@ impl Workload {
     /// # Errors
     ///
     /// When the server refuses any of these calls.
-    pub async fn prepare(&self, channel: &Channel) -> Result<Replies, CliError> {
+    pub async fn prepare(&self, channel: &Connection) -> Result<Replies, CliError> {
         let admin = AdminServiceClient::new(channel.clone());
         let resource = Resource { id: RESOURCE.to_owned(), ..Resource::default() };
         let request = CreateResourceRequest { resource: Some(resource) };
@@ -139,7 +138,7 @@ impl Workload {
         Plan { id: PLAN_OF_FIVE.to_owned(), limits, ..Plan::default() }
     }
 
-    async fn try_once(&self, channel: &Channel) -> Result<Replies, CliError> {
+    async fn try_once(&self, channel: &Connection) -> Result<Replies, CliError> {
         let mut client = QuotaServiceClient::new(channel.clone());
         let reply = client.reserve(self.reserve()).await;
         let reserve = reply.map_err(|status| CliError::refused("Reserve", &status))?.into_inner();

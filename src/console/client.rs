@@ -37,6 +37,14 @@ pub struct TargetArgs {
     #[arg(long, value_name = "ADDR", env = "TOPE_TARGET", default_value = TARGET_DEFAULT)]
     pub target: String,
 
+    /// The key and the files of TLS.
+    #[command(flatten)]
+    pub credentials: CredentialArgs,
+}
+
+/// How a command shows a server who calls, and whom it trusts.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct CredentialArgs {
     /// File with the text of a key, for servers that need one
     #[arg(long, value_name = "FILE", env = "TOPE_KEY_FILE")]
     pub key_file: Option<PathBuf>,
@@ -84,27 +92,33 @@ impl KeyHeader {
 }
 
 impl TargetArgs {
-    /// Connects to the server at once, see [`TargetArgs::channel`].
+    /// Connects to the server at once.
     ///
     /// # Errors
     ///
-    /// When the key cannot be read, or as [`TargetArgs::channel`].
+    /// As [`CredentialArgs::connect`].
     pub async fn connect(&self) -> Result<Connection, CliError> {
+        self.credentials.connect(&self.target).await
+    }
+}
+
+impl CredentialArgs {
+    /// Connects to a server at once, with TLS if the target is an `https` URL.
+    ///
+    /// # Errors
+    ///
+    /// When the key cannot be read, an argument is wrong, no server answers there, or server and client do not trust
+    /// each other.
+    pub async fn connect(&self, target: &str) -> Result<Connection, CliError> {
         let key = KeyHeader::read(self.key_file.as_deref())?;
-        Ok(InterceptedService::new(self.channel().await?, key))
+        Ok(InterceptedService::new(self.channel(target).await?, key))
     }
 
-    /// Connects to the server at once, with TLS if the target is an `https` URL. The channel has no key.
-    ///
-    /// # Errors
-    ///
-    /// When an argument is wrong, no server answers there, or server and client do not trust each other.
-    pub async fn channel(&self) -> Result<Channel, CliError> {
-        if !self.target.starts_with("https://") {
-            self.tls.check_unused(&self.target)?;
-            return connect(&self.target).await;
+    async fn channel(&self, target: &str) -> Result<Channel, CliError> {
+        if !target.starts_with("https://") {
+            self.tls.check_unused(target)?;
+            return connect(target).await;
         }
-        let target = &self.target;
         let endpoint = parse(target, "https")?;
         let trust = self.tls.load()?;
         let host = host_of(&endpoint).to_owned();

@@ -35,6 +35,7 @@ use super::{
             POSTGRES_LOST_CLIENT_SETTINGS, POSTGRES_PATIENT_SETTINGS, POSTGRES_READER_SETTINGS,
             POSTGRES_SETTINGS, POSTGRES_WRITER_SETTINGS, Setting, postgres_options,
         },
+        tls::PostgresTls,
         wire::Wire,
     },
     pulse::Pulse,
@@ -309,6 +310,10 @@ async fn connect_sqlite(path: &Path, options: StoreOptions) -> Result<Store, Sto
 }
 
 async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    let postgres: PgConnectOptions = url.parse().map_err(|_| refused_url())?;
+    let tls = PostgresTls::of(&postgres);
+    // Each connection reads the files. A mistake in them must be found now.
+    tls.load()?;
     let open = |settings: Vec<Setting>, connections_max| async move {
         let options = postgres_options(url, settings, connections_max);
         Database::connect(options).await.map_err(|_| refused_url())
@@ -318,10 +323,9 @@ async fn connect_postgres(url: &str, options: StoreOptions) -> Result<Store, Sto
     let writer = Some(open(writer, options.writers_max).await?);
     let reader = open(POSTGRES_READER_SETTINGS.to_vec(), options.readers_max).await?;
     let row_wait = format!("{}ms", options.row_wait.as_millis());
-    let options: PgConnectOptions = url.parse().map_err(|_| refused_url())?;
     let settings = POSTGRES_SETTINGS.into_iter().chain(base()).chain([("lock_timeout", &*row_wait)]);
-    let lane_way = LaneWay::Wire(Arc::new(Wire::new(wire_config(&options), settings)));
-    let postgres = Some(Box::new(options));
+    let lane_way = LaneWay::Wire(Arc::new(Wire::new(wire_config(&postgres), tls, settings)));
+    let postgres = Some(Box::new(postgres));
     Ok(Store {
         dialect: Dialect::Postgres,
         writer,

@@ -17,12 +17,12 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use self::trace::ModelCall;
 use crate::{
     console::{
-        client::{TargetArgs, find_retry_delay, print_line, run_id},
+        client::{Connection, TargetArgs, find_retry_delay, print_line, run_id},
         error::CliError,
     },
     grpc::v1::{
@@ -92,7 +92,7 @@ struct Summary {
 /// another reason than "no quota", or when the replay is interrupted.
 pub async fn run(args: ReplayArgs) -> Result<(), CliError> {
     let calls = trace::read(&args.file)?;
-    let channel = args.server.channel().await?;
+    let channel = args.server.connect().await?;
     setup::create_missing(&channel, &args.tenant, args.limit).await?;
     let player = Player {
         client: QuotaServiceClient::new(channel),
@@ -130,7 +130,7 @@ async fn cancel_on_ctrl_c(interrupt: CancellationToken) {
 }
 
 struct Player {
-    client: QuotaServiceClient<Channel>,
+    client: QuotaServiceClient<Connection>,
     run: String,
     tenant: String,
     estimate: i64,

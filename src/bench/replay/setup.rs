@@ -1,11 +1,14 @@
 //! Creates the resource, the plan and the tenant that a replay needs, if they are missing.
 
 use prost_types::FieldMask;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use super::RESOURCE;
 use crate::{
-    console::{client::created, error::CliError},
+    console::{
+        client::{Connection, created},
+        error::CliError,
+    },
     grpc::v1::{
         CreatePlanRequest, CreateResourceRequest, CreateTenantRequest, Enforcement, GetTenantRequest, Limit,
         Period, Plan, Resource, Tenant, UpdateTenantRequest, admin_service_client::AdminServiceClient,
@@ -18,7 +21,7 @@ use crate::{
 /// # Errors
 ///
 /// When the server refuses a call, or when the tenant exists with a plan to which `limit` does not apply.
-pub async fn create_missing(channel: &Channel, tenant: &str, limit: Option<i64>) -> Result<(), CliError> {
+pub async fn create_missing(channel: &Connection, tenant: &str, limit: Option<i64>) -> Result<(), CliError> {
     let mut admin = AdminServiceClient::new(channel.clone());
     let resource = Resource { id: RESOURCE.to_owned(), unit: "token".to_owned(), ..Resource::default() };
     let reply = admin.create_resource(CreateResourceRequest { resource: Some(resource) }).await;
@@ -43,7 +46,10 @@ pub async fn create_missing(channel: &Channel, tenant: &str, limit: Option<i64>)
     Ok(())
 }
 
-async fn find_tenant(admin: &mut AdminServiceClient<Channel>, id: &str) -> Result<Option<Tenant>, CliError> {
+async fn find_tenant(
+    admin: &mut AdminServiceClient<Connection>,
+    id: &str,
+) -> Result<Option<Tenant>, CliError> {
     let failed = |status: &Status| CliError::refused("GetTenant", status);
     match admin.get_tenant(GetTenantRequest { id: id.to_owned() }).await {
         Ok(reply) => Ok(Some(reply.into_inner())),

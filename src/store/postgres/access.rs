@@ -7,6 +7,7 @@ use sea_orm::{
     sqlx::{ConnectOptions as _, postgres::PgConnectOptions},
 };
 
+use super::tls::{PostgresTls, is_of_certificates};
 use crate::store::error::{StoreError, unusable};
 
 /// Maximum time to wait for the connection that finds out why other connections fail.
@@ -23,6 +24,9 @@ pub(in crate::store) fn no_access(address: &str, error: &SqlxError) -> StoreErro
                 Some(code) if code.starts_with("28") || ["3D000", "42501"].contains(&code) => unusable(text),
                 _ => StoreError::Unreachable(text),
             }
+        }
+        error if is_of_certificates(error) => {
+            unusable(format!("{address} cannot be used, because of a certificate: {error}"))
         }
         SqlxError::Io(reason) => StoreError::Unreachable(format!("{address} cannot be reached: {reason}")),
         SqlxError::Tls(reason) => unusable(format!("{address} cannot be used: {reason}")),
@@ -55,6 +59,7 @@ pub(in crate::store) fn wire_config(options: &PgConnectOptions) -> tokio_postgre
     if let Some(password) = find_password(options) {
         config.password(password);
     }
+    config.ssl_mode(PostgresTls::of(options).mode());
     config.keepalives_idle(Duration::from_secs(15)).tcp_user_timeout(Duration::from_secs(30));
     config
 }

@@ -20,10 +20,11 @@ use foldhash::HashMap;
 use futures::future::{join_all, maybe_done};
 use sea_orm::{DbErr, Value, sea_query::ArrayType};
 use tokio_postgres::{
-    Client, Config, Error, NoTls, Row, Statement,
+    Client, Config, Error, Row, Statement,
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
+use super::tls::PostgresTls;
 use crate::store::{
     bulk::{Write, join},
     error::{StoreError, classify_ahead, classify_wire},
@@ -36,6 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(in crate::store) struct Wire {
     config: Config,
+    tls: PostgresTls,
     idle: Arc<Mutex<Vec<WireConnection>>>,
 }
 
@@ -73,13 +75,14 @@ impl Wire {
     /// Makes the access to the server of a URL, with settings for each connection. Does not contact the server yet.
     pub(in crate::store) fn new<'a>(
         mut config: Config,
+        tls: PostgresTls,
         settings: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let escaped = settings.map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")));
         let given = config.get_options().map(ToOwned::to_owned);
         let options: Vec<String> = given.into_iter().chain(escaped).collect();
         config.options(options.join(" ")).application_name("tope").connect_timeout(CONNECT_TIMEOUT);
-        Self { config, idle: Arc::default() }
+        Self { config, tls, idle: Arc::default() }
     }
 
     /// Begins a transaction on a connection of its own. READ COMMITTED is the default of these connections.
@@ -167,7 +170,8 @@ impl Wire {
     }
 
     async fn connect(&self) -> Result<WireConnection, StoreError> {
-        let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls)).await;
+        let tls = self.tls.load()?;
+        let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(tls)).await;
         let (client, connection) = match connect {
             Ok(connected) => connected.map_err(|error| unconnected(&error))?,
             Err(_) => {

@@ -53,6 +53,15 @@ impl Ca {
         Pair { cert, key: key.serialize_pem() }
     }
 
+    /// Issues a certificate for a user of PostgreSQL, whom the common name of the certificate names.
+    pub fn user(&self, name: &str) -> Pair {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = params(&[], VALID);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let cert = params.signed_by(&key, &self.0).expect("a certificate").pem();
+        Pair { cert, key: key.serialize_pem() }
+    }
+
     /// Issues a certificate for this machine.
     pub fn server(&self) -> Pair {
         self.issue(&["127.0.0.1", "localhost"], VALID)
