@@ -4,6 +4,7 @@
 //!
 //! - [`domain`]: the rules, without a clock, random numbers and I/O.
 //! - [`seldom`]: limits log lines to one a minute.
+//! - [`traces`]: the spans of sampled calls, for a collector.
 //! - [`metrics`]: the figures of one server, for Prometheus.
 //! - [`clock`], [`store`]: time and random numbers; SQL, connections, rows from and to the domain.
 //! - [`access`]: who calls, by the key of the call.
@@ -38,3 +39,4 @@ pub mod seldom;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod traces;

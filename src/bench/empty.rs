@@ -9,7 +9,6 @@ use std::{
     marker::PhantomData,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -33,7 +32,7 @@ use super::workload::Replies;
 use crate::{
     console::error::CliError,
     grpc::{
-        http2::{codec::buffer_settings, serve},
+        http2::{Observers, codec::buffer_settings, serve},
         v1::{CommitRequest, ReserveRequest, quota_service_server::SERVICE_NAME},
     },
 };
@@ -77,7 +76,7 @@ pub async fn run(args: EmptyArgs) -> Result<(), CliError> {
         let _ = tokio::signal::ctrl_c().await;
         stopped.cancel();
     });
-    serve(listener, service.routes(), shutdown, DRAIN, Arc::default(), None)
+    serve(listener, service.routes(), shutdown, DRAIN, Observers::default(), None)
         .await
         .map_err(|error| CliError::caused("cannot serve", &error))
 }
@@ -216,7 +215,7 @@ pub(super) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let target = format!("http://{}", listener.local_addr().expect("a bound address"));
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, service.routes(), shutdown.clone(), DRAIN, Arc::default(), None));
+        tokio::spawn(serve(listener, service.routes(), shutdown.clone(), DRAIN, Observers::default(), None));
         (target, shutdown)
     }
 

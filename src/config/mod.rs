@@ -2,6 +2,7 @@
 //! below.
 
 mod http;
+mod otlp;
 
 use std::{
     fmt::Display,
@@ -17,7 +18,7 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use self::http::HttpAddress;
-use self::http::parse_http;
+use self::{http::parse_http, otlp::check_endpoint};
 use crate::domain::bounds::{REQUEST_ID_RETENTION_MIN_HOURS, TENANT_COUNTERS_MAX};
 
 /// Default of `database`: a SQLite file in the current folder.
@@ -160,6 +161,14 @@ settings! {
     /// Number of tenants whose operations the metrics show, those that are the busiest; 0 for none
     [value_name = "N"]
     metrics_tenants: usize = 0, "a number" in ..=METRICS_TENANTS_MAX;
+
+    /// Address of a collector for traces, such as http://127.0.0.1:4317 (OTLP over gRPC); empty for no traces
+    [value_name = "URL"]
+    otlp_endpoint: String = String::new(), "a URL, such as http://127.0.0.1:4317";
+
+    /// Part of the calls that are traced, of those whose caller sends no traceparent
+    [value_name = "PART"]
+    otlp_sample: f64 = 0.01, "a number" in 0.0..=1.0;
 
     /// Database: sqlite://FILE or postgres://…
     [value_name = "URL", value_parser = parse_database]
@@ -374,6 +383,7 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     check_ranges(&config)?;
     check_auth(&config)?;
+    check_otlp(&config)?;
     check_tls(&config)?;
     check_request_ids(&config)?;
     check_counters(&config)?;
@@ -394,6 +404,13 @@ fn check_auth(config: &Config) -> Result<(), String> {
 }
 
 /// Checks that a certificate has a key, and that the CAs of clients come with a certificate.
+fn check_otlp(config: &Config) -> Result<(), String> {
+    if config.otlp_endpoint.is_empty() {
+        return Ok(());
+    }
+    check_endpoint(&config.otlp_endpoint).map_err(|wanted| format!("otlp_endpoint {wanted}"))
+}
+
 fn check_tls(config: &Config) -> Result<(), String> {
     let is_set = |file: &PathBuf| !file.as_os_str().is_empty();
     let (cert, key, client_ca) =

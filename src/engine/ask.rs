@@ -15,6 +15,7 @@ use crate::{
         time::Time,
     },
     store::StoreError,
+    traces::CallTrace,
 };
 
 /// The tenant of an operation, as the client named it.
@@ -59,12 +60,14 @@ pub struct Request {
     /// The id that an earlier attempt minted, if the caller's key had to be compared again after it. The attempt may
     /// have taken effect.
     pub earlier: Option<ReservationId>,
+    /// The call, if it is traced.
+    pub trace: Option<Arc<CallTrace>>,
 }
 
 impl Request {
     /// Makes the request of a caller who may name everything.
     pub fn new(tenant: TenantRef, operation: Operation) -> Self {
-        Self { tenant, operation, permit: Permit::default(), earlier: None }
+        Self { tenant, operation, permit: Permit::default(), earlier: None, trace: None }
     }
 
     /// Makes the failure of the request if its tenant does not exist, or was deleted after the reservation was made.
@@ -175,7 +178,11 @@ pub(super) enum Asked {
 impl Submission {
     /// Makes a submission that is queued now.
     pub(super) fn new(asked: Asked, deadline: Option<Instant>) -> Self {
-        Self { asked, deadline, queued_at: Instant::now() }
+        let made = Self { asked, deadline, queued_at: Instant::now() };
+        if let Some(trace) = made.requests().first().and_then(|request| request.trace.as_ref()) {
+            trace.note_queued(made.queued_at.into_std());
+        }
+        made
     }
 
     /// Returns the operations, in their order.

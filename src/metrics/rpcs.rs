@@ -9,6 +9,7 @@ use foldhash::HashMap;
 use prometheus::{Histogram, HistogramVec, IntGauge, Registry};
 
 use super::make::{gauge, histogram_of};
+use crate::traces::CallTrace;
 
 /// The names of the codes of gRPC, by number.
 const CODES: [&str; 17] = [
@@ -74,6 +75,7 @@ pub struct RpcTimer {
     place: usize,
     began: Instant,
     code: usize,
+    trace: Option<Arc<CallTrace>>,
 }
 
 impl Rpcs {
@@ -105,11 +107,16 @@ impl RpcTable {
     pub fn begin(self: &Arc<Self>, path: &str) -> RpcTimer {
         let place = self.places.get(path).copied().unwrap_or(self.methods.len() - 1);
         self.in_flight.inc();
-        RpcTimer { table: Arc::clone(self), place, began: Instant::now(), code: CANCELLED }
+        RpcTimer { table: Arc::clone(self), place, began: Instant::now(), code: CANCELLED, trace: None }
     }
 }
 
 impl RpcTimer {
+    /// Ends also the span of the call when the call ends.
+    pub fn follow(&mut self, trace: Arc<CallTrace>) {
+        self.trace = Some(trace);
+    }
+
     /// Ends the call with a code of gRPC, by its number.
     pub fn end(mut self, code: i32) {
         self.code = usize::try_from(code).ok().filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
@@ -122,5 +129,8 @@ impl Drop for RpcTimer {
         let labels = || self.table.durations.with_label_values(&[method.label.as_str(), CODES[self.code]]);
         method.by_code[self.code].get_or_init(labels).observe(self.began.elapsed().as_secs_f64());
         self.table.in_flight.dec();
+        if let Some(trace) = &self.trace {
+            trace.end(&method.label, i32::try_from(self.code).unwrap_or_default(), self.began);
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use prometheus::{Histogram, HistogramVec, Registry};
 
 use super::{make::histogram_of, table::Table};
+use crate::traces::note_transaction;
 
 /// Upper bounds of the buckets of durations, in seconds.
 const BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
@@ -92,5 +93,6 @@ impl TransactionTimer {
 impl Drop for TransactionTimer {
     fn drop(&mut self) {
         self.transactions.record(self.name, self.ending, self.began.elapsed().as_secs_f64());
+        note_transaction(self.name, Ending::LABELS[self.ending as usize], self.began);
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     },
     grpc::{
         admin::Admin,
-        http2::serve,
+        http2::{Observers, serve},
         quota::Quota,
         tls::{Tls, TlsError, TlsFiles},
         v1::{admin_service_server::AdminServiceServer, quota_service_server::QuotaServiceServer},
@@ -34,6 +34,7 @@ use crate::{
     jobs::{Clockwork, ScheduleError, Tools},
     policy::PolicyCache,
     store::{Dialect, Retention, Store, StoreError, StoreOptions},
+    traces::{Traces, TracesError},
 };
 
 mod demo;
@@ -82,6 +83,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// Calls cannot be traced.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A file of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -124,6 +128,7 @@ pub struct Server {
     health: Health,
     store: Store,
     stop: CancellationToken,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Server {
@@ -142,27 +147,17 @@ impl Server {
     async fn start_unboxed(options: ServerOptions) -> Result<Server, ServerError> {
         let config = &options.config;
         let tls = tls_files(config).map(Tls::load).transpose()?.map(Arc::new);
-        let (listener, address) = bind("listen", config.listen).await?;
-        let http = match config.http.0 {
-            Some(address) => Some(bind("http", address).await?),
-            None => None,
-        };
+        let traces = traces(config)?.map(Arc::new);
+        let (listener, http) = listen(config).await?;
+        let address = listener.1;
         let (store, clock, prepared) = open_database(&options).await?;
-        let lanes = match store.dialect() {
-            Dialect::Sqlite => 1,
-            Dialect::Postgres => config.lanes,
-        };
         let policies = Arc::new(PolicyCache::default());
-        let counters_max = i64::try_from(config.counters_per_tenant_max).unwrap_or(i64::MAX);
-        let lanes = LaneOptions { count: lanes, overlap: options.overlap, counters_max };
+        let lanes = lane_options(&options, store.dialect());
         let (engine, lanes) =
             Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
-        let access = match config.auth {
-            Auth::Off => Access::Off,
-            Auth::Keys => Access::Keys(Arc::new(Keyring::new(store.clone(), clock.clone()))),
-        };
+        let access = access(config, &store, &clock);
         let stop = CancellationToken::new();
         let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
         let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -192,23 +187,33 @@ impl Server {
         health.report(Readiness::of(store.is_available(), true)).await;
         let routes = Routes::new(QuotaServiceServer::new(quota))
             .add_service(AdminServiceServer::new(admin))
-            .add_service(health_service)
-            .add_service(crate::grpc::reflection_v1())
-            .add_service(crate::grpc::reflection_v1alpha());
-        let routes =
-            if config.auth_public_health { routes } else { crate::grpc::guard_health(routes, access) };
+            .add_service(health_service);
+        let routes = with_reflection(routes, config, access);
         let drain = Duration::from_secs(config.drain_seconds);
         if options.listens {
             tokio::spawn(Arc::clone(&feed).listen());
         }
         let feeding = tokio::spawn(feed.run());
-        let metrics = Arc::clone(store.metrics());
-        let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain, metrics, tls));
+        let observers = Observers { metrics: Arc::clone(store.metrics()), traces: traces.clone() };
+        let serving = tokio::spawn(serve(listener.0, routes, stop.clone(), drain, observers, tls));
         let probe = tokio::spawn(
             probe::Probe::new(&store, clock, options.demo, prepared, health.clone()).run(stop.clone()),
         );
         let http = http.map(|(listener, address)| HttpListener::start(listener, address, pages));
-        Ok(Server { address, http, serving, probe, feeding, clockwork, lanes, drain, health, store, stop })
+        Ok(Server {
+            address,
+            http,
+            serving,
+            probe,
+            feeding,
+            clockwork,
+            lanes,
+            drain,
+            health,
+            store,
+            stop,
+            traces,
+        })
     }
 
     /// Returns the address and port on which the server listens.
@@ -268,7 +273,35 @@ impl Server {
             ),
         }
         self.lanes.end();
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
     }
+}
+
+/// Returns what the server needs to know who calls.
+fn access(config: &Config, store: &Store, clock: &Clock) -> Access {
+    match config.auth {
+        Auth::Off => Access::Off,
+        Auth::Keys => Access::Keys(Arc::new(Keyring::new(store.clone(), clock.clone()))),
+    }
+}
+
+/// Returns the options of the lanes.
+fn lane_options(options: &ServerOptions, dialect: Dialect) -> LaneOptions {
+    let count = match dialect {
+        Dialect::Sqlite => 1,
+        Dialect::Postgres => options.config.lanes,
+    };
+    let counters_max = i64::try_from(options.config.counters_per_tenant_max).unwrap_or(i64::MAX);
+    LaneOptions { count, overlap: options.overlap, counters_max }
+}
+
+/// Adds reflection. Unless the settings leave health and reflection open, both then need a key.
+fn with_reflection(routes: Routes, config: &Config, access: Access) -> Routes {
+    let routes =
+        routes.add_service(crate::grpc::reflection_v1()).add_service(crate::grpc::reflection_v1alpha());
+    if config.auth_public_health { routes } else { crate::grpc::guard_health(routes, access) }
 }
 
 fn retention(config: &Config) -> Retention {
@@ -278,6 +311,12 @@ fn retention(config: &Config) -> Retention {
         config.event_retention_days,
         config.counter_retention_days,
     )
+}
+
+/// Begins to trace calls. `None`: no call is traced.
+fn traces(config: &Config) -> Result<Option<Traces>, TracesError> {
+    let endpoint = Some(&config.otlp_endpoint).filter(|endpoint| !endpoint.is_empty());
+    endpoint.map(|endpoint| Traces::start(endpoint, config.otlp_sample)).transpose()
 }
 
 /// Returns the files of TLS. `None`: the server serves without TLS.
@@ -310,8 +349,21 @@ async fn open_database(options: &ServerOptions) -> Result<(Store, Clock, bool), 
     Ok((store, clock, prepared))
 }
 
+/// A listener, and its address with its real port.
+type Bound = (TcpListener, SocketAddr);
+
+/// Listens for calls, and for HTTP unless it is off.
+async fn listen(config: &Config) -> Result<(Bound, Option<Bound>), ServerError> {
+    let calls = bind("listen", config.listen).await?;
+    let http = match config.http.0 {
+        Some(address) => Some(bind("http", address).await?),
+        None => None,
+    };
+    Ok((calls, http))
+}
+
 /// Listens on the address of a setting, and returns the address with its real port.
-async fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<Bound, ServerError> {
     let failed = |source| ServerError::Listen { setting, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

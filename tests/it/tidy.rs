@@ -12,7 +12,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// The modules, from the outermost to the innermost layer. A module may import only modules of later rows.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 15] = [
     &["main"],
     &["cli"],
     &["bench"],
@@ -24,7 +24,9 @@ const LAYERS: [&[&str]; 13] = [
     &["access"],
     &["policy"],
     &["store", "clock"],
-    &["seldom", "metrics"],
+    &["metrics"],
+    &["traces"],
+    &["seldom"],
     &["domain"],
 ];
 
@@ -42,14 +44,19 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("hmac", &["events"]),
     ("indicatif", &["bench"]),
     ("mimalloc", &["main", "metrics"]),
+    ("opentelemetry", &["traces"]),
+    ("opentelemetry_otlp", &["traces"]),
+    ("opentelemetry_sdk", &["traces"]),
     ("prometheus", &["metrics"]),
     ("reqwest", &["events"]),
-    ("rustls", &["console", "events", "grpc"]),
-    ("rustls_native_certs", &["console"]),
+    ("rustls", &["console", "events", "grpc", "store", "traces"]),
+    ("rustls_native_certs", &["console", "store", "traces"]),
     ("sea_orm", &["store"]),
+    ("tokio_postgres", &["store"]),
+    ("tokio_postgres_rustls", &["store"]),
     ("tokio_cron_scheduler", &["jobs"]),
     ("tokio_rustls", &["console", "grpc"]),
-    ("tonic", &["bench", "cli", "console", "grpc", "server"]),
+    ("tonic", &["bench", "cli", "console", "grpc", "server", "traces"]),
     ("tonic_health", &["bench", "grpc", "server"]),
     ("tonic_prost", &["bench", "grpc"]),
     ("tonic_reflection", &["grpc", "server"]),

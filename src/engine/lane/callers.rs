@@ -9,13 +9,18 @@ use super::super::{
     batch::Item,
     tally,
 };
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    traces::{EndedTransaction, end_batch},
+};
 
 /// The operations of a batch, and the callers who wait for their outcomes.
-#[derive(Default)]
 pub(super) struct Batch {
     pub(super) items: Vec<Item>,
     callers: Vec<Caller>,
+    began: Instant,
+    /// The transactions of the batch that have ended, if the batch is traced.
+    transactions: Vec<EndedTransaction>,
 }
 
 /// An operation outside of a batch, with the caller who waits for its outcome.
@@ -39,6 +44,22 @@ struct Gathering {
 }
 
 impl Batch {
+    /// Makes a batch that begins now.
+    pub(super) fn new() -> Self {
+        let (items, callers, transactions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { items, callers, began: Instant::now(), transactions }
+    }
+
+    /// Returns whether an operation of a traced call is in the batch.
+    pub(super) fn is_traced(&self) -> bool {
+        self.items.iter().any(|item| item.request.trace.is_some())
+    }
+
+    /// Adds transactions of the batch that have ended.
+    pub(super) fn note_transactions(&mut self, ended: Vec<EndedTransaction>) {
+        self.transactions.extend(ended);
+    }
+
     pub(super) fn push(&mut self, submission: Submission) {
         let deadline = submission.deadline;
         match submission.asked {
@@ -99,6 +120,8 @@ impl Batch {
         if !self.items.is_empty() {
             metrics.operations.record_batch(self.items.len());
         }
+        let traced = self.items.iter().filter_map(|item| item.request.trace.as_ref());
+        end_batch(traced, self.began.into_std(), self.items.len(), self.transactions);
         let mut outcomes = self.items.into_iter().map(|item| {
             let outcome = item.outcome.unwrap_or(Err(Failure::Internal));
             tally::count(metrics, &item.request, &outcome);

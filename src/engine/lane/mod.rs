@@ -38,6 +38,7 @@ use super::{
 use crate::{
     domain::{id::TenantKey, time::Time},
     store::{Store, StoreError},
+    traces::with_transactions,
 };
 
 /// Maximum number of operations that wait in one lane.
@@ -94,7 +95,7 @@ impl Lane {
     pub(super) async fn run(mut self) {
         let mut flight: Option<Flight> = None;
         while self.next(&mut flight).await {
-            let mut batch = Batch::default();
+            let mut batch = Batch::new();
             self.fill(&mut batch);
             if batch.items.is_empty() {
                 continue;
@@ -131,13 +132,16 @@ impl Lane {
     async fn run_locked(&mut self, mut batch: Batch) {
         // The previous batch may have found some of this batch's tenants locked.
         self.aside.take_followers(&mut batch, |tenant| self.batcher.find_key(tenant));
+        let is_traced = batch.is_traced();
         let run = async {
             if let Some(locked) = self.batcher.lock_early(&mut batch.items).await {
                 self.join(&locked, &mut batch);
             }
             self.batcher.run(&mut batch.items).await;
         };
-        if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+        let (run, transactions) = with_transactions(is_traced, AssertUnwindSafe(run).catch_unwind()).await;
+        batch.note_transactions(transactions);
+        if run.is_err() {
             // The panic is a defect, and was logged. The lane forgets its memory, which the batch may have changed
             // only in part, and continues.
             self.batcher.forget();
@@ -242,8 +246,11 @@ impl Lane {
                 return true;
             }
             Ok(Err((mut batch, error))) => {
-                let run = self.batcher.run_after(&mut batch.items, &error);
-                if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+                let is_traced = batch.is_traced();
+                let run = AssertUnwindSafe(self.batcher.run_after(&mut batch.items, &error)).catch_unwind();
+                let (run, transactions) = with_transactions(is_traced, run).await;
+                batch.note_transactions(transactions);
+                if run.is_err() {
                     self.batcher.forget();
                 }
                 self.aside.take_locked(&mut batch);
@@ -308,7 +315,9 @@ async fn commit_flight(
     reply: oneshot::Sender<Landed>,
 ) {
     let metrics = Arc::clone(store.metrics());
-    match planned.commit(store).await {
+    let (committed, transactions) = with_transactions(batch.is_traced(), planned.commit(store)).await;
+    batch.note_transactions(transactions);
+    match committed {
         Ok(time) => {
             let _ = reply.send(Ok(time));
             for (item, outcome) in batch.items.iter_mut().zip(outcomes) {

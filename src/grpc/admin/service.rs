@@ -283,7 +283,11 @@ impl AdminService for Admin {
         let (tenant, reset) = convert::reset(message).map_err(of_refusal)?;
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         let operation = Operation::Reset(Box::new(reset));
-        let request = engine::Request { permit, ..engine::Request::new(TenantRef::Id(tenant), operation) };
+        let request = engine::Request {
+            permit,
+            trace: extensions.get().cloned(),
+            ..engine::Request::new(TenantRef::Id(tenant), operation)
+        };
         let mut answer = self.engine.submit(request, deadline).await;
         self.door.renew(&self.engine, std::slice::from_mut(&mut answer), deadline).await;
         let answer = answer.map_err(|failure| status::of_failure(&failure))?;

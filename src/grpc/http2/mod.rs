@@ -23,4 +23,7 @@ pub(super) use self::{
     room::Share,
     rpc::OWN_PATHS,
 };
-pub use self::{layer::REQUEST_BYTES_MAX, serve::serve};
+pub use self::{
+    layer::REQUEST_BYTES_MAX,
+    serve::{Observers, serve},
+};

@@ -34,6 +34,7 @@ use crate::{
     grpc::tls::Tls,
     metrics::{Metrics, RpcTable},
     seldom::Seldom,
+    traces::Traces,
 };
 
 /// Maximum number of calls that one connection may have open. The number is larger than a batch and smaller than the
@@ -76,7 +77,17 @@ const TLS_BUFFER_BYTES: usize = 32 * 1024;
 /// The pause after an `accept` that failed because file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled. Records each call in `metrics`.
+/// What observes the calls of a listener.
+#[derive(Clone, Debug, Default)]
+pub struct Observers {
+    /// The figures of all calls.
+    pub metrics: Arc<Metrics>,
+    /// The spans of sampled calls. `None`: no call is traced.
+    pub traces: Option<Arc<Traces>>,
+}
+
+/// Serves `routes`, with [`ContractLayer`] around them, until `shutdown` is cancelled. Each call is recorded in
+/// the metrics, and in the traces if it is sampled.
 /// With `tls`, all connections are encrypted, and its files are followed.
 ///
 /// Then the server accepts no new connection, sends GOAWAY to each client, and answers the calls that it has accepted.
@@ -91,9 +102,10 @@ pub async fn serve(
     routes: Routes,
     shutdown: CancellationToken,
     drain: Duration,
-    metrics: Arc<Metrics>,
+    observers: Observers,
     tls: Option<Arc<Tls>>,
 ) -> io::Result<()> {
+    let Observers { metrics, traces } = observers;
     let address = listener.local_addr()?;
     tracing::debug!(net.address = %address, "accepting connections");
     if let Some(tls) = &tls {
@@ -120,7 +132,7 @@ pub async fn serve(
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
-        let door = (routes.clone(), Arc::clone(&rpcs));
+        let door = (routes.clone(), Arc::clone(&rpcs), traces.clone());
         connections.spawn(run_connection(socket, tls.clone(), door, Share::of(&rooms), ends.clone()));
     }
     drop(listener);
@@ -157,7 +169,7 @@ struct Ends {
 async fn run_connection(
     socket: TcpStream,
     tls: Option<Arc<Tls>>,
-    (routes, rpcs): (Router, Arc<RpcTable>),
+    (routes, rpcs, traces): (Router, Arc<RpcTable>, Option<Arc<Traces>>),
     share: Arc<Share>,
     ends: Ends,
 ) {
@@ -172,7 +184,7 @@ async fn run_connection(
     };
     let inbox = Inbox::new(ends.streams.clone(), Arc::clone(&share));
     let routes = ContractLayer.layer(Gate::new(routes, Arc::clone(&share)));
-    let door = Door { routes, inbox: inbox.clone(), rpcs };
+    let door = Door { routes, inbox: inbox.clone(), rpcs, traces };
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&share), greeted_until));
     let connection = http2_settings(inbox.clone()).serve_connection(socket, door);
     let mut connection = WithCalls::new(connection, inbox);
@@ -273,6 +285,7 @@ struct Door {
     routes: Contract<Gate>,
     inbox: Inbox,
     rpcs: Arc<RpcTable>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Door {
@@ -280,9 +293,13 @@ impl hyper::service::Service<Request<Incoming>> for Door {
     type Error = Infallible;
     type Future = Measured<ContractFuture<GateFuture>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
-        let (timer, streams) = (self.rpcs.begin(path), Rpc::of(path).streams());
+        let (mut timer, streams) = (self.rpcs.begin(path), Rpc::of(path).streams());
+        if let Some(trace) = self.traces.as_ref().and_then(|traces| traces.call(request.headers())) {
+            request.extensions_mut().insert(Arc::clone(&trace));
+            timer.follow(trace);
+        }
         self.inbox.announce(streams);
         Measured::new(self.routes.clone().call(request), timer, streams)
     }
@@ -310,8 +327,14 @@ mod tests {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a valid address");
         let shutdown = CancellationToken::new();
         let (routes, ended) = (Routes::new(health), shutdown.clone());
-        let server =
-            tokio::spawn(serve(listener, routes, ended, Duration::from_millis(50), Arc::default(), None));
+        let server = tokio::spawn(serve(
+            listener,
+            routes,
+            ended,
+            Duration::from_millis(50),
+            Observers::default(),
+            None,
+        ));
 
         let mut client = HealthClient::new(endpoint.connect().await.expect("the server accepts"));
         let request = HealthCheckRequest { service: String::new() };
@@ -334,7 +357,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         shutdown.cancel();
         let hour = Duration::from_secs(3600);
-        let served = serve(listener, Routes::default(), shutdown, hour, Arc::default(), None);
+        let served = serve(listener, Routes::default(), shutdown, hour, Observers::default(), None);
         assert!(timeout(BOUND, served).await.expect("nothing to wait for").is_ok());
     }
 }

@@ -35,6 +35,7 @@ use crate::{
         wire,
     },
     policy::PolicyCache,
+    traces::CallTrace,
 };
 
 /// A closure that takes the reply of one rpc out of the enum of all replies. `None` for another rpc's reply.
@@ -77,7 +78,7 @@ impl Quota {
         take: impl FnOnce(Answered) -> Option<T>,
     ) -> Result<Response<T>, Status> {
         let request = match request {
-            Ok(request) => engine::Request { permit, ..request },
+            Ok(request) => engine::Request { permit, trace: extensions.get().cloned(), ..request },
             Err(unfit) => {
                 // Boxed, because few calls come here.
                 Box::pin(self.door.confirm(&permit)).await?;
@@ -242,11 +243,12 @@ impl QuotaService for Quota {
             return Err(status::of_refusal(&Refusal::Invalid(vec![fault]), None));
         }
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
+        let trace: Option<Arc<CallTrace>> = extensions.get().cloned();
         let mut requests = Vec::with_capacity(count);
         let parse = |operation| {
             check_operation(&permit, &operation).map_err(Unparsed::Forbidden)?;
             let request = parse::operation(operation, &self.policies).map_err(Unparsed::Unfit)?;
-            requests.push(engine::Request { permit: permit.clone(), ..request });
+            requests.push(engine::Request { permit: permit.clone(), trace: trace.clone(), ..request });
             Ok(())
         };
         let parsed: Vec<Result<(), Unparsed>> = message.operations.into_iter().map(parse).collect();
