@@ -361,3 +361,32 @@ async fn keys_without_tls_cause_a_warning_where_other_machines_can_connect() {
         assert_eq!(text.contains("can read keys"), warned, "{text}");
     }
 }
+
+/// So the bench can measure what keys and TLS cost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bench_calls_a_server_with_keys_and_tls() {
+    let (database, ca) = (Database::fresh(Kind::Sqlite), Ca::new("ca"));
+    let folder = database.path("");
+    let mut create = tope();
+    create.args(["keys", "create", "--role", "admin", "--database", database.url()]);
+    let created = run(create).await;
+    let key_file = write(&folder, "key", &String::from_utf8(created.stdout).expect("text"));
+    let ca_file = write(&folder, "ca.pem", &ca.pem());
+    let [cert, key] = ca.server().write(&folder, "server");
+    let arguments = ["--auth", "keys", "--tls-cert", &cert, "--tls-key", &key];
+    let process = Process::start(database.url(), &folder, &arguments);
+    eventually("the server accepts connections", async || connect(&process, ca.trusted()).await.ok()).await;
+    let target = format!("https://{}", process.address());
+    let bench = |more: &[&str]| {
+        let mut bench = tope();
+        bench.args(["bench", "--target", &target, "--tenants", "2", "--rounds", "1", "--seconds", "1"]).args(more);
+        run(bench)
+    };
+    let measured = bench(&["--key-file", &key_file, "--ca", &ca_file]).await;
+    assert!(measured.status.success() && said(&measured).contains("rpc/s"), "{}", said(&measured));
+    let without = bench(&["--ca", &ca_file]).await;
+    assert!(!without.status.success() && said(&without).contains("KEY_MISSING"), "{}", said(&without));
+    let distrusted = bench(&["--key-file", &key_file]).await;
+    assert!(!distrusted.status.success() && said(&distrusted).contains("--ca"), "{}", said(&distrusted));
+    process.stop().await;
+}
