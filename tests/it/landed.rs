@@ -2,9 +2,11 @@
 //!
 //! `tests/fixtures` has one folder per earlier schema, named after its last migration: `books.db`, a SQLite file, and
 //! `books.sql`, a dump of PostgreSQL. A server of that version filled both with the same calls. The server of
-//! m20261127_000019 began with the databases of m20261126_000014, which it migrated.
+//! m20261127_000019 began with the databases of m20261126_000014, which it migrated, and the server of m20261127_000020
+//! with those of m20261127_000019.
 
 mod books;
+mod keys;
 mod labels;
 mod terms;
 

@@ -64,7 +64,7 @@ pub struct Reset {
 }
 
 /// The earlier schemas that have a fixture, from the oldest on.
-pub const SCHEMAS: [Books; 4] = [
+pub const SCHEMAS: [Books; 5] = [
     Books {
         schema: "m20261124_000003",
         // 2026-11-26 11:01:30 UTC.
@@ -178,6 +178,39 @@ pub const SCHEMAS: [Books; 4] = [
         events: 70,
         hooks: &[
             ("alerts", WebhookState::Active, &[(15, 70, DeliveryState::Pending)]),
+            ("books", WebhookState::Disabled, &[(28, 29, DeliveryState::Delivered)]),
+        ],
+        extended_again: Ok((5_606, 1_050)),
+        resets: &[Reset {
+            tenant: "initech",
+            request_id: "courtesy",
+            adjusted: &[-4_521, -4_521, -4_521],
+            forgiven: "forgiven",
+            day: 21,
+        }],
+    },
+    // The database of the schema before it, with keys.
+    Books {
+        schema: "m20261127_000020",
+        // 2026-11-26 12:04:00 UTC.
+        read_at: 1_795_694_640_000,
+        usage: &[&USAGE_14, &ADDED_19],
+        labelled: &LABELLED_14,
+        one_more: &[
+            ("acme", &[("day", 5_607), ("month", 5_607)]),
+            ("cyberdyne", &[("day", 1_201), ("month", 1_201)]),
+            // The token has no user, so the limit `session` counts the token with an empty value.
+            ("dunder", &[("day", 21), ("session", 1), ("week", 176)]),
+            ("globex", &[("day", 567)]),
+            ("initech", &[("day", 22), ("month", 22)]),
+            ("piper", &[("billing", 575), ("run", 10), ("sprint", 575)]),
+            ("saber", &[("day", 1), ("session", 1), ("week", 451)]),
+            ("tyrell", &[("day", 371), ("month", 371)]),
+        ],
+        pro: &["globex"],
+        events: 78,
+        hooks: &[
+            ("alerts", WebhookState::Active, &[(15, 78, DeliveryState::Pending)]),
             ("books", WebhookState::Disabled, &[(28, 29, DeliveryState::Delivered)]),
         ],
         extended_again: Ok((5_606, 1_050)),
