@@ -1,9 +1,12 @@
-//! Finds out who calls, by the key of the call.
+//! Finds out who calls, by the key or the JWT of the call.
 //!
-//! `text.rs` makes and parses the text of a key. This file remembers all keys, and compares the text of a call with
-//! them. A valid key is found without the database; the engine compares the revision of the keys in the batch (R7.4).
-//! Before a key is refused, the keys are loaded again, since another server may have created it a moment ago.
+//! `credential.rs` reads what a call shows. `text.rs` makes and parses the text of a key. This file remembers all keys,
+//! and compares the text of a call with them. A valid key is found without the database; the engine compares the
+//! revision of the keys in the batch (R7.4). Before a key is refused, the keys are loaded again, since another server may
+//! have created it a moment ago. `jwt` verifies JWTs.
 
+mod credential;
+pub mod jwt;
 mod text;
 
 use std::{
@@ -19,11 +22,15 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::{sync::Mutex, time::timeout};
 
-pub use self::text::{KeyText, NewText, new_key};
+use self::jwt::JwtVerifier;
+pub use self::{
+    credential::Credential,
+    text::{KeyText, NewText, new_key},
+};
 use crate::{
     clock::{Clock, system_now},
     domain::{
-        access::{BadKey, Key, KeyState, Permit},
+        access::{BadKey, Caller, Jwt, Key, KeyState, Permit},
         time::{Span, Time},
     },
     store::{Store, StoreError},
@@ -43,7 +50,7 @@ const KEYS_NOTED_MAX: usize = 1_000;
 pub enum Access {
     /// Everybody may do everything.
     Off,
-    /// Every call must have a key.
+    /// Every call must have a key, or a JWT if the server verifies JWTs.
     Keys(Arc<Keyring>),
 }
 
@@ -52,6 +59,7 @@ pub enum Access {
 pub struct Keyring {
     store: Store,
     clock: Clock,
+    jwts: Option<Arc<JwtVerifier>>,
     latest: RwLock<Arc<Keys>>,
     /// Number of loads that have begun.
     begun: AtomicU64,
@@ -79,7 +87,7 @@ struct Entry {
 /// Why the caller of a call was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum Denied {
-    /// The key is not valid.
+    /// The key or the JWT is not valid.
     #[error(transparent)]
     Key(#[from] BadKey),
     /// The database does not answer.
@@ -91,36 +99,52 @@ pub enum Denied {
 }
 
 impl Keyring {
-    /// Makes a keyring that loads its keys with the first call.
-    pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, latest: RwLock::default(), begun: AtomicU64::new(0), loaded: Mutex::default() }
+    /// Makes a keyring that loads its keys with the first call. `jwts`: callers may show JWTs instead of keys.
+    pub fn new(store: Store, clock: Clock, jwts: Option<Arc<JwtVerifier>>) -> Self {
+        let (latest, loaded) = (RwLock::default(), Mutex::default());
+        Self { store, clock, jwts, latest, begun: AtomicU64::new(0), loaded }
     }
 
-    /// Finds the owner of the key in the keys that this server remembers. `None`: the keys must be loaded again, see
-    /// [`Keyring::authenticate`].
-    pub fn find(&self, text: &KeyText<'_>) -> Option<Permit> {
-        self.latest().judge(text, self.now()).ok()
+    /// Finds the caller by the keys and JWTs that this server remembers. `None`: the keys must be loaded again, or the
+    /// JWT must be verified, see [`Keyring::authenticate`].
+    pub fn find(&self, credential: &Credential<'_>) -> Option<Permit> {
+        match credential {
+            Credential::Key(text) => self.latest().judge(text, self.now()).ok(),
+            Credential::Jwt(text) => Some(permit_of_jwt(self.jwts.as_ref()?.find(text, self.now())?)),
+        }
     }
 
-    /// Finds the owner of a key, in the present keys of the database.
+    /// Finds the caller: by the present keys of the database, or by a JWT.
     ///
     /// # Errors
     ///
-    /// The key is not valid, or the database does not answer.
-    pub async fn authenticate(&self, text: &KeyText<'_>) -> Result<Permit, Denied> {
-        Ok(self.load().await?.judge(text, self.now())?)
+    /// The key or the JWT is not valid, or the database does not answer.
+    pub async fn authenticate(&self, credential: &Credential<'_>) -> Result<Permit, Denied> {
+        match (credential, &self.jwts) {
+            (Credential::Key(text), _) => Ok(self.load().await?.judge(text, self.now())?),
+            (Credential::Jwt(text), Some(jwts)) => Ok(match jwts.find(text, self.now()) {
+                Some(jwt) => permit_of_jwt(jwt),
+                None => permit_of_jwt(jwts.verify(text, self.now()).await?),
+            }),
+            (Credential::Jwt(_), None) => Err(BadKey::Malformed.into()),
+        }
     }
 
-    /// Compares the key of a call with the present keys again.
+    /// Compares the key of a call with the present keys again, or the end of a JWT with the present time.
     ///
     /// # Errors
     ///
-    /// The key is no longer valid, or the database does not answer.
+    /// The key or the JWT is no longer valid, or the database does not answer.
     pub async fn renew(&self, permit: &Permit) -> Result<Permit, Denied> {
-        let Some(key) = &permit.key else { return Ok(permit.clone()) };
-        let keys = self.load().await?;
-        let found = keys.by_id.get(&key.id).filter(|entry| entry.key.hash == key.hash);
-        Ok(keys.permit(found.ok_or(BadKey::Unknown)?, self.now())?)
+        match &permit.who {
+            Some(Caller::Key(key)) => {
+                let keys = self.load().await?;
+                let found = keys.by_id.get(&key.id).filter(|entry| entry.key.hash == key.hash);
+                Ok(keys.permit(found.ok_or(BadKey::Unknown)?, self.now())?)
+            }
+            Some(Caller::Jwt(jwt)) if jwt.expires_at <= self.now() => Err(BadKey::JwtExpired.into()),
+            Some(Caller::Jwt(_)) | None => Ok(permit.clone()),
+        }
     }
 
     /// Writes when keys were last used. Returns the number of keys.
@@ -180,6 +204,10 @@ impl Keyring {
     }
 }
 
+fn permit_of_jwt(jwt: Arc<Jwt>) -> Permit {
+    Permit { who: Some(Caller::Jwt(jwt)), revision: 0 }
+}
+
 impl Keys {
     /// Returns other keys, with the instants of their last use.
     fn replaced(&self, revision: i64, keys: Vec<Key>) -> Self {
@@ -210,7 +238,8 @@ impl Keys {
             KeyState::Active if key.expires_at.is_some_and(|end| end <= now) => Err(BadKey::Expired),
             KeyState::Active => {
                 entry.used_at.store(now.0, Ordering::Relaxed);
-                Ok(Permit { key: Some(Arc::clone(key)), revision: self.revision.unwrap_or(0) })
+                let (who, revision) = (Some(Caller::Key(Arc::clone(key))), self.revision.unwrap_or(0));
+                Ok(Permit { who, revision })
             }
         }
     }

@@ -24,6 +24,11 @@ pub struct KeyText<'a> {
 }
 
 impl<'a> KeyText<'a> {
+    /// Returns whether a text begins like that of a key, which no JWT does.
+    pub(super) fn begins(text: &str) -> bool {
+        text.starts_with(PREFIX)
+    }
+
     /// Parses the text of a key. `None`: no key has this text.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;

@@ -59,7 +59,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let (auth, tls) = (config.auth, !config.tls_cert.as_os_str().is_empty());
     let options = ServerOptions { demo: args.demo, ..ServerOptions::new(config) };
     let server = Server::start(options).await.map_err(|error| {
-        let exit = if matches!(error, ServerError::Tls(_)) { Exit::Usage } else { Exit::Error };
+        let of_setting = matches!(error, ServerError::Tls(_) | ServerError::Jwks(_));
+        let exit = if of_setting { Exit::Usage } else { Exit::Error };
         CliError::caused("cannot serve", &error).with_exit(exit)
     })?;
     // A server that says that it is ready must not be killed by the next signal.

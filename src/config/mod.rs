@@ -1,6 +1,7 @@
 //! Settings of `tope serve`. Precedence: flag, then environment (`TOPE_…`), then file. Each setting is declared once,
 //! below.
 
+mod checks;
 mod http;
 mod otlp;
 
@@ -18,7 +19,7 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use self::http::HttpAddress;
-use self::{http::parse_http, otlp::check_endpoint};
+use self::http::parse_http;
 use crate::domain::bounds::{REQUEST_ID_RETENTION_MIN_HOURS, TENANT_COUNTERS_MAX};
 
 /// Default of `database`: a SQLite file in the current folder.
@@ -82,7 +83,7 @@ pub enum Auth {
     /// Everybody may do everything.
     #[default]
     Off,
-    /// Every call must have a key.
+    /// Every call must have a key, or a JWT if the settings of JWTs are set.
     Keys,
 }
 
@@ -177,6 +178,30 @@ settings! {
     /// Whether calls need a key: off (everybody may do everything) or keys
     [value_name = "MODE", value_enum]
     auth: Auth = Auth::Off, "off or keys";
+
+    /// Issuer of the JWTs that callers may show instead of a key: the claim iss
+    [value_name = "TEXT"]
+    jwt_issuer: String = String::new(), "a text";
+
+    /// Audience of the JWTs, which stands for this service: the claim aud must be or contain it
+    [value_name = "TEXT"]
+    jwt_audience: String = String::new(), "a text";
+
+    /// File or URL with the public keys of the issuer, a JWK Set; http only for this machine
+    [value_name = "FILE|URL"]
+    jwt_jwks: String = String::new(), "the name of a file, or a URL";
+
+    /// Claim with the role of the caller; dots lead into nested claims
+    [value_name = "CLAIM"]
+    jwt_role_claim: String = "tope_role".to_owned(), "the name of a claim";
+
+    /// Claim with the tenants that the caller may name, or "*" for all
+    [value_name = "CLAIM"]
+    jwt_tenants_claim: String = "tope_tenants".to_owned(), "the name of a claim";
+
+    /// Claim with the agents that a spender may name; without the claim, all
+    [value_name = "CLAIM"]
+    jwt_agents_claim: String = "tope_agents".to_owned(), "the name of a claim";
 
     /// Answer health checks and reflection without a key, also if other calls need a key
     [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"]
@@ -382,73 +407,8 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, String> {
         })?;
     parse_database(&config.database).map_err(|error| format!("database {error}"))?;
     check_ranges(&config)?;
-    check_auth(&config)?;
-    check_otlp(&config)?;
-    check_tls(&config)?;
-    check_request_ids(&config)?;
-    check_counters(&config)?;
+    checks::check(&config)?;
     Ok(config)
-}
-
-/// Checks that a server without keys listens only for this machine, unless `insecure` says otherwise.
-fn check_auth(config: &Config) -> Result<(), String> {
-    if config.auth == Auth::Off && !config.listen.ip().is_loopback() && !config.insecure {
-        return Err(format!(
-            "listen is {}, which other machines can reach, and auth is off, so that anybody there could spend quota \
-             and administer tenants; create a key with `tope keys create --role admin` and set auth to keys, or set \
-             insecure to true",
-            config.listen
-        ));
-    }
-    Ok(())
-}
-
-/// Checks that a certificate has a key, and that the CAs of clients come with a certificate.
-fn check_otlp(config: &Config) -> Result<(), String> {
-    if config.otlp_endpoint.is_empty() {
-        return Ok(());
-    }
-    check_endpoint(&config.otlp_endpoint).map_err(|wanted| format!("otlp_endpoint {wanted}"))
-}
-
-fn check_tls(config: &Config) -> Result<(), String> {
-    let is_set = |file: &PathBuf| !file.as_os_str().is_empty();
-    let (cert, key, client_ca) =
-        (is_set(&config.tls_cert), is_set(&config.tls_key), is_set(&config.tls_client_ca));
-    match (cert, key) {
-        (true, false) => Err("tls_cert is set, but tls_key is not; TLS needs both".to_owned()),
-        (false, true) => Err("tls_key is set, but tls_cert is not; TLS needs both".to_owned()),
-        (false, false) if client_ca => {
-            Err("tls_client_ca is set, but tls_cert and tls_key are not; without TLS, clients have no certificates"
-                .to_owned())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Checks that reservations are kept as long as request ids, since a repeated request is answered from its reservation.
-fn check_request_ids(config: &Config) -> Result<(), String> {
-    let (days, hours) = (config.reservation_retention_days, config.request_id_retention_hours);
-    if hours > days * 24 {
-        return Err(format!(
-            "request_id_retention_hours must be at most reservation_retention_days, which is {days} ({} hours), but is \
-             {hours}",
-            days * 24
-        ));
-    }
-    Ok(())
-}
-
-/// Checks that counters are kept as long as reservations, since a reservation that is kept may still change them.
-fn check_counters(config: &Config) -> Result<(), String> {
-    let (reservations, counters) = (config.reservation_retention_days, config.counter_retention_days);
-    if counters < reservations {
-        return Err(format!(
-            "counter_retention_days must be at least reservation_retention_days, which is {reservations}, but is \
-             {counters}"
-        ));
-    }
-    Ok(())
 }
 
 /// Describes an error, with the setting and the place where it was given.

@@ -33,6 +33,9 @@ fn a_fault_names_the_setting_and_where_it_was_given() {
             "reservation_retention_days = 401",
             "counter_retention_days must be at least reservation_retention_days, which is 401, but is 400",
         ),
+        ("jwt_issuer = \"a\"", "jwt_issuer is set, but jwt_audience is not; JWTs need both"),
+        ("jwt_jwks = \"a\"", "jwt_jwks is set, but jwt_issuer is not; JWTs need both"),
+        ("jwt_issuer = \"a\"\njwt_audience = \"b\"\njwt_jwks = \"c\"", "jwt_issuer is set, but auth is off"),
         ("counters_per_tenant_max = 0", "counters_per_tenant_max must be 1 to 100000000, but is 0"),
         (
             "request_id_retention_hours = 49\nreservation_retention_days = 2",
@@ -53,6 +56,47 @@ fn a_fault_names_the_setting_and_where_it_was_given() {
     assert!(missing.ends_with("does not exist"), "{missing}");
     let folder = load(Some(directory.path()), &Flags::default()).expect_err("a folder");
     assert!(folder.ends_with("is not a file"), "{folder}");
+}
+
+#[test]
+fn the_keys_of_jwts_come_from_a_file_or_a_url_that_nobody_can_change_on_the_way() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let file = directory.path().join("tope.toml");
+    let mut load_with = |more: &str| {
+        let text = format!("auth = \"keys\"\njwt_issuer = \"i\"\njwt_audience = \"a\"\n{more}\n");
+        std::fs::write(&file, text).expect("written");
+        load(Some(&file), &Flags::default())
+    };
+    let right = [
+        "keys.json",
+        "/etc/tope/keys.json",
+        "https://idp.example/keys?a=b",
+        "http://localhost:1/keys",
+        "http://127.9.9.9/keys",
+        "http://[::1]:8080/keys",
+    ];
+    for jwks in right {
+        load_with(&format!("jwt_jwks = \"{jwks}\"")).expect(jwks);
+    }
+    let cases = [
+        ("http://idp.example/keys", "must be an https URL"),
+        ("http://localhost.example/keys", "must be an https URL"),
+        ("http://[2001:db8::1]/keys", "must be an https URL"),
+        ("https://me:secret@idp.example/keys", "without user and password"),
+        ("http://127.0.0.1@idp.example/keys", "without user and password"),
+        ("ftp://idp.example/keys", "must be the name of a file, or an https URL"),
+        ("https://", "must be the name of a file, or an https URL"),
+        ("https://a b/secret", "must be the name of a file, or an https URL"),
+    ];
+    for (jwks, said) in cases {
+        let error = load_with(&format!("jwt_jwks = \"{jwks}\"")).expect_err(jwks);
+        assert!(error.starts_with("jwt_jwks ") && error.contains(said), "{jwks}: {error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+    for claim in ["jwt_role_claim", "jwt_tenants_claim", "jwt_agents_claim"] {
+        let error = load_with(&format!("jwt_jwks = \"a\"\n{claim} = \"\"")).expect_err(claim);
+        assert!(error.starts_with(claim), "{error}");
+    }
 }
 
 #[test]

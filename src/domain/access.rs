@@ -1,4 +1,4 @@
-//! Who may call: keys, roles, and the tenants and agents that a key may name (R7).
+//! Who may call: keys, JWTs, roles, and the tenants and agents that a caller may name (R7).
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -57,44 +57,85 @@ pub struct Key {
     pub updated_at: Time,
 }
 
+/// A verified JWT of an identity provider, as far as it decides what its subject may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    /// The claim `sub`.
+    pub subject: String,
+    /// What the subject may do.
+    pub role: Role,
+    /// The ids of the tenants that the subject may name. Empty: all tenants, and what belongs to no tenant.
+    pub tenants: BTreeSet<String>,
+    /// The agents that the subject may name. Empty: all agents.
+    pub agents: BTreeSet<String>,
+    /// From this instant on the JWT is not valid.
+    pub expires_at: Time,
+}
+
+/// Who makes a call.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// The owner of a key.
+    Key(Arc<Key>),
+    /// The subject of a JWT.
+    Jwt(Arc<Jwt>),
+}
+
+/// What a caller may do. The rules are the same for all kinds of callers.
+#[derive(Clone, Copy, Debug)]
+pub struct Rights<'a> {
+    /// The role of the caller.
+    pub role: Role,
+    tenants: &'a BTreeSet<String>,
+    agents: &'a BTreeSet<String>,
+}
+
 /// What the caller of one operation may name. Cheap to copy.
 #[derive(Clone, Debug, Default)]
 pub struct Permit {
-    /// The key of the caller. `None`: the server needs no keys, and everything is permitted.
-    pub key: Option<Arc<Key>>,
+    /// The caller. `None`: the server needs no keys, and everything is permitted.
+    pub who: Option<Caller>,
     /// The revision of the policy at the last change of keys that the caller's key was compared with.
     pub revision: i64,
 }
 
 impl Permit {
+    /// Returns what the caller may do. `None`: everything.
+    pub fn rights(&self) -> Option<Rights<'_>> {
+        Some(match self.who.as_ref()? {
+            Caller::Key(key) => Rights { role: key.role, tenants: &key.tenants, agents: &key.agents },
+            Caller::Jwt(jwt) => Rights { role: jwt.role, tenants: &jwt.tenants, agents: &jwt.agents },
+        })
+    }
+
     /// Returns whether the caller may name a tenant.
     pub fn allows_tenant(&self, tenant: &str) -> bool {
-        self.key.as_ref().is_none_or(|key| key.tenants.is_empty() || key.tenants.contains(tenant))
+        self.rights().is_none_or(|rights| rights.tenants.is_empty() || rights.tenants.contains(tenant))
     }
 
     /// Returns whether the caller may name an agent. The empty text stands for calls of no agent.
     pub fn allows_agent(&self, agent: &str) -> bool {
-        self.key.as_ref().is_none_or(|key| key.agents.is_empty() || key.agents.contains(agent))
+        self.rights().is_none_or(|rights| rights.agents.is_empty() || rights.agents.contains(agent))
     }
 
     /// Returns whether the caller may see only some agents.
     pub fn has_agents(&self) -> bool {
-        self.key.as_ref().is_some_and(|key| !key.agents.is_empty())
+        self.rights().is_some_and(|rights| !rights.agents.is_empty())
     }
 
     /// Returns whether the caller may see only some tenants.
     pub fn has_tenants(&self) -> bool {
-        self.key.as_ref().is_some_and(|key| !key.tenants.is_empty())
+        self.rights().is_some_and(|rights| !rights.tenants.is_empty())
     }
 
     /// Returns whether a call of this caller may create a tenant.
     pub fn may_create_tenants(&self) -> bool {
-        self.key.as_ref().is_none_or(|key| matches!(key.role, Role::Admin | Role::Spender))
+        self.rights().is_none_or(|rights| matches!(rights.role, Role::Admin | Role::Spender))
     }
 
-    /// Returns whether the key was compared with all keys of a policy.
+    /// Returns whether the caller was compared with all keys of a policy. A change of keys changes no JWT.
     pub fn is_current(&self, keys_revision: i64) -> bool {
-        self.key.is_none() || self.revision >= keys_revision
+        !matches!(self.who, Some(Caller::Key(_))) || self.revision >= keys_revision
     }
 
     /// Refuses an operation on a tenant or an agent that the caller may not name. The refusal is the same whether the
@@ -134,6 +175,25 @@ pub enum BadKey {
     /// The key was revoked.
     #[error("the key was revoked")]
     Revoked,
+    /// The text is not that of a JWT which this server could verify.
+    #[error(
+        "a JWT must have three parts in base64url with a dot between them, at most 8 KiB, and an `alg` of RS256, ES256 \
+         or EdDSA"
+    )]
+    JwtMalformed,
+    /// No key of the identity provider has signed the JWT.
+    #[error("no key of the identity provider has signed the JWT")]
+    JwtUntrusted,
+    /// The JWT was signed by the identity provider, but is not valid now.
+    #[error("the JWT has expired, or is not valid yet")]
+    JwtExpired,
+    /// The JWT was signed by the identity provider, but is not for this server, or not complete. The text says which
+    /// claim is missing or wrong.
+    #[error("{0} of the JWT is missing or not as this server needs it")]
+    JwtClaim(&'static str),
+    /// The keys of the identity provider were not read yet.
+    #[error("the keys of the identity provider cannot be read; repeat the call later")]
+    JwksMissing,
 }
 
 impl BadKey {
@@ -145,40 +205,46 @@ impl BadKey {
             BadKey::Unknown => "KEY_UNKNOWN",
             BadKey::Expired => "KEY_EXPIRED",
             BadKey::Revoked => "KEY_REVOKED",
+            BadKey::JwtMalformed => "JWT_MALFORMED",
+            BadKey::JwtUntrusted => "JWT_UNTRUSTED",
+            BadKey::JwtExpired => "JWT_EXPIRED",
+            BadKey::JwtClaim(_) => "JWT_CLAIM_INVALID",
+            BadKey::JwksMissing => "JWKS_UNAVAILABLE",
         }
     }
 }
 
-/// What a key does not permit.
+/// What a caller may not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forbidden {
     /// The role may not call the rpc.
     Role(Role),
     /// The role may change only the state of the thing.
     OnlyState(Role),
-    /// The key is not for the tenant.
+    /// The caller may not name the tenant.
     Tenant,
-    /// The key is not for the agent.
+    /// The caller may not name the agent.
     Agent,
-    /// The key is for some tenants only, and the call is about all tenants, or about no tenant.
+    /// The caller may name only some tenants, and the call is about all tenants, or about no tenant.
     AllTenants,
 }
 
 impl fmt::Display for Forbidden {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Forbidden::Role(role) => write!(formatter, "a key with the role {} may not make this call", role.name()),
+            Forbidden::Role(role) => write!(formatter, "a caller with the role {} may not make this call", role.name()),
             Forbidden::OnlyState(role) => write!(
                 formatter,
-                "a key with the role {} may change only the state: update_mask must be \"state\"",
+                "a caller with the role {} may change only the state: update_mask must be \"state\"",
                 role.name()
             ),
-            Forbidden::Tenant => formatter.write_str("the key is not valid for the tenant that the call names"),
+            Forbidden::Tenant => formatter.write_str("the caller may not name the tenant of this call"),
             Forbidden::Agent => formatter.write_str(
-                "the key is valid for some agents only: the call must name one of them, and a reservation must be of one of them",
+                "the caller may name only some agents: the call must name one of them, and a reservation must be of one \
+                 of them",
             ),
             Forbidden::AllTenants => {
-                formatter.write_str("the key is valid for some tenants only, and the call is not about one of them")
+                formatter.write_str("the caller may name only some tenants, and the call is not about one of them")
             }
         }
     }
@@ -203,7 +269,20 @@ mod tests {
             created_at: Time::EPOCH,
             updated_at: Time::EPOCH,
         };
-        Permit { key: Some(Arc::new(key)), revision: 3 }
+        Permit { who: Some(Caller::Key(Arc::new(key))), revision: 3 }
+    }
+
+    /// Returns the permit of a JWT with the same rights as the key of another permit.
+    fn by_jwt(permit: &Permit) -> Permit {
+        let rights = permit.rights().expect("a key has rights");
+        let jwt = Jwt {
+            subject: "somebody".to_owned(),
+            role: rights.role,
+            tenants: rights.tenants.clone(),
+            agents: rights.agents.clone(),
+            expires_at: Time::NEVER,
+        };
+        Permit { who: Some(Caller::Jwt(Arc::new(jwt))), revision: 0 }
     }
 
     #[test]
@@ -219,6 +298,10 @@ mod tests {
         ];
         for (permit, [tenant, agent], passes) in cases {
             assert_eq!(permit.check(tenant, Some(agent)).is_ok(), passes, "{permit:?} {tenant} {agent}");
+            if permit.who.is_some() {
+                let jwt = by_jwt(&permit);
+                assert_eq!(jwt.check(tenant, Some(agent)).is_ok(), passes, "{jwt:?} {tenant} {agent}");
+            }
         }
     }
 
@@ -227,5 +310,6 @@ mod tests {
         assert!(permit(&[], &[]).is_current(3));
         assert!(!permit(&[], &[]).is_current(4));
         assert!(Permit::default().is_current(4));
+        assert!(by_jwt(&permit(&[], &[])).is_current(4), "keys do not change JWTs");
     }
 }

@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt
 use super::{cursor::cursor, wire::retry_delay};
 use crate::{
     domain::{
+        access::BadKey,
         bounds::FAULTS_MAX_BYTES,
         event::SourceFigures,
         refusal::{Fault, Refusal, Violation},
@@ -137,6 +138,7 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::KeyNotFound(id) => not_found("KEY_NOT_FOUND", "key", id, &text),
         Refusal::TooManyKeys(most) => too_many("TOO_MANY_KEYS", "keys_max", *most, &text),
+        Refusal::Unauthenticated(bad @ BadKey::JwksMissing) => unavailable(bad.reason(), &text),
         Refusal::Unauthenticated(bad) => with_reason(Code::Unauthenticated, bad.reason(), &text, [], details),
         Refusal::NotPermitted(_) => with_reason(Code::PermissionDenied, "NOT_PERMITTED", &text, [], details),
         Refusal::AgentNotFound(id) => not_found("AGENT_NOT_FOUND", "agent", id, &text),

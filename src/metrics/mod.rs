@@ -22,7 +22,7 @@ pub use self::{
     make::Absent,
     operations::{OperationKind, OperationOutcome, Operations},
     rpcs::{RpcTable, RpcTimer, Rpcs},
-    server::{Books, Database, Deliveries, Events, Jobs, Lanes},
+    server::{Books, Database, Deliveries, Events, Jobs, Jwks, Lanes},
     tenants::Tenants,
     transactions::{Ending, TransactionTimer, Transactions},
 };
@@ -77,6 +77,8 @@ pub struct Metrics {
     pub jobs: Jobs,
     /// The verification of the books.
     pub books: Books,
+    /// The keys of the identity provider.
+    pub jwks: Jwks,
     /// Number of watchers at present.
     pub watchers: IntGauge,
     /// When the certificate of TLS expires, as unix time in seconds. Unknown without TLS.
@@ -102,6 +104,7 @@ impl Default for Metrics {
             deliveries: Deliveries::new(&registry),
             jobs: Jobs::new(&registry),
             books: Books::new(&registry),
+            jwks: Jwks::new(&registry),
             watchers: gauge(&registry, "tope_watchers", "WatchUsage calls that are open."),
             tls_expiry: Absent::new(
                 &registry,

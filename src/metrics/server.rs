@@ -57,6 +57,31 @@ impl Database {
     }
 }
 
+/// The keys of the identity provider that signs JWTs.
+#[derive(Debug)]
+pub struct Jwks {
+    reads: IntCounterVec,
+    keys: Absent,
+}
+
+impl Jwks {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let reads = "Reads of the keys of the identity provider, by outcome.";
+        let keys = "Keys of the identity provider that are in use.";
+        Self {
+            reads: counter_of(registry, "tope_jwks_reads_total", reads, &["outcome"]),
+            keys: Absent::new(registry, "tope_jwks_keys", keys),
+        }
+    }
+
+    /// Records a read, and how many keys are in use after it.
+    pub fn record(&self, succeeded: bool, keys: usize) {
+        let outcome = if succeeded { "succeeded" } else { "failed" };
+        self.reads.with_label_values(&[outcome]).inc();
+        self.keys.set(Some(keys as f64));
+    }
+}
+
 /// The log of events.
 #[derive(Debug)]
 pub struct Events {

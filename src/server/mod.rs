@@ -16,9 +16,9 @@ use self::{
     site::{HttpListener, Pages},
 };
 use crate::{
-    access::{Access, Keyring},
+    access::jwt::JwksError,
     clock::{Clock, ManualClock},
-    config::{Auth, Config, overlap_default},
+    config::{Config, overlap_default},
     engine::{Engine, LaneOptions, Lanes, Reader},
     events::{
         Feed,
@@ -37,6 +37,7 @@ use crate::{
     traces::{Traces, TracesError},
 };
 
+mod callers;
 mod demo;
 mod health;
 mod probe;
@@ -89,6 +90,9 @@ pub enum ServerError {
     /// A file of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The file with the keys of the identity provider cannot be used.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
     /// The database cannot be used.
     #[error("cannot use the database")]
     Database(#[from] StoreError),
@@ -151,14 +155,14 @@ impl Server {
         let (listener, http) = listen(config).await?;
         let address = listener.1;
         let (store, clock, prepared) = open_database(&options).await?;
+        let stop = CancellationToken::new();
+        let access = callers::access(config, &store, &clock, &stop).await?;
         let policies = Arc::new(PolicyCache::default());
         let lanes = lane_options(&options, store.dialect());
         let (engine, lanes) =
             Engine::start(&store, &policies, &clock, lanes).map_err(ServerError::Threads)?;
         let engine = Arc::new(engine);
         let reader = Arc::new(Reader::new(store.clone(), Arc::clone(&policies), clock.clone()));
-        let access = access(config, &store, &clock);
-        let stop = CancellationToken::new();
         let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health::new(reporter);
@@ -276,14 +280,6 @@ impl Server {
         if let Some(traces) = self.traces {
             traces.stop().await;
         }
-    }
-}
-
-/// Returns what the server needs to know who calls.
-fn access(config: &Config, store: &Store, clock: &Clock) -> Access {
-    match config.auth {
-        Auth::Off => Access::Off,
-        Auth::Keys => Access::Keys(Arc::new(Keyring::new(store.clone(), clock.clone()))),
     }
 }
 

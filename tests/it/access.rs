@@ -1,6 +1,8 @@
-//! R7: keys, roles, and the tenants and agents that a key may name.
+//! R7: keys, JWTs, roles, and the tenants and agents that a caller may name.
 
 mod callers;
+mod jwks;
+mod jwt;
 mod keys;
 mod matrix;
 mod others;
@@ -29,7 +31,7 @@ async fn need_keys(world: &mut World) {
     world.restart_with(config).await;
 }
 
-/// Returns a request with the metadata of a key.
+/// Returns a request with the metadata of a key or a JWT.
 fn with_key<T>(text: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value: AsciiMetadataValue = format!("Bearer {text}").parse().expect("letters");
@@ -37,7 +39,7 @@ fn with_key<T>(text: &str, message: T) -> Request<T> {
     request
 }
 
-/// Reserves one token with a key.
+/// Reserves one token with a key or a JWT.
 async fn reserve_as(clients: &Clients, text: &str, tenant: &str, agent: &str) -> Answer<ReserveResponse> {
     let amounts = vec![ReserveAmount { resource: "tokens".into(), quantity: 1, ..ReserveAmount::default() }];
     let request =

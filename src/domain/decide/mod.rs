@@ -46,7 +46,7 @@ pub fn decide(
     id: ReservationId,
     touched: &Result<Vec<Touched>, Vec<Fault>>,
 ) -> Result<Reply, Stop> {
-    if context.permit.key.is_some() {
+    if context.permit.who.is_some() {
         context.check_permit(books, operation.target())?;
     }
     let again = may_have_moved(touched)

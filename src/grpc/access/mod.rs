@@ -12,20 +12,17 @@ use tonic::{
 pub(super) use self::table::{Named, Ruled};
 use super::status;
 use crate::{
-    access::{Access, Denied, KeyText, Keyring},
+    access::{Access, Credential, Denied, Keyring},
     domain::{
-        access::{BadKey, Forbidden, Permit, Role},
+        access::{Forbidden, Permit, Role},
         refusal::Refusal,
     },
     engine::{self, Engine, Failure, Outcome},
     seldom::Seldom,
 };
 
-/// The metadata that contains the key of a call.
+/// The metadata that contains the key or the JWT of a call.
 const AUTHORIZATION: &str = "authorization";
-
-/// The scheme before the text of a key. It is compared without regard to case.
-const BEARER: &str = "bearer ";
 
 /// How often an operation is submitted again because keys were changed meanwhile.
 const RENEWALS_MAX: u32 = 5;
@@ -145,12 +142,12 @@ pub(super) fn check<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Status
 }
 
 fn judge<T: Ruled>(permit: &Permit, message: &T) -> Result<(), Forbidden> {
-    let Some(key) = &permit.key else { return Ok(()) };
-    if !T::ROLES.contains(&key.role) {
-        return Err(Forbidden::Role(key.role));
+    let Some(rights) = permit.rights() else { return Ok(()) };
+    if !T::ROLES.contains(&rights.role) {
+        return Err(Forbidden::Role(rights.role));
     }
-    if key.role == Role::Operator && message.changed_paths().is_some_and(|paths| paths != ["state"]) {
-        return Err(Forbidden::OnlyState(key.role));
+    if rights.role == Role::Operator && message.changed_paths().is_some_and(|paths| paths != ["state"]) {
+        return Err(Forbidden::OnlyState(rights.role));
     }
     match message.named() {
         Named::Anything => Ok(()),
@@ -186,12 +183,14 @@ pub(super) fn check_found(
 }
 
 async fn authenticate(keyring: &Keyring, metadata: &MetadataMap, in_batch: bool) -> Result<Permit, Status> {
-    let text = key_text(metadata).map_err(|bad| status::of_refusal(&Refusal::Unauthenticated(bad), None))?;
-    if in_batch && let Some(permit) = keyring.find(&text) {
+    let values = metadata.get_all(AUTHORIZATION).iter().map(AsciiMetadataValue::as_bytes);
+    let credential = Credential::read(values);
+    let credential = credential.map_err(|bad| status::of_refusal(&Refusal::Unauthenticated(bad), None))?;
+    if in_batch && let Some(permit) = keyring.find(&credential) {
         return Ok(permit);
     }
     // Boxed, because few calls come here. Without the box, the future of every call would be larger.
-    Box::pin(keyring.authenticate(&text)).await.map_err(|denied| status::of_failure(&failure(&denied)))
+    Box::pin(keyring.authenticate(&credential)).await.map_err(|denied| status::of_failure(&failure(&denied)))
 }
 
 fn failure(denied: &Denied) -> Failure {
@@ -210,19 +209,4 @@ fn failure(denied: &Denied) -> Failure {
             Failure::from(error)
         }
     }
-}
-
-/// Finds the text of the key of a call.
-fn key_text(metadata: &MetadataMap) -> Result<KeyText<'_>, BadKey> {
-    let mut values = metadata.get_all(AUTHORIZATION).iter();
-    let value: &AsciiMetadataValue = values.next().ok_or(BadKey::Missing)?;
-    if values.next().is_some() {
-        return Err(BadKey::Malformed);
-    }
-    let value = value.to_str().map_err(|_| BadKey::Malformed)?;
-    let (scheme, text) = value.split_at_checked(BEARER.len()).ok_or(BadKey::Malformed)?;
-    if !scheme.eq_ignore_ascii_case(BEARER) {
-        return Err(BadKey::Malformed);
-    }
-    KeyText::parse(text).ok_or(BadKey::Malformed)
 }

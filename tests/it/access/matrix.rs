@@ -1,6 +1,6 @@
 //! Each rpc, called by each role, for an own tenant, a foreign tenant and no tenant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
 use prost::{
@@ -8,11 +8,17 @@ use prost::{
     encoding::{bytes, string},
 };
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
+use serde_json::json;
 use tonic::{Code, Status};
 
-use super::{create, key, need_keys};
+use super::{
+    create,
+    jwt::{claims, trust},
+    key, need_keys,
+};
 use crate::harness::{
     no::No,
+    provider::Provider,
     raw::{self, Raw},
     v1::{Role::*, *},
     *,
@@ -174,51 +180,78 @@ async fn call(raw: &Raw, path: &str, streams: bool, text: &str, message: &[u8]) 
     status.filter(|status| status.code() != Code::Ok).map(Into::into)
 }
 
+/// Makes each call as each of these callers, and compares the answers with the specification. Each caller has the letter
+/// of its role, whether it may name only the tenant `own`, and a key or a JWT.
+async fn each_call_is_judged(world: &World, callers: &[(char, bool, String)]) {
+    let rpcs = rpcs();
+    let named: BTreeSet<String> =
+        SPECIFICATION.iter().map(|(rpc, ..)| (*rpc).to_owned()).filter(|rpc| !rpc.is_empty()).collect();
+    assert_eq!(named, rpcs.keys().cloned().collect(), "the table of this test has each rpc");
+    let raw = Raw::connect(world.address()).await;
+    for (rpc, allowed, about) in SPECIFICATION.iter().filter(|(rpc, ..)| !rpc.is_empty()) {
+        let (path, descriptor) = &rpcs[*rpc];
+        for tenant in ["own", "foreign", ""] {
+            let message = request(rpc, tenant);
+            for (letter, few, text) in callers {
+                // Nothing may be created or deleted before the last call.
+                let passes = allowed.contains(*letter) && permitted(*about, *few, tenant);
+                if passes && matches!(*rpc, "DeleteTenant" | "RunJob") {
+                    continue;
+                }
+                let refused = call(&raw, path, descriptor.server_streaming(), text, &message).await;
+                let context = format!("{rpc} of {tenant:?} by {letter}, few tenants: {few}: {refused:?}");
+                let forbidden = refused.as_ref().is_some_and(|no| no.reason == "NOT_PERMITTED");
+                assert_eq!(forbidden, !passes, "{context}");
+                if forbidden {
+                    refused.as_ref().expect(&context).is(Code::PermissionDenied, "NOT_PERMITTED");
+                } else {
+                    assert!(refused.is_none_or(|no| no.code != Code::Unauthenticated), "{context}");
+                }
+            }
+        }
+        for wrong in ["", "tope_AAAAAAAAAAAA_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "a.b.c"] {
+            let refused = call(&raw, path, descriptor.server_streaming(), wrong, &request(rpc, "own")).await;
+            assert_eq!(refused.expect("it needs a key").code, Code::Unauthenticated, "{rpc}");
+        }
+    }
+}
+
+const ROLES: [(Role, char); 4] = [(Admin, 'a'), (Operator, 'o'), (Viewer, 'v'), (Spender, 's')];
+
+async fn make_tenants(world: &World) {
+    for tenant in ["own", "foreign"] {
+        world.tenant_with(tenant, &[day("tokens", 10).named(tenant)]).await;
+    }
+}
+
 both! {
     /// R7.5: of the roles, only those of the table may call; a key of few tenants is refused for others, and for all.
     async fn each_rpc_lets_in_the_roles_and_the_tenants_of_its_rule(world: World) {
-        let rpcs = rpcs();
-        let named: Vec<&str> = SPECIFICATION.iter().map(|(rpc, ..)| *rpc).filter(|rpc| !rpc.is_empty()).collect();
-        assert_eq!(named.iter().map(|&rpc| rpc.to_owned()).collect::<std::collections::BTreeSet<_>>(),
-            rpcs.keys().cloned().collect(), "the table of this test has each rpc");
-        for tenant in ["own", "foreign"] {
-            world.tenant_with(tenant, &[day("tokens", 10).named(tenant)]).await;
-        }
-        let roles = [(Admin, 'a'), (Operator, 'o'), (Viewer, 'v'), (Spender, 's')];
-        let mut keys = Vec::new();
-        for (role, letter) in roles {
+        make_tenants(world).await;
+        let mut callers = Vec::new();
+        for (role, letter) in ROLES {
             for tenants in [&[][..], &["own"]] {
                 let made = create(world.clients(), key(role, tenants, &[])).await;
-                keys.push((letter, !tenants.is_empty(), made.text));
+                callers.push((letter, !tenants.is_empty(), made.text));
             }
         }
         need_keys(world).await;
-        let raw = Raw::connect(world.address()).await;
-        for (rpc, allowed, about) in SPECIFICATION.iter().filter(|(rpc, ..)| !rpc.is_empty()) {
-            let (path, descriptor) = &rpcs[*rpc];
-            for tenant in ["own", "foreign", ""] {
-                let message = request(rpc, tenant);
-                for (letter, few, text) in &keys {
-                    // Nothing may be created or deleted before the last call.
-                    let passes = allowed.contains(*letter) && permitted(*about, *few, tenant);
-                    if passes && matches!(*rpc, "DeleteTenant" | "RunJob") {
-                        continue;
-                    }
-                    let refused = call(&raw, path, descriptor.server_streaming(), text, &message).await;
-                    let context = format!("{rpc} of {tenant:?} by {letter}, few tenants: {few}: {refused:?}");
-                    let forbidden = refused.as_ref().is_some_and(|no| no.reason == "NOT_PERMITTED");
-                    assert_eq!(forbidden, !passes, "{context}");
-                    if forbidden {
-                        refused.as_ref().expect(&context).is(Code::PermissionDenied, "NOT_PERMITTED");
-                    } else {
-                        assert!(refused.is_none_or(|no| no.code != Code::Unauthenticated), "{context}");
-                    }
-                }
-            }
-            for wrong in ["", "tope_AAAAAAAAAAAA_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
-                let refused = call(&raw, path, descriptor.server_streaming(), wrong, &request(rpc, "own")).await;
-                assert_eq!(refused.expect("it needs a key").code, Code::Unauthenticated, "{rpc}");
+        each_call_is_judged(world, &callers).await;
+    }
+
+    /// R7.7: the claims of a JWT permit what a key with this role and these tenants permits.
+    async fn each_rpc_lets_in_the_roles_and_the_tenants_of_the_claims(world: World) {
+        make_tenants(world).await;
+        let provider = Provider::new();
+        trust(world, &provider).await;
+        let mut callers = Vec::new();
+        for (role, letter) in ROLES {
+            for tenants in [json!("*"), json!(["own"])] {
+                let role = role.as_str_name().strip_prefix("ROLE_").expect("the name of a role");
+                let claims = claims(json!({"tope_role": role, "tope_tenants": tenants}));
+                callers.push((letter, tenants != "*", provider.keys()[1].sign(&claims)));
             }
         }
+        each_call_is_judged(world, &callers).await;
     }
 }

@@ -14,6 +14,7 @@ pub mod postgres;
 pub mod preload;
 pub mod printing;
 pub mod process;
+pub mod provider;
 pub mod proxy;
 pub mod raw;
 pub mod reading;

@@ -65,6 +65,8 @@ pub enum Answer {
     Stall,
     /// Success, with a body of a gigabyte.
     Gigabyte,
+    /// Success, with this body.
+    Page(String),
 }
 
 type Answers = Box<dyn FnMut(&Post) -> Answer + Send>;
@@ -163,6 +165,7 @@ impl Inside {
             }
             Answer::Stall => std::future::pending().await,
             Answer::Gigabyte => (200, None, gigabyte(self.sent)),
+            Answer::Page(text) => (200, None, Body::from(text)),
         };
         let mut response = Response::builder().status(status);
         if let Some(location) = location {

@@ -174,6 +174,11 @@ impl World {
     pub async fn restart_with_metrics(&mut self, metrics_tenants: usize) -> SocketAddr {
         let http = HttpAddress(Some(SocketAddr::from(([127, 0, 0, 1], 0))));
         self.restart_with(Config { http, metrics_tenants, ..settings(self.database.url()) }).await;
+        self.http_address()
+    }
+
+    /// Returns the address of the HTTP listener.
+    pub fn http_address(&self) -> SocketAddr {
         self.server.as_ref().and_then(Server::http_address).expect("it has an HTTP listener")
     }
 
