@@ -1,4 +1,4 @@
-//! Finds out who calls, by the key or the JWT of the call.
+//! Finds out who calls, by the key or the JWT of the call, or by the certificate of the connection.
 //!
 //! `credential.rs` reads what a call shows. `text.rs` makes and parses the text of a key. This file remembers all keys,
 //! and compares the text of a call with them. A valid key is found without the database; the engine compares the
@@ -24,7 +24,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use self::jwt::JwtVerifier;
 pub use self::{
-    credential::Credential,
+    credential::{Credential, PeerNames},
     text::{KeyText, NewText, new_key},
 };
 use crate::{
@@ -73,6 +73,8 @@ struct Keys {
     /// `None`: nothing was loaded yet.
     revision: Option<i64>,
     by_id: HashMap<String, Entry>,
+    /// The ids of the keys for which names of certificates stand, by name.
+    by_san: HashMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Keyring {
     pub fn find(&self, credential: &Credential<'_>) -> Option<Permit> {
         match credential {
             Credential::Key(text) => self.latest().judge(text, self.now()).ok(),
+            Credential::Certificate(names) => self.latest().judge_names(names, self.now()).ok(),
             Credential::Jwt(text) => Some(permit_of_jwt(self.jwts.as_ref()?.find(text, self.now())?)),
         }
     }
@@ -122,6 +125,7 @@ impl Keyring {
     pub async fn authenticate(&self, credential: &Credential<'_>) -> Result<Permit, Denied> {
         match (credential, &self.jwts) {
             (Credential::Key(text), _) => Ok(self.load().await?.judge(text, self.now())?),
+            (Credential::Certificate(names), _) => Ok(self.load().await?.judge_names(names, self.now())?),
             (Credential::Jwt(text), Some(jwts)) => Ok(match jwts.find(text, self.now()) {
                 Some(jwt) => permit_of_jwt(jwt),
                 None => permit_of_jwt(jwts.verify(text, self.now()).await?),
@@ -217,7 +221,8 @@ impl Keys {
             let used_at = AtomicI64::new(known.unwrap_or(noted_at));
             (key.id.clone(), Entry { key: Arc::new(key), used_at, noted_at: AtomicI64::new(noted_at) })
         };
-        Self { revision: Some(revision), by_id: keys.into_iter().map(entry).collect() }
+        let by_san = keys.iter().filter_map(|key| Some((key.certificate_san.clone()?, key.id.clone()))).collect();
+        Self { revision: Some(revision), by_id: keys.into_iter().map(entry).collect(), by_san }
     }
 
     fn judge(&self, text: &KeyText<'_>, now: Time) -> Result<Permit, BadKey> {
@@ -226,9 +231,21 @@ impl Keys {
         // An unknown id takes as long as a wrong secret.
         let expected = found.map_or([0; 32], |entry| entry.key.hash);
         match found {
-            Some(entry) if bool::from(expected.ct_eq(&hash)) => self.permit(entry, now),
+            Some(entry) if bool::from(expected.ct_eq(&hash)) && entry.key.certificate_san.is_none() => {
+                self.permit(entry, now)
+            }
             Some(_) | None => Err(BadKey::Unknown),
         }
+    }
+
+    /// Finds the key for which names of a certificate stand. Without such a key, the call has shown none.
+    fn judge_names(&self, names: &PeerNames, now: Time) -> Result<Permit, BadKey> {
+        let mut ids = names.iter().filter_map(|name| self.by_san.get(name));
+        let id = ids.next().ok_or(BadKey::Missing)?;
+        if ids.any(|other| other != id) {
+            return Err(BadKey::Ambiguous);
+        }
+        self.permit(self.by_id.get(id).ok_or(BadKey::Missing)?, now)
     }
 
     fn permit(&self, entry: &Entry, now: Time) -> Result<Permit, BadKey> {

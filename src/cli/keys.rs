@@ -14,6 +14,7 @@ use crate::{
         access::{Key, KeyState, Role},
         bounds::{KEY_NAMES_MAX, TEXT_LENGTH_MAX_BYTES},
         id::{name_fault, text_fault},
+        san::san_fault,
         time::Time,
     },
     store::{KeyChange, NewKey, Store, StoreOptions},
@@ -67,6 +68,11 @@ pub struct CreateArgs {
     /// An agent that a spender may name; may be given several times; without it, all agents
     #[arg(long = "agent", value_name = "NAME")]
     pub agents: Vec<String>,
+
+    /// A name in the certificates of clients that stands for the key, instead of a secret: a URI, a host or an e-mail
+    /// address; prints the id of the key
+    #[arg(long, value_name = "NAME")]
+    pub certificate_san: Option<String>,
 
     /// A name for people to read
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -140,6 +146,9 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
         return Err(CliError::usage("--agent is only for --role spender"));
     }
     let (tenants, agents) = (names("--tenant", args.tenants)?, names("--agent", args.agents)?);
+    if let Some(fault) = args.certificate_san.as_deref().and_then(san_fault) {
+        return Err(CliError::usage(format!("--certificate-san {fault}")));
+    }
     let NewText { id, hash, text } = new_key();
     let fault = if args.name.len() > TEXT_LENGTH_MAX_BYTES {
         Some("must be at most 256 bytes")
@@ -154,18 +163,21 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
         let life = Duration::from_secs(u64::from(days) * 86_400);
         Time(system_now().0.saturating_add(i64::try_from(life.as_millis()).unwrap_or(i64::MAX)))
     });
-    let new = NewKey { id, hash, role, tenants, agents, display_name: args.name, expires_at };
+    let (display_name, certificate_san) = (args.name, args.certificate_san);
+    let new = NewKey { id, hash, certificate_san, role, tenants, agents, display_name, expires_at };
     let made = store.create_key(now(&store), &new).await;
-    made.map_err(|error| CliError::caused("cannot create a key", &error))?;
-    end(store, text).await
+    let made = made.map_err(|error| CliError::caused("cannot create a key", &error))?;
+    // Nobody learns the secret of a key for which a certificate stands.
+    let shown = if made.certificate_san.is_none() { text } else { made.id };
+    end(store, shown).await
 }
 
 async fn list(args: ListArgs) -> Result<(), CliError> {
     let store = open(&args.database, "list the keys of", false).await?;
     let keys = store.load_keys(None).await.map_err(|error| CliError::caused("cannot list keys", &error))?;
     print_line(format!(
-        "{:<12}  {:<8}  {:<7}  {:<20}  {:<24}  name",
-        "id", "role", "state", "expires", "tenants"
+        "{:<12}  {:<8}  {:<7}  {:<20}  {:<24}  {:<24}  name",
+        "id", "role", "state", "expires", "tenants", "certificate"
     ))?;
     for key in keys.keys.unwrap_or_default() {
         print_line(line(&key))?;
@@ -179,7 +191,9 @@ fn line(key: &Key) -> String {
     let expires = key.expires_at.and_then(|at| chrono::DateTime::from_timestamp_millis(at.0));
     let expires = expires.map_or("never".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string());
     let (role, state) = (key.role.name().to_lowercase(), key.state.name().to_lowercase());
-    format!("{:<12}  {role:<8}  {state:<7}  {expires:<20}  {tenants:<24}  {}", key.id, key.display_name)
+    let (id, certificate) = (&key.id, key.certificate_san.as_deref().unwrap_or_default());
+    let name = &key.display_name;
+    format!("{id:<12}  {role:<8}  {state:<7}  {expires:<20}  {tenants:<24}  {certificate:<24}  {name}")
 }
 
 fn names(flag: &str, given: Vec<String>) -> Result<BTreeSet<String>, CliError> {

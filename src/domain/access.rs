@@ -35,8 +35,10 @@ codes!(KeyState as i16: Active = 1 "ACTIVE", Revoked = 2 "REVOKED");
 pub struct Key {
     /// The id of the key, which is part of its text.
     pub id: String,
-    /// The SHA-256 of the secret.
+    /// The SHA-256 of the secret. A key with a `certificate_san` has a secret that nobody knows.
     pub hash: [u8; 32],
+    /// The name in the certificate of the client that stands for the key. `None`: the secret does.
+    pub certificate_san: Option<String>,
     /// What the owner may do.
     pub role: Role,
     /// The ids of the tenants that the owner may name. Empty: all tenants, and what belongs to no tenant.
@@ -159,7 +161,10 @@ impl Permit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
     /// The call has no key.
-    #[error("the call has no key: send the metadata `authorization: Bearer tope_...`")]
+    #[error(
+        "the call has no key: send the metadata `authorization: Bearer tope_...`, or connect with a certificate whose name \
+         stands for a key"
+    )]
     Missing,
     /// The metadata is not that of one key.
     #[error(
@@ -175,6 +180,9 @@ pub enum BadKey {
     /// The key was revoked.
     #[error("the key was revoked")]
     Revoked,
+    /// Names of the client's certificate stand for several keys.
+    #[error("names in the certificate of the client stand for several keys: show one key, or use another certificate")]
+    Ambiguous,
     /// The text is not that of a JWT which this server could verify.
     #[error(
         "a JWT must have three parts in base64url with a dot between them, at most 8 KiB, and an `alg` of RS256, ES256 \
@@ -205,6 +213,7 @@ impl BadKey {
             BadKey::Unknown => "KEY_UNKNOWN",
             BadKey::Expired => "KEY_EXPIRED",
             BadKey::Revoked => "KEY_REVOKED",
+            BadKey::Ambiguous => "KEY_AMBIGUOUS",
             BadKey::JwtMalformed => "JWT_MALFORMED",
             BadKey::JwtUntrusted => "JWT_UNTRUSTED",
             BadKey::JwtExpired => "JWT_EXPIRED",
@@ -259,6 +268,7 @@ mod tests {
         let key = Key {
             id: "k".to_owned(),
             hash: [0; 32],
+            certificate_san: None,
             role: Role::Spender,
             tenants: set(tenants),
             agents: set(agents),

@@ -12,7 +12,7 @@
 //! - the events: [`alert`], [`event_kind`], [`event`]
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
-//! - who may call: [`access`]
+//! - who may call: [`access`], [`san`]
 //! - what operators see of things, as one short text: [`etag`]
 
 pub mod access;
@@ -43,6 +43,7 @@ pub mod overrides;
 pub mod plan;
 pub mod refusal;
 pub mod reservation;
+pub mod san;
 pub mod shape;
 pub mod tenant;
 pub mod terms;

@@ -68,7 +68,7 @@ pub fn guard_health(routes: Routes, access: Access) -> Routes {
             // The handlers of our services compare each call with its rule.
             if !request.uri().path().starts_with(http2::OWN_PATHS) {
                 let metadata = MetadataMap::from_headers(request.headers().clone());
-                if let Err(status) = door.check_any_key(&metadata).await {
+                if let Err(status) = door.check_any_key(&metadata, request.extensions()).await {
                     return status.into_http();
                 }
             }

@@ -23,7 +23,7 @@ macro_rules! keys_query {
     ($end:literal) => {
         concat!(
             "SELECT id, hash, role, tenants, agents, display_name, state, expire_at, last_used_at, created_at, \
-             updated_at FROM keys ",
+             updated_at, certificate_san FROM keys ",
             $end
         )
     };
@@ -118,6 +118,7 @@ pub(super) fn key_from_row(row: &Row) -> Result<Key, StoreError> {
         last_used_at: time(row.get(8)?),
         created_at: Time(row.get(9)?),
         updated_at: Time(row.get(10)?),
+        certificate_san: row.get(11)?,
         id,
     })
 }

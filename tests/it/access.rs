@@ -1,6 +1,7 @@
 //! R7: keys, JWTs, roles, and the tenants and agents that a caller may name.
 
 mod callers;
+mod certificates;
 mod jwks;
 mod jwt;
 mod keys;

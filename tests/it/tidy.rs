@@ -62,6 +62,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("tonic_prost", &["bench", "grpc"]),
     ("tonic_reflection", &["grpc", "server"]),
     ("tonic_types", &["bench", "cli", "console", "grpc"]),
+    ("x509_cert", &["grpc"]),
 ];
 
 /// The only crates that `domain` may name. They do no I/O and start no tasks.

@@ -1,8 +1,10 @@
-//! Lets a call in by its key: finds the caller, and compares the call with the table of rules.
+//! Lets a call in by its key, its JWT or its certificate: finds the caller, and compares the call with the table of rules.
 //!
 //! Every handler begins with [`Door::admit`]. `table.rs` has a row for each rpc.
 
 mod table;
+
+use std::sync::Arc;
 
 use tonic::{
     Extensions, Request, Status,
@@ -12,7 +14,7 @@ use tonic::{
 pub(super) use self::table::{Named, Ruled};
 use super::status;
 use crate::{
-    access::{Access, Credential, Denied, Keyring},
+    access::{Access, Credential, Denied, Keyring, PeerNames},
     domain::{
         access::{Forbidden, Permit, Role},
         refusal::Refusal,
@@ -58,7 +60,7 @@ impl Door {
         let permit = match &self.access {
             Access::Off => Permit::default(),
             Access::Keys(keyring) => {
-                let permit = authenticate(keyring, &metadata, T::IN_BATCH).await?;
+                let permit = authenticate(keyring, &metadata, &extensions, T::IN_BATCH).await?;
                 if let Err(status) = check(&permit, &message) {
                     self.confirm(&permit).await?;
                     return Err(status);
@@ -124,10 +126,14 @@ impl Door {
     /// # Errors
     ///
     /// As [`Door::admit`].
-    pub(super) async fn check_any_key(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    pub(super) async fn check_any_key(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<(), Status> {
         match &self.access {
             Access::Off => Ok(()),
-            Access::Keys(keyring) => authenticate(keyring, metadata, false).await.map(drop),
+            Access::Keys(keyring) => authenticate(keyring, metadata, extensions, false).await.map(drop),
         }
     }
 }
@@ -182,9 +188,15 @@ pub(super) fn check_found(
     outcome.map_err(|forbidden| status::of_refusal(&forbidden.into(), None))
 }
 
-async fn authenticate(keyring: &Keyring, metadata: &MetadataMap, in_batch: bool) -> Result<Permit, Status> {
+async fn authenticate(
+    keyring: &Keyring,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
+    in_batch: bool,
+) -> Result<Permit, Status> {
     let values = metadata.get_all(AUTHORIZATION).iter().map(AsciiMetadataValue::as_bytes);
-    let credential = Credential::read(values);
+    let peer = extensions.get::<Arc<PeerNames>>().map(Arc::as_ref);
+    let credential = Credential::read(values, peer);
     let credential = credential.map_err(|bad| status::of_refusal(&Refusal::Unauthenticated(bad), None))?;
     if in_batch && let Some(permit) = keyring.find(&credential) {
         return Ok(permit);

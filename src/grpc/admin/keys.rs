@@ -17,6 +17,7 @@ use crate::{
         faults::Faults,
         id::name_fault,
         refusal::Refusal,
+        san::san_fault,
         time::Time,
     },
     grpc::{faults::instant, v1, wire::timestamp},
@@ -28,6 +29,8 @@ impl Admin {
         let NewText { id, hash, text } = new_key();
         let new = new_key_of(request.key, id, hash).map_err(of_refusal)?;
         let made = self.store()?.create_key(self.clock.now(), &new).await.map_err(of_error)?;
+        // Nobody learns the secret of a key for which a certificate stands.
+        let text = if new.certificate_san.is_none() { text } else { String::new() };
         Ok(Response::new(v1::Key { text, ..message(made) }))
     }
 
@@ -90,9 +93,12 @@ fn new_key_of(message: Option<v1::Key>, id: String, hash: [u8; 32]) -> Result<Ne
         faults.add("key.state", "must be KEY_STATE_ACTIVE at creation");
     }
     let expires_at = expiry(&mut faults, message.expire_time);
+    let certificate_san = Some(message.certificate_san).filter(|san| !san.is_empty());
+    faults.check("key.certificate_san", certificate_san.as_deref().and_then(san_fault));
     faults.into_result(NewKey {
         id,
         hash,
+        certificate_san,
         role,
         tenants,
         agents,
@@ -106,7 +112,7 @@ fn key_change(request: v1::UpdateKeyRequest) -> Result<(String, KeyChange), Refu
     let mut faults = Faults::default();
     let message = required("key", request.key)?;
     faults.check("key.id", name_fault(&message.id));
-    let fixed = ["id", "role", "tenants", "agents"].map(|name| (name, "is fixed at creation"));
+    let fixed = ["id", "role", "tenants", "agents", "certificate_san"].map(|name| (name, "is fixed at creation"));
     let mask =
         Mask::read(&mut faults, request.update_mask, &["display_name", "state", "expire_time"], &fixed);
     let display_name = mask.take("display_name", message.display_name, String::is_empty);
@@ -161,5 +167,6 @@ fn message(key: Key) -> v1::Key {
         create_time: Some(timestamp(key.created_at)),
         update_time: Some(timestamp(key.updated_at)),
         text: String::new(),
+        certificate_san: key.certificate_san.unwrap_or_default(),
     }
 }

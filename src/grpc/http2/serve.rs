@@ -31,7 +31,8 @@ use super::{
     tcp::Tcp,
 };
 use crate::{
-    grpc::tls::Tls,
+    access::PeerNames,
+    grpc::tls::{Tls, peer_names},
     metrics::{Metrics, RpcTable},
     seldom::Seldom,
     traces::Traces,
@@ -174,17 +175,17 @@ async fn run_connection(
     ends: Ends,
 ) {
     let greeted_until = Instant::now() + GREETING_TIMEOUT;
-    let stream = match tls {
-        None => Stream::Plain(Tcp::new(socket)),
+    let (stream, peer) = match tls {
+        None => (Stream::Plain(Tcp::new(socket)), None),
         // The box keeps the task of a connection without TLS small.
         Some(tls) => match Box::pin(encrypt(socket, &tls, greeted_until, &ends.shutdown)).await {
-            Some(stream) => Stream::Tls(stream),
+            Some((stream, peer)) => (Stream::Tls(stream), peer),
             None => return,
         },
     };
     let inbox = Inbox::new(ends.streams.clone(), Arc::clone(&share));
     let routes = ContractLayer.layer(Gate::new(routes, Arc::clone(&share)));
-    let door = Door { routes, inbox: inbox.clone(), rpcs, traces };
+    let door = Door { routes, inbox: inbox.clone(), rpcs, traces, peer };
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&share), greeted_until));
     let connection = http2_settings(inbox.clone()).serve_connection(socket, door);
     let mut connection = WithCalls::new(connection, inbox);
@@ -198,21 +199,24 @@ async fn run_connection(
     }
 }
 
-/// Makes the handshake of TLS. Returns `None` if the handshake failed, if it has not ended until `until`, or if the
+/// Makes the handshake of TLS. Returns the connection, and the names in the certificate of the client if it has one. Returns `None` if the handshake failed, if it has not ended until `until`, or if the
 /// server shuts down meanwhile. Then the connection is closed.
 async fn encrypt(
     socket: TcpStream,
     tls: &Tls,
     until: Instant,
     shutdown: &CancellationToken,
-) -> Option<Box<TlsStream<Tcp>>> {
+) -> Option<(Box<TlsStream<Tcp>>, Option<Arc<PeerNames>>)> {
     let handshake = timeout_at(until, tls.acceptor().accept(Tcp::new(socket)));
     let error = tokio::select! {
         () = shutdown.cancelled() => return None,
         ended = handshake => match ended {
             Ok(Ok(mut stream)) => {
-                stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
-                return Some(Box::new(stream));
+                let session = stream.get_mut().1;
+                session.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+                let certificate = session.peer_certificates().and_then(<[_]>::first);
+                let peer = certificate.map(|certificate| Arc::new(peer_names(certificate)));
+                return Some((Box::new(stream), peer));
             }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
@@ -286,6 +290,8 @@ struct Door {
     inbox: Inbox,
     rpcs: Arc<RpcTable>,
     traces: Option<Arc<Traces>>,
+    /// The names in the certificate of the client. `None`: the client has shown no certificate.
+    peer: Option<Arc<PeerNames>>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Door {
@@ -294,6 +300,9 @@ impl hyper::service::Service<Request<Incoming>> for Door {
     type Future = Measured<ContractFuture<GateFuture>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(Arc::clone(peer));
+        }
         let path = request.uri().path();
         let (mut timer, streams) = (self.rpcs.begin(path), Rpc::of(path).streams());
         if let Some(trace) = self.traces.as_ref().and_then(|traces| traces.call(request.headers())) {

@@ -3,6 +3,7 @@
 //! The provider of cryptography is ring. It is passed on where it is needed, and not installed for the process.
 
 mod files;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::files::{Loaded, Moment, Stamp};
+pub(super) use self::names::peer_names;
 pub use self::files::{TlsError, TlsFiles};
 use crate::metrics::Metrics;
 

@@ -29,6 +29,8 @@ pub struct NewKey {
     pub id: String,
     /// The SHA-256 of the secret.
     pub hash: [u8; 32],
+    /// The name in the certificate of the client that stands for the key. `None`: the secret does.
+    pub certificate_san: Option<String>,
     /// What the owner may do.
     pub role: Role,
     /// The tenants that the owner may name. Empty: all.
@@ -56,12 +58,18 @@ pub struct KeyChange {
 }
 
 impl Store {
-    /// Creates a key. Refuses if the id is taken, or if there are too many keys.
+    /// Creates a key. Refuses if the id or the name of the certificate is taken, or if there are too many keys.
     pub async fn create_key(&self, shown: Option<Time>, new: &NewKey) -> Result<Key, AdminError> {
         self.run("create key", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             if find(&transaction, &new.id).await?.is_some() {
                 return Err(Refusal::NameTaken { kind: "key", id: new.id.clone() }.into());
+            }
+            if let Some(san) = &new.certificate_san {
+                let text = "SELECT id FROM keys WHERE certificate_san = $1";
+                if !transaction.rows(text, vec![san.as_str().into()]).await?.is_empty() {
+                    return Err(Refusal::NameTaken { kind: "certificate_san", id: san.clone() }.into());
+                }
             }
             let rows = transaction.rows("SELECT COUNT(*) FROM keys", Vec::new()).await?;
             let count: i64 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
@@ -70,8 +78,8 @@ impl Store {
             }
             let now = transaction.now(shown).await?;
             let text = "INSERT INTO keys (id, hash, role, tenants, agents, display_name, state, expire_at, created_at,
-                                          updated_at)
-                        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+                                          updated_at, certificate_san)
+                        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)";
             let values = vec![
                 new.id.as_str().into(),
                 new.hash.to_vec().into(),
@@ -82,6 +90,7 @@ impl Store {
                 KeyState::Active.code().into(),
                 new.expires_at.map(|at| at.0).into(),
                 now.into(),
+                new.certificate_san.clone().into(),
             ];
             transaction.rows(text, values).await?;
             let made = get(&transaction, &new.id).await?;

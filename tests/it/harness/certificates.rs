@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::ring,
@@ -58,6 +58,25 @@ impl Ca {
         let key = KeyPair::generate().expect("a key");
         let mut params = params(&[], VALID);
         params.distinguished_name.push(DnType::CommonName, name);
+        let cert = params.signed_by(&key, &self.0).expect("a certificate").pem();
+        Pair { cert, key: key.serialize_pem() }
+    }
+
+    /// Issues a certificate of a client with these names: URIs, hosts and e-mail addresses.
+    pub fn client(&self, names: &[&str]) -> Pair {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = params(&[], VALID);
+        params.subject_alt_names = names
+            .iter()
+            .map(|&name| {
+                let text = name.try_into().expect("ASCII");
+                match name {
+                    name if name.contains(':') => SanType::URI(text),
+                    name if name.contains('@') => SanType::Rfc822Name(text),
+                    _ => SanType::DnsName(text),
+                }
+            })
+            .collect();
         let cert = params.signed_by(&key, &self.0).expect("a certificate").pem();
         Pair { cert, key: key.serialize_pem() }
     }

@@ -130,6 +130,16 @@ impl World {
         serve(Config { lanes, ..settings(self.database.url()) }, &self.clock).boxed_local()
     }
 
+    /// Starts the server with settings of TLS, and returns its address. The clients of the world cannot use it.
+    pub async fn start_secured(&mut self, config: Config) -> SocketAddr {
+        let mut options = ServerOptions::new(config);
+        options.clock = Some(self.clock.clone());
+        let server = Server::start(options).await.expect("the server starts");
+        let address = server.address();
+        self.server = Some(server);
+        address
+    }
+
     /// Starts another server on the same database, with these settings.
     pub fn replica_of(&self, config: Config) -> LocalBoxFuture<'_, (Server, Clients)> {
         serve(config, &self.clock).boxed_local()
