@@ -221,7 +221,8 @@ impl Keys {
             let used_at = AtomicI64::new(known.unwrap_or(noted_at));
             (key.id.clone(), Entry { key: Arc::new(key), used_at, noted_at: AtomicI64::new(noted_at) })
         };
-        let by_san = keys.iter().filter_map(|key| Some((key.certificate_san.clone()?, key.id.clone()))).collect();
+        let by_san =
+            keys.iter().filter_map(|key| Some((key.certificate_san.clone()?, key.id.clone()))).collect();
         Self { revision: Some(revision), by_id: keys.into_iter().map(entry).collect(), by_san }
     }
 

@@ -56,6 +56,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     }
     let database = without_password(&config.database);
     let drain = Duration::from_secs(config.drain_seconds);
+    let metrics_auth = config.metrics_auth;
     let (auth, tls) = (config.auth, !config.tls_cert.as_os_str().is_empty());
     let options = ServerOptions { demo: args.demo, ..ServerOptions::new(config) };
     let server = Server::start(options).await.map_err(|error| {
@@ -69,7 +70,7 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
         warn_of_reach(server.address(), auth, tls);
     }
     if let Some(address) = server.http_address() {
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && metrics_auth == Auth::Off {
             tracing::warn!(
                 http.address = %address,
                 "the HTTP listener is on an address that other machines can reach, and everybody can read the metrics"

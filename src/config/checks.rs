@@ -13,6 +13,7 @@ use super::{Auth, Config, otlp::check_endpoint};
 /// A text for a person that names the settings.
 pub(super) fn check(config: &Config) -> Result<(), String> {
     check_auth(config)?;
+    check_metrics(config)?;
     check_jwt(config)?;
     check_otlp(config)?;
     check_tls(config)?;
@@ -29,6 +30,16 @@ fn check_auth(config: &Config) -> Result<(), String> {
              insecure to true",
             config.listen
         ));
+    }
+    Ok(())
+}
+
+/// Checks that metrics need keys only if calls do, since only then are there keys.
+fn check_metrics(config: &Config) -> Result<(), String> {
+    if config.metrics_auth == Auth::Keys && config.auth == Auth::Off {
+        return Err(
+            "metrics_auth is keys, but auth is off; /metrics can need a key only if calls do".to_owned()
+        );
     }
     Ok(())
 }
@@ -63,7 +74,8 @@ fn check_jwt(config: &Config) -> Result<(), String> {
 /// it may contain a password.
 fn check_jwks_url(text: &str) -> Result<(), String> {
     let url: Option<Uri> = text.parse().ok();
-    let parts = url.as_ref().and_then(|url| Some((url.scheme_str()?, url.authority()?.as_str(), url.host()?)));
+    let parts =
+        url.as_ref().and_then(|url| Some((url.scheme_str()?, url.authority()?.as_str(), url.host()?)));
     let Some((scheme, authority, host)) = parts else {
         return Err("jwt_jwks must be the name of a file, or an https URL".to_owned());
     };
@@ -71,7 +83,8 @@ fn check_jwks_url(text: &str) -> Result<(), String> {
         return Err("jwt_jwks must be a URL without user and password".to_owned());
     }
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_here = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    let is_here =
+        host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
     match scheme {
         "https" => Ok(()),
         "http" if is_here => Ok(()),

@@ -159,6 +159,10 @@ settings! {
     http: HttpAddress = HttpAddress(Some(SocketAddr::from(([127, 0, 0, 1], 50_052)))),
         "an IP address and a port, such as 127.0.0.1:50052, or off";
 
+    /// Whether /metrics needs a key of the role viewer, operator or admin for all tenants: off or keys
+    [value_name = "MODE", value_enum]
+    metrics_auth: Auth = Auth::Off, "off or keys";
+
     /// Number of tenants whose operations the metrics show, those that are the busiest; 0 for none
     [value_name = "N"]
     metrics_tenants: usize = 0, "a number" in ..=METRICS_TENANTS_MAX;

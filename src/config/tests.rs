@@ -33,6 +33,7 @@ fn a_fault_names_the_setting_and_where_it_was_given() {
             "reservation_retention_days = 401",
             "counter_retention_days must be at least reservation_retention_days, which is 401, but is 400",
         ),
+        ("metrics_auth = \"keys\"", "metrics_auth is keys, but auth is off"),
         ("jwt_issuer = \"a\"", "jwt_issuer is set, but jwt_audience is not; JWTs need both"),
         ("jwt_jwks = \"a\"", "jwt_jwks is set, but jwt_issuer is not; JWTs need both"),
         ("jwt_issuer = \"a\"\njwt_audience = \"b\"\njwt_jwks = \"c\"", "jwt_issuer is set, but auth is off"),

@@ -181,7 +181,9 @@ pub enum BadKey {
     #[error("the key was revoked")]
     Revoked,
     /// Names of the client's certificate stand for several keys.
-    #[error("names in the certificate of the client stand for several keys: show one key, or use another certificate")]
+    #[error(
+        "names in the certificate of the client stand for several keys: show one key, or use another certificate"
+    )]
     Ambiguous,
     /// The text is not that of a JWT which this server could verify.
     #[error(

@@ -40,7 +40,9 @@ pub fn san_fault(name: &str) -> Option<&'static str> {
     let right = match SanKind::of(name) {
         SanKind::Uri => name.split_once(':').is_some_and(|(scheme, rest)| {
             scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-                && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+                && scheme
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
                 && !rest.is_empty()
         }),
         SanKind::Email => name.rsplit_once('@').is_some_and(|(local, host)| {
@@ -69,9 +71,21 @@ mod tests {
             assert_eq!((san_fault(name), SanKind::of(name)), (None, kind), "{name}");
         }
         let long = "a".repeat(513);
-        for wrong in
-            ["", &long, "*.example", "a b", "bäckend.example", "a/b", "://a", "1a:b", "a:", "@a", "a@", "a@b@c", "a\0"]
-        {
+        for wrong in [
+            "",
+            &long,
+            "*.example",
+            "a b",
+            "bäckend.example",
+            "a/b",
+            "://a",
+            "1a:b",
+            "a:",
+            "@a",
+            "a@",
+            "a@b@c",
+            "a\0",
+        ] {
             assert!(san_fault(wrong).is_some(), "{wrong:?}");
         }
     }

@@ -15,7 +15,10 @@ use axum::{
     routing::get,
 };
 use futures::future::BoxFuture;
-use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -58,8 +61,22 @@ struct Times {
     grace: Duration,
 }
 
+/// Why a client may not read the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unadmitted {
+    /// The client has shown no valid key. The text says why.
+    Unauthenticated(String),
+    /// The key does not permit it.
+    Forbidden,
+    /// The keys cannot be loaded.
+    Unavailable,
+}
+
 /// The answers that the listener gives.
 pub trait Site: Send + Sync + 'static {
+    /// Decides whether a client with these headers may read the metrics.
+    fn admit<'a>(&'a self, headers: &'a HeaderMap) -> BoxFuture<'a, Result<(), Unadmitted>>;
+
     /// Returns `Ok` if calls can succeed, or the reason why not, in a few words.
     fn readiness(&self) -> Result<(), &'static str>;
 
@@ -152,14 +169,37 @@ async fn readyz(State(site): State<Arc<dyn Site>>) -> Response {
 
 async fn metrics(State(site): State<Arc<dyn Site>>, headers: HeaderMap) -> Response {
     let format = format_for(&headers);
-    match timeout(PAGE_TIMEOUT, site.metrics(format)).await {
-        Ok(Ok(page)) => ([(CONTENT_TYPE, format.content_type())], page).into_response(),
-        Ok(Err(error)) => {
+    let page = async {
+        site.admit(&headers).await?;
+        Ok::<_, Unadmitted>(site.metrics(format).await)
+    };
+    match timeout(PAGE_TIMEOUT, page).await {
+        Ok(Ok(Ok(page))) => ([(CONTENT_TYPE, format.content_type())], page).into_response(),
+        Ok(Ok(Err(error))) => {
             tracing::error!(error, "the page of metrics cannot be written, which is a defect");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
+        Ok(Err(unadmitted)) => unadmitted.into_response(),
         Err(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "the metrics were not collected in time\n").into_response()
+        }
+    }
+}
+
+impl IntoResponse for Unadmitted {
+    fn into_response(self) -> Response {
+        match self {
+            Unadmitted::Unauthenticated(reason) => {
+                (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], format!("{reason}\n"))
+                    .into_response()
+            }
+            Unadmitted::Forbidden => {
+                let text = "the metrics need a key of the role viewer, operator or admin for all tenants\n";
+                (StatusCode::FORBIDDEN, text).into_response()
+            }
+            Unadmitted::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the keys cannot be loaded\n").into_response()
+            }
         }
     }
 }

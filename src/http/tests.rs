@@ -15,6 +15,16 @@ use super::*;
 struct Fixed(Result<(), &'static str>, String);
 
 impl Site for Fixed {
+    fn admit<'a>(&'a self, headers: &'a HeaderMap) -> BoxFuture<'a, Result<(), Unadmitted>> {
+        let refused = match headers.get("x-refused").map(http::HeaderValue::as_bytes) {
+            Some(b"unauthenticated") => Err(Unadmitted::Unauthenticated("KEY_MISSING".to_owned())),
+            Some(b"forbidden") => Err(Unadmitted::Forbidden),
+            Some(_) => Err(Unadmitted::Unavailable),
+            None => Ok(()),
+        };
+        Box::pin(async { refused })
+    }
+
     fn readiness(&self) -> Result<(), &'static str> {
         self.0
     }
@@ -197,4 +207,26 @@ async fn served_once(address: SocketAddr) -> TcpStream {
     socket.read_exact(&mut status).await.expect("an answer");
     assert_eq!(&status, b"HTTP/1.1 200 OK");
     socket
+}
+
+#[tokio::test]
+async fn only_the_metrics_ask_who_reads_them() {
+    let cases = [
+        ("unauthenticated", "401 Unauthorized", "KEY_MISSING\n"),
+        ("forbidden", "403 Forbidden", "for all tenants\n"),
+        ("unavailable", "503 Service Unavailable", "the keys cannot be loaded\n"),
+    ];
+    for (refused, status, text) in cases {
+        let end = format!("HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-refused: {refused}\r\n\r\n");
+        let answered = answer(Ok(()), &format!("GET /metrics {end}")).await;
+        assert!(
+            answered.starts_with(&format!("HTTP/1.1 {status}\r\n")) && answered.ends_with(text),
+            "{answered}"
+        );
+        assert_eq!(answered.contains("www-authenticate: Bearer"), refused == "unauthenticated", "{answered}");
+        for page in ["/livez", "/readyz"] {
+            let answered = answer(Ok(()), &format!("GET {page} {end}")).await;
+            assert!(answered.starts_with("HTTP/1.1 200 OK\r\n"), "{answered}");
+        }
+    }
 }

@@ -166,7 +166,8 @@ impl Server {
         let feed = Feed::new(store.clone(), Arc::clone(&reader), stop.clone());
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health::new(reporter);
-        let pages = Pages::new(&store, &clock, &engine, &feed, &health);
+        let metrics_keys = callers::keys_of_metrics(config, &access);
+        let pages = Pages::new(&store, &clock, &engine, &feed, &health, metrics_keys);
         let quota =
             Quota::new(Arc::clone(&engine), reader, Arc::clone(&policies), Arc::clone(&feed), access.clone());
         let tools = Tools {

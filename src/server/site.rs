@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use http::HeaderMap;
 use tokio::{
     net::TcpListener,
     sync::Mutex,
@@ -12,12 +13,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::health::Health;
+use super::{callers::admit_to_metrics, health::Health};
 use crate::{
+    access::Keyring,
     clock::Clock,
     engine::Engine,
     events::Feed,
-    http::{Site, serve},
+    http::{Site, Unadmitted, serve},
     metrics::{Format, Metrics},
     store::{BookFigures, Store},
 };
@@ -39,6 +41,8 @@ pub(super) struct Pages {
     engine: Arc<Engine>,
     feed: Arc<Feed>,
     health: Health,
+    /// The keys that the metrics need. `None`: they need none.
+    keyring: Option<Arc<Keyring>>,
     /// When rows may be counted again.
     next_count: Mutex<Option<Instant>>,
 }
@@ -74,6 +78,15 @@ impl HttpListener {
 }
 
 impl Site for Pages {
+    fn admit<'a>(&'a self, headers: &'a HeaderMap) -> BoxFuture<'a, Result<(), Unadmitted>> {
+        Box::pin(async move {
+            match &self.keyring {
+                Some(keyring) => admit_to_metrics(keyring, headers).await,
+                None => Ok(()),
+            }
+        })
+    }
+
     fn readiness(&self) -> Result<(), &'static str> {
         self.health.readiness()
     }
@@ -101,6 +114,7 @@ impl Pages {
         engine: &Arc<Engine>,
         feed: &Arc<Feed>,
         health: &Health,
+        keyring: Option<Arc<Keyring>>,
     ) -> Self {
         Self {
             store: store.clone(),
@@ -108,6 +122,7 @@ impl Pages {
             engine: Arc::clone(engine),
             feed: Arc::clone(feed),
             health: health.clone(),
+            keyring,
             next_count: Mutex::default(),
         }
     }

@@ -6,6 +6,7 @@ mod jwks;
 mod jwt;
 mod keys;
 mod matrix;
+mod metrics_key;
 mod others;
 mod revoked;
 

@@ -54,7 +54,8 @@ impl JwtRules {
         }
         let expires_at = claims.get("exp").and_then(instant).ok_or(BadKey::JwtClaim("the claim `exp`"))?;
         let expires_at = expires_at.saturating_add(LEEWAY);
-        let begins_at = claims.get("nbf").map(|begin| instant(begin).ok_or(BadKey::JwtClaim("the claim `nbf`")));
+        let begins_at =
+            claims.get("nbf").map(|begin| instant(begin).ok_or(BadKey::JwtClaim("the claim `nbf`")));
         let begins_at = begins_at.transpose()?.unwrap_or(Time::MIN).saturating_sub(LEEWAY);
         if now >= expires_at || now < begins_at {
             return Err(BadKey::JwtExpired);

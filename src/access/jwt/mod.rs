@@ -133,8 +133,7 @@ impl JwtVerifier {
         if let Err(unverified) = verified {
             return Ok(Err(unverified));
         }
-        let payload =
-            BASE64URL_NOPAD.decode(parts.payload.as_bytes()).map_err(|_| BadKey::JwtMalformed)?;
+        let payload = BASE64URL_NOPAD.decode(parts.payload.as_bytes()).map_err(|_| BadKey::JwtMalformed)?;
         let jwt = Arc::new(self.rules.judge(&payload, now)?);
         set.verified.insert(print(text), Arc::clone(&jwt));
         Ok(Ok(jwt))
@@ -147,7 +146,8 @@ impl JwtVerifier {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(looks.tick()).await.is_some() {
             let mut last = self.last.lock().await;
-            let pause = if last.is_some_and(|last| last.succeeded) { self.reader.pause() } else { READ_PAUSE };
+            let pause =
+                if last.is_some_and(|last| last.succeeded) { self.reader.pause() } else { READ_PAUSE };
             if last.is_none_or(|last| last.at.elapsed() >= pause) {
                 // Only the log and the metrics report what is wrong.
                 let _ = stop.run_until_cancelled(self.read(&mut last)).await;

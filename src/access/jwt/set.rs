@@ -145,9 +145,7 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), Unverified> {
-        let fits = |key: &&PublicKey| {
-            key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id)
-        };
+        let fits = |key: &&PublicKey| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id);
         let mut fitting = self.keys.iter().filter(fits);
         let key = fitting.next().ok_or(Unverified::NoKey)?;
         if fitting.next().is_some() {
@@ -193,11 +191,8 @@ impl PublicKey {
 
     fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match (&self.material, self.algorithm) {
-            (Material::Rsa { modulus, exponent }, _) => RsaPublicKeyComponents { n: modulus, e: exponent }.verify(
-                &RSA_PKCS1_2048_8192_SHA256,
-                message,
-                signature,
-            ),
+            (Material::Rsa { modulus, exponent }, _) => RsaPublicKeyComponents { n: modulus, e: exponent }
+                .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
             (Material::Point(point), Algorithm::EdDsa) => {
                 UnparsedPublicKey::new(&ED25519, point).verify(message, signature)
             }

@@ -112,7 +112,8 @@ fn key_change(request: v1::UpdateKeyRequest) -> Result<(String, KeyChange), Refu
     let mut faults = Faults::default();
     let message = required("key", request.key)?;
     faults.check("key.id", name_fault(&message.id));
-    let fixed = ["id", "role", "tenants", "agents", "certificate_san"].map(|name| (name, "is fixed at creation"));
+    let fixed =
+        ["id", "role", "tenants", "agents", "certificate_san"].map(|name| (name, "is fixed at creation"));
     let mask =
         Mask::read(&mut faults, request.update_mask, &["display_name", "state", "expire_time"], &fixed);
     let display_name = mask.take("display_name", message.display_name, String::is_empty);

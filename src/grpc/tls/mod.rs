@@ -21,8 +21,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::files::{Loaded, Moment, Stamp};
-pub(super) use self::names::peer_names;
 pub use self::files::{TlsError, TlsFiles};
+pub(super) use self::names::peer_names;
 use crate::metrics::Metrics;
 
 /// The pause between two looks at the files.

@@ -21,8 +21,7 @@ use crate::harness::{
     process::{run, said, tope},
     provider::Provider,
     receiver::Answer,
-    world,
-    *,
+    world, *,
 };
 
 const FAILED: &str = "tope_jwks_reads_total{outcome=\"failed\"}";
@@ -32,7 +31,8 @@ async fn a_server_does_not_start_with_a_wrong_file_of_keys() {
     let database = Database::fresh(Kind::Sqlite);
     let folder = database.path("");
     let garbage = write(&folder, "garbage.json", "{\"keys\": [");
-    let symmetric = write(&folder, "oct.json", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\",\"alg\":\"HS256\"}]}");
+    let symmetric =
+        write(&folder, "oct.json", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\",\"alg\":\"HS256\"}]}");
     let huge = write(&folder, "huge.json", &" ".repeat(1024 * 1024 + 1));
     let missing = folder.join("missing.json").display().to_string();
     let cases = [
@@ -87,7 +87,8 @@ fn the_keys_are_read_as_soon_as_their_url_answers() {
         assert!(elsewhere.posts().is_empty(), "redirects are not followed");
         let set = provider.set().to_string();
         receiver.answer(move |_| Answer::Page(set.clone()));
-        eventually("the keys are read", async || reserve_as(world.clients(), &text, "acme", "").await.ok()).await;
+        eventually("the keys are read", async || reserve_as(world.clients(), &text, "acme", "").await.ok())
+            .await;
         world.end().await;
     });
 }
@@ -131,7 +132,8 @@ fn unknown_keys_cause_few_reads() {
         published["kid"] = "next".into();
         let set = json!({"keys": [published]}).to_string();
         receiver.answer(move |_| Answer::Page(set.clone()));
-        eventually("the key is read", async || reserve_as(world.clients(), &text, "acme", "").await.ok()).await;
+        eventually("the key is read", async || reserve_as(world.clients(), &text, "acme", "").await.ok())
+            .await;
         world.end().await;
     });
 }
@@ -179,7 +181,10 @@ fn no_call_fails_while_the_keys_are_replaced() {
             write_set(&folder, &json!({"keys": [renamed]}));
             let known = by_old(0);
             eventually("the old key is gone", async || {
-                reserve_as(world.clients(), &known, "acme", "").await.err().filter(|no| no.reason == "JWT_UNTRUSTED")
+                reserve_as(world.clients(), &known, "acme", "")
+                    .await
+                    .err()
+                    .filter(|no| no.reason == "JWT_UNTRUSTED")
             })
             .await;
             ends.store(true, Ordering::Relaxed);

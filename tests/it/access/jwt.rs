@@ -7,7 +7,9 @@ use tonic::Code;
 use tope::config::{Auth, Config};
 
 use super::{create, key, need_keys, reserve_as, with_key};
-use crate::harness::{certificates::write, clients::done, provider::Provider, raw, v1::*, world::settings, *};
+use crate::harness::{
+    certificates::write, clients::done, provider::Provider, raw, v1::*, world::settings, *,
+};
 
 const RESERVE: &str = "/tope.v1.QuotaService/Reserve";
 

@@ -32,6 +32,14 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     (status, body)
 }
 
+/// Asks for a page with a key or a JWT, and returns its status and its text.
+pub async fn get_with(address: SocketAddr, path: &str, text: &str) -> (u16, String) {
+    let accept = format!("*/*\r\nauthorization: Bearer {text}");
+    let (head, body) = get_as(address, path, &accept).await;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body)
+}
+
 /// Asks for a page in a form, and returns its head and its text. In HTTP/1.0 an answer comes in one piece.
 pub async fn get_as(address: SocketAddr, path: &str, accept: &str) -> (String, String) {
     let asked = async {

@@ -81,7 +81,10 @@ impl Signer {
 
     /// Signs claims, with the usual header.
     pub fn sign(&self, claims: &Value) -> String {
-        self.sign_text(&json!({"alg": self.algorithm, "kid": self.id, "typ": "JWT"}).to_string(), &claims.to_string())
+        self.sign_text(
+            &json!({"alg": self.algorithm, "kid": self.id, "typ": "JWT"}).to_string(),
+            &claims.to_string(),
+        )
     }
 
     /// Signs a payload with a header, whatever the texts are.

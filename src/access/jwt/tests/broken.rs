@@ -227,7 +227,8 @@ fn a_million_broken_jwts_are_refused_and_none_is_remembered() {
     while refused < BROKEN && began.elapsed() < BROKEN_TIME {
         // One draw serves for several texts, since drawing costs more than judging.
         let drawn = changes.new_tree(&mut runner).expect("changes").current();
-        let broken = right.iter().chain(short.iter().map(|(text, _)| text).skip(refused as usize % 40).step_by(40));
+        let broken =
+            right.iter().chain(short.iter().map(|(text, _)| text).skip(refused as usize % 40).step_by(40));
         for original in broken {
             let text = drawn.iter().fold(original.clone(), |text, change| apply(change, &text, &short));
             if right.contains(&text) {

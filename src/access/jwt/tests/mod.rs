@@ -44,7 +44,8 @@ fn each_algorithm_verifies_the_example_of_its_standard() {
         {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
     ]});
     let set = KeySet::parse(set.to_string().as_bytes()).expect("three keys");
-    let payload = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    let payload =
+        "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     let examples = [
         (
             Algorithm::Rs256,
@@ -119,7 +120,10 @@ fn the_claims_decide_what_the_subject_may_do() {
         (json!({"tope_role": "Admin", "tope_tenants": "*"}), Ok((Role::Admin, "", ""))),
         (json!({"tope_role": ["VIEWER"], "tope_tenants": ["*"]}), Ok((Role::Viewer, "", ""))),
         (json!({"tope_role": ["offline_access", "operator"]}), Ok((Role::Operator, "acme", ""))),
-        (json!({"tope_tenants": ["b", "a", "b"], "tope_agents": "planner"}), Ok((Role::Spender, "a,b", "planner"))),
+        (
+            json!({"tope_tenants": ["b", "a", "b"], "tope_agents": "planner"}),
+            Ok((Role::Spender, "a,b", "planner")),
+        ),
         (json!({"tope_agents": ["*"], "tope_role": "viewer"}), Ok((Role::Viewer, "acme", ""))),
         (json!({"iss": null}), Err("the claim `iss`")),
         (json!({"iss": "https://evil.example"}), Err("the claim `iss`")),
@@ -192,7 +196,9 @@ fn claims_are_found_by_their_whole_name_or_within_other_claims() {
     });
     let jwt = judged(&verifier, &provider.keys()[2].sign(&with(nested.clone()))).expect("it is right");
     assert_eq!((jwt.role, jwt.tenants.len()), (Role::Viewer, 1));
-    for access in [json!({"tope": "admin"}), json!({"tope": {"roles": {"admin": 1}}}), json!("admin"), json!(null)] {
+    for access in
+        [json!({"tope": "admin"}), json!({"tope": {"roles": {"admin": 1}}}), json!("admin"), json!(null)]
+    {
         let mut claims = with(nested.clone());
         claims["access"] = access;
         let no = judged(&verifier, &provider.keys()[2].sign(&claims)).err();
