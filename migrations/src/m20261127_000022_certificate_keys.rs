@@ -16,8 +16,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `keys.certificate_san` is NULL for a key with a secret. A server of the previous release does not read the column. To
-/// this server, a key with a name is a key whose secret nobody knows.
+/// `keys.certificate_san` is NULL for a key with a secret. A server of the previous release does not read the column.
+/// To this server, a key with a name is a key whose secret nobody knows.
 const STATEMENTS: [&str; 2] = [
     "ALTER TABLE keys ADD COLUMN certificate_san {key_text}",
     "CREATE UNIQUE INDEX keys_certificate_san ON keys (certificate_san) WHERE certificate_san IS NOT NULL",

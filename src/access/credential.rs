@@ -37,8 +37,8 @@ pub enum Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
-    /// Reads the values of the metadata, or of the HTTP header, `authorization`. A text that begins like a key is a key.
-    /// Without a value, the names in the certificate of the client count.
+    /// Reads the values of the metadata, or of the HTTP header, `authorization`. A text that begins like a key is a
+    /// key. Without a value, the names in the certificate of the client count.
     ///
     /// # Errors
     ///

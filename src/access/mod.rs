@@ -2,8 +2,8 @@
 //!
 //! `credential.rs` reads what a call shows. `text.rs` makes and parses the text of a key. This file remembers all keys,
 //! and compares the text of a call with them. A valid key is found without the database; the engine compares the
-//! revision of the keys in the batch (R7.4). Before a key is refused, the keys are loaded again, since another server may
-//! have created it a moment ago. `jwt` verifies JWTs.
+//! revision of the keys in the batch (R7.4). Before a key is refused, the keys are loaded again, since another server
+//! may have created it a moment ago. `jwt` verifies JWTs.
 
 mod credential;
 pub mod jwt;
@@ -63,8 +63,8 @@ pub struct Keyring {
     latest: RwLock<Arc<Keys>>,
     /// Number of loads that have begun.
     begun: AtomicU64,
-    /// The number of the last load, and whether it succeeded. The lock is held while keys are loaded, so calls that wait
-    /// share one load.
+    /// The number of the last load, and whether it succeeded. The lock is held while keys are loaded, so calls that
+    /// wait share one load.
     loaded: Mutex<(u64, bool)>,
 }
 
@@ -144,7 +144,8 @@ impl Keyring {
             Some(Caller::Key(key)) => {
                 let keys = self.load().await?;
                 let found = keys.by_id.get(&key.id).filter(|entry| entry.key.hash == key.hash);
-                Ok(keys.permit(found.ok_or(BadKey::Unknown)?, self.now())?)
+                let gone = if key.certificate_san.is_some() { BadKey::Missing } else { BadKey::Unknown };
+                Ok(keys.permit(found.ok_or(gone)?, self.now())?)
             }
             Some(Caller::Jwt(jwt)) if jwt.expires_at <= self.now() => Err(BadKey::JwtExpired.into()),
             Some(Caller::Jwt(_)) | None => Ok(permit.clone()),

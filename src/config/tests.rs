@@ -63,7 +63,7 @@ fn a_fault_names_the_setting_and_where_it_was_given() {
 fn the_keys_of_jwts_come_from_a_file_or_a_url_that_nobody_can_change_on_the_way() {
     let directory = tempfile::tempdir().expect("a folder");
     let file = directory.path().join("tope.toml");
-    let mut load_with = |more: &str| {
+    let load_with = |more: &str| {
         let text = format!("auth = \"keys\"\njwt_issuer = \"i\"\njwt_audience = \"a\"\n{more}\n");
         std::fs::write(&file, text).expect("written");
         load(Some(&file), &Flags::default())

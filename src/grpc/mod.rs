@@ -1,8 +1,9 @@
 //! The gRPC services. This module converts between messages and the domain, maps errors, and serves HTTP/2. In the
 //! server, only this module uses tonic.
 //!
-//! [`http2`] accepts connections and calls, over [`tls`] if there are certificates. [`quota`] and [`admin`] are the two services. Both services use the other
-//! modules: `wire` and `event` make messages; `faults`, `token` and `cursor` parse fields; `status` maps every error.
+//! [`http2`] accepts connections and calls, over [`tls`] if there are certificates. [`quota`] and [`admin`] are the two
+//! services. Both services use the other modules: `wire` and `event` make messages; `faults`, `token` and `cursor`
+//! parse fields; `status` maps every error.
 
 mod access;
 pub mod admin;

@@ -138,8 +138,7 @@ pub(super) fn of_refusal(refusal: &Refusal, frame: Option<&Frame>) -> Status {
         }
         Refusal::KeyNotFound(id) => not_found("KEY_NOT_FOUND", "key", id, &text),
         Refusal::TooManyKeys(most) => too_many("TOO_MANY_KEYS", "keys_max", *most, &text),
-        Refusal::Unauthenticated(bad @ BadKey::JwksMissing) => unavailable(bad.reason(), &text),
-        Refusal::Unauthenticated(bad) => with_reason(Code::Unauthenticated, bad.reason(), &text, [], details),
+        Refusal::Unauthenticated(bad) => unauthenticated(*bad, &text),
         Refusal::NotPermitted(_) => with_reason(Code::PermissionDenied, "NOT_PERMITTED", &text, [], details),
         Refusal::AgentNotFound(id) => not_found("AGENT_NOT_FOUND", "agent", id, &text),
         Refusal::OverrideNotFound(id) => not_found("OVERRIDE_NOT_FOUND", "override", id, &text),
@@ -190,6 +189,13 @@ pub(super) fn to_rpc(status: &Status) -> tonic_types::pb::Status {
         message: status.message().to_owned(),
         details: Vec::new(),
     })
+}
+
+fn unauthenticated(bad: BadKey, text: &str) -> Status {
+    if bad == BadKey::JwksMissing {
+        return unavailable(bad.reason(), text);
+    }
+    with_reason(Code::Unauthenticated, bad.reason(), text, [], ErrorDetails::new())
 }
 
 fn invalid(faults: &[Fault], mut details: ErrorDetails) -> Status {

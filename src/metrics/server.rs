@@ -76,8 +76,13 @@ impl Jwks {
 
     /// Records a read, and how many keys are in use after it.
     pub fn record(&self, succeeded: bool, keys: usize) {
-        let outcome = if succeeded { "succeeded" } else { "failed" };
-        self.reads.with_label_values(&[outcome]).inc();
+        // Both series exist from the first read on, so that an alert can compare them.
+        let [good, bad] = ["succeeded", "failed"].map(|outcome| self.reads.with_label_values(&[outcome]));
+        if succeeded {
+            good.inc()
+        } else {
+            bad.inc()
+        }
         self.keys.set(Some(keys as f64));
     }
 }

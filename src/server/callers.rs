@@ -17,8 +17,8 @@ use crate::{
     store::Store,
 };
 
-/// Makes what finds out who calls. If callers may show JWTs, the keys of the identity provider are followed until `stop`
-/// is cancelled.
+/// Makes what finds out who calls. If callers may show JWTs, the keys of the identity provider are followed until
+/// `stop` is cancelled.
 ///
 /// # Errors
 ///
@@ -65,8 +65,8 @@ pub(super) fn keys_of_metrics(config: &Config, access: &Access) -> Option<Arc<Ke
     }
 }
 
-/// Decides whether a client may read the metrics, which are about all tenants (R7.10). If the keys cannot be loaded, the
-/// remembered keys count: while the database is away, the metrics are needed most.
+/// Decides whether a client may read the metrics, which are about all tenants (R7.10). If the keys cannot be loaded,
+/// the remembered keys count: while the database is away, the metrics are needed most.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
 //! R7: keys, JWTs, roles, and the tenants and agents that a caller may name.
 
+mod broken;
 mod callers;
 mod certificates;
 mod jwks;

@@ -87,8 +87,8 @@ impl JwtRules {
     }
 }
 
-/// Finds a claim by its whole name, or else by the names between the dots. So a name such as `https://a.example/role` is
-/// found, too.
+/// Finds a claim by its whole name, or else by the names between the dots. So a name such as `https://a.example/role`
+/// is found, too.
 fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     if let Some(claim) = claims.get(name) {
         return Some(claim);

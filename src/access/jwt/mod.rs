@@ -77,8 +77,8 @@ struct LastRead {
 pub struct JwksError(String);
 
 impl JwtVerifier {
-    /// Reads the keys for the first time. If they come from a URL that does not answer, logs a warning; the keys are then
-    /// read later.
+    /// Reads the keys for the first time. If they come from a URL that does not answer, logs a warning; the keys are
+    /// then read later.
     ///
     /// # Errors
     ///

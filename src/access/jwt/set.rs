@@ -1,7 +1,7 @@
 //! The keys of an identity provider: parses a JWK Set (RFC 7517), and verifies signatures with its keys.
 //!
-//! ring verifies the signatures. A key is usable for one algorithm only, which the key itself determines. So a JWT cannot
-//! choose another algorithm for it, and a public key is never taken for a secret.
+//! ring verifies the signatures. A key is usable for one algorithm only, which the key itself determines. So a JWT
+//! cannot choose another algorithm for it, and a public key is never taken for a secret.
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::signature::{
@@ -96,8 +96,8 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Parses a JWK Set. Leaves out keys that are of no use here, such as those for encryption, for other algorithms, or
-    /// malformed ones.
+    /// Parses a JWK Set. Leaves out keys that are of no use here, such as those for encryption, for other algorithms,
+    /// or malformed ones.
     ///
     /// # Errors
     ///

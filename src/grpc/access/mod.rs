@@ -1,4 +1,5 @@
-//! Lets a call in by its key, its JWT or its certificate: finds the caller, and compares the call with the table of rules.
+//! Lets a call in by its key, its JWT or its certificate: finds the caller, and compares the call with the table of
+//! rules.
 //!
 //! Every handler begins with [`Door::admit`]. `table.rs` has a row for each rpc.
 

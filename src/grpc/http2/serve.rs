@@ -199,8 +199,9 @@ async fn run_connection(
     }
 }
 
-/// Makes the handshake of TLS. Returns the connection, and the names in the certificate of the client if it has one. Returns `None` if the handshake failed, if it has not ended until `until`, or if the
-/// server shuts down meanwhile. Then the connection is closed.
+/// Makes the handshake of TLS. Returns the connection, and the names in the certificate of the client if it has one.
+/// Returns `None` if the handshake failed, if it has not ended until `until`, or if the server shuts down meanwhile.
+/// Then the connection is closed.
 async fn encrypt(
     socket: TcpStream,
     tls: &Tls,

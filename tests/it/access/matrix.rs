@@ -180,8 +180,8 @@ async fn call(raw: &Raw, path: &str, streams: bool, text: &str, message: &[u8]) 
     status.filter(|status| status.code() != Code::Ok).map(Into::into)
 }
 
-/// Makes each call as each of these callers, and compares the answers with the specification. Each caller has the letter
-/// of its role, whether it may name only the tenant `own`, and a key or a JWT.
+/// Makes each call as each of these callers, and compares the answers with the specification. Each caller has the
+/// letter of its role, whether it may name only the tenant `own`, and a key or a JWT.
 async fn each_call_is_judged(world: &World, callers: &[(char, bool, String)]) {
     let rpcs = rpcs();
     let named: BTreeSet<String> =

@@ -1,11 +1,12 @@
-//! An identity provider of a test: keys of all algorithms, and the JWTs that they sign. The tests of `src/access/jwt` use
-//! this file, too.
+//! An identity provider of a test: keys of all algorithms, and the JWTs that they sign. The tests of `src/access/jwt`
+//! use this file, too.
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::{
     rand::SystemRandom,
     signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+        RsaPublicKeyComponents,
     },
 };
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
@@ -64,9 +65,8 @@ impl Signer {
         let text = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
         let mut key = match &self.key {
             Private::Rsa(key) => {
-                let key = key.public();
-                let [modulus, exponent] =
-                    [key.modulus(), key.exponent()].map(|part| text(part.big_endian_without_leading_zero()));
+                let key = RsaPublicKeyComponents::<Vec<u8>>::from(key.public());
+                let [modulus, exponent] = [key.n, key.e].map(|part| text(&part));
                 json!({"kty": "RSA", "n": modulus, "e": exponent})
             }
             Private::Ec(key) => {

@@ -12,7 +12,10 @@ use ring::hmac;
 use serde_json::json;
 
 use super::{judged, provider::*, with};
-use crate::{access::jwt::JWT_BYTES_MAX, domain::access::BadKey};
+use crate::{
+    access::jwt::JWT_BYTES_MAX,
+    domain::access::BadKey::{self, JwtClaim, JwtExpired, JwtMalformed, JwtUntrusted},
+};
 
 /// Number of broken JWTs, and the maximum time for them.
 const BROKEN: u32 = 1_000_000;
@@ -32,104 +35,119 @@ fn hmac_signed(algorithm: &str, id: &str, secret: &[u8]) -> String {
 
 /// Returns JWTs of every broken kind, each with the error that it must have. Some of them are made of right ones.
 fn kinds(provider: &Provider, right: &[String; 3]) -> Vec<(String, BadKey)> {
-    use BadKey::{JwtMalformed, JwtUntrusted};
-    let mut kinds = Vec::new();
     let other = Provider::new();
-    for ((key, foreign), right) in provider.keys().iter().zip(other.keys()).zip(right) {
-        let parts: Vec<&str> = right.split('.').collect();
-        let [header, payload, signature] = parts[..] else { panic!("three parts") };
-        let head = |members: serde_json::Value| {
-            let mut header = json!({"alg": key.algorithm, "kid": key.id});
-            for (name, value) in members.as_object().expect("an object").clone() {
-                header[name] = value;
-            }
-            header.to_string()
-        };
-        let body = claims().to_string();
-        for none in ["none", "None", "NONE", "", "nOnE"] {
-            let unsigned = format!("{}.{payload}", encoded(&head(json!({"alg": none}))));
-            kinds.push((format!("{unsigned}."), JwtMalformed));
-            kinds.push((format!("{unsigned}.{signature}"), JwtMalformed));
-        }
-        let public = key.public();
-        for secret in ["n", "x", "y"].iter().filter_map(|name| public[*name].as_str()) {
-            let bytes = BASE64URL_NOPAD.decode(secret.as_bytes()).expect("base64url");
-            for secret in [secret.as_bytes(), &bytes, public.to_string().as_bytes()] {
-                kinds.push((hmac_signed("HS256", key.id, secret), JwtMalformed));
-                kinds.push((hmac_signed(key.algorithm, key.id, secret), JwtUntrusted));
-            }
-        }
-        // A key in the header, or the address of one, counts for nothing.
-        if key.algorithm != "RS256" {
-            for members in [
-                json!({"jwk": foreign.public()}),
-                json!({"jku": "http://127.0.0.1:1/keys"}),
-                json!({"x5u": "http://127.0.0.1:1/cert", "x5c": ["AAAA"]}),
-            ] {
-                kinds.push((foreign.sign_text(&head(members), &body), JwtUntrusted));
-            }
-        }
-        for unknown in ["", "R", "../../dev/null", "' OR 1=1 --", "\u{0}"] {
-            kinds.push((key.sign_text(&head(json!({ "kid": unknown })), &body), JwtUntrusted));
-        }
-        for (header, error) in [
-            (head(json!({"alg": "RS512"})), JwtMalformed),
-            (head(json!({"alg": ["RS256"]})), JwtMalformed),
-            (head(json!({"kid": 7})), JwtMalformed),
-            (head(json!({"crit": ["exp"]})), JwtMalformed),
-            (head(json!({"b64": false, "crit": ["b64"]})), JwtMalformed),
-            (head(json!({"typ": "logout+jwt"})), JwtMalformed),
-            (format!("{{\"alg\":\"{0}\",\"alg\":\"{0}\"}}", key.algorithm), JwtMalformed),
-            ("[".repeat(3_000), JwtMalformed),
-            (format!("{{\"alg\":{}}}", "[".repeat(3_000)), JwtMalformed),
-            ("{}".to_owned(), JwtMalformed),
-            (String::new(), JwtMalformed),
-        ] {
-            kinds.push((key.sign_text(&header, &body), error));
-        }
-        let deep = format!("{{\"iss\":{}1{}}}", "[".repeat(1_000), "]".repeat(1_000));
-        for payload in [deep.as_str(), "", "null", "[]", "\"a\"", "{\"exp\":1", "\u{feff}{}"] {
-            kinds.push((key.sign_text(&head(json!({})), payload), JwtMalformed));
-        }
-        let padded = BASE64.encode(signature.as_bytes());
-        for text in [
-            format!("{header}.{payload}"),
-            format!("{header}.{payload}.{signature}."),
-            format!("{header}.{payload}.{signature}.{signature}"),
-            format!("{header}.{payload}.{padded}="),
-            format!("{header}=.{payload}.{signature}"),
-            format!(" {right}"),
-            format!("{right}\n"),
-            right.replace('.', ".."),
-            "..".to_owned(),
-            String::new(),
-            "é".repeat(1_000),
-            "a".repeat(1_000_000),
-            format!("{right}{}", "A".repeat(JWT_BYTES_MAX)),
-            key.sign(&with(json!({"padding": "a".repeat(1_000_000)}))),
-        ] {
-            kinds.push((text, JwtMalformed));
-        }
-        kinds.push((format!("{header}.{payload}."), JwtUntrusted));
-        kinds.push((foreign_signature(header, payload, &other), JwtUntrusted));
-        for (changes, claim) in [
-            (json!({"iss": "https://evil.example"}), "the claim `iss`"),
-            (json!({"aud": null}), "the claim `aud`"),
-            (json!({"aud": ["a", ["tope"]]}), "the claim `aud`"),
-            (json!({"exp": "never"}), "the claim `exp`"),
-            (json!({"tope_tenants": []}), "the claim that jwt_tenants_claim names"),
-        ] {
-            kinds.push((key.sign(&with(changes)), BadKey::JwtClaim(claim)));
-        }
-        kinds.push((key.sign(&with(json!({"exp": NOW.0 / 1_000 - 61}))), BadKey::JwtExpired));
+    let mut kinds = Vec::new();
+    for (place, right) in right.iter().enumerate() {
+        let (key, foreign) = (&provider.keys()[place], &other.keys()[place]);
+        kinds.extend(wrong_signatures(key, foreign, right));
+        kinds.extend(wrong_headers(key));
+        kinds.extend(wrong_texts(key, right));
+        kinds.extend(wrong_claims(key));
+        let (unsigned, _) = right.rsplit_once('.').expect("three parts");
+        let theirs = other.keys()[1].sign(&claims());
+        let (_, signature) = theirs.rsplit_once('.').expect("three parts");
+        kinds.push((format!("{unsigned}.{signature}"), JwtUntrusted));
     }
     kinds
 }
 
-/// Puts the signature of another key for ES256 under the text of a JWT.
-fn foreign_signature(header: &str, payload: &str, other: &Provider) -> String {
-    let signed = other.keys()[1].sign(&claims());
-    format!("{header}.{payload}.{}", signed.rsplit_once('.').expect("three parts").1)
+/// Returns the usual header of a key with other members.
+fn head(key: &Signer, members: serde_json::Value) -> String {
+    let mut header = json!({"alg": key.algorithm, "kid": key.id});
+    for (name, value) in members.as_object().expect("an object").clone() {
+        header[name] = value;
+    }
+    header.to_string()
+}
+
+/// Without a signature, with that of a public key as a secret, and with that of a key in the header.
+fn wrong_signatures(key: &Signer, foreign: &Signer, right: &str) -> Vec<(String, BadKey)> {
+    let mut kinds = Vec::new();
+    let parts: Vec<&str> = right.split('.').collect();
+    let [header, payload, signature] = parts[..] else { panic!("three parts") };
+    kinds.push((format!("{header}.{payload}."), JwtUntrusted));
+    for none in ["none", "None", "NONE", "", "nOnE"] {
+        let unsigned = format!("{}.{payload}", encoded(&head(key, json!({"alg": none}))));
+        kinds.push((format!("{unsigned}."), JwtMalformed));
+        kinds.push((format!("{unsigned}.{signature}"), JwtMalformed));
+    }
+    let public = key.public();
+    for secret in ["n", "x", "y"].iter().filter_map(|name| public[*name].as_str()) {
+        let bytes = BASE64URL_NOPAD.decode(secret.as_bytes()).expect("base64url");
+        for secret in [secret.as_bytes(), &bytes, public.to_string().as_bytes()] {
+            kinds.push((hmac_signed("HS256", key.id, secret), JwtMalformed));
+            kinds.push((hmac_signed(key.algorithm, key.id, secret), JwtUntrusted));
+        }
+    }
+    // All providers of the tests have the same key for RS256.
+    if key.algorithm != "RS256" {
+        for members in [
+            json!({"jwk": foreign.public()}),
+            json!({"jku": "http://127.0.0.1:1/keys"}),
+            json!({"x5u": "http://127.0.0.1:1/cert", "x5c": ["AAAA"]}),
+        ] {
+            kinds.push((foreign.sign_text(&head(key, members), &claims().to_string()), JwtUntrusted));
+        }
+    }
+    kinds
+}
+
+fn wrong_headers(key: &Signer) -> Vec<(String, BadKey)> {
+    let unknown = ["", "R", "../../dev/null", "' OR 1=1 --", "\u{0}"];
+    let unknown = unknown.map(|id| (head(key, json!({ "kid": id })), JwtUntrusted));
+    let malformed = [
+        head(key, json!({"alg": "RS512"})),
+        head(key, json!({"alg": ["RS256"]})),
+        head(key, json!({"kid": 7})),
+        head(key, json!({"crit": ["exp"]})),
+        head(key, json!({"b64": false, "crit": ["b64"]})),
+        head(key, json!({"typ": "logout+jwt"})),
+        format!("{{\"alg\":\"{0}\",\"alg\":\"{0}\"}}", key.algorithm),
+        "[".repeat(3_000),
+        format!("{{\"alg\":{}}}", "[".repeat(3_000)),
+        "{}".to_owned(),
+        String::new(),
+    ];
+    let malformed = malformed.map(|header| (header, JwtMalformed));
+    let headers = unknown.into_iter().chain(malformed);
+    headers.map(|(header, error)| (key.sign_text(&header, &claims().to_string()), error)).collect()
+}
+
+fn wrong_texts(key: &Signer, right: &str) -> Vec<(String, BadKey)> {
+    let deep = format!("{{\"iss\":{}1{}}}", "[".repeat(1_000), "]".repeat(1_000));
+    let payloads = [deep.as_str(), "", "null", "[]", "\"a\"", "{\"exp\":1", "\u{feff}{}"];
+    let payloads = payloads.map(|payload| key.sign_text(&head(key, json!({})), payload));
+    let parts: Vec<&str> = right.split('.').collect();
+    let [header, payload, signature] = parts[..] else { panic!("three parts") };
+    let texts = [
+        format!("{header}.{payload}"),
+        format!("{right}."),
+        format!("{right}.{signature}"),
+        format!("{header}.{payload}.{}=", BASE64.encode(signature.as_bytes())),
+        format!("{header}=.{payload}.{signature}"),
+        format!(" {right}"),
+        format!("{right}\n"),
+        right.replace('.', ".."),
+        "..".to_owned(),
+        String::new(),
+        "é".repeat(1_000),
+        "a".repeat(1_000_000),
+        format!("{right}{}", "A".repeat(JWT_BYTES_MAX)),
+        key.sign(&with(json!({"padding": "a".repeat(1_000_000)}))),
+    ];
+    payloads.into_iter().chain(texts).map(|text| (text, JwtMalformed)).collect()
+}
+
+fn wrong_claims(key: &Signer) -> Vec<(String, BadKey)> {
+    let wrong = [
+        (json!({"iss": "https://evil.example"}), JwtClaim("the claim `iss`")),
+        (json!({"aud": null}), JwtClaim("the claim `aud`")),
+        (json!({"aud": ["a", ["tope"]]}), JwtClaim("the claim `aud`")),
+        (json!({"exp": "never"}), JwtClaim("the claim `exp`")),
+        (json!({"tope_tenants": []}), JwtClaim("the claim that jwt_tenants_claim names")),
+        (json!({"exp": NOW.0 / 1_000 - 61}), JwtExpired),
+    ];
+    wrong.into_iter().map(|(changes, error)| (key.sign(&with(changes)), error)).collect()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-pub(super) use self::keys::Provider;
+pub(super) use self::keys::{Provider, Signer};
 use super::super::*;
 
 #[expect(unreachable_pub, reason = "it is also a module of tests/it")]
