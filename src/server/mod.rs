@@ -16,7 +16,7 @@ use self::{
     site::{HttpListener, Pages},
 };
 use crate::{
-    access::jwt::JwksError,
+    access::{Access, jwt::JwksError},
     clock::{Clock, ManualClock},
     config::{Config, overlap_default},
     engine::{Engine, LaneOptions, Lanes, Reader},
@@ -152,8 +152,7 @@ impl Server {
         let config = &options.config;
         let tls = tls_files(config).map(Tls::load).transpose()?.map(Arc::new);
         let traces = traces(config)?.map(Arc::new);
-        let (listener, http) = listen(config).await?;
-        let address = listener.1;
+        let ((listener, address), http) = listen(config).await?;
         let (store, clock, prepared) = open_database(&options).await?;
         let stop = CancellationToken::new();
         let access = callers::access(config, &store, &clock, &stop).await?;
@@ -200,7 +199,7 @@ impl Server {
         }
         let feeding = tokio::spawn(feed.run());
         let observers = Observers { metrics: Arc::clone(store.metrics()), traces: traces.clone() };
-        let serving = tokio::spawn(serve(listener.0, routes, stop.clone(), drain, observers, tls));
+        let serving = tokio::spawn(serve(listener, routes, stop.clone(), drain, observers, tls));
         let probe = tokio::spawn(
             probe::Probe::new(&store, clock, options.demo, prepared, health.clone()).run(stop.clone()),
         );
