@@ -10,7 +10,8 @@ use std::{
 
 use protox::prost::Message;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
+    "tope/v1/change.proto",
     "tope/v1/job.proto",
     "tope/v1/policy.proto",
     "tope/v1/terms.proto",

@@ -21,6 +21,7 @@ mod m20261127_000016_policy_settings;
 mod m20261127_000018_next_plan;
 mod m20261127_000019_prune_counters;
 mod m20261127_000020_keys;
+mod m20261127_000021_changes;
 mod m20261127_000022_certificate_keys;
 
 /// All migrations, in the order in which they run.
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000018_next_plan::Migration),
             Box::new(m20261127_000019_prune_counters::Migration),
             Box::new(m20261127_000020_keys::Migration),
+            Box::new(m20261127_000021_changes::Migration),
             Box::new(m20261127_000022_certificate_keys::Migration),
         ]
     }

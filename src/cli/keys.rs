@@ -12,12 +12,14 @@ use crate::{
     console::{client::print_line, error::CliError},
     domain::{
         access::{Key, KeyState, Role},
+        audit::Author,
         bounds::{KEY_NAMES_MAX, TEXT_LENGTH_MAX_BYTES},
         id::{name_fault, text_fault},
         san::san_fault,
         time::Time,
     },
-    store::{KeyChange, NewKey, Store, StoreOptions},
+    grpc::admin::SCRIBE,
+    store::{By, Dialect, KeyChange, NewKey, Store, StoreOptions},
 };
 
 /// The options of `tope keys`.
@@ -120,16 +122,17 @@ pub async fn run(args: KeysArgs) -> Result<(), CliError> {
             let store = open(&args.database, "revoke a key in", false).await?;
             let change = KeyChange { state: Some(KeyState::Revoked), ..KeyChange::default() };
             let tried = format!("cannot revoke the key {:?}", args.id);
-            store
-                .update_key(now(&store), &args.id, &change)
-                .await
-                .map_err(|e| CliError::caused(tried, &e))?;
+            let author = Author::command_line("UpdateKey");
+            let revoked = store.update_key(by(&store, &author), &args.id, &change).await;
+            revoked.map_err(|error| CliError::caused(tried, &error))?;
             end(store, format!("revoked {}", args.id)).await
         }
         Action::Delete(args) => {
             let store = open(&args.database, "delete a key in", false).await?;
             let tried = format!("cannot delete the key {:?}", args.id);
-            store.delete_key(now(&store), &args.id, "").await.map_err(|e| CliError::caused(tried, &e))?;
+            let author = Author::command_line("DeleteKey");
+            let deleted = store.delete_key(by(&store, &author), &args.id, "").await;
+            deleted.map_err(|error| CliError::caused(tried, &error))?;
             end(store, format!("deleted {}", args.id)).await
         }
     }
@@ -165,7 +168,8 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
     });
     let (display_name, certificate_san) = (args.name, args.certificate_san);
     let new = NewKey { id, hash, certificate_san, role, tenants, agents, display_name, expires_at };
-    let made = store.create_key(now(&store), &new).await;
+    let author = Author::command_line("CreateKey");
+    let made = store.create_key(by(&store, &author), &new).await;
     let made = made.map_err(|error| CliError::caused("cannot create a key", &error))?;
     // Nobody learns the secret of a key for which a certificate stands.
     let shown = if made.certificate_san.is_none() { text } else { made.id };
@@ -206,9 +210,10 @@ fn names(flag: &str, given: Vec<String>) -> Result<BTreeSet<String>, CliError> {
     }
 }
 
-/// The time of a change. `None`: the time of PostgreSQL.
-fn now(store: &Store) -> Option<Time> {
-    (store.dialect() == crate::store::Dialect::Sqlite).then(system_now)
+/// Makes the author of a change. On PostgreSQL, the time of the database counts.
+fn by<'a>(store: &Store, author: &'a Author) -> By<'a> {
+    let shown = (store.dialect() == Dialect::Sqlite).then(system_now);
+    By { shown, author, scribe: SCRIBE }
 }
 
 /// Opens the database. `creates`: creates a database that does not exist, and brings its schema up to date. If a server

@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub mod backup;
+pub mod changes;
 pub mod commit;
 pub mod completions;
 pub mod jobs;
@@ -55,6 +56,8 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Create, list, revoke and delete the keys of callers
     Keys(keys::KeysArgs),
+    /// Print who changed what, the newest change first
+    Changes(changes::ChangesArgs),
     /// List the jobs of a server, or run a job now
     Jobs(jobs::JobsArgs),
     /// Compare the speed of a server with that of an empty service
@@ -114,6 +117,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Verify(args) => verify::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Keys(args) => keys::run(args).await,
+        Command::Changes(args) => changes::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(args).await,

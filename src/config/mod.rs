@@ -31,7 +31,7 @@ pub const DRAIN_DEFAULT_SECONDS: u64 = 10;
 /// Largest value of `drain_seconds`: a day.
 pub const DRAIN_MAX_SECONDS: u64 = 86_400;
 
-/// Longest retention of reservations and of events, in days: a hundred years.
+/// Longest retention of reservations, of events and of the audit, in days: a hundred years.
 pub const RETENTION_MAX_DAYS: u32 = 36_500;
 
 /// Shortest retention of events, in days: a delivery to a webhook is retried for up to 30 hours.
@@ -251,6 +251,10 @@ settings! {
     /// How long events are kept, in days
     [value_name = "DAYS"]
     event_retention_days: u32 = 30, "a number of days" in EVENT_RETENTION_MIN_DAYS..=RETENTION_MAX_DAYS;
+
+    /// How long the audit is kept, in days; 0 for as long as events
+    [value_name = "DAYS"]
+    audit_retention_days: u32 = 0, "a number of days" in ..=RETENTION_MAX_DAYS;
 
     /// How long counters are kept after their window has ended, in days; not shorter than reservations
     [value_name = "DAYS"]

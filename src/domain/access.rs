@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use super::{codes::codes, time::Time};
+use super::{audit::LOCAL, codes::codes, time::Time};
 
 /// What the owner of a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +108,25 @@ impl Permit {
             Caller::Key(key) => Rights { role: key.role, tenants: &key.tenants, agents: &key.agents },
             Caller::Jwt(jwt) => Rights { role: jwt.role, tenants: &jwt.tenants, agents: &jwt.agents },
         })
+    }
+
+    /// Returns the name of the caller in the audit and in events.
+    pub fn caller(&self) -> String {
+        match &self.who {
+            None => LOCAL.to_owned(),
+            Some(Caller::Key(key)) => format!("key:{}", key.id),
+            Some(Caller::Jwt(jwt)) => format!("jwt:{}", jwt.subject),
+        }
+    }
+
+    /// Returns whether the caller's releases of holds are corrections, because no program that spends makes them.
+    pub fn corrects(&self) -> bool {
+        self.rights().is_some_and(|rights| matches!(rights.role, Role::Admin | Role::Operator))
+    }
+
+    /// Returns whether the caller may read keys.
+    pub fn may_read_keys(&self) -> bool {
+        self.rights().is_none_or(|rights| rights.role == Role::Admin)
     }
 
     /// Returns whether the caller may name a tenant.

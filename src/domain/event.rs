@@ -166,6 +166,8 @@ pub enum Fact {
         reason: String,
         /// The operator, or `tope` if the server did it.
         operator: String,
+        /// The caller of the ResetUsage. Empty: the server did it, or an earlier version wrote the event.
+        caller: String,
         /// The figures afterwards, one entry per limit that reads the counter.
         figures: Vec<Figures>,
     },
@@ -179,6 +181,8 @@ pub enum Fact {
         action: ChangeAction,
         /// The fields that an update changed, as in `update_mask`, sorted. Empty for other actions.
         fields: Vec<String>,
+        /// The caller who made the change. Empty: the server did it, or an earlier version wrote the event.
+        caller: String,
     },
     /// A webhook is no longer notified of events.
     WebhookDisabled {
@@ -224,6 +228,8 @@ pub struct Parts<'a> {
     pub reason: Option<&'a str>,
     /// The name of the operator.
     pub operator: Option<&'a str>,
+    /// The caller who made the change. `None`: it is not known.
+    pub caller: Option<&'a str>,
     /// The reservation after it was settled or expired.
     pub reservation: Option<&'a Arc<Reservation>>,
     /// The thing that an operator changed.
@@ -359,12 +365,13 @@ impl Fact {
                 Parts { reason, operator, reservation: Some(reservation), figures, ..none }
             }
             Fact::Closed(figures) => Parts { figures, ..none },
-            Fact::Reset { delta, reason, operator, figures } => {
+            Fact::Reset { delta, reason, operator, caller, figures } => {
                 let (reason, operator) = (Some(reason.as_str()), Some(operator.as_str()));
-                Parts { adjusted: Some(*delta), reason, operator, figures, ..none }
+                Parts { adjusted: Some(*delta), reason, operator, caller: known(caller), figures, ..none }
             }
-            Fact::Changed { kind, id, action, fields } => {
-                Parts { change: Some(ChangePart { kind: *kind, id, action: *action, fields }), ..none }
+            Fact::Changed { kind, id, action, fields, caller } => {
+                let change = Some(ChangePart { kind: *kind, id, action: *action, fields });
+                Parts { change, caller: known(caller), ..none }
             }
             Fact::WebhookDisabled { id, state } => {
                 Parts { webhook: Some(WebhookPart { id, state: *state }), ..none }
@@ -384,6 +391,7 @@ impl Fact {
         let generation = || parts.generation.ok_or("generation");
         let one = || parts.figures.first().cloned().ok_or("figures");
         let all = || parts.figures.to_vec();
+        let caller = || parts.caller.unwrap_or_default().to_owned();
         let settlement = || {
             let reservation = Arc::clone(parts.reservation.ok_or("reservation")?);
             Ok::<_, &'static str>(Settlement { reservation, figures: all() })
@@ -405,11 +413,12 @@ impl Fact {
                 delta: parts.adjusted.ok_or("adjustment")?,
                 reason: parts.reason.ok_or("reason")?.to_owned(),
                 operator: parts.operator.ok_or("operator")?.to_owned(),
+                caller: caller(),
                 figures: all(),
             },
             EventKind::PolicyChanged => {
                 let ChangePart { kind, id, action, fields } = parts.change.ok_or("change")?;
-                Fact::Changed { kind, id: id.to_owned(), action, fields: fields.to_vec() }
+                Fact::Changed { kind, id: id.to_owned(), action, fields: fields.to_vec(), caller: caller() }
             }
             EventKind::WebhookDisabled => {
                 let WebhookPart { id, state } = parts.webhook.ok_or("webhook")?;
@@ -431,6 +440,11 @@ impl Fact {
         keys.dedup();
         keys
     }
+}
+
+/// Returns the name of a caller, if it is known.
+fn known(caller: &str) -> Option<&str> {
+    Some(caller).filter(|caller| !caller.is_empty())
 }
 
 /// Chooses events. Each empty field lets all events pass.

@@ -44,10 +44,14 @@ fn fact(kind: EventKind) -> Fact {
         EventKind::ReservationExpired => Fact::Expired(settlement()),
         EventKind::CommittedLate => Fact::Late(settlement()),
         EventKind::WindowClosed => Fact::Closed(vec![figures(), figures()]),
-        EventKind::UsageReset => Fact::Reset { delta: -7, reason, operator, figures: vec![figures()] },
+        EventKind::UsageReset => {
+            let caller = "key:k".to_owned();
+            Fact::Reset { delta: -7, reason, operator, caller, figures: vec![figures()] }
+        }
         EventKind::PolicyChanged => {
             let fields = vec!["display_name".to_owned(), "limits".to_owned()];
-            Fact::Changed { kind: ChangedKind::Plan, id, action: ChangeAction::Updated, fields }
+            let caller = "local".to_owned();
+            Fact::Changed { kind: ChangedKind::Plan, id, action: ChangeAction::Updated, fields, caller }
         }
         EventKind::WebhookDisabled => Fact::WebhookDisabled { id, state: WebhookState::Gone },
         EventKind::BooksDisagree => Fact::BooksDisagree { faults: 3 },

@@ -13,12 +13,14 @@
 //! - the state of one tenant: [`books`]
 //! - the function that decides an operation: [`decide`]
 //! - who may call: [`access`], [`san`]
+//! - who made which change: [`audit`]
 //! - what operators see of things, as one short text: [`etag`]
 
 pub mod access;
 pub mod agent;
 pub mod alert;
 pub mod amendment;
+pub mod audit;
 pub mod books;
 pub mod bounds;
 pub mod calendar;

@@ -7,6 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     domain::{
         access::{Forbidden, Permit},
+        audit::Author,
         decide::{Reply, not_found},
         id::{ReservationId, TenantKey, name_hash},
         operation::{Operation, Target},
@@ -57,6 +58,8 @@ pub struct Request {
     pub operation: Operation,
     /// What the caller may name.
     pub permit: Permit,
+    /// Who makes the correction, if the audit has to show the operation. Boxed, because few operations have one.
+    pub author: Option<Box<Author>>,
     /// The id that an earlier attempt minted, if the caller's key had to be compared again after it. The attempt may
     /// have taken effect.
     pub earlier: Option<ReservationId>,
@@ -67,7 +70,7 @@ pub struct Request {
 impl Request {
     /// Makes the request of a caller who may name everything.
     pub fn new(tenant: TenantRef, operation: Operation) -> Self {
-        Self { tenant, operation, permit: Permit::default(), earlier: None, trace: None }
+        Self { tenant, operation, permit: Permit::default(), author: None, earlier: None, trace: None }
     }
 
     /// Makes the failure of the request if its tenant does not exist, or was deleted after the reservation was made.

@@ -24,6 +24,7 @@ pub(super) fn event(logged: &LoggedEvent) -> v1::Event {
         reason: parts.reason.unwrap_or_default().to_owned(),
         operator: parts.operator.unwrap_or_default().to_owned(),
         change: parts.change.map(change),
+        caller: parts.caller.unwrap_or_default().to_owned(),
         webhook: parts.webhook.map(|webhook| webhook.id.to_owned()).unwrap_or_default(),
         faults: parts.faults.unwrap_or_default(),
     }

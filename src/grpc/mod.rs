@@ -26,9 +26,12 @@ use tonic_reflection::server::{Builder, v1 as reflection, v1alpha as reflection_
 
 use crate::access::Access;
 
+/// The descriptors of our own services, with all files that they import.
+const OWN_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tope_descriptor.bin"));
+
 /// The descriptors that reflection serves, including those of error details.
 const DESCRIPTORS: [&[u8]; 5] = [
-    include_bytes!(concat!(env!("OUT_DIR"), "/tope_descriptor.bin")),
+    OWN_DESCRIPTORS,
     tonic_types::pb::FILE_DESCRIPTOR_SET,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,

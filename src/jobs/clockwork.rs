@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    runs::{NotRun, Run, Runner},
+    runs::{Claim, NotRun, Run, Runner},
     schedule::{Schedule, ScheduleError},
     table::{JOBS, Job},
     tools::Tools,
@@ -59,13 +59,13 @@ impl Clockwork {
         states
     }
 
-    /// Runs a job now, and waits for the end of the run. If this future is dropped, the run goes on.
+    /// Claims a run of a job, which the caller then begins.
     ///
     /// # Errors
     ///
-    /// The reason why the job was not run.
-    pub async fn run(&self, name: &str) -> Result<Run, NotRun> {
-        self.runner.begin(name)?.await.map_err(|_| NotRun::Broken)
+    /// The reason why the job cannot run.
+    pub fn claim(&self, name: &str) -> Result<Claim, NotRun> {
+        self.runner.claim(name)
     }
 
     /// Returns the deliverer, which sends events to webhooks.

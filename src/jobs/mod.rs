@@ -24,7 +24,7 @@ mod verify;
 
 pub use self::{
     clockwork::{Clockwork, JobState},
-    runs::{NotRun, Outcome, Run},
+    runs::{Claim, NotRun, Outcome, Run},
     schedule::ScheduleError,
     table::{JOBS, Job},
     tools::{Figures, Tools},

@@ -159,7 +159,12 @@ impl Runner {
     }
 
     /// Begins a run of a job, and returns its task.
-    pub(super) fn begin(self: &Arc<Self>, name: &str) -> Result<JoinHandle<Run>, NotRun> {
+    fn begin(self: &Arc<Self>, name: &str) -> Result<JoinHandle<Run>, NotRun> {
+        self.claim(name).map(Claim::begin)
+    }
+
+    /// Claims the next run of a job. Until the claim is dropped or has run, no other run of the job begins.
+    pub(super) fn claim(self: &Arc<Self>, name: &str) -> Result<Claim, NotRun> {
         let place = JOBS.iter().position(|job| job.name == name);
         let place = place.ok_or_else(|| NotRun::Unknown(name.to_owned()))?;
         if self.stop.is_cancelled() {
@@ -172,19 +177,33 @@ impl Runner {
         if slot.running.swap(true, Ordering::AcqRel) {
             return Err(NotRun::Running(JOBS[place].name));
         }
-        let permit = Permit { runner: Arc::clone(self), place };
-        Ok(self.tracker.spawn(permit.run()))
+        Ok(Claim { runner: Arc::clone(self), place })
     }
 }
 
 /// The right to run a job. When this value is dropped, the next run may begin.
-struct Permit {
+#[derive(Debug)]
+pub struct Claim {
     runner: Arc<Runner>,
     place: usize,
 }
 
-impl Permit {
-    async fn run(self) -> Run {
+impl Claim {
+    /// Runs the job, and waits for the end of the run. If this future is dropped, the run goes on.
+    ///
+    /// # Errors
+    ///
+    /// The run ended without an outcome.
+    pub async fn run(self) -> Result<Run, NotRun> {
+        self.begin().await.map_err(|_| NotRun::Broken)
+    }
+
+    fn begin(self) -> JoinHandle<Run> {
+        let tracker = self.runner.tracker.clone();
+        tracker.spawn(self.carry_out())
+    }
+
+    async fn carry_out(self) -> Run {
         let (job, runner) = (&JOBS[self.place], &self.runner);
         let now = runner.clock.now();
         let (began_at, began) = (now.unwrap_or_else(system_now), Instant::now());
@@ -200,7 +219,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for Claim {
     fn drop(&mut self) {
         self.runner.slots[self.place].running.store(false, Ordering::Release);
     }

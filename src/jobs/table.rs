@@ -84,7 +84,7 @@ pub static JOBS: [Job; 9] = [
     Job {
         name: "prune-events",
         schedule: "0 37 * * * *",
-        description: "Removes events that are older than their retention, and deliveries of such events",
+        description: "Removes events and changes in the audit that are older than their retention, and deliveries of such events",
         timeout: Duration::from_secs(3_000),
         run: |tools, now, course| Box::pin(prune_events::run(tools, now, course)),
     },

@@ -80,7 +80,10 @@ impl PolicyCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NewResource, Reading, fixture::databases};
+    use crate::store::{
+        NewResource, Reading,
+        fixture::{by, databases},
+    };
 
     #[tokio::test]
     async fn a_change_is_seen_by_the_next_transaction_and_an_old_reader_does_not_undo_it() {
@@ -94,7 +97,7 @@ mod tests {
             assert_eq!(get(&old).await.revision, 0);
             let new =
                 NewResource { id: "tokens".to_owned(), display_name: String::new(), unit: String::new() };
-            fixture.store.create_resource(None, &new).await.expect("declared");
+            fixture.store.create_resource(by(None), &new).await.expect("declared");
             let young = fixture.store.begin_read("test").await.expect("begun");
             let first = get(&young).await;
             assert!(first.find_resource("tokens").is_some());

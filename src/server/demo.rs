@@ -6,6 +6,7 @@ use crate::{
     clock::{self, Clock},
     domain::{
         agent::AgentState,
+        audit::Author,
         id::{ResourceKey, TenantKey},
         lineage::Since,
         overrides::Override,
@@ -16,7 +17,8 @@ use crate::{
         time::Time,
         window::{Cycle, Period},
     },
-    store::{AdminError, NewAgent, NewPlan, NewResource, NewTenant, Store},
+    grpc::admin::SCRIBE,
+    store::{AdminError, By, NewAgent, NewPlan, NewResource, NewTenant, Store},
 };
 
 const RESOURCES: [(&str, &str); 3] =
@@ -37,10 +39,13 @@ const OVERRIDE: (&str, &str) = ("globex", "more-for-the-launch");
 
 /// Creates the resources, plans, tenants, agents and overrides that do not exist yet.
 pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminError> {
-    let now = clock.now();
+    let rpcs = ["CreateResource", "CreatePlan", "CreateTenant", "CreateAgent", "CreateOverride"];
+    let authors = rpcs.map(Author::command_line);
+    let by = |author| By { shown: clock.now(), author, scribe: SCRIBE };
+    let [resource, plan, tenant, agent, r#override] = authors.each_ref().map(by);
     for (id, unit) in RESOURCES {
         let new = NewResource { id: id.to_owned(), display_name: String::new(), unit: unit.to_owned() };
-        allow_existing(store.create_resource(now, &new).await)?;
+        allow_existing(store.create_resource(resource, &new).await)?;
     }
     let reading = store.begin_read("demo").await?;
     let tokens = reading.get_resource("tokens").await?.key;
@@ -52,13 +57,13 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
         ];
         let (id, uncovered) = (id.to_owned(), Uncovered::Meter);
         let new = NewPlan { id, display_name: String::new(), limits, uncovered };
-        allow_existing(store.create_plan(now, &new).await)?;
+        allow_existing(store.create_plan(plan, &new).await)?;
     }
     let (id, week) = AGENT_PLAN;
     let limits = vec![limit("tokens-per-week", tokens, Period::Week, week)];
     let (id, uncovered) = (id.to_owned(), Uncovered::Meter);
     allow_existing(
-        store.create_plan(now, &NewPlan { id, display_name: String::new(), limits, uncovered }).await,
+        store.create_plan(plan, &NewPlan { id, display_name: String::new(), limits, uncovered }).await,
     )?;
     for (id, plan) in TENANTS {
         let new = NewTenant {
@@ -70,13 +75,13 @@ pub(super) async fn create(store: &Store, clock: &Clock) -> Result<(), AdminErro
             anchor_time: None,
             state: TenantState::Active,
         };
-        allow_existing(store.create_tenant(now, &new).await)?;
+        allow_existing(store.create_tenant(tenant, &new).await)?;
     }
-    create_terms(store, now).await
+    create_terms(store, agent, r#override).await
 }
 
 /// Creates the agent and the override, unless somebody deleted their tenant.
-async fn create_terms(store: &Store, now: Option<Time>) -> Result<(), AdminError> {
+async fn create_terms(store: &Store, agent: By<'_>, r#override: By<'_>) -> Result<(), AdminError> {
     let new = NewAgent {
         tenant: AGENT.0.to_owned(),
         id: AGENT.1.to_owned(),
@@ -84,7 +89,7 @@ async fn create_terms(store: &Store, now: Option<Time>) -> Result<(), AdminError
         plan: Some(AGENT_PLAN.0.to_owned()),
         state: AgentState::Active,
     };
-    allow_existing(store.create_agent(now, &new).await)?;
+    allow_existing(store.create_agent(agent, &new).await)?;
     let made = Override {
         id: OVERRIDE.1.into(),
         limit_id: "tokens-per-day".to_owned(),
@@ -99,7 +104,7 @@ async fn create_terms(store: &Store, now: Option<Time>) -> Result<(), AdminError
         created_at: Time::default(),
         updated_at: Time::default(),
     };
-    allow_existing(store.create_override(now, OVERRIDE.0, &made).await)
+    allow_existing(store.create_override(r#override, OVERRIDE.0, &made).await)
 }
 
 fn limit(id: &str, resource: ResourceKey, period: Period, quantity: i64) -> Limit {

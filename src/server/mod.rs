@@ -305,6 +305,7 @@ fn retention(config: &Config) -> Retention {
         config.reservation_retention_days,
         config.request_id_retention_hours,
         config.event_retention_days,
+        config.audit_retention_days,
         config.counter_retention_days,
     )
 }

@@ -1,13 +1,21 @@
 //! Fresh databases for the tests of the store and of the layers above it.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use super::{Store, StoreOptions};
+use super::{By, Scribe, Store, StoreOptions};
+use crate::domain::{
+    audit::{Author, ChangeId},
+    id::ReservationId,
+    time::Time,
+};
 
 #[expect(dead_code, unreachable_pub, reason = "the integration tests use all functions of this module")]
 #[path = "../../tests/it/harness/postgres.rs"]
@@ -38,6 +46,19 @@ impl Fixture {
         let rows = read.rows(text, Vec::new()).await.expect("a count");
         rows[0].get::<i64>(0).expect("a number") > 0
     }
+}
+
+/// Makes the author of a change in a test. The texts of things are empty.
+pub(crate) fn by(shown: Option<Time>) -> By<'static> {
+    static AUTHOR: LazyLock<Author> = LazyLock::new(|| Author::command_line("Test"));
+    By { shown, author: &AUTHOR, scribe: Scribe { describe: |_| String::new(), mint } }
+}
+
+fn mint(at: Time) -> ReservationId {
+    static MINTED: AtomicU32 = AtomicU32::new(0);
+    let mut id = ChangeId::first_at(at).0;
+    id[12..].copy_from_slice(&MINTED.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    ReservationId(id)
 }
 
 /// Makes a SQLite file, and a database on the PostgreSQL server that this process's tests share. Both have the schema.

@@ -2,10 +2,11 @@
 //! uses SeaORM, rusqlite, tokio-postgres and SQL. It does not use lanes or protos, and does not know why a row changes.
 //!
 //! Read `connect.rs` and `transaction` first: they open a database, and run transactions on it. They use `sqlite`
-//! and `postgres`, which contain the parts that only one kind of database needs. `books`, `log`, `webhooks`, `admin`
-//! and `verify` contain the statements.
+//! and `postgres`, which contain the parts that only one kind of database needs. `books`, `log`, `webhooks`, `admin`,
+//! `audit` and `verify` contain the statements.
 
 mod admin;
+mod audit;
 mod books;
 mod bulk;
 mod carry_row;
@@ -41,6 +42,7 @@ pub use admin::{
     NextPlanChange, OverrideChange, Page, PlanChange, PlanChangePlace, PlannedAgent, PlannedNext,
     PlannedTenant, ResourceChange, SettingsChange, TenantChange,
 };
+pub use audit::{By, ChangePage, ChangeQuery, Scribe, Thing};
 pub use books::{
     Along, ClosePlace, DuePlace, DueTenants, Expected, GoOn, Locked, Owned, Pruned, Retention, StoredCounter,
     is_made_before,

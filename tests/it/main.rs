@@ -13,6 +13,7 @@ mod agents;
 mod ahead;
 mod amend;
 mod amend_later;
+mod audit;
 mod backlog;
 mod bad_input;
 mod batch;

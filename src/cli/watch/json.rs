@@ -43,6 +43,7 @@ fn data(event: &Event) -> Value {
         ("adjusted", figure(event.adjusted)),
         ("reason", text(&event.reason)),
         ("operator", text(&event.operator)),
+        ("caller", text(&event.caller)),
         ("reservation", event.reservation.as_ref().map_or(Value::Null, reservation)),
         ("webhook", text(&event.webhook)),
         ("faults", figure(event.faults)),

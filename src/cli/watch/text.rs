@@ -58,13 +58,22 @@ fn details(event: &Event) -> String {
         }
         EventKind::WindowClosed => balances(closed),
         EventKind::UsageReset => {
-            format!("{} by {}: {}; {}", event.adjusted, event.operator, event.reason, balances(spent))
+            let by = by(event);
+            format!("{} by {}{by}: {}; {}", event.adjusted, event.operator, event.reason, balances(spent))
         }
-        EventKind::PolicyChanged => event.change.as_ref().map(change).unwrap_or_default(),
+        EventKind::PolicyChanged => {
+            let change = event.change.as_ref().map(change).unwrap_or_default();
+            format!("{change}{}", by(event))
+        }
         EventKind::WebhookDisabled => format!("webhook {}", event.webhook),
         EventKind::BooksDisagree => format!("{} row(s) of the books are wrong", event.faults),
         EventKind::Unspecified => format!("kind {}", event.kind),
     }
+}
+
+/// Names the caller who made a change, if it is known.
+fn by(event: &Event) -> String {
+    if event.caller.is_empty() { String::new() } else { format!(" (caller {})", event.caller) }
 }
 
 /// Names a limit and the subject of its counter: `day[agent planner]`.
@@ -189,6 +198,8 @@ mod tests {
         let kind = EventKind::PolicyChanged.into();
         let event = Event { kind, change: Some(change), ..Event::default() };
         assert_eq!(line(&event, false), "  -  POLICY_CHANGED  plan free changed: display_name, limits");
+        let event = Event { caller: "key:k".into(), ..event };
+        assert!(line(&event, false).ends_with("display_name, limits (caller key:k)"));
         let kind = EventKind::WebhookDisabled.into();
         let event = Event { kind, webhook: "wh_1".into(), ..Event::default() };
         assert_eq!(line(&event, false), "  -  WEBHOOK_DISABLED  webhook wh_1");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Adjustment, CounterSlot, Origin, Request, ReservationSlot};
 use crate::domain::{
     alert::Alerts,
+    audit::Correction,
     counter::{Counter, CounterKey},
     event::Event,
     id::{PlanKey, ReservationId, TenantKey},
@@ -53,6 +54,8 @@ pub struct Changes {
     pub adjustments: Vec<Adjustment>,
     /// Events to emit, in order.
     pub events: Vec<Event>,
+    /// Corrections to write into the audit. Nearly all batches have none.
+    pub audited: Vec<Correction>,
     /// The number of the tenant's latest event.
     pub event_number: i64,
     /// The number of the tenant's counters that count towards the bound.
@@ -130,6 +133,7 @@ impl Changes {
             requests,
             adjustments,
             events,
+            audited,
             replanned,
             // These fields name the books and the batch, or change only together with a field above.
             tenant: _,
@@ -152,6 +156,7 @@ impl Changes {
             && requests.is_empty()
             && adjustments.is_empty()
             && events.is_empty()
+            && audited.is_empty()
             && replanned.is_none()
     }
 }

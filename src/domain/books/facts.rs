@@ -96,7 +96,7 @@ impl Books {
         if let Some(unsaved) = self.tenant.unsaved {
             let fields = unsaved.fields().iter().map(|&field| field.to_owned()).collect();
             let (kind, action, id) = (ChangedKind::Tenant, ChangeAction::Updated, self.tenant.id.to_string());
-            self.facts.push(Fact::Changed { kind, id, action, fields });
+            self.facts.push(Fact::Changed { kind, id, action, fields, caller: String::new() });
         }
     }
 

@@ -18,6 +18,7 @@ pub use self::{
 use self::{due::DueHolds, restart::Correction};
 use super::{
     alert::{Alerts, Quiet},
+    audit,
     counter::{Balance, Counter, CounterKey},
     event::Fact,
     id::ReservationId,
@@ -178,6 +179,8 @@ pub struct Books {
     visited: Vec<ReservationId>,
     /// The facts that the batch's events report, in order.
     facts: Vec<Fact>,
+    /// The corrections that go into the audit.
+    audited: Vec<audit::Correction>,
 }
 
 /// The counters and reservations that are loaded or remembered.
@@ -267,6 +270,7 @@ impl Books {
             changed_counters: Vec::new(),
             visited: Vec::new(),
             facts: Vec::new(),
+            audited: Vec::new(),
         };
         if !same_terms {
             books.compare_all();
@@ -424,6 +428,11 @@ impl Books {
         self.adjustments.push(adjustment);
     }
 
+    /// Enters a correction that goes into the audit.
+    pub fn audit(&mut self, correction: audit::Correction) {
+        self.audited.push(correction);
+    }
+
     /// Returns the changes to write, and the books to remember once the changes are written. `policy` gives the names
     /// of the resources in events. `version` is the new version of the books, which the tenant must never have had
     /// before.
@@ -449,6 +458,7 @@ impl Books {
             requests: Vec::with_capacity(self.requests.len()),
             adjustments,
             events,
+            audited: self.audited,
             event_number: self.tenant.event_number,
             counter_count: self.tenant.counters,
             replanned: self.tenant.unsaved.take().map(|_| Replanned::of(&self.tenant)),

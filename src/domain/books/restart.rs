@@ -80,6 +80,7 @@ impl Books {
             delta,
             reason: RETURNED_REASON.to_owned(),
             operator: OPERATOR.to_owned(),
+            caller: String::new(),
             figures: figures.into_iter().map(Figures::from).collect(),
         });
     }

@@ -3,18 +3,26 @@
 use super::{
     super::{
         amendment::{AmendedAmount, Amendment},
+        audit::Note,
         books::Books,
+        id::ReservationId,
         operation::Amend,
         refusal::Refusal,
         reservation::{OnExpiry, Reservation, ReservationState},
     },
+    audited,
     charge::{answer, any_over, apply, join_unreserved, note_late, set_charges},
     reply::Held,
     stop::{Context, Stop, get_target},
     touch::{require, resolve_held},
 };
 
-pub(super) fn amend(books: &mut Books, context: &mut Context<'_>, amend: &Amend) -> Result<Held, Stop> {
+pub(super) fn amend(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    amend: &Amend,
+    id: ReservationId,
+) -> Result<Held, Stop> {
     let found = get_target(books, &amend.target)?;
     let resources = resolve_held(context.policy, &found, &amend.amounts)?;
     match found.state {
@@ -49,6 +57,8 @@ pub(super) fn amend(books: &mut Books, context: &mut Context<'_>, amend: &Amend)
     amended.note_amendment(&found, amendment.clone());
     apply(books, &steps);
     let amended = books.update_reservation(amended);
+    let note = Note { reason: amend.reason.clone(), operator: amend.operator.clone() };
+    audited::reservation(books, context, id, (&found, &amended), Some(note));
     if any_over(&steps, context.now) {
         note_late(books, context, &amended, Some(&amendment));
     }

@@ -5,6 +5,7 @@
 //! and decides again.
 
 mod amend;
+mod audited;
 mod charge;
 mod check;
 mod extend;
@@ -57,10 +58,10 @@ pub fn decide(
             reserve::reserve(books, context, reserve, id, touched).map(Reply::Reserved)
         }
         Operation::Commit(commit) => settle::commit(books, context, commit).map(Reply::Committed),
-        Operation::Release(target) => settle::release(books, context, target).map(Reply::Released),
+        Operation::Release(target) => settle::release(books, context, target, id).map(Reply::Released),
         Operation::Extend(extend) => extend::extend(books, context, extend, id).map(Reply::Extended),
         Operation::Record(record) => record::record(books, context, record, id, touched),
-        Operation::Amend(amend) => amend::amend(books, context, amend).map(Reply::Amended),
+        Operation::Amend(amend) => amend::amend(books, context, amend, id).map(Reply::Amended),
         Operation::Check(check) => check::check(books, context, check, touched).map(Reply::Checked),
         Operation::Reset(reset) => reset::reset(books, context, reset, id),
     };

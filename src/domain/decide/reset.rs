@@ -4,9 +4,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     super::{
+        audit::{COUNTERS_MAX, Note, ResetCounter},
         books::{Adjustment, Books, FORGIVEN_REASON, Method, Request},
         bounds::RESET_COUNTERS_MAX,
-        counter::CounterKey,
+        counter::{Balance, Counter, CounterKey},
         event::{Fact, Figures},
         faults::Faults,
         id::{ReservationId, ResourceKey},
@@ -18,6 +19,7 @@ use super::{
         timing::TenantCalendar,
         window::Period,
     },
+    audited,
     reply::Reply,
     stop::{Context, Stop, find_replay},
     touch::{counter_of_line, require},
@@ -46,6 +48,8 @@ pub(super) fn reset(
         return Err(Refusal::TooManyCounters(RESET_COUNTERS_MAX).into());
     }
     keys.sort_unstable();
+    let count = keys.len();
+    let mut counters = Vec::new();
     let mut balances = Vec::new();
     let mut adjusted = Vec::new();
     for (number, key) in (0..).zip(keys) {
@@ -68,11 +72,17 @@ pub(super) fn reset(
             delta,
             reason: reset.reason.clone(),
             operator: reset.operator.clone(),
+            caller: context.author.map(|author| author.caller.clone()).unwrap_or_default(),
             figures: of_counter.iter().cloned().map(Figures::from).collect(),
         });
+        if context.author.is_some() && counters.len() < COUNTERS_MAX {
+            counters.push(reset_counter(context.policy, &key, &counter, &of_counter));
+        }
         balances.extend(of_counter);
         adjusted.resize(balances.len(), delta);
     }
+    let note = Note { reason: reset.reason.clone(), operator: reset.operator.clone() };
+    audited::usage(books, context, id, counters, count, note);
     if let Some(request) = &reset.request {
         let made = Request {
             fingerprint: request.fingerprint,
@@ -83,6 +93,19 @@ pub(super) fn reset(
         books.insert_request(request.id.clone(), made);
     }
     Ok(Reply::Reset { balances, adjusted })
+}
+
+/// Describes a counter for the audit. `counter` is the counter before the reset.
+fn reset_counter(policy: &Policy, key: &CounterKey, counter: &Counter, after: &[Balance]) -> ResetCounter {
+    let limits = after.iter().filter_map(|balance| Some(balance.limit.as_ref()?.id.clone()));
+    ResetCounter {
+        resource: policy.resource_id(key.resource()).to_owned(),
+        key: key.clone(),
+        window: counter.window,
+        limits: limits.collect(),
+        before: counter.committed,
+        after: after.first().map_or(0, |balance| balance.counter.committed),
+    }
 }
 
 /// Returns the reply to a retry: the adjustments of the first call, and the present balances.

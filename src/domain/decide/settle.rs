@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::{
     super::{
         books::Books,
-        id::ResourceKey,
+        id::{ReservationId, ResourceKey},
         operation::{Commit, Target},
         refusal::Refusal,
         reservation::{Reservation, ReservationState},
         shape::PerDimension,
     },
+    audited,
     charge::{Step, answer, any_charged, apply, join_unreserved, move_to, note_late, set_charges, step},
     reply::Held,
     stop::{Context, Stop, get_target},
@@ -62,7 +63,12 @@ pub(super) fn commit(books: &mut Books, context: &mut Context<'_>, commit: &Comm
     enter(books, context, settled.late, settled, steps)
 }
 
-pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Target) -> Result<Held, Stop> {
+pub(super) fn release(
+    books: &mut Books,
+    context: &mut Context<'_>,
+    target: &Target,
+    id: ReservationId,
+) -> Result<Held, Stop> {
     let found = get_target(books, target)?;
     match found.state {
         ReservationState::Committed => return Err(Refusal::ReservationSettled(found.state).into()),
@@ -81,6 +87,7 @@ pub(super) fn release(books: &mut Books, context: &mut Context<'_>, target: &Tar
     }
     settled.state = ReservationState::Released;
     settled.settled_at = Some(context.now);
+    audited::reservation(books, context, id, (&found, &settled), None);
     enter(books, context, found.state == ReservationState::Expired, settled, steps)
 }
 

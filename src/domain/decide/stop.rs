@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::{
     access::{Forbidden, Permit},
+    audit::Author,
     books::{Books, Method, Request},
     calendar::Calendar,
     counter::CounterKey,
@@ -28,6 +29,8 @@ pub struct Context<'a> {
     pub counters_max: i64,
     /// What the caller may name.
     pub permit: &'a Permit,
+    /// Who makes the correction, if the operation is one that the audit has to show.
+    pub author: Option<&'a Author>,
 }
 
 impl Context<'_> {

@@ -250,8 +250,8 @@ impl Batcher {
         let operation = &item.request.operation;
         let touched = touch_operation(books, policy, &mut self.calendar, operation, now);
         let counters_max = self.counters_max;
-        let permit = &item.request.permit;
-        let mut context = Context { policy, calendar: &mut self.calendar, now, counters_max, permit };
+        let (permit, author) = (&item.request.permit, item.request.author.as_deref());
+        let mut context = Context { policy, calendar: &mut self.calendar, now, counters_max, permit, author };
         let reply = decide(books, &mut context, operation, item.mint(now), &touched).ok()?;
         books.tenant.decided_at = now;
         let tenant = Arc::clone(&books.tenant.id);

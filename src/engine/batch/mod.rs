@@ -284,9 +284,9 @@ impl Batcher {
                 now,
             };
             let counters_max = self.counters_max;
-            let permit = &item.request.permit;
-            let mut context =
-                Context { policy: &policy, calendar: &mut self.calendar, now, counters_max, permit };
+            let (permit, author) = (&item.request.permit, item.request.author.as_deref());
+            let calendar = &mut self.calendar;
+            let mut context = Context { policy: &policy, calendar, now, counters_max, permit, author };
             let id = item.mint(now);
             match decide(books, &mut context, &item.request.operation, id, touched) {
                 Ok(reply) => {

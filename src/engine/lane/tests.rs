@@ -23,7 +23,7 @@ use crate::{
     policy::PolicyCache,
     store::{
         Dialect, NewPlan, NewResource, NewTenant, SettingsChange, Store, Transaction, Writing,
-        fixture::{Fixture, databases},
+        fixture::{Fixture, by, databases},
     },
 };
 
@@ -31,12 +31,12 @@ const TENANTS: [&str; 3] = ["acme", "bolt", "cobalt"];
 const NOW: i64 = 1_790_000_000_000;
 
 async fn prepare(store: &Store) {
-    let shown = Some(Time(NOW));
+    let by = by(Some(Time(NOW)));
     let resource = NewResource { id: "tokens".to_owned(), display_name: String::new(), unit: String::new() };
-    store.create_resource(shown, &resource).await.expect("declared");
+    store.create_resource(by, &resource).await.expect("declared");
     let uncovered = Uncovered::Meter;
     let plan = NewPlan { id: "plan".to_owned(), display_name: String::new(), limits: Vec::new(), uncovered };
-    store.create_plan(shown, &plan).await.expect("made");
+    store.create_plan(by, &plan).await.expect("made");
     for id in TENANTS {
         let new = NewTenant {
             key: TenantKey::mint(id, random()),
@@ -47,7 +47,7 @@ async fn prepare(store: &Store) {
             anchor_time: None,
             state: TenantState::Active,
         };
-        store.create_tenant(shown, &new).await.expect("made");
+        store.create_tenant(by, &new).await.expect("made");
     }
 }
 
@@ -220,7 +220,7 @@ async fn a_record_of_a_new_tenant_is_carried_out_although_its_caller_is_gone() {
         let store = &fixture.store;
         prepare(store).await;
         let change = SettingsChange { default_plan: Some("plan".to_owned()), ..SettingsChange::default() };
-        store.update_settings(Some(Time(NOW)), &change).await.expect("changed");
+        store.update_settings(by(Some(Time(NOW))), &change).await.expect("changed");
         let (engine, lanes) = start(store, false);
         let mut call = Box::pin(engine.submit(record("new"), None));
         assert!(futures::poll!(&mut call).is_pending(), "it waits");

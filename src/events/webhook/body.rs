@@ -61,6 +61,7 @@ fn data(logged: &LoggedEvent) -> Value {
         ("adjusted", parts.adjusted.map(int64)),
         ("reason", parts.reason.map(Value::from)),
         ("operator", parts.operator.map(Value::from)),
+        ("caller", parts.caller.map(Value::from)),
         ("changed", parts.change.map(change)),
         (
             "webhook",

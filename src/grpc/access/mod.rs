@@ -13,11 +13,12 @@ use tonic::{
 };
 
 pub(super) use self::table::{Named, Ruled};
-use super::status;
+use super::{http2::Peer, status};
 use crate::{
     access::{Access, Credential, Denied, Keyring, PeerNames},
     domain::{
         access::{Forbidden, Permit, Role},
+        audit::{Author, REQUEST_ID_MAX_BYTES},
         refusal::Refusal,
     },
     engine::{self, Engine, Failure, Outcome},
@@ -35,6 +36,38 @@ pub(super) struct Admitted<T> {
     pub(super) message: T,
     pub(super) extensions: Extensions,
     pub(super) permit: Permit,
+}
+
+/// The metadata that contains the id which the caller gave its request.
+const X_REQUEST_ID: &str = "x-request-id";
+
+/// From where a call came, and the id that its caller gave it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    peer: Option<Peer>,
+    request_id: Option<AsciiMetadataValue>,
+}
+
+impl Origin {
+    /// Reads the origin of a call. A request id that is too long or not printable is left out.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        let fits = |value: &&AsciiMetadataValue| {
+            !value.is_empty() && value.as_bytes().len() <= REQUEST_ID_MAX_BYTES && value.to_str().is_ok()
+        };
+        let request_id = request.metadata().get(X_REQUEST_ID).filter(fits).cloned();
+        Self { peer: request.extensions().get::<Peer>().copied(), request_id }
+    }
+
+    /// Makes the author of a change by this kind of request.
+    pub(super) fn author<T: Ruled>(&self, permit: &Permit) -> Author {
+        let request_id = self.request_id.as_ref().and_then(|value| value.to_str().ok());
+        Author {
+            caller: permit.caller(),
+            address: self.peer.map(|Peer(address)| address.to_string()).unwrap_or_default(),
+            rpc: T::RPC,
+            request_id: request_id.unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// The place that every call of a service passes.
@@ -70,6 +103,21 @@ impl Door {
             }
         };
         Ok(Admitted { message, extensions, permit })
+    }
+
+    /// Lets a call in that changes something, like [`Door::admit`]. Also returns its author, for the audit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Door::admit`].
+    pub(super) async fn admit_change<T: Ruled>(
+        &self,
+        request: Request<T>,
+    ) -> Result<(Admitted<T>, Author), Status> {
+        let origin = Origin::of(&request);
+        let admitted = self.admit(request).await?;
+        let author = origin.author::<T>(&admitted.permit);
+        Ok((admitted, author))
     }
 
     /// Compares the keys of outcomes again whose keys were changed since, and submits their operations again.

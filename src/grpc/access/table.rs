@@ -20,6 +20,8 @@ pub(in crate::grpc) enum Named<'a> {
 
 /// The rule of a request.
 pub(in crate::grpc) trait Ruled {
+    /// The name of the rpc.
+    const RPC: &'static str;
     /// The roles that may call.
     const ROLES: &'static [Role];
     /// Whether the batch compares the revision of the keys, so that remembered keys suffice (R7.4).
@@ -44,6 +46,7 @@ macro_rules! rules {
     )+})+) => {
         $($(
             impl Ruled for v1::$request {
+                const RPC: &'static str = stringify!($rpc);
                 const ROLES: &'static [Role] = &[$($role),+];
                 const IN_BATCH: bool = rules!(@batch $($batch)?);
                 const MAY_LEAVE_TENANT_OUT: bool = rules!(@all $($batch)?);
@@ -122,6 +125,7 @@ rules! {
             |m| tenant(given(m.r#override.as_ref(), |given| &given.tenant), None);
         DeleteOverride(DeleteOverrideRequest) [Admin] => |m| tenant(&m.tenant, None);
         ResetUsage(ResetUsageRequest) [Admin Operator] batch => |m| tenant(&m.tenant, None);
+        ListChanges(ListChangesRequest) [Admin Operator Viewer] all => |m| tenant(&m.tenant, None);
         ListEvents(ListEventsRequest) [Admin Operator Viewer] all => |m| tenant(&m.tenant, None);
         CreateWebhook(CreateWebhookRequest) [Admin] => |_m| Named::AllTenants;
         GetWebhook(GetWebhookRequest) [Admin Operator Viewer] => |_m| Named::AllTenants;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     domain::{
         agent::{Agent, AgentState},
+        audit::Author,
         faults::Faults,
         id::{name_fault, new_id_fault},
         plan::Policy,
@@ -23,9 +24,10 @@ impl Admin {
     pub(super) async fn make_agent(
         &self,
         request: v1::CreateAgentRequest,
+        author: &Author,
     ) -> Result<Response<v1::Agent>, Status> {
         let new = new_agent(request.agent).map_err(of_refusal)?;
-        let made = self.store()?.create_agent(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_agent(self.by(author), &new).await.map_err(of_error)?;
         let warnings = self.warnings_of_agent(&new.tenant, &new.id).await;
         Ok(Response::new(v1::Agent { warnings, ..message(&new.tenant, &made.agent, made.plan_id) }))
     }
@@ -58,18 +60,23 @@ impl Admin {
     pub(super) async fn change_agent(
         &self,
         request: v1::UpdateAgentRequest,
+        author: &Author,
     ) -> Result<Response<v1::Agent>, Status> {
         let ((tenant, id), change) = agent_change(request).map_err(of_refusal)?;
-        let changed = self.store()?.update_agent(self.clock.now(), &tenant, &id, &change).await;
+        let changed = self.store()?.update_agent(self.by(author), &tenant, &id, &change).await;
         let PlannedAgent { agent, plan_id } = changed.map_err(of_error)?;
         let warnings = self.warnings_of_agent(&tenant, &id).await;
         Ok(Response::new(v1::Agent { warnings, ..message(&tenant, &agent, plan_id) }))
     }
 
-    pub(super) async fn remove_agent(&self, request: v1::DeleteAgentRequest) -> Result<Response<()>, Status> {
+    pub(super) async fn remove_agent(
+        &self,
+        request: v1::DeleteAgentRequest,
+        author: &Author,
+    ) -> Result<Response<()>, Status> {
         names(&request.tenant, &request.id).map_err(of_refusal)?;
         let deleted =
-            self.store()?.delete_agent(self.clock.now(), &request.tenant, &request.id, &request.etag).await;
+            self.store()?.delete_agent(self.by(author), &request.tenant, &request.id, &request.etag).await;
         deleted.map(Response::new).map_err(of_error)
     }
 }
@@ -143,7 +150,7 @@ fn plan_id(agent: &Agent, policy: &Policy) -> Option<String> {
 }
 
 /// Returns the message of an agent.
-fn message(tenant: &str, agent: &Agent, plan_id: Option<String>) -> v1::Agent {
+pub(super) fn message(tenant: &str, agent: &Agent, plan_id: Option<String>) -> v1::Agent {
     v1::Agent {
         tenant: tenant.to_owned(),
         id: agent.id.to_string(),

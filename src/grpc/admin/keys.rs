@@ -13,6 +13,7 @@ use crate::{
     access::{NewText, new_key},
     domain::{
         access::{Key, KeyState, Role},
+        audit::Author,
         bounds::KEY_NAMES_MAX,
         faults::Faults,
         id::name_fault,
@@ -25,10 +26,14 @@ use crate::{
 };
 
 impl Admin {
-    pub(super) async fn make_key(&self, request: v1::CreateKeyRequest) -> Result<Response<v1::Key>, Status> {
+    pub(super) async fn make_key(
+        &self,
+        request: v1::CreateKeyRequest,
+        author: &Author,
+    ) -> Result<Response<v1::Key>, Status> {
         let NewText { id, hash, text } = new_key();
         let new = new_key_of(request.key, id, hash).map_err(of_refusal)?;
-        let made = self.store()?.create_key(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_key(self.by(author), &new).await.map_err(of_error)?;
         // Nobody learns the secret of a key for which a certificate stands.
         let text = if new.certificate_san.is_none() { text } else { String::new() };
         Ok(Response::new(v1::Key { text, ..message(made) }))
@@ -57,15 +62,20 @@ impl Admin {
     pub(super) async fn change_key(
         &self,
         request: v1::UpdateKeyRequest,
+        author: &Author,
     ) -> Result<Response<v1::Key>, Status> {
         let (id, change) = key_change(request).map_err(of_refusal)?;
-        let changed = self.store()?.update_key(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        let changed = self.store()?.update_key(self.by(author), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(message(changed)))
     }
 
-    pub(super) async fn remove_key(&self, request: v1::DeleteKeyRequest) -> Result<Response<()>, Status> {
+    pub(super) async fn remove_key(
+        &self,
+        request: v1::DeleteKeyRequest,
+        author: &Author,
+    ) -> Result<Response<()>, Status> {
         let id = convert::id(request.id).map_err(of_refusal)?;
-        self.store()?.delete_key(self.clock.now(), &id, &request.etag).await.map_err(of_error)?;
+        self.store()?.delete_key(self.by(author), &id, &request.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 }
@@ -154,7 +164,7 @@ fn state(faults: &mut Faults, state: i32) -> Option<KeyState> {
 }
 
 /// Returns the message of a key, without its text.
-fn message(key: Key) -> v1::Key {
+pub(super) fn message(key: Key) -> v1::Key {
     v1::Key {
         etag: key.etag(),
         id: key.id,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
+        audit::Author,
         bounds::LIMIT_LABELS_MAX,
         faults::Faults,
         id::{name_fault, new_id_fault, optional_name_fault},
@@ -31,9 +32,10 @@ impl Admin {
     pub(super) async fn make_override(
         &self,
         request: v1::CreateOverrideRequest,
+        author: &Author,
     ) -> Result<Response<v1::Override>, Status> {
         let (tenant, new) = new_override(request.r#override).map_err(of_refusal)?;
-        let made = self.store()?.create_override(self.clock.now(), &tenant, &new).await;
+        let made = self.store()?.create_override(self.by(author), &tenant, &new).await;
         let (made, state) = made.map_err(of_error)?;
         let warnings = self.warnings_of_override(&tenant, &made, state).await;
         Ok(Response::new(v1::Override { warnings, ..message(&tenant, &made, state) }))
@@ -67,9 +69,10 @@ impl Admin {
     pub(super) async fn change_override(
         &self,
         request: v1::UpdateOverrideRequest,
+        author: &Author,
     ) -> Result<Response<v1::Override>, Status> {
         let ((tenant, id), change) = override_change(request).map_err(of_refusal)?;
-        let changed = self.store()?.update_override(self.clock.now(), &tenant, &id, &change).await;
+        let changed = self.store()?.update_override(self.by(author), &tenant, &id, &change).await;
         let (made, state) = changed.map_err(of_error)?;
         let warnings = self.warnings_of_override(&tenant, &made, state).await;
         Ok(Response::new(v1::Override { warnings, ..message(&tenant, &made, state) }))
@@ -78,12 +81,11 @@ impl Admin {
     pub(super) async fn remove_override(
         &self,
         request: v1::DeleteOverrideRequest,
+        author: &Author,
     ) -> Result<Response<()>, Status> {
         names(&request.tenant, &request.id).map_err(of_refusal)?;
-        let deleted = self
-            .store()?
-            .delete_override(self.clock.now(), &request.tenant, &request.id, &request.etag)
-            .await;
+        let deleted =
+            self.store()?.delete_override(self.by(author), &request.tenant, &request.id, &request.etag).await;
         deleted.map(Response::new).map_err(of_error)
     }
 }
@@ -175,7 +177,7 @@ fn thresholds(faults: &mut Faults, thresholds: Option<v1::Thresholds>) -> Option
 }
 
 /// Returns the message of an override.
-fn message(tenant: &str, made: &Override, state: OverrideState) -> v1::Override {
+pub(super) fn message(tenant: &str, made: &Override, state: OverrideState) -> v1::Override {
     let PerDimension { agent, user, model } = made.selectors.clone();
     v1::Override {
         tenant: tenant.to_owned(),

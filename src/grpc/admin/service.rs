@@ -27,9 +27,9 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateResourceRequest>,
     ) -> Result<Response<v1::Resource>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let new = convert::new_resource(message.resource).map_err(of_refusal)?;
-        let made = self.store()?.create_resource(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_resource(self.by(&author), &new).await.map_err(of_error)?;
         Ok(Response::new(convert::resource(made)))
     }
 
@@ -61,10 +61,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdateResourceRequest>,
     ) -> Result<Response<v1::Resource>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let (id, change) = convert::resource_change(message).map_err(of_refusal)?;
         let changed =
-            self.store()?.update_resource(self.clock.now(), &id, &change).await.map_err(of_error)?;
+            self.store()?.update_resource(self.by(&author), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(convert::resource(changed)))
     }
 
@@ -72,9 +72,9 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteResourceRequest>,
     ) -> Result<Response<()>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let id = convert::id(message.id).map_err(of_refusal)?;
-        self.store()?.delete_resource(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
+        self.store()?.delete_resource(self.by(&author), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -82,10 +82,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreatePlanRequest>,
     ) -> Result<Response<v1::Plan>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let policy = self.policy().await?;
         let new = convert::new_plan(message.plan, &policy).map_err(of_refusal)?;
-        let made = self.store()?.create_plan(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_plan(self.by(&author), &new).await.map_err(of_error)?;
         let warnings = self.warnings_of_plan(&made).await;
         Ok(Response::new(v1::Plan { warnings, ..convert::plan(&made, &policy) }))
     }
@@ -118,10 +118,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdatePlanRequest>,
     ) -> Result<Response<v1::Plan>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let policy = self.policy().await?;
         let (id, change) = convert::plan_change(message, &policy).map_err(of_refusal)?;
-        let changed = self.store()?.update_plan(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        let changed = self.store()?.update_plan(self.by(&author), &id, &change).await.map_err(of_error)?;
         // Limits that the update does not change may be of resources that were declared since.
         let policy = self.policy().await?;
         let warnings = self.warnings_of_plan(&changed).await;
@@ -129,9 +129,9 @@ impl AdminService for Admin {
     }
 
     async fn delete_plan(&self, request: Request<v1::DeletePlanRequest>) -> Result<Response<()>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let id = convert::id(message.id).map_err(of_refusal)?;
-        self.store()?.delete_plan(self.clock.now(), &id, &message.etag).await.map_err(of_error)?;
+        self.store()?.delete_plan(self.by(&author), &id, &message.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -147,9 +147,9 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdatePolicySettingsRequest>,
     ) -> Result<Response<v1::PolicySettings>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let change = convert::settings_change(message).map_err(of_refusal)?;
-        let changed = self.store()?.update_settings(self.clock.now(), &change).await.map_err(of_error)?;
+        let changed = self.store()?.update_settings(self.by(&author), &change).await.map_err(of_error)?;
         Ok(Response::new(convert::settings(&changed)))
     }
 
@@ -157,9 +157,9 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let new = convert::new_tenant(message.tenant).map_err(of_refusal)?;
-        let made = self.store()?.create_tenant(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = self.store()?.create_tenant(self.by(&author), &new).await.map_err(of_error)?;
         Ok(Response::new(convert::tenant(made)))
     }
 
@@ -196,17 +196,17 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdateTenantRequest>,
     ) -> Result<Response<v1::Tenant>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let (id, change) = convert::tenant_change(message).map_err(of_refusal)?;
-        let changed = self.store()?.update_tenant(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        let changed = self.store()?.update_tenant(self.by(&author), &id, &change).await.map_err(of_error)?;
         let warnings = self.warnings_of_tenant(&id).await;
         Ok(Response::new(v1::Tenant { warnings, ..convert::tenant(changed) }))
     }
 
     async fn delete_tenant(&self, request: Request<v1::DeleteTenantRequest>) -> Result<Response<()>, Status> {
-        let message = self.door.admit(request).await?.message;
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
         let id = convert::id(message.id).map_err(of_refusal)?;
-        let deleted = self.store()?.delete_tenant(self.clock.now(), &id, message.force, &message.etag).await;
+        let deleted = self.store()?.delete_tenant(self.by(&author), &id, message.force, &message.etag).await;
         deleted.map_err(of_error)?;
         Ok(Response::new(()))
     }
@@ -215,7 +215,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateAgentRequest>,
     ) -> Result<Response<v1::Agent>, Status> {
-        self.make_agent(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.make_agent(message, &author).await
     }
 
     async fn get_agent(&self, request: Request<v1::GetAgentRequest>) -> Result<Response<v1::Agent>, Status> {
@@ -233,18 +234,21 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdateAgentRequest>,
     ) -> Result<Response<v1::Agent>, Status> {
-        self.change_agent(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.change_agent(message, &author).await
     }
 
     async fn delete_agent(&self, request: Request<v1::DeleteAgentRequest>) -> Result<Response<()>, Status> {
-        self.remove_agent(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.remove_agent(message, &author).await
     }
 
     async fn create_override(
         &self,
         request: Request<v1::CreateOverrideRequest>,
     ) -> Result<Response<v1::Override>, Status> {
-        self.make_override(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.make_override(message, &author).await
     }
 
     async fn get_override(
@@ -265,29 +269,32 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdateOverrideRequest>,
     ) -> Result<Response<v1::Override>, Status> {
-        self.change_override(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.change_override(message, &author).await
     }
 
     async fn delete_override(
         &self,
         request: Request<v1::DeleteOverrideRequest>,
     ) -> Result<Response<()>, Status> {
-        self.remove_override(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.remove_override(message, &author).await
     }
 
     async fn reset_usage(
         &self,
         request: Request<v1::ResetUsageRequest>,
     ) -> Result<Response<v1::ResetUsageResponse>, Status> {
-        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
+        let (Admitted { message, extensions, permit }, mut author) = self.door.admit_change(request).await?;
         let (tenant, reset) = convert::reset(message).map_err(of_refusal)?;
+        if let Some(key) = &reset.request {
+            author.request_id.clone_from(&key.id);
+        }
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         let operation = Operation::Reset(Box::new(reset));
-        let request = engine::Request {
-            permit,
-            trace: extensions.get().cloned(),
-            ..engine::Request::new(TenantRef::Id(tenant), operation)
-        };
+        let (author, trace) = (Some(Box::new(author)), extensions.get().cloned());
+        let request = engine::Request::new(TenantRef::Id(tenant), operation);
+        let request = engine::Request { permit, author, trace, ..request };
         let mut answer = self.engine.submit(request, deadline).await;
         self.door.renew(&self.engine, std::slice::from_mut(&mut answer), deadline).await;
         let answer = answer.map_err(|failure| status::of_failure(&failure))?;
@@ -302,7 +309,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateWebhookRequest>,
     ) -> Result<Response<v1::Webhook>, Status> {
-        self.make_webhook(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.make_webhook(message, &author).await
     }
 
     async fn get_webhook(
@@ -324,14 +332,16 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::UpdateWebhookRequest>,
     ) -> Result<Response<v1::Webhook>, Status> {
-        self.change_webhook(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.change_webhook(message, &author).await
     }
 
     async fn delete_webhook(
         &self,
         request: Request<v1::DeleteWebhookRequest>,
     ) -> Result<Response<()>, Status> {
-        self.remove_webhook(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.remove_webhook(message, &author).await
     }
 
     async fn test_webhook(
@@ -345,7 +355,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::RotateWebhookSecretRequest>,
     ) -> Result<Response<v1::Webhook>, Status> {
-        self.rotate_secret(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.rotate_secret(message, &author).await
     }
 
     async fn list_deliveries(
@@ -359,11 +370,13 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::RedeliverRequest>,
     ) -> Result<Response<v1::RedeliverResponse>, Status> {
-        self.send_again(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.send_again(message, &author).await
     }
 
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Result<Response<v1::Key>, Status> {
-        self.make_key(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.make_key(message, &author).await
     }
 
     async fn get_key(&self, request: Request<v1::GetKeyRequest>) -> Result<Response<v1::Key>, Status> {
@@ -378,11 +391,13 @@ impl AdminService for Admin {
     }
 
     async fn update_key(&self, request: Request<v1::UpdateKeyRequest>) -> Result<Response<v1::Key>, Status> {
-        self.change_key(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.change_key(message, &author).await
     }
 
     async fn delete_key(&self, request: Request<v1::DeleteKeyRequest>) -> Result<Response<()>, Status> {
-        self.remove_key(self.door.admit(request).await?.message).await
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        self.remove_key(message, &author).await
     }
 
     async fn list_jobs(
@@ -396,11 +411,18 @@ impl AdminService for Admin {
 
     async fn run_job(&self, request: Request<v1::RunJobRequest>) -> Result<Response<v1::JobRun>, Status> {
         let mut faults = Faults::default();
-        let name = self.door.admit(request).await?.message.name;
-        faults.check("name", name_fault(&name));
+        let (Admitted { message, .. }, author) = self.door.admit_change(request).await?;
+        faults.check("name", name_fault(&message.name));
         faults.into_result(()).map_err(of_refusal)?;
-        let run = self.clockwork.run(&name).await.map_err(|reason| status::of_not_run(&reason))?;
-        Ok(Response::new(jobs::run(run)))
+        self.run_now(message.name, author).await
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<v1::ListChangesRequest>,
+    ) -> Result<Response<v1::ListChangesResponse>, Status> {
+        let Admitted { message, permit, .. } = self.door.admit(request).await?;
+        self.page_of_changes(message, &permit).await
     }
 
     async fn list_events(

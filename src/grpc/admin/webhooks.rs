@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::{random, random_bytes},
     domain::{
+        audit::Author,
         bounds::{REDELIVER_MAX, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX, WEBHOOK_TENANTS_MAX},
         faults::Faults,
         id::{name_fault, new_id_fault},
@@ -35,13 +36,17 @@ const SECRET_BYTES: usize = 32;
 type Reply<T> = Result<Response<T>, Status>;
 
 impl Admin {
-    pub(super) async fn make_webhook(&self, request: v1::CreateWebhookRequest) -> Reply<v1::Webhook> {
+    pub(super) async fn make_webhook(
+        &self,
+        request: v1::CreateWebhookRequest,
+        author: &Author,
+    ) -> Reply<v1::Webhook> {
         let new =
             new_webhook(request.webhook, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
         let store = self.store()?;
         // The webhook begins after all events of operations that were answered before the call.
         self.feed.number_all().await.map_err(|error| of_error(error.into()))?;
-        let made = store.create_webhook(self.clock.now(), &new).await.map_err(of_error)?;
+        let made = store.create_webhook(self.by(author), &new).await.map_err(of_error)?;
         Ok(Response::new(with_secret(made)))
     }
 
@@ -63,16 +68,24 @@ impl Admin {
         Ok(Response::new(v1::ListWebhooksResponse { webhooks, next_page_token }))
     }
 
-    pub(super) async fn change_webhook(&self, request: v1::UpdateWebhookRequest) -> Reply<v1::Webhook> {
+    pub(super) async fn change_webhook(
+        &self,
+        request: v1::UpdateWebhookRequest,
+        author: &Author,
+    ) -> Reply<v1::Webhook> {
         let (id, change) =
             webhook_change(request, self.clockwork.deliverer().rules()).await.map_err(of_refusal)?;
-        let changed = self.store()?.update_webhook(self.clock.now(), &id, &change).await.map_err(of_error)?;
+        let changed = self.store()?.update_webhook(self.by(author), &id, &change).await.map_err(of_error)?;
         Ok(Response::new(webhook(changed)))
     }
 
-    pub(super) async fn remove_webhook(&self, request: v1::DeleteWebhookRequest) -> Reply<()> {
+    pub(super) async fn remove_webhook(
+        &self,
+        request: v1::DeleteWebhookRequest,
+        author: &Author,
+    ) -> Reply<()> {
         let id = convert::id(request.id).map_err(of_refusal)?;
-        self.store()?.delete_webhook(&id, &request.etag).await.map_err(of_error)?;
+        self.store()?.delete_webhook(self.by(author), &id, &request.etag).await.map_err(of_error)?;
         Ok(Response::new(()))
     }
 
@@ -91,14 +104,18 @@ impl Admin {
         }))
     }
 
-    pub(super) async fn rotate_secret(&self, request: v1::RotateWebhookSecretRequest) -> Reply<v1::Webhook> {
+    pub(super) async fn rotate_secret(
+        &self,
+        request: v1::RotateWebhookSecretRequest,
+        author: &Author,
+    ) -> Reply<v1::Webhook> {
         let mut faults = Faults::default();
         faults.check("id", name_fault(&request.id));
         let secret = secret(&mut faults, "secret", &request.secret);
         let overlap = overlap(&mut faults, request.overlap);
         faults.into_result(()).map_err(of_refusal)?;
         let rotated =
-            self.store()?.rotate_webhook_secret(self.clock.now(), &request.id, &secret, overlap).await;
+            self.store()?.rotate_webhook_secret(self.by(author), &request.id, &secret, overlap).await;
         Ok(Response::new(with_secret(rotated.map_err(of_error)?)))
     }
 
@@ -123,7 +140,11 @@ impl Admin {
         }))
     }
 
-    pub(super) async fn send_again(&self, request: v1::RedeliverRequest) -> Reply<v1::RedeliverResponse> {
+    pub(super) async fn send_again(
+        &self,
+        request: v1::RedeliverRequest,
+        author: &Author,
+    ) -> Reply<v1::RedeliverResponse> {
         let mut faults = Faults::default();
         faults.check("webhook", name_fault(&request.webhook));
         if faults.is_within("sequences", request.sequences.len(), REDELIVER_MAX) {
@@ -132,7 +153,11 @@ impl Admin {
             }
         }
         faults.into_result(()).map_err(of_refusal)?;
-        let count = self.store()?.redeliver(&request.webhook, &request.sequences).await.map_err(of_error)?;
+        let count = self
+            .store()?
+            .redeliver(self.by(author), &request.webhook, &request.sequences)
+            .await
+            .map_err(of_error)?;
         Ok(Response::new(v1::RedeliverResponse { count: i64::try_from(count).unwrap_or(i64::MAX) }))
     }
 }

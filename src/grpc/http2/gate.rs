@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -31,6 +32,10 @@ use crate::grpc::status;
 /// Maximum time that a call waits for room for its reply.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The address from which a call came. The gate adds it to the extensions of calls that may change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::grpc) struct Peer(pub(in crate::grpc) SocketAddr);
+
 /// Room for a snapshot whose size is not known yet. [`BALANCE_BYTES`] is the room for each balance, when the number of
 /// balances is known.
 const SNAPSHOT_BYTES: usize = 4 * 1024 * 1024;
@@ -47,6 +52,13 @@ impl Gate {
     /// Makes the gate before these routes.
     pub(super) fn new(routes: Router, share: Arc<Share>) -> Self {
         Self { routes, share }
+    }
+
+    /// Tells the handler of a call from where the call came.
+    fn note_peer(&self, request: &mut Request<Incoming>) {
+        if let Some(peer) = self.share.peer() {
+            request.extensions_mut().insert(Peer(peer));
+        }
     }
 }
 
@@ -78,6 +90,7 @@ impl Service<Request<Incoming>> for Gate {
         let mut room = None;
         match rpc {
             Rpc::Large(bytes) => {
+                self.note_peer(&mut request);
                 return GateFuture::Large(Box::pin(pass(self.routes.clone(), request, open, bytes)));
             }
             Rpc::Talk => match self.share.streams.try_take(TALK_BYTES) {
@@ -87,6 +100,7 @@ impl Service<Request<Incoming>> for Gate {
             Rpc::Watch => {
                 request.extensions_mut().insert(Arc::clone(&self.share));
             }
+            Rpc::Correction => self.note_peer(&mut request),
             Rpc::Small => {}
         }
         let share = Arc::clone(&self.share);

@@ -18,7 +18,7 @@ mod streams;
 mod tcp;
 
 pub(super) use self::{
-    gate::{Promise, promise_snapshot},
+    gate::{Peer, Promise, promise_snapshot},
     layer::Deadline,
     room::Share,
     rpc::OWN_PATHS,

@@ -7,6 +7,7 @@
 //! requests never use up their room.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -101,11 +102,13 @@ pub(in crate::grpc) struct Share {
     pub(super) small: Room,
     pub(super) replies: Room,
     pub(super) streams: Room,
+    /// The address of the client. `None`: it is not known.
+    peer: Option<SocketAddr>,
 }
 
 impl Share {
-    /// Makes the share of a new connection.
-    pub(super) fn of(all: &Arc<Rooms>) -> Arc<Self> {
+    /// Makes the share of a new connection, from this address.
+    pub(super) fn of(all: &Arc<Rooms>, peer: Option<SocketAddr>) -> Arc<Self> {
         let room = |[own, _]: [usize; 2], all: &Arc<Semaphore>| Room {
             own: Arc::new(Semaphore::new(own / KIB)),
             all: Arc::clone(all),
@@ -120,7 +123,13 @@ impl Share {
             replies: room(REPLY_ROOM, &all.replies),
             streams: room(STREAM_ROOM, &all.streams),
             all: Arc::clone(all),
+            peer,
         })
+    }
+
+    /// Returns the address of the client, if it is known.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Remembers that the client's preface and SETTINGS have arrived.
@@ -275,7 +284,7 @@ mod tests {
     #[test]
     fn calls_above_the_bound_are_refused_except_the_first_of_each_connection() {
         let (all, headers) = (Arc::<Rooms>::default(), HeaderMap::new());
-        let (busy, quiet) = (Share::of(&all), Share::of(&all));
+        let (busy, quiet) = (Share::of(&all, None), Share::of(&all, None));
         let mut open: Vec<_> = (0..CALLS_ALWAYS + CALLS_MAX).filter_map(|_| busy.open(&headers)).collect();
         assert_eq!(open.len(), CALLS_ALWAYS + CALLS_MAX);
         assert!(busy.open(&headers).is_none());
@@ -289,11 +298,11 @@ mod tests {
     #[test]
     fn small_requests_have_room_when_large_requests_have_none() {
         let all = Arc::<Rooms>::default();
-        let busy: Vec<_> = (0..3).map(|_| Share::of(&all)).collect();
+        let busy: Vec<_> = (0..3).map(|_| Share::of(&all, None)).collect();
         let taken: Vec<_> =
             (0..30).filter_map(|number| busy[number % busy.len()].take_request(4 * MIB)).collect();
         assert_eq!(taken.len(), REQUEST_ROOM[1] / (4 * MIB));
-        let quiet = Share::of(&all);
+        let quiet = Share::of(&all, None);
         assert!(quiet.take_request(SMALL_BYTES + 1).is_none());
         assert!(quiet.take_request(SMALL_BYTES).is_some());
         drop(taken);
@@ -303,7 +312,7 @@ mod tests {
 
     #[test]
     fn room_for_a_reply_becomes_as_large_as_the_reply() {
-        let share = Share::of(&Arc::default());
+        let share = Share::of(&Arc::default(), None);
         let mut room = share.replies.try_take(4 * MIB).expect("there is room");
         assert!(room.resize(1));
         assert!(share.replies.try_take(REPLY_ROOM[0] - KIB).is_some());
@@ -314,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_late_after_all_periods_have_passed() {
-        let share = Share::of(&Arc::default());
+        let share = Share::of(&Arc::default(), None);
         let reply = share.answer();
         assert!(share.has_untaken());
         for _ in 1..PERIODS {

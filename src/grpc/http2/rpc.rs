@@ -23,6 +23,8 @@ static STREAMING: LazyLock<Vec<(String, Rpc)>> = LazyLock::new(|| streaming(&des
 pub(super) enum Rpc {
     /// The request and the reply are usually small. The call is answered at once or by a batch.
     Small,
+    /// As [`Rpc::Small`], and the audit may have to show from where the call came.
+    Correction,
     /// The reply may have about this number of bytes. The server makes the reply only if there is room for it.
     Large(usize),
     /// The reply is a stream of messages.
@@ -40,14 +42,15 @@ impl Rpc {
         if let Some(
             "QuotaService/Reserve"
             | "QuotaService/Commit"
-            | "QuotaService/Release"
             | "QuotaService/Extend"
             | "QuotaService/Record"
-            | "QuotaService/Amend"
             | "QuotaService/Check",
         ) = own
         {
             return Rpc::Small;
+        }
+        if let Some("QuotaService/Release" | "QuotaService/Amend") = own {
+            return Rpc::Correction;
         }
         if let Some((_, rpc)) = STREAMING.iter().find(|(streaming, _)| streaming == path) {
             return *rpc;
@@ -107,6 +110,8 @@ mod tests {
         let cases = [
             ("/tope.v1.QuotaService/Reserve", Rpc::Small),
             ("/tope.v1.QuotaService/Check", Rpc::Small),
+            ("/tope.v1.QuotaService/Release", Rpc::Correction),
+            ("/tope.v1.QuotaService/Amend", Rpc::Correction),
             ("/tope.v1.QuotaService/WatchUsage", Rpc::Watch),
             ("/tope.v1.QuotaService/Batch", Rpc::Large(MIB)),
             ("/tope.v1.QuotaService/ListReservations", Rpc::Large(4 * MIB)),

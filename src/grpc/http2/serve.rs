@@ -134,7 +134,8 @@ pub async fn serve(
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
         let door = (routes.clone(), Arc::clone(&rpcs), traces.clone());
-        connections.spawn(run_connection(socket, tls.clone(), door, Share::of(&rooms), ends.clone()));
+        let share = Share::of(&rooms, socket.peer_addr().ok());
+        connections.spawn(run_connection(socket, tls.clone(), door, share, ends.clone()));
     }
     drop(listener);
     connections.close();

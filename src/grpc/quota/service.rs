@@ -13,6 +13,7 @@ use crate::{
     access::Access,
     domain::{
         access::Permit,
+        audit::Author,
         bounds::BATCH_MAX,
         counter::CounterKey,
         faults::Faults,
@@ -26,7 +27,7 @@ use crate::{
     engine::{self, Engine, Failure, Outcome, Reader, ReservationQuery, UsagePlace, UsageQuery},
     events::Feed,
     grpc::{
-        access::{self, Admitted, Door, check_found},
+        access::{self, Admitted, Door, Origin, check_found},
         faults::{check_resources, choices, labels_of},
         http2::{Deadline, Share, promise_snapshot},
         status,
@@ -74,11 +75,12 @@ impl Quota {
     async fn submit<T>(
         &self,
         (extensions, permit): (tonic::Extensions, Permit),
+        author: Option<Box<Author>>,
         request: Result<engine::Request, Unfit>,
         take: impl FnOnce(Answered) -> Option<T>,
     ) -> Result<Response<T>, Status> {
         let request = match request {
-            Ok(request) => engine::Request { permit, trace: extensions.get().cloned(), ..request },
+            Ok(request) => engine::Request { permit, author, trace: extensions.get().cloned(), ..request },
             Err(unfit) => {
                 // Boxed, because few calls come here.
                 Box::pin(self.door.confirm(&permit)).await?;
@@ -135,7 +137,7 @@ impl QuotaService for Quota {
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
         let Admitted { message, extensions, permit } = self.door.admit(request).await?;
-        self.submit((extensions, permit), parse::reserve(message, &self.policies), only!(Reserve)).await
+        self.submit((extensions, permit), None, parse::reserve(message, &self.policies), only!(Reserve)).await
     }
 
     async fn commit(
@@ -143,15 +145,17 @@ impl QuotaService for Quota {
         request: Request<v1::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let Admitted { message, extensions, permit } = self.door.admit(request).await?;
-        self.submit((extensions, permit), parse::commit(message, &self.policies), only!(Commit)).await
+        self.submit((extensions, permit), None, parse::commit(message, &self.policies), only!(Commit)).await
     }
 
     async fn release(
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let origin = Origin::of(&request);
         let Admitted { message, extensions, permit } = self.door.admit(request).await?;
-        self.submit((extensions, permit), parse::release(message), only!(Release)).await
+        let author = permit.corrects().then(|| Box::new(origin.author::<v1::ReleaseRequest>(&permit)));
+        self.submit((extensions, permit), author, parse::release(message), only!(Release)).await
     }
 
     async fn extend(
@@ -159,7 +163,7 @@ impl QuotaService for Quota {
         request: Request<v1::ExtendRequest>,
     ) -> Result<Response<v1::ExtendResponse>, Status> {
         let Admitted { message, extensions, permit } = self.door.admit(request).await?;
-        self.submit((extensions, permit), parse::extend(message, &self.policies), only!(Extend)).await
+        self.submit((extensions, permit), None, parse::extend(message, &self.policies), only!(Extend)).await
     }
 
     async fn record(
@@ -167,17 +171,18 @@ impl QuotaService for Quota {
         request: Request<v1::RecordRequest>,
     ) -> Result<Response<v1::RecordResponse>, Status> {
         let Admitted { message, extensions, permit } = self.door.admit(request).await?;
-        self.submit((extensions, permit), parse::record(message, &self.policies), only!(Record)).await
+        self.submit((extensions, permit), None, parse::record(message, &self.policies), only!(Record)).await
     }
 
     async fn amend(&self, request: Request<v1::AmendRequest>) -> Result<Response<v1::AmendResponse>, Status> {
-        let Admitted { message, extensions, permit } = self.door.admit(request).await?;
-        self.submit((extensions, permit), parse::amend(message, &self.policies), only!(Amend)).await
+        let (Admitted { message, extensions, permit }, author) = self.door.admit_change(request).await?;
+        let author = Some(Box::new(author));
+        self.submit((extensions, permit), author, parse::amend(message, &self.policies), only!(Amend)).await
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let Admitted { message, extensions, permit } = self.door.admit(request).await?;
-        self.submit((extensions, permit), parse::check(message, &self.policies), only!(Check)).await
+        self.submit((extensions, permit), None, parse::check(message, &self.policies), only!(Check)).await
     }
 
     async fn get_usage(
@@ -236,6 +241,7 @@ impl QuotaService for Quota {
     }
 
     async fn batch(&self, request: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
+        let origin = Origin::of(&request);
         let Admitted { message, extensions, permit } = self.door.admit(request).await?;
         let count = message.operations.len();
         if count == 0 || count > BATCH_MAX {
@@ -247,8 +253,9 @@ impl QuotaService for Quota {
         let mut requests = Vec::with_capacity(count);
         let parse = |operation| {
             check_operation(&permit, &operation).map_err(Unparsed::Forbidden)?;
+            let author = author_of(&origin, &permit, &operation);
             let request = parse::operation(operation, &self.policies).map_err(Unparsed::Unfit)?;
-            requests.push(engine::Request { permit: permit.clone(), trace: trace.clone(), ..request });
+            requests.push(engine::Request { permit: permit.clone(), author, trace: trace.clone(), ..request });
             Ok(())
         };
         let parsed: Vec<Result<(), Unparsed>> = message.operations.into_iter().map(parse).collect();
@@ -301,6 +308,18 @@ fn check_operation(permit: &Permit, operation: &v1::Operation) -> Result<(), Sta
         Some(Wire::Check(message)) => access::check(permit, message),
         // The parser reports the operation that is missing.
         None => Ok(()),
+    }
+}
+
+/// Returns the author of an operation of a Batch, if the audit has to show the operation.
+fn author_of(origin: &Origin, permit: &Permit, operation: &v1::Operation) -> Option<Box<Author>> {
+    use v1::operation::Operation as Wire;
+    match &operation.operation {
+        Some(Wire::Amend(_)) => Some(Box::new(origin.author::<v1::AmendRequest>(permit))),
+        Some(Wire::Release(_)) if permit.corrects() => {
+            Some(Box::new(origin.author::<v1::ReleaseRequest>(permit)))
+        }
+        _ => None,
     }
 }
 

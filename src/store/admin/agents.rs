@@ -10,6 +10,7 @@ use sea_orm::{
 
 use super::{
     super::{
+        audit::{By, Thing},
         books::terms::agent_from_model,
         connect::Store,
         entity::agent,
@@ -17,16 +18,16 @@ use super::{
         policy::{Carried, carried_to_text},
     },
     Done, changed_fields, changes, set_if,
-    terms::TermsChange,
+    terms::{Altered, TermsChange},
 };
 use crate::domain::{
     agent::{Agent, AgentState},
+    audit::ThingKind,
     bounds::AGENTS_MAX,
     etag::check_etag,
     event::ChangedKind,
     plan::{Plan, Policy},
     refusal::Refusal,
-    time::Time,
 };
 
 /// An agent to be declared.
@@ -68,13 +69,9 @@ pub struct PlannedAgent {
 
 impl Store {
     /// Declares an agent. Refuses if the id is taken, if the plan does not exist, or if the tenant has too many agents.
-    pub async fn create_agent(
-        &self,
-        shown: Option<Time>,
-        new: &NewAgent,
-    ) -> Result<PlannedAgent, AdminError> {
+    pub async fn create_agent(&self, by: By<'_>, new: &NewAgent) -> Result<PlannedAgent, AdminError> {
         self.run("create agent", move |transaction| async move {
-            let change = TermsChange::begin(&transaction, shown, &new.tenant).await?;
+            let change = TermsChange::begin(&transaction, by.shown, &new.tenant).await?;
             if find(&change, &new.id).is_some() {
                 return Err(Refusal::NameTaken { kind: "agent", id: new.id.clone() }.into());
             }
@@ -95,8 +92,10 @@ impl Store {
             };
             let plan_id = plan.map(|plan| plan.id.clone());
             let agent = agent_from_model(row.insert(transaction.connection()).await?)?;
-            change.finish(&transaction, ChangedKind::Agent, &new.id, Done::Created).await?;
-            Ok((transaction, PlannedAgent { agent, plan_id }))
+            let made = PlannedAgent { agent, plan_id };
+            let altered = altered(&new.tenant, &new.id, (None, Some(&made)), Done::Created);
+            change.finish(&transaction, by, altered).await?;
+            Ok((transaction, made))
         })
         .await
     }
@@ -104,13 +103,13 @@ impl Store {
     /// Changes an agent. Has no effect if all given values are equal to the present values.
     pub async fn update_agent(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         tenant: &str,
         id: &str,
         wanted: &AgentChange,
     ) -> Result<PlannedAgent, AdminError> {
         self.run("update agent", move |transaction| async move {
-            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            let change = TermsChange::begin(&transaction, by.shown, tenant).await?;
             let found = find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
             check_etag(&wanted.etag, || found.etag(tenant), "agent", id)?;
             let present = plan_of(&change.policy, &found);
@@ -125,8 +124,9 @@ impl Store {
                 ("plan", other_plan),
                 ("state", changes(&wanted.state, &found.state)),
             ]);
+            let before = planned(&found, present);
             if fields.is_empty() {
-                return Ok((transaction, PlannedAgent { agent: Agent::clone(&found), plan_id }));
+                return Ok((transaction, before));
             }
             let lineages = match (present, plan) {
                 (Some(from), Some(to)) if other_plan => {
@@ -147,8 +147,10 @@ impl Store {
                 ..Default::default()
             };
             let agent = agent_from_model(row.update(transaction.connection()).await?)?;
-            change.finish(&transaction, ChangedKind::Agent, id, Done::Updated(fields)).await?;
-            Ok((transaction, PlannedAgent { agent, plan_id }))
+            let changed = PlannedAgent { agent, plan_id };
+            let altered = altered(tenant, id, (Some(&before), Some(&changed)), Done::Updated(fields));
+            change.finish(&transaction, by, altered).await?;
+            Ok((transaction, changed))
         })
         .await
     }
@@ -156,21 +158,44 @@ impl Store {
     /// Deletes an agent. Its calls are then those of an agent that was not declared.
     pub async fn delete_agent(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         tenant: &str,
         id: &str,
         etag: &str,
     ) -> Result<(), AdminError> {
         self.run("delete agent", move |transaction| async move {
-            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            let change = TermsChange::begin(&transaction, by.shown, tenant).await?;
             let found = find(&change, id).ok_or_else(|| Refusal::AgentNotFound(id.to_owned()))?;
             check_etag(etag, || found.etag(tenant), "agent", id)?;
+            let before = planned(&found, plan_of(&change.policy, &found));
             let row = (change.tenant.key.0, id.to_owned());
             agent::Entity::delete_by_id(row).exec(transaction.connection()).await?;
-            change.finish(&transaction, ChangedKind::Agent, id, Done::Deleted).await?;
+            let altered = altered(tenant, id, (Some(&before), None), Done::Deleted);
+            change.finish(&transaction, by, altered).await?;
             Ok((transaction, ()))
         })
         .await
+    }
+}
+
+fn planned(agent: &Agent, plan: Option<&Plan>) -> PlannedAgent {
+    PlannedAgent { agent: agent.clone(), plan_id: plan.map(|plan| plan.id.clone()) }
+}
+
+fn altered<'a>(
+    tenant: &'a str,
+    id: &'a str,
+    (before, after): (Option<&'a PlannedAgent>, Option<&'a PlannedAgent>),
+    what: Done,
+) -> Altered<'a> {
+    let thing = |planned| Thing::Agent(tenant, planned);
+    Altered {
+        kind: ChangedKind::Agent,
+        thing: ThingKind::Agent,
+        id,
+        before: before.map(thing),
+        after: after.map(thing),
+        what,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     super::{
+        audit::{By, Deed, Thing},
         connect::Store,
         error::{AdminError, StoreError},
         keys::{key_from_row, keys_query, list_text},
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::domain::{
     access::{Key, KeyState, Role},
+    audit::ThingKind,
     bounds::KEYS_MAX,
     etag::check_etag,
     event::ChangedKind,
@@ -59,7 +61,7 @@ pub struct KeyChange {
 
 impl Store {
     /// Creates a key. Refuses if the id or the name of the certificate is taken, or if there are too many keys.
-    pub async fn create_key(&self, shown: Option<Time>, new: &NewKey) -> Result<Key, AdminError> {
+    pub async fn create_key(&self, by: By<'_>, new: &NewKey) -> Result<Key, AdminError> {
         self.run("create key", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             if find(&transaction, &new.id).await?.is_some() {
@@ -76,7 +78,7 @@ impl Store {
             if u64::try_from(count).unwrap_or(0) >= KEYS_MAX {
                 return Err(Refusal::TooManyKeys(KEYS_MAX).into());
             }
-            let now = transaction.now(shown).await?;
+            let now = transaction.now(by.shown).await?;
             let text = "INSERT INTO keys (id, hash, role, tenants, agents, display_name, state, expire_at, created_at,
                                           updated_at, certificate_san)
                         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)";
@@ -94,19 +96,14 @@ impl Store {
             ];
             transaction.rows(text, values).await?;
             let made = get(&transaction, &new.id).await?;
-            finish(&transaction, revision, now, &new.id, Done::Created).await?;
+            finish(&transaction, by, revision, now, (None, Some(&made)), Done::Created).await?;
             Ok((transaction, made))
         })
         .await
     }
 
     /// Changes a key. Has no effect if all given values are equal to the present values.
-    pub async fn update_key(
-        &self,
-        shown: Option<Time>,
-        id: &str,
-        change: &KeyChange,
-    ) -> Result<Key, AdminError> {
+    pub async fn update_key(&self, by: By<'_>, id: &str, change: &KeyChange) -> Result<Key, AdminError> {
         self.run("update key", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
@@ -120,7 +117,7 @@ impl Store {
             if fields.is_empty() {
                 return Ok((transaction, found));
             }
-            let now = transaction.now(shown).await?.max(found.updated_at);
+            let now = transaction.now(by.shown).await?.max(found.updated_at);
             let text = "UPDATE keys SET display_name = $2, state = $3, expire_at = $4, updated_at = $5 WHERE id = $1";
             let values = vec![
                 id.into(),
@@ -131,21 +128,22 @@ impl Store {
             ];
             transaction.rows(text, values).await?;
             let changed = get(&transaction, id).await?;
-            finish(&transaction, revision, now, id, Done::Updated(fields)).await?;
+            let things = (Some(&found), Some(&changed));
+            finish(&transaction, by, revision, now, things, Done::Updated(fields)).await?;
             Ok((transaction, changed))
         })
         .await
     }
 
     /// Deletes a key. Refuses if there is none.
-    pub async fn delete_key(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
+    pub async fn delete_key(&self, by: By<'_>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete key", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
             check_etag(etag, || found.etag(), "key", id)?;
-            let now = transaction.now(shown).await?;
+            let now = transaction.now(by.shown).await?;
             transaction.rows("DELETE FROM keys WHERE id = $1", vec![id.into()]).await?;
-            finish(&transaction, revision, now, id, Done::Deleted).await?;
+            finish(&transaction, by, revision, now, (Some(&found), None), Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -168,18 +166,28 @@ impl Store {
     }
 }
 
-/// Raises the revisions of the policy and of the keys, and emits POLICY_CHANGED.
+/// Raises the revisions of the policy and of the keys, writes the change into the audit, and emits POLICY_CHANGED.
 async fn finish(
     transaction: &Transaction<Writing>,
+    by: By<'_>,
     revision: i64,
-    now: Time,
-    id: &str,
+    at: Time,
+    (before, after): (Option<&Key>, Option<&Key>),
     what: Done,
 ) -> Result<(), StoreError> {
     let next = next_revision(transaction, revision).await?;
     let text = "UPDATE policy SET keys_revision = $2 WHERE id = $1";
     transaction.rows(text, vec![POLICY_ROW.into(), i64::from(next).into()]).await?;
-    emit_change(transaction, now, ChangedKind::Key, id, what).await
+    let deed = Deed {
+        at,
+        kind: ThingKind::Key,
+        thing: before.or(after).map_or("", |key| &key.id),
+        tenant: "",
+        before: before.map(Thing::Key),
+        after: after.map(Thing::Key),
+        revision: Some(next.into()),
+    };
+    emit_change(transaction, by, ChangedKind::Key, deed, what).await
 }
 
 async fn find(transaction: &Transaction<Writing>, id: &str) -> Result<Option<Key>, StoreError> {

@@ -28,6 +28,7 @@ pub use tenants::{AnchorTime, NewTenant, PlannedTenant, TenantChange};
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, QuerySelect};
 
 use super::{
+    audit::{By, Deed},
     entity::{policy, tenant},
     error::StoreError,
     policy::{POLICY_ROW, revision_of},
@@ -89,17 +90,18 @@ async fn next_revision(transaction: &Transaction<Writing>, revision: i64) -> Res
     Ok(next)
 }
 
-/// Emits POLICY_CHANGED for a resource or a plan. It must be the last step of a transaction, because it locks the row
-/// of the log.
+/// Writes a change of a thing of no tenant into the audit, and emits POLICY_CHANGED. It must be the last step of a
+/// transaction, because it locks the row of the log.
 async fn emit_change(
     transaction: &Transaction<Writing>,
-    now: Time,
+    by: By<'_>,
     kind: ChangedKind,
-    id: &str,
+    deed: Deed<'_>,
     what: Done,
 ) -> Result<(), StoreError> {
-    let fact = what.fact(kind, id);
-    transaction.append_event(&Event::of_no_tenant(now, fact)).await
+    transaction.note_change(by, deed).await?;
+    let fact = what.fact(kind, deed.thing, &by.author.caller);
+    transaction.append_event(&Event::of_no_tenant(deed.at, fact)).await
 }
 
 /// What a change does to a thing.
@@ -113,14 +115,14 @@ enum Done {
 
 impl Done {
     /// Returns the fact of the event POLICY_CHANGED.
-    fn fact(&self, kind: ChangedKind, id: &str) -> Fact {
+    fn fact(&self, kind: ChangedKind, id: &str, caller: &str) -> Fact {
         let (action, fields) = match self {
             Done::Created => (ChangeAction::Created, &[][..]),
             Done::Updated(fields) => (ChangeAction::Updated, &fields[..]),
             Done::Deleted => (ChangeAction::Deleted, &[][..]),
         };
         let fields = fields.iter().map(|&field| field.to_owned()).collect();
-        Fact::Changed { kind, id: id.to_owned(), action, fields }
+        Fact::Changed { kind, id: id.to_owned(), action, fields, caller: caller.to_owned() }
     }
 }
 
@@ -132,24 +134,30 @@ fn changed_fields<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'st
     changed
 }
 
-/// Emits POLICY_CHANGED for a tenant, whose row has been written and contains the number of the event.
+/// Emits POLICY_CHANGED for a tenant that the server changed by itself. The tenant's row has been written and contains
+/// the number of the event.
 async fn emit_tenant_change(
     transaction: &Transaction<Writing>,
     tenant: &Tenant,
     what: Done,
 ) -> Result<(), StoreError> {
-    emit_of_tenant(transaction, tenant, ChangedKind::Tenant, &tenant.id, what).await
+    let fact = what.fact(ChangedKind::Tenant, &tenant.id, "");
+    let event = Event::of_tenant(tenant, &Policy::default(), fact);
+    transaction.insert_event(&event, tenant.event_number).await
 }
 
-/// Emits POLICY_CHANGED for a tenant, or for something of the tenant, whose row contains the number of the event.
+/// Writes a change of a tenant, or of something of the tenant, into the audit, and emits POLICY_CHANGED. The tenant's row
+/// contains the number of the event.
 async fn emit_of_tenant(
     transaction: &Transaction<Writing>,
+    by: By<'_>,
     tenant: &Tenant,
     kind: ChangedKind,
-    id: &str,
+    deed: Deed<'_>,
     what: Done,
 ) -> Result<(), StoreError> {
-    let fact = what.fact(kind, id);
+    transaction.note_change(by, deed).await?;
+    let fact = what.fact(kind, deed.thing, &by.author.caller);
     let event = Event::of_tenant(tenant, &Policy::default(), fact);
     transaction.insert_event(&event, tenant.event_number).await
 }

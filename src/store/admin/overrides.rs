@@ -6,15 +6,17 @@ use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel};
 
 use super::{
     super::{
+        audit::{By, Thing},
         books::terms::model_of_override,
         connect::Store,
         entity::limit_override,
         error::{AdminError, StoreError},
     },
     Done, changed_fields,
-    terms::TermsChange,
+    terms::{Altered, TermsChange},
 };
 use crate::domain::{
+    audit::ThingKind,
     bounds::OVERRIDES_MAX,
     etag::check_etag,
     event::ChangedKind,
@@ -52,12 +54,12 @@ impl Store {
     /// limit does not count separately, or if the tenant has too many overrides.
     pub async fn create_override(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         tenant: &str,
         new: &Override,
     ) -> Result<MadeOverride, AdminError> {
         self.run("create override", move |transaction| async move {
-            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            let change = TermsChange::begin(&transaction, by.shown, tenant).await?;
             if find(&change, &new.id).is_some() {
                 return Err(Refusal::NameTaken { kind: "override", id: new.id.to_string() }.into());
             }
@@ -71,8 +73,10 @@ impl Store {
             let row = model_of_override(change.tenant.key, &made).into_active_model();
             limit_override::Entity::insert(row).exec_without_returning(transaction.connection()).await?;
             let state = terms.state_of(&made, change.now);
-            change.finish(&transaction, ChangedKind::Override, &new.id, Done::Created).await?;
-            Ok((transaction, (made, state)))
+            let made = (made, state);
+            let altered = altered(tenant, &new.id, (None, Some(&made)), Done::Created);
+            change.finish(&transaction, by, altered).await?;
+            Ok((transaction, made))
         })
         .await
     }
@@ -80,13 +84,13 @@ impl Store {
     /// Changes an override. Has no effect if all given values are equal to the present values.
     pub async fn update_override(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         tenant: &str,
         id: &str,
         wanted: &OverrideChange,
     ) -> Result<MadeOverride, AdminError> {
         self.run("update override", move |transaction| async move {
-            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            let change = TermsChange::begin(&transaction, by.shown, tenant).await?;
             let found = find(&change, id).ok_or_else(|| Refusal::OverrideNotFound(id.to_owned()))?;
             check_etag(&wanted.etag, || found.etag(tenant), "override", id)?;
             let made = wanted.apply(&found);
@@ -109,10 +113,13 @@ impl Store {
                 return Err(Refusal::Invalid(vec![Fault::new("override.quantity", text)]).into());
             }
             let made = Override { updated_at: change.now, ..made };
+            let before = (Override::clone(&found), terms_with(&change, &found)?.state_of(&found, change.now));
             let row = model_of_override(change.tenant.key, &made).into_active_model().reset_all();
             row.update(transaction.connection()).await?;
-            change.finish(&transaction, ChangedKind::Override, id, Done::Updated(fields)).await?;
-            Ok((transaction, (made, state)))
+            let changed = (made, state);
+            let altered = altered(tenant, id, (Some(&before), Some(&changed)), Done::Updated(fields));
+            change.finish(&transaction, by, altered).await?;
+            Ok((transaction, changed))
         })
         .await
     }
@@ -120,18 +127,20 @@ impl Store {
     /// Deletes an override. The limit applies again as its plan gives it.
     pub async fn delete_override(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         tenant: &str,
         id: &str,
         etag: &str,
     ) -> Result<(), AdminError> {
         self.run("delete override", move |transaction| async move {
-            let change = TermsChange::begin(&transaction, shown, tenant).await?;
+            let change = TermsChange::begin(&transaction, by.shown, tenant).await?;
             let found = find(&change, id).ok_or_else(|| Refusal::OverrideNotFound(id.to_owned()))?;
             check_etag(etag, || found.etag(tenant), "override", id)?;
             let row = (change.tenant.key.0, id.to_owned());
             limit_override::Entity::delete_by_id(row).exec(transaction.connection()).await?;
-            change.finish(&transaction, ChangedKind::Override, id, Done::Deleted).await?;
+            let before = (Override::clone(&found), terms_with(&change, &found)?.state_of(&found, change.now));
+            let altered = altered(tenant, id, (Some(&before), None), Done::Deleted);
+            change.finish(&transaction, by, altered).await?;
             Ok((transaction, ()))
         })
         .await
@@ -150,6 +159,23 @@ impl OverrideChange {
             reason: self.reason.clone().unwrap_or_else(|| found.reason.clone()),
             ..found.clone()
         }
+    }
+}
+
+fn altered<'a>(
+    tenant: &'a str,
+    id: &'a str,
+    (before, after): (Option<&'a MadeOverride>, Option<&'a MadeOverride>),
+    what: Done,
+) -> Altered<'a> {
+    let thing = |made| Thing::Override(tenant, made);
+    Altered {
+        kind: ChangedKind::Override,
+        thing: ThingKind::Override,
+        id,
+        before: before.map(thing),
+        after: after.map(thing),
+        what,
     }
 }
 

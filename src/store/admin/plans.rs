@@ -10,6 +10,7 @@ use sea_orm::{
 
 use super::{
     super::{
+        audit::{By, Deed, Thing},
         connect::Store,
         entity::{agent, plan, tenant},
         error::{AdminError, StoreError},
@@ -21,6 +22,7 @@ use super::{
     next_revision, read_policy_row, rows_to_read, set_if,
 };
 use crate::domain::{
+    audit::ThingKind,
     carry::replace_limits,
     etag::check_etag,
     event::ChangedKind,
@@ -62,14 +64,15 @@ const NO_LIMITS: [Arc<Limit>; 0] = [];
 
 impl Store {
     /// Creates a plan. Refuses if the id is taken, or if a limit's resource is not declared.
-    pub async fn create_plan(&self, shown: Option<Time>, new: &NewPlan) -> Result<Plan, AdminError> {
+    pub async fn create_plan(&self, by: By<'_>, new: &NewPlan) -> Result<Plan, AdminError> {
         self.run("create plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             if find_row(&transaction, &new.id).await?.is_some() {
                 return Err(Refusal::NameTaken { kind: "plan", id: new.id.clone() }.into());
             }
-            refuse_undeclared(&transaction.load_policy().await?, &new.limits)?;
-            let now = transaction.now(shown).await?;
+            let policy = transaction.load_policy().await?;
+            refuse_undeclared(&policy, &new.limits)?;
+            let now = transaction.now(by.shown).await?;
             let key = next_revision(&transaction, revision).await?;
             let since = Since::of_revision(now, i64::from(key));
             let row = plan::ActiveModel {
@@ -81,29 +84,26 @@ impl Store {
                 updated_at: Set(now),
                 uncovered: Set(new.uncovered.code()),
             };
-            let row = row.insert(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Plan, &new.id, Done::Created).await?;
-            Ok((transaction, plan_from_model(row)?))
+            let made = plan_from_model(row.insert(transaction.connection()).await?)?;
+            let deed = deed(now, &policy, (None, Some(&made)));
+            emit_change(&transaction, by, ChangedKind::Plan, deed, Done::Created).await?;
+            Ok((transaction, made))
         })
         .await
     }
 
     /// Changes a plan. Has no effect if all given values are equal to the present values.
-    pub async fn update_plan(
-        &self,
-        shown: Option<Time>,
-        id: &str,
-        change: &PlanChange,
-    ) -> Result<Plan, AdminError> {
-        self.change_due_plans(shown, id).await?;
+    pub async fn update_plan(&self, by: By<'_>, id: &str, change: &PlanChange) -> Result<Plan, AdminError> {
+        self.change_due_plans(by.shown, id).await?;
         self.run("update plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let before = plan_from_model(get_row(&transaction, id).await?)?;
             check_etag(&change.etag, || before.etag(), "plan", id)?;
-            let now = transaction.now(shown).await?.max(before.updated_at);
+            let now = transaction.now(by.shown).await?.max(before.updated_at);
             change_due(&transaction, now, before.key.0, None).await?;
+            let policy = transaction.load_policy().await?;
             if let Some(limits) = &change.limits {
-                refuse_undeclared(&transaction.load_policy().await?, limits)?;
+                refuse_undeclared(&policy, limits)?;
             }
             let since = Since::of_revision(now, revision + 1);
             let limits = change.limits.as_ref().map(|limits| replace(&before.limits, limits, since));
@@ -125,23 +125,24 @@ impl Store {
                 uncovered: set_if(change.uncovered.map(Uncovered::code)),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Plan, id, Done::Updated(fields)).await?;
-            Ok((transaction, plan_from_model(row)?))
+            let changed = plan_from_model(row.update(transaction.connection()).await?)?;
+            let deed = deed(now, &policy, (Some(&before), Some(&changed)));
+            emit_change(&transaction, by, ChangedKind::Plan, deed, Done::Updated(fields)).await?;
+            Ok((transaction, changed))
         })
         .await
     }
 
     /// Deletes a plan, unless a tenant or an agent has it, a tenant is to get it, or it is the default plan. Refuses if
     /// the plan has another etag than `etag`, unless that is empty.
-    pub async fn delete_plan(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
-        self.change_due_plans(shown, id).await?;
+    pub async fn delete_plan(&self, by: By<'_>, id: &str, etag: &str) -> Result<(), AdminError> {
+        self.change_due_plans(by.shown, id).await?;
         self.run("delete plan", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = plan_from_model(get_row(&transaction, id).await?)?;
             check_etag(etag, || found.etag(), "plan", id)?;
             let connection = transaction.connection();
-            let now = transaction.now(shown).await?.max(found.updated_at);
+            let now = transaction.now(by.shown).await?.max(found.updated_at);
             change_due(&transaction, now, found.key.0, None).await?;
             let having = tenant::Entity::find()
                 .filter(has_or_gets(found.key.0))
@@ -155,9 +156,11 @@ impl Store {
             if read_policy_row(&transaction).await?.default_plan_key == Some(found.key.0) {
                 return Err(Refusal::PlanIsDefault(id.to_owned()).into());
             }
+            let policy = transaction.load_policy().await?;
             next_revision(&transaction, revision).await?;
             plan::Entity::delete_by_id(found.key.0).exec(connection).await?;
-            emit_change(&transaction, now, ChangedKind::Plan, id, Done::Deleted).await?;
+            let deed = deed(now, &policy, (Some(&found), None));
+            emit_change(&transaction, by, ChangedKind::Plan, deed, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -179,6 +182,19 @@ impl Transaction<Reading> {
         let rows =
             rows.order_by_asc(plan::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
         Ok(Page::of(rows.into_iter().map(plan_from_model).collect::<Result<_, _>>()?, size))
+    }
+}
+
+/// Makes the row of the audit of a change. `policy` is the policy before the change, which has the names of resources.
+fn deed<'a>(at: Time, policy: &'a Policy, (before, after): (Option<&'a Plan>, Option<&'a Plan>)) -> Deed<'a> {
+    Deed {
+        at,
+        kind: ThingKind::Plan,
+        thing: before.or(after).map_or("", |plan| &plan.id),
+        tenant: "",
+        before: before.map(|plan| Thing::Plan(plan, policy)),
+        after: after.map(|plan| Thing::Plan(plan, policy)),
+        revision: Some(policy.revision + 1),
     }
 }
 

@@ -10,6 +10,7 @@ use sea_orm::{
 
 use super::{
     super::{
+        audit::{By, Deed, Thing},
         connect::Store,
         entity::resource,
         error::{AdminError, StoreError},
@@ -19,6 +20,7 @@ use super::{
     Done, Page, changed_fields, changes, emit_change, lock_policy, next_revision, rows_to_read, set_if,
 };
 use crate::domain::{
+    audit::ThingKind,
     etag::check_etag,
     event::ChangedKind,
     id::ResourceKey,
@@ -50,19 +52,14 @@ pub struct ResourceChange {
 }
 
 impl Store {
-    /// Declares a resource. `shown` is the time on the process's clock. If it is `None`, the time of the database's
-    /// clock counts. This is true for all administrative functions.
-    pub async fn create_resource(
-        &self,
-        shown: Option<Time>,
-        new: &NewResource,
-    ) -> Result<Resource, AdminError> {
+    /// Declares a resource. `by` says who makes the change, and when. This is true for all administrative functions.
+    pub async fn create_resource(&self, by: By<'_>, new: &NewResource) -> Result<Resource, AdminError> {
         self.run("create resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             if find_row(&transaction, &new.id).await?.is_some() {
                 return Err(Refusal::NameTaken { kind: "resource", id: new.id.clone() }.into());
             }
-            let now = transaction.now(shown).await?;
+            let now = transaction.now(by.shown).await?;
             let row = resource::ActiveModel {
                 key: Set(next_revision(&transaction, revision).await?),
                 id: Set(new.id.clone()),
@@ -72,9 +69,10 @@ impl Store {
                 created_at: Set(now),
                 updated_at: Set(now),
             };
-            let row = row.insert(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, &new.id, Done::Created).await?;
-            Ok((transaction, resource_from_model(row)))
+            let made = resource_from_model(row.insert(transaction.connection()).await?);
+            let deed = deed(now, revision, (None, Some(&made)));
+            emit_change(&transaction, by, ChangedKind::Resource, deed, Done::Created).await?;
+            Ok((transaction, made))
         })
         .await
     }
@@ -82,23 +80,24 @@ impl Store {
     /// Changes a resource. Has no effect if all given values are equal to the present values.
     pub async fn update_resource(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         id: &str,
         change: &ResourceChange,
     ) -> Result<Resource, AdminError> {
         self.run("update resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
-            check_etag(&change.etag, || resource_from_model(found.clone()).etag(), "resource", id)?;
+            let before = resource_from_model(found.clone());
+            check_etag(&change.etag, || before.etag(), "resource", id)?;
             let fields = changed_fields([
                 ("display_name", changes(&change.display_name, &found.display_name)),
                 ("unit", changes(&change.unit, &found.unit)),
             ]);
             if fields.is_empty() {
-                return Ok((transaction, resource_from_model(found)));
+                return Ok((transaction, before));
             }
             next_revision(&transaction, revision).await?;
-            let now = transaction.now(shown).await?.max(found.updated_at);
+            let now = transaction.now(by.shown).await?.max(found.updated_at);
             let row = resource::ActiveModel {
                 key: Unchanged(found.key),
                 display_name: set_if(change.display_name.clone()),
@@ -106,20 +105,22 @@ impl Store {
                 updated_at: Set(now),
                 ..Default::default()
             };
-            let row = row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, id, Done::Updated(fields)).await?;
-            Ok((transaction, resource_from_model(row)))
+            let changed = resource_from_model(row.update(transaction.connection()).await?);
+            let deed = deed(now, revision, (Some(&before), Some(&changed)));
+            emit_change(&transaction, by, ChangedKind::Resource, deed, Done::Updated(fields)).await?;
+            Ok((transaction, changed))
         })
         .await
     }
 
     /// Marks a resource as deleted, unless a limit of a plan names it. Refuses if the resource has another etag than
     /// `etag`, unless that is empty.
-    pub async fn delete_resource(&self, shown: Option<Time>, id: &str, etag: &str) -> Result<(), AdminError> {
+    pub async fn delete_resource(&self, by: By<'_>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete resource", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id).await?;
-            check_etag(etag, || resource_from_model(found.clone()).etag(), "resource", id)?;
+            let before = resource_from_model(found.clone());
+            check_etag(etag, || before.etag(), "resource", id)?;
             let policy = transaction.load_policy().await?;
             let key = ResourceKey(found.key);
             let limits_it = |plan: &&Arc<Plan>| plan.limits.iter().any(|limit| limit.shape.resource == key);
@@ -127,7 +128,7 @@ impl Store {
                 return Err(Refusal::ResourceInUse { id: id.to_owned(), plan: plan.id.clone() }.into());
             }
             next_revision(&transaction, revision).await?;
-            let now = transaction.now(shown).await?.max(found.updated_at);
+            let now = transaction.now(by.shown).await?.max(found.updated_at);
             let row = resource::ActiveModel {
                 key: Unchanged(found.key),
                 deleted: Set(1),
@@ -135,7 +136,8 @@ impl Store {
                 ..Default::default()
             };
             row.update(transaction.connection()).await?;
-            emit_change(&transaction, now, ChangedKind::Resource, id, Done::Deleted).await?;
+            let deed = deed(now, revision, (Some(&before), None));
+            emit_change(&transaction, by, ChangedKind::Resource, deed, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -161,6 +163,23 @@ impl Transaction<Reading> {
         let rows =
             rows.order_by_asc(resource::Column::Id).limit(rows_to_read(size)).all(self.connection()).await?;
         Ok(Page::of(rows.into_iter().map(resource_from_model).collect(), size))
+    }
+}
+
+/// Makes the row of the audit of a change that raises the revision.
+fn deed<'a>(
+    at: Time,
+    revision: i64,
+    (before, after): (Option<&'a Resource>, Option<&'a Resource>),
+) -> Deed<'a> {
+    Deed {
+        at,
+        kind: ThingKind::Resource,
+        thing: before.or(after).map_or("", |resource| &resource.id),
+        tenant: "",
+        before: before.map(Thing::Resource),
+        after: after.map(Thing::Resource),
+        revision: Some(revision + 1),
     }
 }
 

@@ -9,6 +9,7 @@ use sea_orm::{
 
 use super::{
     super::{
+        audit::{By, Deed, Thing},
         connect::Store,
         entity::{plan, policy},
         error::AdminError,
@@ -16,10 +17,12 @@ use super::{
         settings::settings_from_model,
         transaction::{Transaction, Writing},
     },
-    Done, NewTenant, changed_fields, changes, emit_change, lock_policy, next_revision, read_policy_row,
+    Done, NewTenant, changed_fields, changes, emit_change, emit_tenant_change, lock_policy, next_revision,
+    read_policy_row,
     tenants::{find_row, insert},
 };
 use crate::domain::{
+    audit::ThingKind,
     etag::check_etag,
     event::ChangedKind,
     id::TenantKey,
@@ -43,11 +46,7 @@ pub struct SettingsChange {
 impl Store {
     /// Changes the settings of the policy, and returns the policy with the new settings. Has no effect if all given
     /// values are equal to the present values. Refuses if the plan does not exist.
-    pub async fn update_settings(
-        &self,
-        shown: Option<Time>,
-        change: &SettingsChange,
-    ) -> Result<Policy, AdminError> {
+    pub async fn update_settings(&self, by: By<'_>, change: &SettingsChange) -> Result<Policy, AdminError> {
         self.run("update policy settings", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let policy = transaction.load_policy().await?;
@@ -69,7 +68,7 @@ impl Store {
                 return Ok((transaction, policy));
             }
             next_revision(&transaction, revision).await?;
-            let now = transaction.now(shown).await?.max(before.updated_at.unwrap_or(Time::MIN));
+            let now = transaction.now(by.shown).await?.max(before.updated_at.unwrap_or(Time::MIN));
             let zone = change.default_zone.unwrap_or(before.default_zone);
             let row = policy::ActiveModel {
                 id: Unchanged(POLICY_ROW),
@@ -81,7 +80,16 @@ impl Store {
             row.update(transaction.connection()).await?;
             let changed = transaction.load_policy().await?;
             let what = Done::Updated(fields);
-            emit_change(&transaction, now, ChangedKind::Settings, SETTINGS_ID, what).await?;
+            let deed = Deed {
+                at: now,
+                kind: ThingKind::Settings,
+                thing: SETTINGS_ID,
+                tenant: "",
+                before: Some(Thing::Settings(&policy)),
+                after: Some(Thing::Settings(&changed)),
+                revision: Some(changed.revision),
+            };
+            emit_change(&transaction, by, ChangedKind::Settings, deed, what).await?;
             Ok((transaction, changed))
         })
         .await
@@ -138,6 +146,6 @@ async fn create(
         anchor_time: None,
         state: TenantState::Active,
     };
-    insert(transaction, shown, &new, plan.key).await?;
-    Ok(())
+    let tenant = insert(transaction, shown, &new, plan.key).await?;
+    Ok(emit_tenant_change(transaction, &tenant, Done::Created).await?)
 }

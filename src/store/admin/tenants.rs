@@ -11,6 +11,7 @@ use sea_orm::{
 
 use super::{
     super::{
+        audit::{By, Deed, Thing},
         books::tenant::tenant_from_model,
         connect::Store,
         entity::{agent, hold, limit_override, plan, tenant},
@@ -18,12 +19,14 @@ use super::{
         policy::{Carried, calendars_to_text, carried_to_text, plan_from_model},
         transaction::{Entities, Reading, Transaction, Writing},
     },
-    Done, Page, changed_fields, changes, emit_tenant_change, lock_policy,
+    Done, Page, changed_fields, changes, emit_of_tenant, lock_policy,
     next_plan::{NextPlanChange, PlannedNext, change_if_due, has_at, next_plan_after, planned_next},
     next_version, plans, rows_to_read, set_if,
 };
 use crate::domain::{
+    audit::ThingKind,
     etag::check_etag,
+    event::ChangedKind,
     id::TenantKey,
     lineage::Since,
     plan::Limit,
@@ -93,19 +96,17 @@ pub struct PlannedTenant {
 
 impl Store {
     /// Creates a tenant. Refuses if the id is taken, or if the plan does not exist.
-    pub async fn create_tenant(
-        &self,
-        shown: Option<Time>,
-        new: &NewTenant,
-    ) -> Result<PlannedTenant, AdminError> {
+    pub async fn create_tenant(&self, by: By<'_>, new: &NewTenant) -> Result<PlannedTenant, AdminError> {
         self.run("create tenant", move |transaction| async move {
             lock_policy(&transaction).await?;
             if find_row(&transaction, &new.id, Lock::No).await?.is_some() {
                 return Err(Refusal::NameTaken { kind: "tenant", id: new.id.clone() }.into());
             }
             let plan = plans::get_row(&transaction, &new.plan).await?;
-            let tenant = insert(&transaction, shown, new, plan.key).await?;
-            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id, next: None }))
+            let tenant = insert(&transaction, by.shown, new, plan.key).await?;
+            let made = PlannedTenant { tenant, plan_id: plan.id, next: None };
+            emit(&transaction, by, (None, Some(&made)), &made.tenant, Done::Created).await?;
+            Ok((transaction, made))
         })
         .await
     }
@@ -113,14 +114,14 @@ impl Store {
     /// Changes a tenant. Has no effect if all given values are equal to the present values.
     pub async fn update_tenant(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         id: &str,
         change: &TenantChange,
     ) -> Result<PlannedTenant, AdminError> {
         self.run("update tenant", move |transaction| async move {
             let revision = lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
-            let now = transaction.now(shown).await?.max(found.decided_at);
+            let now = transaction.now(by.shown).await?.max(found.decided_at);
             let found = change_if_due(&transaction, found, now).await?;
             let before = tenant_from_model(found.clone())?;
             check_etag(&change.etag, || before.etag(), "tenant", id)?;
@@ -149,9 +150,13 @@ impl Store {
                 ("state", changes(&change.state, &before.state)),
                 ("zone", calendar.zone != before.calendar().zone),
             ]);
+            let shown_before = PlannedTenant {
+                next: planned_next(&transaction, &before).await?,
+                plan_id: present.id.clone(),
+                tenant: before.clone(),
+            };
             if fields.is_empty() {
-                let next = planned_next(&transaction, &before).await?;
-                return Ok((transaction, PlannedTenant { tenant: before, plan_id: plan.id, next }));
+                return Ok((transaction, shown_before));
             }
             let calendars = calendars.as_deref().map(calendars_to_text).transpose()?;
             let carried =
@@ -174,9 +179,11 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, Done::Updated(fields)).await?;
             let next = planned_next(&transaction, &tenant).await?;
-            Ok((transaction, PlannedTenant { tenant, plan_id: plan.id, next }))
+            let changed = PlannedTenant { tenant, plan_id: plan.id, next };
+            let things = (Some(&shown_before), Some(&changed));
+            emit(&transaction, by, things, &changed.tenant, Done::Updated(fields)).await?;
+            Ok((transaction, changed))
         })
         .await
     }
@@ -186,7 +193,7 @@ impl Store {
     /// tenant has another etag than `etag`, unless that is empty.
     pub async fn delete_tenant(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         id: &str,
         force: bool,
         etag: &str,
@@ -194,7 +201,7 @@ impl Store {
         self.run("delete tenant", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get_row(&transaction, id, Lock::Yes).await?;
-            let now = transaction.now(shown).await?.max(found.decided_at);
+            let now = transaction.now(by.shown).await?.max(found.decided_at);
             let found = change_if_due(&transaction, found, now).await?;
             let before = tenant_from_model(found.clone())?;
             check_etag(etag, || before.etag(), "tenant", id)?;
@@ -206,6 +213,9 @@ impl Store {
             if holds > 0 && !force {
                 return Err(Refusal::TenantHasHolds { id: id.to_owned(), holds }.into());
             }
+            let plan_id = plan_of(&transaction, &found).await?.id;
+            let next = planned_next(&transaction, &before).await?;
+            let before = PlannedTenant { tenant: before, plan_id, next };
             let (connection, key) = (transaction.connection(), found.key);
             agent::Entity::delete_many().filter(agent::Column::TenantKey.eq(key)).exec(connection).await?;
             let of_tenant = limit_override::Column::TenantKey.eq(key);
@@ -224,7 +234,7 @@ impl Store {
                 ..Default::default()
             };
             let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-            emit_tenant_change(&transaction, &tenant, Done::Deleted).await?;
+            emit(&transaction, by, (Some(&before), None), &tenant, Done::Deleted).await?;
             Ok((transaction, ()))
         })
         .await
@@ -263,7 +273,7 @@ impl Transaction<Reading> {
     }
 }
 
-/// Creates a tenant with a plan of this key. The caller has locked the policy and checked that the id is free.
+/// Writes a tenant with a plan of this key, without an event. The caller has locked the policy and checked that the id is free.
 pub(super) async fn insert(
     transaction: &Transaction<Writing>,
     shown: Option<Time>,
@@ -298,9 +308,28 @@ pub(super) async fn insert(
         counters: Set(0),
         forgotten_at: Set(Time::EPOCH),
     };
-    let tenant = tenant_from_model(row.insert(transaction.connection()).await?)?;
-    emit_tenant_change(transaction, &tenant, Done::Created).await?;
-    Ok(tenant)
+    Ok(tenant_from_model(row.insert(transaction.connection()).await?)?)
+}
+
+/// Writes a change of a tenant into the audit, and emits POLICY_CHANGED. `row` is the tenant as it was written.
+async fn emit(
+    transaction: &Transaction<Writing>,
+    by: By<'_>,
+    (before, after): (Option<&PlannedTenant>, Option<&PlannedTenant>),
+    row: &Tenant,
+    what: Done,
+) -> Result<(), StoreError> {
+    let id = before.or(after).map_or("", |planned| &*planned.tenant.id);
+    let deed = Deed {
+        at: row.decided_at,
+        kind: ThingKind::Tenant,
+        thing: id,
+        tenant: id,
+        before: before.map(Thing::Tenant),
+        after: after.map(Thing::Tenant),
+        revision: None,
+    };
+    emit_of_tenant(transaction, by, row, ChangedKind::Tenant, deed, what).await
 }
 
 /// Returns the column `carried` for a change of plan at `now`: that instant, and the shapes that both plans count.

@@ -7,6 +7,7 @@ use sea_orm::{
 
 use super::{
     super::{
+        audit::{By, Deed, Thing},
         books::tenant::tenant_from_model,
         entity::tenant,
         error::{AdminError, StoreError},
@@ -18,7 +19,8 @@ use super::{
     tenants::{Lock, get_row},
 };
 use crate::domain::{
-    event::ChangedKind, lineage::Since, plan::Policy, tenant::Tenant, terms::OwnTerms, time::Time,
+    audit::ThingKind, event::ChangedKind, lineage::Since, plan::Policy, tenant::Tenant, terms::OwnTerms,
+    time::Time,
 };
 
 /// A tenant whose row and policy are locked, with its present terms.
@@ -28,6 +30,16 @@ pub(super) struct TermsChange {
     pub(super) policy: Policy,
     pub(super) own: OwnTerms,
     pub(super) now: Time,
+}
+
+/// What a change of an agent or override does: the thing before it and after it.
+pub(super) struct Altered<'a> {
+    pub(super) kind: ChangedKind,
+    pub(super) thing: ThingKind,
+    pub(super) id: &'a str,
+    pub(super) before: Option<Thing<'a>>,
+    pub(super) after: Option<Thing<'a>>,
+    pub(super) what: Done,
 }
 
 impl TermsChange {
@@ -52,14 +64,14 @@ impl TermsChange {
         Since::of_agent(self.now, self.policy.revision, self.tenant.event_number.saturating_add(1))
     }
 
-    /// Gives the tenant's terms a new version, and emits POLICY_CHANGED.
+    /// Gives the tenant's terms a new version, writes the change into the audit, and emits POLICY_CHANGED.
     pub(super) async fn finish(
         self,
         transaction: &Transaction<Writing>,
-        kind: ChangedKind,
-        id: &str,
-        what: Done,
+        by: By<'_>,
+        altered: Altered<'_>,
     ) -> Result<(), StoreError> {
+        let Altered { kind, thing, id, before, after, what } = altered;
         let row = tenant::ActiveModel {
             key: Unchanged(self.row.key),
             // As the version of the row, it does not repeat if a failover loses changes.
@@ -70,6 +82,15 @@ impl TermsChange {
             ..Default::default()
         };
         let tenant = tenant_from_model(row.update(transaction.connection()).await?)?;
-        emit_of_tenant(transaction, &tenant, kind, id, what).await
+        let deed = Deed {
+            at: self.now,
+            kind: thing,
+            thing: id,
+            tenant: &self.tenant.id,
+            before,
+            after,
+            revision: None,
+        };
+        emit_of_tenant(transaction, by, &tenant, kind, deed, what).await
     }
 }

@@ -20,7 +20,11 @@ use crate::{
         time::{Span, Time},
         window::{Cycle, Period},
     },
-    store::{AdminError, Store, entity::hold, fixture::databases},
+    store::{
+        AdminError, Store,
+        entity::hold,
+        fixture::{by, databases},
+    },
 };
 
 const NOON: Time = Time(1_750_000_000_000);
@@ -33,12 +37,12 @@ fn next_number() -> u32 {
 
 async fn resource(store: &Store, id: &str, now: Time) -> Result<Resource, AdminError> {
     let new = NewResource { id: id.to_owned(), display_name: "Name".to_owned(), unit: "unit".to_owned() };
-    store.create_resource(Some(now), &new).await
+    store.create_resource(by(Some(now)), &new).await
 }
 
 async fn plan(store: &Store, id: &str, limits: Vec<Limit>, now: Time) -> Result<Plan, AdminError> {
     let (id, uncovered) = (id.to_owned(), Uncovered::Meter);
-    store.create_plan(Some(now), &NewPlan { id, display_name: String::new(), limits, uncovered }).await
+    store.create_plan(by(Some(now)), &NewPlan { id, display_name: String::new(), limits, uncovered }).await
 }
 
 async fn tenant(store: &Store, id: &str, plan: &str, now: Time) -> Result<PlannedTenant, AdminError> {
@@ -51,7 +55,7 @@ async fn tenant(store: &Store, id: &str, plan: &str, now: Time) -> Result<Planne
         anchor_time: None,
         state: TenantState::Active,
     };
-    store.create_tenant(Some(now), &new).await
+    store.create_tenant(by(Some(now)), &new).await
 }
 
 fn limit(id: &str, resource: ResourceKey, period: Period) -> Limit {
@@ -114,12 +118,13 @@ async fn the_id_of_a_deleted_resource_can_be_used_again() {
             unit: None,
             ..ResourceChange::default()
         };
-        let changed = store.update_resource(Some(NOON + Span(5)), "tokens", &change).await.expect("changed");
+        let changed =
+            store.update_resource(by(Some(NOON + Span(5))), "tokens", &change).await.expect("changed");
         assert_eq!((changed.display_name.as_str(), changed.unit.as_str()), ("Tokens", "unit"));
         assert_eq!((changed.created_at, changed.updated_at), (NOON, NOON + Span(5)));
-        store.delete_resource(Some(NOON), "tokens", "").await.expect("deleted");
+        store.delete_resource(by(Some(NOON)), "tokens", "").await.expect("deleted");
         assert!(matches!(
-            refusal(store.delete_resource(Some(NOON), "tokens", "").await),
+            refusal(store.delete_resource(by(Some(NOON)), "tokens", "").await),
             Refusal::ResourceNotFound(_)
         ));
         let second = resource(store, "tokens", NOON).await.expect("declared again");
@@ -139,27 +144,27 @@ async fn a_resource_or_plan_in_use_is_not_deleted() {
         let tokens = resource(store, "tokens", NOON).await.expect("declared").key;
         plan(store, "free", vec![limit("day", tokens, Period::Day)], NOON).await.expect("made");
         assert!(matches!(
-            refusal(store.delete_resource(Some(NOON), "tokens", "").await),
+            refusal(store.delete_resource(by(Some(NOON)), "tokens", "").await),
             Refusal::ResourceInUse { id, plan } if id == "tokens" && plan == "free"
         ));
         for name in ["globex", "acme"] {
             tenant(store, name, "free", NOON).await.expect("made");
         }
         assert!(matches!(
-            refusal(store.delete_plan(None, "free", "").await),
+            refusal(store.delete_plan(by(None), "free", "").await),
             Refusal::PlanInUse { tenant, tenants: 2, .. } if tenant == "acme"
         ));
         for name in ["globex", "acme"] {
-            store.delete_tenant(Some(NOON), name, false, "").await.expect("deleted");
+            store.delete_tenant(by(Some(NOON)), name, false, "").await.expect("deleted");
         }
-        store.delete_plan(None, "free", "").await.expect("deleted");
-        store.delete_resource(Some(NOON), "tokens", "").await.expect("deleted");
+        store.delete_plan(by(None), "free", "").await.expect("deleted");
+        store.delete_resource(by(Some(NOON)), "tokens", "").await.expect("deleted");
         let faults = match refusal(plan(store, "pro", vec![limit("day", tokens, Period::Day)], NOON).await) {
             Refusal::Invalid(faults) => faults,
             other => panic!("{other:?}"),
         };
         assert_eq!(faults[0].field, "plan.limits[0].resource");
-        assert!(matches!(refusal(store.delete_plan(None, "free", "").await), Refusal::PlanNotFound(_)));
+        assert!(matches!(refusal(store.delete_plan(by(None), "free", "").await), Refusal::PlanNotFound(_)));
     }
 }
 
@@ -174,17 +179,19 @@ async fn a_limit_counts_since_its_shape_was_in_the_plan() {
         let change = |limits| PlanChange { limits: Some(limits), ..PlanChange::default() };
         let limits = vec![day("renamed"), limit("new", tokens, Period::Month)];
         let changed =
-            store.update_plan(Some(NOON + Span(10)), "free", &change(limits)).await.expect("changed");
+            store.update_plan(by(Some(NOON + Span(10))), "free", &change(limits)).await.expect("changed");
         assert_eq!(
             changed.limits.iter().map(|limit| limit.since.at).collect::<Vec<_>>(),
             [NOON, NOON + Span(10)]
         );
-        store.update_plan(Some(NOON + Span(20)), "free", &change(Vec::new())).await.expect("changed");
-        let again =
-            store.update_plan(Some(NOON + Span(30)), "free", &change(vec![day("a")])).await.expect("changed");
+        store.update_plan(by(Some(NOON + Span(20))), "free", &change(Vec::new())).await.expect("changed");
+        let again = store
+            .update_plan(by(Some(NOON + Span(30))), "free", &change(vec![day("a")]))
+            .await
+            .expect("changed");
         assert_eq!(again.limits[0].since.at, NOON + Span(30));
         let named = PlanChange { display_name: Some("Free".to_owned()), ..PlanChange::default() };
-        let named = store.update_plan(Some(NOON + Span(40)), "free", &named).await.expect("changed");
+        let named = store.update_plan(by(Some(NOON + Span(40))), "free", &named).await.expect("changed");
         assert_eq!((named.limits[0].since.at, named.display_name.as_str()), (NOON + Span(30), "Free"));
         let read = store.begin_read("test").await.expect("begun");
         assert_eq!(read.get_plan("free").await.expect("there"), named);
@@ -217,10 +224,10 @@ async fn a_tenant_changes_and_its_time_never_decreases() {
         ));
         let same = TenantChange { plan: Some("free".to_owned()), ..TenantChange::default() };
         let unchanged =
-            store.update_tenant(Some(NOON + Span(5)), "acme", &same).await.expect("the tenant exists");
+            store.update_tenant(by(Some(NOON + Span(5))), "acme", &same).await.expect("the tenant exists");
         assert_eq!(unchanged, made);
         let named = TenantChange { display_name: Some("Acme".to_owned()), ..same };
-        let named = store.update_tenant(Some(NOON + Span(10)), "acme", &named).await.expect("changed");
+        let named = store.update_tenant(by(Some(NOON + Span(10))), "acme", &named).await.expect("changed");
         assert_eq!((named.tenant.plan_since.at, named.tenant.updated_at), (NOON, NOON + Span(10)));
         let other = TenantChange {
             plan: Some("pro".to_owned()),
@@ -228,7 +235,7 @@ async fn a_tenant_changes_and_its_time_never_decreases() {
             ..TenantChange::default()
         };
         // The clock jumped back.
-        let other = store.update_tenant(Some(NOON + Span(-10)), "acme", &other).await.expect("changed");
+        let other = store.update_tenant(by(Some(NOON + Span(-10))), "acme", &other).await.expect("changed");
         assert_eq!((other.tenant.plan_since.at, other.tenant.decided_at), (NOON + Span(10), NOON + Span(10)));
         assert_eq!((other.plan_id.as_str(), other.tenant.state), ("pro", TenantState::Suspended));
         let read = store.begin_read("test").await.expect("begun");
@@ -249,18 +256,18 @@ async fn a_tenant_with_open_holds_is_deleted_only_by_force() {
         hold_until(store, first.key, NOON).await;
         hold_until(store, first.key, NOON + Span(1)).await;
         assert!(matches!(
-            refusal(store.delete_tenant(Some(NOON), "acme", false, "").await),
+            refusal(store.delete_tenant(by(Some(NOON)), "acme", false, "").await),
             Refusal::TenantHasHolds { id, holds: 1 } if id == "acme"
         ));
-        store.delete_tenant(Some(NOON), "acme", true, "").await.expect("forced");
+        store.delete_tenant(by(Some(NOON)), "acme", true, "").await.expect("forced");
         assert!(matches!(
-            refusal(store.delete_tenant(Some(NOON), "acme", true, "").await),
+            refusal(store.delete_tenant(by(Some(NOON)), "acme", true, "").await),
             Refusal::TenantNotFound(_)
         ));
         let second = tenant(store, "acme", "free", NOON).await.expect("made").tenant;
         assert_ne!(first.key, second.key);
         assert_eq!(first.key.hash(), second.key.hash());
-        store.delete_tenant(Some(NOON), "acme", false, "").await.expect("clean");
+        store.delete_tenant(by(Some(NOON)), "acme", false, "").await.expect("clean");
     }
 }
 
@@ -274,7 +281,7 @@ async fn pages_follow_the_order_of_bytes() {
             plan(store, id, Vec::new(), NOON).await.expect("made");
             tenant(store, id, id, NOON).await.expect("made");
         }
-        store.delete_tenant(Some(NOON), "b", false, "").await.expect("deleted");
+        store.delete_tenant(by(Some(NOON)), "b", false, "").await.expect("deleted");
         let read = store.begin_read("test").await.expect("begun");
         let mut after: Option<String> = None;
         let mut seen = Vec::new();

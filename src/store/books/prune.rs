@@ -98,17 +98,27 @@ pub struct Retention {
     pub requests: Span,
     /// How long an event is kept after it happened.
     pub events: Span,
+    /// How long a change is kept in the audit.
+    pub changes: Span,
     /// How long a counter is kept after its window has ended, or after it was last used if its window has no end.
     pub counters: Span,
 }
 
 impl Retention {
-    /// Makes a retention from days and hours, which are the units of the settings.
-    pub fn of(reservations_days: u32, requests_hours: u32, events_days: u32, counters_days: u32) -> Self {
+    /// Makes a retention from days and hours, which are the units of the settings. `audit_days`: 0 for as long as events.
+    pub fn of(
+        reservations_days: u32,
+        requests_hours: u32,
+        events_days: u32,
+        audit_days: u32,
+        counters_days: u32,
+    ) -> Self {
+        let changes_days = if audit_days == 0 { events_days } else { audit_days };
         Self {
             reservations: Span::days(reservations_days.into()),
             requests: Span::hours(requests_hours.into()),
             events: Span::days(events_days.into()),
+            changes: Span::days(changes_days.into()),
             counters: Span::days(counters_days.into()),
         }
     }

@@ -1,4 +1,4 @@
-//! The rare writes of a batch: events, and counters whose alerts changed or that started from zero.
+//! The rare writes of a batch: events, corrections for the audit, and counters whose alerts changed or that started from zero.
 
 use sea_orm::sea_query::ArrayType;
 
@@ -7,6 +7,7 @@ use crate::{
     domain::{books::Changes, event_kind::EventKind},
     store::{
         Transaction, Writes,
+        audit::push_corrections,
         bulk::{Bulk, Write, empty_columns, push},
         log::write::{INSERT_EVENTS, push_events},
     },
@@ -68,4 +69,5 @@ pub(super) fn push_rare(writes: &mut Vec<Write>, changes: &[Changes]) {
         push_events(&mut events, change.tenant, &change.events, change.event_number);
     }
     writes.push((&INSERT_EVENTS, events));
+    push_corrections(writes, changes);
 }

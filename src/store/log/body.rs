@@ -62,6 +62,8 @@ struct EventBody {
     faults: i64,
     #[prost(string, repeated, tag = "18")]
     changed_fields: Vec<String>,
+    #[prost(string, tag = "19")]
+    caller: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -138,6 +140,7 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
         webhook_state: webhook.map(|webhook| webhook.state.code().into()).unwrap_or_default(),
         faults: parts.faults.unwrap_or_default(),
         changed_fields: change.map(|change| change.fields.to_vec()).unwrap_or_default(),
+        caller: parts.caller.unwrap_or_default().to_owned(),
     };
     body.encode_to_vec()
 }
@@ -184,6 +187,7 @@ fn decode_fact(code: i16, mut body: EventBody) -> Result<Fact, StoreError> {
         adjusted: Some(body.delta),
         reason: Some(&body.reason),
         operator: Some(&body.operator),
+        caller: Some(&body.caller),
         reservation: reservation.as_ref(),
         change: decode_change(&body),
         webhook: state.map(|state| WebhookPart { id: &body.webhook, state }),

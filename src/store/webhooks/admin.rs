@@ -4,6 +4,7 @@ use sea_orm::Value;
 
 use crate::{
     domain::{
+        audit::ThingKind,
         bounds::WEBHOOKS_MAX,
         etag::check_etag,
         event_kind::EventKind,
@@ -12,8 +13,9 @@ use crate::{
         webhook::{Secret, Webhook, WebhookKey, WebhookState},
     },
     store::{
-        AdminError, Dialect, Reading, Statements, Store, StoreError, Transaction, Writing,
+        AdminError, By, Dialect, Reading, Statements, Store, StoreError, Thing, Transaction, Writing,
         admin::{Page, changes, lock_policy, rows_to_read},
+        audit::Deed,
         row::Row,
     },
 };
@@ -82,7 +84,7 @@ impl WebhookChange {
 
 impl Store {
     /// Creates a webhook, which is notified of the events that get their places from now on.
-    pub async fn create_webhook(&self, shown: Option<Time>, new: &NewWebhook) -> Result<Webhook, AdminError> {
+    pub async fn create_webhook(&self, by: By<'_>, new: &NewWebhook) -> Result<Webhook, AdminError> {
         self.run("create webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
             if find(&transaction, &new.id).await?.is_some() {
@@ -93,7 +95,7 @@ impl Store {
             if u64::try_from(count).unwrap_or(0) >= WEBHOOKS_MAX {
                 return Err(Refusal::TooManyWebhooks(WEBHOOKS_MAX).into());
             }
-            let now = transaction.now(shown).await?;
+            let now = transaction.now(by.shown).await?;
             let text =
                 "INSERT INTO webhooks (key, id, url, description, tenants, kinds, state, secret, cursor,
                                               claimed_until, created_at, updated_at)
@@ -112,6 +114,7 @@ impl Store {
             ];
             transaction.rows(text, values).await?;
             let made = get(&transaction, &new.id).await?;
+            transaction.note_change(by, deed(now, (None, Some(&made)))).await?;
             Ok((transaction, made))
         })
         .await
@@ -121,7 +124,7 @@ impl Store {
     /// active again, it resumes after its last event.
     pub async fn update_webhook(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         id: &str,
         change: &WebhookChange,
     ) -> Result<Webhook, AdminError> {
@@ -129,11 +132,11 @@ impl Store {
             lock_policy(&transaction).await?;
             let found = get_locked(&transaction, id).await?;
             check_etag(&change.etag, || found.etag(), "webhook", id)?;
-            let now = transaction.now(shown).await?;
+            let now = transaction.now(by.shown).await?;
             if !change.alters(&found) {
                 return Ok((transaction, found.at(now)));
             }
-            let change = change.clone();
+            let (before, change) = (found.clone().at(now), change.clone());
             // The failures of the old endpoint say nothing about the new endpoint.
             let text =
                 "UPDATE webhooks SET url = $2, description = $3, tenants = $4, kinds = $5, updated_at = $6,
@@ -159,6 +162,7 @@ impl Store {
                 transaction.rows(text, vec![found.key.0.into(), state.code().into()]).await?;
             }
             let changed = get(&transaction, id).await?;
+            transaction.note_change(by, deed(now, (Some(&before), Some(&changed)))).await?;
             Ok((transaction, changed))
         })
         .await
@@ -168,7 +172,7 @@ impl Store {
     /// secret already, nothing changes: the call may be a retry.
     pub async fn rotate_webhook_secret(
         &self,
-        shown: Option<Time>,
+        by: By<'_>,
         id: &str,
         secret: &Secret,
         overlap: Span,
@@ -176,7 +180,7 @@ impl Store {
         self.run("rotate webhook secret", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get(&transaction, id).await?;
-            let now = transaction.now(shown).await?;
+            let now = transaction.now(by.shown).await?;
             if found.secret == *secret {
                 return Ok((transaction, found.at(now)));
             }
@@ -191,6 +195,7 @@ impl Store {
             ];
             transaction.rows(text, values).await?;
             let changed = get(&transaction, id).await?.at(now);
+            transaction.note_change(by, deed(now, (Some(&found.at(now)), Some(&changed)))).await?;
             Ok((transaction, changed))
         })
         .await
@@ -198,7 +203,7 @@ impl Store {
 
     /// Makes deliveries of a webhook due at once, so that they are sent again: the deliveries of the events at
     /// `sequences`, or the oldest FAILED deliveries if `sequences` is empty. Returns the number of these deliveries.
-    pub async fn redeliver(&self, id: &str, sequences: &[i64]) -> Result<u64, AdminError> {
+    pub async fn redeliver(&self, by: By<'_>, id: &str, sequences: &[i64]) -> Result<u64, AdminError> {
         self.run("redeliver", move |transaction| async move {
             let webhook = get(&transaction, id).await?;
             let mut count = sequences.len() as u64;
@@ -221,6 +226,12 @@ impl Store {
                     return Err(Refusal::DeliveryNotFound { webhook: id.to_owned(), sequence }.into());
                 }
             }
+            if count > 0 {
+                let at = transaction.now(by.shown).await?;
+                let after = Some(Thing::Redelivery(sequences, count));
+                let things = deed(at, (Some(&webhook), None));
+                transaction.note_change(by, Deed { before: None, after, ..things }).await?;
+            }
             Ok((transaction, count))
         })
         .await
@@ -228,13 +239,15 @@ impl Store {
 
     /// Deletes a webhook. Its deliveries are pruned later. Refuses if the webhook has another etag than `etag`, unless
     /// that is empty.
-    pub async fn delete_webhook(&self, id: &str, etag: &str) -> Result<(), AdminError> {
+    pub async fn delete_webhook(&self, by: By<'_>, id: &str, etag: &str) -> Result<(), AdminError> {
         self.run("delete webhook", move |transaction| async move {
             lock_policy(&transaction).await?;
             let found = get_locked(&transaction, id).await?;
             check_etag(etag, || found.etag(), "webhook", id)?;
             let text = "DELETE FROM webhooks WHERE key = $1 RETURNING key";
             transaction.rows(text, vec![found.key.0.into()]).await?;
+            let now = transaction.now(by.shown).await?;
+            transaction.note_change(by, deed(now, (Some(&found.at(now)), None))).await?;
             Ok((transaction, ()))
         })
         .await
@@ -264,6 +277,19 @@ impl Transaction<Reading> {
         let rows = self.rows(text, vec![after.unwrap_or("").into(), limit.into()]).await?;
         let found = rows.iter().map(|row| Ok(webhook_from_row(row)?.at(now)));
         Ok(Page::of(found.collect::<Result<_, StoreError>>()?, size))
+    }
+}
+
+/// Makes the row of the audit of a change.
+fn deed<'a>(at: Time, (before, after): (Option<&'a Webhook>, Option<&'a Webhook>)) -> Deed<'a> {
+    Deed {
+        at,
+        kind: ThingKind::Webhook,
+        thing: before.or(after).map_or("", |webhook| &webhook.id),
+        tenant: "",
+        before: before.map(Thing::Webhook),
+        after: after.map(Thing::Webhook),
+        revision: None,
     }
 }
 

@@ -41,7 +41,7 @@ enum About {
 
 /// What the specification says about each rpc: the roles that may call it, by their first letters (admin, operator,
 /// viewer, spender), and what the call is about.
-const SPECIFICATION: [(&str, &str, About); 58] = {
+const SPECIFICATION: [(&str, &str, About); 59] = {
     use About::{All, Anything, Reservation, Tenant, TenantOrAll};
     [
         ("Reserve", "as", Tenant),
@@ -86,6 +86,7 @@ const SPECIFICATION: [(&str, &str, About); 58] = {
         ("DeleteOverride", "a", Tenant),
         ("ResetUsage", "ao", Tenant),
         ("ListEvents", "aov", TenantOrAll),
+        ("ListChanges", "aov", TenantOrAll),
         ("CreateWebhook", "a", All),
         ("GetWebhook", "aov", All),
         ("ListWebhooks", "aov", All),

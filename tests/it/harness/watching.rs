@@ -8,7 +8,7 @@ use tonic::Streaming;
 use super::{
     call::Answer,
     clients::{Clients, done},
-    database::Database,
+    database::{Database, Kind},
     no::No,
     stall::connect,
     v1::{watch_usage_response::Update, *},
@@ -167,6 +167,19 @@ impl Database {
             let row = connection.query_one_raw(statement).await.expect("it can be read").expect("a row");
             connection.close().await.expect("the connection closes");
             row.try_get_by_index(0).expect("a number")
+        }
+        .boxed()
+    }
+
+    /// Runs one of two queries whose result is one text: the first on SQLite, the second on PostgreSQL.
+    pub fn text<'a>(&'a self, sqlite: &'a str, postgres: &'a str) -> BoxFuture<'a, String> {
+        async move {
+            let query = if self.kind() == Kind::Sqlite { sqlite } else { postgres };
+            let connection = connect(self.url()).await;
+            let statement = Statement::from_string(connection.get_database_backend(), query);
+            let row = connection.query_one_raw(statement).await.expect("it can be read").expect("a row");
+            connection.close().await.expect("the connection closes");
+            row.try_get_by_index(0).expect("a text")
         }
         .boxed()
     }

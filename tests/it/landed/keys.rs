@@ -78,4 +78,21 @@ on_both! {
         }
         world.end().await;
     }
+
+    /// The audit begins with the migration: what was changed before has no rows, and what is changed now has one.
+    async fn the_audit_of_a_migrated_database_begins_empty(kind: Kind) {
+        let world = Books::of("m20261127_000020").world(kind).await;
+        let list = async || {
+            let request = ListChangesRequest::default();
+            done(world.admin.clone().list_changes(request).await).expect("a page").changes
+        };
+        assert_eq!(list().await, []);
+        world.set_state("acme", TenantState::Suspended).await;
+        let found = list().await;
+        assert_eq!((found.len(), &*found[0].rpc, &*found[0].thing), (1, "UpdateTenant", "acme"));
+        let events = done(world.admin.clone().list_events(ListEventsRequest { page_size: 1_000, ..Default::default() }).await);
+        let events = events.expect("the log is there").events;
+        assert!(events.iter().take(78).all(|event| event.caller.is_empty()), "they were written before");
+        world.end().await;
+    }
 }
