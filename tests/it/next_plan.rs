@@ -316,4 +316,30 @@ both! {
         world.clock.advance(DAY);
         world.reserve("acme").tokens(101).await.expect("as the hint said");
     }
+
+    /// Reads of overrides count the change, too, even if nothing has run since.
+    async fn an_override_of_a_limit_that_the_new_plan_lacks_is_inert_from_the_change_on(world: World) {
+        prepare(world).await;
+        let made = Override {
+            tenant: "acme".into(),
+            id: "more".into(),
+            limit_id: "day".into(),
+            quantity: Some(200),
+            ..Override::default()
+        };
+        let request = CreateOverrideRequest { r#override: Some(made) };
+        done(world.admin.clone().create_override(request).await).expect("it is new");
+        schedule(world, "acme", "pro", NOON + HOUR).await;
+        let states = async || {
+            let request = ListOverridesRequest { tenant: "acme".into(), ..ListOverridesRequest::default() };
+            let listed = done(world.admin.clone().list_overrides(request).await).expect("a page").overrides;
+            let request = GetOverrideRequest { tenant: "acme".into(), id: "more".into() };
+            let found = done(world.admin.clone().get_override(request).await).expect("it is there");
+            [listed[0].state(), found.state()]
+        };
+        world.clock.advance(HOUR - 1);
+        assert_eq!(states().await, [OverrideState::Active; 2]);
+        world.clock.advance(1);
+        assert_eq!(states().await, [OverrideState::Inert; 2]);
+    }
 }

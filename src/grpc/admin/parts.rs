@@ -83,9 +83,10 @@ impl Admin {
         tenant: &str,
     ) -> Result<PresentTerms, AdminError> {
         let found = transaction.find_tenant(Some(tenant), None).await?;
-        let found = found.ok_or_else(|| Refusal::TenantNotFound(tenant.to_owned()))?;
+        let mut found = found.ok_or_else(|| Refusal::TenantNotFound(tenant.to_owned()))?;
         let now = transaction.now(self.clock.now()).await?.max(found.decided_at);
         let policy = self.policy_in(transaction).await?;
+        found.change_plan_if_due(&policy, now);
         let terms = self.policies.terms_of(transaction, &policy, &found).await?;
         Ok(PresentTerms { terms, policy, now })
     }
