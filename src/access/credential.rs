@@ -19,7 +19,7 @@ impl PeerNames {
         Self(names.take(NAMES_MAX).collect())
     }
 
-    /// Returns the names.
+    /// Returns the names of the certificate.
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }

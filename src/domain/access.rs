@@ -62,7 +62,7 @@ pub struct Key {
 /// A verified JWT of an identity provider, as far as it decides what its subject may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jwt {
-    /// The claim `sub`.
+    /// The claim `sub`, which says who calls.
     pub subject: String,
     /// What the subject may do.
     pub role: Role,

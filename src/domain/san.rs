@@ -8,7 +8,7 @@ pub const SAN_LENGTH_MAX_BYTES: usize = 512;
 pub enum SanKind {
     /// A URI, such as `spiffe://example.org/backend`.
     Uri,
-    /// An e-mail address.
+    /// An e-mail address, such as `backend@example.org`.
     Email,
     /// The name of a host.
     Dns,

@@ -49,7 +49,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["traces"]),
     ("prometheus", &["metrics"]),
     ("reqwest", &["access", "events"]),
-    ("ring", &["access"]),
+    ("ring", &["access", "console", "events", "grpc", "store"]),
     ("rustls", &["access", "console", "events", "grpc", "store", "traces"]),
     ("rustls_native_certs", &["console", "store", "traces"]),
     ("sea_orm", &["store"]),

@@ -25,11 +25,11 @@ const POINT_BYTES: usize = 32;
 /// An algorithm with which a JWT may be signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    /// RSA signatures: RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
     /// ECDSA on P-256 with SHA-256.
     Es256,
-    /// EdDSA with Ed25519.
+    /// EdDSA on the curve Ed25519.
     EdDsa,
 }
 

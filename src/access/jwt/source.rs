@@ -38,7 +38,7 @@ impl fmt::Display for JwksSource {
     }
 }
 
-/// Reads one source.
+/// Reads the keys of one source.
 #[derive(Debug)]
 pub(super) struct Reader {
     source: JwksSource,

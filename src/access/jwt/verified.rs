@@ -30,7 +30,7 @@ impl Verified {
         found.filter(|jwt| now < jwt.expires_at).map(Arc::clone)
     }
 
-    /// Remembers a JWT.
+    /// Remembers a JWT that was verified.
     pub(super) fn insert(&self, print: [u8; 32], jwt: Arc<Jwt>) {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if generations.young.len() >= GENERATION_MAX {

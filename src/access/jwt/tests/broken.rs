@@ -8,7 +8,7 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, TestRunner},
 };
-use ring::hmac;
+use ring::hmac as mac;
 use serde_json::json;
 
 use super::{judged, provider::*, with};
@@ -29,7 +29,7 @@ fn encoded(text: &str) -> String {
 fn hmac_signed(algorithm: &str, id: &str, secret: &[u8]) -> String {
     let header = json!({"alg": algorithm, "kid": id}).to_string();
     let signed = format!("{}.{}", encoded(&header), encoded(&claims().to_string()));
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+    let tag = mac::sign(&mac::Key::new(mac::HMAC_SHA256, secret), signed.as_bytes());
     format!("{signed}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
 }
 
