@@ -114,7 +114,10 @@ impl Permit {
     pub fn caller(&self) -> String {
         match &self.who {
             None => LOCAL.to_owned(),
-            Some(Caller::Key(key)) => format!("key:{}", key.id),
+            Some(Caller::Key(key)) => match &key.certificate_san {
+                Some(name) => format!("certificate:{name}"),
+                None => format!("key:{}", key.id),
+            },
             Some(Caller::Jwt(jwt)) => format!("jwt:{}", jwt.subject),
         }
     }
@@ -334,6 +337,19 @@ mod tests {
                 assert_eq!(jwt.check(tenant, Some(agent)).is_ok(), passes, "{jwt:?} {tenant} {agent}");
             }
         }
+    }
+
+    #[test]
+    fn the_audit_names_each_kind_of_caller() {
+        let by_key = permit(&[], &[]);
+        let mut key = match &by_key.who {
+            Some(Caller::Key(key)) => Key::clone(key),
+            other => panic!("{other:?}"),
+        };
+        key.certificate_san = Some("spiffe://example.org/backend".to_owned());
+        let by_certificate = Permit { who: Some(Caller::Key(Arc::new(key))), revision: 3 };
+        let names = [&Permit::default(), &by_key, &by_certificate, &by_jwt(&by_key)].map(Permit::caller);
+        assert_eq!(names, ["local", "key:k", "certificate:spiffe://example.org/backend", "jwt:somebody"]);
     }
 
     #[test]

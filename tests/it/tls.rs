@@ -379,7 +379,9 @@ async fn the_bench_calls_a_server_with_keys_and_tls() {
     let target = format!("https://{}", process.address());
     let bench = |more: &[&str]| {
         let mut bench = tope();
-        bench.args(["bench", "--target", &target, "--tenants", "2", "--rounds", "1", "--seconds", "1"]).args(more);
+        bench
+            .args(["bench", "--target", &target, "--tenants", "2", "--rounds", "1", "--seconds", "1"])
+            .args(more);
         run(bench)
     };
     let measured = bench(&["--key-file", &key_file, "--ca", &ca_file]).await;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Maximum length of the id of a thing and of the name of a caller, in bytes.
-const TEXT_MAX_BYTES: usize = 256;
+const TEXT_MAX_BYTES: usize = 1_024;
 
 impl Admin {
     pub(super) async fn page_of_changes(
@@ -97,7 +97,7 @@ fn change_query(request: v1::ListChangesRequest) -> Result<(ChangeQuery, Token),
 }
 
 fn filter_fault(text: &str) -> Option<&'static str> {
-    if text.len() > TEXT_MAX_BYTES { Some("must be at most 256 bytes") } else { text_fault(text) }
+    if text.len() > TEXT_MAX_BYTES { Some("must be at most 1,024 bytes") } else { text_fault(text) }
 }
 
 /// Returns the message of a change.

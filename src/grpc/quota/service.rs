@@ -255,7 +255,12 @@ impl QuotaService for Quota {
             check_operation(&permit, &operation).map_err(Unparsed::Forbidden)?;
             let author = author_of(&origin, &permit, &operation);
             let request = parse::operation(operation, &self.policies).map_err(Unparsed::Unfit)?;
-            requests.push(engine::Request { permit: permit.clone(), author, trace: trace.clone(), ..request });
+            requests.push(engine::Request {
+                permit: permit.clone(),
+                author,
+                trace: trace.clone(),
+                ..request
+            });
             Ok(())
         };
         let parsed: Vec<Result<(), Unparsed>> = message.operations.into_iter().map(parse).collect();

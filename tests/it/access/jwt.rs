@@ -79,6 +79,23 @@ both! {
         }
     }
 
+    /// R8.1: the audit names the subject, who can also list the changes of its own making.
+    async fn the_audit_names_the_subject_of_a_jwt(world: World) {
+        world.tenant_with("acme", &[day("tokens", 100)]).await;
+        let provider = Provider::new();
+        trust(world, &provider).await;
+        let admin = claims(json!({"tope_role": "ADMIN", "tope_tenants": "*", "sub": "joe"}));
+        let text = provider.keys()[0].sign(&admin);
+        let resource = Some(Resource { id: "images".into(), ..Resource::default() });
+        let make = with_key(&text, CreateResourceRequest { resource });
+        done(world.admin.clone().create_resource(make).await).expect("an admin may");
+        let list = ListChangesRequest { caller: "jwt:joe".into(), ..ListChangesRequest::default() };
+        let found = done(world.admin.clone().list_changes(with_key(&text, list)).await).expect("an admin may");
+        let found: Vec<[String; 2]> =
+            found.changes.into_iter().map(|change| [change.rpc, change.thing]).collect();
+        assert_eq!(found, [["CreateResource", "images"]]);
+    }
+
     /// A JWT that was verified before is refused from its end on, also by calls that no batch decides.
     async fn a_jwt_is_refused_from_its_end_on(world: World) {
         world.tenant_with("acme", &[day("tokens", 100)]).await;
