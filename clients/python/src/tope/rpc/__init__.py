@@ -1,0 +1,1 @@
+"""Generated code. `clients/python/generate` makes it."""
