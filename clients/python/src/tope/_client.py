@@ -68,6 +68,8 @@ class Client:
     knows what it used, and if the program dies.
     `tokenizer`: an encoding of tiktoken, or a function that counts the tokens of a text.
     `meter`: a function that makes quantities of resources of a Usage.
+    `price`: a function that returns the cost of a Usage of a model, such as `tope.prices.nanos`, or None if it is not
+    known. Each hold then also reserves the resource that `cost` names.
     `queue_max`: settlements that may wait for the server. `exit_timeout`: seconds that the program waits at its end.
     `on_settled`: is called with the Settlement of each hold, in any thread. It must not block.
     """
@@ -93,6 +95,8 @@ class Client:
         tokenizer: object = None,
         estimator: Estimator | None = None,
         meter: Meter | None = None,
+        price: Callable[[Usage, str], int | None] | None = None,
+        cost: str = "cost_nanos",
         queue_max: int = 10_000,
         exit_timeout: float = 5.0,
         on_settled: Callable[[Settlement], None] | None = None,
@@ -104,6 +108,7 @@ class Client:
         self.estimator = estimator or Estimator(tokenizer)
         self.meter: Meter = meter or default_meter
         self.meter_is_default = meter is None
+        self._price, self.cost = price, cost
         self.on_settled = on_settled
         self._timeout = _positive("timeout", timeout)
         self._on_unavailable = _unavailable(on_unavailable)
@@ -151,16 +156,19 @@ class Client:
     ) -> Scope:
         """Makes a hold for a `with` or `async with` block.
 
-        `amounts`: quantities by resource; a number means tokens. Without it they are estimated of `prompt` and `max_tokens`.
+        `amounts`: quantities by resource; a number means tokens. Without it, `prompt` and `max_tokens` are estimated.
         `reuse`: whether a hold inside another hold of this tenant becomes a part of it (`join`) or stands alone.
         `extend`: whether the hold is extended if a stream outgrows it, or if it lives longer than half of its ttl.
         """
         name = model if model is not None else self._defaults.model
         call = self.estimator.call(prompt, model=name, max_tokens=max_tokens, n=n, tools=tools)
-        raw = self.estimator.prompt(prompt, tools)[0] if prompt is not None else 0
         if amounts is None and prompt is None and max_tokens is None:
             raise ValueError("hold needs amounts, or a prompt or max_tokens of which it can estimate them")
         wanted = _amounts(amounts if amounts is not None else call.input + call.output, "amounts")
+        if self._price is not None and self.cost not in wanted:
+            # Without an estimate, all tokens might be of the dearer kind.
+            cost = self.cost_of(call.usage if amounts is None else Usage(0, wanted.get("tokens", 0)), name)
+            wanted |= {} if cost is None else {self.cost: cost}
         defaults = self._defaults
         ask = Ask(
             tenant=defaults.tenant if tenant is None else tenant,
@@ -178,7 +186,6 @@ class Client:
             extend=extend,
             join=_choice("reuse", reuse, ("join", "alone")) == "join",
             estimate=call if prompt is not None or max_tokens is not None else None,
-            raw_prompt=raw,
             prompt_known=prompt is not None,
         )
         if not ask.tenant:
@@ -285,10 +292,16 @@ class Client:
         """Lets a call pass although no server answered, or raises the error. A refusal never passes."""
         if not error.transient:
             raise error
-        allowed = on_unavailable(error, core.ask.tenant) if callable(on_unavailable) else on_unavailable == "allow"
+        allowed = False
+        try:
+            allowed = on_unavailable == "allow"
+            if callable(on_unavailable):
+                allowed = bool(on_unavailable(error, core.ask.tenant))
+        finally:
+            if not allowed:
+                # A Reserve whose reply was lost may have taken effect.
+                self._worker.put(ReleaseUnknown(core.ask.tenant, core.ask.request_id))
         if not allowed:
-            # A Reserve whose reply was lost may have taken effect.
-            self._worker.put(ReleaseUnknown(core.ask.tenant, core.ask.request_id))
             raise error
         log.warning("no server answered, and a call of tenant %s is allowed: %s", core.ask.tenant, error)
         core.open_allowed(error)
@@ -336,7 +349,9 @@ class Client:
             return None
         decision = core.decide(ending, error)
         if core.parent is not None:
-            core.settle_joined(decision)
+            if not core.settle_joined(decision) and not decision.release:
+                # The outer hold has ended before: the usage of this one is recorded.
+                self._worker.put(SettleAllowed(core, decision))
             return None
         if core.allowed is not None:
             self._worker.put(SettleAllowed(core, decision))
@@ -348,8 +363,11 @@ class Client:
         return decision
 
     def _not_settled(self, core: Core, decision: Decision, error: errors.TopeError) -> None:
+        smaller = core.without_foreign(decision, error)
         if error.transient or error.key_changed:
             self._worker.put(Settle(core, decision))
+        elif smaller is not None:
+            self._worker.put(Settle(core, smaller))
         else:
             core.ended(decision, None, error)
 
@@ -379,6 +397,16 @@ class Client:
                 await self.aextend(core.root, lacks, None)
             except errors.TopeError as error:
                 _stop_or_go_on(core.root, error)
+
+    def cost_of(self, usage: Usage, model: str) -> int | None:
+        """Returns what a usage costs. None if there are no prices, or none of the model."""
+        if self._price is None:
+            return None
+        try:
+            return self._price(usage, model)
+        except Exception:
+            log.exception("the cost of a call of model %r is not known", model)
+            return None
 
     def warn_of_estimate(self, ask: Ask) -> None:
         """Warns once for each tenant and model of calls whose usage nobody reports."""

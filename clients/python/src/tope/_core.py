@@ -14,7 +14,7 @@ from google.protobuf import duration_pb2
 
 from tope import errors
 from tope._evidence import was_called
-from tope.estimate import Estimate
+from tope.estimate import Estimate, weigh
 from tope.usage import StreamUsage, Usage
 from tope.v1 import quota_service_pb2 as quota_pb
 from tope.v1 import usage_pb2
@@ -55,8 +55,6 @@ class Ask:
     extend: bool = True
     join: bool = True
     estimate: Estimate | None = None
-    #: The estimate of the prompt before corrections, from which the client learns.
-    raw_prompt: int = 0
     prompt_known: bool = False
 
     def reserve_request(self) -> quota_pb.ReserveRequest:
@@ -119,8 +117,10 @@ class Known:
         self.explicit: dict[str, int] = {}
         self.replies: list[Usage] = []
         self.streams: list[StreamUsage] = []
-        #: Replies without usage, and joined holds whose usage is not known.
+        #: Replies without usage.
         self.unknown = 0
+        #: Whether a part of the quantities was estimated, since nobody knew the usage of a hold that joined.
+        self.inexact = False
 
     def counting(self) -> list[StreamUsage]:
         """Returns the streams that count. The items of a decorated generator count if nothing else is known."""
@@ -137,15 +137,10 @@ class Known:
         parts = bool(self.explicit or self.replies or self.streams)
         return parts and not self.unknown and all(stream.complete for stream in self.counting())
 
-    def rough(self) -> int:
-        """About as many tokens as were used so far."""
+    def total(self, exact: bool) -> int:
+        """Returns the tokens that were used so far."""
         total = self.explicit.get("tokens", 0) + sum(reply.total for reply in self.replies)
-        for stream in self.counting():
-            reported = stream.reported
-            prompt = stream.prompt or 0
-            counted = prompt + stream.rough
-            total += max(counted, reported.total) if reported is not None else counted
-        return total
+        return total + sum(stream.total(exact) for stream in self.counting())
 
 
 class Core:
@@ -214,7 +209,7 @@ class Core:
         tokens = self.ask.estimate.input if self.ask.estimate is not None and self.ask.prompt_known else None
         if prompt is not None:
             tokens = estimator.call(prompt, model=self.ask.model).input
-        stream = StreamUsage(tokens, estimator.tokenizer, estimator.text)
+        stream = StreamUsage(tokens, estimator.tokenizer, weigh)
         with self.known.lock:
             self.known.streams.append(stream)
         return stream
@@ -224,21 +219,23 @@ class Core:
         root = self.root
         if not root.ask.extend or root.allowed is not None or root.state != "open":
             return {}
-        needs: dict[str, int] = {"tokens": root.known.rough()}
-        for child in [*root.children.values(), *([asked] if asked else [])]:
+        lacks = root._lacks(asked, exact=False)
+        # The tokenizer has the last word, but it is too slow for each chunk.
+        return root._lacks(asked, exact=True) if lacks else lacks
+
+    def _lacks(self, asked: Mapping[str, int] | None, exact: bool) -> dict[str, int]:
+        needs: dict[str, int] = {"tokens": self.known.total(exact)}
+        for child in [*self.children.values(), *([asked] if asked else [])]:
             for resource, quantity in child.items():
                 needs[resource] = needs.get(resource, 0) + quantity
         lacks: dict[str, int] = {}
         for resource, need in needs.items():
-            granted = root.granted.get(resource)
+            granted = self.granted.get(resource)
             if need > (granted or 0) and (granted is not None or asked):
-                step = 0 if asked else max(64, root.ask.amounts.get(resource, 0) // 4)
+                # A stream gets room for what comes next, so that not each chunk needs a call.
+                step = 0 if asked else max(64, self.ask.amounts.get(resource, 0) // 4)
                 lacks[resource] = need - (granted or 0) + step
         return lacks
-
-    @property
-    def is_streaming(self) -> bool:
-        return bool(self.known.streams)
 
     # The end.
 
@@ -254,7 +251,7 @@ class Core:
             ending = "left"
         # After an error, figures that the caller gave may be a part of the whole.
         if complete and found and (ending == "end" or not known.explicit):
-            return Decision("exact", self._metered(usage))
+            return Decision("estimate" if known.inexact else "exact", self._metered(usage))
         if ending == "end":
             return self._decide_end(usage, found)
         if found:
@@ -289,7 +286,23 @@ class Core:
                 # A resource that was not reserved is charged only if the meter is the caller's own.
                 if resource in self.granted or not self.client.meter_is_default:
                     amounts[resource] = amounts.get(resource, 0) + quantity
+            cost = self.client.cost_of(usage, self.ask.model) if self.client.cost in self.granted else None
+            if cost is not None:
+                amounts[self.client.cost] = amounts.get(self.client.cost, 0) + cost
         return amounts
+
+    def without_foreign(self, decision: Decision, error: errors.TopeError) -> Decision | None:
+        """Returns the decision without resources that were not reserved, if one of them is wrong. Else None.
+
+        A resource that nobody has declared must not prevent that the others are charged.
+        """
+        amounts = decision.amounts or {}
+        foreign = [resource for resource in amounts if resource not in self.granted]
+        if not foreign or not isinstance(error, errors.InvalidArgument):
+            return None
+        log.error("hold %s: %s is not charged: %s", self.ask.request_id, ", ".join(foreign), error)
+        kept = {resource: quantity for resource, quantity in amounts.items() if resource in self.granted}
+        return Decision(decision.basis, kept)
 
     def begin_settling(self) -> bool:
         """Marks the hold as settled. Returns False if it was settled before, or belongs to another process."""
@@ -299,16 +312,19 @@ class Core:
             self.state = "settled"
             return True
 
-    def settle_joined(self, decision: Decision) -> None:
-        """Gives the usage of a hold that joined to the hold that it joined."""
+    def settle_joined(self, decision: Decision) -> bool:
+        """Gives the usage of a hold that joined to the hold that it joined. Returns False if that one has ended."""
         parent = self.parent
         assert parent is not None
-        parent.children.pop(id(self), None)
-        if not decision.release:
-            parent.add_amounts(self.ask.amounts if decision.amounts is None else decision.amounts)
-            if decision.basis in ("estimate", "unknown"):
-                parent.known.unknown += decision.basis == "unknown"
+        with parent._lock:
+            parent.children.pop(id(self), None)
+            if parent.state != "open":
+                return False
+            if not decision.release:
+                parent.add_amounts(self.ask.amounts if decision.amounts is None else decision.amounts)
+                parent.known.inexact |= decision.basis in ("estimate", "unknown") or self.known.inexact
         self.settlement = Settlement(self.ask.tenant, self.ask.request_id, decision.basis, decision.amounts)
+        return True
 
     def ended(
         self, decision: Decision, reservation: usage_pb2.Reservation | None, error: errors.TopeError | None
@@ -324,7 +340,7 @@ class Core:
         if decision.basis == "exact" and estimate is not None and not self.known.explicit:
             parts = [part for part in (self.known.usage(),) if part is not None]
             if parts and len(self.known.replies) + len(self.known.streams) == 1:
-                self.client.estimator.learn(self.ask.model, estimate.kind, self.ask.raw_prompt, parts[0])
+                self.client.estimator.learn(self.ask.model, estimate.kind, estimate.raw, parts[0])
         if self.client.on_settled is not None:
             try:
                 self.client.on_settled(self.settlement)

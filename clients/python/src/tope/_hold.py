@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -68,6 +69,10 @@ class _Handle:
         """Adds usage: replies of providers, or quantities such as `tokens=800`."""
         for reply in replies:
             self._core.add_reply(reply)
+        self._core.add_amounts(amounts)
+
+    def add(self, amounts: Mapping[str, int]) -> None:
+        """Adds quantities of resources whose names are no names of Python."""
         self._core.add_amounts(amounts)
 
     def sent(self) -> None:
@@ -171,7 +176,8 @@ class Scope:
             raise RuntimeError("a hold can be entered once; call hold() again")
         outer = current.get() if self._ask.join else None
         joins = outer is not None and outer.state == "open" and outer.client is self._client
-        joins = joins and outer is not None and outer.ask.tenant == self._ask.tenant
+        # After a fork, the hold around the code belongs to another process.
+        joins = joins and outer is not None and outer.ask.tenant == self._ask.tenant and outer.pid == os.getpid()
         self._core = Core(self._client, self._ask, outer if joins else None)
         return self._core
 

@@ -42,6 +42,7 @@ class Settle:
     """Ends a hold that has a reservation."""
 
     settles = True
+    slack = 0.0
 
     def __init__(self, core: Core, decision: Decision) -> None:
         self.core, self.decision = core, decision
@@ -52,6 +53,10 @@ class Settle:
         return quota_pb.Operation(commit=commit_of(self.core, self.decision))
 
     def done(self, result: quota_pb.OperationResult | None, error: errors.TopeError | None) -> float | None:
+        smaller = self.core.without_foreign(self.decision, error) if error is not None else None
+        if smaller is not None:
+            self.decision = smaller
+            return 0.0
         reservation = None
         if result is not None:
             reservation = (result.release if self.decision.release else result.commit).reservation
@@ -67,6 +72,7 @@ class SettleAllowed:
     """
 
     settles = True
+    slack = 0.0
 
     def __init__(self, core: Core, decision: Decision) -> None:
         self.core, self.decision = core, decision
@@ -108,6 +114,7 @@ class ReleaseUnknown:
     """Releases the hold of a Reserve whose outcome is not known, since nobody will use it."""
 
     settles = True
+    slack = 0.0
 
     def __init__(self, tenant: str, request_id: str) -> None:
         self._tenant, self._request_id = tenant, request_id
@@ -135,6 +142,7 @@ class KeepAlive:
         # The worker must not keep a hold alive that its scope has dropped.
         self._core = weakref.ref(core)
         self._ttl = core.ask.ttl
+        self.slack = self._ttl / 8
         self._request_id = ""
         self._left = float(_EXTENSIONS_MAX_SECONDS)
 

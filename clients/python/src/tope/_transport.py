@@ -22,7 +22,8 @@ from tope.v1 import quota_service_pb2 as quota_pb
 # A server that restarts is found again quickly. A dead connection is noticed while calls wait.
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Despite its name, this is also the time in which a connection must be made.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -34,6 +34,8 @@ class Task(Protocol):
 
     #: Whether `flush` waits for the task.
     settles: bool
+    #: Seconds by which the task may run earlier, together with others.
+    slack: float
 
     def operation(self) -> quota_pb.Operation | None:
         """Returns the operation, or None if there is nothing to do any more."""
@@ -97,7 +99,9 @@ class Worker:
         if self._stopped or (task.settles and waiting >= self._queue_max):
             if task.settles:
                 self.lost += 1
-                log.error("a settlement is lost: the hold ends at its deadline, by its on_expiry")
+                # 1, 2, 4, 8 and so on: a crowd of them must not fill the log.
+                if self.lost & (self.lost - 1) == 0:
+                    log.error("%d settlements are lost: their holds end at their deadlines", self.lost)
             return False
         self._queue.put(_Entry(task, time.monotonic() + delay))
         return True
@@ -172,7 +176,10 @@ class Worker:
     def _due(self) -> list[tuple[_Entry, quota_pb.Operation]]:
         due: list[tuple[_Entry, quota_pb.Operation]] = []
         now = time.monotonic()
-        while self._heap and self._heap[0][0] <= now and len(due) < BATCH_MAX:
+        while self._heap and len(due) < BATCH_MAX:
+            at, _, first = self._heap[0]
+            if at > now + (first.task.slack if due else 0.0):
+                break
             entry = heapq.heappop(self._heap)[2]
             self._settling -= entry.task.settles
             operation = entry.task.operation()

@@ -46,6 +46,8 @@ class Estimate(NamedTuple):
     input: int
     output: int
     kind: str
+    #: The estimate of the prompt before the corrections.
+    raw: int = 0
 
     @property
     def usage(self) -> Usage:
@@ -58,7 +60,12 @@ def _length(pattern: re.Pattern[str], text: str) -> int:
 
 def count(text: str) -> int:
     """Estimates the tokens of a text by the classes of its characters."""
-    return math.ceil(sum(_weights(text).values()))
+    return math.ceil(weigh(text))
+
+
+def weigh(text: str) -> float:
+    """Estimates the tokens of a part of a text, of which there are fractions."""
+    return sum(_weights(text).values())
 
 
 def _weights(text: str) -> dict[str, float]:
@@ -195,7 +202,6 @@ class Estimator:
                 total += self._message_tokens
             elif isinstance(piece, int):
                 total += piece
-                weights["image"] = weights.get("image", 0) + piece
             elif self.tokenizer is not None:
                 total += self.tokenizer(piece)
             else:
@@ -212,7 +218,7 @@ class Estimator:
         raw, kind = self.prompt(prompt, tools)
         factor = 1.0 if self.tokenizer is not None else self.factor(model, kind)
         output = max_tokens if max_tokens is not None else self.output(model)
-        return Estimate(math.ceil(raw * factor), output * max(1, n), kind)
+        return Estimate(math.ceil(raw * factor), output * max(1, n), kind, raw)
 
     def factor(self, model: str, kind: str) -> float:
         """Returns the correction for prompts: the 90th percentile of used ÷ estimated, between 0.5 and 4."""

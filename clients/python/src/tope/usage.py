@@ -53,7 +53,10 @@ class Usage:
 def _get(value: object, *names: str) -> Any:
     """Returns the first field that is there and not null, of an object or a mapping."""
     for name in names:
-        found = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        try:
+            found = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        except Exception:  # A property of an unknown object failed.
+            continue
         if found is not None:
             return found
     return None
@@ -156,15 +159,19 @@ class StreamUsage:
     by the tokenizer, or estimated. So a stream that breaks is known as well as it can be.
     """
 
-    def __init__(self, prompt: int | None, tokenizer: Tokenizer | None, estimate: Tokenizer) -> None:
+    def __init__(self, prompt: int | None, tokenizer: Tokenizer | None, weigh: Callable[[str], float]) -> None:
         #: Estimated tokens of the prompt. None if the prompt is not known.
         self.prompt = prompt
         self._tokenizer = tokenizer
-        self._estimate = estimate
+        self._weigh = weigh
+        # With a tokenizer the whole text is kept, since tokens can cross the borders of chunks.
         self._texts: list[str] = []
-        self._counted = 0
+        self._weight = 0.0
+        # Tokens per unit of weight, as the tokenizer counted last.
+        self._scale = 1.0
         self._reported: Usage | None = None
-        self._at_report = 0
+        #: The texts, and the weight of all text, that came before the latest report.
+        self._before_report: tuple[int, float] = (0, 0.0)
         self._input_known = False
         #: Whether the provider has reported the final figures.
         self.complete = False
@@ -180,7 +187,7 @@ class StreamUsage:
         self.began = True
         text = text_of(chunk)
         if text:
-            self._texts.append(text)
+            self._add(text)
         usage = Usage.of(chunk)
         if usage is None:
             return
@@ -192,33 +199,31 @@ class StreamUsage:
             merged = replace(usage, cache_read=usage.cache_read or reported.cache_read)
         self._reported = usage if kind not in ("message_start", "message_delta") else merged
         self._input_known = self._input_known or usage.input > 0
-        self._at_report = self.counted
+        self._before_report = (len(self._texts), self._weight)
         ends = ("response.completed", "response.incomplete", "response.failed", "message_delta")
         self.complete = self.complete or kind in ends or (kind is None and _ends(chunk))
 
-    @property
-    def counted(self) -> int:
-        """Tokens of the text that came."""
-        if self._texts:
-            if self._tokenizer is not None:
-                # The whole text is counted again: tokens can cross the borders of chunks.
-                text = "".join(self._texts)
-                self._texts = [text]
-                return self._tokenizer(text)
-            self._counted += sum(self._estimate(text) for text in self._texts)
-            self._texts.clear()
-        return self._counted
+    def _add(self, text: str) -> None:
+        if self._tokenizer is not None:
+            self._texts.append(text)
+            self._weight += len(text) / 4
+        else:
+            self._weight += self._weigh(text)
 
-    @property
-    def rough(self) -> int:
-        """About as many tokens as came: cheap enough for each chunk of a stream."""
-        if self._tokenizer is not None and self._texts:
-            return max(1, sum(map(len, self._texts)) // 4)
-        return self.counted
+    def _counted(self, texts: int, weight: float) -> int:
+        """Counts the tokens of the first texts."""
+        if self._tokenizer is None:
+            return math.ceil(weight)
+        return self._tokenizer("".join(self._texts[:texts])) if texts else 0
 
-    @property
-    def reported(self) -> Usage | None:
-        return self._reported
+    def total(self, exact: bool) -> int:
+        """Returns the tokens so far, prompt included. If not `exact`, cheap enough for each chunk of a stream."""
+        if exact and self._tokenizer is not None and self._weight:
+            self._scale = self._counted(len(self._texts), self._weight) / self._weight
+        reported = self._reported or Usage()
+        prompt = reported.input if self._input_known else (self.prompt or reported.input)
+        since = (self._weight - self._before_report[1]) * self._scale
+        return prompt + reported.output + math.ceil(max(0.0, since))
 
     def so_far(self) -> Usage | None:
         """Returns what was used so far. None if that is not known."""
@@ -229,9 +234,9 @@ class StreamUsage:
             return None
         base = reported or Usage()
         prompt = base.input if self._input_known else (self.prompt or base.input)
-        counted = self.counted
         # The report contains the text before it, and what the text does not show, such as reasoning.
-        return replace(base, input=prompt, output=base.output + max(0, counted - self._at_report))
+        counted = self._counted(len(self._texts), self._weight) - self._counted(*self._before_report)
+        return replace(base, input=prompt, output=base.output + max(0, counted))
 
 
 def _fields(usage: Usage) -> tuple[int, ...]:
