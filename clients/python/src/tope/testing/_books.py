@@ -86,6 +86,8 @@ class Counter:
     committed: int = 0
     reserved: int = 0
     refused: int = 0
+    #: Whether any operation used the counter. A refusal does, if it is counted.
+    used: bool = False
     #: The dimensions and labels that are counted separately, with their values.
     values: Mapping[str, str] = field(default_factory=dict)
 
@@ -164,6 +166,8 @@ class Held:
     created: dt.datetime
     #: Keys of the counters of each resource.
     keys: dict[str, list[Key]] = field(default_factory=dict)
+    #: Resources that were reserved, also with 0 units.
+    reserved: set[str] = field(default_factory=set)
 
     def amounts(self) -> dict[str, usage_pb2.ReservationAmount]:
         return {amount.resource: amount for amount in self.pb.amounts}

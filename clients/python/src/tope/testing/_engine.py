@@ -19,8 +19,6 @@ RELEASED, EXPIRED = usage_pb2.RESERVATION_STATE_RELEASED, usage_pb2.RESERVATION_
 
 #: Violations, each with the seconds after which its limit has room. None: waiting never helps.
 Refusals = list[tuple[Violation, float | None]]
-#: Amounts, with each limit that applies to them and its counter.
-Verdicts = list[tuple[Any, policy_pb2.Limit | None, Counter]]
 Applying = list[tuple[policy_pb2.Limit | None, Key, Counter]]
 
 
@@ -62,6 +60,7 @@ class Books:
         for key in held.keys.get(resource, ()):
             counter = self.counters[key]
             counter.committed = max(0, counter.committed + quantity - amount.committed)
+            counter.used = True
         amount.committed = quantity
         amount.overrun = max(0, quantity - amount.reserved) if held.deadline is not None else 0
 
@@ -79,30 +78,40 @@ class Books:
         return found
 
     def verdicts(
-        self, wanted: Iterable[Any], subject: Subject, partial: bool, now: dt.datetime
-    ) -> tuple[
-        dict[str, int], list[tuple[Violation, float | None]], list[tuple[Any, policy_pb2.Limit | None, Counter]]
-    ]:
-        """Decides quantities: what is granted, the violations with their waiting times, and all that applied."""
+        self,
+        wanted: Iterable[Any],
+        subject: Subject,
+        partial: bool,
+        now: dt.datetime,
+        extends: Held | None = None,
+    ) -> tuple[dict[str, int], Refusals, list[Counter]]:
+        """Decides quantities: what is granted, the violations, and the counters that count a refusal."""
+        at = now if extends is None else extends.created
         granted: dict[str, int] = {}
         violations: Refusals = []
-        applied: Verdicts = []
+        refusing: list[Counter] = []
+        observing: list[Counter] = []
         for amount in wanted:
             least = max(1, getattr(amount, "minimum", 0)) if partial else amount.quantity
             grant = amount.quantity
-            for limit, _, counter in self.applying(amount.resource, subject, now):
-                applied.append((amount, limit, counter))
+            for limit, _, counter in self.applying(amount.resource, subject, at) if amount.quantity else ():
                 if limit is None:
-                    if self.plan.uncovered == policy_pb2.UNCOVERED_REFUSE and amount.quantity > 0:
+                    if self.plan.uncovered == policy_pb2.UNCOVERED_REFUSE:
                         violations.append((self._violation(None, counter, amount.quantity), None))
-                elif is_hard(limit) and amount.quantity > 0:
-                    left = max(0, limit.quantity - counter.committed - counter.reserved)
-                    if left < least:
-                        wait = self._wait(limit, counter, least, now)
-                        violations.append((self._violation(limit, counter, amount.quantity), wait))
-                    grant = min(grant, left)
+                    continue
+                left = max(0, limit.quantity - counter.committed - counter.reserved)
+                if not is_hard(limit):
+                    if left < least and limit.enforcement == policy_pb2.ENFORCEMENT_OBSERVE:
+                        observing.append(counter)
+                    continue
+                if left < least:
+                    refusing.append(counter)
+                    wait = self._wait(limit, counter, least, now, extends)
+                    violations.append((self._violation(limit, counter, amount.quantity), wait))
+                grant = min(grant, left)
             granted[amount.resource] = grant
-        return granted, violations, applied
+        # A limit that only observes counts what passes, and would not pass if it were HARD.
+        return granted, violations, refusing if violations else observing
 
     def _violation(self, limit: policy_pb2.Limit | None, counter: Counter, requested: int) -> Violation:
         end = counter.window[1]
@@ -119,28 +128,32 @@ class Books:
         subject = f"tenant:{self.id}{who}"
         return Violation(limit.id, limit.resource, requested, left, limit.quantity, end, subject, text, dimensions)
 
-    def _wait(self, limit: policy_pb2.Limit, counter: Counter, need: int, now: dt.datetime) -> float | None:
+    def _wait(
+        self, limit: policy_pb2.Limit, counter: Counter, need: int, now: dt.datetime, extends: Held | None
+    ) -> float | None:
         """Returns the seconds until a limit has room. None if waiting never helps."""
         left = limit.quantity - counter.committed - counter.reserved
         instants: list[dt.datetime] = []
-        releasing = [one for one in self.open.values() if one.pb.on_expiry != usage_pb2.ON_EXPIRY_CHARGE]
-        for held in sorted(releasing, key=lambda one: one.deadline or now):
+        for deadline, held in sorted(
+            ((one.deadline, one) for one in self.open.values() if one.deadline is not None), key=lambda pair: pair[0]
+        ):
+            # The end of a hold helps another hold only if that one lives longer.
+            too_late = extends is not None and extends.deadline is not None and deadline >= extends.deadline
             keys = held.keys.get(counter.resource, ())
-            if held.deadline is not None and any(self.counters[key] is counter for key in keys):
-                left += held.amount(counter.resource).reserved
-                if left >= need:
-                    instants.append(held.deadline)
-                    break
-        if counter.window[1] is not None and need <= limit.quantity:
+            charges = held.pb.on_expiry == usage_pb2.ON_EXPIRY_CHARGE
+            if too_late or charges or not any(self.counters[key] is counter for key in keys):
+                continue
+            left += held.amount(counter.resource).reserved
+            if left >= need:
+                instants.append(deadline)
+                break
+        # An Extend counts in the window of its hold.
+        if counter.window[1] is not None and need <= limit.quantity and extends is None:
             instants.append(counter.window[1])
         return max(1.0, math.ceil((min(instants) - now).total_seconds())) if instants else None
 
-    def refuse(self, violations: Refusals, applied: Verdicts) -> errors.QuotaExceeded:
-        """Makes the refusal, and counts it."""
-        for amount, limit, counter in applied:
-            if limit is not None and is_hard(limit) and amount.quantity > 0:
-                left = limit.quantity - counter.committed - counter.reserved
-                counter.refused += left < amount.quantity
+    def refuse(self, violations: Refusals) -> errors.QuotaExceeded:
+        """Makes the refusal."""
         first = violations[0][0]
         waits = [wait for _, wait in violations]
         text = first.description.replace(f' of "{first.resource}"', "") if first.limit else first.description
@@ -157,9 +170,11 @@ class Books:
         """Makes a hold of the quantities that were granted."""
         for resource, quantity in sorted(granted.items()):
             held.amount(resource).reserved = quantity
+            held.reserved.add(resource)
             held.keys[resource] = []
             for _, key, counter in self.applying(resource, held.subject, now):
                 counter.reserved += quantity
+                counter.used = True
                 held.keys[resource].append(key)
         held.pb.state = RESERVED
         self.held[held.pb.name] = self.open[held.pb.name] = held
@@ -167,10 +182,10 @@ class Books:
     def commit(self, held: Held, usage: Mapping[str, int], now: dt.datetime) -> None:
         if held.pb.state == RELEASED:
             raise settled(held)
-        final = {amount.resource: usage.get(amount.resource, amount.reserved) for amount in held.pb.amounts}
-        final |= {resource: quantity for resource, quantity in usage.items() if resource not in final}
+        amounts = held.amounts()
+        final = {**{resource: amounts[resource].reserved for resource in sorted(held.reserved)}, **usage}
         if held.pb.state == COMMITTED:
-            if any(final.get(amount.resource) != amount.committed for amount in held.pb.amounts):
+            if final != {resource: amount.committed for resource, amount in amounts.items()}:
                 raise settled(held)
             return
         held.pb.late = held.pb.state == EXPIRED
@@ -199,15 +214,18 @@ class Books:
         if held.pb.state != RESERVED:
             kind = errors.ReservationExpired if held.pb.state == EXPIRED else errors.ReservationSettled
             raise in_state(held, kind)
-        granted, violations, applied = self.verdicts(request.amounts, held.subject, False, held.created)
+        granted, violations, refusing = self.verdicts(request.amounts, held.subject, False, now, held)
+        count(refusing)
         if violations:
-            raise self.refuse(violations, applied)
+            raise self.refuse(violations)
         for resource, quantity in granted.items():
             for _, key, counter in self.applying(resource, held.subject, held.created):
                 counter.reserved += quantity
+                counter.used = True
                 if key not in held.keys.setdefault(resource, []):
                     held.keys[resource].append(key)
             held.amount(resource).reserved += quantity
+            held.reserved.add(resource)
         if request.HasField("ttl") and held.deadline is not None:
             latest = held.created + dt.timedelta(hours=48)
             held.deadline = max(held.deadline, min(latest, now + request.ttl.ToTimedelta()))
@@ -217,6 +235,7 @@ class Books:
         held.pb.state = COMMITTED
         for amount in amounts:
             held.keys[amount.resource] = [key for _, key, _ in self.applying(amount.resource, held.subject, now)]
+            held.reserved.add(amount.resource)
             self._charge(held, amount.resource, amount.quantity)
         held.pb.settle_time.FromDatetime(now)
         self.held[held.pb.name] = held
@@ -237,9 +256,21 @@ class Books:
         for key, counter in self.counters.items():
             end = counter.window[1]
             reader = self.readers.get(key)
-            if key not in found and (end is None or end > now) and (reader is None or reader.id in limits):
+            if (
+                key not in found
+                and counter.used
+                and (end is None or end > now)
+                and (reader is None or reader.id in limits)
+            ):
                 found[key] = balance(reader, counter, self.plan.id)
         return list(found.values())
+
+
+def count(refusing: list[Counter]) -> None:
+    """Counts a refusal."""
+    for counter in refusing:
+        counter.refused += 1
+        counter.used = True
 
 
 def settled(held: Held) -> errors.TopeError:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tope import errors
 from tope.testing._books import INT64_MAX, Clock, Held, Subject, check_limit, timestamp
-from tope.testing._engine import EXPIRED, RELEASED, RESERVED, Books, in_state
+from tope.testing._engine import EXPIRED, RELEASED, RESERVED, Books, count, in_state
 from tope.v1 import policy_pb2, usage_pb2
 from tope.v1 import quota_service_pb2 as pb
 
@@ -115,9 +115,10 @@ class Fake:
         if known is None:
             self._check_state(books)
             subject, now = _subject(request), self.clock.now
-            granted, violations, applied = books.verdicts(request.amounts, subject, request.allow_partial, now)
+            granted, violations, refusing = books.verdicts(request.amounts, subject, request.allow_partial, now)
+            count(refusing)
             if violations:
-                raise books.refuse(violations, applied)
+                raise books.refuse(violations)
             ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else dt.timedelta(minutes=5)
             known = self._new(request, subject, now + ttl)
             known.pb.on_expiry = request.on_expiry or usage_pb2.ON_EXPIRY_RELEASE
