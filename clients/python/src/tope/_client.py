@@ -284,6 +284,7 @@ class Client:
 
     def _begun(self, core: Core, reply: quota_pb.ReserveResponse) -> None:
         core.open(reply.reservation)
+        self._worker.open.add(core)
         if core.ask.extend:
             keep = KeepAlive(core)
             self._worker.put(keep, keep.delay)
@@ -305,6 +306,7 @@ class Client:
             raise error
         log.warning("no server answered, and a call of tenant %s is allowed: %s", core.ask.tenant, error)
         core.open_allowed(error)
+        self._worker.open.add(core)
 
     def settle(self, core: Core, ending: Ending, error: BaseException | None) -> None:
         """Ends a hold, and waits for the server unless the caller is being stopped."""

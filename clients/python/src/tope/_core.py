@@ -347,11 +347,15 @@ class Core:
             except Exception:
                 log.exception("on_settled failed")
 
+    def leave(self) -> None:
+        """Settles the hold in the background by what is known, if it is open."""
+        if self.state == "open" and self.pid == os.getpid():
+            self.client.settle_later(self, "left", None)
+
     def __del__(self) -> None:
         # A hold that nobody settled: its scope was dropped, such as an async generator without an event loop.
         try:
-            if self.state == "open" and self.pid == os.getpid():
-                self.client.settle_later(self, "left", None)
+            self.leave()
         except Exception:  # The interpreter may be ending.
             pass
 

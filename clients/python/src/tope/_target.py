@@ -96,7 +96,14 @@ def _split(text: str) -> tuple[str, str]:
         host, port = url.hostname, url.port
     except ValueError:
         raise ValueError(fault) from None
-    if url.scheme not in ("http", "https") or not host or url.path not in ("", "/") or url.query or url.username:
+    if (
+        url.scheme not in ("http", "https")
+        or not host
+        or url.path not in ("", "/")
+        or url.query
+        or url.username
+        or " " in host
+    ):
         raise ValueError(fault)
     port = port or {"http": 80, "https": 443}[url.scheme]
     return url.scheme, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -86,11 +86,13 @@ class GrpcTransport:
     def call(self, method: str, request: Message, timeout: float) -> Any:
         self._after_fork()
         function = self._calls.get(method) or self._function(method)
+        metadata = self.target.metadata()
         try:
-            return function(request, timeout=timeout, metadata=self.target.metadata())
+            return function(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             raise self._error(error) from None
         except ValueError as error:
+            # gRPC says so of a channel that is closed.
             raise errors.ClientClosed(str(error)) from None
 
     async def acall(self, method: str, request: Message, timeout: float) -> Any:
@@ -106,8 +108,9 @@ class GrpcTransport:
                 path, request_serializer=_serialize, response_deserializer=reply.FromString
             )
             here.calls[method] = function
+        metadata = self.target.metadata()
         try:
-            return await function(request, timeout=timeout, metadata=self.target.metadata())
+            return await function(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
         except grpc.aio.UsageError as error:

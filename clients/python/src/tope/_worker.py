@@ -46,6 +46,14 @@ class Task(Protocol):
         ...
 
 
+class Leaving(Protocol):
+    """A hold, as the worker sees it when the program ends."""
+
+    def leave(self) -> None:
+        """Settles the hold by what is known, if it is open."""
+        ...
+
+
 class _Entry:
     def __init__(self, task: Task, due: float) -> None:
         self.task, self.due, self.attempts = task, due, 0
@@ -65,6 +73,8 @@ class Worker:
         self._queue_max = queue_max
         self.exit_timeout = exit_timeout
         self._numbers = itertools.count()
+        #: Holds that are open, and some that are not any more.
+        self.open: weakref.WeakSet[Leaving] = weakref.WeakSet()
         #: Settlements that were given up: the queue was full, or the client was closed first.
         self.lost = 0
         self._begin()
@@ -82,6 +92,7 @@ class Worker:
     def after_fork(self) -> None:
         """Leaves the queue and the thread to the process that had them before a fork."""
         self._begin()
+        self.open = weakref.WeakSet()
 
     def start(self) -> None:
         """Starts the thread. Callers do so before they make a hold, so that `put` need not."""
@@ -229,7 +240,12 @@ _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 def _at_exit() -> None:
     """Waits for what is left to settle when the program ends."""
     for worker in list(_workers):
-        if worker.pending and not worker._stopped:
+        if worker._stopped or worker._pid != os.getpid():
+            continue
+        # Their scopes will not end any more: generators that nobody read to the end, and threads that are stopped.
+        for hold in list(worker.open):
+            hold.leave()
+        if worker.pending:
             worker.flush(worker.exit_timeout)
 
 

@@ -185,7 +185,7 @@ class Books:
         amounts = held.amounts()
         final = {**{resource: amounts[resource].reserved for resource in sorted(held.reserved)}, **usage}
         if held.pb.state == COMMITTED:
-            if final != {resource: amount.committed for resource, amount in amounts.items()}:
+            if {**dict.fromkeys(amounts, 0), **final} != {name: amount.committed for name, amount in amounts.items()}:
                 raise settled(held)
             return
         held.pb.late = held.pb.state == EXPIRED
