@@ -83,6 +83,7 @@ async def arun(client: tope.Client, provider: Provider, http: Any, plan: Plan) -
                         task = asyncio.current_task()
                         assert task is not None
                         task.cancel()
+                        await asyncio.sleep(60)
                     raise CallerLeft
 
 

@@ -51,7 +51,9 @@ class Guard:
         for name in _BY_ARGUMENTS:
             if callable(options.get(name)):
                 options[name] = options[name](*args, **kwargs)
-        amounts = self._amounts(*args, **kwargs) if callable(self._amounts) else self._amounts
+        amounts: Any = self._amounts
+        if callable(amounts):
+            amounts = amounts(*args, **kwargs)
         client = self._client()
         return client, client.hold(amounts, **options)
 

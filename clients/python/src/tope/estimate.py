@@ -139,8 +139,11 @@ def _pieces(prompt: object) -> Iterator[str | int]:
     elif isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, bytearray)):
         for item in prompt:
             yield from _pieces(item)
-    elif hasattr(prompt, "model_dump"):
-        yield from _pieces(prompt.model_dump(exclude_none=True))
+    else:
+        # A message of a library that uses pydantic.
+        dump = getattr(prompt, "model_dump", None)
+        if callable(dump):
+            yield from _pieces(dump(exclude_none=True))
 
 
 def _json(value: object) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from google.protobuf import timestamp_pb2
 
@@ -124,6 +125,18 @@ def check_limit(limit: policy_pb2.Limit) -> None:
             raise errors.Unimplemented(f"the fake has no {name} of limits")
     if limit.HasField("carry") or limit.HasField("duration"):
         raise errors.Unimplemented("the fake has no carry and no duration of limits")
+
+
+def as_limits(limits: Iterable[policy_pb2.Limit] | Mapping[str, int]) -> list[policy_pb2.Limit]:
+    """Makes limits of quantities per day, unless they are limits."""
+    if not isinstance(limits, Mapping):
+        return list(limits)
+    day = policy_pb2.PERIOD_DAY
+    quantities = cast("Mapping[str, int]", limits)
+    return [
+        policy_pb2.Limit(id=f"{resource}-per-day", resource=resource, quantity=quantity, period=day)
+        for resource, quantity in quantities.items()
+    ]
 
 
 def is_hard(limit: policy_pb2.Limit) -> bool:

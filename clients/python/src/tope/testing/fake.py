@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tope import errors
-from tope.testing._books import INT64_MAX, Clock, Held, Subject, check_limit, timestamp
+from tope.testing._books import INT64_MAX, Clock, Held, Subject, as_limits, check_limit, timestamp
 from tope.testing._engine import EXPIRED, RELEASED, RESERVED, Books, count, in_state
 from tope.v1 import policy_pb2, usage_pb2
 from tope.v1 import quota_service_pb2 as pb
@@ -37,14 +37,7 @@ class Fake:
 
     def add(self, tenant: str, limits: Iterable[policy_pb2.Limit] | Mapping[str, int], plan: str = "") -> None:
         """Adds a tenant with a plan of these limits. `{"tokens": 1000}` is a limit of 1,000 tokens a day."""
-        if isinstance(limits, Mapping):
-            limits = [
-                policy_pb2.Limit(
-                    id=f"{resource}-per-day", resource=resource, quantity=quantity, period=policy_pb2.PERIOD_DAY
-                )
-                for resource, quantity in limits.items()
-            ]
-        found = policy_pb2.Plan(id=plan or f"plan-of-{tenant}", limits=limits)
+        found = policy_pb2.Plan(id=plan or f"plan-of-{tenant}", limits=as_limits(limits))
         with self._lock:
             for limit in found.limits:
                 self._resources.setdefault(limit.resource, policy_pb2.Resource(id=limit.resource))

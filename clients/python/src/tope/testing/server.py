@@ -17,6 +17,7 @@ from types import TracebackType
 from tope import errors
 from tope._target import Target
 from tope._transport import GrpcTransport
+from tope.testing._books import as_limits
 from tope.v1 import admin_service_pb2 as admin_pb
 from tope.v1 import policy_pb2
 
@@ -115,13 +116,7 @@ class Server:
 
     def add(self, tenant: str, limits: Iterable[policy_pb2.Limit] | Mapping[str, int]) -> None:
         """Adds a tenant with a plan of these limits. `{"tokens": 1000}` is a limit of 1,000 tokens a day."""
-        if isinstance(limits, Mapping):
-            day = policy_pb2.PERIOD_DAY
-            limits = [
-                policy_pb2.Limit(id=f"{resource}-per-day", resource=resource, quantity=quantity, period=day)
-                for resource, quantity in limits.items()
-            ]
-        plan = policy_pb2.Plan(id=f"plan-of-{tenant}", limits=limits)
+        plan = policy_pb2.Plan(id=f"plan-of-{tenant}", limits=as_limits(limits))
         for resource in {limit.resource for limit in plan.limits}:
             self.add_resource(resource)
         self._admin("CreatePlan", admin_pb.CreatePlanRequest(plan=plan))
