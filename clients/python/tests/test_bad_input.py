@@ -403,7 +403,7 @@ def test_a_program_that_is_killed_is_charged_at_the_deadline(alone: World, tope_
     process = program(
         tope_server,
         """
-        with c.hold(100, ttl=1.0) as hold:
+        with c.hold(100, ttl=2.0) as hold:
             print("open", flush=True)
             time.sleep(60)
         """,
@@ -411,7 +411,7 @@ def test_a_program_that_is_killed_is_charged_at_the_deadline(alone: World, tope_
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
-    time.sleep(1.5)
+    time.sleep(3)
     [one] = alone.reservations()
     assert one.state == usage_pb2.RESERVATION_STATE_RESERVED, "it is extended as long as the program lives"
     process.kill()

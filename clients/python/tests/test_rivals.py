@@ -112,13 +112,13 @@ def test_a_hundred_holds_need_one_thread(world: World) -> None:
     world.tenant_with(limit(1_000_000))
     client = world.client()
     before = set(threading.enumerate())
-    scopes = [client.hold(10, ttl=0.5, reuse="alone") for _ in range(100)]
+    scopes = [client.hold(10, ttl=1.5, reuse="alone") for _ in range(100)]
     holds = [scope.__enter__() for scope in scopes]
     new = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("tope")]
     assert len(new) == 1
-    time.sleep(1.6)
+    time.sleep(3.2)
     if world.fake is not None:
-        world.fake.clock.advance(0.4)
+        world.fake.clock.advance(1.4)
     assert world.faulty is not None
     assert world.faulty.calls["Batch"] < 50, "the holds are extended together"
     for hold, scope in zip(holds, scopes, strict=True):

@@ -1,7 +1,7 @@
 """The thread of a client: it settles what its callers left to it, and keeps long holds alive.
 
-All that is due is sent in one Batch, so a crowd of settlements costs few calls. The queue can be filled from a
-finalizer of the garbage collector, which can run in the middle of any line: `put` takes no lock.
+All that is due is sent in one Batch, so a crowd of settlements costs few calls. `put` can be called by a
+finalizer of the garbage collector, which can run in the middle of any line: it takes no lock.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import atexit
 import heapq
 import itertools
 import logging
+import math
 import os
 import queue
 import random
 import threading
 import time
 import weakref
+from collections import deque
 from typing import Protocol
 
 from tope import errors
@@ -27,6 +29,7 @@ log = logging.getLogger("tope")
 BATCH_MAX = 500
 _CALL_SECONDS = 5.0
 _FIRST, _LAST = 0.1, 5.0
+_NEVER = math.inf
 
 
 class Task(Protocol):
@@ -81,7 +84,12 @@ class Worker:
         _workers.add(self)
 
     def _begin(self) -> None:
-        self._queue: queue.SimpleQueue[_Entry | _Flush | None] = queue.SimpleQueue()
+        # What callers hand over: settlements and requests to the thread, and tasks for later.
+        self._inbox: deque[_Entry | _Flush | None] = deque()
+        self._later: deque[_Entry] = deque()
+        # An item wakes the thread. It is woken only if something is due before it wakes by itself.
+        self._signal: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakes_at = _NEVER
         self._heap: list[tuple[float, int, _Entry]] = []
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
@@ -106,28 +114,39 @@ class Worker:
 
     def put(self, task: Task, delay: float = 0.0) -> bool:
         """Hands a task over. Returns False if there is no room, or if the client is closed."""
-        waiting = self._queue.qsize() + self._settling
-        if self._stopped or (task.settles and waiting >= self._queue_max):
+        if self._stopped or (task.settles and self.pending >= self._queue_max):
             if task.settles:
                 self.lost += 1
                 # 1, 2, 4, 8 and so on: a crowd of them must not fill the log.
                 if self.lost & (self.lost - 1) == 0:
                     log.error("%d settlements are lost: their holds end at their deadlines", self.lost)
             return False
-        self._queue.put(_Entry(task, time.monotonic() + delay))
+        due = time.monotonic() + delay
+        (self._inbox if task.settles else self._later).append(_Entry(task, due))
+        self._wake(due)
         return True
+
+    def _wake(self, due: float) -> None:
+        # The thread sets `_wakes_at` before it looks into the boxes a last time. So either it sees what was put there
+        # before this line, or this line sees when it wakes.
+        if due < self._wakes_at:
+            self._signal.put(None)
+
+    def _tell(self, item: _Flush | None) -> None:
+        self._inbox.append(item)
+        self._signal.put(None)
 
     @property
     def pending(self) -> int:
         """Settlements that wait, about."""
-        return self._queue.qsize() + self._settling
+        return len(self._inbox) + self._settling
 
     def flush(self, timeout: float) -> bool:
         """Waits until all settlements have ended. Returns whether they did."""
         if self._thread is None or not self._thread.is_alive():
             return self.pending == 0
         request = _Flush()
-        self._queue.put(request)
+        self._tell(request)
         return request.event.wait(timeout)
 
     def stop(self, timeout: float) -> bool:
@@ -136,7 +155,7 @@ class Worker:
         self._stopped = True
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            self._queue.put(None)
+            self._tell(None)
             thread.join(_CALL_SECONDS)
         if not done and self.pending:
             self.lost += self.pending
@@ -145,12 +164,12 @@ class Worker:
 
     def retire(self) -> None:
         """Lets the thread end when nothing is left to settle, since the client is gone."""
-        self._queue.put(_RETIRE)
+        self._tell(_RETIRE)
 
     def _run(self) -> None:
         flushes: list[_Flush] = []
         retired = False
-        while not (retired and self._settling == 0 and self._queue.empty()):
+        while not (retired and self._settling == 0 and not self._inbox):
             for item in self._take():
                 if item is None:
                     return
@@ -163,21 +182,28 @@ class Worker:
             due = self._due()
             if due:
                 self._send(due)
-            if self._settling == 0 and flushes and self._queue.empty():
+            if self._settling == 0 and flushes and not self._inbox:
                 for flush in flushes:
                     flush.event.set()
                 flushes.clear()
 
     def _take(self) -> list[_Entry | _Flush | None]:
         """Waits for the next item or the next due time, and returns all items that are here."""
-        wait = None if not self._heap else max(0.0, self._heap[0][0] - time.monotonic())
+        self._wakes_at = self._heap[0][0] if self._heap else _NEVER
+        if not self._inbox and not self._later:
+            wait = None if self._wakes_at == _NEVER else max(0.0, self._wakes_at - time.monotonic())
+            try:
+                self._signal.get(timeout=wait)
+            except queue.Empty:
+                pass
+        # As long as it works, it need not be woken.
+        self._wakes_at = -_NEVER
+        while not self._signal.empty():
+            self._signal.get_nowait()
         items: list[_Entry | _Flush | None] = []
-        try:
-            items.append(self._queue.get(timeout=wait))
-            while len(items) < BATCH_MAX:
-                items.append(self._queue.get_nowait())
-        except queue.Empty:
-            pass
+        for box in (self._later, self._inbox):
+            while box:
+                items.append(box.popleft())
         return items
 
     def _push(self, entry: _Entry) -> None:
