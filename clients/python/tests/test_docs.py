@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import re
 import textwrap
 from collections.abc import Iterator
@@ -57,7 +58,15 @@ def test_the_blocks_work(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     space, tests = names(fake, shown), 0
     for kind, text in blocks(PAGE):
-        if kind == "async":
+        if kind == "libraries":
+            if importlib.util.find_spec("openai") is None:
+                continue  # The libraries of providers need not be there with every version of Python.
+            keys = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "GEMINI_API_KEY": "k"}
+            for name, value in keys.items():
+                monkeypatch.setenv(name, value)
+            exec("from openai import OpenAI\nfrom anthropic import AsyncAnthropic\nfrom google import genai", space)
+            exec("from google.genai.types import HttpOptions\n" + text, space)
+        elif kind == "async":
             exec("async def main():\n" + textwrap.indent(text, "    "), space)
             asyncio.run(space["main"]())
         else:
