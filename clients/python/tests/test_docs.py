@@ -76,8 +76,8 @@ def test_the_blocks_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(shown) == 4
     space["test_the_second_summary_is_refused"](Fake())
     assert space["client"].flush(5)
-    bases = [one.state for one in space["client"].calls.reservations("acme")]
-    assert len(bases) == 8, "each block with a hold made one"
+    made = list(space["client"].calls.reservations("acme"))
+    assert len(made) == 8, "each block with a hold made one"
 
 
 def test_the_readme_has_the_same_lines() -> None:
