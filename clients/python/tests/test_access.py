@@ -113,6 +113,26 @@ def test_a_file_of_a_key_is_read_again_when_the_key_is_exchanged(
         one.close()
 
 
+def test_a_key_that_ends_before_the_settlement_loses_nothing(keyed: tuple[Server, str], tmp_path: Path) -> None:
+    server, admin = keyed
+    first, second = (make_key(server, "--role", "spender", "--tenant", "t") for _ in range(2))
+    path = tmp_path / "key"
+    path.write_text(first)
+    client = tope.Client(server.target, tenant="t", key_file=str(path))
+    operator = tope.Client(server.target, key=admin)
+    with client.hold(10) as hold:
+        hold.use(tokens=6)
+        operator.call("DeleteKey", key_pb2.DeleteKeyRequest(id=first.split("_")[1]))
+    assert not client.flush(0.5), "no key is valid yet"
+    path.write_text(second)
+    assert client.flush(20)
+    assert hold.settlement is not None
+    assert hold.settlement.error is None
+    assert hold.settlement.amounts == {"tokens": 6}
+    for one in (client, operator):
+        one.close()
+
+
 # TLS.
 
 

@@ -349,6 +349,73 @@ def test_threads_share_a_hold(world: World) -> None:
     assert [one.amounts[0].committed for one in world.reservations()] == [4_000]
 
 
+class Slow:
+    """A transport on which a method never returns to its caller, who is stopped meanwhile."""
+
+    def __init__(self, inner: Any, method: str, *, arrives: bool) -> None:
+        self.inner, self.method, self.arrives = inner, method, arrives
+        self.waits = 0
+
+    def call(self, method: str, request: Any, timeout: float) -> Any:
+        if method != self.method:
+            return self.inner.call(method, request, timeout)
+        if self.arrives:
+            self.inner.call(method, request, timeout)
+        raise KeyboardInterrupt
+
+    async def acall(self, method: str, request: Any, timeout: float) -> Any:
+        if method != self.method:
+            return await self.inner.acall(method, request, timeout)
+        if self.arrives:
+            await self.inner.acall(method, request, timeout)
+        self.waits += 1
+        await asyncio.sleep(30)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize(("method", "charged"), [("Commit", 80), ("Reserve", 0)])
+def test_a_caller_who_is_stopped_in_a_call_of_tope(world: World, method: str, charged: int, arrives: bool) -> None:
+    """The Commit is repeated in the background, and the hold of a Reserve is released."""
+    world.tenant_with(limit(10_000))
+    world.client()
+    slow = Slow(world.faulty, method, arrives=arrives)
+    client = tope.Client(slow, tenant=world.tenant)
+    world.clients.append(client)
+
+    def work() -> None:
+        with client.hold(100) as hold:
+            hold.use(tokens=80)
+
+    async def awork() -> None:
+        async with client.hold(100) as hold:
+            hold.use(tokens=80)
+
+    async def main() -> None:
+        task = asyncio.create_task(awork())
+        while not slow.waits:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    asyncio.run(main())
+    assert client.flush(10)
+    found = [(one.state, one.amounts[0].committed) for one in world.reservations()]
+    released, committed_ = usage_pb2.RESERVATION_STATE_RELEASED, usage_pb2.RESERVATION_STATE_COMMITTED
+    if method == "Commit":
+        assert found == [(committed_, charged)] * 2
+    else:
+        assert found == ([(released, charged)] * 2 if arrives else [])
+
+
 # The process.
 
 

@@ -366,7 +366,7 @@ class Client:
 
     def _not_settled(self, core: Core, decision: Decision, error: errors.TopeError) -> None:
         smaller = core.without_foreign(decision, error)
-        if error.transient or error.key_changed:
+        if error.transient or isinstance(error, errors.Unauthenticated):
             self._worker.put(Settle(core, decision))
         elif smaller is not None:
             self._worker.put(Settle(core, smaller))

@@ -30,6 +30,8 @@ BATCH_MAX = 500
 _CALL_SECONDS = 5.0
 _FIRST, _LAST = 0.1, 5.0
 _NEVER = math.inf
+# Attempts without a valid key: they take about a minute.
+_KEYLESS_ATTEMPTS = 20
 
 
 class Task(Protocol):
@@ -232,11 +234,15 @@ class Worker:
             request = quota_pb.BatchRequest(operations=[operation for _, operation in due])
             reply = self._transport.call("Batch", request, _CALL_SECONDS)
             results = list(reply.results)
+            if len(results) != len(due):
+                raise ValueError(f"{len(results)} results of {len(due)} operations")
         except errors.TopeError as error:
             failure = error
         except Exception as error:  # The thread must go on, whatever happens.
             log.exception("a batch of settlements failed")
             failure = errors.Internal(repr(error))
+        if failure is not None:
+            results = [None] * len(due)
         for (entry, _), result in zip(due, results, strict=True):
             self._settling -= entry.task.settles
             self._end(entry, result, failure)
@@ -245,7 +251,9 @@ class Worker:
         if result is not None and result.WhichOneof("result") == "error":
             error = errors.of_status(result.error)
             result = None
-        if error is not None and (error.transient or error.key_changed):
+        # A key that has expired may be exchanged soon.
+        keyless = isinstance(error, errors.Unauthenticated) and entry.attempts < _KEYLESS_ATTEMPTS
+        if error is not None and (error.transient or error.key_changed or keyless):
             most = min(_LAST, _FIRST * 2 ** min(entry.attempts, 10))
             delay: float | None = max(random.uniform(most / 2, most), error.retry_after or 0.0)
             entry.attempts += 1
