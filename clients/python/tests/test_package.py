@@ -94,6 +94,35 @@ def test_the_wheel_has_one_package_with_types(wheel: Path) -> None:
         assert line in metadata
 
 
+TESTS_OF_A_USER = """
+import pytest, tope
+
+
+@pytest.fixture(params=["fake", "server"])
+def client(request):
+    home = request.getfixturevalue(f"tope_{request.param}")
+    home.add("acme", {"tokens": 100})
+    yield tope.Client(home if request.param == "fake" else home.target, tenant="acme")
+
+
+def test_it(client):
+    with client.hold(60) as hold:
+        hold.use(tokens=60)
+    with pytest.raises(tope.QuotaExceeded), client.hold(60):
+        pass
+    client.close()
+"""
+
+
+def test_the_wheel_is_installed_into_an_empty_place(wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    python = tmp_path / "venv/bin/python"
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, "pytest")
+    (tmp_path / "test_user.py").write_text(TESTS_OF_A_USER)
+    output = run(python, "-m", "pytest", "-q", "test_user.py", cwd=tmp_path)
+    assert "2 passed" in output
+
+
 def test_the_version_is_that_of_the_server() -> None:
     cargo = (ROOT / "Cargo.toml").read_text().split("[package]")[1]
     version = next(line.split('"')[1] for line in cargo.splitlines() if line.startswith("version"))
