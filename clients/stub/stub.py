@@ -232,12 +232,17 @@ class Handler(BaseHTTPRequestHandler):
                     break
                 if chunk.tokens:
                     time.sleep(behaviour.delay)
-                for piece in self.pieces(chunk, behaviour):
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 sent += chunk.tokens
                 # The last token comes with the tokens of reasoning, which were not shown before.
-                more = figures.reasoning if chunk.tokens and sent == len(words) else 0
-                self.ledger.add(entry, output=chunk.tokens + more, chunks=1)
+                tokens = chunk.tokens + (figures.reasoning if chunk.tokens and sent == len(words) else 0)
+                # A client that has the chunk may read the ledger at once, so the ledger is first.
+                self.ledger.add(entry, output=tokens, chunks=1)
+                try:
+                    for piece in self.pieces(chunk, behaviour):
+                        self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                except OSError:
+                    self.ledger.add(entry, output=-tokens, chunks=-1)
+                    raise
             if outcome == "hangs":
                 self.hang(entry)
                 return

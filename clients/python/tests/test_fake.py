@@ -54,7 +54,7 @@ class Twins:
         server.add_resource("uncounted")
         for home in (fake, server):
             home.add(tenant, limits())
-        self.tenant = tenant
+        self.tenant, self.fake = tenant, fake
         self.clients = [tope.Client(fake, timeout=10), tope.Client(server.target, timeout=10)]
         self.names: list[tuple[str, str]] = []
 
@@ -63,13 +63,14 @@ class Twins:
         for index, client in enumerate(self.clients):
             copy = type(request)()
             copy.CopyFrom(request)
+            self.fake.clock.advance(0.001)
             if number is not None:
                 copy.reservation = self.names[number][index]
             try:
                 reply = client.call(method, copy)
                 seen.append((reply.reservation.name, self.outcome(reply.reservation)))
             except errors.TopeError as error:
-                seen.append(("", self.error(error)))
+                seen.append(("", self.error(error, method)))
         assert seen[0][1] == seen[1][1], (method, request)
         if number is None and seen[0][0] and (seen[0][0], seen[1][0]) not in self.names:
             self.names.append((seen[0][0], seen[1][0]))
@@ -80,10 +81,11 @@ class Twins:
         return usage_pb2.ReservationState.Name(one.state), amounts, one.late, one.agent, dict(one.labels)
 
     @staticmethod
-    def error(error: errors.TopeError) -> Any:
+    def error(error: errors.TopeError, method: str) -> Any:
         if isinstance(error, tope.QuotaExceeded):
             figures = sorted((one.limit, one.remaining, one.allowance, one.requested) for one in error.violations)
-            return type(error), figures, error.retry_after is None
+            # Whether another hold helps an Extend depends on milliseconds, which the two clocks do not share.
+            return type(error), figures, error.retry_after is None and method != "Extend"
         faults = error.faults[0].field if isinstance(error, tope.InvalidArgument) else None
         return type(error), error.code, error.reason, faults, error.metadata.get("state")
 
