@@ -6,7 +6,9 @@ import asyncio
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,6 +23,13 @@ from tope.testing.server import free_port
 from tope.v1 import usage_pb2
 
 APIS = ("openai-chat", "openai-responses", "anthropic", "gemini")
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not met():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
 
 
 # The authority.
@@ -53,6 +62,7 @@ def test_an_authority_that_hangs_costs_two_seconds_and_no_more() -> None:
         process = server._process
         assert process is not None
         process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rsplit(")")[1].split()[0] == "T")
         began = time.monotonic()
         try:
             with client.hold(10) as hold:
