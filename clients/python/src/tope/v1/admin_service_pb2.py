@@ -12,6 +12,7 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from tope.v1 import change_pb2 as tope_dot_v1_dot_change__pb2
 from tope.v1 import event_pb2 as tope_dot_v1_dot_event__pb2
 from tope.v1 import job_pb2 as tope_dot_v1_dot_job__pb2
 from tope.v1 import key_pb2 as tope_dot_v1_dot_key__pb2
@@ -24,7 +25,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btope/v1/admin_service.proto\x12\x07tope.v1\x1a\x13tope/v1/event.proto\x1a\x11tope/v1/job.proto\x1a\x11tope/v1/key.proto\x1a\x14tope/v1/policy.proto\x1a\x13tope/v1/terms.proto\x1a\x13tope/v1/usage.proto\x1a\x15tope/v1/webhook.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n\x15\x43reateResourceRequest\x12#\n\x08resource\x18\x01 \x01(\x0b\x32\x11.tope.v1.Resource\" \n\x12GetResourceRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x14ListResourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x15ListResourcesResponse\x12$\n\tresources\x18\x01 \x03(\x0b\x32\x11.tope.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x15UpdateResourceRequest\x12#\n\x08resource\x18\x01 \x01(\x0b\x32\x11.tope.v1.Resource\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"1\n\x15\x44\x65leteResourceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"0\n\x11\x43reatePlanRequest\x12\x1b\n\x04plan\x18\x01 \x01(\x0b\x32\r.tope.v1.Plan\"\x1c\n\x0eGetPlanRequest\x12\n\n\x02id\x18\x01 \x01(\t\"9\n\x10ListPlansRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"J\n\x11ListPlansResponse\x12\x1c\n\x05plans\x18\x01 \x03(\x0b\x32\r.tope.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x11UpdatePlanRequest\x12\x1b\n\x04plan\x18\x01 \x01(\x0b\x32\r.tope.v1.Plan\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"-\n\x11\x44\x65letePlanRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1a\n\x18GetPolicySettingsRequest\"y\n\x1bUpdatePolicySettingsRequest\x12)\n\x08settings\x18\x01 \x01(\x0b\x32\x17.tope.v1.PolicySettings\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"6\n\x13\x43reateTenantRequest\x12\x1f\n\x06tenant\x18\x01 \x01(\x0b\x32\x0f.tope.v1.Tenant\"\x1e\n\x10GetTenantRequest\x12\n\n\x02id\x18\x01 \x01(\t\"I\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04plan\x18\x03 \x01(\t\"P\n\x13ListTenantsResponse\x12 \n\x07tenants\x18\x01 \x03(\x0b\x32\x0f.tope.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x13UpdateTenantRequest\x12\x1f\n\x06tenant\x18\x01 \x01(\x0b\x32\x0f.tope.v1.Tenant\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x13\x44\x65leteTenantRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"\xbe\x02\n\x11ResetUsageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x12\n\x05\x61gent\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04user\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05model\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x10\n\x08operator\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x11\n\tlimit_ids\x18\t \x03(\t\x12\x36\n\x06labels\x18\n \x03(\x0b\x32&.tope.v1.ResetUsageRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_agentB\x07\n\x05_userB\x08\n\x06_model\"J\n\x12ResetUsageResponse\x12\"\n\x08\x62\x61lances\x18\x01 \x03(\x0b\x32\x10.tope.v1.Balance\x12\x10\n\x08\x61\x64justed\x18\x02 \x03(\x03\"\xe3\x01\n\x11ListEventsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12!\n\x05kinds\x18\x02 \x03(\x0e\x32\x12.tope.v1.EventKind\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61\x66ter_sequence\x18\x05 \x01(\x03\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"d\n\x12ListEventsResponse\x12\x1e\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0e.tope.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\"\x11\n\x0fListJobsRequest\".\n\x10ListJobsResponse\x12\x1a\n\x04jobs\x18\x01 \x03(\x0b\x32\x0c.tope.v1.Job\"\x1d\n\rRunJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xca\x17\n\x0c\x41\x64minService\x12\x43\n\x0e\x43reateResource\x12\x1e.tope.v1.CreateResourceRequest\x1a\x11.tope.v1.Resource\x12=\n\x0bGetResource\x12\x1b.tope.v1.GetResourceRequest\x1a\x11.tope.v1.Resource\x12N\n\rListResources\x12\x1d.tope.v1.ListResourcesRequest\x1a\x1e.tope.v1.ListResourcesResponse\x12\x43\n\x0eUpdateResource\x12\x1e.tope.v1.UpdateResourceRequest\x1a\x11.tope.v1.Resource\x12H\n\x0e\x44\x65leteResource\x12\x1e.tope.v1.DeleteResourceRequest\x1a\x16.google.protobuf.Empty\x12\x37\n\nCreatePlan\x12\x1a.tope.v1.CreatePlanRequest\x1a\r.tope.v1.Plan\x12\x31\n\x07GetPlan\x12\x17.tope.v1.GetPlanRequest\x1a\r.tope.v1.Plan\x12\x42\n\tListPlans\x12\x19.tope.v1.ListPlansRequest\x1a\x1a.tope.v1.ListPlansResponse\x12\x37\n\nUpdatePlan\x12\x1a.tope.v1.UpdatePlanRequest\x1a\r.tope.v1.Plan\x12@\n\nDeletePlan\x12\x1a.tope.v1.DeletePlanRequest\x1a\x16.google.protobuf.Empty\x12O\n\x11GetPolicySettings\x12!.tope.v1.GetPolicySettingsRequest\x1a\x17.tope.v1.PolicySettings\x12U\n\x14UpdatePolicySettings\x12$.tope.v1.UpdatePolicySettingsRequest\x1a\x17.tope.v1.PolicySettings\x12=\n\x0c\x43reateTenant\x12\x1c.tope.v1.CreateTenantRequest\x1a\x0f.tope.v1.Tenant\x12\x37\n\tGetTenant\x12\x19.tope.v1.GetTenantRequest\x1a\x0f.tope.v1.Tenant\x12H\n\x0bListTenants\x12\x1b.tope.v1.ListTenantsRequest\x1a\x1c.tope.v1.ListTenantsResponse\x12=\n\x0cUpdateTenant\x12\x1c.tope.v1.UpdateTenantRequest\x1a\x0f.tope.v1.Tenant\x12\x44\n\x0c\x44\x65leteTenant\x12\x1c.tope.v1.DeleteTenantRequest\x1a\x16.google.protobuf.Empty\x12:\n\x0b\x43reateAgent\x12\x1b.tope.v1.CreateAgentRequest\x1a\x0e.tope.v1.Agent\x12\x34\n\x08GetAgent\x12\x18.tope.v1.GetAgentRequest\x1a\x0e.tope.v1.Agent\x12\x45\n\nListAgents\x12\x1a.tope.v1.ListAgentsRequest\x1a\x1b.tope.v1.ListAgentsResponse\x12:\n\x0bUpdateAgent\x12\x1b.tope.v1.UpdateAgentRequest\x1a\x0e.tope.v1.Agent\x12\x42\n\x0b\x44\x65leteAgent\x12\x1b.tope.v1.DeleteAgentRequest\x1a\x16.google.protobuf.Empty\x12\x43\n\x0e\x43reateOverride\x12\x1e.tope.v1.CreateOverrideRequest\x1a\x11.tope.v1.Override\x12=\n\x0bGetOverride\x12\x1b.tope.v1.GetOverrideRequest\x1a\x11.tope.v1.Override\x12N\n\rListOverrides\x12\x1d.tope.v1.ListOverridesRequest\x1a\x1e.tope.v1.ListOverridesResponse\x12\x43\n\x0eUpdateOverride\x12\x1e.tope.v1.UpdateOverrideRequest\x1a\x11.tope.v1.Override\x12H\n\x0e\x44\x65leteOverride\x12\x1e.tope.v1.DeleteOverrideRequest\x1a\x16.google.protobuf.Empty\x12\x45\n\nResetUsage\x12\x1a.tope.v1.ResetUsageRequest\x1a\x1b.tope.v1.ResetUsageResponse\x12\x45\n\nListEvents\x12\x1a.tope.v1.ListEventsRequest\x1a\x1b.tope.v1.ListEventsResponse\x12@\n\rCreateWebhook\x12\x1d.tope.v1.CreateWebhookRequest\x1a\x10.tope.v1.Webhook\x12:\n\nGetWebhook\x12\x1a.tope.v1.GetWebhookRequest\x1a\x10.tope.v1.Webhook\x12K\n\x0cListWebhooks\x12\x1c.tope.v1.ListWebhooksRequest\x1a\x1d.tope.v1.ListWebhooksResponse\x12@\n\rUpdateWebhook\x12\x1d.tope.v1.UpdateWebhookRequest\x1a\x10.tope.v1.Webhook\x12\x46\n\rDeleteWebhook\x12\x1d.tope.v1.DeleteWebhookRequest\x1a\x16.google.protobuf.Empty\x12H\n\x0bTestWebhook\x12\x1b.tope.v1.TestWebhookRequest\x1a\x1c.tope.v1.TestWebhookResponse\x12L\n\x13RotateWebhookSecret\x12#.tope.v1.RotateWebhookSecretRequest\x1a\x10.tope.v1.Webhook\x12Q\n\x0eListDeliveries\x12\x1e.tope.v1.ListDeliveriesRequest\x1a\x1f.tope.v1.ListDeliveriesResponse\x12\x42\n\tRedeliver\x12\x19.tope.v1.RedeliverRequest\x1a\x1a.tope.v1.RedeliverResponse\x12\x34\n\tCreateKey\x12\x19.tope.v1.CreateKeyRequest\x1a\x0c.tope.v1.Key\x12.\n\x06GetKey\x12\x16.tope.v1.GetKeyRequest\x1a\x0c.tope.v1.Key\x12?\n\x08ListKeys\x12\x18.tope.v1.ListKeysRequest\x1a\x19.tope.v1.ListKeysResponse\x12\x34\n\tUpdateKey\x12\x19.tope.v1.UpdateKeyRequest\x1a\x0c.tope.v1.Key\x12>\n\tDeleteKey\x12\x19.tope.v1.DeleteKeyRequest\x1a\x16.google.protobuf.Empty\x12?\n\x08ListJobs\x12\x18.tope.v1.ListJobsRequest\x1a\x19.tope.v1.ListJobsResponse\x12\x31\n\x06RunJob\x12\x16.tope.v1.RunJobRequest\x1a\x0f.tope.v1.JobRunb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btope/v1/admin_service.proto\x12\x07tope.v1\x1a\x14tope/v1/change.proto\x1a\x13tope/v1/event.proto\x1a\x11tope/v1/job.proto\x1a\x11tope/v1/key.proto\x1a\x14tope/v1/policy.proto\x1a\x13tope/v1/terms.proto\x1a\x13tope/v1/usage.proto\x1a\x15tope/v1/webhook.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n\x15\x43reateResourceRequest\x12#\n\x08resource\x18\x01 \x01(\x0b\x32\x11.tope.v1.Resource\" \n\x12GetResourceRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x14ListResourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x15ListResourcesResponse\x12$\n\tresources\x18\x01 \x03(\x0b\x32\x11.tope.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x15UpdateResourceRequest\x12#\n\x08resource\x18\x01 \x01(\x0b\x32\x11.tope.v1.Resource\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"1\n\x15\x44\x65leteResourceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"0\n\x11\x43reatePlanRequest\x12\x1b\n\x04plan\x18\x01 \x01(\x0b\x32\r.tope.v1.Plan\"\x1c\n\x0eGetPlanRequest\x12\n\n\x02id\x18\x01 \x01(\t\"9\n\x10ListPlansRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"J\n\x11ListPlansResponse\x12\x1c\n\x05plans\x18\x01 \x03(\x0b\x32\r.tope.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x11UpdatePlanRequest\x12\x1b\n\x04plan\x18\x01 \x01(\x0b\x32\r.tope.v1.Plan\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"-\n\x11\x44\x65letePlanRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1a\n\x18GetPolicySettingsRequest\"y\n\x1bUpdatePolicySettingsRequest\x12)\n\x08settings\x18\x01 \x01(\x0b\x32\x17.tope.v1.PolicySettings\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"6\n\x13\x43reateTenantRequest\x12\x1f\n\x06tenant\x18\x01 \x01(\x0b\x32\x0f.tope.v1.Tenant\"\x1e\n\x10GetTenantRequest\x12\n\n\x02id\x18\x01 \x01(\t\"I\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04plan\x18\x03 \x01(\t\"P\n\x13ListTenantsResponse\x12 \n\x07tenants\x18\x01 \x03(\x0b\x32\x0f.tope.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x13UpdateTenantRequest\x12\x1f\n\x06tenant\x18\x01 \x01(\x0b\x32\x0f.tope.v1.Tenant\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x13\x44\x65leteTenantRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"\xbe\x02\n\x11ResetUsageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x12\n\x05\x61gent\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04user\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05model\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x10\n\x08operator\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x11\n\tlimit_ids\x18\t \x03(\t\x12\x36\n\x06labels\x18\n \x03(\x0b\x32&.tope.v1.ResetUsageRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_agentB\x07\n\x05_userB\x08\n\x06_model\"J\n\x12ResetUsageResponse\x12\"\n\x08\x62\x61lances\x18\x01 \x03(\x0b\x32\x10.tope.v1.Balance\x12\x10\n\x08\x61\x64justed\x18\x02 \x03(\x03\"\xe3\x01\n\x11ListEventsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12!\n\x05kinds\x18\x02 \x03(\x0e\x32\x12.tope.v1.EventKind\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61\x66ter_sequence\x18\x05 \x01(\x03\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"d\n\x12ListEventsResponse\x12\x1e\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0e.tope.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\"\x11\n\x0fListJobsRequest\".\n\x10ListJobsResponse\x12\x1a\n\x04jobs\x18\x01 \x03(\x0b\x32\x0c.tope.v1.Job\"\x1d\n\rRunJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\x94\x18\n\x0c\x41\x64minService\x12\x43\n\x0e\x43reateResource\x12\x1e.tope.v1.CreateResourceRequest\x1a\x11.tope.v1.Resource\x12=\n\x0bGetResource\x12\x1b.tope.v1.GetResourceRequest\x1a\x11.tope.v1.Resource\x12N\n\rListResources\x12\x1d.tope.v1.ListResourcesRequest\x1a\x1e.tope.v1.ListResourcesResponse\x12\x43\n\x0eUpdateResource\x12\x1e.tope.v1.UpdateResourceRequest\x1a\x11.tope.v1.Resource\x12H\n\x0e\x44\x65leteResource\x12\x1e.tope.v1.DeleteResourceRequest\x1a\x16.google.protobuf.Empty\x12\x37\n\nCreatePlan\x12\x1a.tope.v1.CreatePlanRequest\x1a\r.tope.v1.Plan\x12\x31\n\x07GetPlan\x12\x17.tope.v1.GetPlanRequest\x1a\r.tope.v1.Plan\x12\x42\n\tListPlans\x12\x19.tope.v1.ListPlansRequest\x1a\x1a.tope.v1.ListPlansResponse\x12\x37\n\nUpdatePlan\x12\x1a.tope.v1.UpdatePlanRequest\x1a\r.tope.v1.Plan\x12@\n\nDeletePlan\x12\x1a.tope.v1.DeletePlanRequest\x1a\x16.google.protobuf.Empty\x12O\n\x11GetPolicySettings\x12!.tope.v1.GetPolicySettingsRequest\x1a\x17.tope.v1.PolicySettings\x12U\n\x14UpdatePolicySettings\x12$.tope.v1.UpdatePolicySettingsRequest\x1a\x17.tope.v1.PolicySettings\x12=\n\x0c\x43reateTenant\x12\x1c.tope.v1.CreateTenantRequest\x1a\x0f.tope.v1.Tenant\x12\x37\n\tGetTenant\x12\x19.tope.v1.GetTenantRequest\x1a\x0f.tope.v1.Tenant\x12H\n\x0bListTenants\x12\x1b.tope.v1.ListTenantsRequest\x1a\x1c.tope.v1.ListTenantsResponse\x12=\n\x0cUpdateTenant\x12\x1c.tope.v1.UpdateTenantRequest\x1a\x0f.tope.v1.Tenant\x12\x44\n\x0c\x44\x65leteTenant\x12\x1c.tope.v1.DeleteTenantRequest\x1a\x16.google.protobuf.Empty\x12:\n\x0b\x43reateAgent\x12\x1b.tope.v1.CreateAgentRequest\x1a\x0e.tope.v1.Agent\x12\x34\n\x08GetAgent\x12\x18.tope.v1.GetAgentRequest\x1a\x0e.tope.v1.Agent\x12\x45\n\nListAgents\x12\x1a.tope.v1.ListAgentsRequest\x1a\x1b.tope.v1.ListAgentsResponse\x12:\n\x0bUpdateAgent\x12\x1b.tope.v1.UpdateAgentRequest\x1a\x0e.tope.v1.Agent\x12\x42\n\x0b\x44\x65leteAgent\x12\x1b.tope.v1.DeleteAgentRequest\x1a\x16.google.protobuf.Empty\x12\x43\n\x0e\x43reateOverride\x12\x1e.tope.v1.CreateOverrideRequest\x1a\x11.tope.v1.Override\x12=\n\x0bGetOverride\x12\x1b.tope.v1.GetOverrideRequest\x1a\x11.tope.v1.Override\x12N\n\rListOverrides\x12\x1d.tope.v1.ListOverridesRequest\x1a\x1e.tope.v1.ListOverridesResponse\x12\x43\n\x0eUpdateOverride\x12\x1e.tope.v1.UpdateOverrideRequest\x1a\x11.tope.v1.Override\x12H\n\x0e\x44\x65leteOverride\x12\x1e.tope.v1.DeleteOverrideRequest\x1a\x16.google.protobuf.Empty\x12\x45\n\nResetUsage\x12\x1a.tope.v1.ResetUsageRequest\x1a\x1b.tope.v1.ResetUsageResponse\x12\x45\n\nListEvents\x12\x1a.tope.v1.ListEventsRequest\x1a\x1b.tope.v1.ListEventsResponse\x12@\n\rCreateWebhook\x12\x1d.tope.v1.CreateWebhookRequest\x1a\x10.tope.v1.Webhook\x12:\n\nGetWebhook\x12\x1a.tope.v1.GetWebhookRequest\x1a\x10.tope.v1.Webhook\x12K\n\x0cListWebhooks\x12\x1c.tope.v1.ListWebhooksRequest\x1a\x1d.tope.v1.ListWebhooksResponse\x12@\n\rUpdateWebhook\x12\x1d.tope.v1.UpdateWebhookRequest\x1a\x10.tope.v1.Webhook\x12\x46\n\rDeleteWebhook\x12\x1d.tope.v1.DeleteWebhookRequest\x1a\x16.google.protobuf.Empty\x12H\n\x0bTestWebhook\x12\x1b.tope.v1.TestWebhookRequest\x1a\x1c.tope.v1.TestWebhookResponse\x12L\n\x13RotateWebhookSecret\x12#.tope.v1.RotateWebhookSecretRequest\x1a\x10.tope.v1.Webhook\x12Q\n\x0eListDeliveries\x12\x1e.tope.v1.ListDeliveriesRequest\x1a\x1f.tope.v1.ListDeliveriesResponse\x12\x42\n\tRedeliver\x12\x19.tope.v1.RedeliverRequest\x1a\x1a.tope.v1.RedeliverResponse\x12\x34\n\tCreateKey\x12\x19.tope.v1.CreateKeyRequest\x1a\x0c.tope.v1.Key\x12.\n\x06GetKey\x12\x16.tope.v1.GetKeyRequest\x1a\x0c.tope.v1.Key\x12?\n\x08ListKeys\x12\x18.tope.v1.ListKeysRequest\x1a\x19.tope.v1.ListKeysResponse\x12\x34\n\tUpdateKey\x12\x19.tope.v1.UpdateKeyRequest\x1a\x0c.tope.v1.Key\x12>\n\tDeleteKey\x12\x19.tope.v1.DeleteKeyRequest\x1a\x16.google.protobuf.Empty\x12?\n\x08ListJobs\x12\x18.tope.v1.ListJobsRequest\x1a\x19.tope.v1.ListJobsResponse\x12\x31\n\x06RunJob\x12\x16.tope.v1.RunJobRequest\x1a\x0f.tope.v1.JobRun\x12H\n\x0bListChanges\x12\x1b.tope.v1.ListChangesRequest\x1a\x1c.tope.v1.ListChangesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,62 +34,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RESETUSAGEREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_RESETUSAGEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CREATERESOURCEREQUEST']._serialized_start=282
-  _globals['_CREATERESOURCEREQUEST']._serialized_end=342
-  _globals['_GETRESOURCEREQUEST']._serialized_start=344
-  _globals['_GETRESOURCEREQUEST']._serialized_end=376
-  _globals['_LISTRESOURCESREQUEST']._serialized_start=378
-  _globals['_LISTRESOURCESREQUEST']._serialized_end=439
-  _globals['_LISTRESOURCESRESPONSE']._serialized_start=441
-  _globals['_LISTRESOURCESRESPONSE']._serialized_end=527
-  _globals['_UPDATERESOURCEREQUEST']._serialized_start=529
-  _globals['_UPDATERESOURCEREQUEST']._serialized_end=638
-  _globals['_DELETERESOURCEREQUEST']._serialized_start=640
-  _globals['_DELETERESOURCEREQUEST']._serialized_end=689
-  _globals['_CREATEPLANREQUEST']._serialized_start=691
-  _globals['_CREATEPLANREQUEST']._serialized_end=739
-  _globals['_GETPLANREQUEST']._serialized_start=741
-  _globals['_GETPLANREQUEST']._serialized_end=769
-  _globals['_LISTPLANSREQUEST']._serialized_start=771
-  _globals['_LISTPLANSREQUEST']._serialized_end=828
-  _globals['_LISTPLANSRESPONSE']._serialized_start=830
-  _globals['_LISTPLANSRESPONSE']._serialized_end=904
-  _globals['_UPDATEPLANREQUEST']._serialized_start=906
-  _globals['_UPDATEPLANREQUEST']._serialized_end=1003
-  _globals['_DELETEPLANREQUEST']._serialized_start=1005
-  _globals['_DELETEPLANREQUEST']._serialized_end=1050
-  _globals['_GETPOLICYSETTINGSREQUEST']._serialized_start=1052
-  _globals['_GETPOLICYSETTINGSREQUEST']._serialized_end=1078
-  _globals['_UPDATEPOLICYSETTINGSREQUEST']._serialized_start=1080
-  _globals['_UPDATEPOLICYSETTINGSREQUEST']._serialized_end=1201
-  _globals['_CREATETENANTREQUEST']._serialized_start=1203
-  _globals['_CREATETENANTREQUEST']._serialized_end=1257
-  _globals['_GETTENANTREQUEST']._serialized_start=1259
-  _globals['_GETTENANTREQUEST']._serialized_end=1289
-  _globals['_LISTTENANTSREQUEST']._serialized_start=1291
-  _globals['_LISTTENANTSREQUEST']._serialized_end=1364
-  _globals['_LISTTENANTSRESPONSE']._serialized_start=1366
-  _globals['_LISTTENANTSRESPONSE']._serialized_end=1446
-  _globals['_UPDATETENANTREQUEST']._serialized_start=1448
-  _globals['_UPDATETENANTREQUEST']._serialized_end=1551
-  _globals['_DELETETENANTREQUEST']._serialized_start=1553
-  _globals['_DELETETENANTREQUEST']._serialized_end=1615
-  _globals['_RESETUSAGEREQUEST']._serialized_start=1618
-  _globals['_RESETUSAGEREQUEST']._serialized_end=1936
-  _globals['_RESETUSAGEREQUEST_LABELSENTRY']._serialized_start=1862
-  _globals['_RESETUSAGEREQUEST_LABELSENTRY']._serialized_end=1907
-  _globals['_RESETUSAGERESPONSE']._serialized_start=1938
-  _globals['_RESETUSAGERESPONSE']._serialized_end=2012
-  _globals['_LISTEVENTSREQUEST']._serialized_start=2015
-  _globals['_LISTEVENTSREQUEST']._serialized_end=2242
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=2244
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=2344
-  _globals['_LISTJOBSREQUEST']._serialized_start=2346
-  _globals['_LISTJOBSREQUEST']._serialized_end=2363
-  _globals['_LISTJOBSRESPONSE']._serialized_start=2365
-  _globals['_LISTJOBSRESPONSE']._serialized_end=2411
-  _globals['_RUNJOBREQUEST']._serialized_start=2413
-  _globals['_RUNJOBREQUEST']._serialized_end=2442
-  _globals['_ADMINSERVICE']._serialized_start=2445
-  _globals['_ADMINSERVICE']._serialized_end=5463
+  _globals['_CREATERESOURCEREQUEST']._serialized_start=304
+  _globals['_CREATERESOURCEREQUEST']._serialized_end=364
+  _globals['_GETRESOURCEREQUEST']._serialized_start=366
+  _globals['_GETRESOURCEREQUEST']._serialized_end=398
+  _globals['_LISTRESOURCESREQUEST']._serialized_start=400
+  _globals['_LISTRESOURCESREQUEST']._serialized_end=461
+  _globals['_LISTRESOURCESRESPONSE']._serialized_start=463
+  _globals['_LISTRESOURCESRESPONSE']._serialized_end=549
+  _globals['_UPDATERESOURCEREQUEST']._serialized_start=551
+  _globals['_UPDATERESOURCEREQUEST']._serialized_end=660
+  _globals['_DELETERESOURCEREQUEST']._serialized_start=662
+  _globals['_DELETERESOURCEREQUEST']._serialized_end=711
+  _globals['_CREATEPLANREQUEST']._serialized_start=713
+  _globals['_CREATEPLANREQUEST']._serialized_end=761
+  _globals['_GETPLANREQUEST']._serialized_start=763
+  _globals['_GETPLANREQUEST']._serialized_end=791
+  _globals['_LISTPLANSREQUEST']._serialized_start=793
+  _globals['_LISTPLANSREQUEST']._serialized_end=850
+  _globals['_LISTPLANSRESPONSE']._serialized_start=852
+  _globals['_LISTPLANSRESPONSE']._serialized_end=926
+  _globals['_UPDATEPLANREQUEST']._serialized_start=928
+  _globals['_UPDATEPLANREQUEST']._serialized_end=1025
+  _globals['_DELETEPLANREQUEST']._serialized_start=1027
+  _globals['_DELETEPLANREQUEST']._serialized_end=1072
+  _globals['_GETPOLICYSETTINGSREQUEST']._serialized_start=1074
+  _globals['_GETPOLICYSETTINGSREQUEST']._serialized_end=1100
+  _globals['_UPDATEPOLICYSETTINGSREQUEST']._serialized_start=1102
+  _globals['_UPDATEPOLICYSETTINGSREQUEST']._serialized_end=1223
+  _globals['_CREATETENANTREQUEST']._serialized_start=1225
+  _globals['_CREATETENANTREQUEST']._serialized_end=1279
+  _globals['_GETTENANTREQUEST']._serialized_start=1281
+  _globals['_GETTENANTREQUEST']._serialized_end=1311
+  _globals['_LISTTENANTSREQUEST']._serialized_start=1313
+  _globals['_LISTTENANTSREQUEST']._serialized_end=1386
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=1388
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=1468
+  _globals['_UPDATETENANTREQUEST']._serialized_start=1470
+  _globals['_UPDATETENANTREQUEST']._serialized_end=1573
+  _globals['_DELETETENANTREQUEST']._serialized_start=1575
+  _globals['_DELETETENANTREQUEST']._serialized_end=1637
+  _globals['_RESETUSAGEREQUEST']._serialized_start=1640
+  _globals['_RESETUSAGEREQUEST']._serialized_end=1958
+  _globals['_RESETUSAGEREQUEST_LABELSENTRY']._serialized_start=1884
+  _globals['_RESETUSAGEREQUEST_LABELSENTRY']._serialized_end=1929
+  _globals['_RESETUSAGERESPONSE']._serialized_start=1960
+  _globals['_RESETUSAGERESPONSE']._serialized_end=2034
+  _globals['_LISTEVENTSREQUEST']._serialized_start=2037
+  _globals['_LISTEVENTSREQUEST']._serialized_end=2264
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=2266
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=2366
+  _globals['_LISTJOBSREQUEST']._serialized_start=2368
+  _globals['_LISTJOBSREQUEST']._serialized_end=2385
+  _globals['_LISTJOBSRESPONSE']._serialized_start=2387
+  _globals['_LISTJOBSRESPONSE']._serialized_end=2433
+  _globals['_RUNJOBREQUEST']._serialized_start=2435
+  _globals['_RUNJOBREQUEST']._serialized_end=2464
+  _globals['_ADMINSERVICE']._serialized_start=2467
+  _globals['_ADMINSERVICE']._serialized_end=5559
 # @@protoc_insertion_point(module_scope)

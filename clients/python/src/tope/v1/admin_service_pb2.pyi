@@ -1,3 +1,4 @@
+from tope.v1 import change_pb2 as _change_pb2
 from tope.v1 import event_pb2 as _event_pb2
 from tope.v1 import job_pb2 as _job_pb2
 from tope.v1 import key_pb2 as _key_pb2

@@ -5,6 +5,7 @@ import warnings
 
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from tope.v1 import admin_service_pb2 as tope_dot_v1_dot_admin__service__pb2
+from tope.v1 import change_pb2 as tope_dot_v1_dot_change__pb2
 from tope.v1 import job_pb2 as tope_dot_v1_dot_job__pb2
 from tope.v1 import key_pb2 as tope_dot_v1_dot_key__pb2
 from tope.v1 import policy_pb2 as tope_dot_v1_dot_policy__pb2
@@ -318,6 +319,11 @@ class AdminServiceStub(object):
                 '/tope.v1.AdminService/RunJob',
                 request_serializer=tope_dot_v1_dot_admin__service__pb2.RunJobRequest.SerializeToString,
                 response_deserializer=tope_dot_v1_dot_job__pb2.JobRun.FromString,
+                _registered_method=True)
+        self.ListChanges = channel.unary_unary(
+                '/tope.v1.AdminService/ListChanges',
+                request_serializer=tope_dot_v1_dot_change__pb2.ListChangesRequest.SerializeToString,
+                response_deserializer=tope_dot_v1_dot_change__pb2.ListChangesResponse.FromString,
                 _registered_method=True)
 
 
@@ -744,6 +750,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListChanges(self, request, context):
+        """Lists the audit, the newest change first: who changed what, from where and
+        when. Changes are kept as long as the setting `audit_retention_days` says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -971,6 +985,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RunJob,
                     request_deserializer=tope_dot_v1_dot_admin__service__pb2.RunJobRequest.FromString,
                     response_serializer=tope_dot_v1_dot_job__pb2.JobRun.SerializeToString,
+            ),
+            'ListChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChanges,
+                    request_deserializer=tope_dot_v1_dot_change__pb2.ListChangesRequest.FromString,
+                    response_serializer=tope_dot_v1_dot_change__pb2.ListChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2237,6 +2256,33 @@ class AdminService(object):
             '/tope.v1.AdminService/RunJob',
             tope_dot_v1_dot_admin__service__pb2.RunJobRequest.SerializeToString,
             tope_dot_v1_dot_job__pb2.JobRun.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tope.v1.AdminService/ListChanges',
+            tope_dot_v1_dot_change__pb2.ListChangesRequest.SerializeToString,
+            tope_dot_v1_dot_change__pb2.ListChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ import google.protobuf.empty_pb2
 import grpc
 import grpc.aio
 import tope.v1.admin_service_pb2
+import tope.v1.change_pb2
 import tope.v1.job_pb2
 import tope.v1.key_pb2
 import tope.v1.policy_pb2
@@ -431,6 +432,14 @@ class AdminServiceStub:
     JOB_RUNNING if the job is already running in this server.
     """
 
+    ListChanges: grpc.UnaryUnaryMultiCallable[
+        tope.v1.change_pb2.ListChangesRequest,
+        tope.v1.change_pb2.ListChangesResponse,
+    ]
+    """Lists the audit, the newest change first: who changed what, from where and
+    when. Changes are kept as long as the setting `audit_retention_days` says.
+    """
+
 class AdminServiceAsyncStub:
     """Declares resources, plans, tenants, agents, overrides and webhooks, corrects
     usage, lists events and runs jobs.
@@ -834,6 +843,14 @@ class AdminServiceAsyncStub:
     reply says so, and the call itself succeeds. Fails with NOT_FOUND,
     JOB_NOT_FOUND if there is no such job, and with FAILED_PRECONDITION,
     JOB_RUNNING if the job is already running in this server.
+    """
+
+    ListChanges: grpc.aio.UnaryUnaryMultiCallable[
+        tope.v1.change_pb2.ListChangesRequest,
+        tope.v1.change_pb2.ListChangesResponse,
+    ]
+    """Lists the audit, the newest change first: who changed what, from where and
+    when. Changes are kept as long as the setting `audit_retention_days` says.
     """
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
@@ -1329,6 +1346,16 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         reply says so, and the call itself succeeds. Fails with NOT_FOUND,
         JOB_NOT_FOUND if there is no such job, and with FAILED_PRECONDITION,
         JOB_RUNNING if the job is already running in this server.
+        """
+
+    @abc.abstractmethod
+    def ListChanges(
+        self,
+        request: tope.v1.change_pb2.ListChangesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tope.v1.change_pb2.ListChangesResponse, collections.abc.Awaitable[tope.v1.change_pb2.ListChangesResponse]]:
+        """Lists the audit, the newest change first: who changed what, from where and
+        when. Changes are kept as long as the setting `audit_retention_days` says.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

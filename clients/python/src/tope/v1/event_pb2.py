@@ -16,21 +16,21 @@ from tope.v1 import usage_pb2 as tope_dot_v1_dot_usage__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13tope/v1/event.proto\x12\x07tope.v1\x1a\x13tope/v1/usage.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x03\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x17\n\x0ftenant_sequence\x18\x03 \x01(\x03\x12 \n\x04kind\x18\x04 \x01(\x0e\x32\x12.tope.v1.EventKind\x12.\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08\x62\x61lances\x18\x06 \x03(\x0b\x32\x10.tope.v1.Balance\x12\x0f\n\x07percent\x18\x07 \x01(\x05\x12\x12\n\ngeneration\x18\x08 \x01(\x05\x12\x11\n\trequested\x18\t \x01(\x03\x12)\n\x0breservation\x18\n \x01(\x0b\x32\x14.tope.v1.Reservation\x12\x10\n\x08\x61\x64justed\x18\x0b \x01(\x03\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x10\n\x08operator\x18\r \x01(\t\x12%\n\x06\x63hange\x18\x0e \x01(\x0b\x32\x15.tope.v1.PolicyChange\x12\x0f\n\x07webhook\x18\x0f \x01(\t\x12\x0e\n\x06\x66\x61ults\x18\x10 \x01(\x03\"\x97\x03\n\x0cPolicyChange\x12.\n\x07subject\x18\x01 \x01(\x0e\x32\x1d.tope.v1.PolicyChange.Subject\x12\n\n\x02id\x18\x02 \x01(\t\x12,\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1c.tope.v1.PolicyChange.Action\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t\"\xae\x01\n\x07Subject\x12\x17\n\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x14\n\x10SUBJECT_RESOURCE\x10\x01\x12\x10\n\x0cSUBJECT_PLAN\x10\x02\x12\x12\n\x0eSUBJECT_TENANT\x10\x03\x12\x11\n\rSUBJECT_AGENT\x10\x04\x12\x14\n\x10SUBJECT_OVERRIDE\x10\x05\x12\x14\n\x10SUBJECT_SETTINGS\x10\x06\x12\x0f\n\x0bSUBJECT_KEY\x10\x07\"\\\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43TION_CREATED\x10\x01\x12\x12\n\x0e\x41\x43TION_UPDATED\x10\x02\x12\x12\n\x0e\x41\x43TION_DELETED\x10\x03*\x85\x03\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12 \n\x1c\x45VENT_KIND_THRESHOLD_REACHED\x10\x01\x12 \n\x1c\x45VENT_KIND_THRESHOLD_CLEARED\x10\x02\x12\x1c\n\x18\x45VENT_KIND_LIMIT_REACHED\x10\x03\x12\x1e\n\x1a\x45VENT_KIND_RESERVE_REFUSED\x10\x04\x12\"\n\x1e\x45VENT_KIND_RESERVATION_EXPIRED\x10\x05\x12\x1d\n\x19\x45VENT_KIND_COMMITTED_LATE\x10\x06\x12\x1c\n\x18\x45VENT_KIND_WINDOW_CLOSED\x10\x07\x12\x1a\n\x16\x45VENT_KIND_USAGE_RESET\x10\x08\x12\x1d\n\x19\x45VENT_KIND_POLICY_CHANGED\x10\t\x12\x1f\n\x1b\x45VENT_KIND_WEBHOOK_DISABLED\x10\n\x12\x1d\n\x19\x45VENT_KIND_BOOKS_DISAGREE\x10\x0b\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13tope/v1/event.proto\x12\x07tope.v1\x1a\x13tope/v1/usage.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x03\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x17\n\x0ftenant_sequence\x18\x03 \x01(\x03\x12 \n\x04kind\x18\x04 \x01(\x0e\x32\x12.tope.v1.EventKind\x12.\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08\x62\x61lances\x18\x06 \x03(\x0b\x32\x10.tope.v1.Balance\x12\x0f\n\x07percent\x18\x07 \x01(\x05\x12\x12\n\ngeneration\x18\x08 \x01(\x05\x12\x11\n\trequested\x18\t \x01(\x03\x12)\n\x0breservation\x18\n \x01(\x0b\x32\x14.tope.v1.Reservation\x12\x10\n\x08\x61\x64justed\x18\x0b \x01(\x03\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x10\n\x08operator\x18\r \x01(\t\x12%\n\x06\x63hange\x18\x0e \x01(\x0b\x32\x15.tope.v1.PolicyChange\x12\x0f\n\x07webhook\x18\x0f \x01(\t\x12\x0e\n\x06\x66\x61ults\x18\x10 \x01(\x03\x12\x0e\n\x06\x63\x61ller\x18\x11 \x01(\t\"\x97\x03\n\x0cPolicyChange\x12.\n\x07subject\x18\x01 \x01(\x0e\x32\x1d.tope.v1.PolicyChange.Subject\x12\n\n\x02id\x18\x02 \x01(\t\x12,\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1c.tope.v1.PolicyChange.Action\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t\"\xae\x01\n\x07Subject\x12\x17\n\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x14\n\x10SUBJECT_RESOURCE\x10\x01\x12\x10\n\x0cSUBJECT_PLAN\x10\x02\x12\x12\n\x0eSUBJECT_TENANT\x10\x03\x12\x11\n\rSUBJECT_AGENT\x10\x04\x12\x14\n\x10SUBJECT_OVERRIDE\x10\x05\x12\x14\n\x10SUBJECT_SETTINGS\x10\x06\x12\x0f\n\x0bSUBJECT_KEY\x10\x07\"\\\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43TION_CREATED\x10\x01\x12\x12\n\x0e\x41\x43TION_UPDATED\x10\x02\x12\x12\n\x0e\x41\x43TION_DELETED\x10\x03*\x85\x03\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12 \n\x1c\x45VENT_KIND_THRESHOLD_REACHED\x10\x01\x12 \n\x1c\x45VENT_KIND_THRESHOLD_CLEARED\x10\x02\x12\x1c\n\x18\x45VENT_KIND_LIMIT_REACHED\x10\x03\x12\x1e\n\x1a\x45VENT_KIND_RESERVE_REFUSED\x10\x04\x12\"\n\x1e\x45VENT_KIND_RESERVATION_EXPIRED\x10\x05\x12\x1d\n\x19\x45VENT_KIND_COMMITTED_LATE\x10\x06\x12\x1c\n\x18\x45VENT_KIND_WINDOW_CLOSED\x10\x07\x12\x1a\n\x16\x45VENT_KIND_USAGE_RESET\x10\x08\x12\x1d\n\x19\x45VENT_KIND_POLICY_CHANGED\x10\t\x12\x1f\n\x1b\x45VENT_KIND_WEBHOOK_DISABLED\x10\n\x12\x1d\n\x19\x45VENT_KIND_BOOKS_DISAGREE\x10\x0b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tope.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTKIND']._serialized_start=907
-  _globals['_EVENTKIND']._serialized_end=1296
+  _globals['_EVENTKIND']._serialized_start=923
+  _globals['_EVENTKIND']._serialized_end=1312
   _globals['_EVENT']._serialized_start=87
-  _globals['_EVENT']._serialized_end=494
-  _globals['_POLICYCHANGE']._serialized_start=497
-  _globals['_POLICYCHANGE']._serialized_end=904
-  _globals['_POLICYCHANGE_SUBJECT']._serialized_start=636
-  _globals['_POLICYCHANGE_SUBJECT']._serialized_end=810
-  _globals['_POLICYCHANGE_ACTION']._serialized_start=812
-  _globals['_POLICYCHANGE_ACTION']._serialized_end=904
+  _globals['_EVENT']._serialized_end=510
+  _globals['_POLICYCHANGE']._serialized_start=513
+  _globals['_POLICYCHANGE']._serialized_end=920
+  _globals['_POLICYCHANGE_SUBJECT']._serialized_start=652
+  _globals['_POLICYCHANGE_SUBJECT']._serialized_end=826
+  _globals['_POLICYCHANGE_ACTION']._serialized_start=828
+  _globals['_POLICYCHANGE_ACTION']._serialized_end=920
 # @@protoc_insertion_point(module_scope)

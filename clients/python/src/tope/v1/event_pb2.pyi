@@ -36,7 +36,7 @@ EVENT_KIND_WEBHOOK_DISABLED: EventKind
 EVENT_KIND_BOOKS_DISAGREE: EventKind
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "tenant", "tenant_sequence", "kind", "occur_time", "balances", "percent", "generation", "requested", "reservation", "adjusted", "reason", "operator", "change", "webhook", "faults")
+    __slots__ = ("sequence", "tenant", "tenant_sequence", "kind", "occur_time", "balances", "percent", "generation", "requested", "reservation", "adjusted", "reason", "operator", "change", "webhook", "faults", "caller")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     TENANT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class Event(_message.Message):
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     WEBHOOK_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     tenant: str
     tenant_sequence: int
@@ -69,7 +70,8 @@ class Event(_message.Message):
     change: PolicyChange
     webhook: str
     faults: int
-    def __init__(self, sequence: _Optional[int] = ..., tenant: _Optional[str] = ..., tenant_sequence: _Optional[int] = ..., kind: _Optional[_Union[EventKind, str]] = ..., occur_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., balances: _Optional[_Iterable[_Union[_usage_pb2.Balance, _Mapping]]] = ..., percent: _Optional[int] = ..., generation: _Optional[int] = ..., requested: _Optional[int] = ..., reservation: _Optional[_Union[_usage_pb2.Reservation, _Mapping]] = ..., adjusted: _Optional[int] = ..., reason: _Optional[str] = ..., operator: _Optional[str] = ..., change: _Optional[_Union[PolicyChange, _Mapping]] = ..., webhook: _Optional[str] = ..., faults: _Optional[int] = ...) -> None: ...
+    caller: str
+    def __init__(self, sequence: _Optional[int] = ..., tenant: _Optional[str] = ..., tenant_sequence: _Optional[int] = ..., kind: _Optional[_Union[EventKind, str]] = ..., occur_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., balances: _Optional[_Iterable[_Union[_usage_pb2.Balance, _Mapping]]] = ..., percent: _Optional[int] = ..., generation: _Optional[int] = ..., requested: _Optional[int] = ..., reservation: _Optional[_Union[_usage_pb2.Reservation, _Mapping]] = ..., adjusted: _Optional[int] = ..., reason: _Optional[str] = ..., operator: _Optional[str] = ..., change: _Optional[_Union[PolicyChange, _Mapping]] = ..., webhook: _Optional[str] = ..., faults: _Optional[int] = ..., caller: _Optional[str] = ...) -> None: ...
 
 class PolicyChange(_message.Message):
     __slots__ = ("subject", "id", "action", "fields")

@@ -16,29 +16,29 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11tope/v1/key.proto\x12\x07tope.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x02\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x04role\x18\x02 \x01(\x0e\x32\r.tope.v1.Role\x12\x0f\n\x07tenants\x18\x03 \x03(\t\x12\x0e\n\x06\x61gents\x18\x04 \x03(\t\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12 \n\x05state\x18\x06 \x01(\x0e\x32\x11.tope.v1.KeyState\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\"-\n\x10\x43reateKeyRequest\x12\x19\n\x03key\x18\x01 \x01(\x0b\x32\x0c.tope.v1.Key\"\x1b\n\rGetKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"8\n\x0fListKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"G\n\x10ListKeysResponse\x12\x1a\n\x04keys\x18\x01 \x03(\x0b\x32\x0c.tope.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x10UpdateKeyRequest\x12\x19\n\x03key\x18\x01 \x01(\x0b\x32\x0c.tope.v1.Key\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\",\n\x10\x44\x65leteKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t*b\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n\nROLE_ADMIN\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x0f\n\x0bROLE_VIEWER\x10\x03\x12\x10\n\x0cROLE_SPENDER\x10\x04*R\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x01\x12\x15\n\x11KEY_STATE_REVOKED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11tope/v1/key.proto\x12\x07tope.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x03\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x04role\x18\x02 \x01(\x0e\x32\r.tope.v1.Role\x12\x0f\n\x07tenants\x18\x03 \x03(\t\x12\x0e\n\x06\x61gents\x18\x04 \x03(\t\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12 \n\x05state\x18\x06 \x01(\x0e\x32\x11.tope.v1.KeyState\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12\x17\n\x0f\x63\x65rtificate_san\x18\r \x01(\t\"-\n\x10\x43reateKeyRequest\x12\x19\n\x03key\x18\x01 \x01(\x0b\x32\x0c.tope.v1.Key\"\x1b\n\rGetKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"8\n\x0fListKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"G\n\x10ListKeysResponse\x12\x1a\n\x04keys\x18\x01 \x03(\x0b\x32\x0c.tope.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x10UpdateKeyRequest\x12\x19\n\x03key\x18\x01 \x01(\x0b\x32\x0c.tope.v1.Key\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\",\n\x10\x44\x65leteKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t*b\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n\nROLE_ADMIN\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x0f\n\x0bROLE_VIEWER\x10\x03\x12\x10\n\x0cROLE_SPENDER\x10\x04*R\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x01\x12\x15\n\x11KEY_STATE_REVOKED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tope.v1.key_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=811
-  _globals['_ROLE']._serialized_end=909
-  _globals['_KEYSTATE']._serialized_start=911
-  _globals['_KEYSTATE']._serialized_end=993
+  _globals['_ROLE']._serialized_start=836
+  _globals['_ROLE']._serialized_end=934
+  _globals['_KEYSTATE']._serialized_start=936
+  _globals['_KEYSTATE']._serialized_end=1018
   _globals['_KEY']._serialized_start=98
-  _globals['_KEY']._serialized_end=460
-  _globals['_CREATEKEYREQUEST']._serialized_start=462
-  _globals['_CREATEKEYREQUEST']._serialized_end=507
-  _globals['_GETKEYREQUEST']._serialized_start=509
-  _globals['_GETKEYREQUEST']._serialized_end=536
-  _globals['_LISTKEYSREQUEST']._serialized_start=538
-  _globals['_LISTKEYSREQUEST']._serialized_end=594
-  _globals['_LISTKEYSRESPONSE']._serialized_start=596
-  _globals['_LISTKEYSRESPONSE']._serialized_end=667
-  _globals['_UPDATEKEYREQUEST']._serialized_start=669
-  _globals['_UPDATEKEYREQUEST']._serialized_end=763
-  _globals['_DELETEKEYREQUEST']._serialized_start=765
-  _globals['_DELETEKEYREQUEST']._serialized_end=809
+  _globals['_KEY']._serialized_end=485
+  _globals['_CREATEKEYREQUEST']._serialized_start=487
+  _globals['_CREATEKEYREQUEST']._serialized_end=532
+  _globals['_GETKEYREQUEST']._serialized_start=534
+  _globals['_GETKEYREQUEST']._serialized_end=561
+  _globals['_LISTKEYSREQUEST']._serialized_start=563
+  _globals['_LISTKEYSREQUEST']._serialized_end=619
+  _globals['_LISTKEYSRESPONSE']._serialized_start=621
+  _globals['_LISTKEYSRESPONSE']._serialized_end=692
+  _globals['_UPDATEKEYREQUEST']._serialized_start=694
+  _globals['_UPDATEKEYREQUEST']._serialized_end=788
+  _globals['_DELETEKEYREQUEST']._serialized_start=790
+  _globals['_DELETEKEYREQUEST']._serialized_end=834
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ KEY_STATE_ACTIVE: KeyState
 KEY_STATE_REVOKED: KeyState
 
 class Key(_message.Message):
-    __slots__ = ("id", "role", "tenants", "agents", "display_name", "state", "expire_time", "last_used_time", "create_time", "update_time", "text", "etag")
+    __slots__ = ("id", "role", "tenants", "agents", "display_name", "state", "expire_time", "last_used_time", "create_time", "update_time", "text", "etag", "certificate_san")
     ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     TENANTS_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Key(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_SAN_FIELD_NUMBER: _ClassVar[int]
     id: str
     role: Role
     tenants: _containers.RepeatedScalarFieldContainer[str]
@@ -56,7 +57,8 @@ class Key(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     text: str
     etag: str
-    def __init__(self, id: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., tenants: _Optional[_Iterable[str]] = ..., agents: _Optional[_Iterable[str]] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., text: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+    certificate_san: str
+    def __init__(self, id: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., tenants: _Optional[_Iterable[str]] = ..., agents: _Optional[_Iterable[str]] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., text: _Optional[str] = ..., etag: _Optional[str] = ..., certificate_san: _Optional[str] = ...) -> None: ...
 
 class CreateKeyRequest(_message.Message):
     __slots__ = ("key",)
