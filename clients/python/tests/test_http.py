@@ -259,3 +259,22 @@ def test_a_compressed_reply(libraries: Libraries, coding: str) -> None:
     with client.stream("POST", "http://x/v1/chat/completions", json=body) as reply:
         assert b"".join(reply.iter_raw()) == content
     assert libraries.charged() == [7 if coding != "br" else 53]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "usage", "reserved"),
+    [
+        ("/v1/embeddings", {"input": ["a b", "c"]}, {"prompt_tokens": 4, "total_tokens": 4}, 3),
+        ("/v1/completions", {"prompt": "a b c", "max_tokens": 5}, {"prompt_tokens": 3, "completion_tokens": 1}, 8),
+    ],
+)
+def test_embeddings_and_completions(
+    libraries: Libraries, path: str, body: dict[str, Any], usage: dict[str, int], reserved: int
+) -> None:
+    def answer(request: Any) -> Any:
+        return httpx2.Response(200, stream=httpx2.ByteStream(json.dumps({"usage": usage}).encode()))
+
+    client = libraries.http(library=httpx2, transport=httpx2.MockTransport(answer))
+    assert client.post(f"http://x{path}", json={"model": "m", **body}).json() == {"usage": usage}
+    assert libraries.charged() == [4]
+    assert libraries.world.reservations()[0].amounts[0].reserved == reserved
