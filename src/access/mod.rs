@@ -196,15 +196,16 @@ impl Keyring {
             return Err(Denied::Unavailable);
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        *loaded = (number, false);
         let latest = self.latest();
         let found = timeout(LOAD_TIMEOUT, self.store.load_keys(latest.revision)).await;
-        let found = found.map_err(|_| Denied::Unavailable)??;
+        // If the call is dropped meanwhile, nothing is known about the database, and the next call loads the keys.
+        let found = found.map_err(|_| Denied::Unavailable).and_then(|found| Ok(found?));
+        *loaded = (number, found.is_ok());
+        let found = found?;
         if let Some(keys) = found.keys {
             let keys = Arc::new(latest.replaced(found.revision, keys));
             *self.latest.write().unwrap_or_else(PoisonError::into_inner) = keys;
         }
-        *loaded = (number, true);
         Ok(self.latest())
     }
 }

@@ -77,7 +77,20 @@ pub struct Engine {
 pub struct Lanes {
     tasks: JoinSet<()>,
     stop: CancellationToken,
-    runtime: Runtime,
+    threads: Threads,
+}
+
+/// The threads of the lanes. If the start of a server is given up, they end without being waited for, which a task must
+/// not do.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Engine {
@@ -112,7 +125,7 @@ impl Engine {
                 LaneHandle { queue, backlog }
             })
             .collect();
-        Ok((Engine { lanes, store: store.clone() }, Lanes { tasks, stop, runtime }))
+        Ok((Engine { lanes, store: store.clone() }, Lanes { tasks, stop, threads: Threads(Some(runtime)) }))
     }
 
     /// Waits until one operation is decided. After `deadline` the operation may be dropped undecided (R4.10).
@@ -221,6 +234,6 @@ impl Lanes {
 
     /// Ends the threads. The connections that were opened on them must be closed first.
     pub fn end(self) {
-        self.runtime.shutdown_background();
+        drop(self.threads);
     }
 }

@@ -37,6 +37,9 @@ use opentelemetry_sdk::{
 
 pub use self::export::TracesError;
 
+/// The header with the trace of the caller (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
+
 /// Maximum number of calls that the span of a batch has links to.
 const LINKS_MAX: usize = 128;
 
@@ -112,8 +115,10 @@ impl Traces {
 
     /// Decides whether a call with these headers is traced.
     pub fn call(self: &Arc<Self>, headers: &HeaderMap) -> Option<Arc<CallTrace>> {
-        let caller = self.propagator.extract(&Headers(headers));
-        let caller = caller.span().span_context().clone();
+        let caller = match headers.contains_key(TRACEPARENT) {
+            true => self.propagator.extract(&Headers(headers)).span().span_context().clone(),
+            false => SpanContext::NONE,
+        };
         let is_sampled = match caller.is_valid() {
             true => caller.is_sampled(),
             false => scatter(self.calls.fetch_add(1, Ordering::Relaxed)) < self.sampled_below,
@@ -121,11 +126,11 @@ impl Traces {
         if !is_sampled {
             return None;
         }
-        let (trace, parent, state) = match caller.is_valid() {
-            true => (caller.trace_id(), Some(caller.span_id()), caller.trace_state().clone()),
-            false => (RandomIdGenerator::default().new_trace_id(), None, TraceState::default()),
+        let (trace, parent) = match caller.is_valid() {
+            true => (caller.trace_id(), Some(caller.span_id())),
+            false => (RandomIdGenerator::default().new_trace_id(), None),
         };
-        let context = context(trace, state);
+        let context = context(trace);
         Some(Arc::new(CallTrace { traces: Arc::clone(self), context, parent, queued_at: OnceLock::new() }))
     }
 
@@ -215,7 +220,7 @@ impl CallTrace {
     /// Emits the span of the wait of the call's operations for this batch.
     fn end_wait(&self, began: Instant, batch: &SpanContext) {
         let queued_at = self.queued_at.get().copied().unwrap_or(began);
-        let context = context(self.context.trace_id(), self.context.trace_state().clone());
+        let context = context(self.context.trace_id());
         let links = vec![Link::with_context(batch.clone())];
         let wait = Span::inner(context, Some(self.context.span_id()), "wait".to_owned(), queued_at, began);
         self.traces.emit(Span { links, ..wait });
@@ -242,12 +247,12 @@ pub fn end_batch<'a>(
     traced.dedup_by_key(|call| Arc::as_ptr(call));
     let Some(first) = traced.first() else { return };
     let traces = Arc::clone(&first.traces);
-    let batch = context(RandomIdGenerator::default().new_trace_id(), TraceState::default());
+    let batch = context(RandomIdGenerator::default().new_trace_id());
     for call in &traced {
         call.end_wait(began, &batch);
     }
     for transaction in transactions {
-        let context = context(batch.trace_id(), TraceState::default());
+        let context = context(batch.trace_id());
         let EndedTransaction { name, outcome, began, ended } = transaction;
         let span = Span::inner(context, Some(batch.span_id()), format!("transaction {name}"), began, ended);
         traces.emit(Span { attributes: vec![KeyValue::new("tope.outcome", outcome)], ..span });
@@ -279,10 +284,10 @@ pub fn note_transaction(name: &'static str, outcome: &'static str, began: Instan
     });
 }
 
-/// Makes the context of a new span in a trace.
-fn context(trace: TraceId, state: TraceState) -> SpanContext {
+/// Makes the context of a new span in a trace. The caller's `tracestate`, which can be long, is not passed on.
+fn context(trace: TraceId) -> SpanContext {
     let span = RandomIdGenerator::default().new_span_id();
-    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, state)
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default())
 }
 
 /// Scatters numbers that follow each other over all numbers (the finalizer of SplitMix64).

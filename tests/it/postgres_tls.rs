@@ -90,7 +90,7 @@ async fn every_connection_uses_tls_as_the_url_says() {
         ("localhost", format!("sslmode=verify-full&sslrootcert={root}")),
         // The certificate is not for this name.
         ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={root}")),
-        ("127.0.0.1", format!("sslmode=require&sslrootcert={other}")),
+        ("127.0.0.1", "sslmode=require".to_owned()),
         ("127.0.0.1", "sslmode=prefer".to_owned()),
         ("127.0.0.1", "application_name=x".to_owned()),
     ];
@@ -116,6 +116,11 @@ async fn every_connection_uses_tls_as_the_url_says() {
         ("localhost", "sslmode=disable".to_owned(), "no pg_hba.conf entry"),
         (
             "localhost",
+            format!("sslmode=require&sslrootcert={root}"),
+            "which verify no certificate; use sslmode=verify-full",
+        ),
+        (
+            "localhost",
             format!("sslmode=verify-full&sslrootcert={missing}"),
             "missing.pem, which cannot be read",
         ),
@@ -139,8 +144,12 @@ async fn every_connection_uses_tls_as_the_url_says() {
 async fn a_server_without_tls_or_with_an_expired_certificate_is_refused() {
     let (postgres, folder, ca) = (Secured::start(), scratch_folder(), Ca::new("ca"));
     let root = write(folder.path(), "ca.pem", &ca.pem());
-    for mode in ["require", "verify-ca", "verify-full"] {
-        let url = postgres.url("localhost", &format!("sslmode={mode}&sslrootcert={root}"));
+    for mode in [
+        "require".to_owned(),
+        format!("verify-ca&sslrootcert={root}"),
+        format!("verify-full&sslrootcert={root}"),
+    ] {
+        let url = postgres.url("localhost", &format!("sslmode={mode}"));
         let said = refusal(&url).await;
         assert!(said.contains("does not support TLS"), "{mode}: {said}");
     }

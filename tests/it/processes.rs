@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::net::TcpStream;
+use tope::server::{Server, ServerOptions};
 
 use crate::harness::{
     clients::mask,
@@ -15,6 +16,7 @@ use crate::harness::{
     postgres,
     process::{run, said, tope},
     v1::*,
+    world::settings,
     *,
 };
 
@@ -273,5 +275,17 @@ async fn every_subcommand_has_a_help_text() {
     let help = said(&run(command).await);
     for word in ["127.0.0.1:50051", "sqlite://tope.db", "TOPE_LISTEN", "TOPE_DATABASE", "--demo"] {
         assert!(help.contains(word), "{word}: {help}");
+    }
+}
+
+/// Ctrl-C can come while a server starts. The start is then dropped, wherever it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_can_be_given_up_at_any_moment() {
+    for millis in [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128] {
+        let database = Database::fresh(Kind::Sqlite);
+        let start = Server::start(ServerOptions::new(settings(database.url())));
+        if let Ok(server) = tokio::time::timeout(Duration::from_millis(millis), start).await {
+            server.expect("the database is free").shutdown().await;
+        }
     }
 }

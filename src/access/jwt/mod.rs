@@ -109,7 +109,7 @@ impl JwtVerifier {
     /// # Errors
     ///
     /// Why the JWT is not valid, or that the keys of the provider are not known.
-    pub(super) async fn verify(&self, text: &str, now: Time) -> Result<Arc<Jwt>, BadKey> {
+    pub(super) async fn verify(self: &Arc<Self>, text: &str, now: Time) -> Result<Arc<Jwt>, BadKey> {
         let parts = Parts::parse(text)?;
         match self.verify_now(text, &parts, now) {
             Err(BadKey::JwksMissing) | Ok(Err(Unverified::NoKey)) => {
@@ -155,11 +155,20 @@ impl JwtVerifier {
         }
     }
 
-    async fn read_unless_just_read(&self) {
-        let mut last = self.last.lock().await;
-        if last.is_none_or(|last| last.at.elapsed() >= READ_PAUSE) {
-            let _ = self.read(&mut last).await;
+    async fn read_unless_just_read(self: &Arc<Self>) {
+        let is_due = |last: &Option<LastRead>| last.is_none_or(|last| last.at.elapsed() >= READ_PAUSE);
+        if !is_due(&*self.last.lock().await) {
+            return;
         }
+        let verifier = Arc::clone(self);
+        // In a task of its own, because the deadline of the call must not end a read on which all callers wait.
+        let read = tokio::spawn(async move {
+            let mut last = verifier.last.lock().await;
+            if is_due(&last) {
+                let _ = verifier.read(&mut last).await;
+            }
+        });
+        let _ = read.await;
     }
 
     /// Reads the keys.
@@ -169,8 +178,6 @@ impl JwtVerifier {
     /// What is wrong with the source of the keys. It was logged.
     async fn read(&self, last: &mut Option<LastRead>) -> Result<(), String> {
         let at = Instant::now();
-        // A call that is dropped meanwhile must not make room for the next read.
-        *last = Some(LastRead { at, succeeded: false });
         let read = self.reader.read().await;
         let taken = read.and_then(|text| self.take(&text));
         *last = Some(LastRead { at, succeeded: taken.is_ok() });

@@ -29,7 +29,7 @@ use crate::{
 const AUTHORIZATION: &str = "authorization";
 
 /// How often an operation is submitted again because keys were changed meanwhile.
-const RENEWALS_MAX: u32 = 5;
+const RENEWALS_MAX: u32 = 32;
 
 /// A call that was let in.
 pub(super) struct Admitted<T> {

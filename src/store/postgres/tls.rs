@@ -73,6 +73,12 @@ impl PostgresTls {
     ///
     /// A file cannot be read, or does not contain what it should.
     pub(in crate::store) fn load(&self) -> Result<MakeRustlsConnect, StoreError> {
+        if self.root.is_some() && matches!(self.mode, PgSslMode::Prefer | PgSslMode::Require) {
+            return Err(unusable(
+                "sslrootcert is set, but sslmode is prefer or require, which verify no certificate; use \
+                 sslmode=verify-full",
+            ));
+        }
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

@@ -170,7 +170,12 @@ impl Wire {
     }
 
     async fn connect(&self) -> Result<WireConnection, StoreError> {
-        let tls = self.tls.load()?;
+        let tls = self.tls.clone();
+        let tls = tokio::task::spawn_blocking(move || tls.load()).await;
+        // At the start the files were right. They may be in the middle of a renewal now.
+        let no_files = |text: String| StoreError::Unavailable(DbErr::Custom(text));
+        let tls =
+            tls.map_err(|error| no_files(error.to_string()))?.map_err(|error| no_files(error.to_string()))?;
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(tls)).await;
         let (client, connection) = match connect {
             Ok(connected) => connected.map_err(|error| unconnected(&error))?,

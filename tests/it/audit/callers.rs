@@ -138,11 +138,35 @@ both! {
         }
         let own = list(world, &page.text, only("acme")).await.expect("it is the own tenant");
         assert!(!own.is_empty() && own.iter().all(|row| row.tenant == "acme"), "{own:?}");
+        assert!(own.iter().all(|row| row.address.is_empty()), "{own:?}");
         let whole = list(world, &viewer.text, only("")).await.expect("it may");
         assert!(whole.len() > own.len());
         for row in whole {
             assert_eq!(row.after.is_empty(), row.kind() == ChangeKind::Key, "keys are for admins: {row:?}");
         }
+    }
+
+    /// R8.5: whoever has the id of a deleted tenant now sees nothing of the tenant before.
+    async fn a_tenant_does_not_see_the_changes_of_an_earlier_tenant(world: World) {
+        for tenant in ["acme", "globex"] {
+            world.tenant_with(tenant, &[day("tokens", 100).named(tenant)]).await;
+        }
+        let page = key(world, Role::Viewer, &["acme"]).await;
+        let viewer = key(world, Role::Viewer, &[]).await;
+        need_keys(world).await;
+        assert_eq!(list(world, &page.text, only("acme")).await.expect("its own").len(), 1);
+        let delete = DeleteTenantRequest { id: "acme".into(), ..DeleteTenantRequest::default() };
+        world.restart_with(settings(world.database.url())).await;
+        done(world.admin.clone().delete_tenant(delete).await).expect("it has no holds");
+        need_keys(world).await;
+        assert_eq!(list(world, &page.text, only("acme")).await.expect("there is no such tenant"), []);
+        world.clock.advance(SECOND);
+        world.restart_with(settings(world.database.url())).await;
+        world.tenant("acme", "globex", "").await.expect("the id is free");
+        need_keys(world).await;
+        let own = list(world, &page.text, only("acme")).await.expect("its own");
+        assert_eq!(own.iter().map(|row| &*row.rpc).collect::<Vec<_>>(), ["CreateTenant"]);
+        assert_eq!(list(world, &viewer.text, only("acme")).await.expect("it may").len(), 3);
     }
 
     /// `tope keys` works on the database itself, and `tope changes` prints the audit.

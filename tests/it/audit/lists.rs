@@ -83,7 +83,7 @@ both! {
         let wrong = ListChangesRequest {
             tenant: "a".repeat(129),
             kind: 99,
-            thing: "a".repeat(257),
+            thing: "a".repeat(1_025),
             caller: "\n".into(),
             rpc: "a".repeat(129),
             start_time: minute,
