@@ -16,6 +16,7 @@ import { atExit } from "./exit.js";
 import { ExtendRequestSchema, QuotaService } from "./gen/tope/v1/quota_service_pb.js";
 import type { ReserveResponse } from "./gen/tope/v1/quota_service_pb.js";
 import type { Reservation } from "./gen/tope/v1/usage_pb.js";
+import { Gather } from "./gather.js";
 import { guard } from "./guard.js";
 import type { GuardOptions, Guarded } from "./guard.js";
 import { Hold, coreOf, current } from "./hold.js";
@@ -48,6 +49,7 @@ export class Client implements AsyncDisposable {
   readonly #connection: Connection;
   readonly #defaults: Defaults;
   readonly #options: Read;
+  readonly #gather: Gather;
   readonly #worker: Worker;
   readonly #settler: Settler;
   readonly #home: Home;
@@ -65,6 +67,7 @@ export class Client implements AsyncDisposable {
     this.exitTimeoutMs = this.#options.exitTimeoutMs;
     this.#connection =
       typeof target === "object" ? foreign(target) : grpc(new Target(target, options));
+    this.#gather = new Gather(this.#connection);
     const send = async (operations: Parameters<ConstructorParameters<typeof Worker>[0]>[0]) =>
       (await call(this.#connection, QuotaService.method.batch, { operations }, BATCH_MS)).results;
     this.#worker = new Worker(send, this.#options.queueMax, (text) => this.#options.log("error", text));
@@ -202,7 +205,10 @@ export class Client implements AsyncDisposable {
   async #reserve(core: Core, onUnavailable: OnUnavailable, signal: AbortSignal | undefined): Promise<void> {
     let reply: ReserveResponse;
     try {
-      reply = await this.call(QuotaService.method.reserve, reserveRequest(core.ask), { signal });
+      const request = reserveRequest(core.ask);
+      reply = await repeat(this.#options.timeoutMs, signal, (timeoutMs) =>
+        this.#gather.run("reserve", request, timeoutMs, signal),
+      );
     } catch (error) {
       if (error instanceof Cancelled) {
         this.#releaseUnknown(core);
@@ -279,8 +285,8 @@ export class Client implements AsyncDisposable {
     }
     try {
       const reply = decision.release
-        ? await call(this.#connection, QuotaService.method.release, releaseOf(core), SETTLE_MS)
-        : await call(this.#connection, QuotaService.method.commit, commitOf(core, decision), SETTLE_MS);
+        ? await this.#gather.run("release", releaseOf(core), SETTLE_MS)
+        : await this.#gather.run("commit", commitOf(core, decision), SETTLE_MS);
       core.ended(decision, reply.reservation, undefined);
     } catch (failure) {
       this.#notSettled(core, decision, failure);
