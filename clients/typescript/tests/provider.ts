@@ -28,7 +28,7 @@ interface Totals {
 }
 
 /** Returns the path and the body of a call. */
-function requestOf(api: Api, model: string, stream: boolean, prompt: string): [string, object] {
+function requestOf(api: Api, model: string, stream: boolean, prompt: string, asks: boolean): [string, object] {
   if (api === "gemini") {
     const verb = stream ? "streamGenerateContent?alt=sse" : "generateContent";
     return [`/v1beta/models/${model}:${verb}`, { contents: [{ role: "user", parts: [{ text: prompt }] }] }];
@@ -40,7 +40,8 @@ function requestOf(api: Api, model: string, stream: boolean, prompt: string): [s
   if (api === "anthropic") {
     return ["/v1/messages", { ...body, max_tokens: 200_000 }];
   }
-  return ["/v1/chat/completions", stream ? { ...body, stream_options: { include_usage: true } } : body];
+  // Anyone who does not ask gets no usage.
+  return ["/v1/chat/completions", stream && asks ? { ...body, stream_options: { include_usage: true } } : body];
 }
 
 /** The stub. */
@@ -48,7 +49,13 @@ export class Provider {
   private constructor(
     readonly url: string,
     private readonly end: () => void,
+    private readonly fetchOf?: (label: string) => typeof globalThis.fetch,
   ) {}
+
+  /** Returns the same stub, called by another `fetch`. */
+  with(fetchOf: (label: string) => typeof globalThis.fetch): Provider {
+    return new Provider(this.url, this.end, fetchOf);
+  }
 
   static async start(): Promise<Provider> {
     const child = spawn("python3", [`${ROOT}/clients/stub/stub.py`], { stdio: ["ignore", "pipe", "inherit"] });
@@ -71,9 +78,10 @@ export class Provider {
   }
 
   private async post(api: Api, model: string, label: string, stream: boolean, signal: AbortSignal): Promise<Response> {
-    const [path, body] = requestOf(api, model, stream, "a b c");
+    const [path, body] = requestOf(api, model, stream, "a b c", this.fetchOf === undefined);
     const headers = { "content-type": "application/json", "x-stub-label": label, connection: "close" };
-    const response = await fetch(this.url + path, { method: "POST", headers, body: JSON.stringify(body), signal });
+    const request = { method: "POST", headers, body: JSON.stringify(body), signal };
+    const response = await (this.fetchOf?.(label) ?? fetch)(this.url + path, request);
     if (!response.ok) {
       await response.arrayBuffer();
       throw new ProviderError(response.status);
