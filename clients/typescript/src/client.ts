@@ -55,6 +55,7 @@ export class Client implements AsyncDisposable {
   readonly #home: Home;
   readonly #warned = new Set<string>();
   #forgetExit: (() => void) | undefined;
+  #closed = false;
 
   /**
    * `target` is `HOST:PORT`, or a URL with `http` or `https` (default: TOPE_TARGET, then 127.0.0.1:50051), or a
@@ -131,15 +132,16 @@ export class Client implements AsyncDisposable {
   }
 
   /** Calls the server, with repeats. A request without a `requestId` gets one for all repeats. */
-  call<I extends DescMessage, O extends DescMessage>(
+  async call<I extends DescMessage, O extends DescMessage>(
     method: Unary<I, O>,
     request: MessageInitShape<I>,
     options: { timeoutMs?: number; signal?: AbortSignal | undefined } = {},
   ): Promise<MessageShape<O>> {
+    this.#throwIfClosed();
     const given = request as { requestId?: string };
     const needsId = WITH_ID.has(method.name) && !given.requestId;
     const sent = needsId ? (Object.assign({}, request, { requestId: newId() }) as MessageInitShape<I>) : request;
-    return repeat(options.timeoutMs ?? this.#options.timeoutMs, options.signal, (timeoutMs) =>
+    return await repeat(options.timeoutMs ?? this.#options.timeoutMs, options.signal, (timeoutMs) =>
       call(this.#connection, method, sent, timeoutMs, options.signal),
     );
   }
@@ -162,6 +164,7 @@ export class Client implements AsyncDisposable {
   /** Settles what waits, and ends the connection. Returns whether everything is settled. */
   async close(timeoutMs = 5_000): Promise<boolean> {
     this.#forgetExit?.();
+    this.#closed = true;
     const done = await this.#worker.stop(timeoutMs);
     this.#connection.close();
     return done;
@@ -179,9 +182,16 @@ export class Client implements AsyncDisposable {
     await this.close();
   }
 
+  #throwIfClosed(): void {
+    if (this.#closed) {
+      throw new Cancelled("the client is closed");
+    }
+  }
+
   // The beginning of a hold.
 
   async #begin(asked: number | HoldOptions, around: Core | undefined): Promise<Hold> {
+    this.#throwIfClosed();
     const options: HoldOptions = typeof asked === "number" ? { amounts: asked } : asked;
     const ask = askOf(options, this.#defaults, this.#home, this.#options.price !== undefined);
     const outer = options.inside === undefined ? around : coreOf(options.inside);

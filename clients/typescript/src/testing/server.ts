@@ -82,6 +82,11 @@ export class Server implements AsyncDisposable {
     return `127.0.0.1:${this.port}`;
   }
 
+  /** The URL of the database, for commands such as `tope keys create`. */
+  get database(): string {
+    return `sqlite://${join(this.folder, "tope.db")}`;
+  }
+
   /** What the server has logged. */
   get log(): string {
     return readFileSync(join(this.folder, "log"), "utf8");
