@@ -1,10 +1,11 @@
 /** Guarded functions: each call runs inside a hold, which is settled when the call or its stream ends. */
 
 import type { Amounts } from "./ask.js";
-import type { Core } from "./core.js";
-import { coreOf, current } from "./hold.js";
-import type { Hold } from "./hold.js";
 import type { Client, HoldOptions } from "./client.js";
+import type { Core } from "./core.js";
+import { current } from "./current.js";
+import { coreOf } from "./hold.js";
+import type { Hold } from "./hold.js";
 import { Usage } from "./usage.js";
 
 /** A value, or a function of the arguments of the guarded function. */

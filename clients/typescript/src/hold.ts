@@ -1,17 +1,9 @@
 /** The handle that a caller uses inside a hold. */
 
-import { AsyncLocalStorage } from "node:async_hooks";
-
 import type { Amounts } from "./ask.js";
+import { current } from "./current.js";
 import type { Core, Ending, Settlement } from "./core.js";
 import type { StreamUsage } from "./stream.js";
-
-// Both forms of this package, ESM and CommonJS, may be loaded at once. They share the hold around the code that runs.
-const shared = globalThis as { [key: symbol]: AsyncLocalStorage<Core> | undefined };
-const key = Symbol.for("tope.hold.1");
-
-/** The hold around the code that runs. */
-export const current: AsyncLocalStorage<Core> = (shared[key] ??= new AsyncLocalStorage<Core>());
 
 /** What a handle needs of its client. */
 export interface Settler {

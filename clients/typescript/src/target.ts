@@ -23,7 +23,8 @@ export class Target {
   /** The URL of the server. */
   readonly url: string;
   readonly keyFile: string | undefined;
-  readonly tls: { ca?: Buffer; cert?: Buffer; key?: Buffer };
+  /** The contents of the files for TLS. */
+  readonly tls: { ca?: Uint8Array; cert?: Uint8Array; key?: Uint8Array };
   #key: string | undefined;
 
   /** Reads a target as the commands of Tope do: `HOST:PORT`, or a URL with `http` or `https`. */

@@ -33,7 +33,7 @@ export function grpc(target: Target): Connection {
   const sessions = new Http2SessionManager(
     target.url,
     { pingIntervalMs: 30_000, pingTimeoutMs: 10_000, pingIdleConnection: false },
-    target.tls,
+    target.tls as { ca?: Buffer; cert?: Buffer; key?: Buffer },
   );
   const transport = createGrpcTransport({
     baseUrl: target.url,
