@@ -10,7 +10,7 @@ import { Calls } from "./calls.js";
 import { Core } from "./core.js";
 import type { Decision, Ending, Home, Settlement } from "./core.js";
 import { current } from "./current.js";
-import { Cancelled, PermissionDenied, QuotaExceeded, TopeError } from "./errors.js";
+import { Cancelled, PermissionDenied, QuotaExceeded, TopeError, Unauthenticated } from "./errors.js";
 import { Estimator } from "./estimate.js";
 import { isAbort } from "./evidence.js";
 import { atExit } from "./exit.js";
@@ -335,7 +335,7 @@ export class Client implements AsyncDisposable {
   #notSettled(core: Core, decision: Decision, failure: unknown): void {
     const error = failure instanceof TopeError ? failure : new TopeError(String(failure));
     const smaller = core.withoutForeign(decision, error);
-    if (error.transient || error.keyChanged) {
+    if (error.transient || error instanceof Unauthenticated) {
       this.#worker.put(new Settle(core, decision));
     } else if (smaller !== undefined) {
       this.#worker.put(new Settle(core, smaller));

@@ -57,7 +57,7 @@ export function quotaFetch(client: Client, options: QuotaFetchOptions = {}): typ
     try {
       const more = byCall?.({ api: api.name, model: api.model, url, body });
       const { model, maxTokens, n } = api;
-      const prompt = parsed === undefined ? text : body["input"] !== undefined ? inputOf(body) : body;
+      const prompt = parsed === undefined ? text : body;
       hold = await client.hold({ model, ...fixed, ...more, prompt, maxTokens, n, ...(signal && { signal }) });
     } catch (error) {
       signal?.throwIfAborted();
@@ -66,12 +66,6 @@ export function quotaFetch(client: Client, options: QuotaFetchOptions = {}): typ
     const call = new GuardedCall(hold, api, signal ?? undefined);
     return await call.run(send, input, init, text, body);
   };
-}
-
-/** Embeddings and Responses have their prompt in `input`. */
-function inputOf(body: Record<string, unknown>): unknown {
-  const { input, instructions, tools } = body;
-  return { input, instructions, tools };
 }
 
 async function textOf(input: string | URL | Request, init: RequestInit | undefined): Promise<string> {

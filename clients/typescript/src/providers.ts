@@ -1,7 +1,6 @@
 /** The APIs of providers: what a request asks for, and what a refusal looks like. */
 
-import { FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, QuotaExceeded } from "./errors.js";
-import { AlreadyExists, TopeError, Unauthenticated } from "./errors.js";
+import { QuotaExceeded, TopeError } from "./errors.js";
 import { get } from "./usage.js";
 
 /** The name of an API of a provider. */
@@ -81,63 +80,63 @@ export function withMaximum(api: Api, body: Body, maxTokens: number): Body {
   return { ...body, [name]: maxTokens };
 }
 
-/** Makes the response of a call that was not allowed, in the form of the provider. */
+/** Makes the response that stands for an error of Tope, in the form of the provider. */
 export function refusal(api: Api, error: unknown): Response {
   const status = statusOf(error);
-  const message = `Tope: ${error instanceof Error ? error.message : String(error)}`;
-  const headers = new Headers({ "content-type": "application/json", "x-should-retry": "false" });
+  const message = `tope: ${error instanceof Error ? error.message : String(error)}`;
+  const details = detailsOf(error);
+  const headers = new Headers({
+    "content-type": "application/json",
+    "x-should-retry": "false",
+    "x-tope-reason": details.reason,
+  });
   const delayMs = error instanceof TopeError ? error.retryAfterMs : undefined;
   if (delayMs !== undefined) {
-    headers.set("retry-after", String(Math.ceil(delayMs / 1_000)));
-    headers.set("retry-after-ms", String(Math.ceil(delayMs)));
+    headers.set("retry-after", String(Math.max(1, Math.round(delayMs / 1_000))));
   }
-  return new Response(JSON.stringify(shape(api, status, message, error)), { status, headers });
+  return new Response(JSON.stringify(shape(api, status, message, details)), { status, headers });
 }
 
 function statusOf(error: unknown): number {
   if (error instanceof QuotaExceeded) {
     return 429;
   }
-  if ([PermissionDenied, Unauthenticated, NotFound, FailedPrecondition].some((kind) => error instanceof kind)) {
-    return 403;
+  if (error instanceof TopeError) {
+    return { PERMISSION_DENIED: 403, UNAUTHENTICATED: 401 }[error.code] ?? 503;
   }
-  const wrong = error instanceof InvalidArgument || error instanceof AlreadyExists || !(error instanceof TopeError);
-  return wrong ? 400 : 503;
+  // The options are wrong.
+  return 400;
 }
 
-const KINDS: Readonly<Record<number, readonly [openai: string, anthropic: string, gemini: string]>> = {
-  429: ["insufficient_quota", "rate_limit_error", "RESOURCE_EXHAUSTED"],
-  403: ["permission_error", "permission_error", "PERMISSION_DENIED"],
-  400: ["invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"],
-  503: ["server_error", "overloaded_error", "UNAVAILABLE"],
-};
+/** What is known of an error. It is the field `tope` of the body. */
+interface Details {
+  readonly reason: string;
+  readonly code: string;
+  readonly [name: string]: unknown;
+}
 
-function shape(api: Api, status: number, message: string, error: unknown): object {
-  const [openai, anthropic, gemini] = KINDS[status] as readonly [string, string, string];
-  const tope = detailsOf(error);
+function shape(api: Api, status: number, message: string, tope: Details): object {
   if (api.name === "anthropic") {
-    return { type: "error", error: { type: anthropic, message, tope } };
+    const type = status === 429 ? "rate_limit_error" : "api_error";
+    return { type: "error", error: { type, message, tope } };
   }
   if (api.name === "gemini") {
-    return { error: { code: status, message, status: gemini, tope } };
+    return { error: { code: status, message, status: tope.code, tope } };
   }
-  return { error: { message, type: openai, param: null, code: tope.reason, tope } };
+  const type = status === 429 ? "insufficient_quota" : "tope_error";
+  return { error: { message, type, param: null, code: tope.reason.toLowerCase(), tope } };
 }
 
-function detailsOf(error: unknown): { reason: string; [name: string]: unknown } {
-  const reason = error instanceof TopeError ? error.reason || error.code : "INVALID_ARGUMENT";
+function detailsOf(error: unknown): Details {
+  if (!(error instanceof TopeError)) {
+    return { reason: "INVALID_ARGUMENT", code: "INVALID_ARGUMENT" };
+  }
+  const { code } = error;
+  const reason = error.reason || code;
   if (!(error instanceof QuotaExceeded)) {
-    return { reason };
+    return { reason, code };
   }
   const { limit, resource, allowance, remaining, requested, windowEnd, retryAfterMs } = error;
-  return {
-    reason,
-    limit,
-    resource,
-    allowance,
-    remaining,
-    requested,
-    window_end: windowEnd?.toISOString(),
-    retry_after_ms: retryAfterMs,
-  };
+  const times = { window_end: windowEnd?.toISOString(), retry_after_ms: retryAfterMs };
+  return { reason, code, limit, resource, allowance, remaining, requested, ...times };
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Core } from "./core.js";
-import { Internal, TopeError } from "./errors.js";
+import { Internal, TopeError, Unauthenticated } from "./errors.js";
 import type { OperationResult } from "./gen/tope/v1/quota_service_pb.js";
 import { backoff } from "./retry.js";
 import type { Operation, Task } from "./settle.js";
@@ -15,6 +15,8 @@ const BATCH_MAX = 500;
 const TIMER_MAX_MS = 2 ** 31 - 1;
 const FIRST_MS = 100;
 const LAST_MS = 5_000;
+// Attempts without a valid key: they take about a minute.
+const KEYLESS_ATTEMPTS = 20;
 
 interface Entry {
   readonly task: Task;
@@ -225,7 +227,8 @@ export class Worker {
     const missing = failure === undefined && result === undefined ? new Internal("a result is missing") : undefined;
     const error = failure ?? refused ?? missing;
     let delay: number | undefined;
-    if (error !== undefined && (error.transient || error.keyChanged)) {
+    const keyless = error instanceof Unauthenticated && entry.attempts < KEYLESS_ATTEMPTS;
+    if (error !== undefined && (error.transient || keyless)) {
       delay = backoff(entry.attempts, error.retryAfterMs, FIRST_MS, LAST_MS);
       entry.attempts += 1;
     } else {

@@ -165,7 +165,7 @@ describe("quotaFetch", () => {
     const before = world.faulty.calls["Reserve"] ?? 0;
     await assert.rejects(openai().chat.completions.create(request), (error: InstanceType<typeof OpenAI.APIError>) => {
       assert.ok(error instanceof OpenAI.RateLimitError);
-      assert.equal(error.code, "QUOTA_EXCEEDED");
+      assert.equal(error.code, "quota_exceeded");
       const { tope } = error.error as { tope: Record<string, unknown> };
       assert.deepEqual([tope["limit"], tope["remaining"], tope["requested"]], ["tokens-per-day", 10_000, 20_003]);
       return true;
