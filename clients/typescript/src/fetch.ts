@@ -9,10 +9,11 @@
 import type { Client, HoldOptions } from "./client.js";
 import { coreOf } from "./hold.js";
 import type { Hold } from "./hold.js";
+import { grown, leave, pass } from "./pass.js";
 import { apiOf, refusal, withMaximum } from "./providers.js";
 import type { Api, ApiName } from "./providers.js";
 import { Splitter, concat, parse } from "./sse.js";
-import { get, list } from "./usage.js";
+import { get } from "./usage.js";
 
 export type { ApiName } from "./providers.js";
 
@@ -106,7 +107,7 @@ class GuardedCall {
       this.hold.sent();
       response = await this.hold.run(() => send(input, { ...init, headers, body: content }));
     } catch (error) {
-      await this.leave(error);
+      await leave(this.hold, error);
       throw error;
     }
     if (!response.ok) {
@@ -120,11 +121,6 @@ class GuardedCall {
     }
     const streams = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
     return withBody(response, streams ? this.events(response.body) : this.plain(response.body));
-  }
-
-  private async leave(error: unknown): Promise<void> {
-    this.hold.failed(error);
-    await this.hold[Symbol.asyncDispose]();
   }
 
   /** Changes what the request asks for. */
@@ -150,26 +146,20 @@ class GuardedCall {
     const splitter = new Splitter();
     const usage = coreOf(this.hold).addStream();
     usage.finished = false;
-    return this.pass(source, {
-      bytes: async (bytes) => {
+    return pass(this.hold, source, this.signal, {
+      take: async (bytes) => {
         const passed: Uint8Array[] = [];
-        let failure: { error: unknown } | undefined;
         for (const event of splitter.push(bytes)) {
           usage.observe(event.data);
           if (!this.isExtra(event.data)) {
             passed.push(event.bytes);
           }
         }
-        try {
-          await this.hold.extendIfOutgrown();
-        } catch (error) {
-          failure = { error };
-        }
-        return { bytes: concat(passed), failure };
+        return { chunk: nonEmpty(concat(passed)), failure: await grown(this.hold) };
       },
       end: () => {
         usage.finished = true;
-        return splitter.takeRest();
+        return nonEmpty(splitter.takeRest());
       },
     });
   }
@@ -185,81 +175,26 @@ class GuardedCall {
   private plain(source: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
     const pieces: Uint8Array[] = [];
     let size = 0;
-    return this.pass(source, {
-      bytes: async (bytes) => {
+    return pass(this.hold, source, this.signal, {
+      take: async (bytes) => {
         size += bytes.length;
         if (size <= REPLY_MAX_BYTES) {
           pieces.push(bytes);
         }
-        return { bytes };
+        return { chunk: bytes };
       },
       end: () => {
         const reply = size <= REPLY_MAX_BYTES ? parse(new TextDecoder().decode(concat(pieces))) : undefined;
-        if (Array.isArray(reply)) {
-          // Gemini sends a stream as one list, unless it is asked for events.
-          const usage = coreOf(this.hold).addStream();
-          list({ reply }, "reply").forEach((chunk) => usage.observe(chunk));
-          usage.finished = true;
-        } else {
-          this.hold.use(reply);
-        }
-        return new Uint8Array(0);
+        // A stream of Gemini without `alt=sse` is a list of chunks.
+        this.hold.use(Array.isArray(reply) ? reply.at(-1) : reply);
+        return undefined;
       },
     });
   }
-
-  private pass(source: ReadableStream<Uint8Array>, reader: Reader): ReadableStream<Uint8Array> {
-    const input = source.getReader();
-    let failure: { error: unknown } | undefined;
-    const fail = async (error: unknown): Promise<never> => {
-      await this.leave(error);
-      throw error;
-    };
-    // A library may end a stream by its signal alone, and read it no more.
-    const abort = (): void => void this.leave(this.signal?.reason);
-    this.signal?.addEventListener("abort", abort, { once: true });
-    const pull = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
-      for (let empty = true; empty; ) {
-        if (failure !== undefined) {
-          await fail(failure.error);
-        }
-        const { done, value } = await input.read().catch(fail);
-        if (done) {
-          const rest = reader.end();
-          if (rest.length > 0) {
-            controller.enqueue(rest);
-          }
-          this.signal?.removeEventListener("abort", abort);
-          await this.hold[Symbol.asyncDispose]();
-          controller.close();
-          return;
-        }
-        const passed = await reader.bytes(value);
-        if (passed.failure !== undefined) {
-          // The caller gets what came, and then the error.
-          ({ failure } = passed);
-          await input.cancel().catch(() => undefined);
-        }
-        empty = passed.bytes.length === 0;
-        if (!empty) {
-          controller.enqueue(passed.bytes);
-        }
-      }
-    };
-    const cancel = async (reason: unknown): Promise<void> => {
-      const left = input.cancel(reason).catch(() => undefined);
-      await this.leave(new DOMException("the caller left the stream", "AbortError"));
-      await left;
-    };
-    return new ReadableStream({ pull, cancel }, { highWaterMark: 0 });
-  }
 }
 
-interface Reader {
-  /** Takes bytes, and returns those to pass on. With a failure, the stream ends after them. */
-  bytes(bytes: Uint8Array): Promise<{ bytes: Uint8Array; failure?: { error: unknown } | undefined }>;
-  /** Takes the end of the stream, and returns the bytes that are left. */
-  end(): Uint8Array;
+function nonEmpty(bytes: Uint8Array): Uint8Array | undefined {
+  return bytes.length > 0 ? bytes : undefined;
 }
 
 function withBody(response: Response, body: ReadableStream<Uint8Array>): Response {

@@ -19,10 +19,17 @@ const dropped = new FinalizationRegistry<{ settler: Settler; core: Core }>(({ se
 });
 
 const cores = new WeakMap<Hold, Core>();
+const handles = new WeakMap<Core, WeakRef<Hold>>();
 
 /** Returns the state of a hold. For this package only. */
 export function coreOf(hold: Hold): Core {
   return cores.get(hold) as Core;
+}
+
+/** Returns the hold around the code that runs, such as that of a guarded function. */
+export function currentHold(): Hold | undefined {
+  const core = current.getStore();
+  return core === undefined ? undefined : handles.get(core)?.deref();
 }
 
 /** A hold. It is settled once: at the end of its scope, or by `commit` or `release`. */
@@ -36,6 +43,7 @@ export class Hold implements AsyncDisposable {
     this.#settler = settler;
     this.#core = core;
     cores.set(this, core);
+    handles.set(core, new WeakRef(this));
     dropped.register(this, { settler, core }, this);
   }
 

@@ -17,7 +17,7 @@ export type { Fault, Violation } from "./errors.js";
 export { Estimator } from "./estimate.js";
 export type { AnyTokenizer, Call, Estimate } from "./estimate.js";
 export type { ByArguments, Guarded, GuardOptions } from "./guard.js";
-export { Hold } from "./hold.js";
+export { Hold, currentHold } from "./hold.js";
 export { defaultMeter } from "./options.js";
 export type { ClientOptions, HoldOptions, Meter, OnUnavailable, Price } from "./options.js";
 export { StreamUsage } from "./stream.js";

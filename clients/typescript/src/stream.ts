@@ -53,17 +53,22 @@ export class StreamUsage {
     }
     const kind = get(chunk, "type");
     const before = this.reported ?? new Usage();
+    let reported = usage;
     if (kind === "message_delta" && usage.input > 0) {
       // The figures of the end replace those of the beginning.
-      this.reported = new Usage({ ...usage, cacheRead: usage.cacheRead || before.cacheRead });
+      reported = new Usage({ ...usage, cacheRead: usage.cacheRead || before.cacheRead });
     } else if (kind === "message_start" || kind === "message_delta") {
-      this.reported = before.zip(usage, Math.max);
-    } else {
-      this.reported = usage;
+      reported = before.zip(usage, Math.max);
     }
+    this.report(reported, typeof kind === "string" ? ENDS.includes(kind) : ends(chunk));
+  }
+
+  /** Takes figures of the whole stream so far, and whether they are final. */
+  report(usage: Usage, final: boolean): void {
+    this.reported = usage;
     this.inputKnown ||= usage.input > 0;
     this.beforeReport = [this.texts.length, this.weight];
-    this.complete ||= typeof kind === "string" ? ENDS.includes(kind) : ends(chunk);
+    this.complete ||= final;
   }
 
   private add(text: string): void {
