@@ -6,13 +6,14 @@ import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI7 from "openai";
 import OpenAI6 from "openai-6";
-import { QuotaExceeded } from "tope";
+import { QuotaExceeded, TopeError } from "tope";
 import type { Client } from "tope";
 import { quotaFetch } from "tope/fetch";
 import type { QuotaFetchOptions } from "tope/fetch";
 import { Server } from "tope/testing";
 
-import { Provider } from "./provider.js";
+import { APIS, Provider } from "./provider.js";
+import type { Api } from "./provider.js";
 import { World } from "./world.js";
 
 // The newest library of OpenAI needs Node 22.
@@ -261,4 +262,45 @@ describe("quotaFetch", () => {
     assert.equal(world.settlements[0]?.basis, "unknown");
     assert.equal(await world.committed(), 53);
   });
+
+  // What providers send that is odd.
+
+  /** Makes a call without a library, and reads all that comes. */
+  async function raw(api: Api, model: string): Promise<void> {
+    const guarded = provider.with(() => quotaFetch(client, { amounts: 100 }));
+    try {
+      for await (const _ of guarded.stream(api, model, world.tenant));
+    } catch (error) {
+      assert.ok(!(error instanceof TopeError));
+    }
+  }
+
+  for (const api of APIS) {
+    it(`charges what came of a stream of ${api} that is cut anywhere`, async () => {
+      for (let at = 0; at <= 6; at += 1) {
+        await raw(api, `tokens-6+cut-after-${at}`);
+      }
+      assert.ok(await client.flush(10_000));
+      const bases = world.settlements.map((one) => one.basis);
+      assert.equal(bases.length, 7);
+      // Of a stream that is cut before its first token, some providers have said what the prompt costs.
+      const [first, ...rest] = await world.reservations();
+      const sent = (await provider.entries()).filter((one) => one.label === world.tenant).slice(1);
+      assert.deepEqual(
+        rest.map((one) => Number(one.amounts[0]?.committed)),
+        sent.map((one) => one.input + one.output),
+      );
+      assert.ok([3, 100].includes(Number(first?.amounts[0]?.committed)));
+    });
+
+    it(`charges streams of ${api} whose usage is odd`, async () => {
+      for (const word of ["usage-floats", "usage-twice", "garbage", "usage-null", "no-usage", "usage-zeros"]) {
+        await raw(api, `tokens-6+${word}`);
+      }
+      assert.ok(await client.flush(10_000));
+      const charged = (await world.reservations()).map((one) => Number(one.amounts[0]?.committed));
+      assert.deepEqual(charged.slice(0, 3), [9, 9, 9]);
+      assert.deepEqual(charged.slice(3), [100, 100, 100], "unknown usage is charged as reserved");
+    });
+  }
 });

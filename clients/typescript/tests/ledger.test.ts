@@ -12,23 +12,13 @@ import { Server } from "tope/testing";
 import { hasToken } from "./play.js";
 import { APIS, Provider, ProviderError } from "./provider.js";
 import type { Api } from "./provider.js";
+import { random } from "./random.js";
 import { World } from "./world.js";
 
 const CALLS = Number(process.env["TOPE_TEST_CALLS"] ?? 1_000);
 const AT_ONCE = 64;
 
 class CallerLeft extends Error {}
-
-/** Random numbers that are the same in each run. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** One call: what the provider does, and how its caller behaves. */
 interface Plan {

@@ -44,6 +44,15 @@ function requestOf(api: Api, model: string, stream: boolean, prompt: string, ask
   return ["/v1/chat/completions", stream && asks ? { ...body, stream_options: { include_usage: true } } : body];
 }
 
+/** Reads an event. One that is no JSON says nothing to this program. */
+function eventOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}
+
 /** The stub. */
 export class Provider {
   private constructor(
@@ -105,7 +114,7 @@ export class Provider {
         rest = lines.pop() as string;
         for (const line of lines) {
           if (line.startsWith("data: ") && line !== "data: [DONE]") {
-            yield JSON.parse(line.slice("data: ".length));
+            yield eventOf(line.slice("data: ".length));
           }
         }
       }

@@ -305,7 +305,7 @@ export class Fake implements Transport {
       if (quantity < 0n && !negative) {
         throw fault(`amounts[${index}].quantity`, "must be 0 or more");
       }
-      if ((minimum ?? 0n) < 0n || (minimum ?? 0n) > quantity) {
+      if (minimum !== undefined && minimum !== 0n && (minimum < 0n || minimum > quantity)) {
         throw fault(`amounts[${index}].minimum`, "must be 0 to the quantity");
       }
       found.set(resource, Number(quantity));
