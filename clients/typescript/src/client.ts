@@ -55,6 +55,8 @@ export class Client implements AsyncDisposable {
   readonly #settler: Settler;
   readonly #home: Home;
   readonly #warned = new Set<string>();
+  // Settlements for which a caller waits.
+  readonly #settling = new Set<Promise<void>>();
   #forgetExit: (() => void) | undefined;
   #closed = false;
 
@@ -158,14 +160,18 @@ export class Client implements AsyncDisposable {
   }
 
   /** Waits until everything is settled. Returns whether it is. */
-  flush(timeoutMs = 5_000): Promise<boolean> {
-    return this.#worker.flush(timeoutMs);
+  async flush(timeoutMs = 5_000): Promise<boolean> {
+    const end = performance.now() + timeoutMs;
+    // They take a second at most, and then the worker has them.
+    await Promise.all(this.#settling);
+    return await this.#worker.flush(Math.max(0, end - performance.now()));
   }
 
   /** Settles what waits, and ends the connection. Returns whether everything is settled. */
   async close(timeoutMs = 5_000): Promise<boolean> {
     this.#forgetExit?.();
     this.#closed = true;
+    await Promise.all(this.#settling);
     const done = await this.#worker.stop(timeoutMs);
     this.#connection.close();
     return done;
@@ -294,6 +300,13 @@ export class Client implements AsyncDisposable {
       this.#worker.put(new Settle(core, decision));
       return;
     }
+    const settling = this.#send(core, decision);
+    this.#settling.add(settling);
+    await settling;
+    this.#settling.delete(settling);
+  }
+
+  async #send(core: Core, decision: Decision): Promise<void> {
     try {
       const reply = decision.release
         ? await this.#gather.run("release", releaseOf(core), SETTLE_MS)

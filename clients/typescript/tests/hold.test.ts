@@ -193,6 +193,12 @@ for (const kind of ["fake", "server"]) {
       assert.deepEqual(await one(), [100, 40, "partial"]);
     });
 
+    it("flushes settlements for which a caller waits, too", async () => {
+      const hold = await client.hold(100);
+      void hold.commit({ tokens: 40 });
+      assert.deepEqual(await one(), [100, 40, "exact"]);
+    });
+
     it("releases a hold whose caller left while it waited for the decision", async () => {
       const leave = new AbortController();
       world.faulty.fail("Reserve", "lose-reply", { times: 3 });
