@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tope/v1/key.proto.
  */
 export const file_tope_v1_key: GenFile = /*@__PURE__*/
-  fileDesc("ChF0b3BlL3YxL2tleS5wcm90bxIHdG9wZS52MSLqAgoDS2V5EgoKAmlkGAEgASgJEhsKBHJvbGUYAiABKA4yDS50b3BlLnYxLlJvbGUSDwoHdGVuYW50cxgDIAMoCRIOCgZhZ2VudHMYBCADKAkSFAoMZGlzcGxheV9uYW1lGAUgASgJEiAKBXN0YXRlGAYgASgOMhEudG9wZS52MS5LZXlTdGF0ZRIvCgtleHBpcmVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoObGFzdF91c2VkX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEdGV4dBgLIAEoCRIMCgRldGFnGAwgASgJIi0KEENyZWF0ZUtleVJlcXVlc3QSGQoDa2V5GAEgASgLMgwudG9wZS52MS5LZXkiGwoNR2V0S2V5UmVxdWVzdBIKCgJpZBgBIAEoCSI4Cg9MaXN0S2V5c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiRwoQTGlzdEtleXNSZXNwb25zZRIaCgRrZXlzGAEgAygLMgwudG9wZS52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIl4KEFVwZGF0ZUtleVJlcXVlc3QSGQoDa2V5GAEgASgLMgwudG9wZS52MS5LZXkSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIiwKEERlbGV0ZUtleVJlcXVlc3QSCgoCaWQYASABKAkSDAoEZXRhZxgCIAEoCSpiCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIOCgpST0xFX0FETUlOEAESEQoNUk9MRV9PUEVSQVRPUhACEg8KC1JPTEVfVklFV0VSEAMSEAoMUk9MRV9TUEVOREVSEAQqUgoIS2V5U3RhdGUSGQoVS0VZX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQS0VZX1NUQVRFX0FDVElWRRABEhUKEUtFWV9TVEFURV9SRVZPS0VEEAJiBnByb3RvMw", [file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChF0b3BlL3YxL2tleS5wcm90bxIHdG9wZS52MSKDAwoDS2V5EgoKAmlkGAEgASgJEhsKBHJvbGUYAiABKA4yDS50b3BlLnYxLlJvbGUSDwoHdGVuYW50cxgDIAMoCRIOCgZhZ2VudHMYBCADKAkSFAoMZGlzcGxheV9uYW1lGAUgASgJEiAKBXN0YXRlGAYgASgOMhEudG9wZS52MS5LZXlTdGF0ZRIvCgtleHBpcmVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoObGFzdF91c2VkX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEdGV4dBgLIAEoCRIMCgRldGFnGAwgASgJEhcKD2NlcnRpZmljYXRlX3NhbhgNIAEoCSItChBDcmVhdGVLZXlSZXF1ZXN0EhkKA2tleRgBIAEoCzIMLnRvcGUudjEuS2V5IhsKDUdldEtleVJlcXVlc3QSCgoCaWQYASABKAkiOAoPTGlzdEtleXNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIkcKEExpc3RLZXlzUmVzcG9uc2USGgoEa2V5cxgBIAMoCzIMLnRvcGUudjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJeChBVcGRhdGVLZXlSZXF1ZXN0EhkKA2tleRgBIAEoCzIMLnRvcGUudjEuS2V5Ei8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayIsChBEZWxldGVLZXlSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBGV0YWcYAiABKAkqYgoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDgoKUk9MRV9BRE1JThABEhEKDVJPTEVfT1BFUkFUT1IQAhIPCgtST0xFX1ZJRVdFUhADEhAKDFJPTEVfU1BFTkRFUhAEKlIKCEtleVN0YXRlEhkKFUtFWV9TVEFURV9VTlNQRUNJRklFRBAAEhQKEEtFWV9TVEFURV9BQ1RJVkUQARIVChFLRVlfU1RBVEVfUkVWT0tFRBACYgZwcm90bzM", [file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * A key. A call carries it in the metadata, as `authorization: Bearer ` and the
@@ -114,6 +114,20 @@ export type Key = Message<"tope.v1.Key"> & {
    * @generated from field: string etag = 12;
    */
   etag: string;
+
+  /**
+   * Name in the certificate of a client that stands for the key, instead of a
+   * secret: a URI, the name of a host, or an e-mail address. 1 to 512 bytes.
+   * A connection counts if the server has `tls_client_ca`, and if the name is
+   * among the subject alternative names of the client's certificate, byte for
+   * byte. Its calls without `authorization` are calls of this key. One name
+   * stands for one key only; a key with the name of another one fails with
+   * NAME_TAKEN. The key then has no text. Empty: the key has a secret. Fixed at
+   * creation.
+   *
+   * @generated from field: string certificate_san = 13;
+   */
+  certificateSan: string;
 };
 
 /**
