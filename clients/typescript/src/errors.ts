@@ -154,6 +154,9 @@ export class KeyMalformed extends Unauthenticated {}
 export class KeyUnknown extends Unauthenticated {}
 export class KeyExpired extends Unauthenticated {}
 export class KeyRevoked extends Unauthenticated {}
+export class KeyAmbiguous extends Unauthenticated {}
+export class JwtInvalid extends Unauthenticated {}
+export class JwtExpired extends Unauthenticated {}
 
 export class FailedPrecondition extends TopeError {
   constructor(message: string, parts: ErrorParts = {}) {
@@ -201,6 +204,7 @@ export class Overloaded extends Unavailable {}
 export class Draining extends Unavailable {}
 export class DatabaseUnavailable extends Unavailable {}
 export class KeysChanged extends Unavailable {}
+export class JwksUnavailable extends Unavailable {}
 /** No server answered, or the connection broke. */
 export class Unreachable extends Unavailable {}
 
@@ -262,6 +266,11 @@ export const REASONS: Readonly<Record<string, ErrorClass>> = {
   KEY_UNKNOWN: KeyUnknown,
   KEY_EXPIRED: KeyExpired,
   KEY_REVOKED: KeyRevoked,
+  KEY_AMBIGUOUS: KeyAmbiguous,
+  JWT_MALFORMED: JwtInvalid,
+  JWT_UNTRUSTED: JwtInvalid,
+  JWT_CLAIM_INVALID: JwtInvalid,
+  JWT_EXPIRED: JwtExpired,
   RESERVATION_SETTLED: ReservationSettled,
   RESERVATION_EXPIRED: ReservationExpired,
   RESERVATION_NOT_CHARGED: ReservationNotCharged,
@@ -280,6 +289,7 @@ export const REASONS: Readonly<Record<string, ErrorClass>> = {
   DRAINING: Draining,
   DATABASE_UNAVAILABLE: DatabaseUnavailable,
   KEYS_CHANGED: KeysChanged,
+  JWKS_UNAVAILABLE: JwksUnavailable,
   DEADLINE_EXCEEDED: DeadlineExceeded,
   INTERNAL: Internal,
 };

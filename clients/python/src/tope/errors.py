@@ -193,6 +193,15 @@ class KeyExpired(Unauthenticated): ...
 class KeyRevoked(Unauthenticated): ...
 
 
+class KeyAmbiguous(Unauthenticated): ...
+
+
+class JwtInvalid(Unauthenticated): ...
+
+
+class JwtExpired(Unauthenticated): ...
+
+
 class FailedPrecondition(TopeError):
     code = "FAILED_PRECONDITION"
 
@@ -260,6 +269,9 @@ class DatabaseUnavailable(Unavailable): ...
 class KeysChanged(Unavailable): ...
 
 
+class JwksUnavailable(Unavailable): ...
+
+
 class Unreachable(Unavailable):
     """No server answered, or the connection broke."""
 
@@ -312,6 +324,11 @@ REASONS: dict[str, type[TopeError]] = {
     "KEY_UNKNOWN": KeyUnknown,
     "KEY_EXPIRED": KeyExpired,
     "KEY_REVOKED": KeyRevoked,
+    "KEY_AMBIGUOUS": KeyAmbiguous,
+    "JWT_MALFORMED": JwtInvalid,
+    "JWT_UNTRUSTED": JwtInvalid,
+    "JWT_CLAIM_INVALID": JwtInvalid,
+    "JWT_EXPIRED": JwtExpired,
     "RESERVATION_SETTLED": ReservationSettled,
     "RESERVATION_EXPIRED": ReservationExpired,
     "RESERVATION_NOT_CHARGED": ReservationNotCharged,
@@ -330,6 +347,7 @@ REASONS: dict[str, type[TopeError]] = {
     "DRAINING": Draining,
     "DATABASE_UNAVAILABLE": DatabaseUnavailable,
     "KEYS_CHANGED": KeysChanged,
+    "JWKS_UNAVAILABLE": JwksUnavailable,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "INTERNAL": Internal,
 }
