@@ -1,12 +1,12 @@
 //! Time and random numbers: the only file that reads this machine's time of day and makes random numbers. (The store
-//! reads the database's time.)
+//! reads the database's time, and the ids of spans come from their library.)
 
 use std::{
     sync::{
         Arc, LazyLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use uuid::Uuid;
@@ -113,6 +113,13 @@ impl ManualClock {
 pub fn system_now() -> Time {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).map_or(Time::NEVER, Time)
+}
+
+/// Returns the time of day of an instant that has passed, for the spans of traces.
+#[expect(clippy::disallowed_methods, reason = "only this file reads the time of day")]
+pub fn wall_time(instant: Instant) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(instant.elapsed()).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! A module uses only modules that are further up in this list:
 //!
 //! - [`domain`]: the rules, without a clock, random numbers and I/O.
+//! - [`clock`]: time and random numbers.
 //! - [`seldom`]: limits log lines to one a minute.
 //! - [`traces`]: the spans of sampled calls, for a collector.
 //! - [`metrics`]: the figures of one server, for Prometheus.
-//! - [`clock`], [`store`]: time and random numbers; SQL, connections, rows from and to the domain.
+//! - [`store`]: SQL, connections, rows from and to the domain.
 //! - [`access`]: who calls, by the key of the call.
 //! - [`policy`]: resources and plans in memory.
 //! - [`engine`]: lanes and batches, which decide operations; reads.

@@ -19,7 +19,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use http::HeaderMap;
@@ -36,6 +36,7 @@ use opentelemetry_sdk::{
 };
 
 pub use self::export::TracesError;
+use crate::clock::wall_time;
 
 /// The header with the trace of the caller (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
@@ -296,13 +297,6 @@ fn scatter(number: u64) -> u64 {
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
-}
-
-/// Returns the time of day of an instant that has passed.
-#[expect(clippy::disallowed_methods, reason = "a collector compares spans of many machines by their clocks")]
-fn wall_time(instant: Instant) -> SystemTime {
-    let now = SystemTime::now();
-    now.checked_sub(instant.elapsed()).unwrap_or(now)
 }
 
 /// The headers of a call, for the propagator.

@@ -23,10 +23,10 @@ const LAYERS: [&[&str]; 15] = [
     &["engine"],
     &["access"],
     &["policy"],
-    &["store", "clock"],
+    &["store"],
     &["metrics"],
     &["traces"],
-    &["seldom"],
+    &["clock", "seldom"],
     &["domain"],
 ];
 
@@ -132,7 +132,7 @@ fn each_check_finds_the_faults_that_it_is_for() {
     let long_function = format!("fn long() {{{}}}", "\n    f();".repeat(FUNCTION_LINES_MAX + 1));
     let rows: &[(Check, &str, &str, &[usize])] = &[
         (imports_at_fault, "src/domain/a.rs", "use crate::store::Store;", &[1]),
-        (imports_at_fault, "src/store/a.rs", "use crate::clock::Clock;", &[1]),
+        (imports_at_fault, "src/clock.rs", "use crate::seldom::Seldom;", &[1]),
         (imports_at_fault, "src/store.rs", "\nuse crate::{domain::id::Id, engine};", &[2]),
         (imports_at_fault, "src/engine/a.rs", "fn f() {\n    crate::grpc::v1::f();\n}", &[2]),
         (imports_at_fault, "src/policy/a.rs", "use super::super::engine::Lane;", &[1]),

@@ -171,7 +171,7 @@ impl JwtVerifier {
         let _ = read.await;
     }
 
-    /// Reads the keys.
+    /// Reads the keys from their file or URL, and uses them.
     ///
     /// # Errors
     ///

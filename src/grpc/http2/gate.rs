@@ -54,7 +54,7 @@ impl Gate {
         Self { routes, share }
     }
 
-    /// Tells the handler of a call from where the call came.
+    /// Notes for the handler of a call from where the call came.
     fn note_peer(&self, request: &mut Request<Incoming>) {
         if let Some(peer) = self.share.peer() {
             request.extensions_mut().insert(Peer(peer));
